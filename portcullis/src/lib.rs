@@ -1,0 +1,2 @@
+//! Portcullis.
+#![no_std]
