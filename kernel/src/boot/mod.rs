@@ -1,0 +1,1 @@
+//! From the PVH entry point to the first program.

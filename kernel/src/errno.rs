@@ -1,0 +1,34 @@
+//! Error numbers of Linux's system-call ABI.
+
+/// A positive Linux error number (`EINVAL` is 22).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Errno(pub i32);
+
+/// What a system call or a part of one returns.
+pub type Result<T> = core::result::Result<T, Errno>;
+
+macro_rules! errnos {
+    ($($name:ident)*) => {
+        #[allow(missing_docs)]
+        impl Errno { $(pub const $name: Errno = Errno(linux_raw_sys::errno::$name as i32);)* }
+    };
+}
+
+errnos! {
+    EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT ENOTBLK EBUSY EEXIST EXDEV
+    ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE EROFS EMLINK EPIPE EDOM ERANGE
+    EDEADLK ENAMETOOLONG ENOSYS ENOTEMPTY ELOOP EOVERFLOW ENOTSUP ETIMEDOUT EDESTADDRREQ
+}
+
+/// Restart codes: internal to the kernel, turned into EINTR or a restart before user mode sees them
+/// (`portcullis::restart`).
+impl Errno {
+    /// Restart if the handler has SA_RESTART, else EINTR.
+    pub const ERESTARTSYS: Errno = Errno(512);
+    /// Always restart.
+    pub const ERESTARTNOINTR: Errno = Errno(513);
+    /// Restart only if no handler runs.
+    pub const ERESTARTNOHAND: Errno = Errno(514);
+    /// Restart through `restart_syscall` if no handler runs.
+    pub const ERESTART_RESTARTBLOCK: Errno = Errno(516);
+}

@@ -1,0 +1,1 @@
+//! Where the kernel meets the library: `impl portcullis::Kernel`.

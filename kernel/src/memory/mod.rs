@@ -1,0 +1,1 @@
+//! Frames, page tables, address spaces and user-memory access.

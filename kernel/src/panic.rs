@@ -1,0 +1,1 @@
+//! What the kernel prints when it cannot go on.

@@ -1,0 +1,1 @@
+//! Tasks, processes, the scheduler.
