@@ -1,0 +1,102 @@
+//! A system call, from arrival to the way out: entry work, the call, exit work, each exactly once.
+
+use crate::host::Registers;
+use crate::kernel::{Kernel, Skip};
+use crate::state::{Arrived, InKernel, InSyscall, Leaving};
+
+impl<'r, R> Arrived<'r, R> {
+    /// Makes the system call in the registers and runs its entry and exit work.
+    ///
+    /// Where nothing is armed the work is one test before the call and one after it.
+    #[inline(always)]
+    pub fn syscall<K: Kernel<Regs = R>>(self) -> Leaving<'r, R> {
+        let mut at = self.irqs_on::<K>();
+        let mut skip = false;
+        if K::syscall_work() & K::SYSCALL_WORK.at_entry() != 0 {
+            skip = syscall_entry_work::<K>(&mut at).is_err();
+        }
+        let mut at = InSyscall::new(at);
+        if !skip {
+            let number = number::<K>(&at);
+            K::syscall(&mut at, number);
+        }
+        at.finish::<K>()
+    }
+}
+
+impl<'r, R> InSyscall<'r, R> {
+    /// The system call is done: runs its exit work and turns interrupts off. The one way out of a system call.
+    #[inline(always)]
+    pub fn finish<K: Kernel<Regs = R>>(self) -> Leaving<'r, R> {
+        let mut at = self.into_inner();
+        K::rseq_syscall(&mut at);
+        if K::syscall_work() & K::SYSCALL_WORK.at_exit() != 0 {
+            syscall_exit_work::<K>(&mut at);
+        }
+        at.irqs_off::<K>()
+    }
+}
+
+#[inline(always)]
+fn number<K: Kernel>(at: &InKernel<'_, K::Regs>) -> i64 {
+    at.saved().syscall_number()
+}
+
+/// Something is armed: user dispatch, ptrace, seccomp, trace point, audit, in this order.
+///
+/// The word is read again after the tracer's stop, which may arm and disarm; the number is read from the registers by
+/// whoever looks at it, so what a tracer changes is what the filters see.
+#[cold]
+#[inline(never)]
+fn syscall_entry_work<K: Kernel>(at: &mut InKernel<'_, K::Regs>) -> Result<(), Skip> {
+    let bits = &K::SYSCALL_WORK;
+    let mut work = K::syscall_work();
+
+    // First, because a dispatched call is none of the kernel's ABI: nobody else may see it.
+    if work & bits.user_dispatch != 0 && K::syscall_user_dispatch(at) {
+        return Err(Skip);
+    }
+    if work & (bits.trace | bits.emu) != 0 {
+        K::ptrace_report_syscall_entry(at)?;
+        if work & bits.emu != 0 {
+            return Err(Skip);
+        }
+        work = K::syscall_work();
+    }
+    // After ptrace, so that the filters judge what the tracer made of the call.
+    if work & bits.seccomp != 0 {
+        K::secure_computing(at)?;
+    }
+    if work & bits.tracepoint != 0 {
+        let number = number::<K>(at);
+        K::trace_sys_enter(at, number);
+    }
+    if work & bits.audit != 0 {
+        let number = number::<K>(at);
+        K::audit_syscall_entry(at, number);
+    }
+    Ok(())
+}
+
+/// Something is armed: audit, trace point, ptrace and single-step, in this order.
+#[cold]
+#[inline(never)]
+fn syscall_exit_work<K: Kernel>(at: &mut InKernel<'_, K::Regs>) {
+    let bits = &K::SYSCALL_WORK;
+    let work = K::syscall_work();
+
+    if work & bits.user_dispatch != 0 && K::on_user_dispatch(at) {
+        return;
+    }
+    if work & bits.audit != 0 {
+        K::audit_syscall_exit(at);
+    }
+    if work & bits.tracepoint != 0 {
+        K::trace_sys_exit(at);
+    }
+    if work & (bits.trace | bits.exit_trap) != 0 {
+        // An emulated call was not made, so there is no step over it to report.
+        let step = work & bits.exit_trap != 0 && work & bits.emu == 0;
+        K::ptrace_report_syscall_exit(at, step);
+    }
+}
