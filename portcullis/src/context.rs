@@ -8,10 +8,10 @@
 //! may therefore assume that everything the CPU did in the kernel before is visible, and that what it does in the kernel
 //! later sees what the grace period's caller did before.
 
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU32, Ordering::SeqCst};
 #[cfg(not(loom))]
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 /// Where a CPU is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,7 +112,8 @@ impl ContextWord {
     #[cold]
     fn repair(&self, to: Context) {
         let now = self.0.load(SeqCst);
-        self.0.store((now & !STATE).wrapping_add(COUNT) | to as u32, SeqCst);
+        self.0
+            .store((now & !STATE).wrapping_add(COUNT) | to as u32, SeqCst);
     }
 
     /// An interrupt, exception or NMI hit this CPU while it was in the kernel's code: KERNEL from now on.

@@ -39,6 +39,12 @@ impl<'r, R: Registers> Interrupted<'r, R> {
         K::Context::interrupt_exit(saved);
     }
 
+    /// Back to the handler that was hit, on the IRQ stack, where no other task may run.
+    #[inline(always)]
+    pub fn exit_to_handler<K: Kernel<Regs = R>>(self, saved: Saved<K>) {
+        K::Context::interrupt_exit(saved);
+    }
+
     /// The state in which the handler of a device interrupt runs.
     #[inline(always)]
     pub fn in_interrupt(&mut self) -> InInterrupt<'_, R> {

@@ -52,7 +52,10 @@ pub mod kernel;
 pub mod nmi;
 pub mod notify;
 pub mod restart;
-#[allow(unsafe_code, reason = "the constructors through which a host vouches for a state")]
+#[allow(
+    unsafe_code,
+    reason = "the constructors through which a host vouches for a state"
+)]
 pub mod state;
 pub mod syscall;
 pub mod work;

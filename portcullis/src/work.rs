@@ -9,10 +9,10 @@
 //! raiser sees the CPU and owes it an interrupt. That interrupt arrives while the task is in user mode, or is held off
 //! until it is, and brings it back in. `tests/loom.rs` checks each interleaving.
 
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU32, Ordering::SeqCst};
 #[cfg(not(loom))]
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 macro_rules! flag_set {
     ($(#[$doc:meta])* $name:ident, $(#[$bits_doc:meta])* $bits:ident {
@@ -146,13 +146,21 @@ impl TaskWork {
     /// No work, running nowhere.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        TaskWork { exit: AtomicU32::new(0), syscall: AtomicU32::new(0), running_on: AtomicU32::new(NOWHERE) }
+        TaskWork {
+            exit: AtomicU32::new(0),
+            syscall: AtomicU32::new(0),
+            running_on: AtomicU32::new(NOWHERE),
+        }
     }
 
     /// No work, running nowhere.
     #[cfg(loom)]
     pub fn new() -> Self {
-        TaskWork { exit: AtomicU32::new(0), syscall: AtomicU32::new(0), running_on: AtomicU32::new(NOWHERE) }
+        TaskWork {
+            exit: AtomicU32::new(0),
+            syscall: AtomicU32::new(0),
+            running_on: AtomicU32::new(NOWHERE),
+        }
     }
 
     /// Raises exit work. If the task runs on another CPU than `this_cpu` and the flag was not raised already, that CPU

@@ -1,1 +1,46 @@
-//! x86
+//! The doors of x86-64, and what sets a CPU up for them.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | [`regs`] | [`UserRegs`]: what every door saves, in Linux's `pt_regs` order |
+//! | [`local`] | [`CpuLocal`]: the library's part of the per-CPU area, at GS:0 |
+//! | [`doors`] | [`Doors`]: what a kernel does with exceptions and interrupts |
+//! | [`syscall`] | SYSCALL, and the decision between SYSRET and IRET |
+//! | [`exception`] | exceptions and interrupts, from user mode and from the kernel, through one table |
+//! | [`paranoid`] | #DB, #MC and #DF on stacks of their own |
+//! | [`nmi`] | NMIs, nested ones too |
+//! | [`way_out`] | the last instructions before user mode |
+//! | [`irq_stack`] | handlers on the IRQ stack |
+//! | [`extable`] | instructions that may fault, and where to go on |
+//! | [`alternatives`] | instructions that are patched in at boot where the CPU has them |
+//! | [`tables`], [`init`] | GDT, TSS, IDT, MSRs and control registers from one description |
+//! | [`cpu`] | the few privileged instructions that these need |
+//!
+//! Every door saves a whole [`UserRegs`], switches GS and stack, clears the registers that the user filled, and calls
+//! its Rust half, which returns a [`WayOut`]. Only [`Cleared`](crate::Cleared) makes one.
+
+mod asm;
+
+pub mod alternatives;
+pub mod cpu;
+pub mod doors;
+pub mod exception;
+pub mod extable;
+pub mod host;
+pub mod init;
+pub mod irq_stack;
+pub mod local;
+pub mod nmi;
+pub mod paranoid;
+pub mod regs;
+pub mod syscall;
+pub mod tables;
+pub mod way_out;
+
+pub use asm::{clac_asm, stac_asm};
+pub use doors::{Doors, Exception};
+pub use host::{PerCpuContext, Rflags};
+pub use init::{CpuDescription, init_cpu};
+pub use local::CpuLocal;
+pub use regs::UserRegs;
+pub use way_out::{WayOut, first_way_out};

@@ -1,0 +1,136 @@
+//! The pieces of assembly that several doors share. The list of registers exists once, here.
+//!
+//! Each guard is a macro, so that a test build can leave it out: `--cfg portcullis_ablate="NAME"` (docs/guards.md).
+
+/// A piece of assembly that a test build can replace.
+macro_rules! guard {
+    ($macro:ident, $name:tt, $code:expr, $ablated:expr) => {
+        #[cfg(not(portcullis_ablate = $name))]
+        macro_rules! $macro {
+            () => {
+                $code
+            };
+        }
+        #[cfg(portcullis_ablate = $name)]
+        macro_rules! $macro {
+            () => {
+                $ablated
+            };
+        }
+    };
+}
+
+/// CLAC where the CPU has SMAP, otherwise a NOP: kernel code must not touch user memory by accident, and the user may
+/// have set AC. See [`alternatives`](super::alternatives).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! portcullis_clac {
+    () => {
+        $crate::portcullis_alternative!("0xca")
+    };
+}
+
+/// STAC where the CPU has SMAP, otherwise a NOP: the next instructions touch user memory.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! portcullis_stac {
+    () => {
+        $crate::portcullis_alternative!("0xcb")
+    };
+}
+
+/// A three-byte NOP and its entry in the list of places to patch.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! portcullis_alternative {
+    ($last_byte:literal) => {
+        concat!(
+            "771: .byte 0x0f, 0x1f, 0x00\n",
+            ".pushsection portcullis_alternatives, \"aR\"\n",
+            ".balign 4\n",
+            ".long (771b - .)\n",
+            ".long ",
+            $last_byte,
+            "\n",
+            ".popsection\n",
+        )
+    };
+}
+
+pub use crate::{portcullis_clac as clac_asm, portcullis_stac as stac_asm};
+
+guard!(clac, "clac", crate::portcullis_clac!(), "");
+guard!(cld, "cld", "cld\n", "");
+guard!(lfence, "lfence", "lfence\n", "");
+
+/// Pushes all registers below `rdi`, which is on the stack already: RSP points to a whole `UserRegs` afterwards.
+macro_rules! push_regs {
+    () => {
+        "
+        push rsi
+        push rdx
+        push rcx
+        push rax
+        push r8
+        push r9
+        push r10
+        push r11
+        push rbx
+        push rbp
+        push r12
+        push r13
+        push r14
+        push r15
+        "
+    };
+}
+
+/// Pops what `push_regs` and the push of `rdi` pushed, and drops `orig_rax`: RSP points to the CPU's frame afterwards.
+macro_rules! pop_regs {
+    () => {
+        "
+        pop r15
+        pop r14
+        pop r13
+        pop r12
+        pop rbp
+        pop rbx
+        pop r11
+        pop r10
+        pop r9
+        pop r8
+        pop rax
+        pop rcx
+        pop rdx
+        pop rsi
+        pop rdi
+        add rsp, 8
+        "
+    };
+}
+
+guard!(
+    clear_regs,
+    "clear-regs",
+    // All but rdi, which the door uses, so that no value of the user's is left to be used by mistake or by speculation.
+    "
+    xor eax, eax
+    xor ecx, ecx
+    xor edx, edx
+    xor ebx, ebx
+    xor ebp, ebp
+    xor esi, esi
+    xor r8d, r8d
+    xor r9d, r9d
+    xor r10d, r10d
+    xor r11d, r11d
+    xor r12d, r12d
+    xor r13d, r13d
+    xor r14d, r14d
+    xor r15d, r15d
+    ",
+    // RBP must be cleared all the same: it ends the kernel's backtraces.
+    "xor ebp, ebp\n"
+);
+
+pub(super) use {clac, cld, clear_regs, lfence, pop_regs, push_regs};

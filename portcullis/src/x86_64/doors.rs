@@ -1,0 +1,89 @@
+//! What a kernel does with the exceptions and interrupts that the doors bring in.
+
+use crate::kernel::Kernel;
+use crate::state::{InInterrupt, InKernel, Interrupted, Nmi};
+
+use super::regs::UserRegs;
+
+/// An exception, as the CPU reported it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Exception {
+    /// The vector, 0 to 31 (SDM volume 3, table 6-1).
+    pub vector: u8,
+    /// The error code, 0 for exceptions that have none.
+    pub error: u64,
+    /// For #PF the address that was accessed (CR2), for #DB why it came (DR6, with the bits inverted that read as 1
+    /// when nothing happened), otherwise 0.
+    pub address: u64,
+}
+
+#[allow(missing_docs, reason = "the vectors by their names")]
+impl Exception {
+    pub const DE: u8 = 0;
+    pub const DB: u8 = 1;
+    pub const NMI: u8 = 2;
+    pub const BP: u8 = 3;
+    pub const OF: u8 = 4;
+    pub const BR: u8 = 5;
+    pub const UD: u8 = 6;
+    pub const NM: u8 = 7;
+    pub const DF: u8 = 8;
+    pub const TS: u8 = 10;
+    pub const NP: u8 = 11;
+    pub const SS: u8 = 12;
+    pub const GP: u8 = 13;
+    pub const PF: u8 = 14;
+    pub const MF: u8 = 16;
+    pub const AC: u8 = 17;
+    pub const MC: u8 = 18;
+    pub const XM: u8 = 19;
+    pub const VE: u8 = 20;
+    pub const CP: u8 = 21;
+    pub const HV: u8 = 28;
+    pub const VC: u8 = 29;
+    pub const SX: u8 = 30;
+
+    /// The vectors whose exceptions push an error code (SDM volume 3, table 6-1; APM volume 2, 8.2 for 29 and 30).
+    pub const WITH_ERROR_CODE: u32 = 1 << Self::DF
+        | 1 << Self::TS
+        | 1 << Self::NP
+        | 1 << Self::SS
+        | 1 << Self::GP
+        | 1 << Self::PF
+        | 1 << Self::AC
+        | 1 << Self::CP
+        | 1 << Self::VC
+        | 1 << Self::SX;
+}
+
+/// A kernel behind the x86-64 doors.
+pub trait Doors: Kernel<Regs = UserRegs> {
+    /// The width of the user's half of the address space: 47, or 56 for a kernel that uses 5-level paging.
+    const USER_ADDRESS_BITS: u32 = 47;
+
+    /// An exception in user mode. Interrupts on, may sleep; whatever signal it raises is delivered on the way out.
+    ///
+    /// A fault of the IRET that was to enter user mode comes here too, with the registers that it was to load.
+    fn user_exception(at: &mut InKernel<'_, UserRegs>, exception: Exception);
+
+    /// An exception in the kernel: a page fault on user memory, an instruction in the exception table, or a bug. Interrupts
+    /// off, on the stack that was hit.
+    fn kernel_exception(at: &mut Interrupted<'_, UserRegs>, exception: Exception);
+
+    /// A device interrupt or inter-processor interrupt, vectors 32 to 255. Interrupts off, IRQ stack. The handler
+    /// acknowledges it.
+    fn interrupt(at: &mut InInterrupt<'_, UserRegs>, vector: u8);
+
+    /// A debug exception in the kernel, on its own stack. The default lets a single step that came in by a door go:
+    /// TF is cleared and the kernel goes on.
+    fn kernel_debug(at: &mut Nmi<'_, UserRegs>, _why: u64) {
+        at.regs().rflags &= !super::regs::flags::TF;
+    }
+
+    /// A machine check. If it hit user mode, on the thread stack; otherwise on its own.
+    fn machine_check(at: &mut Nmi<'_, UserRegs>);
+
+    /// A double fault, on its own stack: an exception could not be delivered, mostly because the kernel stack is used
+    /// up. `address` is CR2. There is no way back.
+    fn double_fault(regs: &UserRegs, address: u64) -> !;
+}

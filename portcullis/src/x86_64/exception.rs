@@ -1,0 +1,257 @@
+//! Exceptions and interrupts: 256 stubs, one door.
+
+use core::arch::naked_asm;
+use core::mem::offset_of;
+
+use super::asm::{clac, cld, clear_regs, lfence, pop_regs, push_regs};
+use super::cpu;
+use super::doors::{Doors, Exception};
+use super::irq_stack::on_irq_stack;
+use super::local::CpuLocal;
+use super::regs::UserRegs;
+use super::way_out::{WayOut, iret_to_user, leave_by_iret};
+use crate::state::{Arrived, Interrupted};
+
+/// The first vector that is not an exception.
+pub const FIRST_INTERRUPT: u8 = 32;
+
+/// The distance between two stubs.
+pub(super) const STUB_SIZE: usize = 16;
+
+/// The vectors whose stub does not push a place-holder, because the CPU pushed an error code.
+const CPU_PUSHES_ERROR: u32 = Exception::WITH_ERROR_CODE
+    & !(if cfg!(portcullis_ablate = "error-code-21-29-30") {
+        7 << 29 | 1 << 21
+    } else {
+        0
+    });
+
+/// The stubs of all vectors, [`STUB_SIZE`] bytes apart. IDT entries point into this, but for #DB, NMI, #DF and #MC.
+///
+/// A stub makes all entries alike: an error code, RDI saved, and the vector in EDI.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn stubs<K: Doors>() {
+    naked_asm!(
+        ".balign {size}",
+        ".set portcullis_vector, 0",
+        ".rept 256",
+        ".balign {size}",
+        ".if portcullis_vector >= 32 || (({with_error} >> (portcullis_vector & 31)) & 1) == 0",
+        ".byte 0x6a, 0x00", // push 0
+        ".endif",
+        "push rdi",
+        ".byte 0xbf", // mov edi, imm32
+        ".long portcullis_vector",
+        "jmp {entry}",
+        ".set portcullis_vector, portcullis_vector + 1",
+        ".endr",
+        size = const STUB_SIZE,
+        with_error = const CPU_PUSHES_ERROR,
+        entry = sym entry::<K>,
+    )
+}
+
+/// The door of all exceptions and interrupts.
+///
+/// ```text
+///   in:   EDI the vector, GS, flags and all other registers as they were, interrupts off
+///
+///   from user mode: top of the thread stack (RSP0); from the kernel: the stack that was hit, aligned
+///     ss      +48
+///     rsp     +40
+///     rflags  +32
+///     cs      +24
+///     rip     +16
+///     error   +8     becomes orig_rax
+///     rdi     +0     ← rsp
+/// ```
+#[unsafe(naked)]
+unsafe extern "C" fn entry<K: Doors>() {
+    naked_asm!(
+        cld!(),
+        clac!(),
+        "test byte ptr [rsp + 3 * 8], 3",
+        "jz {from_kernel}",
+        "swapgs",
+        // The SWAPGS is conditional: without the fence the CPU may run ahead with the user's GS.
+        lfence!(),
+        "jmp {from_user}",
+        from_kernel = sym from_kernel::<K>,
+        from_user = sym from_user::<K>,
+    )
+}
+
+/// From user mode: as [`entry`], and GS is the kernel's, the stack the thread's. Also where the IST doors go on when
+/// they came from user mode.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn from_user<K: Doors>() {
+    naked_asm!(
+        push_regs!(),
+        clear_regs!(),
+        "mov esi, edi",
+        "mov rdi, rsp",
+        "mov rdx, [rsp + {orig_rax}]",
+        "mov qword ptr [rsp + {orig_rax}], -1",
+        "sub rsp, 8",
+        "call {arrived}",
+        "add rsp, 8",
+        "jmp {leave}",
+        orig_rax = const offset_of!(UserRegs, orig_rax),
+        arrived = sym arrived::<K>,
+        leave = sym leave_by_iret,
+    )
+}
+
+/// From the kernel: as [`entry`].
+///
+/// If the IRET that was to enter user mode faulted, the kernel was hit, but in the user's name: GS is the user's already,
+/// and so are all registers. That becomes an arrival from user mode, with the frame that IRET could not load.
+#[unsafe(naked)]
+unsafe extern "C" fn from_kernel<K: Doors>() {
+    naked_asm!(
+        lfence!(),
+        push_regs!(),
+        clear_regs!(),
+        "lea rax, [rip + {iret_to_user}]",
+        "cmp [rsp + {rip}], rax",
+        "je 2f",
+        "mov esi, edi",
+        "mov rdi, rsp",
+        "mov rdx, [rsp + {orig_rax}]",
+        "mov qword ptr [rsp + {orig_rax}], -1",
+        "sub rsp, 8",
+        "call {interrupted}",
+        "add rsp, 8",
+        pop_regs!(),
+        "iretq",
+        // The bad IRET.
+        "2:",
+        "swapgs",
+        lfence!(),
+        "mov ebx, edi",
+        "mov rdi, rsp",
+        "sub rsp, 8",
+        "call {move_to_bad_iret}",
+        "mov rsp, rax",
+        "mov esi, ebx",
+        "mov rdi, rsp",
+        "mov rdx, [rsp + {orig_rax}]",
+        "mov qword ptr [rsp + {orig_rax}], -1",
+        "sub rsp, 8",
+        "call {arrived}",
+        "add rsp, 8",
+        "jmp {leave}",
+        iret_to_user = sym guarded_iret,
+        rip = const offset_of!(UserRegs, rip),
+        orig_rax = const offset_of!(UserRegs, orig_rax),
+        interrupted = sym interrupted::<K>,
+        move_to_bad_iret = sym move_to_bad_iret,
+        arrived = sym arrived::<K>,
+        leave = sym leave_by_iret,
+    )
+}
+
+#[cfg(not(portcullis_ablate = "bad-iret"))]
+use iret_to_user as guarded_iret;
+#[cfg(portcullis_ablate = "bad-iret")]
+use stubs_end as guarded_iret;
+/// An address that nothing executes.
+#[cfg(portcullis_ablate = "bad-iret")]
+#[unsafe(naked)]
+unsafe extern "C" fn stubs_end() {
+    naked_asm!("ud2")
+}
+
+/// The IRET at [`iret_to_user`] faulted. Moves the general registers and the error code of that fault, which
+/// lie somewhat below, to the frame that IRET could not load: together they are the user's whole registers again, at
+/// the top of the thread stack.
+///
+/// # Safety
+/// Called by [`from_kernel`] only: `fault` is what it saved, and its `rsp` points to IRET's frame.
+unsafe extern "C" fn move_to_bad_iret(fault: *mut UserRegs) -> *mut UserRegs {
+    let words = offset_of!(UserRegs, rip) / 8;
+    // SAFETY: IRET's five words are the top of the thread stack, and above `fault`; the regions may overlap.
+    unsafe {
+        let user = ((*fault).rsp as *mut u8)
+            .sub(offset_of!(UserRegs, rip))
+            .cast::<UserRegs>();
+        core::ptr::copy(fault.cast::<u64>(), user.cast::<u64>(), words);
+        user
+    }
+}
+
+/// The Rust half for what hit user mode.
+///
+/// # Safety
+/// Called by the doors only.
+unsafe extern "C" fn arrived<K: Doors>(regs: &mut UserRegs, vector: u32, error: u64) -> WayOut {
+    // SAFETY: the door has just come in from user mode, interrupts are off, and `regs` are what it saved.
+    let mut arrived = unsafe { Arrived::enter_from_user_mode::<K>(regs) };
+    let vector = vector as u8;
+    let leaving = match vector {
+        FIRST_INTERRUPT.. => {
+            on_irq_stack(|| K::interrupt(&mut arrived.in_interrupt(), vector));
+            arrived.handled()
+        }
+        Exception::NMI => {
+            super::nmi::handle::<K>(&mut arrived.as_nmi());
+            // The exit work may switch to another task, which would run with NMIs blocked until its next IRET.
+            super::nmi::unblock();
+            arrived.handled()
+        }
+        Exception::MC => {
+            K::machine_check(&mut arrived.as_nmi());
+            arrived.handled()
+        }
+        _ => {
+            // Read before interrupts are on, which may bring another fault.
+            let exception = Exception {
+                vector,
+                error,
+                address: address(vector),
+            };
+            let mut at = arrived.irqs_on::<K>();
+            K::user_exception(&mut at, exception);
+            at.irqs_off::<K>()
+        }
+    };
+    leaving.exit_to_user_mode::<K>().iret()
+}
+
+/// The Rust half for what hit the kernel.
+///
+/// # Safety
+/// Called by the doors only.
+unsafe extern "C" fn interrupted<K: Doors>(regs: &mut UserRegs, vector: u32, error: u64) {
+    // SAFETY: the door has just come in from the kernel, interrupts are off, and `regs` are what it saved.
+    let (mut interrupted, saved) = unsafe { Interrupted::enter_from_kernel::<K>(regs) };
+    let vector = vector as u8;
+    if vector >= FIRST_INTERRUPT {
+        on_irq_stack(|| K::interrupt(&mut interrupted.in_interrupt(), vector));
+    } else {
+        K::kernel_exception(
+            &mut interrupted,
+            Exception {
+                vector,
+                error,
+                address: address(vector),
+            },
+        );
+    }
+    if !CpuLocal::this().in_irq() {
+        interrupted.exit_to_kernel::<K>(saved);
+    } else {
+        // On the IRQ stack: no other task may run before the outer handler is done.
+        interrupted.exit_to_handler::<K>(saved);
+    }
+}
+
+/// What [`Exception::address`] holds.
+#[inline(always)]
+fn address(vector: u8) -> u64 {
+    match vector {
+        Exception::PF => cpu::cr2(),
+        Exception::DB => cpu::take_dr6(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,202 @@
+//! #DB, #MC and #DF: exceptions on stacks of their own (IST), because they may hit the kernel where its stack or GS are
+//! not its own: in the first instructions of SYSCALL, or between SWAPGS and IRET.
+//!
+//! From user mode they move to the thread stack and take the ordinary way. From the kernel the GS base may be anything, so
+//! nothing is decided from it: it is saved, the CPU's own is put in, and in the end what was there is put back. Entry and
+//! exit cannot disagree.
+//!
+//! The IST stack's own top says what the CPU's GS base is ([`IstStack`](super::tables::IstStack)).
+
+use core::arch::naked_asm;
+use core::mem::offset_of;
+
+use super::asm::{clac, cld, clear_regs, pop_regs, push_regs};
+use super::cpu::{self, msr};
+use super::doors::{Doors, Exception};
+use super::exception::from_user;
+use super::local::CpuLocal;
+use super::regs::UserRegs;
+use crate::state::Nmi;
+
+/// From user mode, on an IST stack: GS becomes the kernel's, and the frame and RDI move to the thread stack, as the
+/// ordinary stubs leave them.
+///
+/// ```text
+///   ss      +40
+///   rsp     +32
+///   rflags  +24
+///   cs      +16
+///   rip     +8
+///   error   +0   ← rsp
+/// ```
+macro_rules! move_to_thread_stack {
+    () => {
+        concat!(
+            "swapgs\n",
+            $crate::x86_64::asm::lfence!(),
+            "
+            push rdi
+            mov rdi, rsp
+            mov rsp, gs:[{thread_stack}]
+            push qword ptr [rdi + 6 * 8]
+            push qword ptr [rdi + 5 * 8]
+            push qword ptr [rdi + 4 * 8]
+            push qword ptr [rdi + 3 * 8]
+            push qword ptr [rdi + 2 * 8]
+            push qword ptr [rdi + 1 * 8]
+            push qword ptr [rdi]
+            "
+        )
+    };
+}
+
+/// Saves the GS base in RBX and puts in this CPU's. RSP is at a whole `UserRegs` below the top of an IST stack.
+macro_rules! switch_gs {
+    () => {
+        concat!(
+            "
+            mov rax, [rsp + {cpu_local}]
+            cmp byte ptr [rsp + {fsgsbase}], 0
+            je 771f
+            rdgsbase rbx
+            wrgsbase rax
+            jmp 772f
+            771:
+            mov rsi, rax
+            mov ecx, {gs_base}
+            rdmsr
+            mov ebx, eax
+            shl rdx, 32
+            or rbx, rdx
+            mov rax, rsi
+            mov rdx, rsi
+            shr rdx, 32
+            wrmsr
+            772:
+            ",
+            $crate::x86_64::asm::lfence!(),
+        )
+    };
+}
+
+/// Puts back the GS base that `switch_gs` saved in RBX.
+macro_rules! restore_gs {
+    () => {
+        "
+        cmp byte ptr [rsp + {fsgsbase}], 0
+        je 771f
+        wrgsbase rbx
+        jmp 772f
+        771:
+        mov ecx, {gs_base}
+        mov eax, ebx
+        mov rdx, rbx
+        shr rdx, 32
+        wrmsr
+        772:
+        "
+    };
+}
+
+pub(super) use {move_to_thread_stack, restore_gs, switch_gs};
+
+/// Where the IST stack's own words are, from a `UserRegs` right below them.
+pub(super) const CPU_LOCAL: usize = UserRegs::SIZE;
+/// See [`CPU_LOCAL`].
+pub(super) const FSGSBASE: usize = UserRegs::SIZE + 8;
+
+/// The door of #DB and #MC.
+///
+/// ```text
+///   in:   interrupts off, everything else as it was
+///
+///   top of the IST stack: CPU_LOCAL, FSGSBASE
+///     ss      +32
+///     rsp     +24
+///     rflags  +16
+///     cs      +8
+///     rip     +0   ← rsp
+/// ```
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn entry<K: Doors, const VECTOR: u8>() {
+    naked_asm!(
+        cld!(),
+        clac!(),
+        "push 0",
+        "test byte ptr [rsp + 2 * 8], 3",
+        "jnz 5f",
+        "push rdi",
+        push_regs!(),
+        clear_regs!(),
+        switch_gs!(),
+        "mov rdi, rsp",
+        "mov esi, {vector}",
+        "mov qword ptr [rsp + {orig_rax}], -1",
+        "sub rsp, 8",
+        "call {kernel}",
+        "add rsp, 8",
+        restore_gs!(),
+        pop_regs!(),
+        "iretq",
+        "5:",
+        move_to_thread_stack!(),
+        "mov edi, {vector}",
+        "jmp {from_user}",
+        vector = const VECTOR,
+        orig_rax = const offset_of!(UserRegs, orig_rax),
+        cpu_local = const CPU_LOCAL,
+        fsgsbase = const FSGSBASE,
+        gs_base = const msr::GS_BASE,
+        thread_stack = const CpuLocal::THREAD_STACK,
+        kernel = sym hit_kernel::<K>,
+        from_user = sym from_user::<K>,
+    )
+}
+
+/// The Rust half for what hit the kernel.
+///
+/// # Safety
+/// Called by [`entry`] only.
+unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut UserRegs, vector: u32) {
+    // SAFETY: the door has just come in from the kernel, interrupts are off, and `regs` are what it saved.
+    let (mut at, saved) = unsafe { Nmi::enter_from_kernel::<K>(regs) };
+    if vector == Exception::MC as u32 {
+        K::machine_check(&mut at);
+    } else {
+        K::kernel_debug(&mut at, cpu::take_dr6());
+    }
+    at.exit_to_kernel::<K>(saved);
+}
+
+/// The door of #DF. There is no way back, so it looks at nothing: it saves, makes GS the CPU's, and reports.
+///
+/// As [`entry`], and the CPU pushed an error code, always 0.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn double_fault<K: Doors>() {
+    naked_asm!(
+        cld!(),
+        clac!(),
+        "push rdi",
+        push_regs!(),
+        clear_regs!(),
+        switch_gs!(),
+        "mov rdi, rsp",
+        "sub rsp, 8",
+        "call {report}",
+        "ud2",
+        cpu_local = const CPU_LOCAL,
+        fsgsbase = const FSGSBASE,
+        gs_base = const msr::GS_BASE,
+        report = sym report::<K>,
+    )
+}
+
+/// # Safety
+/// Called by [`double_fault`] only.
+unsafe extern "C" fn report<K: Doors>(regs: &mut UserRegs) -> ! {
+    let address = cpu::cr2();
+    // SAFETY: the CPU was in the kernel or could not deliver an exception to it; `regs` are what the door saved. The state
+    // is kept: nothing goes back.
+    let (mut at, _saved) = unsafe { Nmi::enter_from_kernel::<K>(regs) };
+    K::double_fault(at.regs(), address)
+}

@@ -1,0 +1,321 @@
+//! GDT, TSS, IDT and the stacks that they name.
+
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
+
+use super::doors::{Doors, Exception};
+use super::exception::{STUB_SIZE, stubs};
+use super::local::CpuLocal;
+use super::regs::UserRegs;
+use super::{nmi, paranoid};
+
+// Selectors: Linux's (`arch/x86/include/asm/segment.h`), as user programs look at them.
+
+/// Kernel code.
+pub const KERNEL_CS: u16 = 0x10;
+/// Kernel data and stack.
+pub const KERNEL_DS: u16 = 0x18;
+/// 32-bit user code.
+pub const USER32_CS: u16 = 0x23;
+/// User data and stack.
+pub const USER_DS: u16 = 0x2b;
+/// 64-bit user code.
+pub const USER_CS: u16 = 0x33;
+/// The task-state segment, two entries.
+pub const TSS_SELECTOR: u16 = 0x40;
+
+/// STAR: SYSCALL takes CS from bits 32 to 47 and SS 8 above; SYSRET takes SS 8 above and 64-bit CS 16 above bits 48
+/// to 63 (SDM volume 2, SYSCALL, SYSRET).
+pub(super) const STAR: u64 = (USER32_CS as u64) << 48 | (KERNEL_CS as u64) << 32;
+
+const _: () = assert!(KERNEL_DS == KERNEL_CS + 8 && USER_DS == USER32_CS + 8 && USER_CS == USER32_CS + 16);
+
+/// The global descriptor table: 16 entries as in Linux. Entries 12 to 14 are left for thread-local storage.
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub struct Gdt([u64; 16]);
+
+/// Segment descriptors (SDM volume 3, 3.4.5): present, accessed, flat, 4 KiB granularity.
+mod descriptor {
+    const FLAT: u64 = 0x00cf_9300_0000_ffff;
+    const CODE: u64 = 1 << 43;
+    const LONG: u64 = 1 << 53;
+    const DEFAULT_32: u64 = 1 << 54;
+    const USER: u64 = 3 << 45;
+
+    pub const KERNEL_CODE: u64 = (FLAT | CODE | LONG) & !DEFAULT_32;
+    pub const KERNEL_DATA: u64 = FLAT;
+    pub const USER_CODE_32: u64 = FLAT | CODE | USER;
+    pub const USER_DATA: u64 = FLAT | USER;
+    pub const USER_CODE: u64 = KERNEL_CODE | USER;
+}
+
+/// The task-state segment (SDM volume 3, figure 7-11).
+#[derive(Debug)]
+#[repr(C, packed(4))]
+pub struct Tss {
+    reserved_0: u32,
+    rsp: [u64; 3],
+    reserved_1: u64,
+    ist: [u64; 7],
+    reserved_2: u64,
+    reserved_3: u16,
+    io_map_base: u16,
+}
+
+const _: () = assert!(size_of::<Tss>() == 104);
+
+impl Tss {
+    /// The stack that an interrupt from user mode uses.
+    #[inline(always)]
+    pub(super) fn set_rsp0(&mut self, top: u64) {
+        self.rsp[0] = top;
+    }
+}
+
+/// Entries of the interrupt-stack table.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Ist {
+    DoubleFault = 1,
+    Nmi = 2,
+    Debug = 3,
+    MachineCheck = 4,
+}
+
+/// A stack of the interrupt-stack table. Above its top are two words that the paranoid doors read, because they cannot
+/// trust GS.
+#[repr(C, align(16))]
+pub(super) struct IstStack {
+    stack: [u8; 8192 - 16],
+    /// The top.
+    cpu_local: u64,
+    /// 1 if the CPU has RDGSBASE.
+    fsgsbase: u64,
+}
+
+/// The NMI's two stacks. See [`nmi`].
+#[repr(C, align(16))]
+pub(super) struct NmiStack {
+    work: [u8; 8192 - 32 - 512],
+    /// The working stack's top.
+    pub(super) top: u64,
+    fsgsbase: u64,
+    state: u64,
+    unused: u64,
+    entry: [u8; 512],
+    /// The entry stack's top.
+    pub(super) entry_end: [u8; 0],
+}
+
+const _: () = {
+    assert!(offset_of!(IstStack, cpu_local) % 16 == 0 && offset_of!(NmiStack, top) % 16 == 0);
+    assert!(offset_of!(NmiStack, entry_end) % 16 == 0);
+    // The doors find these from a `UserRegs` right below the top.
+    assert!(paranoid::CPU_LOCAL == UserRegs::SIZE && paranoid::FSGSBASE == UserRegs::SIZE + 8);
+    assert!(offset_of!(NmiStack, state) - offset_of!(NmiStack, top) == nmi::STATE - UserRegs::SIZE);
+};
+
+/// One CPU's tables, and the stacks of its interrupt-stack table. 33 KiB that live as long as the CPU runs.
+#[repr(C, align(4096))]
+pub struct Tables {
+    double_fault: IstStack,
+    debug: IstStack,
+    machine_check: IstStack,
+    nmi: NmiStack,
+    gdt: Gdt,
+    tss: Tss,
+}
+
+impl Tables {
+    /// Tables that are not in use yet: all zeroes, so that a static of them takes no room in the kernel's image.
+    pub const fn new() -> Self {
+        const IST: IstStack = IstStack {
+            stack: [0; _],
+            cpu_local: 0,
+            fsgsbase: 0,
+        };
+        Tables {
+            double_fault: IST,
+            debug: IST,
+            machine_check: IST,
+            nmi: NmiStack {
+                work: [0; _],
+                top: 0,
+                fsgsbase: 0,
+                state: 0,
+                unused: 0,
+                entry: [0; _],
+                entry_end: [],
+            },
+            gdt: Gdt([0; 16]),
+            tss: Tss {
+                reserved_0: 0,
+                rsp: [0; 3],
+                reserved_1: 0,
+                ist: [0; 7],
+                reserved_2: 0,
+                reserved_3: 0,
+                io_map_base: 0,
+            },
+        }
+    }
+
+    /// Fills everything in. `local` is the CPU's, `fsgsbase` whether it has RDGSBASE.
+    pub(super) fn fill(&mut self, local: *const CpuLocal, fsgsbase: bool) {
+        for stack in [&mut self.double_fault, &mut self.debug, &mut self.machine_check] {
+            stack.cpu_local = local as u64;
+            stack.fsgsbase = fsgsbase as u64;
+        }
+        self.nmi.top = local as u64;
+        self.nmi.fsgsbase = fsgsbase as u64;
+        self.nmi.state = 0;
+
+        let mut ist = [0; 7];
+        for (entry, top) in [
+            (Ist::DoubleFault, &raw const self.double_fault.cpu_local as u64),
+            (Ist::Debug, &raw const self.debug.cpu_local as u64),
+            (Ist::MachineCheck, &raw const self.machine_check.cpu_local as u64),
+            (Ist::Nmi, &raw const self.nmi.entry_end as u64),
+        ] {
+            ist[entry as usize - 1] = top;
+        }
+        self.tss.ist = ist;
+        // Beyond the limit: no I/O permission map.
+        self.tss.io_map_base = size_of::<Tss>() as u16;
+
+        for (selector, descriptor) in [
+            (KERNEL_CS, descriptor::KERNEL_CODE),
+            (KERNEL_DS, descriptor::KERNEL_DATA),
+            (USER32_CS, descriptor::USER_CODE_32),
+            (USER_DS, descriptor::USER_DATA),
+            (USER_CS, descriptor::USER_CODE),
+        ] {
+            self.gdt.0[(selector >> 3) as usize] = descriptor;
+        }
+        let tss = &raw const self.tss as u64;
+        let [low, high] = tss_descriptor(tss, size_of::<Tss>() as u64 - 1);
+        self.gdt.0[(TSS_SELECTOR >> 3) as usize] = low;
+        self.gdt.0[(TSS_SELECTOR >> 3) as usize + 1] = high;
+    }
+
+    pub(super) fn gdt(&self) -> &Gdt {
+        &self.gdt
+    }
+
+    pub(super) fn tss(&mut self) -> &mut Tss {
+        &mut self.tss
+    }
+
+    /// Whether an address lies in one of the stacks; which.
+    pub fn stack_name(&self, address: u64) -> Option<&'static str> {
+        let contains = |start: u64, size: usize| (start..start + size as u64).contains(&address);
+        [
+            ("#DF", &raw const self.double_fault as u64, size_of::<IstStack>()),
+            ("#DB", &raw const self.debug as u64, size_of::<IstStack>()),
+            ("#MC", &raw const self.machine_check as u64, size_of::<IstStack>()),
+            ("NMI", &raw const self.nmi as u64, size_of::<NmiStack>()),
+        ]
+        .into_iter()
+        .find_map(|(name, start, size)| contains(start, size).then_some(name))
+    }
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl core::fmt::Debug for Tables {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Tables")
+            .field("gdt", &self.gdt)
+            .field("tss", &self.tss)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An available 64-bit TSS (SDM volume 3, figure 7-4).
+const fn tss_descriptor(base: u64, limit: u64) -> [u64; 2] {
+    const PRESENT_AVAILABLE_TSS: u64 = 0x89 << 40;
+    let low = limit & 0xffff
+        | (base & 0xff_ffff) << 16
+        | PRESENT_AVAILABLE_TSS
+        | (limit >> 16 & 0xf) << 48
+        | (base >> 24 & 0xff) << 56;
+    [low, base >> 32]
+}
+
+/// The interrupt descriptor table: one for all CPUs.
+#[derive(Debug)]
+#[repr(C, align(4096))]
+pub struct Idt(UnsafeCell<[[u64; 2]; 256]>);
+
+// SAFETY: written once, at boot, before another CPU runs; afterwards only the CPUs read it.
+unsafe impl Sync for Idt {}
+
+impl Idt {
+    /// Nothing present.
+    pub const fn new() -> Self {
+        Idt(UnsafeCell::new([[0; 2]; 256]))
+    }
+
+    pub(super) fn address(&self) -> u64 {
+        self.0.get() as u64
+    }
+
+    /// Fills in every door of `K`.
+    ///
+    /// # Safety
+    /// Once, at boot, while no other CPU uses it.
+    pub(super) unsafe fn fill<K: Doors>(&self) {
+        let table = stubs::<K> as *const () as u64;
+        for vector in 0..=255u8 {
+            let mut address = table + vector as u64 * STUB_SIZE as u64;
+            let mut ist = 0;
+            match vector {
+                Exception::DB => {
+                    address = paranoid::entry::<K, { Exception::DB }> as *const () as u64;
+                    ist = Ist::Debug as u8;
+                }
+                Exception::MC => {
+                    address = paranoid::entry::<K, { Exception::MC }> as *const () as u64;
+                    ist = Ist::MachineCheck as u8;
+                }
+                Exception::DF => {
+                    address = paranoid::double_fault::<K> as *const () as u64;
+                    ist = Ist::DoubleFault as u8;
+                }
+                Exception::NMI => {
+                    address = nmi::entry::<K> as *const () as u64;
+                    ist = Ist::Nmi as u8;
+                }
+                _ => {}
+            }
+            // User mode may use INT3 and INTO; any other INT is a general-protection fault.
+            let user = matches!(vector, Exception::BP | Exception::OF);
+            // SAFETY: the caller's.
+            unsafe { (*self.0.get())[vector as usize] = gate(address, ist, user) };
+        }
+    }
+}
+
+impl Default for Idt {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// An interrupt gate, which turns interrupts off (SDM volume 3, figure 6-8).
+const fn gate(address: u64, ist: u8, user: bool) -> [u64; 2] {
+    const PRESENT_INTERRUPT_GATE: u64 = 0x8e << 40;
+    let dpl = if user { 3 << 45 } else { 0 };
+    let low = address & 0xffff
+        | (KERNEL_CS as u64) << 16
+        | (ist as u64) << 32
+        | PRESENT_INTERRUPT_GATE
+        | dpl
+        | (address >> 16 & 0xffff) << 48;
+    [low, address >> 32]
+}
