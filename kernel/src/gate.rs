@@ -1,1 +1,120 @@
-//! Where the kernel meets the library: `impl portcullis::Kernel`.
+//! Where the kernel meets the library: what it does with what the doors bring in, and with each kind of exit work.
+
+use alloc::string::String;
+use core::fmt::Write;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use portcullis::work::TaskWork;
+use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserRegs, extable};
+use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi};
+
+use crate::{boot, cpu, memory, panic, signal, sync, syscall, task};
+
+/// The reference kernel, as the library sees it.
+pub struct Gate;
+
+impl Kernel for Gate {
+    type Regs = UserRegs;
+    type Irqs = Rflags;
+    type Context = PerCpuContext;
+
+    #[inline(always)]
+    fn exit_work() -> usize {
+        CpuLocal::work().exit_word()
+    }
+
+    #[inline(always)]
+    fn syscall_work() -> usize {
+        CpuLocal::work().syscall_word()
+    }
+
+    #[inline(always)]
+    fn syscall(at: &mut InSyscall<'_, UserRegs>, _number: i64) {
+        syscall::dispatch(at.regs());
+    }
+
+    #[inline(always)]
+    fn preempt_count() -> usize {
+        sync::preempt_count() as usize
+    }
+
+    fn schedule(_: &mut InKernel<'_, UserRegs>) {
+        task::scheduler::schedule();
+    }
+
+    fn do_signal_or_restart(at: &mut InKernel<'_, UserRegs>) {
+        signal::do_signal_or_restart(at.regs());
+    }
+
+    fn preempt_schedule_irq(_: &mut Interrupted<'_, UserRegs>) {
+        task::scheduler::preempt_from_interrupt();
+    }
+
+    fn nmi(at: &mut Nmi<'_, UserRegs>) {
+        COUNTERS.nmis.fetch_add(1, Relaxed);
+        panic::nmi(at.regs());
+    }
+
+    fn invariant_broken(broken: Broken) {
+        COUNTERS.violations.fetch_add(1, Relaxed);
+        log::error!("invariant broken: {broken:?}");
+    }
+}
+
+impl Doors for Gate {
+    fn user_exception(at: &mut InKernel<'_, UserRegs>, exception: Exception) {
+        match exception.vector {
+            Exception::PF => memory::fault::page_fault_user(at.regs(), exception.address, exception.error),
+            vector => signal::force_exception(vector, exception.error, exception.address, at.regs()),
+        }
+    }
+
+    fn kernel_exception(at: &mut Interrupted<'_, UserRegs>, exception: Exception) {
+        let regs = at.regs();
+        if exception.vector == Exception::PF
+            && memory::fault::page_fault_kernel(regs, exception.address, exception.error)
+        {
+            return;
+        }
+        match extable::fixup(regs.rip) {
+            Some(fixup) => regs.rip = fixup,
+            None => panic::die_of_exception(regs, exception),
+        }
+    }
+
+    fn interrupt(at: &mut InInterrupt<'_, UserRegs>, vector: u8) {
+        boot::apic::interrupt(vector, at.regs());
+    }
+
+    fn machine_check(at: &mut Nmi<'_, UserRegs>) {
+        panic::die(at.regs(), "machine check");
+    }
+
+    fn double_fault(regs: &UserRegs, address: u64) -> ! {
+        let what =
+            if memory::stack::is_guard(address) { "kernel stack overflow" } else { "double fault" };
+        panic::die(regs, what)
+    }
+}
+
+/// What is counted about the gate.
+struct Counters {
+    violations: AtomicU64,
+    nmis: AtomicU64,
+}
+
+static COUNTERS: Counters = Counters { violations: AtomicU64::new(0), nmis: AtomicU64::new(0) };
+
+/// Writes what `/dev/gate` shows: one `key value` per line.
+pub fn status(out: &mut String) {
+    for (key, value) in [
+        ("violations", COUNTERS.violations.load(Relaxed)),
+        ("nmis", COUNTERS.nmis.load(Relaxed)),
+        ("cpus", cpu::count() as u64),
+        ("percpu_bytes", size_of::<CpuLocal>() as u64),
+        ("pertask_bytes", size_of::<TaskWork>() as u64),
+    ] {
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "{key} {value}");
+    }
+}

@@ -6,6 +6,7 @@
 /// The saved registers, as far as the policy looks at them.
 pub trait Registers {
     /// Whether they were saved from user mode.
+    #[allow(clippy::wrong_self_convention, reason = "where the registers are from")]
     fn from_user(&self) -> bool;
     /// Whether interrupts were on where they were saved.
     fn interrupts_on(&self) -> bool;

@@ -31,7 +31,7 @@ impl Doors for Minimal {
     fn interrupt(_: &mut InInterrupt<'_, UserRegs>, _: u8) {}
     fn machine_check(_: &mut Nmi<'_, UserRegs>) {}
     fn double_fault(_: &UserRegs, _: u64) -> ! {
-        loop {}
+        unreachable!()
     }
 }
 
