@@ -100,7 +100,9 @@ impl ContextWord {
     /// Interrupts are off.
     #[inline(always)]
     pub fn move_to(&self, from: Context, to: Context) -> bool {
+        crate::work::loom_fence();
         let before = self.0.fetch_add(transition(from, to), SeqCst);
+        crate::work::loom_fence();
         if before & STATE == from as u32 {
             return true;
         }
@@ -139,6 +141,7 @@ impl ContextWord {
 
     /// The word now, for [`quiescent_since`](Self::quiescent_since).
     pub fn snapshot(&self) -> Snapshot {
+        crate::work::loom_fence();
         Snapshot(self.0.load(SeqCst))
     }
 

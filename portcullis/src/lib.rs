@@ -39,7 +39,7 @@
 //!
 //! Imports point one way: the doors (`x86_64`) use the policy (`syscall`, `exit`, `interrupt`, `nmi`, `guest`, `idle`,
 //! `notify`), the policy uses the trait (`kernel`), the trait uses the states (`state`), which use nothing.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, loom)), no_std)]
 #![deny(unsafe_code)]
 
 pub mod context;

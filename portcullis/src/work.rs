@@ -14,6 +14,14 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
+/// Between a write and a read that must not pass each other. Both are SeqCst, which is enough; loom takes SeqCst accesses
+/// for acquire and release, so it is told by a fence.
+#[inline(always)]
+pub(crate) fn loom_fence() {
+    #[cfg(loom)]
+    loom::sync::atomic::fence(SeqCst);
+}
+
 macro_rules! flag_set {
     ($(#[$doc:meta])* $name:ident, $(#[$bits_doc:meta])* $bits:ident {
         $($(#[$flag_doc:meta])* $flag:ident $field:ident = $bit:expr;)*
@@ -171,9 +179,10 @@ impl TaskWork {
             // Whoever raised it has sent the interrupt, and the flag has not been taken since.
             return None;
         }
+        loom_fence();
         match self.running_on.load(SeqCst) {
             NOWHERE => None,
-            cpu if cpu == this_cpu => None,
+            cpu if cpu == this_cpu || cfg!(portcullis_ablate = "owed-ipi") => None,
             cpu => Some(OwedIpi { cpu }),
         }
     }
@@ -202,6 +211,7 @@ impl TaskWork {
     /// The task starts to run on a CPU. Called by the scheduler with interrupts off, before the task's code runs.
     pub fn switch_in(&self, cpu: u32) {
         self.running_on.store(cpu, SeqCst);
+        loom_fence();
     }
 
     /// The task no longer runs. Called by the scheduler with interrupts off.
