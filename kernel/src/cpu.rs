@@ -1,1 +1,167 @@
 //! One processor: its per-CPU area (which starts with the library's part), identity and inter-processor interrupts.
+
+use core::arch::asm;
+use core::cell::{Cell, UnsafeCell};
+use core::mem::offset_of;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use portcullis::x86_64::{CpuLocal, Tables};
+
+use crate::boot::{self, apic};
+use crate::task::Task;
+use crate::{sync, time};
+
+/// The most processors the kernel uses.
+pub const MAX_CPUS: usize = 8;
+
+/// A set of processors, bit n for CPU n.
+pub type CpuMask = u32;
+
+/// The per-CPU area. The GS base points at it while the CPU runs kernel code.
+///
+/// `Cell` fields are this CPU's alone, changed with interrupts off; what other CPUs read is atomic.
+#[repr(C, align(64))]
+pub struct Cpu {
+    /// The library's part.
+    pub local: CpuLocal,
+    /// The task this CPU runs.
+    pub current: AtomicPtr<Task>,
+    /// The task it runs when there is no other.
+    pub idle: AtomicPtr<Task>,
+    /// Locks and interrupt guards held; see `sync`.
+    pub(crate) preempt_count: Cell<u32>,
+    /// Whether interrupts were on before the first of them.
+    pub(crate) saved_irq: Cell<bool>,
+    apic_id: Cell<u32>,
+    /// What this CPU's one-shot timer is set to; see `time`.
+    pub(crate) armed: AtomicU64,
+    /// When the scheduler is to be told that time has passed; see `time`.
+    pub(crate) next_tick: Cell<u64>,
+    /// Interprocessor interrupts this CPU has taken.
+    pub ipis: AtomicU32,
+    /// GDT, TSS, IDT and the stacks they name.
+    pub tables: Tables,
+}
+
+// SAFETY: see the type's comment; `apic_id` is written once, before any other CPU knows the area.
+unsafe impl Sync for Cpu {}
+
+impl Cpu {
+    const fn new() -> Self {
+        Cpu {
+            local: CpuLocal::new(),
+            current: AtomicPtr::new(ptr::null_mut()),
+            idle: AtomicPtr::new(ptr::null_mut()),
+            preempt_count: Cell::new(0),
+            saved_irq: Cell::new(false),
+            apic_id: Cell::new(0),
+            armed: AtomicU64::new(time::NEVER),
+            next_tick: Cell::new(time::NEVER),
+            ipis: AtomicU32::new(0),
+            tables: Tables::new(),
+        }
+    }
+
+    /// 0 is the boot processor.
+    pub fn id(&self) -> usize {
+        self.local.id() as usize
+    }
+
+    /// Its local APIC's identity.
+    pub fn apic_id(&self) -> u32 {
+        self.apic_id.get()
+    }
+}
+
+/// Shared once `adopt` has run for the CPU; that one writes the library's parts.
+struct Areas(UnsafeCell<[Cpu; MAX_CPUS]>);
+
+// SAFETY: `adopt` has each element to itself, and from then on it is only shared.
+unsafe impl Sync for Areas {}
+
+static AREAS: Areas = Areas(UnsafeCell::new([const { Cpu::new() }; MAX_CPUS]));
+static ONLINE: AtomicU32 = AtomicU32::new(0);
+
+/// This CPU's area. With preemption on, the caller may be on another CPU by the time it looks.
+#[inline(always)]
+pub fn this() -> &'static Cpu {
+    // SAFETY: the library's part is the first field of this CPU's area.
+    unsafe { &*ptr::from_ref(CpuLocal::this()).cast() }
+}
+
+/// This CPU's number.
+#[inline]
+pub fn id() -> usize {
+    this().id()
+}
+
+/// The current task in one instruction, so that it is right even where the caller may be moved to another CPU.
+#[inline(always)]
+pub fn current_task() -> *mut Task {
+    let task: *mut Task;
+    // SAFETY: as in `this`.
+    unsafe {
+        asm!("mov {}, gs:[{}]", out(reg) task, const offset_of!(Cpu, current), options(nostack, preserves_flags, readonly));
+    }
+    task
+}
+
+/// How many CPUs run. They are numbered from 0 without gaps.
+pub fn count() -> usize {
+    ONLINE.load(Ordering::Acquire).count_ones() as usize
+}
+
+/// The CPUs that run.
+pub fn online() -> CpuMask {
+    ONLINE.load(Ordering::Acquire)
+}
+
+/// The area of CPU `n`. Panics where `n >= MAX_CPUS`.
+pub fn get(n: usize) -> &'static Cpu {
+    assert!(n < MAX_CPUS);
+    // SAFETY: in bounds; shared from here on, see `Areas`.
+    unsafe { &*AREAS.0.get().cast::<Cpu>().add(n) }
+}
+
+/// All CPUs that run.
+pub fn all() -> impl Iterator<Item = &'static Cpu> {
+    (0..MAX_CPUS).filter(|n| online() & 1 << n != 0).map(get)
+}
+
+/// Makes the processor that runs this CPU `n`: GS base, tables, model-specific registers.
+///
+/// # Safety
+/// Once per processor and per number, before anything that uses locks, with interrupts off.
+pub unsafe fn adopt(n: usize) -> &'static Cpu {
+    assert!(n < MAX_CPUS);
+    // SAFETY: in bounds, and this processor's alone, as the caller vouches.
+    let cpu = unsafe { &mut *AREAS.0.get().cast::<Cpu>().add(n) };
+    cpu.apic_id.set(boot::apic_id());
+    crate::gate::init_cpu(cpu, n as u32);
+    cpu
+}
+
+/// Other CPUs may send this one interrupts from now on.
+pub fn set_online(cpu: &Cpu) {
+    ONLINE.fetch_or(1 << cpu.id(), Ordering::AcqRel);
+}
+
+/// Makes `cpu` look at its work flags. No need where it is this CPU.
+pub fn send_reschedule(cpu: usize) {
+    apic::send(get(cpu), apic::RESCHEDULE);
+}
+
+/// Makes the CPUs of `mask` (but this one) run `memory::tlb::handle`.
+pub fn send_tlb_shootdown(mask: CpuMask) {
+    let _irqs = sync::irqs_off();
+    let mask = mask & online() & !(1 << id());
+    for cpu in (0..MAX_CPUS).filter(|n| mask & 1 << n != 0) {
+        apic::send(get(cpu), apic::TLB_SHOOTDOWN);
+    }
+}
+
+/// Sends `cpu` (or this CPU) a non-maskable interrupt.
+pub fn send_nmi(cpu: usize) {
+    apic::send_nmi(get(cpu));
+}
