@@ -1,1 +1,87 @@
 //! From the PVH entry point to the first program.
+//!
+//! `entry` (assembly) → `boot_main` here → `pvh` (what the loader says) → `paging` (the kernel's page tables) →
+//! `memory` → `apic`, `time` → `smp` (the other processors, which come in by `entry` too) → `fs`, `task`.
+
+use core::fmt::Write;
+
+use x86_64::instructions::{interrupts, port::Port};
+
+use crate::{cpu, fs, memory, task, time};
+
+pub mod apic;
+pub mod entry;
+pub mod log;
+pub mod paging;
+pub mod pvh;
+pub mod rtc;
+pub mod smp;
+
+pub use pvh::{cmdline, initramfs};
+
+/// The boot processor's first Rust: on the boot stack, on `entry`'s page tables, interrupts off.
+extern "C" fn boot_main(start_info: u64) -> ! {
+    // SAFETY: the first thing on this processor.
+    let cpu = unsafe { cpu::adopt(0) };
+    // SAFETY: `entry` passes what the loader passed, and `entry`'s page tables map the first GiB.
+    unsafe { pvh::parse(start_info) };
+    log::init(cmdline("machine-log"));
+    // SAFETY: nothing has been allocated.
+    let (cr3, tables) = unsafe { paging::init(pvh::info()) };
+    memory::init(pvh::info().ram(), &paging::reserved(pvh::info(), tables));
+    apic::init_cpu();
+    apic::init_lines();
+    time::init();
+    cpu::set_online(cpu);
+    task::scheduler::init_cpu();
+    smp::start(cr3);
+    ::log::info!(
+        "{} CPUs, {} MiB free",
+        cpu::count(),
+        memory::frames::free_bytes() >> 20
+    );
+    fs::init(initramfs());
+    task::start_init();
+    task::scheduler::idle()
+}
+
+/// This processor's local APIC identity.
+pub fn apic_id() -> u32 {
+    let cpuid = raw_cpuid::CpuId::new();
+    cpuid
+        .get_feature_info()
+        .map_or(0, |info| u32::from(info.initial_local_apic_id()))
+}
+
+/// What QEMU's isa-debug-exit makes 33 of.
+const EXIT_ORDERLY: u32 = 0x10;
+/// What QEMU's isa-debug-exit makes 35 of.
+const EXIT_PANIC: u32 = 0x11;
+
+/// The first program has ended with `exit_code`: says so on the log port and turns the machine off.
+pub fn shutdown(exit_code: i32) -> ! {
+    interrupts::disable();
+    let _ = writeln!(log::close(), "exit: {exit_code}");
+    power_off(EXIT_ORDERLY)
+}
+
+/// The end of a panic: the marker line, and the machine off.
+pub fn shutdown_after_panic() -> ! {
+    let _ = writeln!(log::DebugPort, "panic");
+    power_off(EXIT_PANIC)
+}
+
+fn power_off(code: u32) -> ! {
+    // SAFETY: isa-debug-exit ends QEMU; on a machine without it nobody listens.
+    unsafe { Port::<u32>::new(0xf4).write(code) };
+    // Without that device: a triple fault, which resets the machine (QEMU with -no-reboot ends).
+    let no_vectors = x86_64::structures::DescriptorTablePointer {
+        limit: 0,
+        base: x86_64::VirtAddr::zero(),
+    };
+    // SAFETY: nothing runs on this processor after this.
+    unsafe {
+        x86_64::instructions::tables::lidt(&no_vectors);
+        core::arch::asm!("ud2", options(noreturn));
+    }
+}

@@ -1,0 +1,125 @@
+//! The other processors: started all at once by a broadcast, numbered in the order of their APIC identities.
+
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use x86_64::instructions::port::Port;
+
+use super::apic;
+use super::entry::{self, ApHandover};
+use super::paging::phys_to_virt;
+use crate::cpu::{self, MAX_CPUS};
+use crate::memory::stack::KernelStack;
+use crate::task::scheduler;
+use crate::time;
+
+/// What `entry` reads on each application processor.
+pub static HANDOVER: ApHandover = ApHandover {
+    cr3: AtomicU64::new(0),
+    ticket: AtomicU64::new(0),
+    stacks: [const { AtomicU64::new(0) }; MAX_CPUS],
+};
+
+/// Which APIC identities have reported, one bit each.
+static REPORTED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+/// How many processors take part.
+static PRESENT: AtomicUsize = AtomicUsize::new(1);
+
+const MILLISECOND: u64 = 1_000_000;
+
+/// How many processors the machine has, from QEMU's fw_cfg (docs/specs/fw_cfg.rst); 1 where there is none.
+fn processors() -> usize {
+    const SIGNATURE: u16 = 0;
+    const NB_CPUS: u16 = 5;
+    let read = |item: u16| -> [u8; 4] {
+        // SAFETY: fw_cfg's selector and data ports; on another machine nobody listens.
+        unsafe {
+            Port::<u16>::new(0x510).write(item);
+            core::array::from_fn(|_| Port::<u8>::new(0x511).read())
+        }
+    };
+    if read(SIGNATURE) != *b"QEMU" {
+        return 1;
+    }
+    let [low, high, ..] = read(NB_CPUS);
+    usize::from(u16::from_le_bytes([low, high]))
+}
+
+fn report(apic_id: u32) {
+    REPORTED[apic_id as usize / 64].fetch_or(1 << (apic_id % 64), Ordering::AcqRel);
+}
+
+fn reported() -> usize {
+    REPORTED
+        .iter()
+        .map(|word| word.load(Ordering::Acquire).count_ones() as usize)
+        .sum()
+}
+
+/// How many processors with a smaller APIC identity have reported.
+fn rank(apic_id: u32) -> usize {
+    (0..apic_id)
+        .filter(|id| REPORTED[*id as usize / 64].load(Ordering::Acquire) & 1 << (id % 64) != 0)
+        .count()
+}
+
+/// Starts the other processors. Returns when all of them are about to be idle.
+pub fn start(cr3: u64) {
+    let present = processors();
+    let used = present.min(MAX_CPUS);
+    if present > MAX_CPUS {
+        log::warn!("{present} processors; only {MAX_CPUS} are used");
+    }
+    if used == 1 {
+        return;
+    }
+    HANDOVER.cr3.store(cr3, Ordering::Relaxed);
+    for stack in &HANDOVER.stacks[..used - 1] {
+        let memory = KernelStack::new().expect("memory for the first stacks");
+        stack.store(memory.top(), Ordering::Relaxed);
+        // It is the CPU's idle stack from here on.
+        core::mem::forget(memory);
+    }
+    let code = &raw const entry::ap_trampoline;
+    // SAFETY: the trampoline lies between its two symbols and fits the page, which is below 1 MiB and so never allocated.
+    unsafe {
+        let len = (&raw const entry::ap_trampoline_end).offset_from(code) as usize;
+        phys_to_virt(entry::TRAMPOLINE).copy_from_nonoverlapping(code, len);
+    }
+    PRESENT.store(used, Ordering::Release);
+    report(cpu::this().apic_id());
+
+    apic::send_init_to_others();
+    time::spin(10_000);
+    // A processor that has started ignores the second one.
+    for _ in 0..2 {
+        apic::send_startup_to_others(entry::TRAMPOLINE);
+        wait(MILLISECOND, || cpu::count() == used);
+    }
+    wait(1000 * MILLISECOND, || cpu::count() == used);
+    assert_eq!(cpu::count(), used, "processors that started");
+}
+
+/// Waits until `done`, or for `nanoseconds`.
+fn wait(nanoseconds: u64, done: impl Fn() -> bool) {
+    let deadline = time::now() + nanoseconds;
+    while !done() && time::now() < deadline {
+        spin_loop();
+    }
+}
+
+/// Where an application processor enters Rust: on its own stack and the final page tables, interrupts off.
+pub extern "C" fn ap_main() -> ! {
+    let apic_id = super::apic_id();
+    report(apic_id);
+    while reported() < PRESENT.load(Ordering::Acquire) {
+        spin_loop();
+    }
+    let n = rank(apic_id);
+    // SAFETY: ranks are different, 0 is the boot processor's; nothing has taken a lock on this processor.
+    let cpu = unsafe { cpu::adopt(n) };
+    apic::init_cpu();
+    scheduler::init_cpu();
+    cpu::set_online(cpu);
+    scheduler::idle()
+}
