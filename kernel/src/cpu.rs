@@ -6,9 +6,12 @@ use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use portcullis::x86_64::{CpuLocal, Tables};
+use portcullis::work::TaskWork;
+use portcullis::x86_64::tables::Tables;
+use portcullis::x86_64::{CpuDescription, CpuLocal};
 
 use crate::boot::{self, apic};
+use crate::gate::Gate;
 use crate::task::Task;
 use crate::{sync, time};
 
@@ -16,7 +19,15 @@ use crate::{sync, time};
 pub const MAX_CPUS: usize = 8;
 
 /// A set of processors, bit n for CPU n.
-pub type CpuMask = u32;
+pub type CpuMask = u64;
+
+/// A page that is never mapped.
+#[repr(C, align(4096))]
+struct Guard([u8; 4096]);
+
+/// Where interrupts are handled.
+#[repr(C, align(4096))]
+struct IrqStack(UnsafeCell<[u8; 16 << 10]>);
 
 /// The per-CPU area. The GS base points at it while the CPU runs kernel code.
 ///
@@ -40,14 +51,17 @@ pub struct Cpu {
     pub(crate) next_tick: Cell<u64>,
     /// Interprocessor interrupts this CPU has taken.
     pub ipis: AtomicU32,
-    /// GDT, TSS, IDT and the stacks they name.
-    pub tables: Tables,
+    /// GDT, TSS and the stacks it names.
+    tables: UnsafeCell<Tables>,
+    irq_guard: Guard,
+    irq_stack: IrqStack,
 }
 
 // SAFETY: see the type's comment; `apic_id` is written once, before any other CPU knows the area.
 unsafe impl Sync for Cpu {}
 
 impl Cpu {
+    /// All zeroes, so that the array takes no room in the image; `adopt` sets what is not.
     const fn new() -> Self {
         Cpu {
             local: CpuLocal::new(),
@@ -56,10 +70,12 @@ impl Cpu {
             preempt_count: Cell::new(0),
             saved_irq: Cell::new(false),
             apic_id: Cell::new(0),
-            armed: AtomicU64::new(time::NEVER),
-            next_tick: Cell::new(time::NEVER),
+            armed: AtomicU64::new(0),
+            next_tick: Cell::new(0),
             ipis: AtomicU32::new(0),
-            tables: Tables::new(),
+            tables: UnsafeCell::new(Tables::new()),
+            irq_guard: Guard([0; 4096]),
+            irq_stack: IrqStack(UnsafeCell::new([0; 16 << 10])),
         }
     }
 
@@ -81,7 +97,10 @@ struct Areas(UnsafeCell<[Cpu; MAX_CPUS]>);
 unsafe impl Sync for Areas {}
 
 static AREAS: Areas = Areas(UnsafeCell::new([const { Cpu::new() }; MAX_CPUS]));
-static ONLINE: AtomicU32 = AtomicU32::new(0);
+/// Work flags of each CPU until the scheduler gives it its idle task.
+static BOOT_WORK: [TaskWork; MAX_CPUS] = [const { TaskWork::new() }; MAX_CPUS];
+
+static ONLINE: AtomicU64 = AtomicU64::new(0);
 
 /// This CPU's area. With preemption on, the caller may be on another CPU by the time it looks.
 #[inline(always)]
@@ -129,17 +148,39 @@ pub fn all() -> impl Iterator<Item = &'static Cpu> {
     (0..MAX_CPUS).filter(|n| online() & 1 << n != 0).map(get)
 }
 
-/// Makes the processor that runs this CPU `n`: GS base, tables, model-specific registers.
+/// Makes the processor that runs this CPU `n`: its GS base points at the area, and the doors are open.
 ///
 /// # Safety
 /// Once per processor and per number, before anything that uses locks, with interrupts off.
 pub unsafe fn adopt(n: usize) -> &'static Cpu {
     assert!(n < MAX_CPUS);
-    // SAFETY: in bounds, and this processor's alone, as the caller vouches.
-    let cpu = unsafe { &mut *AREAS.0.get().cast::<Cpu>().add(n) };
+    // SAFETY: in bounds.
+    let cpu = unsafe { AREAS.0.get().cast::<Cpu>().add(n) };
+    // SAFETY: the area is this processor's alone, as the caller vouches; `tables` is only ever used by the library.
+    let (local, tables) = unsafe { (&mut (*cpu).local, &mut *(*cpu).tables.get()) };
+    // SAFETY: likewise.
+    let irq_stack_top = unsafe { &raw const (*cpu).irq_stack as u64 + size_of::<IrqStack>() as u64 };
+    let description = CpuDescription {
+        id: n as u32,
+        local,
+        tables,
+        irq_stack_top,
+        // Nothing comes from user mode before the scheduler has set the idle task's.
+        thread_stack_top: irq_stack_top,
+        work: &BOOT_WORK[n],
+    };
+    // SAFETY: kernel mode, interrupts off, once for this processor.
+    unsafe { portcullis::x86_64::init_cpu::<Gate>(description) };
+    let cpu = get(n);
     cpu.apic_id.set(boot::apic_id());
-    crate::gate::init_cpu(cpu, n as u32);
+    cpu.armed.store(time::NEVER, Ordering::Relaxed);
+    cpu.next_tick.set(time::NEVER);
     cpu
+}
+
+/// The pages that stay unmapped in front of the interrupt stacks.
+pub fn guards() -> impl Iterator<Item = u64> {
+    (0..MAX_CPUS).map(|n| &raw const get(n).irq_guard as u64)
 }
 
 /// Other CPUs may send this one interrupts from now on.

@@ -6,14 +6,15 @@ use core::fmt::{Display, Write};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use portcullis::x86_64::{CpuLocal, UserRegs};
+use portcullis::x86_64::{CpuLocal, Exception, UserRegs};
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::registers::control::{Cr2, Cr3};
 use x86_64::registers::model_specific::GsBase;
 
 use crate::boot::log::DebugPort;
-use crate::boot::paging::{self, phys_to_virt};
+use crate::boot::paging;
 use crate::boot::{self, apic};
+use crate::memory::{DIRECT_MAP, phys_to_virt};
 use crate::{cpu, sync, time};
 
 /// Set by the first CPU that panics.
@@ -53,8 +54,70 @@ pub fn die(regs: &UserRegs, what: impl Display) -> ! {
     boot::shutdown_after_panic()
 }
 
-/// For the NMI handler: does not return if another CPU is panicking.
-pub fn stop_if_panicking() {
+/// The kernel hit an exception that it cannot handle.
+pub fn die_of_exception(regs: &UserRegs, exception: Exception) -> ! {
+    let Exception {
+        vector,
+        error,
+        address,
+    } = exception;
+    let name = NAMES
+        .get(vector as usize)
+        .copied()
+        .filter(|name| !name.is_empty())
+        .unwrap_or("exception");
+    match vector {
+        Exception::PF => {
+            let access = match error {
+                e if e & 0x10 != 0 => "execute",
+                e if e & 2 != 0 => "write",
+                _ => "read",
+            };
+            let why = if error & 1 != 0 {
+                "the page forbids it"
+            } else {
+                "not mapped"
+            };
+            die(
+                regs,
+                format_args!("{name}: {access} at {address:#x}: {why} (error code {error:#x})"),
+            )
+        }
+        _ => die(
+            regs,
+            format_args!("{name} (vector {vector}, error code {error:#x})"),
+        ),
+    }
+}
+
+/// The exceptions by vector (SDM volume 3, table 6-1).
+const NAMES: [&str; 22] = [
+    "divide error",
+    "debug exception",
+    "NMI",
+    "breakpoint",
+    "overflow",
+    "bound range exceeded",
+    "invalid opcode",
+    "device not available",
+    "double fault",
+    "",
+    "invalid TSS",
+    "segment not present",
+    "stack fault",
+    "general protection fault",
+    "page fault",
+    "",
+    "x87 exception",
+    "alignment check",
+    "machine check",
+    "SIMD exception",
+    "virtualization exception",
+    "control protection exception",
+];
+
+/// A non-maskable interrupt: does not return if another CPU is panicking.
+pub fn nmi(_: &UserRegs) {
     if PANICKING.load(Ordering::Acquire) {
         stop()
     }
@@ -144,7 +207,7 @@ fn boundary() {
         sync::preempt_count(),
         local.in_irq(),
         local.in_nmi(),
-        local.context,
+        local.context.context(),
     ));
 }
 
@@ -181,7 +244,7 @@ fn read(address: u64) -> Option<u64> {
     const PRESENT: u64 = 1;
     const LARGE: u64 = 1 << 7;
     const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-    if address < paging::DIRECT_MAP || !address.is_multiple_of(8) {
+    if address < DIRECT_MAP || !address.is_multiple_of(8) {
         return None;
     }
     let mut table = Cr3::read_raw().0.start_address().as_u64();

@@ -6,11 +6,14 @@
 
 use core::sync::atomic::Ordering;
 
+use portcullis::host::Registers;
+use portcullis::x86_64::UserRegs;
 use x86_64::instructions::port::Port;
 use x86_64::registers::model_specific::Msr;
 
-use super::paging::{self, phys_to_virt};
+use super::paging;
 use crate::cpu::{self, Cpu};
+use crate::memory::phys_to_virt;
 use crate::{memory, sync, time};
 
 /// Vector of COM2 (ISA line 3).
@@ -173,14 +176,14 @@ pub fn send_startup_to_others(address: u64) {
     command(0, DELIVER_STARTUP | ICR_ALL_BUT_SELF | (address >> 12) as u32);
 }
 
-/// A device or interprocessor interrupt. Called with interrupts off, context KERNEL. `from_user`: it hit user mode.
-pub fn handle(vector: u8, from_user: bool) {
+/// A device or interprocessor interrupt, with the registers it hit. Interrupts off, context KERNEL, IRQ stack.
+pub fn interrupt(vector: u8, regs: &UserRegs) {
     if vector == SPURIOUS {
         return;
     }
     eoi();
     match vector {
-        TIMER => time::tick(from_user),
+        TIMER => time::tick(regs.from_user()),
         TLB_SHOOTDOWN => memory::tlb::handle(),
         // The sender set a work flag; being here is enough for it to be seen on the way back.
         RESCHEDULE | CALL => {}

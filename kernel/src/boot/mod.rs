@@ -28,7 +28,7 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     log::init(cmdline("machine-log"));
     // SAFETY: nothing has been allocated.
     let (cr3, tables) = unsafe { paging::init(pvh::info()) };
-    memory::init(pvh::info().ram(), &paging::reserved(pvh::info(), tables));
+    memory::frames::init(pvh::info().ram(), &paging::reserved(pvh::info(), tables));
     apic::init_cpu();
     apic::init_lines();
     time::init();

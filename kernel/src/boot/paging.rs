@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! 0xffff888000000000  direct map of all memory    2 MiB pages, data only
-//! 0xffffc90000000000  heap and stacks             empty here, filled by `memory`
+//! 0xffffc90000000000  heap                        empty here, filled by `memory`
+//! 0xffffc98000000000  stacks                      likewise
 //! 0xffffffff80000000  the image, at + its load    4 KiB pages: text r-x, rodata r--, data rw-
 //!                     address (2 MiB)
 //! ```
@@ -13,11 +14,9 @@
 use core::ops::Range;
 
 use super::pvh::BootInfo;
+use crate::cpu;
+use crate::memory::{DIRECT_MAP, kernel_map, phys_to_virt};
 
-/// Where all physical memory is mapped.
-pub const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
-/// Where the memory allocator maps what it likes.
-pub const VMALLOC: u64 = 0xffff_c900_0000_0000;
 /// Where physical address 0 would be in the image's mapping.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 
@@ -48,11 +47,6 @@ unsafe extern "C" {
     static __rodata_end: u8;
     static __boot_stack_guard: u8;
     static __image_end: u8;
-}
-
-/// Where a physical address of memory (or of `MMIO`) is mapped.
-pub fn phys_to_virt(phys: u64) -> *mut u8 {
-    (DIRECT_MAP + phys) as *mut u8
 }
 
 /// The physical address of something in the image.
@@ -144,7 +138,6 @@ impl Builder<'_> {
     fn image(&mut self) {
         let text_end = image_phys(&raw const __text_end);
         let rodata_end = image_phys(&raw const __rodata_end);
-        let guard = image_phys(&raw const __boot_stack_guard);
         let image = image();
         for phys in image.clone().step_by(SIZE_4K as usize) {
             let flags = if phys < text_end {
@@ -154,8 +147,11 @@ impl Builder<'_> {
             } else {
                 WRITABLE | NO_EXECUTE
             };
-            if phys != guard {
-                self.map(KERNEL_BASE + phys, phys, 1, flags);
+            let virt = KERNEL_BASE + phys;
+            let guard =
+                virt == &raw const __boot_stack_guard as u64 || cpu::guards().any(|page| page == virt);
+            if !guard {
+                self.map(virt, phys, 1, flags);
             }
         }
         // The same rights, but for execution, in the direct map, in the large pages that hold some of the image.
@@ -218,7 +214,9 @@ pub unsafe fn init(info: &BootInfo) -> (u64, Range<u64>) {
     let mut builder = Builder { frames, pml4 };
     builder.image();
     builder.direct_map();
-    builder.entry(VMALLOC, 3);
+    for region in [kernel_map::HEAP, kernel_map::STACKS] {
+        builder.entry(region, 3);
+    }
     debug_assert!(
         info.ram().iter().all(|ram| ram.end <= SIZE_512G),
         "the direct map has one top-level slot here"

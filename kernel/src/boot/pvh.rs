@@ -4,7 +4,7 @@
 
 use core::ops::Range;
 
-use super::paging::phys_to_virt;
+use crate::memory::phys_to_virt;
 use crate::sync::Once;
 
 const MAGIC: u32 = 0x336e_c578;

@@ -7,8 +7,8 @@ use x86_64::instructions::port::Port;
 
 use super::apic;
 use super::entry::{self, ApHandover};
-use super::paging::phys_to_virt;
 use crate::cpu::{self, MAX_CPUS};
+use crate::memory::phys_to_virt;
 use crate::memory::stack::KernelStack;
 use crate::task::scheduler;
 use crate::time;
