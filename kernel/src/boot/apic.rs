@@ -166,14 +166,14 @@ pub fn send_nmi_to_others() {
     command(0, DELIVER_NMI | ICR_ALL_BUT_SELF);
 }
 
-/// INIT to all other processors.
-pub fn send_init_to_others() {
-    command(0, DELIVER_INIT | ICR_ALL_BUT_SELF);
+/// Sends the processor with this identity an INIT.
+pub fn send_init(apic_id: u32) {
+    command(apic_id, DELIVER_INIT);
 }
 
-/// Start-up IPI to all other processors: real mode at `address`, a page below 1 MiB.
-pub fn send_startup_to_others(address: u64) {
-    command(0, DELIVER_STARTUP | ICR_ALL_BUT_SELF | (address >> 12) as u32);
+/// Sends it a start-up IPI: real mode at `address`, a page below 1 MiB.
+pub fn send_startup(apic_id: u32, address: u64) {
+    command(apic_id, DELIVER_STARTUP | (address >> 12) as u32);
 }
 
 /// A device or interprocessor interrupt, with the registers it hit. Interrupts off, context KERNEL, IRQ stack.

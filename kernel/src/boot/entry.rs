@@ -117,6 +117,7 @@ global_asm!(
     "    movq {cr3}(%rdx), %rax",
     "    movq %rax, %cr3",
     "    movq {stacks}(%rdx,%rcx,8), %rsp",
+    "    movq %rcx, %rdi",
     "    pushq $0",
     "    jmp {ap_main}",
 

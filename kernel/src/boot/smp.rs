@@ -1,7 +1,7 @@
-//! The other processors: started all at once by a broadcast, numbered in the order of their APIC identities.
+//! The other processors: started one after the other in the order of their APIC identities, and numbered so.
 
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::instructions::port::Port;
 
@@ -20,12 +20,11 @@ pub static HANDOVER: ApHandover = ApHandover {
     stacks: [const { AtomicU64::new(0) }; MAX_CPUS],
 };
 
-/// Which APIC identities have reported, one bit each.
-static REPORTED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
-/// How many processors take part.
-static PRESENT: AtomicUsize = AtomicUsize::new(1);
-
-const MILLISECOND: u64 = 1_000_000;
+/// Nanoseconds that a processor takes for an INIT (none in an emulator; Intel's 10 ms are for the 1990s).
+const INIT_DELAY: u64 = 10_000;
+/// How long a processor may take to start, in nanoseconds, before the next one is tried.
+const PATIENCE: u64 = 10_000_000;
+const LAST_APIC_ID: u32 = 255;
 
 /// How many processors the machine has, from QEMU's fw_cfg (docs/specs/fw_cfg.rst); 1 where there is none.
 fn processors() -> usize {
@@ -43,24 +42,6 @@ fn processors() -> usize {
     }
     let [low, high, ..] = read(NB_CPUS);
     usize::from(u16::from_le_bytes([low, high]))
-}
-
-fn report(apic_id: u32) {
-    REPORTED[apic_id as usize / 64].fetch_or(1 << (apic_id % 64), Ordering::AcqRel);
-}
-
-fn reported() -> usize {
-    REPORTED
-        .iter()
-        .map(|word| word.load(Ordering::Acquire).count_ones() as usize)
-        .sum()
-}
-
-/// How many processors with a smaller APIC identity have reported.
-fn rank(apic_id: u32) -> usize {
-    (0..apic_id)
-        .filter(|id| REPORTED[*id as usize / 64].load(Ordering::Acquire) & 1 << (id % 64) != 0)
-        .count()
 }
 
 /// Starts the other processors. Returns when all of them are about to be idle.
@@ -86,17 +67,21 @@ pub fn start(cr3: u64) {
         let len = (&raw const entry::ap_trampoline_end).offset_from(code) as usize;
         phys_to_virt(entry::TRAMPOLINE).copy_from_nonoverlapping(code, len);
     }
-    PRESENT.store(used, Ordering::Release);
-    report(cpu::this().apic_id());
-
-    apic::send_init_to_others();
-    time::spin(10_000);
-    // A processor that has started ignores the second one.
-    for _ in 0..2 {
-        apic::send_startup_to_others(entry::TRAMPOLINE);
-        wait(MILLISECOND, || cpu::count() == used);
+    // Which identities there are is not known, only how many. One that does not exist costs the patience.
+    for apic_id in (0..LAST_APIC_ID).filter(|id| *id != cpu::this().apic_id()) {
+        let before = cpu::count();
+        if before == used {
+            break;
+        }
+        apic::send_init(apic_id);
+        time::spin(INIT_DELAY);
+        // A processor that has started ignores the second one.
+        for _ in 0..2 {
+            apic::send_startup(apic_id, entry::TRAMPOLINE);
+            wait(PATIENCE, || cpu::count() > before);
+        }
     }
-    wait(1000 * MILLISECOND, || cpu::count() == used);
+    wait(100 * PATIENCE, || cpu::count() == used);
     assert_eq!(cpu::count(), used, "processors that started");
 }
 
@@ -109,15 +94,9 @@ fn wait(nanoseconds: u64, done: impl Fn() -> bool) {
 }
 
 /// Where an application processor enters Rust: on its own stack and the final page tables, interrupts off.
-pub extern "C" fn ap_main() -> ! {
-    let apic_id = super::apic_id();
-    report(apic_id);
-    while reported() < PRESENT.load(Ordering::Acquire) {
-        spin_loop();
-    }
-    let n = rank(apic_id);
-    // SAFETY: ranks are different, 0 is the boot processor's; nothing has taken a lock on this processor.
-    let cpu = unsafe { cpu::adopt(n) };
+pub extern "C" fn ap_main(ticket: u64) -> ! {
+    // SAFETY: tickets are different and 0 is the boot processor; nothing has taken a lock on this processor.
+    let cpu = unsafe { cpu::adopt(ticket as usize + 1) };
     apic::init_cpu();
     scheduler::init_cpu();
     cpu::set_online(cpu);
