@@ -3,9 +3,11 @@
 //! Takes no lock and allocates nothing: the CPU may have been anywhere when it got here.
 
 use core::fmt::{Display, Write};
+use core::mem::offset_of;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
+use portcullis::x86_64::tables::KERNEL_CS;
 use portcullis::x86_64::{CpuLocal, Exception, UserRegs};
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::registers::control::{Cr2, Cr3};
@@ -231,12 +233,24 @@ fn backtrace(rip: Option<u64>, mut frame: u64) {
         }
         // The call is the instruction before the return address.
         line(address, 1);
-        // Stacks grow down; a chain that does not climb is broken, except where it goes over to another stack.
-        if next == frame {
-            return;
-        }
-        frame = next;
+        frame = match interrupted(frame) {
+            Some((rip, rbp)) if next == 0 => {
+                print(format_args!("  interrupted:\n"));
+                line(rip, 0);
+                rbp
+            }
+            _ => next,
+        };
     }
+}
+
+/// Where the kernel was hit, if `frame` is that of the Rust half of a door: the door clears RBP, and above the return
+/// address and a word that aligns the stack there are the registers it saved. Instruction and frame pointer.
+fn interrupted(frame: u64) -> Option<(u64, u64)> {
+    let register = |offset: usize| read(frame.wrapping_add(24 + offset as u64));
+    let from_kernel = register(offset_of!(UserRegs, cs))? == u64::from(KERNEL_CS);
+    let rip = register(offset_of!(UserRegs, rip))?;
+    (from_kernel && paging::is_text(rip)).then_some((rip, register(offset_of!(UserRegs, rbp))?))
 }
 
 /// A word of kernel memory, if it is mapped there.

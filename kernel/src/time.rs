@@ -61,16 +61,14 @@ pub fn init() {
     apic::set_timer(0);
     let nanoseconds = u128::from(first_left - last_left);
     let scale = ((nanoseconds << 32) / u128::from(last_ticks - first_ticks)) as u64;
-    CLOCK.call_once(|| Clock {
+    let clock = CLOCK.call_once(|| Clock {
         base: first_ticks,
         scale,
         epoch: AtomicU64::new(0),
     });
-    let epoch = (rtc::seconds() * SECOND).saturating_sub(now());
-    CLOCK
-        .call_once(|| unreachable!())
+    clock
         .epoch
-        .store(epoch, Ordering::Relaxed);
+        .store((rtc::seconds() * SECOND).saturating_sub(now()), Ordering::Relaxed);
     // Timers are added in places that may not allocate; the queue starts with room for all that is usual.
     QUEUE.lock().timers.reserve(256);
     log::info!("time-stamp counter: {} kHz", (SECOND / 1000 << 32) / scale.max(1));
