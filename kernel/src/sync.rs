@@ -1,7 +1,8 @@
 //! The kernel's lock: a spin lock that keeps interrupts off while it is held.
 //!
 //! Interrupts off is a depth, not a flag: the per-CPU `preempt_count` counts locks held and `IrqGuard`s, the first of
-//! them turns interrupts off and remembers how they were, the last puts them back. So locks may be dropped in any order.
+//! them turns interrupts off and remembers how they were, the last puts them back. So locks may be dropped in any order,
+//! and a lock that is handed over in a context switch is taken with interrupts off already (`task::scheduler`).
 //! While the count is not zero nothing may sleep, touch user memory or return to user mode.
 
 use core::cell::UnsafeCell;
@@ -110,21 +111,6 @@ fn pop_off() {
 #[inline]
 pub fn preempt_count() -> u32 {
     cpu::this().preempt_count.get()
-}
-
-/// Whether interrupts were on before the first lock this CPU holds. The scheduler keeps it per task across a switch:
-/// the depth is always one there, but the two tasks may have come in with interrupts on and off.
-#[inline]
-pub fn saved_irq() -> bool {
-    debug_assert!(preempt_count() > 0);
-    cpu::this().saved_irq.get()
-}
-
-/// See `saved_irq`.
-#[inline]
-pub fn set_saved_irq(enabled: bool) {
-    debug_assert!(preempt_count() > 0);
-    cpu::this().saved_irq.set(enabled);
 }
 
 /// Interrupts and preemption are off while it lives.

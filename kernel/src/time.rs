@@ -71,7 +71,10 @@ pub fn init() {
         .store((rtc::seconds() * SECOND).saturating_sub(now()), Ordering::Relaxed);
     // Timers are added in places that may not allocate; the queue starts with room for all that is usual.
     QUEUE.lock().timers.reserve(256);
-    log::info!("time-stamp counter: {} kHz", (SECOND / 1000 << 32) / scale.max(1));
+    log::info!(
+        "time-stamp counter: {} kHz",
+        ((SECOND / 1000) << 32) / scale.max(1)
+    );
 }
 
 /// Nanoseconds since boot; never goes back.
@@ -79,7 +82,7 @@ pub fn init() {
 pub fn now() -> u64 {
     CLOCK.get().map_or(0, |clock| {
         let ticks = ticks().saturating_sub(clock.base);
-        (u128::from(ticks) * u128::from(clock.scale) >> 32) as u64
+        ((u128::from(ticks) * u128::from(clock.scale)) >> 32) as u64
     })
 }
 
