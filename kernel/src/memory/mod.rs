@@ -1,1 +1,63 @@
 //! Frames, page tables, address spaces and user-memory access.
+//!
+//! | you want to … | look in |
+//! | --- | --- |
+//! | get, share or free a page of memory | [`frames`] |
+//! | know where kernel allocations come from | [`heap`], [`stack`], both mapped by [`kernel_map`] |
+//! | follow a page fault | [`fault`] |
+//! | change what a process has mapped | [`address_space`] (the operations), [`vma`] (the set of areas) |
+//! | change how page tables are built, copied or torn down | [`page_table`] |
+//! | know when a translation is gone on every CPU | [`tlb`] |
+//! | read or write user memory | [`user`] |
+//!
+//! Lock order: address space, then shared memory objects, then heap, kernel map, frames. A lock is a spin lock that
+//! keeps interrupts off; code that spins or waits calls [`tlb::service_pending`], so that a CPU that waits for a
+//! shootdown never waits for a CPU that waits for it.
+
+pub mod address_space;
+pub mod fault;
+pub mod frames;
+pub mod heap;
+pub mod kernel_map;
+pub mod maps;
+pub mod page_table;
+pub mod shared;
+pub mod stack;
+pub mod syscalls;
+pub mod tlb;
+pub mod user;
+pub mod vma;
+
+pub use address_space::AddressSpace;
+
+/// Bytes in a page.
+pub const PAGE_SIZE: u64 = 4096;
+/// Where the direct map of physical memory begins.
+pub const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
+/// One past the highest user address (Linux's `TASK_SIZE_MAX`): the last page of the lower half is never mapped, so
+/// that a SYSCALL instruction cannot end at the first non-canonical address.
+pub const USER_END: u64 = 0x7fff_ffff_f000;
+/// Where the stack of a new program ends.
+pub const STACK_TOP: u64 = USER_END;
+/// New mappings are placed below this address, the highest first.
+pub const MMAP_BASE: u64 = 0x7fff_f7ff_f000;
+/// Lowest address that may be mapped (Linux's `vm.mmap_min_addr`).
+pub const MMAP_MIN_ADDR: u64 = 65536;
+
+/// `addr` rounded down to a page boundary.
+pub const fn page_down(addr: u64) -> u64 {
+    addr & !(PAGE_SIZE - 1)
+}
+
+/// `addr` rounded up to a page boundary; `None` where that overflows.
+pub const fn page_up(addr: u64) -> Option<u64> {
+    match addr.checked_add(PAGE_SIZE - 1) {
+        Some(end) => Some(page_down(end)),
+        None => None,
+    }
+}
+
+/// Where physical address `phys` is in the direct map.
+pub fn phys_to_virt(phys: u64) -> *mut u8 {
+    (DIRECT_MAP + phys) as *mut u8
+}

@@ -1,0 +1,666 @@
+//! An address space: what it has mapped, and the operations that change it.
+//!
+//! One lock guards areas and page tables. Whatever may free a file or take long with other locks (dropping areas,
+//! asking a file for a page) happens outside it.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use bitflags::bitflags;
+
+use super::fault::Access;
+use super::frames::{self, Frame};
+use super::page_table::{self, PageTables};
+use super::shared::SharedMemory;
+use super::vma::{Area, AreaFlags, AreaSet, Prot, Source};
+use super::{MMAP_BASE, MMAP_MIN_ADDR, PAGE_SIZE, STACK_TOP, USER_END, page_down, page_up, tlb};
+use crate::errno::{Errno, Result};
+use crate::fs::Inode;
+use crate::sync::SpinLock;
+
+/// Where the search for a gap goes on, upwards, when there is none below `MMAP_BASE` (Linux's `TASK_UNMAPPED_BASE`).
+const BOTTOM_UP_BASE: u64 = 0x2aaa_aaaa_b000;
+/// Where MAP_32BIT places mappings.
+const LOW_RANGE: Range<u64> = 0x4000_0000..0x8000_0000;
+/// What a new stack begins with, before it grows.
+const INITIAL_STACK: u64 = 132 << 10;
+/// RLIMIT_STACK of the first program.
+const DEFAULT_STACK_LIMIT: u64 = 8 << 20;
+
+bitflags! {
+    /// `MAP_*`, as far as it matters beside the backing.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct MapFlags: u32 {
+        /// Writes reach everybody who maps the same.
+        const SHARED = 0x01;
+        /// Writes stay here.
+        const PRIVATE = 0x02;
+        /// At this address, in place of what is there.
+        const FIXED = 0x10;
+        /// In the second GiB.
+        const LOW_32BIT = 0x40;
+        /// Grows downwards when the page below is touched.
+        const GROWSDOWN = 0x100;
+        /// All pages at once, and for good.
+        const LOCKED = 0x2000;
+        /// No promise that memory suffices.
+        const NORESERVE = 0x4000;
+        /// All pages at once.
+        const POPULATE = 0x8000;
+        /// At this address, or not at all where something is there.
+        const FIXED_NOREPLACE = 0x10_0000;
+        /// Not of the ABI: the file is open for reading only, so a shared mapping never becomes writable.
+        const FILE_READ_ONLY = 1 << 31;
+    }
+
+    /// `MREMAP_*`.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct RemapFlags: u32 {
+        /// It may move.
+        const MAYMOVE = 1;
+        /// It moves to the given address.
+        const FIXED = 2;
+        /// The old range stays mapped, without its pages.
+        const DONTUNMAP = 4;
+    }
+}
+
+/// Where the pages of a new mapping come from.
+pub enum Backing {
+    /// Zeros; shared between relatives with [`MapFlags::SHARED`].
+    Anonymous,
+    /// A file.
+    File {
+        /// The file.
+        inode: Arc<dyn Inode>,
+        /// Offset in bytes of the mapping's first page, a multiple of the page size.
+        offset: u64,
+        /// Writes go to the file.
+        shared: bool,
+    },
+}
+
+/// The user's half of what a process sees. See the module's comment.
+pub struct AddressSpace {
+    /// Changed under the lock of `inner`.
+    pub(super) tables: PageTables,
+    pub(super) inner: SpinLock<Inner>,
+    /// RLIMIT_STACK: how far an area that grows down may grow.
+    stack_limit: AtomicU64,
+    /// RLIMIT_AS.
+    size_limit: AtomicU64,
+    /// RLIMIT_DATA, for `brk`.
+    data_limit: AtomicU64,
+}
+
+/// What the lock guards beside the tables.
+pub(super) struct Inner {
+    pub areas: AreaSet,
+    /// Where the area of `brk` begins, and where the program wants it to end.
+    brk_start: u64,
+    brk: u64,
+    /// Bytes in all areas.
+    size: u64,
+    program: Program,
+}
+
+/// Where a program found what it was started with.
+#[derive(Clone, Default, Debug)]
+pub struct Program {
+    /// The argument strings.
+    pub arguments: Range<u64>,
+    /// The environment strings.
+    pub environment: Range<u64>,
+    /// The stack pointer that it began with.
+    pub stack_start: u64,
+}
+
+/// How much an address space has mapped, in bytes.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Usage {
+    /// In all areas.
+    pub size: u64,
+    /// In pages that are present.
+    pub resident: u64,
+    /// In pages that are present and shared or a file's.
+    pub shared: u64,
+    /// In executable areas.
+    pub text: u64,
+    /// In private writable areas.
+    pub data: u64,
+    /// In areas that grow down.
+    pub stack: u64,
+}
+
+impl AddressSpace {
+    /// An empty address space.
+    pub fn new() -> Result<Arc<AddressSpace>> {
+        frames::require_spare()?;
+        Ok(Arc::new(AddressSpace {
+            tables: PageTables::new()?,
+            inner: SpinLock::new(Inner { areas: AreaSet::new(), brk_start: 0, brk: 0, size: 0, program: Program::default() }),
+            stack_limit: AtomicU64::new(DEFAULT_STACK_LIMIT),
+            size_limit: AtomicU64::new(u64::MAX),
+            data_limit: AtomicU64::new(u64::MAX),
+        }))
+    }
+
+    /// A copy for a child: private pages are shared until one side writes.
+    pub fn fork(&self) -> Result<Arc<AddressSpace>> {
+        // Dropped last, that is after the locks, if copying fails.
+        let child = AddressSpace::new()?;
+        child.set_limits(self.stack_limit(), self.size_limit.load(Ordering::Relaxed));
+        child.data_limit.store(self.data_limit.load(Ordering::Relaxed), Ordering::Relaxed);
+        let inner = self.inner.lock();
+        let mut copy = child.inner.lock();
+        (copy.brk_start, copy.brk) = (inner.brk_start, inner.brk);
+        copy.program = inner.program.clone();
+        for area in inner.areas.iter().filter(|area| !area.flags.contains(AreaFlags::DONT_FORK)) {
+            copy.size += area.end - area.start;
+            copy.areas.insert(area.clone());
+            // The pages of shared areas are found again when they are touched.
+            if !area.is_shared() && !area.flags.contains(AreaFlags::WIPE_ON_FORK) {
+                self.tables.copy_to(&child.tables, area.range())?;
+            }
+        }
+        drop((inner, copy));
+        Ok(child)
+    }
+
+    /// Makes it the address space of this CPU. It must stay alive until another one is activated, or nobody refers to
+    /// it any more: then this CPU is told to leave it.
+    pub fn activate(&self) {
+        tlb::load(self.tables.root());
+    }
+
+    /// Physical address of the PML4.
+    pub fn root(&self) -> u64 {
+        self.tables.root()
+    }
+
+    /// Sets RLIMIT_STACK and RLIMIT_AS.
+    pub fn set_limits(&self, stack: u64, size: u64) {
+        self.stack_limit.store(stack, Ordering::Relaxed);
+        self.size_limit.store(size, Ordering::Relaxed);
+    }
+
+    /// Sets RLIMIT_DATA.
+    pub fn set_data_limit(&self, limit: u64) {
+        self.data_limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// RLIMIT_STACK.
+    pub fn stack_limit(&self) -> u64 {
+        self.stack_limit.load(Ordering::Relaxed)
+    }
+
+    /// True when `more` bytes fit in RLIMIT_AS.
+    pub(super) fn may_grow(&self, inner: &Inner, more: u64) -> bool {
+        inner.size.saturating_add(more) <= self.size_limit.load(Ordering::Relaxed)
+    }
+
+    /// Maps `len` bytes (rounded up to pages), at `hint` where that is fixed or free, else at the highest free range.
+    ///
+    /// `prot` and `flags` are the ABI's (`PROT_*`, `MAP_*`); bits that mean nothing here are ignored.
+    pub fn map(&self, hint: u64, len: u64, prot: u32, flags: u32, backing: Backing) -> Result<u64> {
+        let (prot, flags) = (Prot::from_bits_truncate(prot), MapFlags::from_bits_truncate(flags));
+        let len = match page_up(len).ok_or(Errno::ENOMEM)? {
+            0 => return Err(Errno::EINVAL),
+            len => len,
+        };
+        frames::require_spare()?;
+        let (source, max_prot) = match backing {
+            Backing::Anonymous if flags.contains(MapFlags::SHARED) => {
+                (Source::Shared { memory: Arc::new(SharedMemory::new()), first: 0 }, Prot::all())
+            }
+            Backing::Anonymous => (Source::Anonymous, Prot::all()),
+            Backing::File { inode, offset, shared } => {
+                if !offset.is_multiple_of(PAGE_SIZE) {
+                    return Err(Errno::EINVAL);
+                }
+                if offset.checked_add(len).is_none_or(|end| end > i64::MAX as u64) {
+                    return Err(Errno::EOVERFLOW);
+                }
+                let read_only = shared && flags.contains(MapFlags::FILE_READ_ONLY);
+                let max_prot = if read_only { Prot::READ | Prot::EXEC } else { Prot::all() };
+                (Source::File { inode, first: offset / PAGE_SIZE, shared }, max_prot)
+            }
+        };
+        if !max_prot.contains(prot) {
+            return Err(Errno::EACCES);
+        }
+        let private_write = prot.contains(Prot::WRITE) && !flags.contains(MapFlags::SHARED);
+        if private_write && !flags.contains(MapFlags::NORESERVE) && len > frames::total_bytes() {
+            return Err(Errno::ENOMEM);
+        }
+
+        let mut inner = self.inner.lock();
+        let start = inner.place(hint, len, flags)?;
+        let range = start..start + len;
+        inner.areas.require_room()?;
+        if !self.may_grow(&inner, len) {
+            return Err(Errno::ENOMEM);
+        }
+        let replaced = self.take_out(&mut inner, range.clone());
+        let mut area_flags = AreaFlags::empty();
+        area_flags.set(AreaFlags::GROWS_DOWN, flags.contains(MapFlags::GROWSDOWN));
+        area_flags.set(AreaFlags::STACK, flags.contains(MapFlags::GROWSDOWN) && range.end == STACK_TOP);
+        area_flags.set(AreaFlags::LOCKED, flags.contains(MapFlags::LOCKED));
+        inner.add(Area { start, end: range.end, prot, max_prot, flags: area_flags, source });
+        drop(inner);
+        drop(replaced);
+        if flags.intersects(MapFlags::POPULATE | MapFlags::LOCKED) {
+            // As on Linux, the mapping stands even where its pages cannot be had.
+            let _ = self.populate(range, Access::for_prot(prot));
+        }
+        Ok(start)
+    }
+
+    /// Takes areas and pages out of `range`. The result is to be dropped outside the lock.
+    fn take_out(&self, inner: &mut Inner, range: Range<u64>) -> Vec<Area> {
+        let removed = inner.areas.remove(range.clone());
+        if !removed.is_empty() {
+            inner.size -= removed.iter().map(|area| area.end - area.start).sum::<u64>();
+            self.tables.clear(range.clone(), inner.areas.unused_around(range));
+        }
+        removed
+    }
+
+    /// Removes whatever is mapped in the range.
+    pub fn unmap(&self, start: u64, len: u64) -> Result<()> {
+        let range = checked_range(start, len)?;
+        if range.is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        let mut inner = self.inner.lock();
+        inner.areas.require_room()?;
+        let removed = self.take_out(&mut inner, range);
+        drop(inner);
+        drop(removed);
+        Ok(())
+    }
+
+    /// Changes the protection of the range. As on Linux, what lies before the first obstacle has changed when it fails:
+    /// ENOMEM for a page that is not mapped, EACCES for what the mapping may not become.
+    pub fn protect(&self, start: u64, len: u64, prot: Prot) -> Result<()> {
+        if start % PAGE_SIZE != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let range = checked_range(start, len).map_err(|_| Errno::ENOMEM)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        let mut inner = self.inner.lock();
+        inner.areas.require_room()?;
+        let mut reached = range.start;
+        let mut result = Ok(());
+        for area in inner.areas.touching(range.clone()) {
+            if area.start > reached {
+                break;
+            }
+            if !area.max_prot.contains(prot) {
+                result = Err(Errno::EACCES);
+                break;
+            }
+            reached = area.end.min(range.end);
+            self.tables.protect(area.start.max(range.start)..reached, prot, area.is_shared());
+        }
+        if result.is_ok() && reached < range.end {
+            result = Err(Errno::ENOMEM);
+        }
+        inner.areas.change(range.start..reached, |area| area.prot = prot);
+        result
+    }
+
+    /// `mremap`. Returns where the mapping is afterwards.
+    pub fn remap(&self, old: u64, old_len: u64, new_len: u64, flags: RemapFlags, target: u64) -> Result<u64> {
+        let fixed = flags.contains(RemapFlags::FIXED);
+        let keep = flags.contains(RemapFlags::DONTUNMAP);
+        if (fixed || keep) && !flags.contains(RemapFlags::MAYMOVE) || keep && old_len != new_len {
+            return Err(Errno::EINVAL);
+        }
+        let (old_len, new_len) = (page_up(old_len).ok_or(Errno::EINVAL)?, page_up(new_len).ok_or(Errno::EINVAL)?);
+        if new_len == 0 || new_len > USER_END {
+            return Err(Errno::EINVAL);
+        }
+        let old_range = checked_range(old, old_len)?;
+        if fixed {
+            let new_range = checked_range(target, new_len)?;
+            if new_range.start < old_range.end && old_range.start < new_range.end {
+                return Err(Errno::EINVAL);
+            }
+            if target < MMAP_MIN_ADDR {
+                return Err(Errno::EPERM);
+            }
+        }
+        frames::require_spare()?;
+        let mut removed = Vec::new();
+        let mut inner = self.inner.lock();
+        let result = self.remap_locked(&mut inner, old_range, new_len, flags, target, &mut removed);
+        drop(inner);
+        drop(removed);
+        let (start, grown) = result?;
+        if let Some((range, access)) = grown {
+            let _ = self.populate(range, access);
+        }
+        Ok(start)
+    }
+
+    /// The part of [`remap`](Self::remap) under the lock: the new start, and what a locked area has grown by.
+    #[allow(clippy::type_complexity)]
+    fn remap_locked(
+        &self, inner: &mut Inner, old: Range<u64>, new_len: u64, flags: RemapFlags, target: u64, removed: &mut Vec<Area>,
+    ) -> Result<(u64, Option<(Range<u64>, Access)>)> {
+        let fixed = flags.contains(RemapFlags::FIXED);
+        let keep = flags.contains(RemapFlags::DONTUNMAP);
+        let old_len = old.end - old.start;
+        inner.areas.require_room()?;
+        let mut area = inner.areas.find(old.start).ok_or(Errno::EFAULT)?.clone();
+        if old_len == 0 && !area.is_shared() {
+            return Err(Errno::EINVAL);
+        }
+        if !fixed && !keep && new_len <= old_len {
+            if new_len < old_len {
+                removed.extend(self.take_out(inner, old.start + new_len..old.end));
+            }
+            return Ok((old.start, None));
+        }
+        if old.end > area.end {
+            return Err(Errno::EFAULT);
+        }
+        let more = if keep { new_len } else { new_len.saturating_sub(old_len) };
+        if !self.may_grow(inner, more) {
+            return Err(Errno::ENOMEM);
+        }
+        let access = Access::for_prot(area.prot);
+        let locked = area.flags.contains(AreaFlags::LOCKED);
+        let grown = |start: u64| {
+            (locked && new_len > old_len).then(|| (start + old_len..start + new_len, access))
+        };
+        let offset = old.start - area.start;
+        if !fixed && !keep && old_len > 0 && old.end == area.end
+            && old.start.checked_add(new_len).is_some_and(|end| inner.areas.is_free(old.end..end))
+        {
+            if let Source::Shared { first, .. } | Source::File { first, .. } = &mut area.source {
+                *first += (old.end - area.start) / PAGE_SIZE;
+            }
+            (area.start, area.end) = (old.end, old.start + new_len);
+            inner.add(area);
+            return Ok((old.start, grown(old.start)));
+        }
+        if !flags.contains(RemapFlags::MAYMOVE) {
+            return Err(Errno::ENOMEM);
+        }
+        let start = if fixed {
+            removed.extend(self.take_out(inner, target..target + new_len));
+            target
+        } else {
+            inner.place(target, new_len, MapFlags::empty())?
+        };
+        let moved = old.start..old.start + old_len.min(new_len);
+        self.tables.move_to(moved, start)?;
+        if old_len > 0 {
+            let taken = self.take_out(inner, old.clone());
+            if keep {
+                for area in taken {
+                    inner.add(area);
+                }
+            } else {
+                removed.extend(taken);
+            }
+        }
+        if let Source::Shared { first, .. } | Source::File { first, .. } = &mut area.source {
+            *first += offset / PAGE_SIZE;
+        }
+        (area.start, area.end) = (start, start + new_len);
+        inner.add(area);
+        Ok((start, grown(start)))
+    }
+
+    /// Maps the stack of a new program: small, and growing when it is touched.
+    pub fn map_stack(&self, executable: bool) -> Result<()> {
+        let prot = Prot::READ | Prot::WRITE | if executable { Prot::EXEC } else { Prot::empty() };
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::GROWSDOWN;
+        let start = STACK_TOP - INITIAL_STACK;
+        self.map(start, INITIAL_STACK, prot.bits(), flags.bits(), Backing::Anonymous).map(|_| ())
+    }
+
+    /// Says where the area of `brk` begins: at the first page after the program's data.
+    pub fn set_brk_start(&self, start: u64) -> Result<()> {
+        let start = page_up(start).filter(|&start| start < USER_END).ok_or(Errno::ENOMEM)?;
+        let mut inner = self.inner.lock();
+        (inner.brk_start, inner.brk) = (start, start);
+        Ok(())
+    }
+
+    /// Remembers where the program's arguments and environment are, and where its stack began, for `/proc`.
+    pub fn set_arguments(&self, arguments: Range<u64>, environment: Range<u64>, stack_start: u64) {
+        self.inner.lock().program = Program { arguments, environment, stack_start };
+    }
+
+    /// What [`set_arguments`](Self::set_arguments) remembered.
+    pub fn program(&self) -> Program {
+        self.inner.lock().program.clone()
+    }
+
+    /// Moves the end of the area of `brk` to `end` if that is possible. Returns where it is afterwards.
+    pub fn brk(&self, end: u64) -> u64 {
+        let spare = frames::require_spare().is_ok();
+        let mut inner = self.inner.lock();
+        let (old, start) = (inner.brk, inner.brk_start);
+        if end < start || end > USER_END - PAGE_SIZE {
+            return old;
+        }
+        let (old_end, new_end) = (old.next_multiple_of(PAGE_SIZE), end.next_multiple_of(PAGE_SIZE));
+        let mut removed = Vec::new();
+        if new_end < old_end {
+            removed = self.take_out(&mut inner, new_end..old_end);
+        } else if new_end > old_end {
+            let more = new_end - old_end;
+            let allowed = spare
+                && end - start <= self.data_limit.load(Ordering::Relaxed)
+                && more <= frames::total_bytes()
+                && inner.areas.require_room().is_ok()
+                && self.may_grow(&inner, more)
+                && inner.areas.is_free(old_end..new_end);
+            if !allowed {
+                return old;
+            }
+            inner.add(Area {
+                start: old_end,
+                end: new_end,
+                prot: Prot::READ | Prot::WRITE,
+                max_prot: Prot::all(),
+                flags: AreaFlags::HEAP,
+                source: Source::Anonymous,
+            });
+        }
+        inner.brk = end;
+        drop(inner);
+        drop(removed);
+        end
+    }
+
+    /// Drops the pages of the range: anonymous memory reads as zeros afterwards. ENOMEM where parts are not mapped.
+    pub fn discard(&self, start: u64, len: u64) -> Result<()> {
+        let range = checked_range(start, len)?;
+        let inner = self.inner.lock();
+        self.tables.clear(range.clone(), 0..0);
+        if inner.areas.covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
+    /// Sets and clears properties of the areas in the range. ENOMEM where parts are not mapped.
+    pub fn set_flags(&self, start: u64, len: u64, set: AreaFlags, clear: AreaFlags) -> Result<()> {
+        let range = checked_range(start, len)?;
+        let mut inner = self.inner.lock();
+        inner.areas.require_room()?;
+        inner.areas.change(range.clone(), |area| area.flags = (area.flags | set) - clear);
+        if inner.areas.covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
+    /// True when `test` holds for each area in the range, and all of it is mapped.
+    pub fn all(&self, start: u64, len: u64, test: impl FnMut(&Area) -> bool) -> Result<bool> {
+        let range = checked_range(start, len)?;
+        let inner = self.inner.lock();
+        Ok(inner.areas.covers(range.clone()) && inner.areas.touching(range).all(test))
+    }
+
+    /// The area that contains `addr`.
+    pub fn area(&self, addr: u64) -> Option<Area> {
+        self.inner.lock().areas.find(addr).cloned()
+    }
+
+    /// All areas, ascending.
+    pub fn areas(&self) -> Vec<Area> {
+        self.inner.lock().areas.iter().cloned().collect()
+    }
+
+    /// Makes every page of the range present, as if each was accessed.
+    pub fn populate(&self, range: Range<u64>, access: Access) -> Result<()> {
+        for page in range.step_by(PAGE_SIZE as usize) {
+            self.fault(page, access).map_err(|signal| signal.errno())?;
+        }
+        Ok(())
+    }
+
+    /// The frame behind `addr`, made present for `access` first. EFAULT where a program could not access it so.
+    ///
+    /// It is the page a program sees now; a later write may replace it (copy-on-write) unless `access` is a write.
+    pub fn page(&self, addr: u64, access: Access) -> Result<Frame> {
+        loop {
+            let inner = self.inner.lock();
+            let allowed = inner.areas.find(addr).is_some_and(|area| access.is_allowed(area.prot));
+            if let Some(entry) = self.tables.lookup(addr) && addr < USER_END && allowed {
+                let entry = entry.load(Ordering::Relaxed);
+                if page_table::is_present(entry) && (access != Access::Write || page_table::is_writable(entry)) {
+                    return Ok(frames::share_raw(page_table::address(entry)));
+                }
+            }
+            drop(inner);
+            self.fault(addr, access).map_err(|_| Errno::EFAULT)?;
+        }
+    }
+
+    /// The frame behind `addr` if that is in a shared mapping, made present: what names the memory in all address
+    /// spaces alike. `None` for private memory.
+    pub fn shared_frame(&self, addr: u64) -> Result<Option<Frame>> {
+        let area_is_shared = self.inner.lock().areas.find(addr).ok_or(Errno::EFAULT)?.is_shared();
+        if area_is_shared { self.page(addr, Access::Read).map(Some) } else { Ok(None) }
+    }
+
+    /// True when the page at `addr` is present.
+    pub fn is_resident(&self, addr: u64) -> bool {
+        let _inner = self.inner.lock();
+        self.tables.lookup(addr).is_some_and(|entry| entry.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Reads memory of this address space, which need not be the current one. Returns how many bytes could be read.
+    pub fn read(&self, addr: u64, buffer: &mut [u8]) -> usize {
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = addr.wrapping_add(done as u64);
+            let Ok(frame) = self.page(at, Access::Read) else { break };
+            let offset = (at % PAGE_SIZE) as usize;
+            let len = (buffer.len() - done).min(PAGE_SIZE as usize - offset);
+            // SAFETY: within the frame, which the reference keeps; within the buffer, which is not user memory.
+            unsafe { ptr::copy_nonoverlapping(frame.as_ptr().add(offset), buffer[done..].as_mut_ptr(), len) };
+            done += len;
+        }
+        done
+    }
+
+    /// Writes memory of this address space, which need not be the current one. Returns how many bytes could be written.
+    pub fn write(&self, addr: u64, bytes: &[u8]) -> usize {
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = addr.wrapping_add(done as u64);
+            let Ok(frame) = self.page(at, Access::Write) else { break };
+            let offset = (at % PAGE_SIZE) as usize;
+            let len = (bytes.len() - done).min(PAGE_SIZE as usize - offset);
+            // SAFETY: as in `read`.
+            unsafe { ptr::copy_nonoverlapping(bytes[done..].as_ptr(), frame.as_ptr().add(offset), len) };
+            done += len;
+        }
+        done
+    }
+
+    /// How much is mapped. Looks at every page.
+    pub fn usage(&self) -> Usage {
+        let inner = self.inner.lock();
+        let mut usage = Usage { size: inner.size, ..Usage::default() };
+        for area in inner.areas.iter() {
+            let len = area.end - area.start;
+            let shared = !matches!(area.source, Source::Anonymous);
+            self.tables.for_each(area.range(), |_, _| {
+                usage.resident += PAGE_SIZE;
+                usage.shared += if shared { PAGE_SIZE } else { 0 };
+            });
+            if area.flags.contains(AreaFlags::GROWS_DOWN) {
+                usage.stack += len;
+            } else if area.prot.contains(Prot::EXEC) {
+                usage.text += len;
+            } else if area.prot.contains(Prot::WRITE) && !area.is_shared() {
+                usage.data += len;
+            }
+        }
+        usage
+    }
+}
+
+impl Inner {
+    fn add(&mut self, area: Area) {
+        self.size += area.end - area.start;
+        self.areas.insert(area);
+    }
+
+    /// Notes that an area has grown.
+    pub(super) fn grown(&mut self, bytes: u64) {
+        self.size += bytes;
+    }
+
+    /// Where a mapping of `len` bytes goes.
+    fn place(&self, hint: u64, len: u64, flags: MapFlags) -> Result<u64> {
+        if len > USER_END {
+            return Err(Errno::ENOMEM);
+        }
+        if flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE) {
+            if hint % PAGE_SIZE != 0 {
+                return Err(Errno::EINVAL);
+            }
+            if hint > USER_END - len {
+                return Err(Errno::ENOMEM);
+            }
+            if hint < MMAP_MIN_ADDR {
+                return Err(Errno::EPERM);
+            }
+            let range = hint..hint + len;
+            if flags.contains(MapFlags::FIXED_NOREPLACE) && self.areas.touching(range).next().is_some() {
+                return Err(Errno::EEXIST);
+            }
+            return Ok(hint);
+        }
+        if hint != 0 && let Some(hint) = page_up(hint).map(|hint| hint.max(MMAP_MIN_ADDR))
+            && hint <= USER_END - len && self.areas.is_free(hint..hint + len)
+        {
+            return Ok(hint);
+        }
+        if flags.contains(MapFlags::LOW_32BIT) {
+            return self.areas.gap_above(len, LOW_RANGE).ok_or(Errno::ENOMEM);
+        }
+        (self.areas.gap_below(len, MMAP_BASE))
+            .or_else(|| self.areas.gap_above(len, BOTTOM_UP_BASE..USER_END))
+            .ok_or(Errno::ENOMEM)
+    }
+}
+
+/// The pages from `start`, which must begin one, to `start + len`. EINVAL where they are not the user's.
+fn checked_range(start: u64, len: u64) -> Result<Range<u64>> {
+    let len = page_up(len).ok_or(Errno::EINVAL)?;
+    if start != page_down(start) || len > USER_END || start > USER_END - len {
+        return Err(Errno::EINVAL);
+    }
+    Ok(start..start + len)
+}

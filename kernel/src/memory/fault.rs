@@ -1,0 +1,303 @@
+//! Page faults.
+//!
+//! The ordinary one, the first touch of a page of anonymous memory, takes a look at the area that was found last, a walk
+//! down the tables, a frame from the pool and the zeroing of it.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use portcullis::x86_64::{UserRegs, extable};
+use x86_64::instructions::interrupts;
+
+use super::address_space::{AddressSpace, Inner};
+use super::frames::{self, Frame};
+use super::page_table::{self, leaf};
+use super::vma::{AreaFlags, Prot, STACK_GUARD_GAP, Source};
+use super::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, page_down, tlb};
+use crate::errno::{Errno, Result};
+use crate::fs::Inode;
+use crate::signal::{self, SigInfo};
+use crate::{sync, task};
+
+/// Bits of a page fault's error code (SDM volume 3, 4.7).
+const ERROR_WRITE: u64 = 1 << 1;
+const ERROR_FETCH: u64 = 1 << 4;
+/// The interrupt flag in RFLAGS.
+const RFLAGS_IF: u64 = 1 << 9;
+
+const SIGBUS: i32 = 7;
+const SIGKILL: i32 = 9;
+const SIGSEGV: i32 = 11;
+const SEGV_MAPERR: i32 = 1;
+const SEGV_ACCERR: i32 = 2;
+const BUS_ADRERR: i32 = 2;
+const SI_KERNEL: i32 = 0x80;
+
+/// What an instruction wanted to do with an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Read it.
+    Read,
+    /// Write it.
+    Write,
+    /// Fetch an instruction there.
+    Execute,
+}
+
+impl Access {
+    fn from_error(error: u64) -> Access {
+        if error & ERROR_WRITE != 0 {
+            Access::Write
+        } else if error & ERROR_FETCH != 0 {
+            Access::Execute
+        } else {
+            Access::Read
+        }
+    }
+
+    /// The access that makes pages ready for all that `prot` allows.
+    pub fn for_prot(prot: Prot) -> Access {
+        if prot.contains(Prot::WRITE) { Access::Write } else { Access::Read }
+    }
+
+    /// True when memory of this protection allows it. On x86 whatever is accessible can be read.
+    #[inline]
+    pub fn is_allowed(self, prot: Prot) -> bool {
+        match self {
+            Access::Read => !prot.is_empty(),
+            Access::Write => prot.contains(Prot::WRITE),
+            Access::Execute => prot.contains(Prot::EXEC),
+        }
+    }
+}
+
+/// The signal for a fault that cannot be resolved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FaultSignal {
+    /// SIGSEGV, SIGBUS; SIGKILL when memory is exhausted.
+    pub signo: i32,
+    /// `si_code`.
+    pub code: i32,
+    /// The address.
+    pub addr: u64,
+}
+
+impl FaultSignal {
+    fn segv(code: i32, addr: u64) -> FaultSignal {
+        FaultSignal { signo: SIGSEGV, code, addr }
+    }
+
+    fn out_of_memory(addr: u64) -> FaultSignal {
+        FaultSignal { signo: SIGKILL, code: SI_KERNEL, addr }
+    }
+
+    /// The error for a system call that met it.
+    pub fn errno(&self) -> Errno {
+        if self.signo == SIGKILL { Errno::ENOMEM } else { Errno::EFAULT }
+    }
+}
+
+type FaultResult = core::result::Result<(), FaultSignal>;
+
+/// A page fault in user mode: resolves it, or raises the signal.
+pub fn page_fault_user(_regs: &mut UserRegs, addr: u64, error: u64) {
+    if let Err(signal) = task::current_mm().fault(addr, Access::from_error(error)) {
+        raise(signal, error);
+    }
+}
+
+#[cold]
+fn raise(signal: FaultSignal, error: u64) {
+    if signal.signo == SIGKILL {
+        log::warn!("out of memory: task {} is killed", task::current().tid());
+        signal::force_fault(SigInfo::kernel(SIGKILL));
+    } else {
+        signal::force_page_fault(SigInfo::fault(signal.signo, signal.code, signal.addr), signal.addr, error);
+    }
+}
+
+/// A page fault in kernel mode. True when the interrupted code may go on: at the instruction if it was one of the
+/// routines that touch user memory and the page could be had, else at its fixup. False: a bug of the kernel.
+pub fn page_fault_kernel(regs: &mut UserRegs, addr: u64, error: u64) -> bool {
+    let Some(fixup) = extable::fixup(regs.rip) else { return false };
+    // With locks held there is no faulting in: the caller gets EFAULT, and may use `user::fault_in` and try again.
+    let may_resolve = addr < USER_END && regs.rflags & RFLAGS_IF != 0 && sync::preempt_count() == 0;
+    if !may_resolve || !resolve(addr, error) {
+        regs.rip = fixup;
+    }
+    true
+}
+
+/// Resolves a fault of the routines that touch user memory, with interrupts on: a file may let us sleep.
+fn resolve(addr: u64, error: u64) -> bool {
+    interrupts::enable();
+    let result = task::current_mm().fault(addr, Access::from_error(error));
+    interrupts::disable();
+    result.is_ok()
+}
+
+impl AddressSpace {
+    /// Makes the page at `addr` present for `access`, or says which signal Linux sends.
+    pub fn fault(&self, addr: u64, access: Access) -> FaultResult {
+        let page = page_down(addr);
+        let inner = self.inner.lock();
+        match inner.areas.recent(page) {
+            Some(recent) if access.is_allowed(recent.prot) => {
+                (self.fault_anonymous(page, recent.prot, access)).map_err(|_| FaultSignal::out_of_memory(addr))
+            }
+            _ => {
+                drop(inner);
+                self.fault_slow(addr, access)
+            }
+        }
+    }
+
+    #[cold]
+    fn fault_slow(&self, addr: u64, access: Access) -> FaultResult {
+        if addr >= USER_END {
+            return Err(FaultSignal::segv(SEGV_MAPERR, addr));
+        }
+        let page = page_down(addr);
+        // A file's page is fetched without the lock, and is dropped without it.
+        let mut fetched: Option<(Arc<dyn Inode>, u64, Frame)> = None;
+        let mut inner = self.inner.lock();
+        loop {
+            let Some(area) = inner.areas.find(addr) else {
+                if self.grow_stack(&mut inner, page) {
+                    continue;
+                }
+                return Err(FaultSignal::segv(SEGV_MAPERR, addr));
+            };
+            if !access.is_allowed(area.prot) {
+                return Err(FaultSignal::segv(SEGV_ACCERR, addr));
+            }
+            let (range, prot, shared, index) = (area.range(), area.prot, area.is_shared(), area.page_index(page));
+            let resolved = match &area.source {
+                Source::Anonymous => {
+                    inner.areas.remember(range, prot);
+                    self.fault_anonymous(page, prot, access)
+                }
+                Source::Shared { memory, .. } => {
+                    self.fault_backed(page, prot, shared, access, || memory.page(index))
+                }
+                Source::File { inode, .. } => {
+                    let wanted = match &fetched {
+                        Some((of, at, frame)) if Arc::ptr_eq(of, inode) && *at == index => Ok(frame),
+                        _ => Err(Errno::EAGAIN),
+                    };
+                    match self.fault_backed(page, prot, shared, access, || wanted.cloned()) {
+                        Err(Errno::EAGAIN) => {
+                            let inode = inode.clone();
+                            drop(inner);
+                            let frame = inode.page(index).map_err(|errno| match errno {
+                                Errno::ENOMEM => FaultSignal::out_of_memory(addr),
+                                _ => FaultSignal { signo: SIGBUS, code: BUS_ADRERR, addr },
+                            })?;
+                            fetched = Some((inode, index, frame));
+                            inner = self.inner.lock();
+                            continue;
+                        }
+                        result => result,
+                    }
+                }
+            };
+            return resolved.map_err(|_| FaultSignal::out_of_memory(addr));
+        }
+    }
+
+    /// A fault on private anonymous memory that the access is allowed to. ENOMEM is the only error.
+    #[inline]
+    fn fault_anonymous(&self, page: u64, prot: Prot, access: Access) -> Result<()> {
+        let entry = self.tables.lookup_or_create(page)?;
+        let old = entry.load(Relaxed);
+        if old != 0 {
+            return self.fault_present(entry, old, page, prot, false, access);
+        }
+        if access == Access::Write {
+            entry.store(leaf(frames::alloc_zeroed()?.into_raw(), prot, true), Relaxed);
+        } else {
+            let zeros = frames::share_raw(frames::zero_frame());
+            entry.store(leaf(zeros.into_raw(), prot, false), Relaxed);
+        }
+        Ok(())
+    }
+
+    /// A fault on memory whose pages come from `source`.
+    fn fault_backed(
+        &self, page: u64, prot: Prot, shared: bool, access: Access, source: impl FnOnce() -> Result<Frame>,
+    ) -> Result<()> {
+        let entry = self.tables.lookup_or_create(page)?;
+        let old = entry.load(Relaxed);
+        if old != 0 {
+            return self.fault_present(entry, old, page, prot, shared, access);
+        }
+        let frame = source()?;
+        if access == Access::Write && !shared {
+            let copy = frames::alloc()?;
+            copy.copy_from(&frame);
+            entry.store(leaf(copy.into_raw(), prot, true), Relaxed);
+        } else {
+            entry.store(leaf(frame.into_raw(), prot, shared), Relaxed);
+        }
+        Ok(())
+    }
+
+    /// A fault although there is a page: it is to be written and may be shared, or another CPU was faster.
+    fn fault_present(
+        &self, entry: &AtomicU64, old: u64, page: u64, prot: Prot, shared: bool, access: Access,
+    ) -> Result<()> {
+        let addr = page_table::address(old);
+        if access != Access::Write || page_table::is_writable(old) || shared {
+            entry.store(leaf(addr, prot, shared || page_table::is_writable(old)), Relaxed);
+            tlb::flush_local(page);
+            return Ok(());
+        }
+        // SAFETY: the reference that the entry holds; it goes back there, or goes for good with the entry.
+        let frame = unsafe { Frame::from_raw(addr) };
+        if addr != frames::zero_frame() && frame.is_unique() {
+            // Only this entry refers to it, and whoever could make another has to take this lock.
+            entry.store(leaf(frame.into_raw(), prot, true), Relaxed);
+            // Other CPUs may still know it as read-only; their writes fault and end here.
+            tlb::flush_local(page);
+            return Ok(());
+        }
+        let copy = if addr == frames::zero_frame() { frames::alloc_zeroed() } else { frames::alloc() };
+        let copy = match copy {
+            Ok(copy) => copy,
+            Err(errno) => {
+                frame.into_raw();
+                return Err(errno);
+            }
+        };
+        if addr != frames::zero_frame() {
+            copy.copy_from(&frame);
+        }
+        entry.store(leaf(copy.into_raw(), prot, true), Relaxed);
+        // Other threads must not go on reading the old frame.
+        tlb::flush(self.tables.root(), page..page + PAGE_SIZE);
+        drop(frame);
+        Ok(())
+    }
+
+    /// Extends the area above `page` down to it, if that is one that grows and may.
+    fn grow_stack(&self, inner: &mut Inner, page: u64) -> bool {
+        let Some(area) = inner.areas.find_from(page) else { return false };
+        let (start, end) = (area.start, area.end);
+        if !area.flags.contains(AreaFlags::GROWS_DOWN) || page < MMAP_MIN_ADDR {
+            return false;
+        }
+        if end - page > self.stack_limit() || !self.may_grow(inner, start - page) {
+            return false;
+        }
+        if let Some(below) = inner.areas.find_below(page)
+            && !below.flags.contains(AreaFlags::GROWS_DOWN)
+            && !below.prot.is_empty()
+            && page - below.end < STACK_GUARD_GAP
+        {
+            return false;
+        }
+        inner.areas.grow_down(start, page);
+        inner.grown(start - page);
+        true
+    }
+}

@@ -1,0 +1,54 @@
+//! The kernel's heap: an area of kernel addresses that grows by frames as it is used, under the `talc` allocator.
+
+use core::alloc::Layout;
+
+use talc::{OomHandler, Span, Talc, Talck};
+
+use super::{PAGE_SIZE, kernel_map};
+use crate::sync::RawSpin;
+
+/// The heap grows by at least so much.
+const STEP: u64 = 64 << 10;
+/// What the allocator itself needs beside an allocation: its bins, when the heap is made, and tags.
+const OVERHEAD: u64 = 8 << 10;
+
+#[global_allocator]
+static HEAP: Talck<RawSpin, Grow> = Talc::new(Grow { span: Span::empty(), end: kernel_map::HEAP }).lock();
+
+/// Grows the heap when it is full.
+struct Grow {
+    /// The heap as the allocator knows it.
+    span: Span,
+    /// One past the last mapped page.
+    end: u64,
+}
+
+impl OomHandler for Grow {
+    fn handle_oom(talc: &mut Talc<Self>, layout: Layout) -> Result<(), ()> {
+        let need = layout.size() as u64 + layout.align() as u64 + OVERHEAD;
+        let start = talc.oom_handler.end;
+        let end = start + need.next_multiple_of(PAGE_SIZE).max(STEP);
+        if end > kernel_map::STACKS {
+            return Err(());
+        }
+        // Pages that were mapped before memory ran out stay, and are found again by the next attempt.
+        kernel_map::map(start, end).map_err(|_| ())?;
+        talc.oom_handler.end = end;
+        let old = talc.oom_handler.span;
+        // SAFETY: `kernel_map::HEAP..end` is mapped, never unmapped, and used by nobody else.
+        talc.oom_handler.span = unsafe {
+            if old.is_empty() {
+                talc.claim(Span::new(start as *mut u8, end as *mut u8))?
+            } else {
+                let base = kernel_map::HEAP as *mut u8;
+                talc.extend(old, Span::new(base, end as *mut u8).fit_over(old))
+            }
+        };
+        Ok(())
+    }
+}
+
+/// Bytes that the heap has taken from the frames.
+pub fn size() -> u64 {
+    HEAP.lock().oom_handler.end - kernel_map::HEAP
+}

@@ -1,0 +1,30 @@
+//! Memory that several address spaces map as one: MAP_SHARED | MAP_ANONYMOUS.
+
+use alloc::collections::BTreeMap;
+
+use super::frames::{self, Frame};
+use crate::errno::Result;
+use crate::sync::SpinLock;
+
+/// Pages that come into being, filled with zeros, when they are first touched, and go with the last mapping.
+pub struct SharedMemory {
+    pages: SpinLock<BTreeMap<u64, Frame>>,
+}
+
+impl SharedMemory {
+    /// Memory with no pages yet.
+    pub fn new() -> SharedMemory {
+        SharedMemory { pages: SpinLock::new(BTreeMap::new()) }
+    }
+
+    /// The frame of page `index`.
+    pub fn page(&self, index: u64) -> Result<Frame> {
+        let mut pages = self.pages.lock();
+        if let Some(frame) = pages.get(&index) {
+            return Ok(frame.clone());
+        }
+        let frame = frames::alloc_zeroed()?;
+        pages.insert(index, frame.clone());
+        Ok(frame)
+    }
+}

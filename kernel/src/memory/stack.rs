@@ -1,0 +1,80 @@
+//! Kernel stacks with guard pages.
+//!
+//! The area is divided into slots of twice the stack's size; the lower half of a slot is never mapped, so that an
+//! overflow faults instead of reaching another stack. Freed stacks keep their frames and are used again.
+
+use super::{PAGE_SIZE, frames, kernel_map};
+use crate::errno::{Errno, Result};
+use crate::sync::SpinLock;
+
+/// Usable bytes of a kernel stack.
+pub const STACK_SIZE: u64 = 16 << 10;
+const SLOT: u64 = 2 * STACK_SIZE;
+const MAX_SLOTS: u64 = 1 << 20;
+
+struct Stacks {
+    /// Top of the first free stack, 0 at the end of the list. The link is in the stack's lowest word.
+    free: u64,
+    /// Slots that were ever used.
+    used: u64,
+}
+
+static STACKS: SpinLock<Stacks> = SpinLock::new(Stacks { free: 0, used: 0 });
+
+/// A kernel stack of one task (or of a CPU's interrupts).
+#[derive(Debug)]
+pub struct KernelStack {
+    top: u64,
+}
+
+fn link(top: u64) -> *mut u64 {
+    (top - STACK_SIZE) as *mut u64
+}
+
+impl KernelStack {
+    /// A stack with arbitrary contents. ENOMEM when memory runs short.
+    pub fn new() -> Result<KernelStack> {
+        let mut stacks = STACKS.lock();
+        if stacks.free != 0 {
+            let top = stacks.free;
+            // SAFETY: `drop` stored the link there, and nobody uses a free stack.
+            stacks.free = unsafe { link(top).read() };
+            return Ok(KernelStack { top });
+        }
+        frames::require_spare()?;
+        if stacks.used == MAX_SLOTS {
+            return Err(Errno::ENOMEM);
+        }
+        let top = kernel_map::STACKS + (stacks.used + 1) * SLOT;
+        kernel_map::map(top - STACK_SIZE, top)?;
+        stacks.used += 1;
+        Ok(KernelStack { top })
+    }
+
+    /// One past its highest byte, 16-aligned.
+    pub fn top(&self) -> u64 {
+        self.top
+    }
+
+    /// Its lowest byte.
+    pub fn bottom(&self) -> u64 {
+        self.top - STACK_SIZE
+    }
+}
+
+impl Drop for KernelStack {
+    fn drop(&mut self) {
+        let mut stacks = STACKS.lock();
+        // SAFETY: the owner gives the stack up, so no CPU runs on it.
+        unsafe { link(self.top).write(stacks.free) };
+        stacks.free = self.top;
+    }
+}
+
+/// True for an address below a kernel stack: a fault there is a stack overflow.
+pub fn is_guard(addr: u64) -> bool {
+    (kernel_map::STACKS..kernel_map::STACKS + MAX_SLOTS * SLOT).contains(&addr)
+        && (addr - kernel_map::STACKS) % SLOT < SLOT - STACK_SIZE
+}
+
+const _: () = assert!(STACK_SIZE % PAGE_SIZE == 0);

@@ -1,0 +1,161 @@
+//! Which address space each CPU has loaded, and the shootdown of translations that are no longer true.
+//!
+//! A CPU keeps the last address space loaded while it runs kernel tasks or idles; shootdowns reach it there. There is
+//! one shootdown at a time. Its initiator holds the lock of the address space and waits with interrupts off, so every
+//! CPU that spins for a lock with interrupts off answers requests by [`service_pending`].
+
+use core::hint;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use x86_64::VirtAddr;
+use x86_64::instructions::tlb;
+use x86_64::registers::control::{Cr3, Cr3Flags};
+use x86_64::structures::paging::PhysFrame;
+
+use super::address_space::AddressSpace;
+use super::{PAGE_SIZE, kernel_map};
+use crate::cpu::{self, CpuMask, MAX_CPUS};
+use crate::sync::{self, SpinLock};
+
+/// Ranges of more pages are flushed by dropping all of the user's translations.
+const MAX_SINGLE_PAGES: u64 = 32;
+/// Stands for the root of a CPU that is between two address spaces.
+const SWITCHING: u64 = 1;
+/// Range end that asks a CPU to leave the address space altogether.
+const LEAVE: u64 = u64::MAX;
+
+/// The root that a CPU has loaded, alone on its cache line.
+#[repr(align(64))]
+struct Active(AtomicU64);
+
+static ACTIVE: [Active; MAX_CPUS] = [const { Active(AtomicU64::new(0)) }; MAX_CPUS];
+
+/// Held by the initiator of a shootdown until all have answered.
+static INITIATOR: SpinLock<()> = SpinLock::new(());
+static ROOT: AtomicU64 = AtomicU64::new(0);
+static START: AtomicU64 = AtomicU64::new(0);
+static END: AtomicU64 = AtomicU64::new(0);
+/// The CPUs that have not answered yet, one bit each.
+static PENDING: AtomicU32 = AtomicU32::new(0);
+
+/// Loads the address space with the PML4 at `root` on this CPU, if it is not loaded already.
+pub(super) fn load(root: u64) {
+    let _irqs = sync::irqs_off();
+    load_here(root);
+}
+
+fn load_here(root: u64) {
+    let active = &ACTIVE[cpu::id()].0;
+    if active.load(Ordering::Relaxed) == root {
+        return;
+    }
+    // Whoever changes either set of tables from here on sees this CPU as a user of them. Whoever looked before made its
+    // change visible before this store, and so before CR3 is loaded: a MOV to CR3 waits for all earlier stores.
+    active.store(SWITCHING, Ordering::SeqCst);
+    let frame = PhysFrame::containing_address(x86_64::PhysAddr::new(root));
+    // SAFETY: `root` is a PML4 whose kernel half is the one in use, and its owner keeps it until `leave` returns.
+    unsafe { Cr3::write(frame, Cr3Flags::empty()) };
+    active.store(root, Ordering::Release);
+}
+
+/// Makes sure that no CPU uses a translation for `range` of address space `mm` that was taken out of its tables
+/// before. The caller holds the lock of the address space.
+pub fn flush_range(mm: &AddressSpace, start: u64, end: u64) {
+    flush(mm.root(), start..end);
+}
+
+/// [`flush_range`] by the address of the PML4.
+pub(super) fn flush(root: u64, range: Range<u64>) {
+    shootdown(root, range.start, range.end);
+}
+
+/// Drops this CPU's translation of one page: enough where the old one only forbade more than the new one.
+#[inline]
+pub(super) fn flush_local(addr: u64) {
+    tlb::flush(VirtAddr::new_truncate(addr));
+}
+
+/// Makes every CPU that still has the address space with this root loaded leave it. No task uses it any more.
+pub(super) fn leave(root: u64) {
+    shootdown(root, 0, LEAVE);
+}
+
+/// A full memory barrier on every CPU that runs in the address space with this root.
+pub(super) fn barrier(root: u64) {
+    shootdown(root, 0, 0);
+}
+
+fn shootdown(root: u64, start: u64, end: u64) {
+    let _irqs = sync::irqs_off();
+    let here = cpu::id();
+    // The change of the tables comes before the look at who uses them; see `load_here`.
+    fence(Ordering::SeqCst);
+    perform(root, start, end);
+    if users(root, here) == 0 {
+        return;
+    }
+    let _initiator = INITIATOR.lock();
+    let targets = users(root, here);
+    if targets == 0 {
+        return;
+    }
+    ROOT.store(root, Ordering::Relaxed);
+    START.store(start, Ordering::Relaxed);
+    END.store(end, Ordering::Relaxed);
+    PENDING.store(targets, Ordering::Release);
+    cpu::send_tlb_shootdown(targets);
+    while PENDING.load(Ordering::Acquire) != 0 {
+        hint::spin_loop();
+    }
+}
+
+/// The CPUs other than `here` that have `root` loaded or may be about to.
+fn users(root: u64, here: usize) -> CpuMask {
+    let mut targets = 0;
+    for (id, active) in ACTIVE.iter().enumerate().take(cpu::count()) {
+        let active = active.0.load(Ordering::Relaxed);
+        if id != here && (active == root || active == SWITCHING) {
+            targets |= 1 << id;
+        }
+    }
+    targets
+}
+
+/// This CPU's part of a shootdown.
+fn perform(root: u64, start: u64, end: u64) {
+    if ACTIVE[cpu::id()].0.load(Ordering::Relaxed) != root {
+        return;
+    }
+    if end == LEAVE {
+        load_here(kernel_map::root());
+    } else if end - start > MAX_SINGLE_PAGES * PAGE_SIZE {
+        tlb::flush_all();
+    } else {
+        for addr in (start..end).step_by(PAGE_SIZE as usize) {
+            flush_local(addr);
+        }
+    }
+}
+
+/// Answers a shootdown that waits for this CPU, if there is one. Called with interrupts off, by whoever spins.
+#[inline]
+pub fn service_pending() {
+    if PENDING.load(Ordering::Relaxed) != 0 {
+        answer();
+    }
+}
+
+#[cold]
+fn answer() {
+    let bit = 1 << cpu::id();
+    if PENDING.load(Ordering::Acquire) & bit != 0 {
+        perform(ROOT.load(Ordering::Relaxed), START.load(Ordering::Relaxed), END.load(Ordering::Relaxed));
+        PENDING.fetch_and(!bit, Ordering::AcqRel);
+    }
+}
+
+/// Handler of the shootdown interrupt; the caller acknowledges it.
+pub fn handle() {
+    service_pending();
+}
