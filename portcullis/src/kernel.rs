@@ -22,6 +22,8 @@ pub enum Broken {
     PreemptionDisabled,
     /// A notifier was to run in a context that is not KERNEL.
     NotifierOutsideKernel,
+    /// A flag that the user set is still set in the kernel (TF, DF, NT or AC). Checked with debug assertions.
+    UserFlagsInKernel,
 }
 
 /// The syscall-entry work decided that the system call is not to be made. The return value is in the registers.

@@ -133,4 +133,30 @@ guard!(
     "xor ebp, ebp\n"
 );
 
+// The NMI door's two questions (see `nmi`), with RAX pushed: is one being handled, and did this one hit its last two
+// instructions?
+guard!(
+    nmi_is_nested,
+    "nmi-nested",
+    "cmp qword ptr [rsp + {state_from_entry} + 8], 0\njne 3f\n",
+    "/* {state_from_entry} */"
+);
+guard!(
+    nmi_hit_the_end,
+    "nmi-end",
+    "
+    lea rax, [rip + 21f]
+    cmp [rsp + 1 * 8], rax
+    je 4f
+    lea rax, [rip + 22f]
+    cmp [rsp + 1 * 8], rax
+    je 4f
+    ",
+    ""
+);
+// The paranoid doors put in this CPU's GS base (see `paranoid`); without the guard they believe that it is there.
+guard!(put_in_gs_base, "paranoid-gs", "wrgsbase rax\n", "");
+guard!(put_in_gs_base_by_msr, "paranoid-gs", "wrmsr\n", "");
+
 pub(super) use {clac, cld, clear_regs, lfence, pop_regs, push_regs};
+pub(super) use {nmi_hit_the_end, nmi_is_nested, put_in_gs_base, put_in_gs_base_by_msr};

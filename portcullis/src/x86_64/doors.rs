@@ -1,9 +1,10 @@
 //! What a kernel does with the exceptions and interrupts that the doors bring in.
 
-use crate::kernel::Kernel;
+use crate::kernel::{Broken, Kernel};
 use crate::state::{InInterrupt, InKernel, Interrupted, Nmi};
 
-use super::regs::UserRegs;
+use super::cpu;
+use super::regs::{UserRegs, flags};
 
 /// An exception, as the CPU reported it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,7 +78,7 @@ pub trait Doors: Kernel<Regs = UserRegs> {
     /// A debug exception in the kernel, on its own stack. The default lets a single step that came in by a door go:
     /// TF is cleared and the kernel goes on.
     fn kernel_debug(at: &mut Nmi<'_, UserRegs>, _why: u64) {
-        at.regs().rflags &= !super::regs::flags::TF;
+        at.regs().rflags &= !flags::TF;
     }
 
     /// A machine check. If it hit user mode, on the thread stack; otherwise on its own.
@@ -86,4 +87,48 @@ pub trait Doors: Kernel<Regs = UserRegs> {
     /// A double fault, on its own stack: an exception could not be delivered, mostly because the kernel stack is used
     /// up. `address` is CR2. There is no way back.
     fn double_fault(regs: &UserRegs, address: u64) -> !;
+}
+
+/// What the doors' Rust halves check first, with debug assertions: no flag of the user's steers the kernel.
+#[inline(always)]
+pub(super) fn check_flags<K: Kernel>() {
+    if cfg!(debug_assertions) && cpu::rflags() & (flags::TF | flags::DF | flags::NT | flags::AC) != 0 {
+        K::invariant_broken(Broken::UserFlagsInKernel);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::state::InSyscall;
+    use crate::x86_64::{PerCpuContext, Rflags};
+
+    /// A kernel that does nothing, for tests of the doors' code.
+    pub struct Nothing;
+
+    impl Kernel for Nothing {
+        type Regs = UserRegs;
+        type Irqs = Rflags;
+        type Context = PerCpuContext;
+        fn exit_work() -> usize {
+            0
+        }
+        fn syscall_work() -> usize {
+            0
+        }
+        fn syscall(_: &mut InSyscall<'_, UserRegs>, _: i64) {}
+        fn preempt_count() -> usize {
+            0
+        }
+    }
+
+    impl Doors for Nothing {
+        fn user_exception(_: &mut InKernel<'_, UserRegs>, _: Exception) {}
+        fn kernel_exception(_: &mut Interrupted<'_, UserRegs>, _: Exception) {}
+        fn interrupt(_: &mut InInterrupt<'_, UserRegs>, _: u8) {}
+        fn machine_check(_: &mut Nmi<'_, UserRegs>) {}
+        fn double_fault(_: &UserRegs, _: u64) -> ! {
+            unreachable!()
+        }
+    }
 }

@@ -5,7 +5,7 @@ use core::mem::offset_of;
 
 use super::asm::{clac, cld, clear_regs, lfence, pop_regs, push_regs};
 use super::cpu;
-use super::doors::{Doors, Exception};
+use super::doors::{Doors, Exception, check_flags};
 use super::irq_stack::on_irq_stack;
 use super::local::CpuLocal;
 use super::regs::UserRegs;
@@ -187,6 +187,7 @@ unsafe extern "C" fn move_to_bad_iret(fault: *mut UserRegs) -> *mut UserRegs {
 unsafe extern "C" fn arrived<K: Doors>(regs: &mut UserRegs, vector: u32, error: u64) -> WayOut {
     // SAFETY: the door has just come in from user mode, interrupts are off, and `regs` are what it saved.
     let mut arrived = unsafe { Arrived::enter_from_user_mode::<K>(regs) };
+    check_flags::<K>();
     let vector = vector as u8;
     let leaving = match vector {
         FIRST_INTERRUPT.. => {
@@ -253,5 +254,33 @@ fn address(vector: u8) -> u64 {
         Exception::PF => cpu::cr2(),
         Exception::DB => cpu::take_dr6(),
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::x86_64::doors::tests::Nothing;
+
+    /// The first bytes of a vector's stub.
+    fn stub(vector: usize) -> [u8; 3] {
+        let start = (stubs::<Nothing> as *const () as usize).next_multiple_of(STUB_SIZE);
+        // SAFETY: the stubs are 256 times `STUB_SIZE` bytes of readable code.
+        unsafe { *((start + vector * STUB_SIZE) as *const [u8; 3]) }
+    }
+
+    #[test]
+    fn stubs_make_room_for_an_error_code_exactly_where_the_cpu_pushes_none() {
+        const PUSH_0: [u8; 2] = [0x6a, 0x00];
+        const PUSH_RDI: u8 = 0x57;
+        for vector in 0..256 {
+            let cpu_pushes = [8, 10, 11, 12, 13, 14, 17, 21, 29, 30].contains(&vector);
+            let stub = stub(vector);
+            if cpu_pushes {
+                assert_eq!(stub[0], PUSH_RDI, "vector {vector}");
+            } else {
+                assert_eq!(stub, [PUSH_0[0], PUSH_0[1], PUSH_RDI], "vector {vector}");
+            }
+        }
     }
 }

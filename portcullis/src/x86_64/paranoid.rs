@@ -59,7 +59,9 @@ macro_rules! switch_gs {
             cmp byte ptr [rsp + {fsgsbase}], 0
             je 771f
             rdgsbase rbx
-            wrgsbase rax
+            ",
+            $crate::x86_64::asm::put_in_gs_base!(),
+            "
             jmp 772f
             771:
             mov rsi, rax
@@ -71,7 +73,9 @@ macro_rules! switch_gs {
             mov rax, rsi
             mov rdx, rsi
             shr rdx, 32
-            wrmsr
+            ",
+            $crate::x86_64::asm::put_in_gs_base_by_msr!(),
+            "
             772:
             ",
             $crate::x86_64::asm::lfence!(),

@@ -4,7 +4,7 @@ use core::arch::naked_asm;
 use core::mem::offset_of;
 
 use super::asm::{clear_regs, push_regs};
-use super::doors::Doors;
+use super::doors::{Doors, check_flags};
 use super::local::CpuLocal;
 use super::regs::{UserRegs, flags};
 use super::tables::{USER_CS, USER_DS};
@@ -101,13 +101,14 @@ pub(super) unsafe extern "C" fn syscall_entry<K: Doors>() {
 
 const _: () = assert!(offset_of!(UserRegs, ss) == 160 && offset_of!(UserRegs, rdi) == 112);
 
-/// The Rust half: the whole system call in four lines.
+/// The Rust half: the whole system call in a few lines.
 ///
 /// # Safety
 /// Called by [`syscall_entry`] only.
 unsafe extern "C" fn syscall<K: Doors>(regs: &mut UserRegs) -> WayOut {
     // SAFETY: the door has just come in from user mode, interrupts are off, and `regs` are what it saved.
     let arrived = unsafe { Arrived::enter_from_user_mode::<K>(regs) };
+    check_flags::<K>();
     let leaving = arrived.syscall::<K>();
     let cleared = leaving.exit_to_user_mode::<K>();
     cleared.sysret_or_iret(K::USER_ADDRESS_BITS)

@@ -9,7 +9,7 @@ use portcullis::{Arrived, Broken, InKernel, InSyscall, Kernel, Leaving};
 
 unsafe extern "C" {
     safe fn dispatch(regs: &mut UserRegs, number: i64);
-    safe fn broken(what: Broken);
+    safe fn broken(what: u32);
     safe fn exit_loop(regs: &mut UserRegs, work: usize);
 }
 
@@ -36,7 +36,7 @@ mod slow {
     #[cold]
     #[inline(never)]
     pub fn broken(what: super::Broken) {
-        super::broken(what);
+        super::broken(what as u32);
     }
 }
 
@@ -63,7 +63,7 @@ impl Kernel for Subject {
         exit_loop(at.regs(), 0);
     }
     fn invariant_broken(what: Broken) {
-        broken(what);
+        broken(what as u32);
     }
 }
 
