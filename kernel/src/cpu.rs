@@ -19,7 +19,7 @@ use crate::{sync, time};
 pub const MAX_CPUS: usize = 8;
 
 /// A set of processors, bit n for CPU n.
-pub type CpuMask = u64;
+pub type CpuMask = u32;
 
 /// A page that is never mapped.
 #[repr(C, align(4096))]
@@ -100,7 +100,7 @@ static AREAS: Areas = Areas(UnsafeCell::new([const { Cpu::new() }; MAX_CPUS]));
 /// Work flags of each CPU until the scheduler gives it its idle task.
 static BOOT_WORK: [TaskWork; MAX_CPUS] = [const { TaskWork::new() }; MAX_CPUS];
 
-static ONLINE: AtomicU64 = AtomicU64::new(0);
+static ONLINE: AtomicU32 = AtomicU32::new(0);
 
 /// This CPU's area. With preemption on, the caller may be on another CPU by the time it looks.
 #[inline(always)]
