@@ -7,9 +7,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use bitflags::bitflags;
+use linux_raw_sys::general::{RLIMIT_AS, RLIMIT_DATA};
 
 use super::fault::Access;
 use super::frames::{self, Frame};
@@ -20,6 +21,7 @@ use super::{MMAP_BASE, MMAP_MIN_ADDR, PAGE_SIZE, STACK_TOP, USER_END, page_down,
 use crate::errno::{Errno, Result};
 use crate::fs::Inode;
 use crate::sync::SpinLock;
+use crate::task;
 
 /// Where the search for a gap goes on, upwards, when there is none below `MMAP_BASE` (Linux's `TASK_UNMAPPED_BASE`).
 const BOTTOM_UP_BASE: u64 = 0x2aaa_aaaa_b000;
@@ -27,8 +29,6 @@ const BOTTOM_UP_BASE: u64 = 0x2aaa_aaaa_b000;
 const LOW_RANGE: Range<u64> = 0x4000_0000..0x8000_0000;
 /// What a new stack begins with, before it grows.
 const INITIAL_STACK: u64 = 132 << 10;
-/// RLIMIT_STACK of the first program.
-const DEFAULT_STACK_LIMIT: u64 = 8 << 20;
 
 bitflags! {
     /// `MAP_*`, as far as it matters beside the backing.
@@ -88,12 +88,8 @@ pub struct AddressSpace {
     /// Changed under the lock of `inner`.
     pub(super) tables: PageTables,
     pub(super) inner: SpinLock<Inner>,
-    /// RLIMIT_STACK: how far an area that grows down may grow.
-    stack_limit: AtomicU64,
-    /// RLIMIT_AS.
-    size_limit: AtomicU64,
-    /// RLIMIT_DATA, for `brk`.
-    data_limit: AtomicU64,
+    /// The process has registered for membarrier(2).
+    pub(super) uses_membarrier: AtomicBool,
 }
 
 /// What the lock guards beside the tables.
@@ -141,10 +137,14 @@ impl AddressSpace {
         frames::require_spare()?;
         Ok(Arc::new(AddressSpace {
             tables: PageTables::new()?,
-            inner: SpinLock::new(Inner { areas: AreaSet::new(), brk_start: 0, brk: 0, size: 0, program: Program::default() }),
-            stack_limit: AtomicU64::new(DEFAULT_STACK_LIMIT),
-            size_limit: AtomicU64::new(u64::MAX),
-            data_limit: AtomicU64::new(u64::MAX),
+            inner: SpinLock::new(Inner {
+                areas: AreaSet::new(),
+                brk_start: 0,
+                brk: 0,
+                size: 0,
+                program: Program::default(),
+            }),
+            uses_membarrier: AtomicBool::new(false),
         }))
     }
 
@@ -152,13 +152,18 @@ impl AddressSpace {
     pub fn fork(&self) -> Result<Arc<AddressSpace>> {
         // Dropped last, that is after the locks, if copying fails.
         let child = AddressSpace::new()?;
-        child.set_limits(self.stack_limit(), self.size_limit.load(Ordering::Relaxed));
-        child.data_limit.store(self.data_limit.load(Ordering::Relaxed), Ordering::Relaxed);
+        child
+            .uses_membarrier
+            .store(self.uses_membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
         let inner = self.inner.lock();
         let mut copy = child.inner.lock();
         (copy.brk_start, copy.brk) = (inner.brk_start, inner.brk);
         copy.program = inner.program.clone();
-        for area in inner.areas.iter().filter(|area| !area.flags.contains(AreaFlags::DONT_FORK)) {
+        for area in inner
+            .areas
+            .iter()
+            .filter(|area| !area.flags.contains(AreaFlags::DONT_FORK))
+        {
             copy.size += area.end - area.start;
             copy.areas.insert(area.clone());
             // The pages of shared areas are found again when they are touched.
@@ -181,43 +186,33 @@ impl AddressSpace {
         self.tables.root()
     }
 
-    /// Sets RLIMIT_STACK and RLIMIT_AS.
-    pub fn set_limits(&self, stack: u64, size: u64) {
-        self.stack_limit.store(stack, Ordering::Relaxed);
-        self.size_limit.store(size, Ordering::Relaxed);
-    }
-
-    /// Sets RLIMIT_DATA.
-    pub fn set_data_limit(&self, limit: u64) {
-        self.data_limit.store(limit, Ordering::Relaxed);
-    }
-
-    /// RLIMIT_STACK.
-    pub fn stack_limit(&self) -> u64 {
-        self.stack_limit.load(Ordering::Relaxed)
-    }
-
-    /// True when `more` bytes fit in RLIMIT_AS.
-    pub(super) fn may_grow(&self, inner: &Inner, more: u64) -> bool {
-        inner.size.saturating_add(more) <= self.size_limit.load(Ordering::Relaxed)
-    }
-
     /// Maps `len` bytes (rounded up to pages), at `hint` where that is fixed or free, else at the highest free range.
     ///
     /// `prot` and `flags` are the ABI's (`PROT_*`, `MAP_*`); bits that mean nothing here are ignored.
     pub fn map(&self, hint: u64, len: u64, prot: u32, flags: u32, backing: Backing) -> Result<u64> {
-        let (prot, flags) = (Prot::from_bits_truncate(prot), MapFlags::from_bits_truncate(flags));
+        let (prot, flags) = (
+            Prot::from_bits_truncate(prot),
+            MapFlags::from_bits_truncate(flags),
+        );
         let len = match page_up(len).ok_or(Errno::ENOMEM)? {
             0 => return Err(Errno::EINVAL),
             len => len,
         };
         frames::require_spare()?;
         let (source, max_prot) = match backing {
-            Backing::Anonymous if flags.contains(MapFlags::SHARED) => {
-                (Source::Shared { memory: Arc::new(SharedMemory::new()), first: 0 }, Prot::all())
-            }
+            Backing::Anonymous if flags.contains(MapFlags::SHARED) => (
+                Source::Shared {
+                    memory: Arc::new(SharedMemory::new()),
+                    first: 0,
+                },
+                Prot::all(),
+            ),
             Backing::Anonymous => (Source::Anonymous, Prot::all()),
-            Backing::File { inode, offset, shared } => {
+            Backing::File {
+                inode,
+                offset,
+                shared,
+            } => {
                 if !offset.is_multiple_of(PAGE_SIZE) {
                     return Err(Errno::EINVAL);
                 }
@@ -225,8 +220,19 @@ impl AddressSpace {
                     return Err(Errno::EOVERFLOW);
                 }
                 let read_only = shared && flags.contains(MapFlags::FILE_READ_ONLY);
-                let max_prot = if read_only { Prot::READ | Prot::EXEC } else { Prot::all() };
-                (Source::File { inode, first: offset / PAGE_SIZE, shared }, max_prot)
+                let max_prot = if read_only {
+                    Prot::READ | Prot::EXEC
+                } else {
+                    Prot::all()
+                };
+                (
+                    Source::File {
+                        inode,
+                        first: offset / PAGE_SIZE,
+                        shared,
+                    },
+                    max_prot,
+                )
             }
         };
         if !max_prot.contains(prot) {
@@ -241,15 +247,25 @@ impl AddressSpace {
         let start = inner.place(hint, len, flags)?;
         let range = start..start + len;
         inner.areas.require_room()?;
-        if !self.may_grow(&inner, len) {
+        if !inner.may_grow(len) {
             return Err(Errno::ENOMEM);
         }
         let replaced = self.take_out(&mut inner, range.clone());
         let mut area_flags = AreaFlags::empty();
         area_flags.set(AreaFlags::GROWS_DOWN, flags.contains(MapFlags::GROWSDOWN));
-        area_flags.set(AreaFlags::STACK, flags.contains(MapFlags::GROWSDOWN) && range.end == STACK_TOP);
+        area_flags.set(
+            AreaFlags::STACK,
+            flags.contains(MapFlags::GROWSDOWN) && range.end == STACK_TOP,
+        );
         area_flags.set(AreaFlags::LOCKED, flags.contains(MapFlags::LOCKED));
-        inner.add(Area { start, end: range.end, prot, max_prot, flags: area_flags, source });
+        inner.add(Area {
+            start,
+            end: range.end,
+            prot,
+            max_prot,
+            flags: area_flags,
+            source,
+        });
         drop(inner);
         drop(replaced);
         if flags.intersects(MapFlags::POPULATE | MapFlags::LOCKED) {
@@ -306,7 +322,8 @@ impl AddressSpace {
                 break;
             }
             reached = area.end.min(range.end);
-            self.tables.protect(area.start.max(range.start)..reached, prot, area.is_shared());
+            self.tables
+                .protect(area.start.max(range.start)..reached, prot, area.is_shared());
         }
         if result.is_ok() && reached < range.end {
             result = Err(Errno::ENOMEM);
@@ -322,7 +339,10 @@ impl AddressSpace {
         if (fixed || keep) && !flags.contains(RemapFlags::MAYMOVE) || keep && old_len != new_len {
             return Err(Errno::EINVAL);
         }
-        let (old_len, new_len) = (page_up(old_len).ok_or(Errno::EINVAL)?, page_up(new_len).ok_or(Errno::EINVAL)?);
+        let (old_len, new_len) = (
+            page_up(old_len).ok_or(Errno::EINVAL)?,
+            page_up(new_len).ok_or(Errno::EINVAL)?,
+        );
         if new_len == 0 || new_len > USER_END {
             return Err(Errno::EINVAL);
         }
@@ -352,7 +372,13 @@ impl AddressSpace {
     /// The part of [`remap`](Self::remap) under the lock: the new start, and what a locked area has grown by.
     #[allow(clippy::type_complexity)]
     fn remap_locked(
-        &self, inner: &mut Inner, old: Range<u64>, new_len: u64, flags: RemapFlags, target: u64, removed: &mut Vec<Area>,
+        &self,
+        inner: &mut Inner,
+        old: Range<u64>,
+        new_len: u64,
+        flags: RemapFlags,
+        target: u64,
+        removed: &mut Vec<Area>,
     ) -> Result<(u64, Option<(Range<u64>, Access)>)> {
         let fixed = flags.contains(RemapFlags::FIXED);
         let keep = flags.contains(RemapFlags::DONTUNMAP);
@@ -371,18 +397,27 @@ impl AddressSpace {
         if old.end > area.end {
             return Err(Errno::EFAULT);
         }
-        let more = if keep { new_len } else { new_len.saturating_sub(old_len) };
-        if !self.may_grow(inner, more) {
+        let more = if keep {
+            new_len
+        } else {
+            new_len.saturating_sub(old_len)
+        };
+        if !inner.may_grow(more) {
             return Err(Errno::ENOMEM);
         }
         let access = Access::for_prot(area.prot);
         let locked = area.flags.contains(AreaFlags::LOCKED);
-        let grown = |start: u64| {
-            (locked && new_len > old_len).then(|| (start + old_len..start + new_len, access))
-        };
+        let grown =
+            |start: u64| (locked && new_len > old_len).then(|| (start + old_len..start + new_len, access));
         let offset = old.start - area.start;
-        if !fixed && !keep && old_len > 0 && old.end == area.end
-            && old.start.checked_add(new_len).is_some_and(|end| inner.areas.is_free(old.end..end))
+        if !fixed
+            && !keep
+            && old_len > 0
+            && old.end == area.end
+            && old
+                .start
+                .checked_add(new_len)
+                .is_some_and(|end| inner.areas.is_free(old.end..end))
         {
             if let Source::Shared { first, .. } | Source::File { first, .. } = &mut area.source {
                 *first += (old.end - area.start) / PAGE_SIZE;
@@ -425,12 +460,21 @@ impl AddressSpace {
         let prot = Prot::READ | Prot::WRITE | if executable { Prot::EXEC } else { Prot::empty() };
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::GROWSDOWN;
         let start = STACK_TOP - INITIAL_STACK;
-        self.map(start, INITIAL_STACK, prot.bits(), flags.bits(), Backing::Anonymous).map(|_| ())
+        self.map(
+            start,
+            INITIAL_STACK,
+            prot.bits(),
+            flags.bits(),
+            Backing::Anonymous,
+        )
+        .map(|_| ())
     }
 
     /// Says where the area of `brk` begins: at the first page after the program's data.
     pub fn set_brk_start(&self, start: u64) -> Result<()> {
-        let start = page_up(start).filter(|&start| start < USER_END).ok_or(Errno::ENOMEM)?;
+        let start = page_up(start)
+            .filter(|&start| start < USER_END)
+            .ok_or(Errno::ENOMEM)?;
         let mut inner = self.inner.lock();
         (inner.brk_start, inner.brk) = (start, start);
         Ok(())
@@ -438,7 +482,11 @@ impl AddressSpace {
 
     /// Remembers where the program's arguments and environment are, and where its stack began, for `/proc`.
     pub fn set_arguments(&self, arguments: Range<u64>, environment: Range<u64>, stack_start: u64) {
-        self.inner.lock().program = Program { arguments, environment, stack_start };
+        self.inner.lock().program = Program {
+            arguments,
+            environment,
+            stack_start,
+        };
     }
 
     /// What [`set_arguments`](Self::set_arguments) remembered.
@@ -461,10 +509,10 @@ impl AddressSpace {
         } else if new_end > old_end {
             let more = new_end - old_end;
             let allowed = spare
-                && end - start <= self.data_limit.load(Ordering::Relaxed)
+                && end - start <= limit(RLIMIT_DATA)
                 && more <= frames::total_bytes()
                 && inner.areas.require_room().is_ok()
-                && self.may_grow(&inner, more)
+                && inner.may_grow(more)
                 && inner.areas.is_free(old_end..new_end);
             if !allowed {
                 return old;
@@ -489,7 +537,11 @@ impl AddressSpace {
         let range = checked_range(start, len)?;
         let inner = self.inner.lock();
         self.tables.clear(range.clone(), 0..0);
-        if inner.areas.covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
+        if inner.areas.covers(range) {
+            Ok(())
+        } else {
+            Err(Errno::ENOMEM)
+        }
     }
 
     /// Sets and clears properties of the areas in the range. ENOMEM where parts are not mapped.
@@ -497,8 +549,14 @@ impl AddressSpace {
         let range = checked_range(start, len)?;
         let mut inner = self.inner.lock();
         inner.areas.require_room()?;
-        inner.areas.change(range.clone(), |area| area.flags = (area.flags | set) - clear);
-        if inner.areas.covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
+        inner
+            .areas
+            .change(range.clone(), |area| area.flags = (area.flags | set) - clear);
+        if inner.areas.covers(range) {
+            Ok(())
+        } else {
+            Err(Errno::ENOMEM)
+        }
     }
 
     /// True when `test` holds for each area in the range, and all of it is mapped.
@@ -532,10 +590,18 @@ impl AddressSpace {
     pub fn page(&self, addr: u64, access: Access) -> Result<Frame> {
         loop {
             let inner = self.inner.lock();
-            let allowed = inner.areas.find(addr).is_some_and(|area| access.is_allowed(area.prot));
-            if let Some(entry) = self.tables.lookup(addr) && addr < USER_END && allowed {
+            let allowed = inner
+                .areas
+                .find(addr)
+                .is_some_and(|area| access.is_allowed(area.prot));
+            if let Some(entry) = self.tables.lookup(addr)
+                && addr < USER_END
+                && allowed
+            {
                 let entry = entry.load(Ordering::Relaxed);
-                if page_table::is_present(entry) && (access != Access::Write || page_table::is_writable(entry)) {
+                if page_table::is_present(entry)
+                    && (access != Access::Write || page_table::is_writable(entry))
+                {
                     return Ok(frames::share_raw(page_table::address(entry)));
                 }
             }
@@ -547,14 +613,26 @@ impl AddressSpace {
     /// The frame behind `addr` if that is in a shared mapping, made present: what names the memory in all address
     /// spaces alike. `None` for private memory.
     pub fn shared_frame(&self, addr: u64) -> Result<Option<Frame>> {
-        let area_is_shared = self.inner.lock().areas.find(addr).ok_or(Errno::EFAULT)?.is_shared();
-        if area_is_shared { self.page(addr, Access::Read).map(Some) } else { Ok(None) }
+        let area_is_shared = self
+            .inner
+            .lock()
+            .areas
+            .find(addr)
+            .ok_or(Errno::EFAULT)?
+            .is_shared();
+        if area_is_shared {
+            self.page(addr, Access::Read).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// True when the page at `addr` is present.
     pub fn is_resident(&self, addr: u64) -> bool {
         let _inner = self.inner.lock();
-        self.tables.lookup(addr).is_some_and(|entry| entry.load(Ordering::Relaxed) != 0)
+        self.tables
+            .lookup(addr)
+            .is_some_and(|entry| entry.load(Ordering::Relaxed) != 0)
     }
 
     /// Reads memory of this address space, which need not be the current one. Returns how many bytes could be read.
@@ -562,7 +640,9 @@ impl AddressSpace {
         let mut done = 0;
         while done < buffer.len() {
             let at = addr.wrapping_add(done as u64);
-            let Ok(frame) = self.page(at, Access::Read) else { break };
+            let Ok(frame) = self.page(at, Access::Read) else {
+                break;
+            };
             let offset = (at % PAGE_SIZE) as usize;
             let len = (buffer.len() - done).min(PAGE_SIZE as usize - offset);
             // SAFETY: within the frame, which the reference keeps; within the buffer, which is not user memory.
@@ -577,7 +657,9 @@ impl AddressSpace {
         let mut done = 0;
         while done < bytes.len() {
             let at = addr.wrapping_add(done as u64);
-            let Ok(frame) = self.page(at, Access::Write) else { break };
+            let Ok(frame) = self.page(at, Access::Write) else {
+                break;
+            };
             let offset = (at % PAGE_SIZE) as usize;
             let len = (bytes.len() - done).min(PAGE_SIZE as usize - offset);
             // SAFETY: as in `read`.
@@ -590,7 +672,10 @@ impl AddressSpace {
     /// How much is mapped. Looks at every page.
     pub fn usage(&self) -> Usage {
         let inner = self.inner.lock();
-        let mut usage = Usage { size: inner.size, ..Usage::default() };
+        let mut usage = Usage {
+            size: inner.size,
+            ..Usage::default()
+        };
         for area in inner.areas.iter() {
             let len = area.end - area.start;
             let shared = !matches!(area.source, Source::Anonymous);
@@ -614,6 +699,11 @@ impl Inner {
     fn add(&mut self, area: Area) {
         self.size += area.end - area.start;
         self.areas.insert(area);
+    }
+
+    /// True when `more` bytes fit in RLIMIT_AS.
+    pub(super) fn may_grow(&self, more: u64) -> bool {
+        self.size.saturating_add(more) <= limit(RLIMIT_AS)
     }
 
     /// Notes that an area has grown.
@@ -642,8 +732,10 @@ impl Inner {
             }
             return Ok(hint);
         }
-        if hint != 0 && let Some(hint) = page_up(hint).map(|hint| hint.max(MMAP_MIN_ADDR))
-            && hint <= USER_END - len && self.areas.is_free(hint..hint + len)
+        if hint != 0
+            && let Some(hint) = page_up(hint).map(|hint| hint.max(MMAP_MIN_ADDR))
+            && hint <= USER_END - len
+            && self.areas.is_free(hint..hint + len)
         {
             return Ok(hint);
         }
@@ -654,6 +746,11 @@ impl Inner {
             .or_else(|| self.areas.gap_above(len, BOTTOM_UP_BASE..USER_END))
             .ok_or(Errno::ENOMEM)
     }
+}
+
+/// A resource limit of the current process.
+pub(super) fn limit(which: u32) -> u64 {
+    task::current().process.rlimit(which).0
 }
 
 /// The pages from `start`, which must begin one, to `start + len`. EINVAL where they are not the user's.

@@ -6,10 +6,11 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use linux_raw_sys::general::RLIMIT_STACK;
 use portcullis::x86_64::{UserRegs, extable};
 use x86_64::instructions::interrupts;
 
-use super::address_space::{AddressSpace, Inner};
+use super::address_space::{AddressSpace, Inner, limit};
 use super::frames::{self, Frame};
 use super::page_table::{self, leaf};
 use super::vma::{AreaFlags, Prot, STACK_GUARD_GAP, Source};
@@ -57,7 +58,11 @@ impl Access {
 
     /// The access that makes pages ready for all that `prot` allows.
     pub fn for_prot(prot: Prot) -> Access {
-        if prot.contains(Prot::WRITE) { Access::Write } else { Access::Read }
+        if prot.contains(Prot::WRITE) {
+            Access::Write
+        } else {
+            Access::Read
+        }
     }
 
     /// True when memory of this protection allows it. On x86 whatever is accessible can be read.
@@ -84,16 +89,28 @@ pub struct FaultSignal {
 
 impl FaultSignal {
     fn segv(code: i32, addr: u64) -> FaultSignal {
-        FaultSignal { signo: SIGSEGV, code, addr }
+        FaultSignal {
+            signo: SIGSEGV,
+            code,
+            addr,
+        }
     }
 
     fn out_of_memory(addr: u64) -> FaultSignal {
-        FaultSignal { signo: SIGKILL, code: SI_KERNEL, addr }
+        FaultSignal {
+            signo: SIGKILL,
+            code: SI_KERNEL,
+            addr,
+        }
     }
 
     /// The error for a system call that met it.
     pub fn errno(&self) -> Errno {
-        if self.signo == SIGKILL { Errno::ENOMEM } else { Errno::EFAULT }
+        if self.signo == SIGKILL {
+            Errno::ENOMEM
+        } else {
+            Errno::EFAULT
+        }
     }
 }
 
@@ -112,14 +129,20 @@ fn raise(signal: FaultSignal, error: u64) {
         log::warn!("out of memory: task {} is killed", task::current().tid());
         signal::force_fault(SigInfo::kernel(SIGKILL));
     } else {
-        signal::force_page_fault(SigInfo::fault(signal.signo, signal.code, signal.addr), signal.addr, error);
+        signal::force_page_fault(
+            SigInfo::fault(signal.signo, signal.code, signal.addr),
+            signal.addr,
+            error,
+        );
     }
 }
 
 /// A page fault in kernel mode. True when the interrupted code may go on: at the instruction if it was one of the
 /// routines that touch user memory and the page could be had, else at its fixup. False: a bug of the kernel.
 pub fn page_fault_kernel(regs: &mut UserRegs, addr: u64, error: u64) -> bool {
-    let Some(fixup) = extable::fixup(regs.rip) else { return false };
+    let Some(fixup) = extable::fixup(regs.rip) else {
+        return false;
+    };
     // With locks held there is no faulting in: the caller gets EFAULT, and may use `user::fault_in` and try again.
     let may_resolve = addr < USER_END && regs.rflags & RFLAGS_IF != 0 && sync::preempt_count() == 0;
     if !may_resolve || !resolve(addr, error) {
@@ -143,7 +166,8 @@ impl AddressSpace {
         let inner = self.inner.lock();
         match inner.areas.recent(page) {
             Some(recent) if access.is_allowed(recent.prot) => {
-                (self.fault_anonymous(page, recent.prot, access)).map_err(|_| FaultSignal::out_of_memory(addr))
+                (self.fault_anonymous(page, recent.prot, access))
+                    .map_err(|_| FaultSignal::out_of_memory(addr))
             }
             _ => {
                 drop(inner);
@@ -171,7 +195,8 @@ impl AddressSpace {
             if !access.is_allowed(area.prot) {
                 return Err(FaultSignal::segv(SEGV_ACCERR, addr));
             }
-            let (range, prot, shared, index) = (area.range(), area.prot, area.is_shared(), area.page_index(page));
+            let (range, prot, shared, index) =
+                (area.range(), area.prot, area.is_shared(), area.page_index(page));
             let resolved = match &area.source {
                 Source::Anonymous => {
                     inner.areas.remember(range, prot);
@@ -191,7 +216,11 @@ impl AddressSpace {
                             drop(inner);
                             let frame = inode.page(index).map_err(|errno| match errno {
                                 Errno::ENOMEM => FaultSignal::out_of_memory(addr),
-                                _ => FaultSignal { signo: SIGBUS, code: BUS_ADRERR, addr },
+                                _ => FaultSignal {
+                                    signo: SIGBUS,
+                                    code: BUS_ADRERR,
+                                    addr,
+                                },
                             })?;
                             fetched = Some((inode, index, frame));
                             inner = self.inner.lock();
@@ -224,7 +253,12 @@ impl AddressSpace {
 
     /// A fault on memory whose pages come from `source`.
     fn fault_backed(
-        &self, page: u64, prot: Prot, shared: bool, access: Access, source: impl FnOnce() -> Result<Frame>,
+        &self,
+        page: u64,
+        prot: Prot,
+        shared: bool,
+        access: Access,
+        source: impl FnOnce() -> Result<Frame>,
     ) -> Result<()> {
         let entry = self.tables.lookup_or_create(page)?;
         let old = entry.load(Relaxed);
@@ -244,7 +278,13 @@ impl AddressSpace {
 
     /// A fault although there is a page: it is to be written and may be shared, or another CPU was faster.
     fn fault_present(
-        &self, entry: &AtomicU64, old: u64, page: u64, prot: Prot, shared: bool, access: Access,
+        &self,
+        entry: &AtomicU64,
+        old: u64,
+        page: u64,
+        prot: Prot,
+        shared: bool,
+        access: Access,
     ) -> Result<()> {
         let addr = page_table::address(old);
         if access != Access::Write || page_table::is_writable(old) || shared {
@@ -261,7 +301,11 @@ impl AddressSpace {
             tlb::flush_local(page);
             return Ok(());
         }
-        let copy = if addr == frames::zero_frame() { frames::alloc_zeroed() } else { frames::alloc() };
+        let copy = if addr == frames::zero_frame() {
+            frames::alloc_zeroed()
+        } else {
+            frames::alloc()
+        };
         let copy = match copy {
             Ok(copy) => copy,
             Err(errno) => {
@@ -281,12 +325,14 @@ impl AddressSpace {
 
     /// Extends the area above `page` down to it, if that is one that grows and may.
     fn grow_stack(&self, inner: &mut Inner, page: u64) -> bool {
-        let Some(area) = inner.areas.find_from(page) else { return false };
+        let Some(area) = inner.areas.find_from(page) else {
+            return false;
+        };
         let (start, end) = (area.start, area.end);
         if !area.flags.contains(AreaFlags::GROWS_DOWN) || page < MMAP_MIN_ADDR {
             return false;
         }
-        if end - page > self.stack_limit() || !self.may_grow(inner, start - page) {
+        if end - page > limit(RLIMIT_STACK) || !inner.may_grow(start - page) {
             return false;
         }
         if let Some(below) = inner.areas.find_below(page)

@@ -31,8 +31,12 @@ struct Pool {
     kernel_reserve: usize,
 }
 
-static POOL: SpinLock<Pool> =
-    SpinLock::new(Pool { head: 0, fresh: [const { 0..0 }; MAX_RANGES], free: 0, kernel_reserve: 0 });
+static POOL: SpinLock<Pool> = SpinLock::new(Pool {
+    head: 0,
+    fresh: [const { 0..0 }; MAX_RANGES],
+    free: 0,
+    kernel_reserve: 0,
+});
 
 /// The reference counts, one per frame from physical address 0.
 static COUNTS: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
@@ -172,7 +176,10 @@ impl Pool {
         if range.is_empty() {
             return;
         }
-        if let Some(hole) = reserved.iter().find(|r| r.start < range.end && range.start < r.end) {
+        if let Some(hole) = reserved
+            .iter()
+            .find(|r| r.start < range.end && range.start < r.end)
+        {
             self.add(range.start..hole.start.max(range.start), reserved);
             self.add(hole.end.min(range.end)..range.end, reserved);
         } else if let Some(slot) = self.fresh.iter_mut().find(|slot| slot.is_empty()) {
@@ -260,7 +267,11 @@ pub(super) fn alloc_reserve() -> Result<Frame> {
 /// a process, a file name), before they begin: the heap itself cannot fail gracefully.
 pub fn require_spare() -> Result<()> {
     let pool = POOL.lock();
-    if pool.free > pool.kernel_reserve { Ok(()) } else { Err(Errno::ENOMEM) }
+    if pool.free > pool.kernel_reserve {
+        Ok(())
+    } else {
+        Err(Errno::ENOMEM)
+    }
 }
 
 /// Address of the frame of zeros.

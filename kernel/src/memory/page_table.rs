@@ -18,8 +18,10 @@ use crate::errno::Result;
 /// Software bit of a leaf entry that holds a frame that may not be touched.
 pub const HELD: u64 = Flags::BIT_9.bits();
 /// Flags of an entry that leads to a table, or to a page of the kernel.
-pub const KERNEL_TABLE: Flags =
-    Flags::PRESENT.union(Flags::WRITABLE).union(Flags::ACCESSED).union(Flags::DIRTY);
+pub const KERNEL_TABLE: Flags = Flags::PRESENT
+    .union(Flags::WRITABLE)
+    .union(Flags::ACCESSED)
+    .union(Flags::DIRTY);
 const USER_TABLE: u64 = KERNEL_TABLE.union(Flags::USER_ACCESSIBLE).bits();
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// The entries of the PML4 that are the user's.
@@ -321,7 +323,12 @@ struct Gather {
 
 impl Gather {
     fn new(root: u64) -> Gather {
-        Gather { root, touched: Touched::default(), frames: [0; 64], len: 0 }
+        Gather {
+            root,
+            touched: Touched::default(),
+            frames: [0; 64],
+            len: 0,
+        }
     }
 
     fn push(&mut self, addr: u64, frame: u64, flush: bool) {

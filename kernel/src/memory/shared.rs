@@ -14,7 +14,9 @@ pub struct SharedMemory {
 impl SharedMemory {
     /// Memory with no pages yet.
     pub fn new() -> SharedMemory {
-        SharedMemory { pages: SpinLock::new(BTreeMap::new()) }
+        SharedMemory {
+            pages: SpinLock::new(BTreeMap::new()),
+        }
     }
 
     /// The frame of page `index`.

@@ -1,6 +1,6 @@
 //! The system calls about memory.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::Ordering;
 
 use linux_raw_sys::general as abi;
 
@@ -24,6 +24,9 @@ const VALIDATED: u32 = abi::MAP_SHARED_VALIDATE
     | abi::MAP_NONBLOCK
     | abi::MAP_STACK;
 
+/// `/dev/zero` (major 1, minor 5), of which each mapping is anonymous memory.
+const ZERO_DEVICE: u64 = 1 << 8 | 5;
+
 fn mm() -> &'static AddressSpace {
     task::current_mm()
 }
@@ -38,7 +41,7 @@ pub fn sys_mmap(addr: u64, len: u64, prot: u64, flags: u64, fd: u64, offset: u64
         abi::MAP_PRIVATE => false,
         abi::MAP_SHARED => true,
         abi::MAP_SHARED_VALIDATE if flags & !VALIDATED == 0 => true,
-        abi::MAP_SHARED_VALIDATE => return Err(Errno::ENOTSUP),
+        abi::MAP_SHARED_VALIDATE => return Err(Errno::EOPNOTSUPP),
         _ => return Err(Errno::EINVAL),
     };
     if flags & abi::MAP_HUGETLB != 0 {
@@ -51,19 +54,25 @@ pub fn sys_mmap(addr: u64, len: u64, prot: u64, flags: u64, fd: u64, offset: u64
         Backing::Anonymous
     } else {
         let file = task::current().files.get(fd)?;
-        let inode = file.inode().clone();
+        let inode = file.inode();
         if !file.is_readable() || shared && prot & abi::PROT_WRITE != 0 && !file.is_writable() {
             return Err(Errno::EACCES);
-        }
-        if inode.file_type() != abi::S_IFREG {
-            return Err(if inode.is_directory() { Errno::ENODEV } else { map_device(&file)? });
         }
         if !file.is_writable() {
             map_flags |= MapFlags::FILE_READ_ONLY.bits();
         }
-        Backing::File { inode, offset, shared }
+        match inode.file_type() {
+            abi::S_IFREG => Backing::File {
+                inode: inode.clone(),
+                offset,
+                shared,
+            },
+            abi::S_IFCHR if inode.metadata().rdev == ZERO_DEVICE => Backing::Anonymous,
+            _ => return Err(Errno::ENODEV),
+        }
     };
-    mm().map(addr, len, prot, map_flags, backing).map(|start| start as usize)
+    mm().map(addr, len, prot, map_flags, backing)
+        .map(|start| start as usize)
 }
 
 /// munmap(2).
@@ -75,7 +84,9 @@ pub fn sys_munmap(addr: u64, len: u64) -> Result<usize> {
 pub fn sys_mprotect(addr: u64, len: u64, prot: u64) -> Result<usize> {
     const GROWS: u32 = abi::PROT_GROWSDOWN | abi::PROT_GROWSUP;
     let prot = prot as u32;
-    if prot & !(abi::PROT_READ | abi::PROT_WRITE | abi::PROT_EXEC | abi::PROT_SEM | GROWS) != 0 || prot & GROWS == GROWS {
+    if prot & !(abi::PROT_READ | abi::PROT_WRITE | abi::PROT_EXEC | abi::PROT_SEM | GROWS) != 0
+        || prot & GROWS == GROWS
+    {
         return Err(Errno::EINVAL);
     }
     let (mut start, mut len) = (addr, len);
@@ -89,13 +100,18 @@ pub fn sys_mprotect(addr: u64, len: u64, prot: u64) -> Result<usize> {
     } else if prot & abi::PROT_GROWSUP != 0 {
         return Err(Errno::EINVAL);
     }
-    mm().protect(start, len, Prot::from_bits_truncate(prot)).map(|()| 0)
+    mm().protect(start, len, Prot::from_bits_truncate(prot))
+        .map(|()| 0)
 }
 
 /// mremap(2).
 pub fn sys_mremap(old: u64, old_len: u64, new_len: u64, flags: u64, target: u64) -> Result<usize> {
-    let flags = u32::try_from(flags).ok().and_then(RemapFlags::from_bits).ok_or(Errno::EINVAL)?;
-    mm().remap(old, old_len, new_len, flags, target).map(|start| start as usize)
+    let flags = u32::try_from(flags)
+        .ok()
+        .and_then(RemapFlags::from_bits)
+        .ok_or(Errno::EINVAL)?;
+    mm().remap(old, old_len, new_len, flags, target)
+        .map(|start| start as usize)
 }
 
 /// brk(2).
@@ -133,7 +149,11 @@ pub fn sys_madvise(addr: u64, len: u64, advice: u64) -> Result<usize> {
         }
         abi::MADV_KEEPONFORK => flags(none, AreaFlags::WIPE_ON_FORK),
         abi::MADV_POPULATE_READ | abi::MADV_POPULATE_WRITE => {
-            let access = if advice == abi::MADV_POPULATE_READ { Access::Read } else { Access::Write };
+            let access = if advice == abi::MADV_POPULATE_READ {
+                Access::Read
+            } else {
+                Access::Write
+            };
             if !mm().all(addr, len, |_| true)? {
                 return Err(Errno::ENOMEM);
             }
@@ -168,7 +188,10 @@ fn require_mapped(addr: u64, len: u64) -> Result<()> {
 /// msync(2): a file's pages are the memory that is mapped, so there is nothing to write.
 pub fn sys_msync(addr: u64, len: u64, flags: u64) -> Result<usize> {
     let flags = flags as u32;
-    let (both, known) = (abi::MS_ASYNC | abi::MS_SYNC, abi::MS_ASYNC | abi::MS_SYNC | abi::MS_INVALIDATE);
+    let (both, known) = (
+        abi::MS_ASYNC | abi::MS_SYNC,
+        abi::MS_ASYNC | abi::MS_SYNC | abi::MS_INVALIDATE,
+    );
     if flags & !known != 0 || flags & both == both || !addr.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
@@ -201,7 +224,8 @@ pub fn sys_mlock2(addr: u64, len: u64, flags: u64) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let (start, len) = page_range(addr, len)?;
-    mm().set_flags(start, len, AreaFlags::LOCKED, AreaFlags::empty()).map_err(|_| Errno::ENOMEM)?;
+    mm().set_flags(start, len, AreaFlags::LOCKED, AreaFlags::empty())
+        .map_err(|_| Errno::ENOMEM)?;
     if flags == 0 {
         populate_areas(start, start + len).map_err(|_| Errno::ENOMEM)?;
     }
@@ -211,14 +235,18 @@ pub fn sys_mlock2(addr: u64, len: u64, flags: u64) -> Result<usize> {
 /// munlock(2).
 pub fn sys_munlock(addr: u64, len: u64) -> Result<usize> {
     let (start, len) = page_range(addr, len)?;
-    mm().set_flags(start, len, AreaFlags::empty(), AreaFlags::LOCKED).map_err(|_| Errno::ENOMEM)?;
+    mm().set_flags(start, len, AreaFlags::empty(), AreaFlags::LOCKED)
+        .map_err(|_| Errno::ENOMEM)?;
     Ok(0)
 }
 
 /// mlockall(2): what is mapped now; what will be mapped is not made present before it is touched.
 pub fn sys_mlockall(flags: u64) -> Result<usize> {
     let flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
-    if flags == 0 || flags & !(abi::MCL_CURRENT | abi::MCL_FUTURE | abi::MCL_ONFAULT) != 0 || flags == abi::MCL_ONFAULT {
+    if flags == 0
+        || flags & !(abi::MCL_CURRENT | abi::MCL_FUTURE | abi::MCL_ONFAULT) != 0
+        || flags == abi::MCL_ONFAULT
+    {
         return Err(Errno::EINVAL);
     }
     if flags & (abi::MCL_CURRENT | abi::MCL_ONFAULT) == abi::MCL_CURRENT {

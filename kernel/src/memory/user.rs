@@ -22,8 +22,12 @@ macro_rules! on_fault {
         concat!(
             ".pushsection portcullis_extable, \"aR\"\n",
             ".balign 4\n",
-            ".long (", $instruction, " - .)\n",
-            ".long (", $fixup, " - .)\n",
+            ".long (",
+            $instruction,
+            " - .)\n",
+            ".long (",
+            $fixup,
+            " - .)\n",
             ".popsection\n",
         )
     };
@@ -37,7 +41,11 @@ pub fn is_user_range(addr: u64, len: u64) -> bool {
 
 #[inline]
 fn check(addr: u64, len: usize) -> Result<()> {
-    if is_user_range(addr, len as u64) { Ok(()) } else { Err(Errno::EFAULT) }
+    if is_user_range(addr, len as u64) {
+        Ok(())
+    } else {
+        Err(Errno::EFAULT)
+    }
 }
 
 /// Copies `len` bytes. False after a fault.
@@ -74,7 +82,11 @@ unsafe fn copy(dst: u64, src: u64, len: usize) -> bool {
 pub unsafe fn copy_from_user(dst: *mut u8, src: u64, len: usize) -> Result<()> {
     check(src, len)?;
     // SAFETY: the source is in the user's range; the destination is the caller's buffer of `len` bytes.
-    if unsafe { copy(dst as u64, src, len) } { Ok(()) } else { Err(Errno::EFAULT) }
+    if unsafe { copy(dst as u64, src, len) } {
+        Ok(())
+    } else {
+        Err(Errno::EFAULT)
+    }
 }
 
 /// Copies to the user. After EFAULT a part may have been copied.
@@ -85,7 +97,11 @@ pub unsafe fn copy_from_user(dst: *mut u8, src: u64, len: usize) -> Result<()> {
 pub unsafe fn copy_to_user(dst: u64, src: *const u8, len: usize) -> Result<()> {
     check(dst, len)?;
     // SAFETY: the destination is in the user's range; the source is the caller's buffer of `len` bytes.
-    if unsafe { copy(dst, src as u64, len) } { Ok(()) } else { Err(Errno::EFAULT) }
+    if unsafe { copy(dst, src as u64, len) } {
+        Ok(())
+    } else {
+        Err(Errno::EFAULT)
+    }
 }
 
 /// One load or store of the size of the register, for values that fit.
@@ -194,7 +210,11 @@ pub fn atomic_cmpxchg_u32(addr: u64, old: u32, new: u32) -> Result<u32> {
             options(nostack),
         );
     }
-    if failed == 0 { Ok(found) } else { Err(Errno::EFAULT) }
+    if failed == 0 {
+        Ok(found)
+    } else {
+        Err(Errno::EFAULT)
+    }
 }
 
 /// Writes `len` zeros.
@@ -227,7 +247,9 @@ pub fn read_cstr(addr: u64, max: usize) -> Result<Vec<u8>> {
     while string.len() < max {
         let at = addr.checked_add(string.len() as u64).ok_or(Errno::EFAULT)?;
         // Never beyond the page: the next may not be mapped, and need not be.
-        let len = CHUNK.min(max - string.len()).min((PAGE_SIZE - at % PAGE_SIZE) as usize);
+        let len = CHUNK
+            .min(max - string.len())
+            .min((PAGE_SIZE - at % PAGE_SIZE) as usize);
         let mut chunk = [0; CHUNK];
         // SAFETY: `len` is at most the size of the chunk.
         unsafe { copy_from_user(chunk.as_mut_ptr(), at, len)? };
@@ -244,7 +266,9 @@ pub fn read_cstr(addr: u64, max: usize) -> Result<Vec<u8>> {
 pub fn fault_in(addr: u64, write: bool) -> Result<()> {
     check(addr, 1)?;
     let access = if write { Access::Write } else { Access::Read };
-    task::current_mm().fault(page_down(addr), access).map_err(|_| Errno::EFAULT)
+    task::current_mm()
+        .fault(page_down(addr), access)
+        .map_err(|_| Errno::EFAULT)
 }
 
 /// A range of user memory that has been checked to be the user's (not that it is mapped).
