@@ -1,0 +1,349 @@
+//! The system calls. `rt_sigreturn` is in [`frame`](super::frame), beside what it undoes.
+
+use core::mem::size_of;
+
+use linux_raw_sys::general::RLIMIT_SIGPENDING;
+use portcullis::x86_64::UserRegs;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::action::Action;
+use super::altstack::AltStack;
+use super::info::*;
+use super::set::*;
+use super::{mask, send};
+use crate::errno::{Errno, Result};
+use crate::memory::user;
+use crate::task::process::{self, Pid};
+use crate::task::scheduler::{self, INTERRUPTIBLE, RUNNING};
+use crate::task::{Task, current};
+use crate::time;
+
+/// Every call that takes a set says how long it is.
+fn check_set_size(size: u64) -> Result<()> {
+    if size == size_of::<SigSet>() as u64 {
+        Ok(())
+    } else {
+        Err(Errno::EINVAL)
+    }
+}
+
+/// rt_sigaction(2).
+pub fn sys_rt_sigaction(signo: u64, new: u64, old: u64, size: u64) -> Result<usize> {
+    check_set_size(size)?;
+    let signo = signo as i32;
+    let new: Option<Action> = if new == 0 { None } else { Some(user::read(new)?) };
+    if !is_valid(signo) || new.is_some() && SigSet::UNBLOCKABLE.contains(signo) {
+        return Err(Errno::EINVAL);
+    }
+    let task = current();
+    let previous = match new {
+        None => task.sighand.get(signo),
+        Some(action) => replace_action(task, signo, action.sanitized()),
+    };
+    if old != 0 {
+        user::write(old, &previous)?;
+    }
+    Ok(0)
+}
+
+/// Sets an action. If the signal is ignored from now on, it is forgotten where it is pending, blocked or not (POSIX).
+fn replace_action(task: &Task, signo: i32, action: Action) -> Action {
+    if !action.ignores(signo) {
+        return core::mem::replace(&mut task.sighand.lock()[signo], action);
+    }
+    let tree = process::tree();
+    let mut shared = task.process.signals.lock();
+    let previous = core::mem::replace(&mut task.sighand.lock()[signo], action);
+    if let Some(node) = tree.node(task.process.pid) {
+        send::flush(node, &mut shared, SigSet::of(&[signo]));
+    }
+    previous
+}
+
+/// rt_sigprocmask(2).
+pub fn sys_rt_sigprocmask(how: u64, new: u64, old: u64, size: u64) -> Result<usize> {
+    const SIG_BLOCK: i32 = 0;
+    const SIG_UNBLOCK: i32 = 1;
+    const SIG_SETMASK: i32 = 2;
+    check_set_size(size)?;
+    let previous = current().signals.lock().blocked();
+    if new != 0 {
+        let set: SigSet = user::read(new)?;
+        mask::set_blocked(match how as i32 {
+            SIG_BLOCK => previous.union(set),
+            SIG_UNBLOCK => previous.without(set),
+            SIG_SETMASK => set,
+            _ => return Err(Errno::EINVAL),
+        });
+    }
+    if old != 0 {
+        user::write(old, &previous)?;
+    }
+    Ok(0)
+}
+
+/// rt_sigpending(2). The one call that takes a shorter set.
+pub fn sys_rt_sigpending(address: u64, size: u64) -> Result<usize> {
+    if size > size_of::<SigSet>() as u64 {
+        return Err(Errno::EINVAL);
+    }
+    let task = current();
+    let pending = {
+        let shared = task.process.signals.lock();
+        let signals = task.signals.lock();
+        shared
+            .pending()
+            .union(signals.pending())
+            .intersection(signals.blocked())
+    };
+    user::write(address, &pending.as_bytes()[..size as usize])?;
+    Ok(0)
+}
+
+/// sigaltstack(2).
+pub fn sys_sigaltstack(new: u64, old: u64, regs: &UserRegs) -> Result<usize> {
+    let new: Option<AltStack> = if new == 0 { None } else { Some(user::read(new)?) };
+    let seen = {
+        let mut signals = current().signals.lock();
+        let seen = signals.altstack.seen_from(regs.rsp);
+        if let Some(new) = new {
+            signals.altstack = signals.altstack.replaced_by(new, regs.rsp)?;
+        }
+        seen
+    };
+    if old != 0 {
+        user::write(old, &seen)?;
+    }
+    Ok(0)
+}
+
+/// Sleeps until a signal is pending.
+fn sleep_until_signal() {
+    while !current().signal_pending() {
+        scheduler::set_state(INTERRUPTIBLE);
+        scheduler::schedule();
+    }
+    scheduler::set_state(RUNNING);
+}
+
+/// pause(2).
+pub fn sys_pause() -> Result<usize> {
+    sleep_until_signal();
+    Err(Errno::ERESTARTNOHAND)
+}
+
+/// rt_sigsuspend(2).
+pub fn sys_rt_sigsuspend(set: u64, size: u64) -> Result<usize> {
+    check_set_size(size)?;
+    let set: SigSet = user::read(set)?;
+    mask::set_temporary(set);
+    sleep_until_signal();
+    mask::end_temporary(true);
+    Err(Errno::ERESTARTNOHAND)
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Timespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+/// rt_sigtimedwait(2).
+pub fn sys_rt_sigtimedwait(set: u64, info: u64, timeout: u64, size: u64) -> Result<usize> {
+    check_set_size(size)?;
+    let set: SigSet = user::read(set)?;
+    let timeout = if timeout == 0 {
+        None
+    } else {
+        let Timespec { seconds, nanoseconds } = user::read(timeout)?;
+        if seconds < 0 || !(0..1_000_000_000).contains(&nanoseconds) {
+            return Err(Errno::EINVAL);
+        }
+        Some(
+            (seconds as u64)
+                .saturating_mul(1_000_000_000)
+                .saturating_add(nanoseconds as u64),
+        )
+    };
+    let taken = wait_for(set.without(SigSet::UNBLOCKABLE), timeout)?;
+    if info != 0 {
+        taken.write_to_user(info)?;
+    }
+    Ok(taken.signo as usize)
+}
+
+/// Takes a signal of `set`; sleeps for at most `timeout` nanoseconds until there is one.
+fn wait_for(set: SigSet, timeout: Option<u64>) -> Result<SigInfo> {
+    let task = current();
+    let take = || {
+        let mut shared = task.process.signals.lock();
+        let mut signals = task.signals.lock();
+        let others = SigSet(!set.0);
+        let info = signals
+            .pending
+            .take(others)
+            .or_else(|| shared.pending.take(others));
+        signals.recalculate(task, &shared);
+        info
+    };
+    if let Some(info) = take() {
+        return Ok(info);
+    }
+    if timeout == Some(0) {
+        return Err(Errno::EAGAIN);
+    }
+    // While asleep, what is waited for counts as unblocked, so that its arrival wakes this task.
+    let blocked = {
+        let shared = task.process.signals.lock();
+        let mut signals = task.signals.lock();
+        let blocked = signals.blocked;
+        signals.awaited = blocked;
+        signals.blocked = blocked.without(set);
+        signals.recalculate(task, &shared);
+        blocked
+    };
+    let deadline = timeout.map_or(crate::task::wait::FOREVER, |timeout| {
+        time::now().saturating_add(timeout)
+    });
+    let slept = crate::task::wait::WaitQueue::new().wait_until_timeout(deadline, || None::<()>);
+    mask::set_blocked(blocked);
+    task.signals.lock().awaited = SigSet::EMPTY;
+    match (take(), slept) {
+        (Some(info), _) => Ok(info),
+        (None, Err(Errno::ETIMEDOUT)) => Err(Errno::EAGAIN),
+        (None, _) => Err(Errno::EINTR),
+    }
+}
+
+/// The signal number of a sending call: 0 only asks whether it could be sent.
+fn check_number(signo: i32) -> Result<()> {
+    if signo == 0 || is_valid(signo) {
+        Ok(())
+    } else {
+        Err(Errno::EINVAL)
+    }
+}
+
+/// How much information the caller may have queued.
+fn limit() -> usize {
+    current().process.rlimit(RLIMIT_SIGPENDING).0 as usize
+}
+
+fn from_user(signo: i32, code: i32) -> SigInfo {
+    let process = &current().process;
+    let uid = process.credentials.lock().user.real;
+    SigInfo::user(signo, code, process.pid, uid)
+}
+
+/// kill(2).
+pub fn sys_kill(pid: u64, signo: u64) -> Result<usize> {
+    let (pid, signo) = (pid as Pid, signo as i32);
+    let info = from_user(signo, SI_USER);
+    match pid {
+        1.. => to_process(pid, info)?,
+        Pid::MIN => return Err(Errno::ESRCH),
+        -1 => to_all(info)?,
+        0 => to_group(current().process.pgrp(), info)?,
+        group => to_group(-group, info)?,
+    }
+    Ok(0)
+}
+
+fn to_process(pid: Pid, info: SigInfo) -> Result<()> {
+    let process = process::find(pid).ok_or(Errno::ESRCH)?;
+    check_number(info.signo)?;
+    if info.signo == 0 {
+        return Ok(());
+    }
+    if info.signo >= SIGRTMIN {
+        send::reserve(&process, None);
+    }
+    send::send(&process::tree(), &process, None, info, limit())
+}
+
+fn to_group(group: Pid, info: SigInfo) -> Result<()> {
+    check_number(info.signo)?;
+    let limit = limit();
+    let tree = process::tree();
+    if info.signo == 0 {
+        let exists = tree.nodes().any(|node| node.process.pgrp() == group);
+        return if exists { Ok(()) } else { Err(Errno::ESRCH) };
+    }
+    send::to_pgrp_in(&tree, group, info, limit)
+}
+
+/// Everybody but the kernel's reaper and the sender.
+fn to_all(info: SigInfo) -> Result<()> {
+    check_number(info.signo)?;
+    let limit = limit();
+    let tree = process::tree();
+    let mut result = Err(Errno::ESRCH);
+    for node in tree.nodes().filter(|node| send::is_other(node)) {
+        result = if info.signo == 0 {
+            Ok(())
+        } else {
+            send::send(&tree, &node.process, None, info, limit)
+        };
+    }
+    result
+}
+
+/// tkill(2).
+pub fn sys_tkill(tid: u64, signo: u64) -> Result<usize> {
+    if tid as Pid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    to_thread(None, tid as Pid, from_user(signo as i32, SI_TKILL))
+}
+
+/// tgkill(2).
+pub fn sys_tgkill(tgid: u64, tid: u64, signo: u64) -> Result<usize> {
+    let (tgid, tid) = (tgid as Pid, tid as Pid);
+    if tgid <= 0 || tid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    to_thread(Some(tgid), tid, from_user(signo as i32, SI_TKILL))
+}
+
+fn to_thread(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
+    let task = process::find_task(tid)
+        .filter(|task| tgid.is_none_or(|tgid| task.process.pid == tgid))
+        .ok_or(Errno::ESRCH)?;
+    check_number(info.signo)?;
+    if info.signo != 0 {
+        if info.signo >= SIGRTMIN {
+            send::reserve(&task.process, Some(&task));
+        }
+        send::send(&process::tree(), &task.process, Some(&task), info, limit())?;
+    }
+    Ok(0)
+}
+
+/// A program may make up the information, but not so that it looks like the kernel's or `tkill`'s, except to itself.
+fn made_up(signo: u64, info: u64, tgid: Pid) -> Result<SigInfo> {
+    let info = SigInfo::read_from_user(signo as i32, info)?;
+    if (info.code >= 0 || info.code == SI_TKILL) && current().process.pid != tgid {
+        return Err(Errno::EPERM);
+    }
+    Ok(info)
+}
+
+/// rt_sigqueueinfo(2).
+pub fn sys_rt_sigqueueinfo(pid: u64, signo: u64, info: u64) -> Result<usize> {
+    let info = made_up(signo, info, pid as Pid)?;
+    to_process(pid as Pid, info)?;
+    Ok(0)
+}
+
+/// rt_tgsigqueueinfo(2).
+pub fn sys_rt_tgsigqueueinfo(tgid: u64, tid: u64, signo: u64, info: u64) -> Result<usize> {
+    let (tgid, tid) = (tgid as Pid, tid as Pid);
+    let info = {
+        if tgid <= 0 || tid <= 0 {
+            return Err(Errno::EINVAL);
+        }
+        made_up(signo, info, tgid)?
+    };
+    to_thread(Some(tgid), tid, info)
+}

@@ -1,0 +1,169 @@
+//! Delivery: what happens to pending signals on the way to user mode, and to the system call that one interrupted.
+
+use linux_raw_sys::general::RLIMIT_CORE;
+use portcullis::restart::{self, Delivery, Restart};
+use portcullis::x86_64::UserRegs;
+
+use super::action::{Action, ActionFlags, SIG_DFL, SIG_IGN};
+use super::altstack::{AltStack, SS_AUTODISARM};
+use super::info::{CORE_FLAG, SigInfo};
+use super::set::*;
+use super::{frame, job, mask, send};
+use crate::errno::Errno;
+use crate::task::{Task, current, exit, process};
+
+/// The number of `restart_syscall`.
+const NR_RESTART_SYSCALL: u64 = linux_raw_sys::general::__NR_restart_syscall as u64;
+
+/// Delivers a signal: enters its handler by changing the registers, or does what is its default. If there is none for
+/// user mode, an interrupted system call is restarted.
+///
+/// The library's exit work calls it while SIGPENDING is raised: interrupts on, may sleep, may not come back.
+pub fn do_signal_or_restart(regs: &mut UserRegs) {
+    match next() {
+        Some((info, action)) => {
+            let restart = action.flags().contains(ActionFlags::RESTART);
+            restart_or_fail(regs, Delivery::Handler { restart });
+            enter_handler(regs, &info, &action);
+        }
+        None => {
+            restart_or_fail(regs, Delivery::None);
+            mask::restore_saved();
+        }
+    }
+}
+
+/// Turns the internal result of an interrupted system call into EINTR or into another attempt. Only a system call has a
+/// result: at an interrupt RAX is the user's and may hold anything.
+fn restart_or_fail(regs: &mut UserRegs, delivery: Delivery) {
+    let in_system_call = regs.orig_rax as i64 >= 0 || cfg!(portcullis_ablate = "restart-in-interrupt");
+    if !in_system_call {
+        return;
+    }
+    let Some(interruption) = restart::interruption(regs.rax as i64) else {
+        return;
+    };
+    match restart::decide(interruption, delivery) {
+        Restart::Eintr => {
+            regs.rax = -i64::from(Errno::EINTR.0) as u64;
+            return;
+        }
+        Restart::Again => regs.rax = regs.orig_rax,
+        Restart::Block => regs.rax = NR_RESTART_SYSCALL,
+    }
+    regs.rip = regs.rip.wrapping_sub(restart::SYSCALL_INSTRUCTION_LENGTH);
+}
+
+/// Takes pending signals until one has a handler. Default actions happen here; some of them do not return.
+fn next() -> Option<(SigInfo, Action)> {
+    let task = current();
+    loop {
+        let Some(info) = take(task) else { return None };
+        let signo = info.signo;
+        let action = {
+            let mut actions = task.sighand.lock();
+            let action = actions[signo];
+            if action.handler > SIG_IGN && action.flags().contains(ActionFlags::RESETHAND) {
+                actions[signo].handler = SIG_DFL;
+            }
+            action
+        };
+        if action.handler > SIG_IGN {
+            return Some((info, action));
+        }
+        if action.ignores(signo) {
+            continue;
+        }
+        if SigSet::STOP.contains(signo) {
+            // In an orphaned group nobody would continue it; SIGSTOP does not ask.
+            if signo == SIGSTOP || !process::is_orphaned(task.process.pgrp()) {
+                job::stop(signo);
+            }
+            continue;
+        }
+        die(task, &info);
+    }
+}
+
+/// Takes the next signal to deliver; meanwhile stops if another thread has begun a group stop, and dies if the process
+/// does.
+fn take(task: &Task) -> Option<SigInfo> {
+    loop {
+        let mut shared = task.process.signals.lock();
+        let mut signals = task.signals.lock();
+        let killed = signals.pending.set().contains(SIGKILL) || task.process.group_exit().is_some();
+        if killed {
+            drop((signals, shared));
+            // If the process is ending already, that status counts.
+            exit::do_group_exit(SIGKILL);
+        }
+        if signals.stop.pending {
+            drop((signals, shared));
+            job::stop(0);
+            continue;
+        }
+        let blocked = signals.blocked;
+        let info = signals
+            .pending
+            .take_synchronous(blocked)
+            .or_else(|| signals.pending.take(blocked))
+            .or_else(|| shared.pending.take(blocked));
+        if info.is_some_and(|info| SigSet::STOP.contains(info.signo)) {
+            signals.stop.dequeued = true;
+        }
+        signals.recalculate(task, &shared);
+        return info;
+    }
+}
+
+/// The default action of a fatal signal.
+fn die(task: &Task, info: &SigInfo) -> ! {
+    let signo = info.signo;
+    log::debug!(
+        "{} ends by signal {signo}, code {}, address {:#x}",
+        task.tid(),
+        info.code,
+        info.addr()
+    );
+    // No core file is ever written; whoever sets a limit for one is told that this is a signal that makes one.
+    let core = SigSet::CORE.contains(signo) && task.process.rlimit(RLIMIT_CORE).0 != 0;
+    exit::do_group_exit(signo | if core { CORE_FLAG } else { 0 })
+}
+
+/// Makes user mode go on in the handler. If its frame cannot be written, the task gets SIGSEGV; if that was the signal,
+/// it dies.
+fn enter_handler(regs: &mut UserRegs, info: &SigInfo, action: &Action) {
+    let task = current();
+    let saved_mask = {
+        let signals = task.signals.lock();
+        signals.saved.unwrap_or(signals.blocked)
+    };
+    if let Err(error) = frame::set_up(regs, action, info, saved_mask) {
+        log::debug!(
+            "{}: no frame for signal {} at {:#x}: {error:?}",
+            task.tid(),
+            info.signo,
+            regs.rsp
+        );
+        let info_segv = SigInfo::kernel(SIGSEGV);
+        if info.signo == SIGSEGV {
+            send::force_fatal(info_segv);
+        } else {
+            send::force(info_segv);
+        }
+        return;
+    }
+    let blocked = {
+        let mut signals = task.signals.lock();
+        signals.saved = None;
+        if signals.altstack.flags & SS_AUTODISARM != 0 {
+            signals.altstack = AltStack::NONE;
+        }
+        let mut blocked = signals.blocked.union(action.mask);
+        if !action.flags().contains(ActionFlags::NODEFER) {
+            blocked.insert(info.signo);
+        }
+        blocked
+    };
+    mask::set_blocked(blocked);
+}

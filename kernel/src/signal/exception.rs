@@ -1,0 +1,125 @@
+//! Which signal an exception becomes.
+//!
+//! The table is Linux's (6.1, `arch/x86/kernel/traps.c`): programs see `si_code` and `si_addr`, and `trapno`, `err` and
+//! `cr2` in the handler's frame.
+
+use portcullis::x86_64::{Exception, UserRegs};
+
+use super::info::*;
+use super::set::*;
+use super::{fpstate, send};
+use crate::task;
+
+/// What the last exception of a task left for the signal frame: `trapno`, `err` and `cr2` of `sigcontext`.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Fault {
+    /// Vector.
+    pub trapno: u64,
+    /// Error code.
+    pub error: u64,
+    /// The address of the last page fault.
+    pub cr2: u64,
+}
+
+/// A vector of the 80387.
+const COPROCESSOR_OVERRUN: u8 = 9;
+/// A vector that means nothing.
+const SPURIOUS: u8 = 15;
+/// #PF error code: the page is present.
+const PF_PRESENT: u64 = 1;
+/// #PF error code: from user mode.
+const PF_USER: u64 = 4;
+/// The end of user addresses.
+const TASK_SIZE: u64 = 0x7fff_ffff_f000;
+
+/// BS and BT of DR6: single step and task switch.
+const DR6_STEP: u64 = 1 << 14 | 1 << 15;
+/// B0 to B3 of DR6: a debug register's breakpoint.
+const DR6_BREAKPOINTS: u64 = 0xf;
+
+/// Sends the current task the signal for an exception that it caused in user mode.
+///
+/// `error` is the error code; `address` for #DB why it came (DR6, with the bits inverted that read as 1 when nothing
+/// happened). Interrupts on, context KERNEL.
+pub fn force_exception(vector: u8, error: u64, address: u64, regs: &mut UserRegs) {
+    let ip = regs.rip;
+    // Signals without a code of their own come from the kernel and say nothing about the address.
+    let info = match vector {
+        Exception::DE => SigInfo::fault(SIGFPE, FPE_INTDIV, ip),
+        Exception::DB => SigInfo::fault(SIGTRAP, debug_code(address), ip),
+        Exception::BP => SigInfo::kernel(SIGTRAP),
+        Exception::UD => SigInfo::fault(SIGILL, ILL_ILLOPN, ip),
+        COPROCESSOR_OVERRUN => SigInfo::kernel(SIGFPE),
+        Exception::NP | Exception::SS => SigInfo::kernel(SIGBUS),
+        Exception::MF | Exception::XM => {
+            let state = fpstate::exceptions();
+            let (raised, masked) = if vector == Exception::MF {
+                (state.x87_status, state.x87_control)
+            } else {
+                (state.mxcsr, state.mxcsr >> 7)
+            };
+            match float_code(raised & !masked) {
+                Some(code) => SigInfo::fault(SIGFPE, code, ip),
+                // Nothing is left of it: the instruction is tried again.
+                None => return set_fault(vector, 0),
+            }
+        }
+        Exception::AC => SigInfo::fault(SIGBUS, BUS_ADRALN, 0),
+        SPURIOUS => return,
+        Exception::MC => SigInfo::kernel(SIGBUS),
+        // #OF, #BR, #TS, #GP, and those that user mode should never see.
+        _ => SigInfo::kernel(SIGSEGV),
+    };
+    set_fault(vector, error);
+    force_fault(info);
+}
+
+/// Sends the current task the signal for a page fault that it caused in user mode.
+///
+/// The frame tells nothing about kernel memory: a fault there always looks like one on a present page.
+pub fn force_page_fault(info: SigInfo, addr: u64, error: u64) {
+    let hidden = if addr >= TASK_SIZE { PF_PRESENT } else { 0 };
+    task::current().signals.lock().fault = Fault {
+        trapno: Exception::PF.into(),
+        error: error | hidden | PF_USER,
+        cr2: addr,
+    };
+    force_fault(info);
+}
+
+/// Sends the current task a signal that it caused itself and that cannot wait. If it is blocked or ignored, its action is
+/// set to the default and it is unblocked: the task would only run into it again.
+pub fn force_fault(info: SigInfo) {
+    send::force(info);
+}
+
+/// Keeps `cr2` of the last page fault.
+fn set_fault(vector: u8, error: u64) {
+    let mut signals = task::current().signals.lock();
+    signals.fault.trapno = vector.into();
+    signals.fault.error = error;
+}
+
+fn debug_code(dr6: u64) -> i32 {
+    if dr6 & DR6_STEP != 0 {
+        TRAP_TRACE
+    } else if dr6 & DR6_BREAKPOINTS != 0 {
+        TRAP_HWBKPT
+    } else {
+        TRAP_BRKPT
+    }
+}
+
+/// The code for the unmasked floating-point exceptions, in the order of Linux. The bits are the same in the x87 status
+/// word and in MXCSR.
+fn float_code(unmasked: u32) -> Option<i32> {
+    [
+        (0x01, FPE_FLTINV),
+        (0x04, FPE_FLTDIV),
+        (0x08, FPE_FLTOVF),
+        (0x12, FPE_FLTUND),
+        (0x20, FPE_FLTRES),
+    ]
+    .into_iter()
+    .find_map(|(bits, code)| (unmasked & bits != 0).then_some(code))
+}

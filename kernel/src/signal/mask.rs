@@ -1,0 +1,54 @@
+//! The signal mask, and the pair of calls with which `ppoll` and its like set another one for their duration.
+
+use super::job;
+use super::set::SigSet;
+use crate::task::{current, process};
+
+/// Sets the current task's mask. What no one can block stays unblocked.
+pub fn set_blocked(mask: SigSet) {
+    let task = current();
+    let left = {
+        let mut shared = task.process.signals.lock();
+        let mut signals = task.signals.lock();
+        let mask = mask.without(SigSet::UNBLOCKABLE);
+        let newly_blocked = mask.without(signals.blocked);
+        signals.blocked = mask;
+        signals.recalculate(task, &mut shared);
+        shared.pending.set().intersection(newly_blocked)
+    };
+    // This task may have been on its way to take these for the process.
+    if !left.is_empty() {
+        let tree = process::tree();
+        if let Some(node) = tree.node(task.process.pid)
+            && node.threads.len() > 1
+        {
+            job::retarget(node, &task.process.signals.lock(), task, left);
+        }
+    }
+}
+
+/// Sets another mask until the call has ended. If a signal interrupts it, its handler runs with this mask, and the old
+/// one comes back when the handler returns; see [`end_temporary`].
+pub fn set_temporary(mask: SigSet) {
+    {
+        let mut signals = current().signals.lock();
+        signals.saved = Some(signals.blocked);
+    }
+    set_blocked(mask);
+}
+
+/// Ends what [`set_temporary`] began. `interrupted`: the call comes back because a signal is pending, which then puts the
+/// old mask back at its delivery.
+pub fn end_temporary(interrupted: bool) {
+    if !interrupted {
+        restore_saved();
+    }
+}
+
+/// Puts the mask back that a call has saved, if one has.
+pub(super) fn restore_saved() {
+    let saved = current().signals.lock().saved.take();
+    if let Some(mask) = saved {
+        set_blocked(mask);
+    }
+}

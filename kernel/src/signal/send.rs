@@ -1,0 +1,274 @@
+//! Sending: who gets a signal, and who is woken.
+//!
+//! Whoever sends to another task holds the tree's lock, and with it the list of the process's threads; then the process's
+//! signals; then one thread's at a time. A task that sends to itself because of what it did ([`force`]) does without the
+//! tree.
+
+use alloc::sync::Arc;
+
+use portcullis::work::ExitWork;
+
+use super::action::{Action, SIG_DFL, SIG_IGN};
+use super::info::*;
+use super::job;
+use super::set::*;
+use super::state::ProcessSignals;
+use crate::cpu;
+use crate::errno::{Errno, Result};
+use crate::task::process::{self, Node, Pid, REAPER, Tree};
+use crate::task::scheduler::{self, INTERRUPTIBLE, KILLABLE, STOPPED, TRACED};
+use crate::task::{Process, Task, current};
+
+/// No limit to queued information: for what the kernel sends.
+pub(super) const UNLIMITED: usize = usize::MAX;
+
+/// Sends to a process; one of its threads takes it. From any context. Nothing happens if the process has ended.
+pub fn to_process(process: &Process, info: SigInfo) -> Result<()> {
+    send(&process::tree(), process, None, info, UNLIMITED)
+}
+
+/// Sends to one thread. From any context. Nothing happens if the thread has ended.
+pub fn to_task(task: &Task, info: SigInfo) -> Result<()> {
+    send(&process::tree(), &task.process, Some(task), info, UNLIMITED)
+}
+
+/// Sends a POSIX timer's signal, to a thread or to the process. From any context. If the last one is still pending it is
+/// not sent again but counts, in `si_overrun`. Returns whether it was sent.
+pub fn timer(process: &Process, thread: Option<&Task>, info: SigInfo) -> bool {
+    let tree = process::tree();
+    let counted = info.timer_id().is_some_and(|id| {
+        let mut shared = process.signals.lock();
+        match thread {
+            Some(thread) => thread.signals.lock().pending.count_overrun(id),
+            None => shared.pending.count_overrun(id),
+        }
+    });
+    !counted && send(&tree, process, thread, info, UNLIMITED).is_ok()
+}
+
+/// Sends to all processes of a group. From any context. ESRCH if there are none; otherwise fine if one could be sent to.
+pub fn to_pgrp(pgrp: Pid, info: SigInfo) -> Result<()> {
+    to_pgrp_in(&process::tree(), pgrp, info, UNLIMITED)
+}
+
+/// [`to_pgrp`] with the tree locked.
+pub(super) fn to_pgrp_in(tree: &Tree, pgrp: Pid, info: SigInfo, limit: usize) -> Result<()> {
+    let mut result = Err(Errno::ESRCH);
+    for node in tree.nodes().filter(|node| node.process.pgrp() == pgrp) {
+        let sent = send(tree, &node.process, None, info, limit);
+        if result.is_err() {
+            result = sent;
+        }
+    }
+    result
+}
+
+/// Makes room for one more real-time signal. Allocates: for system calls, before they send.
+pub(super) fn reserve(process: &Process, thread: Option<&Task>) {
+    match thread {
+        Some(thread) => thread.signals.lock().pending.reserve(),
+        None => process.signals.lock().pending.reserve(),
+    }
+}
+
+/// Sends to a process or to one of its threads. `limit` is the sender's RLIMIT_SIGPENDING.
+pub(super) fn send(
+    tree: &Tree,
+    process: &Process,
+    thread: Option<&Task>,
+    info: SigInfo,
+    limit: usize,
+) -> Result<()> {
+    let signo = info.signo;
+    // The reaper is part of the kernel. It has nothing that a signal could be delivered to.
+    if process.pid == REAPER {
+        return Ok(());
+    }
+    // A process that has ended has no threads; it may still be waited for, and be sent to in vain.
+    let Some(node) = tree.node(process.pid) else {
+        return Ok(());
+    };
+    let mut notice = None;
+    {
+        let mut shared = process.signals.lock();
+        // Whoever is dying gets no more signals.
+        if process.group_exit().is_some() {
+            return Ok(());
+        }
+        if SigSet::STOP.contains(signo) {
+            flush(node, &mut shared, SigSet::of(&[SIGCONT]));
+        } else if signo == SIGCONT {
+            notice = continue_process(node, &mut shared);
+        }
+        if let Some(target) = thread.or(node.threads.first().map(Arc::as_ref))
+            && let Some(hand) = target.sighand.share()
+            && !is_ignored(target, &hand.get(signo), signo)
+        {
+            let news = match thread {
+                Some(thread) => thread.signals.lock().pending.push(info, limit)?,
+                None => shared.pending.push(info, limit)?,
+            };
+            if news {
+                let fatal = hand.get(signo).is_fatal(signo);
+                complete(node, &mut shared, thread, signo, fatal);
+            }
+        }
+    }
+    if let Some(code) = notice {
+        job::notify_parent(tree, node, code);
+    }
+    Ok(())
+}
+
+/// Whether the signal would be thrown away at delivery, so that it need not be sent. A blocked signal is kept: the
+/// action may change before it is unblocked.
+fn is_ignored(task: &Task, action: &Action, signo: i32) -> bool {
+    let signals = task.signals.lock();
+    !signals.blocked.union(signals.awaited).contains(signo) && action.ignores(signo)
+}
+
+/// Forgets pending signals of a process and all its threads.
+pub(super) fn flush(node: &Node, shared: &mut ProcessSignals, signals: SigSet) {
+    shared.pending.flush(signals);
+    for thread in &node.threads {
+        thread.signals.lock().pending.flush(signals);
+    }
+}
+
+/// SIGCONT takes effect when it is sent, whatever becomes of it afterwards: stop signals are forgotten, stopped threads go
+/// on. Returns what the parent is to be told.
+fn continue_process(node: &Node, shared: &mut ProcessSignals) -> Option<i32> {
+    flush(node, shared, SigSet::STOP);
+    for thread in &node.threads {
+        thread.signals.lock().stop = Default::default();
+        scheduler::wake_state(thread, STOPPED);
+    }
+    let notice = if shared.stopped {
+        CLD_CONTINUED
+    } else if shared.stop_count != 0 {
+        // It had not stopped altogether, but whoever sent the stop signal is to know that it arrived.
+        CLD_STOPPED
+    } else {
+        return None;
+    };
+    shared.stopped = false;
+    shared.continued = true;
+    shared.stop_count = 0;
+    shared.stop_signal = 0;
+    Some(notice)
+}
+
+/// The signal is pending: finds a thread to take it. If it is going to end the process, that begins right away.
+fn complete(node: &Node, shared: &mut ProcessSignals, thread: Option<&Task>, signo: i32, fatal: bool) {
+    let target = match thread {
+        Some(thread) => wants(thread, signo).then_some(thread),
+        None => choose(node, shared, signo),
+    };
+    // If nobody wants it now, whoever unblocks it first takes it.
+    let Some(target) = target else { return };
+    let core = SigSet::CORE.contains(signo);
+    if fatal && !core && !target.signals.lock().awaited.contains(signo) {
+        node.process.begin_group_exit(signo);
+        shared.stop_count = 0;
+        node.threads.iter().for_each(|thread| kill(thread));
+        return;
+    }
+    wake_up(target, signo == SIGKILL);
+}
+
+/// The first thread if it can, else the others in turn.
+fn choose<'a>(node: &'a Node, shared: &mut ProcessSignals, signo: i32) -> Option<&'a Task> {
+    let threads = &node.threads;
+    if wants(threads.first()?, signo) {
+        return Some(&threads[0]);
+    }
+    let index = (1..=threads.len())
+        .map(|n| (shared.turn + n) % threads.len())
+        .find(|&n| wants(&threads[n], signo))?;
+    shared.turn = index;
+    Some(&threads[index])
+}
+
+/// Whether a thread would take this signal soon: one that sleeps with another signal pending is on its way to that one.
+fn wants(task: &Task, signo: i32) -> bool {
+    let signals = task.signals.lock();
+    if signals.blocked.contains(signo) || signals.exiting {
+        return false;
+    }
+    signo == SIGKILL || !signals.stop.stopped && (task.work.running_on().is_some() || !task.signal_pending())
+}
+
+/// Makes one thread of a process end: another one is in exec, or in exit_group.
+pub fn kill_thread(task: &Task) {
+    let _shared = task.process.signals.lock();
+    kill(task);
+}
+
+fn kill(task: &Task) {
+    let mut signals = task.signals.lock();
+    if signals.exiting {
+        return;
+    }
+    signals.stop = Default::default();
+    // SIGKILL takes no room in the queue.
+    let _ = signals.pending.push(SigInfo::kernel(SIGKILL), UNLIMITED);
+    drop(signals);
+    wake_up(task, true);
+}
+
+/// Makes a task look at its signals: now if it runs on another CPU, or if it sleeps and may be interrupted. `kill` ends
+/// other sleeps, too.
+pub(super) fn wake_up(task: &Task, kill: bool) {
+    raise(task);
+    let states = if kill {
+        INTERRUPTIBLE | KILLABLE | STOPPED | TRACED
+    } else {
+        INTERRUPTIBLE
+    };
+    if kill {
+        task.signals.lock().stop.stopped = false;
+    }
+    scheduler::wake_state(task, states);
+}
+
+/// Raises the flag, and sends the interrupt that is owed.
+pub(super) fn raise(task: &Task) {
+    // Not to be moved between asking where we are and sending.
+    let _guard = crate::sync::irqs_off();
+    if let Some(owed) = task.work.raise(ExitWork::SIGPENDING, cpu::id() as u32) {
+        cpu::send_reschedule(owed.cpu as usize);
+    }
+}
+
+/// Sends the current task a signal that it caused. If it is blocked or ignored, it becomes fatal.
+pub(super) fn force(info: SigInfo) {
+    force_with(info, false);
+}
+
+/// As [`force`], but always fatal: the task cannot go on.
+pub(super) fn force_fatal(info: SigInfo) {
+    force_with(info, true);
+}
+
+fn force_with(info: SigInfo, fatal: bool) {
+    let task = current();
+    let signo = info.signo;
+    let shared = task.process.signals.lock();
+    let mut signals = task.signals.lock();
+    {
+        let mut actions = task.sighand.lock();
+        let blocked = signals.blocked.contains(signo);
+        if blocked || fatal || actions[signo].handler == SIG_IGN {
+            actions[signo].handler = SIG_DFL;
+            signals.blocked.remove(signo);
+        }
+    }
+    // Pending already: nothing to add. It is delivered before the task goes back to user mode, blocked no more.
+    let _ = signals.pending.push(info, UNLIMITED);
+    signals.recalculate(task, &shared);
+}
+
+/// Whether the whole machine's other processes are meant by `kill(-1)`: not the reaper, not the sender.
+pub(super) fn is_other(node: &Node) -> bool {
+    node.process.pid > REAPER && node.process.pid != current().process.pid
+}
