@@ -1,1 +1,157 @@
 //! The system-call table.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use linux_raw_sys::general::*;
+use portcullis::x86_64::UserRegs;
+
+use crate::errno::{Errno, Result};
+use crate::task::{
+    affinity, clock, exec, exit, fork, futex, ids, limits, prctl, reap, robust, system, timers, usage,
+};
+
+/// One arm of the match per line: the number, and the function with the registers it takes its arguments from. The
+/// functions of the second part take all registers, because they change or copy them.
+macro_rules! calls {
+    (
+        $regs:ident,
+        arguments { $($number:ident => $($function:ident)::+ ($($register:ident),*);)* }
+        all_registers { $($number_all:ident => $($function_all:ident)::+;)* }
+        other_arguments { $($number_other:ident => $call:expr;)* }
+    ) => {
+        match $regs.orig_rax as u32 {
+            $($number => $($function)::+($($regs.$register),*),)*
+            $($number_all => $($function_all)::+($regs),)*
+            $($number_other => $call,)*
+            number => unknown(number),
+        }
+    };
+}
+
+/// Makes the system call that `regs` ask for and puts the result into RAX.
+///
+/// The number is the low half of RAX at entry, as in Linux 6.1: the upper half does not count, so that
+/// 0x1_0000_0027 is getpid, too. Arguments are taken as 64 bits; a function that has narrower ones cuts them.
+#[inline]
+pub fn dispatch(regs: &mut UserRegs) {
+    let result: Result<usize> = calls! {
+        regs,
+        arguments {
+            // Tasks.
+            __NR_getpid => ids::sys_getpid();
+            __NR_gettid => ids::sys_gettid();
+            __NR_getppid => ids::sys_getppid();
+            __NR_exit => exit::sys_exit(rdi);
+            __NR_exit_group => exit::sys_exit_group(rdi);
+            __NR_wait4 => reap::sys_wait4(rdi, rsi, rdx, r10);
+            __NR_waitid => reap::sys_waitid(rdi, rsi, rdx, r10, r8);
+            __NR_futex => futex::sys_futex(rdi, rsi, rdx, r10, r8, r9);
+            __NR_set_robust_list => robust::sys_set_robust_list(rdi, rsi);
+            __NR_get_robust_list => robust::sys_get_robust_list(rdi, rsi, rdx);
+            __NR_set_tid_address => prctl::sys_set_tid_address(rdi);
+            __NR_prctl => prctl::sys_prctl(rdi, rsi, rdx, r10, r8);
+            __NR_arch_prctl => prctl::sys_arch_prctl(rdi, rsi);
+            __NR_personality => prctl::sys_personality(rdi);
+            __NR_restart_syscall => clock::sys_restart_syscall();
+            // Groups, sessions, users.
+            __NR_getpgid => ids::sys_getpgid(rdi);
+            __NR_getsid => ids::sys_getsid(rdi);
+            __NR_setpgid => ids::sys_setpgid(rdi, rsi);
+            __NR_setsid => ids::sys_setsid();
+            __NR_getgroups => ids::sys_getgroups(rdi, rsi);
+            __NR_setgroups => ids::sys_setgroups(rdi, rsi);
+            // Scheduling.
+            __NR_sched_yield => affinity::sys_sched_yield();
+            __NR_sched_setaffinity => affinity::sys_sched_setaffinity(rdi, rsi, rdx);
+            __NR_sched_getaffinity => affinity::sys_sched_getaffinity(rdi, rsi, rdx);
+            __NR_sched_setscheduler => affinity::sys_sched_setscheduler(rdi, rsi, rdx);
+            __NR_sched_getscheduler => affinity::sys_sched_getscheduler(rdi);
+            __NR_sched_setparam => affinity::sys_sched_setparam(rdi, rsi);
+            __NR_sched_getparam => affinity::sys_sched_getparam(rdi, rsi);
+            __NR_sched_get_priority_max => affinity::sys_sched_get_priority_max(rdi);
+            __NR_sched_get_priority_min => affinity::sys_sched_get_priority_min(rdi);
+            __NR_sched_rr_get_interval => affinity::sys_sched_rr_get_interval(rdi, rsi);
+            __NR_getpriority => affinity::sys_getpriority(rdi, rsi);
+            __NR_setpriority => affinity::sys_setpriority(rdi, rsi, rdx);
+            __NR_getcpu => affinity::sys_getcpu(rdi, rsi);
+            // Time.
+            __NR_clock_gettime => clock::sys_clock_gettime(rdi, rsi);
+            __NR_clock_settime => clock::sys_clock_settime(rdi, rsi);
+            __NR_clock_getres => clock::sys_clock_getres(rdi, rsi);
+            __NR_clock_nanosleep => clock::sys_clock_nanosleep(rdi, rsi, rdx, r10);
+            __NR_nanosleep => clock::sys_nanosleep(rdi, rsi);
+            __NR_gettimeofday => clock::sys_gettimeofday(rdi, rsi);
+            __NR_settimeofday => clock::sys_settimeofday(rdi);
+            __NR_time => clock::sys_time(rdi);
+            __NR_times => usage::sys_times(rdi);
+            __NR_getrusage => usage::sys_getrusage(rdi, rsi);
+            __NR_alarm => timers::sys_alarm(rdi);
+            __NR_getitimer => timers::sys_getitimer(rdi, rsi);
+            __NR_setitimer => timers::sys_setitimer(rdi, rsi, rdx);
+            __NR_timer_create => timers::sys_timer_create(rdi, rsi, rdx);
+            __NR_timer_settime => timers::sys_timer_settime(rdi, rsi, rdx, r10);
+            __NR_timer_gettime => timers::sys_timer_gettime(rdi, rsi);
+            __NR_timer_getoverrun => timers::sys_timer_getoverrun(rdi);
+            __NR_timer_delete => timers::sys_timer_delete(rdi);
+            // The system.
+            __NR_getrlimit => limits::sys_getrlimit(rdi, rsi);
+            __NR_setrlimit => limits::sys_setrlimit(rdi, rsi);
+            __NR_prlimit64 => limits::sys_prlimit64(rdi, rsi, rdx, r10);
+            __NR_uname => system::sys_uname(rdi);
+            __NR_sethostname => system::sys_sethostname(rdi, rsi);
+            __NR_setdomainname => system::sys_setdomainname(rdi, rsi);
+            __NR_sysinfo => system::sys_sysinfo(rdi);
+            __NR_getrandom => system::sys_getrandom(rdi, rsi, rdx);
+            __NR_reboot => system::sys_reboot(rdi, rsi, rdx);
+            __NR_capget => system::sys_capget(rdi, rsi);
+            __NR_syslog => system::sys_syslog(rdi);
+        }
+        all_registers {
+            __NR_fork => fork::sys_fork;
+            __NR_vfork => fork::sys_vfork;
+            __NR_clone => fork::sys_clone;
+            __NR_clone3 => fork::sys_clone3;
+            __NR_execve => exec::sys_execve;
+            __NR_execveat => exec::sys_execveat;
+        }
+        other_arguments {
+            __NR_getpgrp => ids::sys_getpgid(0);
+            __NR_getuid => ids::sys_get_real(ids::USER);
+            __NR_getgid => ids::sys_get_real(ids::GROUP);
+            __NR_geteuid => ids::sys_get_effective(ids::USER);
+            __NR_getegid => ids::sys_get_effective(ids::GROUP);
+            __NR_setuid => ids::sys_set(ids::USER, regs.rdi);
+            __NR_setgid => ids::sys_set(ids::GROUP, regs.rdi);
+            __NR_setreuid => ids::sys_set_re(ids::USER, regs.rdi, regs.rsi);
+            __NR_setregid => ids::sys_set_re(ids::GROUP, regs.rdi, regs.rsi);
+            __NR_setresuid => ids::sys_set_res(ids::USER, regs.rdi, regs.rsi, regs.rdx);
+            __NR_setresgid => ids::sys_set_res(ids::GROUP, regs.rdi, regs.rsi, regs.rdx);
+            __NR_getresuid => ids::sys_get_res(ids::USER, regs.rdi, regs.rsi, regs.rdx);
+            __NR_getresgid => ids::sys_get_res(ids::GROUP, regs.rdi, regs.rsi, regs.rdx);
+            __NR_setfsuid => ids::sys_set_file_system(ids::USER, regs.rdi);
+            __NR_setfsgid => ids::sys_set_file_system(ids::GROUP, regs.rdi);
+        }
+    };
+    regs.rax = match result {
+        Ok(value) => value as u64,
+        Err(Errno(number)) => -i64::from(number) as u64,
+    };
+}
+
+/// A number without a call: ENOSYS, and one line in the log per number.
+#[cold]
+fn unknown(number: u32) -> Result<usize> {
+    /// Numbers above share the last bit.
+    const LAST: usize = 1023;
+    static SEEN: [AtomicU64; (LAST + 1) / 64] = [const { AtomicU64::new(0) }; (LAST + 1) / 64];
+    let index = (number as usize).min(LAST);
+    let bit = 1 << (index % 64);
+    if SEEN[index / 64].fetch_or(bit, Relaxed) & bit == 0 {
+        let task = crate::task::current();
+        log::warn!(
+            "system call {number} is not implemented ({})",
+            task.comm().escape_ascii().take_while(|&byte| byte != b'\\').map(char::from).collect::<alloc::string::String>()
+        );
+    }
+    Err(Errno::ENOSYS)
+}

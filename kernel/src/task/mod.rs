@@ -1,1 +1,294 @@
 //! Tasks, processes, the scheduler.
+//!
+//! A [`Task`] is one thread of execution: what the CPU switches between. A [`Process`] is a thread group: what has a
+//! PID, a parent and an exit status. Tasks hold their process; the process tree ([`process`]) holds both.
+//!
+//! | you want to … | look in |
+//! | --- | --- |
+//! | sleep and wake | [`wait`] (queues, poll), [`scheduler`] (states, the protocol) |
+//! | change what a switch saves | [`switch`], [`fpu`] |
+//! | start and end tasks | [`fork`], [`exec`], [`exit`], [`reap`] |
+//!
+//! Lock order: process tree → `Process::signals` → `Task::signals` → wait queues → run queue.
+
+pub mod affinity;
+pub mod clock;
+pub mod exec;
+pub mod exit;
+pub mod fork;
+pub mod fpu;
+pub mod futex;
+pub mod ids;
+pub mod image;
+pub mod limits;
+pub mod own;
+pub mod prctl;
+pub mod process;
+pub mod reap;
+pub mod robust;
+pub mod scheduler;
+pub mod switch;
+pub mod system;
+pub mod timers;
+pub mod usage;
+pub mod wait;
+
+use alloc::sync::Arc;
+use core::cell::UnsafeCell;
+use core::mem::size_of;
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::*};
+
+use portcullis::work::{ExitWork, TaskWork};
+use portcullis::x86_64::UserRegs;
+
+use crate::cpu;
+use crate::errno::{Errno, Result};
+use crate::fs::{FdTable, FsContext};
+use crate::memory::address_space::AddressSpace;
+use crate::memory::stack::KernelStack;
+use crate::signal::{SigHand, TaskSignals};
+use crate::sync::{Once, SpinLock};
+
+pub use own::Own;
+pub use process::{Pid, Process};
+
+/// One thread of execution.
+#[repr(C)]
+pub struct Task {
+    /// Work pending for this task. First, so that the doors find it at the address of the task.
+    pub work: TaskWork,
+    /// What the scheduler keeps of it (guarded by the run-queue lock).
+    sched: scheduler::Entry,
+    /// `scheduler::RUNNING`, `INTERRUPTIBLE`, …
+    state: AtomicU32,
+    /// Changes once at most: a thread that execs takes over its process's PID.
+    tid: AtomicI32,
+    stack: KernelStack,
+    segments: UnsafeCell<switch::Segments>,
+    /// The extended register state while the task is not running.
+    pub fpu: fpu::FpuArea,
+    /// The thread group.
+    pub process: Arc<Process>,
+    mm: Own<AddressSpace>,
+    /// Open files. None once the task is exiting.
+    pub files: Own<FdTable>,
+    /// Working directory, root, umask. None once the task is exiting.
+    pub fs: Own<FsContext>,
+    /// Signal actions; shared by all threads of a process.
+    pub sighand: Own<SigHand>,
+    /// Blocked and pending signals of this thread.
+    pub signals: SpinLock<TaskSignals>,
+    /// How an interrupted call continues in `restart_syscall`.
+    pub restart: SpinLock<RestartBlock>,
+    /// Cleared and woken as a futex when the thread ends (set_tid_address).
+    pub clear_child_tid: AtomicU64,
+    /// Written with the TID when the task first runs (CLONE_CHILD_SETTID).
+    set_child_tid: AtomicU64,
+    /// Head of the robust futex list in user memory.
+    pub robust_list: AtomicU64,
+    /// CPUs it may run on.
+    pub affinity: AtomicU64,
+    /// CPU time and events of this thread.
+    pub usage: usage::Usage,
+    /// Nice value, scheduling policy and priority: kept for the calls that ask, without effect on the order.
+    pub policy: affinity::Policy,
+    /// prctl(PR_SET_PDEATHSIG).
+    pub parent_death_signal: AtomicI32,
+    /// Timer slack, kept for prctl.
+    pub timer_slack: AtomicU64,
+    comm: SpinLock<[u8; 16]>,
+    /// The parent that waits until this vfork child execs or ends.
+    vfork_done: SpinLock<Option<Arc<wait::Completion>>>,
+    /// What a kernel-made task runs before (or instead of) user mode.
+    start: Option<fn()>,
+}
+
+// SAFETY: `sched` is guarded by the run-queue lock; `segments` is touched only by the task itself and by the context
+// switch that takes it off or puts it on a CPU; everything else is Sync on its own.
+unsafe impl Sync for Task {}
+// SAFETY: as above.
+unsafe impl Send for Task {}
+
+/// How an interrupted call continues: `function(args)` is called by `restart_syscall`.
+#[derive(Clone, Copy)]
+pub struct RestartBlock {
+    /// The continuation.
+    pub function: fn([u64; 6]) -> Result<usize>,
+    /// Its arguments.
+    pub args: [u64; 6],
+}
+
+impl RestartBlock {
+    /// No call to restart: `restart_syscall` fails with EINTR.
+    pub const NONE: RestartBlock = RestartBlock { function: |_| Err(Errno::EINTR), args: [0; 6] };
+}
+
+/// Everything a new task starts with that is not the same for all.
+pub struct NewTask {
+    /// Its TID, from [`process::Tree::allocate_pid`].
+    pub tid: Pid,
+    /// The thread group.
+    pub process: Arc<Process>,
+    /// Address space; the kernel's own for kernel threads.
+    pub mm: Arc<AddressSpace>,
+    /// Open files.
+    pub files: Option<Arc<FdTable>>,
+    /// Working directory and so on.
+    pub fs: Option<Arc<FsContext>>,
+    /// Signal actions.
+    pub sighand: Arc<SigHand>,
+    /// Blocked signals, alternate stack.
+    pub signals: TaskSignals,
+    /// What it runs in the kernel before it goes to user mode.
+    pub start: Option<fn()>,
+}
+
+impl Task {
+    /// A task that is not yet runnable. It enters user mode with the registers at [`Self::user_regs`] (all zero so far).
+    pub fn new(new: NewTask) -> Result<Arc<Task>> {
+        let stack = KernelStack::new()?;
+        let regs = stack.top() - size_of::<UserRegs>() as u64;
+        // SAFETY: the top of a fresh stack, big enough and aligned for it.
+        unsafe { (regs as *mut UserRegs).write_bytes(0, 1) };
+        // SAFETY: as above: the stack is ours alone.
+        let stack_pointer = unsafe { switch::prepare_stack(regs) };
+        Ok(Arc::new(Task {
+            work: TaskWork::new(),
+            sched: scheduler::Entry::new(stack_pointer),
+            state: AtomicU32::new(scheduler::NEW),
+            tid: AtomicI32::new(new.tid),
+            stack,
+            segments: UnsafeCell::new(switch::Segments::default()),
+            fpu: fpu::FpuArea::new(),
+            process: new.process,
+            mm: Own::new(Some(new.mm)),
+            files: Own::new(new.files),
+            fs: Own::new(new.fs),
+            sighand: Own::new(Some(new.sighand)),
+            signals: SpinLock::new(new.signals),
+            restart: SpinLock::new(RestartBlock::NONE),
+            clear_child_tid: AtomicU64::new(0),
+            set_child_tid: AtomicU64::new(0),
+            robust_list: AtomicU64::new(0),
+            affinity: AtomicU64::new(u64::MAX),
+            usage: usage::Usage::default(),
+            policy: affinity::Policy::default(),
+            parent_death_signal: AtomicI32::new(0),
+            timer_slack: AtomicU64::new(50_000),
+            comm: SpinLock::new([0; 16]),
+            vfork_done: SpinLock::new(None),
+            start: new.start,
+        }))
+    }
+
+    /// Thread id.
+    pub fn tid(&self) -> Pid {
+        self.tid.load(Relaxed)
+    }
+
+    /// Its user registers, at the top of its kernel stack. Stable only while the task is in the kernel.
+    pub fn user_regs(&self) -> *mut UserRegs {
+        (self.stack.top() - size_of::<UserRegs>() as u64) as *mut UserRegs
+    }
+
+    /// The first address above its kernel stack.
+    pub fn stack_top(&self) -> u64 {
+        self.stack.top()
+    }
+
+    /// Its address space; the kernel's own (with no user mappings) for a kernel thread and for one that has exited.
+    pub fn mm(&self) -> Arc<AddressSpace> {
+        self.mm.share().unwrap_or_else(kernel_mm)
+    }
+
+    /// Raises exit work, and sends the CPU that the task runs on the interrupt it is owed. From any context.
+    pub fn raise(&self, work: ExitWork) {
+        if let Some(owed) = self.work.raise(work, cpu::id() as u32) {
+            cpu::send_reschedule(owed.cpu as usize);
+        }
+    }
+
+    /// Open files, for the task itself.
+    pub fn files(&self) -> &Arc<FdTable> {
+        &self.files
+    }
+
+    /// Working directory, root and umask, for the task itself.
+    pub fn fs(&self) -> &Arc<FsContext> {
+        &self.fs
+    }
+
+    /// Whether a signal (or another reason to leave an interruptible sleep) is pending.
+    #[inline]
+    pub fn signal_pending(&self) -> bool {
+        self.work.is_raised(ExitWork::SIGPENDING)
+    }
+
+    /// The name `ps` shows: the program's, or what prctl(PR_SET_NAME) set; NUL-padded.
+    pub fn comm(&self) -> [u8; 16] {
+        *self.comm.lock()
+    }
+
+    /// Sets the name, cut to 15 bytes.
+    pub fn set_comm(&self, name: &[u8]) {
+        let mut comm = [0; 16];
+        let len = name.iter().position(|&b| b == 0).unwrap_or(name.len()).min(15);
+        comm[..len].copy_from_slice(&name[..len]);
+        *self.comm.lock() = comm;
+    }
+
+    /// Whether the task never enters user mode.
+    pub fn is_kernel_thread(&self) -> bool {
+        self.files.is_none() && self.fs.is_none() && self.start.is_some()
+    }
+}
+
+/// The task this CPU runs. The reference is valid as long as the caller runs, which is what "current" means.
+#[inline(always)]
+pub fn current() -> &'static Task {
+    let task: *const Task;
+    // SAFETY: GS base is this CPU's area. One instruction, so that no migration can come between finding the CPU and
+    // reading its field. For the code of one task the value never changes, so the compiler may reuse it.
+    unsafe {
+        core::arch::asm!("mov {}, gs:[{}]", out(reg) task, const core::mem::offset_of!(crate::cpu::Cpu, current),
+            options(pure, nomem, nostack, preserves_flags));
+        &*task
+    }
+}
+
+/// [`current`], to keep.
+pub fn current_arc() -> Arc<Task> {
+    let task: *const Task = current();
+    // SAFETY: every task lives in an Arc (`Task::new`), and the scheduler's reference keeps the current one alive.
+    unsafe {
+        Arc::increment_strong_count(task);
+        Arc::from_raw(task)
+    }
+}
+
+/// The current task's address space, without touching its count. Only the task itself replaces it (exec, exit).
+#[inline]
+pub fn current_mm() -> &'static AddressSpace {
+    &current().mm
+}
+
+static KERNEL_MM: Once<Arc<AddressSpace>> = Once::new();
+
+/// The address space without user mappings that kernel threads run in.
+pub fn kernel_mm() -> Arc<AddressSpace> {
+    KERNEL_MM.call_once(|| AddressSpace::new().expect("no memory for the kernel's address space")).clone()
+}
+
+/// Replaces the current task's address space and switches to it. Returns the old one, to be dropped with interrupts on.
+fn replace_mm(mm: Arc<AddressSpace>) -> Option<Arc<AddressSpace>> {
+    // A preemption between the two steps would compare against the wrong space at the next switch.
+    let _guard = crate::sync::irqs_off();
+    mm.activate();
+    current().mm.replace(Some(mm))
+}
+
+/// Starts PID 1, the kernel's reaper, and PID 2, the first program. Called once, by the boot CPU, when everything is up.
+pub fn start_init() {
+    reap::start_reaper();
+    exec::start_first_program();
+}

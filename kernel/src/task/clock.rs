@@ -1,0 +1,217 @@
+//! Clocks and sleeping.
+
+use linux_raw_sys::general::*;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::process::{self, Pid};
+use super::wait::sleep_until;
+use super::{RestartBlock, current, usage};
+use crate::errno::{Errno, Result};
+use crate::memory::user;
+use crate::time;
+
+/// Nanoseconds in a second.
+pub const SECOND: u64 = 1_000_000_000;
+
+/// `struct timespec`.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Timespec {
+    /// Whole seconds.
+    pub seconds: i64,
+    /// 0 … 999 999 999.
+    pub nanoseconds: i64,
+}
+
+impl Timespec {
+    /// From nanoseconds.
+    pub fn from_ns(ns: u64) -> Self {
+        Timespec { seconds: (ns / SECOND) as i64, nanoseconds: (ns % SECOND) as i64 }
+    }
+
+    /// In nanoseconds, saturating. EINVAL unless normalised and not negative.
+    pub fn to_ns(self) -> Result<u64> {
+        if self.seconds < 0 || !(0..SECOND as i64).contains(&self.nanoseconds) {
+            return Err(Errno::EINVAL);
+        }
+        Ok((self.seconds as u64).saturating_mul(SECOND).saturating_add(self.nanoseconds as u64))
+    }
+}
+
+/// `struct timeval`.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Timeval {
+    /// Whole seconds.
+    pub seconds: i64,
+    /// 0 … 999 999.
+    pub microseconds: i64,
+}
+
+impl Timeval {
+    /// From nanoseconds, rounded down.
+    pub fn from_ns(ns: u64) -> Self {
+        Timeval { seconds: (ns / SECOND) as i64, microseconds: (ns % SECOND / 1000) as i64 }
+    }
+
+    /// In nanoseconds, saturating. EINVAL unless normalised and not negative.
+    pub fn to_ns(self) -> Result<u64> {
+        if self.seconds < 0 || !(0..1_000_000).contains(&self.microseconds) {
+            return Err(Errno::EINVAL);
+        }
+        Ok((self.seconds as u64).saturating_mul(SECOND).saturating_add(self.microseconds as u64 * 1000))
+    }
+}
+
+/// A clock that `clock_gettime` can name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// Time of day.
+    Realtime,
+    /// Time since boot.
+    Monotonic,
+    /// CPU time of a process (0: the caller's).
+    Process(Pid),
+    /// CPU time of a thread (0: the caller).
+    Thread(Pid),
+}
+
+impl Clock {
+    /// The clock with this id.
+    pub fn new(id: u64) -> Result<Clock> {
+        let id = id as i32;
+        match id {
+            0.. => match id as u32 {
+                CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => Ok(Clock::Realtime),
+                CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME
+                | CLOCK_BOOTTIME_ALARM => Ok(Clock::Monotonic),
+                CLOCK_PROCESS_CPUTIME_ID => Ok(Clock::Process(0)),
+                CLOCK_THREAD_CPUTIME_ID => Ok(Clock::Thread(0)),
+                _ => Err(Errno::EINVAL),
+            },
+            // Made from a PID: `!pid << 3`, bit 2 for a thread, then which CPU time (3 is not one).
+            _ if id & 3 == 3 => Err(Errno::EINVAL),
+            _ if id & 4 != 0 => Ok(Clock::Thread(!(id >> 3))),
+            _ => Ok(Clock::Process(!(id >> 3))),
+        }
+    }
+
+    /// Its time, in nanoseconds.
+    pub fn now(self) -> Result<u64> {
+        Ok(match self {
+            Clock::Realtime => time::realtime(),
+            Clock::Monotonic => time::now(),
+            Clock::Process(0) => usage::of_process(&current().process).total(),
+            Clock::Process(pid) => usage::of_process(&*process::find(pid).ok_or(Errno::EINVAL)?).total(),
+            Clock::Thread(0) => current().usage.total(),
+            Clock::Thread(tid) => process::find_task(tid).ok_or(Errno::EINVAL)?.usage.total(),
+        })
+    }
+
+    /// When, in [`time::now`]'s time, it will show `at`. CPU clocks go no faster than that.
+    pub fn deadline(self, at: u64) -> Result<u64> {
+        match self {
+            Clock::Monotonic => Ok(at),
+            _ => Ok(time::now().saturating_add(at.saturating_sub(self.now()?))),
+        }
+    }
+}
+
+/// clock_gettime(2).
+pub fn sys_clock_gettime(id: u64, address: u64) -> Result<usize> {
+    user::write(address, &Timespec::from_ns(Clock::new(id)?.now()?))?;
+    Ok(0)
+}
+
+/// clock_settime(2).
+pub fn sys_clock_settime(id: u64, address: u64) -> Result<usize> {
+    if id as u32 != CLOCK_REALTIME {
+        return Err(Errno::EINVAL);
+    }
+    time::set_realtime(user::read::<Timespec>(address)?.to_ns()?);
+    Ok(0)
+}
+
+/// clock_getres(2).
+pub fn sys_clock_getres(id: u64, address: u64) -> Result<usize> {
+    Clock::new(id)?;
+    if address != 0 {
+        user::write(address, &Timespec { seconds: 0, nanoseconds: 1 })?;
+    }
+    Ok(0)
+}
+
+/// gettimeofday(2).
+pub fn sys_gettimeofday(address: u64, zone: u64) -> Result<usize> {
+    if address != 0 {
+        user::write(address, &Timeval::from_ns(time::realtime()))?;
+    }
+    if zone != 0 {
+        user::write(zone, &[0i32; 2])?;
+    }
+    Ok(0)
+}
+
+/// settimeofday(2).
+pub fn sys_settimeofday(address: u64) -> Result<usize> {
+    if address != 0 {
+        time::set_realtime(user::read::<Timeval>(address)?.to_ns()?);
+    }
+    Ok(0)
+}
+
+/// time(2).
+pub fn sys_time(address: u64) -> Result<usize> {
+    let seconds = time::realtime() / SECOND;
+    if address != 0 {
+        user::write(address, &seconds)?;
+    }
+    Ok(seconds as usize)
+}
+
+/// Sleeps until `deadline`; if a signal comes first, says how much was left and how to go on.
+fn sleep_relative(deadline: u64, remaining: u64) -> Result<usize> {
+    match sleep_until(deadline) {
+        Ok(()) => Ok(0),
+        Err(_) => {
+            if remaining != 0 {
+                let left = deadline.saturating_sub(time::now());
+                user::write(remaining, &Timespec::from_ns(left))?;
+            }
+            *current().restart.lock() = RestartBlock {
+                function: |args| sleep_relative(args[0], args[1]),
+                args: [deadline, remaining, 0, 0, 0, 0],
+            };
+            Err(Errno::ERESTART_RESTARTBLOCK)
+        }
+    }
+}
+
+/// nanosleep(2).
+pub fn sys_nanosleep(request: u64, remaining: u64) -> Result<usize> {
+    let ns = user::read::<Timespec>(request)?.to_ns()?;
+    sleep_relative(time::now().saturating_add(ns), remaining)
+}
+
+/// clock_nanosleep(2).
+pub fn sys_clock_nanosleep(id: u64, flags: u64, request: u64, remaining: u64) -> Result<usize> {
+    let clock = Clock::new(id)?;
+    if matches!(clock, Clock::Thread(_)) {
+        return Err(Errno::EINVAL);
+    }
+    let ns = user::read::<Timespec>(request)?.to_ns()?;
+    if flags as u32 & TIMER_ABSTIME == 0 {
+        return sleep_relative(time::now().saturating_add(ns), remaining);
+    }
+    // CPU clocks and a time of day that is set may have to be looked at again.
+    while clock.now()? < ns {
+        sleep_until(clock.deadline(ns)?).map_err(|_| Errno::ERESTARTNOHAND)?;
+    }
+    Ok(0)
+}
+
+/// restart_syscall(2).
+pub fn sys_restart_syscall() -> Result<usize> {
+    let block = core::mem::replace(&mut *current().restart.lock(), RestartBlock::NONE);
+    (block.function)(block.args)
+}

@@ -1,0 +1,269 @@
+//! clone, clone3, fork, vfork.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering::*;
+
+use linux_raw_sys::general::*;
+use portcullis::x86_64::UserRegs;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::process::{Pid, tree};
+use super::wait::Completion;
+use super::{NewTask, Process, Task, current, current_arc, fpu, scheduler, switch};
+use crate::errno::{Errno, Result};
+use crate::memory::{USER_END, user};
+use crate::signal;
+
+/// What to share with the child, and how it starts.
+#[derive(Clone, Copy, Default)]
+struct Clone {
+    flags: u64,
+    exit_signal: i32,
+    /// The child's stack pointer; 0 for the parent's.
+    stack: u64,
+    parent_tid: u64,
+    child_tid: u64,
+    tls: u64,
+}
+
+impl Clone {
+    fn has(&self, flag: u32) -> bool {
+        self.flags & u64::from(flag) != 0
+    }
+}
+
+const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// CLONE_DETACHED and CLONE_IO have no effect; CLONE_UNTRACED and CLONE_PTRACE have none without a tracer.
+const KNOWN: u64 = (CLONE_VM
+    | CLONE_FS
+    | CLONE_FILES
+    | CLONE_SIGHAND
+    | CLONE_VFORK
+    | CLONE_PARENT
+    | CLONE_THREAD
+    | CLONE_SYSVSEM
+    | CLONE_SETTLS
+    | CLONE_PARENT_SETTID
+    | CLONE_CHILD_CLEARTID
+    | CLONE_DETACHED
+    | CLONE_UNTRACED
+    | CLONE_PTRACE
+    | CLONE_CHILD_SETTID
+    | CLONE_IO) as u64
+    | CLEAR_SIGHAND;
+/// The low byte of `clone`'s flags is the exit signal.
+const EXIT_SIGNAL: u64 = 0xff;
+
+/// fork(2).
+pub fn sys_fork(regs: &UserRegs) -> Result<usize> {
+    clone(regs, Clone { exit_signal: SIGCHLD as i32, ..Clone::default() })
+}
+
+/// vfork(2).
+pub fn sys_vfork(regs: &UserRegs) -> Result<usize> {
+    let flags = u64::from(CLONE_VFORK | CLONE_VM);
+    clone(regs, Clone { flags, exit_signal: SIGCHLD as i32, ..Clone::default() })
+}
+
+/// clone(2): flags, stack, parent_tid, child_tid, tls.
+pub fn sys_clone(regs: &UserRegs) -> Result<usize> {
+    clone(
+        regs,
+        Clone {
+            flags: regs.rdi & 0xffff_ffff & !EXIT_SIGNAL,
+            exit_signal: (regs.rdi & EXIT_SIGNAL) as i32,
+            stack: regs.rsi,
+            parent_tid: regs.rdx,
+            child_tid: regs.r10,
+            tls: regs.r8,
+        },
+    )
+}
+
+/// `struct clone_args`.
+#[derive(Default, FromBytes, IntoBytes)]
+#[repr(C)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// clone3(2).
+pub fn sys_clone3(regs: &UserRegs) -> Result<usize> {
+    const FIRST_VERSION: usize = 64;
+    let (address, size) = (regs.rdi, regs.rsi as usize);
+    if size < FIRST_VERSION {
+        return Err(Errno::EINVAL);
+    }
+    if size > 4096 {
+        return Err(Errno::E2BIG);
+    }
+    let mut args = CloneArgs::new_zeroed();
+    let known = size.min(size_of::<CloneArgs>());
+    // SAFETY: `args` has room for `known` bytes, and any bytes are a value of it.
+    unsafe { user::copy_from_user(args.as_mut_bytes().as_mut_ptr(), address, known) }?;
+    // Fields this kernel does not know must be zero.
+    for offset in known..size {
+        if user::read::<u8>(address + offset as u64)? != 0 {
+            return Err(Errno::E2BIG);
+        }
+    }
+    let stack_is_odd = (args.stack == 0) != (args.stack_size == 0);
+    if args.exit_signal > 64 || args.set_tid_size != 0 || args.flags & EXIT_SIGNAL != 0 || stack_is_odd {
+        return Err(Errno::EINVAL);
+    }
+    let thread_or_parent = u64::from(CLONE_THREAD | CLONE_PARENT);
+    if args.flags & thread_or_parent != 0 && args.exit_signal != 0 {
+        return Err(Errno::EINVAL);
+    }
+    clone(
+        regs,
+        Clone {
+            flags: args.flags,
+            exit_signal: args.exit_signal as i32,
+            stack: if args.stack == 0 { 0 } else { args.stack.wrapping_add(args.stack_size) },
+            parent_tid: args.parent_tid,
+            child_tid: args.child_tid,
+            tls: args.tls,
+        },
+    )
+}
+
+/// Makes the child and lets it run. Returns its TID.
+fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
+    let needs = |flag, other| clone.has(flag) && !clone.has(other);
+    if clone.flags & !KNOWN != 0
+        || needs(CLONE_THREAD, CLONE_SIGHAND)
+        || needs(CLONE_SIGHAND, CLONE_VM)
+        || (clone.flags & CLEAR_SIGHAND != 0 && clone.has(CLONE_SIGHAND))
+        || (clone.has(CLONE_SETTLS) && clone.tls >= USER_END)
+    {
+        return Err(Errno::EINVAL);
+    }
+    let parent = current();
+    let child = new_task(parent, regs, &clone)?;
+    let tid = child.tid();
+    if clone.has(CLONE_PARENT_SETTID) {
+        // Before the child runs, so that it finds it too. Linux ignores a bad address here.
+        let _ = user::write(clone.parent_tid, &tid);
+    }
+    let vfork_done = clone.has(CLONE_VFORK).then(|| Arc::new(Completion::new()));
+    *child.vfork_done.lock() = vfork_done.clone();
+    publish(parent, &child, &clone)?;
+    scheduler::start(child);
+    if let Some(done) = vfork_done {
+        // Only being killed ends this wait early; the child then keeps the completion alive.
+        let _ = done.wait_killable();
+    }
+    Ok(tid as usize)
+}
+
+/// Makes everything that the child does not share.
+fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<Arc<Task>> {
+    let tid = tree().allocate_pid()?;
+    let process = if clone.has(CLONE_THREAD) {
+        parent.process.clone()
+    } else {
+        Process::new(tid, Some(&parent.process))
+    };
+    let mm = if clone.has(CLONE_VM) { parent.mm() } else { parent.mm.fork()? };
+    let files = if clone.has(CLONE_FILES) { parent.files.clone() } else { Arc::new(parent.files.duplicate()) };
+    let fs = if clone.has(CLONE_FS) { parent.fs.clone() } else { Arc::new(parent.fs.duplicate()) };
+    let sighand = if clone.has(CLONE_SIGHAND) {
+        parent.sighand.clone()
+    } else {
+        let copy = parent.sighand.fork();
+        if clone.flags & CLEAR_SIGHAND != 0 {
+            copy.clear_handlers();
+        }
+        Arc::new(copy)
+    };
+    // A thread that shares memory must not share the alternate stack; after vfork the parent does not run meanwhile.
+    let keeps_altstack = !clone.has(CLONE_VM) || clone.has(CLONE_VFORK);
+    let signals = parent.signals.lock().fork(keeps_altstack);
+    let child = Task::new(NewTask {
+        tid,
+        process,
+        mm,
+        files: Some(files),
+        fs: Some(fs),
+        sighand,
+        signals,
+        start: None,
+    })?;
+    // SAFETY: the child is not running: its stack and areas are ours.
+    unsafe {
+        let child_regs = &mut *child.user_regs();
+        *child_regs = *regs;
+        child_regs.rax = 0;
+        if clone.stack != 0 {
+            child_regs.rsp = clone.stack;
+        }
+        fpu::copy_current(&child.fpu);
+    }
+    switch::copy_segments(&child, clone.has(CLONE_SETTLS).then_some(clone.tls));
+    *child.comm.lock() = parent.comm();
+    child.policy.copy_from(&parent.policy);
+    child.affinity.store(parent.affinity.load(Relaxed), Relaxed);
+    child.timer_slack.store(parent.timer_slack.load(Relaxed), Relaxed);
+    if clone.has(CLONE_CHILD_SETTID) {
+        child.set_child_tid.store(clone.child_tid, Relaxed);
+    }
+    if clone.has(CLONE_CHILD_CLEARTID) {
+        child.clear_child_tid.store(clone.child_tid, Relaxed);
+    }
+    Ok(child)
+}
+
+/// Puts the child into the tree: from here on it can be found and signalled.
+fn publish(parent: &Task, child: &Arc<Task>, clone: &Clone) -> Result<()> {
+    let mut tree = tree();
+    // A signal that comes now goes to the parent alone; if it is for the whole process or group, the child must not be
+    // missed. So the call starts again after it. The tree's lock orders this against whoever signals a group.
+    if parent.signal_pending() {
+        return Err(Errno::ERESTARTNOINTR);
+    }
+    let process = &parent.process;
+    if clone.has(CLONE_THREAD) {
+        if process.group_exit().is_some() || process.exec_thread.load(SeqCst) != 0 {
+            return Err(Errno::ERESTARTNOINTR);
+        }
+        tree.add_thread(child);
+    } else {
+        let (parent_pid, parent_thread): (Pid, Pid) = if clone.has(CLONE_PARENT) {
+            let node = tree.node(process.pid).expect("the process that runs");
+            if node.parent == super::process::REAPER && process.pid == super::process::FIRST_PROGRAM {
+                return Err(Errno::EINVAL);
+            }
+            (node.parent, node.parent_thread)
+        } else {
+            (process.pid, parent.tid())
+        };
+        let exit_signal = if clone.has(CLONE_PARENT) {
+            tree.node(process.pid).map_or(SIGCHLD as i32, |node| node.exit_signal)
+        } else {
+            clone.exit_signal
+        };
+        tree.add_process(parent_pid, parent_thread, exit_signal, child);
+    }
+    drop(tree);
+    signal::recalc_sigpending(child);
+    Ok(())
+}
+
+/// The vfork parent of this task, if it waits, may go on: the memory is no longer shared.
+pub(super) fn release_vfork_parent() {
+    let done = current_arc().vfork_done.lock().take();
+    if let Some(done) = done {
+        done.complete();
+    }
+}

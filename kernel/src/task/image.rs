@@ -1,0 +1,173 @@
+//! Loading an ELF program into an address space.
+
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use elf::abi::*;
+use elf::endian::LittleEndian;
+use elf::file::{Class, FileHeader, parse_ident};
+use elf::parse::ParsingTable;
+use elf::segment::ProgramHeader;
+
+use crate::errno::{Errno, Result};
+use crate::fs::File;
+use crate::memory::address_space::{AddressSpace, Backing, MapFlags};
+use crate::memory::vma::Prot;
+use crate::memory::{PAGE_SIZE, USER_END, page_down, page_up, user};
+
+/// Where a position-independent program goes (two thirds of the address space, as Linux without randomisation).
+const PIE_BASE: u64 = 0x5555_5555_4000;
+/// Bytes of a program header.
+const PROGRAM_HEADER_SIZE: u16 = 56;
+
+/// A parsed ELF file, not loaded yet.
+pub struct Program {
+    file: Arc<File>,
+    header: FileHeader<LittleEndian>,
+    segments: Vec<ProgramHeader>,
+    /// Path of the dynamic linker.
+    pub interpreter: Option<Vec<u8>>,
+}
+
+/// Where a program has been put.
+pub struct Loaded {
+    /// First instruction.
+    pub entry: u64,
+    /// What was added to the file's addresses.
+    pub base: u64,
+    /// Where its program headers are.
+    pub headers: u64,
+    /// How many.
+    pub header_count: u64,
+    /// End of its last segment: where the heap begins.
+    pub end: u64,
+}
+
+impl Program {
+    /// Reads and checks the headers. ENOEXEC if this is no program that the machine can run.
+    pub fn parse(file: Arc<File>) -> Result<Program> {
+        let mut start = [0u8; 64];
+        if file.read_kernel(&mut start, 0)? != start.len() {
+            return Err(Errno::ENOEXEC);
+        }
+        let ident = parse_ident::<LittleEndian>(&start[..EI_NIDENT]).map_err(|_| Errno::ENOEXEC)?;
+        if ident.1 != Class::ELF64 {
+            return Err(Errno::ENOEXEC);
+        }
+        let header = FileHeader::parse_tail(ident, &start[EI_NIDENT..]).map_err(|_| Errno::ENOEXEC)?;
+        let known = matches!(header.e_type, ET_EXEC | ET_DYN)
+            && header.e_machine == EM_X86_64
+            && header.e_phentsize == PROGRAM_HEADER_SIZE
+            && (1..=65536 / PROGRAM_HEADER_SIZE).contains(&header.e_phnum);
+        if !known {
+            return Err(Errno::ENOEXEC);
+        }
+        let mut table = vec![0u8; usize::from(header.e_phnum * PROGRAM_HEADER_SIZE)];
+        if file.read_kernel(&mut table, header.e_phoff)? != table.len() {
+            return Err(Errno::ENOEXEC);
+        }
+        let segments: Vec<ProgramHeader> =
+            ParsingTable::new(LittleEndian, Class::ELF64, &table).iter().collect();
+        for segment in segments.iter().filter(|segment| segment.p_type == PT_LOAD) {
+            check_segment(segment)?;
+        }
+        let interpreter = match segments.iter().find(|segment| segment.p_type == PT_INTERP) {
+            Some(segment) => Some(read_interpreter(&file, segment)?),
+            None => None,
+        };
+        Ok(Program { file, header, segments, interpreter })
+    }
+
+    /// Whether it asks for an executable stack.
+    pub fn wants_executable_stack(&self) -> bool {
+        self.segments.iter().any(|segment| segment.p_type == PT_GNU_STACK && segment.p_flags & PF_X != 0)
+    }
+
+    fn loads(&self) -> impl Iterator<Item = &ProgramHeader> {
+        self.segments.iter().filter(|segment| segment.p_type == PT_LOAD)
+    }
+
+    /// Maps its segments into the current address space: as the main program, or (`is_interpreter`) wherever there is
+    /// room.
+    pub fn load(&self, mm: &AddressSpace, is_interpreter: bool) -> Result<Loaded> {
+        let low = page_down(self.loads().map(|segment| segment.p_vaddr).min().ok_or(Errno::ENOEXEC)?);
+        let high = self.loads().map(|segment| segment.p_vaddr + segment.p_memsz).max().ok_or(Errno::ENOEXEC)?;
+        let base = if self.header.e_type == ET_EXEC {
+            0
+        } else if is_interpreter {
+            // Reserve the whole range, then map over it.
+            let place = mm.map(0, high - low, Prot::empty(), MapFlags::PRIVATE, Backing::Anonymous)?;
+            mm.unmap(place, high - low)?;
+            place - low
+        } else {
+            PIE_BASE - low
+        };
+        for segment in self.loads() {
+            self.map_segment(mm, base, segment)?;
+        }
+        let offset = self.header.e_phoff;
+        let headers = self
+            .loads()
+            .find(|segment| (segment.p_offset..segment.p_offset + segment.p_filesz).contains(&offset))
+            .map_or(0, |segment| base + offset - segment.p_offset + segment.p_vaddr);
+        Ok(Loaded {
+            entry: base.wrapping_add(self.header.e_entry),
+            base,
+            headers,
+            header_count: self.header.e_phnum.into(),
+            end: base + high,
+        })
+    }
+
+    /// Maps one segment: the file's pages, then anonymous ones for what the file does not have.
+    fn map_segment(&self, mm: &AddressSpace, base: u64, segment: &ProgramHeader) -> Result<()> {
+        let prot = [(PF_R, Prot::READ), (PF_W, Prot::WRITE), (PF_X, Prot::EXEC)]
+            .iter()
+            .filter(|(flag, _)| segment.p_flags & flag != 0)
+            .fold(Prot::empty(), |prot, &(_, bit)| prot | bit);
+        let address = base + segment.p_vaddr;
+        let start = page_down(address);
+        let file_end = address + segment.p_filesz;
+        let end = page_up(address + segment.p_memsz).ok_or(Errno::ENOEXEC)?;
+        let mut mapped_to = start;
+        if segment.p_filesz != 0 {
+            mapped_to = page_up(file_end).ok_or(Errno::ENOEXEC)?;
+            let backing = Backing::File {
+                inode: self.file.inode().clone(),
+                offset: page_down(segment.p_offset),
+                shared: false,
+            };
+            mm.map(start, mapped_to - start, prot, MapFlags::PRIVATE | MapFlags::FIXED, backing)?;
+        }
+        if end > mapped_to {
+            let flags = MapFlags::PRIVATE | MapFlags::FIXED;
+            mm.map(mapped_to, end - mapped_to, prot, flags, Backing::Anonymous)?;
+        }
+        if segment.p_memsz > segment.p_filesz && file_end % PAGE_SIZE != 0 && prot.contains(Prot::WRITE) {
+            // The rest of the file's last page belongs to the zeros. This also copies it: the mapping is private.
+            user::clear(file_end, mapped_to - file_end)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_segment(segment: &ProgramHeader) -> Result<()> {
+    let fits = segment.p_vaddr.checked_add(segment.p_memsz).is_some_and(|end| end < USER_END - PIE_BASE)
+        && segment.p_offset.checked_add(segment.p_filesz).is_some()
+        && segment.p_filesz <= segment.p_memsz
+        && segment.p_vaddr % PAGE_SIZE == segment.p_offset % PAGE_SIZE;
+    if fits { Ok(()) } else { Err(Errno::ENOEXEC) }
+}
+
+fn read_interpreter(file: &File, segment: &ProgramHeader) -> Result<Vec<u8>> {
+    const PATH_MAX: u64 = 4096;
+    if !(2..=PATH_MAX).contains(&segment.p_filesz) {
+        return Err(Errno::ENOEXEC);
+    }
+    let mut path = vec![0; segment.p_filesz as usize];
+    if file.read_kernel(&mut path, segment.p_offset)? != path.len() || path.pop() != Some(0) {
+        return Err(Errno::ENOEXEC);
+    }
+    Ok(path)
+}

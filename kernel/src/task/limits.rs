@@ -1,0 +1,125 @@
+//! Resource limits.
+
+use linux_raw_sys::general::*;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::process::{self, Pid};
+use super::{Process, current};
+use crate::errno::{Errno, Result};
+use crate::memory::address_space::AddressSpace;
+use crate::memory::user;
+
+/// `struct rlimit`: the limit, and how far it may be raised. `u64::MAX` is none.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Limit {
+    /// What counts.
+    pub soft: u64,
+    /// What it may be raised to.
+    pub hard: u64,
+}
+
+const COUNT: usize = 16;
+const NONE: Limit = Limit { soft: u64::MAX, hard: u64::MAX };
+
+/// All limits of a process.
+#[derive(Clone)]
+pub struct Limits([Limit; COUNT]);
+
+impl Default for Limits {
+    /// As Linux starts its first process.
+    fn default() -> Self {
+        let mut limits = [NONE; COUNT];
+        let mut set = |which: u32, soft, hard| limits[which as usize] = Limit { soft, hard };
+        set(RLIMIT_STACK, 8 << 20, u64::MAX);
+        set(RLIMIT_CORE, 0, u64::MAX);
+        set(RLIMIT_NOFILE, 1024, 1 << 20);
+        set(RLIMIT_MEMLOCK, 8 << 20, 8 << 20);
+        set(RLIMIT_NPROC, 4096, 4096);
+        set(RLIMIT_SIGPENDING, 4096, 4096);
+        set(RLIMIT_MSGQUEUE, 819_200, 819_200);
+        set(RLIMIT_NICE, 0, 0);
+        set(RLIMIT_RTPRIO, 0, 0);
+        Limits(limits)
+    }
+}
+
+impl Limits {
+    /// The signal that is due if more CPU seconds were used than RLIMIT_CPU allows. SIGXCPU comes once per second.
+    pub(super) fn cpu_exceeded(&mut self, used: impl FnOnce() -> u64) -> Option<u32> {
+        let limit = &mut self.0[RLIMIT_CPU as usize];
+        if limit.soft == u64::MAX {
+            return None;
+        }
+        let used = used();
+        if used >= limit.hard {
+            Some(SIGKILL)
+        } else if used >= limit.soft {
+            limit.soft += 1;
+            Some(SIGXCPU)
+        } else {
+            None
+        }
+    }
+}
+
+impl Process {
+    /// A resource limit (`RLIMIT_*`): soft and hard.
+    pub fn rlimit(&self, which: u32) -> (u64, u64) {
+        let limit = self.limits.lock().0[which as usize];
+        (limit.soft, limit.hard)
+    }
+}
+
+/// Tells an address space the limits that it keeps to.
+pub(super) fn apply(process: &Process, mm: &AddressSpace) {
+    mm.set_limits(process.rlimit(RLIMIT_STACK).0, process.rlimit(RLIMIT_AS).0);
+    mm.set_data_limit(process.rlimit(RLIMIT_DATA).0);
+}
+
+fn exchange(process: &Process, which: u64, new: Option<Limit>) -> Result<Limit> {
+    let which = which as u32 as usize;
+    if which >= COUNT {
+        return Err(Errno::EINVAL);
+    }
+    let mut limits = process.limits.lock();
+    let old = limits.0[which];
+    if let Some(new) = new {
+        if new.soft > new.hard {
+            return Err(Errno::EINVAL);
+        }
+        limits.0[which] = new;
+        drop(limits);
+        if let Some(thread) = process.thread() {
+            apply(process, &thread.mm());
+        }
+    }
+    Ok(old)
+}
+
+/// getrlimit(2).
+pub fn sys_getrlimit(which: u64, address: u64) -> Result<usize> {
+    user::write(address, &exchange(&current().process, which, None)?)?;
+    Ok(0)
+}
+
+/// setrlimit(2).
+pub fn sys_setrlimit(which: u64, address: u64) -> Result<usize> {
+    let new = user::read(address)?;
+    exchange(&current().process, which, Some(new))?;
+    Ok(0)
+}
+
+/// prlimit64(2).
+pub fn sys_prlimit64(pid: u64, which: u64, new: u64, old: u64) -> Result<usize> {
+    let process = match pid as Pid {
+        0 => current().process.clone(),
+        pid => process::find_task(pid).ok_or(Errno::ESRCH)?.process.clone(),
+    };
+    let new = if new == 0 { None } else { Some(user::read::<Limit>(new)?) };
+    let limit = exchange(&process, which, new)?;
+    if old != 0 {
+        user::write(old, &limit)?;
+    }
+    Ok(0)
+}

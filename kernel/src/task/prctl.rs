@@ -1,0 +1,148 @@
+//! prctl, arch_prctl, personality, set_tid_address.
+
+use core::sync::atomic::Ordering::*;
+
+use linux_raw_sys::prctl::*;
+
+use super::{current, switch};
+use crate::errno::{Errno, Result};
+use crate::memory::{USER_END, user};
+
+/// prctl(2).
+pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Result<usize> {
+    let task = current();
+    let process = &task.process;
+    match option as u32 {
+        PR_SET_NAME => {
+            let mut name = [0u8; 16];
+            let string = user::read_cstr(arg2, name.len()).or_else(|error| match error {
+                // Longer names are cut.
+                Errno::ENAMETOOLONG => {
+                    // SAFETY: `name` has that many bytes.
+                    unsafe { user::copy_from_user(name.as_mut_ptr(), arg2, name.len()) }?;
+                    Ok(name.to_vec())
+                }
+                error => Err(error),
+            })?;
+            task.set_comm(&string);
+            Ok(0)
+        }
+        PR_GET_NAME => {
+            user::write(arg2, &task.comm())?;
+            Ok(0)
+        }
+        PR_SET_PDEATHSIG => {
+            if arg2 > 64 {
+                return Err(Errno::EINVAL);
+            }
+            task.parent_death_signal.store(arg2 as i32, Relaxed);
+            Ok(0)
+        }
+        PR_GET_PDEATHSIG => {
+            user::write(arg2, &task.parent_death_signal.load(Relaxed))?;
+            Ok(0)
+        }
+        PR_GET_DUMPABLE => Ok(process.dumpable.load(Relaxed).into()),
+        PR_SET_DUMPABLE => {
+            if arg2 > 1 {
+                return Err(Errno::EINVAL);
+            }
+            process.dumpable.store(arg2 != 0, Relaxed);
+            Ok(0)
+        }
+        PR_SET_NO_NEW_PRIVS => {
+            if arg2 != 1 || arg3 | arg4 | arg5 != 0 {
+                return Err(Errno::EINVAL);
+            }
+            process.no_new_privs.store(true, Relaxed);
+            Ok(0)
+        }
+        PR_GET_NO_NEW_PRIVS => {
+            if arg2 | arg3 | arg4 | arg5 != 0 {
+                return Err(Errno::EINVAL);
+            }
+            Ok(process.no_new_privs.load(Relaxed).into())
+        }
+        PR_SET_CHILD_SUBREAPER => {
+            process.subreaper.store(arg2 != 0, Relaxed);
+            Ok(0)
+        }
+        PR_GET_CHILD_SUBREAPER => {
+            user::write(arg2, &i32::from(process.subreaper.load(Relaxed)))?;
+            Ok(0)
+        }
+        PR_SET_TIMERSLACK => {
+            task.timer_slack.store(if arg2 == 0 { 50_000 } else { arg2 }, Relaxed);
+            Ok(0)
+        }
+        PR_GET_TIMERSLACK => Ok(task.timer_slack.load(Relaxed) as usize),
+        // No seccomp filter can be there yet: the answer is "disabled".
+        PR_GET_SECCOMP => Ok(0),
+        // All capabilities are there.
+        PR_CAPBSET_READ => Ok(1),
+        PR_GET_KEEPCAPS | PR_GET_SECUREBITS => Ok(0),
+        PR_SET_KEEPCAPS => Ok(0),
+        // The TSC is always enabled.
+        PR_GET_TSC => {
+            user::write(arg2, &PR_TSC_ENABLE)?;
+            Ok(0)
+        }
+        // Naming anonymous memory is optional; programs do without.
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+const ARCH_SET_GS: u64 = 0x1001;
+const ARCH_SET_FS: u64 = 0x1002;
+const ARCH_GET_FS: u64 = 0x1003;
+const ARCH_GET_GS: u64 = 0x1004;
+const ARCH_GET_CPUID: u64 = 0x1011;
+const ARCH_SET_CPUID: u64 = 0x1012;
+
+/// arch_prctl(2).
+pub fn sys_arch_prctl(option: u64, address: u64) -> Result<usize> {
+    match option {
+        // Any user address, also a bad one; anything else is not a user's to have.
+        ARCH_SET_FS | ARCH_SET_GS if address >= USER_END => Err(Errno::EPERM),
+        ARCH_SET_FS => {
+            switch::set_fs_base_and_selector(address);
+            Ok(0)
+        }
+        ARCH_SET_GS => {
+            switch::set_gs_base_and_selector(address);
+            Ok(0)
+        }
+        ARCH_GET_FS => {
+            user::write(address, &switch::fs_base())?;
+            Ok(0)
+        }
+        ARCH_GET_GS => {
+            user::write(address, &switch::gs_base())?;
+            Ok(0)
+        }
+        // CPUID never faults here.
+        ARCH_GET_CPUID => Ok(1),
+        ARCH_SET_CPUID => Err(Errno::ENODEV),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// "Only asking."
+const PERSONALITY_QUERY: u32 = u32::MAX;
+
+/// personality(2): kept, with no effect.
+pub fn sys_personality(persona: u64) -> Result<usize> {
+    let personality = &current().process.personality;
+    let old = personality.load(Relaxed);
+    if persona as u32 != PERSONALITY_QUERY {
+        personality.store(persona as u32, Relaxed);
+    }
+    Ok(old as usize)
+}
+
+/// set_tid_address(2).
+pub fn sys_set_tid_address(address: u64) -> Result<usize> {
+    let task = current();
+    task.clear_child_tid.store(address, Relaxed);
+    Ok(task.tid() as usize)
+}

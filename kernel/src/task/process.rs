@@ -1,0 +1,436 @@
+//! Processes and how they are related: parents, children, threads, groups, sessions.
+//!
+//! One lock guards the tree. What is asked for often (parent, group, session) is also kept in the process as an atomic,
+//! written under the lock.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::*};
+
+use linux_raw_sys::general::SIGCHLD;
+
+use super::limits::Limits;
+use super::timers::Timers;
+use super::usage::Usage;
+use super::wait::WaitQueue;
+use super::{NewTask, Task};
+use crate::errno::{Errno, Result};
+use crate::signal::{ProcessSignals, SigHand, TaskSignals};
+use crate::sync::{SpinLock, SpinLockGuard};
+
+/// A process or thread id.
+pub type Pid = i32;
+
+/// The kernel's reaper.
+pub const REAPER: Pid = 1;
+/// The first program.
+pub const FIRST_PROGRAM: Pid = 2;
+/// IDs stay below this, as Linux's default `pid_max`.
+const PID_MAX: Pid = 32768;
+/// After a wrap, numbering goes on from here.
+const PID_RESTART: Pid = 300;
+
+/// A thread group.
+pub struct Process {
+    /// Its id: the TID of its first thread.
+    pub pid: Pid,
+    parent: AtomicI32,
+    pgrp: AtomicI32,
+    session: AtomicI32,
+    /// Whether the console is its controlling terminal.
+    pub has_tty: AtomicBool,
+    /// Whether it has called exec since it was forked (setpgid on it is refused then).
+    pub has_execed: AtomicBool,
+    /// Signals pending for the process; the state of a group stop.
+    pub signals: SpinLock<ProcessSignals>,
+    /// Woken when a child changes state; `wait4` sleeps here.
+    pub children_changed: WaitQueue,
+    /// Woken when a thread ends; exec waits here until it is alone.
+    pub(super) threads_changed: WaitQueue,
+    /// `GROUP_EXIT | status` once the whole process is ending.
+    group_exit: AtomicU32,
+    /// The thread that is in exec and waits for the others to end; 0 for none.
+    pub(super) exec_thread: AtomicI32,
+    /// What it runs, for /proc.
+    pub image: SpinLock<Arc<Image>>,
+    /// Resource limits.
+    pub limits: SpinLock<Limits>,
+    /// Used by threads that have ended.
+    pub usage: Usage,
+    /// Used by children that have been waited for.
+    pub children_usage: Usage,
+    /// Interval timers and POSIX timers.
+    pub timers: Timers,
+    /// prctl(PR_SET_DUMPABLE).
+    pub dumpable: AtomicBool,
+    /// prctl(PR_SET_CHILD_SUBREAPER).
+    pub subreaper: AtomicBool,
+    /// prctl(PR_SET_NO_NEW_PRIVS) (kept: nothing here raises privileges).
+    pub no_new_privs: AtomicBool,
+    /// User, group and supplementary ids: bookkeeping only, every process may do everything.
+    pub credentials: SpinLock<super::ids::Credentials>,
+    /// personality(2).
+    pub personality: AtomicU32,
+    /// [`crate::time::now`] when it was forked.
+    pub started: AtomicU64,
+}
+
+/// The program a process runs.
+#[derive(Default)]
+pub struct Image {
+    /// Absolute path of the executable.
+    pub path: Vec<u8>,
+    /// Arguments, each NUL-terminated.
+    pub arguments: Vec<u8>,
+    /// Environment, each NUL-terminated.
+    pub environment: Vec<u8>,
+}
+
+const GROUP_EXIT: u32 = 1 << 31;
+
+impl Process {
+    /// A process that nobody knows yet. `from` is the process that forks it.
+    pub fn new(pid: Pid, from: Option<&Process>) -> Arc<Process> {
+        let get = |field: fn(&Process) -> Pid| from.map_or(0, field);
+        Arc::new(Process {
+            pid,
+            parent: AtomicI32::new(0),
+            pgrp: AtomicI32::new(get(Process::pgrp)),
+            session: AtomicI32::new(get(Process::session)),
+            has_tty: AtomicBool::new(from.is_some_and(|from| from.has_tty.load(Relaxed))),
+            has_execed: AtomicBool::new(false),
+            signals: SpinLock::new(ProcessSignals::new()),
+            children_changed: WaitQueue::new(),
+            threads_changed: WaitQueue::new(),
+            group_exit: AtomicU32::new(0),
+            exec_thread: AtomicI32::new(0),
+            image: SpinLock::new(from.map_or_else(Default::default, |from| from.image.lock().clone())),
+            limits: SpinLock::new(from.map_or_else(Limits::default, |from| from.limits.lock().clone())),
+            usage: Usage::default(),
+            children_usage: Usage::default(),
+            timers: Timers::default(),
+            dumpable: AtomicBool::new(true),
+            subreaper: AtomicBool::new(false),
+            no_new_privs: AtomicBool::new(from.is_some_and(|from| from.no_new_privs.load(Relaxed))),
+            credentials: SpinLock::new(
+                from.map_or_else(Default::default, |from| from.credentials.lock().clone()),
+            ),
+            personality: AtomicU32::new(from.map_or(0, |from| from.personality.load(Relaxed))),
+            started: AtomicU64::new(crate::time::now()),
+        })
+    }
+
+    /// Parent's PID; 0 for PID 1.
+    pub fn ppid(&self) -> Pid {
+        self.parent.load(Relaxed)
+    }
+
+    /// The parent; None for PID 1.
+    pub fn parent(&self) -> Option<Arc<Process>> {
+        find(self.ppid())
+    }
+
+    /// Process group.
+    pub fn pgrp(&self) -> Pid {
+        self.pgrp.load(Relaxed)
+    }
+
+    /// Session.
+    pub fn session(&self) -> Pid {
+        self.session.load(Relaxed)
+    }
+
+    /// Whether it leads its session.
+    pub fn is_session_leader(&self) -> bool {
+        self.session() == self.pid
+    }
+
+    /// Its threads that have not ended.
+    pub fn threads(&self) -> Vec<Arc<Task>> {
+        tree().node(self.pid).map_or_else(Vec::new, |node| node.threads.clone())
+    }
+
+    /// Calls `f` for each thread, under the tree's lock and without allocating; `f` must not ask the tree anything.
+    pub fn for_each_thread(&self, mut f: impl FnMut(&Arc<Task>)) {
+        if let Some(node) = tree().node(self.pid) {
+            node.threads.iter().for_each(&mut f);
+        }
+    }
+
+    /// Any of its threads: the first that has not ended.
+    pub fn thread(&self) -> Option<Arc<Task>> {
+        tree().node(self.pid)?.threads.first().cloned()
+    }
+
+    /// Its signal actions; None once it has ended.
+    pub fn sighand(&self) -> Option<Arc<SigHand>> {
+        self.thread()?.sighand.share()
+    }
+
+    /// Whether it has ended and waits to be waited for.
+    pub fn is_zombie(&self) -> bool {
+        tree().node(self.pid).is_none_or(|node| node.zombie.is_some())
+    }
+
+    /// The wait status with which the whole process is ending, if it is.
+    pub fn group_exit(&self) -> Option<i32> {
+        let value = self.group_exit.load(SeqCst);
+        (value != 0).then_some((value & !GROUP_EXIT) as i32)
+    }
+
+    /// Begins the end of the whole process. The first status counts; returns it.
+    pub fn begin_group_exit(&self, status: i32) -> (i32, bool) {
+        let new = GROUP_EXIT | status as u32;
+        match self.group_exit.compare_exchange(0, new, SeqCst, SeqCst) {
+            Ok(_) => (status, true),
+            Err(old) => ((old & !GROUP_EXIT) as i32, false),
+        }
+    }
+}
+
+/// A process in the tree.
+pub struct Node {
+    /// The process.
+    pub process: Arc<Process>,
+    /// Its parent's PID.
+    pub parent: Pid,
+    /// The parent's thread that forked it (__WNOTHREAD).
+    pub parent_thread: Pid,
+    /// Children, in the order in which they came.
+    pub children: Vec<Pid>,
+    /// Threads that have not ended.
+    pub threads: Vec<Arc<Task>>,
+    /// The wait status, once it has ended.
+    pub zombie: Option<i32>,
+    /// What its parent gets when it ends: SIGCHLD except for `clone` children.
+    pub exit_signal: i32,
+}
+
+/// All processes and tasks.
+pub struct Tree {
+    nodes: BTreeMap<Pid, Node>,
+    tasks: BTreeMap<Pid, Arc<Task>>,
+    last_pid: Pid,
+    /// Numbers are fresh until the first wrap.
+    wrapped: bool,
+}
+
+static TREE: SpinLock<Tree> = SpinLock::new(Tree {
+    nodes: BTreeMap::new(),
+    tasks: BTreeMap::new(),
+    last_pid: 0,
+    wrapped: false,
+});
+
+/// The tree, locked.
+pub fn tree() -> SpinLockGuard<'static, Tree> {
+    TREE.lock()
+}
+
+/// The process with this PID; also if it has ended and has not been waited for.
+pub fn find(pid: Pid) -> Option<Arc<Process>> {
+    Some(tree().node(pid)?.process.clone())
+}
+
+/// The task with this TID.
+pub fn find_task(tid: Pid) -> Option<Arc<Task>> {
+    tree().tasks.get(&tid).cloned()
+}
+
+/// All processes, by PID.
+pub fn all() -> Vec<Arc<Process>> {
+    tree().nodes.values().map(|node| node.process.clone()).collect()
+}
+
+/// The processes of a group that have not ended.
+pub fn group(pgrp: Pid) -> Vec<Arc<Process>> {
+    let tree = tree();
+    tree.nodes
+        .values()
+        .filter(|node| node.zombie.is_none() && node.process.pgrp() == pgrp)
+        .map(|node| node.process.clone())
+        .collect()
+}
+
+/// Whether a process group is orphaned: no member has a parent in the same session but another group. Nobody would
+/// continue its members if they stopped.
+pub fn is_orphaned(pgrp: Pid) -> bool {
+    tree().is_orphaned(pgrp, None)
+}
+
+impl Tree {
+    /// A process.
+    pub fn node(&self, pid: Pid) -> Option<&Node> {
+        self.nodes.get(&pid)
+    }
+
+    /// A process.
+    pub fn node_mut(&mut self, pid: Pid) -> Option<&mut Node> {
+        self.nodes.get_mut(&pid)
+    }
+
+    /// All of them.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// An id that is neither a process's, a task's, a group's nor a session's.
+    pub fn allocate_pid(&mut self) -> Result<Pid> {
+        for _ in 0..PID_MAX {
+            let next = self.last_pid + 1;
+            self.wrapped |= next >= PID_MAX;
+            self.last_pid = if next >= PID_MAX { PID_RESTART } else { next };
+            let pid = self.last_pid;
+            let taken = || {
+                let group_or_session = |n: &Node| n.process.pgrp() == pid || n.process.session() == pid;
+                self.nodes.contains_key(&pid)
+                    || self.tasks.contains_key(&pid)
+                    || self.nodes.values().any(group_or_session)
+            };
+            if !self.wrapped || !taken() {
+                return Ok(pid);
+            }
+        }
+        Err(Errno::EAGAIN)
+    }
+
+    /// Adds a new process with its first thread.
+    pub fn add_process(&mut self, parent: Pid, parent_thread: Pid, exit_signal: i32, task: &Arc<Task>) {
+        let process = task.process.clone();
+        process.parent.store(parent, Relaxed);
+        if let Some(parent) = self.nodes.get_mut(&parent) {
+            parent.children.push(process.pid);
+        }
+        self.tasks.insert(task.tid(), task.clone());
+        let threads = alloc::vec![task.clone()];
+        let node =
+            Node { process, parent, parent_thread, children: Vec::new(), threads, zombie: None, exit_signal };
+        self.nodes.insert(node.process.pid, node);
+    }
+
+    /// Adds a thread to its process.
+    pub fn add_thread(&mut self, task: &Arc<Task>) {
+        self.tasks.insert(task.tid(), task.clone());
+        self.nodes.get_mut(&task.process.pid).expect("the process of a new thread").threads.push(task.clone());
+    }
+
+    /// Takes out a thread that ends. Returns the tree's references, to be dropped without the lock, and whether it was the
+    /// last.
+    pub fn remove_thread(&mut self, task: &Task) -> (impl Sized + use<>, bool) {
+        let tid = task.tid();
+        let from_tasks = self.tasks.remove(&tid);
+        let node = self.nodes.get_mut(&task.process.pid).expect("the process of a thread");
+        let index = node.threads.iter().position(|thread| thread.tid() == tid).expect("a thread of its process");
+        let from_threads = node.threads.remove(index);
+        let last = node.threads.is_empty();
+        // Its children now belong to another thread.
+        if let Some(heir) = node.threads.first().map(|thread| thread.tid()) {
+            let children = node.children.clone();
+            for child in children {
+                if let Some(child) = self.nodes.get_mut(&child)
+                    && child.parent_thread == tid
+                {
+                    child.parent_thread = heir;
+                }
+            }
+        }
+        ((from_tasks, from_threads), last)
+    }
+
+    /// The calling thread, alone in its process, takes over the PID as its TID (exec by a thread that is not the first).
+    pub fn take_over_pid(&mut self, task: &Task) {
+        if let Some(arc) = self.tasks.remove(&task.tid()) {
+            task.tid.store(task.process.pid, Relaxed);
+            self.tasks.insert(task.process.pid, arc);
+        }
+    }
+
+    /// Gives the children of a process that ends to its nearest living subreaper, or to PID 1. Returns those that have
+    /// ended already, for the new parent to be told.
+    pub fn reparent_children(&mut self, pid: Pid) -> (Pid, Vec<Pid>) {
+        let heir = self.heir(pid);
+        let heir_thread = self.nodes.get(&heir).and_then(|n| n.threads.first()).map_or(heir, |t| t.tid());
+        let children = core::mem::take(&mut self.nodes.get_mut(&pid).expect("a process that ends").children);
+        let mut ended = Vec::new();
+        for child in children {
+            let node = self.nodes.get_mut(&child).expect("a child");
+            node.parent = heir;
+            node.parent_thread = heir_thread;
+            node.exit_signal = SIGCHLD as i32;
+            node.process.parent.store(heir, Relaxed);
+            if node.zombie.is_some() {
+                ended.push(child);
+            }
+            self.nodes.get_mut(&heir).expect("the heir").children.push(child);
+        }
+        (heir, ended)
+    }
+
+    fn heir(&self, pid: Pid) -> Pid {
+        let mut at = self.nodes.get(&pid).map_or(REAPER, |node| node.parent);
+        while let Some(node) = self.nodes.get(&at) {
+            if node.process.subreaper.load(Relaxed) && !node.threads.is_empty() {
+                return at;
+            }
+            at = node.parent;
+        }
+        REAPER
+    }
+
+    /// Takes a zombie out of the tree.
+    pub fn remove(&mut self, pid: Pid) -> Option<Node> {
+        let node = self.nodes.remove(&pid)?;
+        if let Some(parent) = self.nodes.get_mut(&node.parent) {
+            parent.children.retain(|&child| child != pid);
+        }
+        Some(node)
+    }
+
+    /// See [`is_orphaned`]; `ignored` is a process that is ending and does not count.
+    pub fn is_orphaned(&self, pgrp: Pid, ignored: Option<Pid>) -> bool {
+        !self.nodes.values().any(|node| {
+            node.process.pgrp() == pgrp
+                && Some(node.process.pid) != ignored
+                && node.zombie.is_none()
+                && node.parent != REAPER
+                && self.nodes.get(&node.parent).is_some_and(|parent| {
+                    parent.process.pgrp() != pgrp && parent.process.session() == node.process.session()
+                })
+        })
+    }
+
+    /// Moves a process to a group.
+    pub fn set_pgrp(&mut self, process: &Process, pgrp: Pid) {
+        process.pgrp.store(pgrp, Relaxed);
+    }
+
+    /// Makes a process the leader of a new session and group.
+    pub fn set_session(&mut self, process: &Process) {
+        process.session.store(process.pid, Relaxed);
+        process.pgrp.store(process.pid, Relaxed);
+        process.has_tty.store(false, Relaxed);
+    }
+}
+
+/// A kernel thread's task, in a process of its own that the tree does not know yet.
+pub(super) fn kernel_task(pid: Pid, start: fn()) -> Result<Arc<Task>> {
+    let task = Task::new(NewTask {
+        tid: pid,
+        process: Process::new(pid, None),
+        mm: super::kernel_mm(),
+        files: None,
+        fs: None,
+        sighand: Arc::new(SigHand::new()),
+        signals: TaskSignals::new(),
+        start: Some(start),
+    })?;
+    Ok(task)
+}
+
+/// A CPU's idle task: PID 0, in no tree, already running.
+pub(super) fn idle_task() -> Result<Arc<Task>> {
+    let task = kernel_task(0, || unreachable!("the idle task is running already"))?;
+    task.set_comm(b"idle");
+    Ok(task)
+}

@@ -1,0 +1,227 @@
+//! wait4, waitid, and PID 1, which waits for everybody who has lost his parent.
+
+use alloc::sync::Arc;
+
+
+use linux_raw_sys::general::*;
+
+
+use super::process::{self, FIRST_PROGRAM, Pid, Process, REAPER, tree};
+use super::usage::{Rusage, of_process};
+use super::{current, scheduler};
+use crate::errno::{Errno, Result};
+use crate::memory::user;
+
+
+/// Which children.
+#[derive(Clone, Copy)]
+enum Which {
+    Any,
+    Pid(Pid),
+    Group(Pid),
+}
+
+/// What was found out about a child.
+struct Report {
+    pid: Pid,
+    change: Change,
+    usage: Rusage,
+}
+
+/// What happened to it.
+#[derive(Clone, Copy)]
+enum Change {
+    /// With this wait status.
+    Ended(i32),
+    /// By this signal.
+    Stopped(i32),
+    Continued,
+}
+
+impl Change {
+    /// As `wait4` reports it.
+    fn status(self) -> i32 {
+        match self {
+            Change::Ended(status) => status,
+            Change::Stopped(signal) => signal << 8 | 0x7f,
+            Change::Continued => 0xffff,
+        }
+    }
+
+    /// As `waitid` reports it: si_code and si_status.
+    fn code_and_status(self) -> (i32, i32) {
+        match self {
+            Change::Ended(status) if status & 0x7f == 0 => (CLD_EXITED as i32, status >> 8 & 0xff),
+            Change::Ended(status) if status & 0x80 != 0 => (CLD_DUMPED as i32, status & 0x7f),
+            Change::Ended(status) => (CLD_KILLED as i32, status & 0x7f),
+            Change::Stopped(signal) => (CLD_STOPPED as i32, signal),
+            Change::Continued => (CLD_CONTINUED as i32, SIGCONT as i32),
+        }
+    }
+}
+
+/// wait4(2).
+pub fn sys_wait4(pid: u64, status: u64, options: u64, rusage: u64) -> Result<usize> {
+    let options = options as u32;
+    if options & !(WNOHANG | WUNTRACED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let which = match pid as Pid {
+        Pid::MIN => return Err(Errno::ESRCH),
+        -1 => Which::Any,
+        0 => Which::Group(current().process.pgrp()),
+        pid @ 1.. => Which::Pid(pid),
+        group => Which::Group(-group),
+    };
+    let Some(report) = wait(which, options | WEXITED)? else { return Ok(0) };
+    if status != 0 {
+        user::write(status, &report.change.status())?;
+    }
+    if rusage != 0 {
+        user::write(rusage, &report.usage)?;
+    }
+    Ok(report.pid as usize)
+}
+
+/// waitid(2).
+pub fn sys_waitid(kind: u64, id: u64, info: u64, options: u64, rusage: u64) -> Result<usize> {
+    let options = options as u32;
+    let known = WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL;
+    if options & !known != 0 || options & (WEXITED | WSTOPPED | WCONTINUED) == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let id = id as Pid;
+    let which = match kind as u32 {
+        P_ALL => Which::Any,
+        P_PID if id > 0 => Which::Pid(id),
+        P_PGID if id == 0 => Which::Group(current().process.pgrp()),
+        P_PGID if id > 0 => Which::Group(id),
+        _ => return Err(Errno::EINVAL),
+    };
+    let report = wait(which, options)?;
+    if info != 0 {
+        // Only these fields are written; without a report they are all zero.
+        let mut fields = [0i32; 7];
+        if let Some(report) = &report {
+            let (code, status) = report.change.code_and_status();
+            // signo, errno, code, padding, pid, uid, status
+            fields = [SIGCHLD as i32, 0, code, 0, report.pid, 0, status];
+        }
+        user::write(info, &fields)?;
+    }
+    if let Some(report) = report
+        && rusage != 0
+    {
+        user::write(rusage, &report.usage)?;
+    }
+    Ok(0)
+}
+
+/// Waits as told. None if nothing has happened yet and WNOHANG is set.
+fn wait(which: Which, options: u32) -> Result<Option<Report>> {
+    let process = &current().process;
+    if options & WNOHANG != 0 {
+        return look(process, which, options).transpose();
+    }
+    process.children_changed.wait_until(|| look(process, which, options))?.map(Some)
+}
+
+/// Looks once. None if the caller has to wait.
+fn look(process: &Arc<Process>, which: Which, options: u32) -> Option<Result<Report>> {
+    let mut candidates = false;
+    let mut found = None;
+    {
+        let tree = tree();
+        let children = &tree.node(process.pid)?.children;
+        for child in children.iter().filter_map(|&pid| tree.node(pid)) {
+            let chosen = match which {
+                Which::Any => true,
+                Which::Pid(pid) => child.process.pid == pid,
+                Which::Group(pgrp) => child.process.pgrp() == pgrp,
+            };
+            let is_clone = child.exit_signal != SIGCHLD as i32;
+            let kind = options & __WALL != 0 || is_clone == (options & __WCLONE != 0);
+            let mine = options & __WNOTHREAD == 0 || child.parent_thread == current().tid();
+            if !(chosen && kind && mine) {
+                continue;
+            }
+            candidates = true;
+            let change = match child.zombie {
+                Some(status) if options & WEXITED != 0 => Some(Change::Ended(status)),
+                Some(_) => None,
+                None => stop_or_continue(&child.process, options),
+            };
+            if let Some(change) = change {
+                found = Some((child.process.clone(), change));
+                break;
+            }
+        }
+    }
+    let Some((child, change)) = found else { return if candidates { None } else { Some(Err(Errno::ECHILD)) } };
+    let usage = Rusage::from(&of_process(&child));
+    if let (Change::Ended(_), 0) = (change, options & WNOWAIT)
+        && !reap(child.pid)
+    {
+        // Another thread was faster: look again.
+        return look(process, which, options);
+    }
+    Some(Ok(Report { pid: child.pid, change, usage }))
+}
+
+/// Takes (or, with WNOWAIT, only reads) the news that a child has stopped or continued.
+fn stop_or_continue(child: &Process, options: u32) -> Option<Change> {
+    let consume = options & WNOWAIT == 0;
+    let mut signals = child.signals.lock();
+    if options & WSTOPPED != 0
+        && let Some(signal) = signals.take_stop_report(consume)
+    {
+        return Some(Change::Stopped(signal));
+    }
+    (options & WCONTINUED != 0 && signals.take_continue_report(consume)).then_some(Change::Continued)
+}
+
+/// Takes a zombie out of the tree and adds what it used to its parent's children. False if it was taken already.
+pub(super) fn reap(pid: Pid) -> bool {
+    let (node, parent) = {
+        let mut tree = tree();
+        let Some(node) = tree.remove(pid) else { return false };
+        let parent = tree.node(node.parent).map(|parent| parent.process.clone());
+        (node, parent)
+    };
+    if let Some(parent) = parent {
+        parent.children_usage.add(&node.process.usage);
+        parent.children_usage.add(&node.process.children_usage);
+    }
+    true
+}
+
+/// Starts PID 1.
+pub(super) fn start_reaper() {
+    let mut tree = tree();
+    let pid = tree.allocate_pid().expect("PID 1");
+    assert_eq!(pid, REAPER);
+    drop(tree);
+    let task = process::kernel_task(pid, reaper).expect("no memory for PID 1");
+    task.set_comm(b"reaper");
+    process::tree().add_process(0, 0, 0, &task);
+    scheduler::start(task);
+}
+
+/// PID 1: waits for its children for ever. When the first program has ended, so has the machine's purpose.
+fn reaper() {
+    loop {
+        let process = &current().process;
+        let options = WEXITED | __WALL;
+        let report = process.children_changed.wait_uninterruptible(|| {
+            // With no children at the moment, wait for some.
+            look(process, Which::Any, options)?.ok()
+        });
+        if report.pid == FIRST_PROGRAM {
+            let status = report.change.status();
+            crate::boot::shutdown(match status & 0x7f {
+                0 => status >> 8 & 0xff,
+                signal => 128 + signal,
+            });
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The context switch.
+//!
+//! All of a task's user registers are on its kernel stack since it came in, so a switch saves only what the door does not:
+//! the callee-saved registers of the kernel function that called, the extended state, and the segment bases and
+//! selectors, which user code may change at any time.
+
+use core::arch::{asm, naked_asm};
+use core::mem::size_of;
+use core::sync::atomic::{AtomicBool, Ordering::*};
+
+use portcullis::x86_64::CpuLocal;
+use x86_64::registers::model_specific::{FsBase, KernelGsBase};
+
+use super::{Task, current, fpu, scheduler};
+use crate::{cpu, gate::Gate};
+
+/// What user code may have in its segment registers. Kept while the task is not running.
+#[derive(Clone, Copy, Default)]
+pub struct Segments {
+    fs_base: u64,
+    gs_base: u64,
+    ds: u16,
+    es: u16,
+    fs: u16,
+    gs: u16,
+}
+
+/// Whether RDFSBASE and its like may be used: CR4.FSGSBASE is on (the library's `init_cpu` sets it where the CPU has it).
+static FSGSBASE: AtomicBool = AtomicBool::new(false);
+
+/// Looks at what this CPU can do. Once, on the boot CPU, after the library's `init_cpu`.
+pub fn init() {
+    use portcullis::x86_64::CpuLocal;
+use x86_64::registers::control::{Cr4, Cr4Flags};
+    FSGSBASE.store(Cr4::read().contains(Cr4Flags::FSGSBASE), Relaxed);
+}
+
+/// Whether user code may use RDFSBASE and its like.
+pub fn has_fsgsbase() -> bool {
+    FSGSBASE.load(Relaxed)
+}
+
+/// The live FS base of user mode.
+#[inline]
+pub fn fs_base() -> u64 {
+    if FSGSBASE.load(Relaxed) {
+        let base;
+        // SAFETY: the CPU has the instruction and CR4 allows it.
+        unsafe { asm!("rdfsbase {}", out(reg) base, options(nomem, nostack, preserves_flags)) };
+        base
+    } else {
+        FsBase::read().as_u64()
+    }
+}
+
+/// Sets the live FS base.
+#[inline]
+pub fn set_fs_base(base: u64) {
+    if FSGSBASE.load(Relaxed) {
+        // SAFETY: as above. The kernel itself does not use FS; callers pass canonical addresses.
+        unsafe { asm!("wrfsbase {}", in(reg) base, options(nomem, nostack, preserves_flags)) };
+    } else {
+        FsBase::write(x86_64::VirtAddr::new_truncate(base));
+    }
+}
+
+/// The GS base of user mode: while the kernel runs, it waits in KERNEL_GS_BASE.
+#[inline]
+pub fn gs_base() -> u64 {
+    KernelGsBase::read().as_u64()
+}
+
+/// Sets the GS base that user mode gets.
+#[inline]
+pub fn set_gs_base(base: u64) {
+    KernelGsBase::write(x86_64::VirtAddr::new_truncate(base));
+}
+
+/// arch_prctl(ARCH_SET_FS): the base, with a null selector, as Linux leaves it.
+pub fn set_fs_base_and_selector(base: u64) {
+    let _guard = crate::sync::irqs_off();
+    // SAFETY: a null selector may always be loaded; the kernel does not use FS.
+    unsafe { asm!("mov fs, {:x}", in(reg) 0, options(nostack, preserves_flags)) };
+    set_fs_base(base);
+}
+
+/// arch_prctl(ARCH_SET_GS).
+pub fn set_gs_base_and_selector(base: u64) {
+    let _guard = crate::sync::irqs_off();
+    // SAFETY: as above; the load changes the active base, so the user's is made active around it.
+    unsafe { asm!("swapgs", "mov gs, {:x}", "swapgs", in(reg) 0, options(nostack, preserves_flags)) };
+    set_gs_base(base);
+}
+
+impl Segments {
+    #[inline]
+    fn save(&mut self) {
+        // SAFETY: reading selectors has no effect.
+        unsafe {
+            asm!("mov {0:x}, ds", "mov {1:x}, es", "mov {2:x}, fs", "mov {3:x}, gs",
+                out(reg) self.ds, out(reg) self.es, out(reg) self.fs, out(reg) self.gs,
+                options(nomem, nostack, preserves_flags));
+        }
+        self.fs_base = fs_base();
+        self.gs_base = gs_base();
+    }
+
+    /// Loads these in place of `old`, which are what the CPU has now.
+    #[inline]
+    fn load(&self, old: &Segments) {
+        if (self.selectors() | old.selectors()) != 0 {
+            // SAFETY: the selectors were in these registers before, and the descriptors do not change.
+            unsafe { self.load_selectors() };
+        }
+        // Loading a selector may have set the base, so the bases come second.
+        set_fs_base(self.fs_base);
+        if (self.gs_base ^ old.gs_base) | u64::from(self.gs | old.gs) != 0 {
+            set_gs_base(self.gs_base);
+        }
+    }
+
+    fn selectors(&self) -> u16 {
+        self.ds | self.es | self.fs | self.gs
+    }
+
+    /// # Safety
+    /// Interrupts off; the selectors are null or name data segments of the GDT.
+    #[cold]
+    unsafe fn load_selectors(&self) {
+        // SAFETY: the caller's promise. Loading GS changes the active base, so it is done while the user's is active; an
+        // NMI in between decides by the base itself.
+        unsafe {
+            asm!("mov ds, {0:x}", "mov es, {1:x}", "mov fs, {2:x}", "swapgs", "mov gs, {3:x}", "swapgs",
+                in(reg) self.ds, in(reg) self.es, in(reg) self.fs, in(reg) self.gs,
+                options(nostack, preserves_flags));
+        }
+    }
+
+    /// All null, all zero: as a program starts.
+    fn reset_current() {
+        let _guard = crate::sync::irqs_off();
+        let mut old = Segments::default();
+        old.save();
+        Segments::default().load(&old);
+    }
+}
+
+/// Gives the current task the segment registers of a program that starts.
+pub fn reset_segments() {
+    Segments::reset_current();
+}
+
+/// Copies the current task's live segment registers into a new task.
+pub(super) fn copy_segments(to: &Task, fs_base: Option<u64>) {
+    let mut segments = Segments::default();
+    {
+        let _guard = crate::sync::irqs_off();
+        segments.save();
+    }
+    if let Some(base) = fs_base {
+        segments.fs_base = base;
+    }
+    // SAFETY: the new task has not been started; nobody else looks at it.
+    unsafe { *to.segments.get() = segments };
+}
+
+/// Switches from `prev` to `next`; returns, when `prev` runs again, the task that was left for it.
+///
+/// # Safety
+/// Interrupts off, run-queue lock held, `prev` current, `next` on no CPU. `save` is where `prev`'s stack pointer goes;
+/// `load` is `next`'s.
+#[inline]
+pub(super) unsafe fn switch_to(prev: &Task, next: &Task, save: *mut u64, load: u64) -> *const Task {
+    // SAFETY: `prev` is current and `next` is not running, so their saved states are nobody else's.
+    unsafe {
+        prev.fpu.save();
+        let old = &mut *prev.segments.get();
+        old.save();
+        (*next.segments.get()).load(old);
+        next.fpu.restore();
+    }
+    if !core::ptr::eq(&**prev.mm, &**next.mm) {
+        next.mm.activate();
+    }
+    // SAFETY: `next` is about to be current.
+    unsafe {
+        become_current(next);
+        switch_stacks(save, load, prev)
+    }
+}
+
+/// Makes `task` this CPU's current one.
+///
+/// # Safety
+/// The CPU runs on its stack, or is about to with interrupts off.
+#[inline]
+pub(super) unsafe fn become_current(task: &Task) {
+    // SAFETY: interrupts are off, and the scheduler keeps the task alive while it is current.
+    unsafe { CpuLocal::switch_to(task.stack.top(), &task.work) };
+    cpu::this().current.store(core::ptr::from_ref(task).cast_mut(), Relaxed);
+}
+
+/// Registers that [`switch_stacks`] pushes below the return address.
+const PUSHED: u64 = 6;
+
+/// Saves the callee-saved registers on this stack, goes over to the other, restores. Returns `prev` *of the task that
+/// switched back*, not of the caller.
+///
+/// ```text
+///      +48  return address          <- where the switched-out function continues
+///      +40  rbp
+///      +32  rbx
+///      +24  r12
+///      +16  r13
+///       +8  r14
+///  rsp  +0  r15
+/// ```
+///
+/// # Safety
+/// See [`switch_to`].
+#[unsafe(naked)]
+unsafe extern "sysv64" fn switch_stacks(save: *mut u64, load: u64, prev: *const Task) -> *const Task {
+    naked_asm!(
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "mov [rdi], rsp",
+        "mov rsp, rsi",
+        "mov rax, rdx",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}
+
+/// Lays out a new stack so that the first switch to it enters [`new_task`] with the stack pointer at the user registers.
+/// Returns the stack pointer for that switch.
+///
+/// # Safety
+/// `regs` is the address of the user registers at the top of an unused stack.
+pub(super) unsafe fn prepare_stack(regs: u64) -> u64 {
+    let stack_pointer = regs - (PUSHED + 1) * size_of::<u64>() as u64;
+    let frame = stack_pointer as *mut u64;
+    // SAFETY: within the stack, below the registers.
+    unsafe {
+        frame.write_bytes(0, PUSHED as usize);
+        frame.add(PUSHED as usize).write(new_task as *const () as u64);
+    }
+    stack_pointer
+}
+
+/// Where a new task begins: RAX is the task that was left, RSP is at its user registers, interrupts are off.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn new_task() {
+    naked_asm!(
+        // The registers are 21 words below an aligned top, so one more word aligns the call.
+        "sub rsp, 8",
+        "mov rdi, rax",
+        "call {first_run}",
+        "add rsp, 8",
+        "jmp {first_way_out}",
+        first_run = sym first_run,
+        first_way_out = sym portcullis::x86_64::first_way_out::<Gate>,
+    )
+}
+
+/// A new task's first steps. Returns with interrupts off when it is to enter user mode.
+unsafe extern "sysv64" fn first_run(last: *const Task) {
+    // SAFETY: called once after the switch to a new task, interrupts off.
+    unsafe { scheduler::finish_switch(last) };
+    let task = current();
+    x86_64::instructions::interrupts::enable();
+    if let Some(start) = task.start {
+        start();
+    }
+    let address = task.set_child_tid.load(Relaxed);
+    if address != 0 {
+        // Linux ignores a bad address here.
+        let _ = crate::memory::user::write(address, &task.tid());
+    }
+    x86_64::instructions::interrupts::disable();
+}
+
+/// The size of the registers decides the alignment in [`new_task`].
+const _: () = assert!(size_of::<portcullis::x86_64::UserRegs>() == 21 * 8);
+
+/// Loads the extended state of the current task from its area, for code that has changed it there.
+pub fn reload_fpu() {
+    // SAFETY: the area of the current task holds a state that `fpu` has validated or made.
+    unsafe { current().fpu.restore() };
+}
+
+/// Clears the current task's extended state.
+pub fn reset_fpu() {
+    let _guard = crate::sync::irqs_off();
+    // SAFETY: the task is current, so its area is not in use by a switch while interrupts are off.
+    unsafe {
+        fpu::reset(&current().fpu);
+        current().fpu.restore();
+    }
+}

@@ -1,0 +1,180 @@
+//! CPU time and event counts: `times`, `getrusage`, CPU-time clocks.
+
+use core::sync::atomic::{AtomicU64, Ordering::*};
+
+use linux_raw_sys::general::{RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::{Process, current};
+use crate::errno::{Errno, Result};
+use crate::memory::user;
+use crate::time;
+
+/// What a thread, or all ended threads, or all waited-for children, have used.
+///
+/// The total is exact (from switch to switch). How it divides into user and kernel is sampled by the tick, as in Linux
+/// without virtual CPU accounting.
+#[derive(Default)]
+pub struct Usage {
+    total: AtomicU64,
+    /// [`time::now`] when the task came onto its CPU; 0 while it is off.
+    since: AtomicU64,
+    user_ticks: AtomicU64,
+    system_ticks: AtomicU64,
+    /// Page faults served without and with reading.
+    pub minor_faults: AtomicU64,
+    /// Slept of its own accord.
+    pub voluntary: AtomicU64,
+    /// Had to make way.
+    pub involuntary: AtomicU64,
+}
+
+/// A moment's sums. Nanoseconds.
+#[derive(Clone, Copy, Default)]
+pub struct Times {
+    /// In user mode.
+    pub user: u64,
+    /// In the kernel.
+    pub system: u64,
+}
+
+impl Usage {
+    /// The task leaves its CPU; `runnable` if it would have gone on.
+    #[inline]
+    pub(super) fn switched_out(&self, runnable: bool) {
+        let since = self.since.load(Relaxed);
+        self.total.store(self.total.load(Relaxed) + time::now().saturating_sub(since), Relaxed);
+        self.since.store(0, Relaxed);
+        let count = if runnable { &self.involuntary } else { &self.voluntary };
+        count.store(count.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// The task is on a CPU from now on.
+    #[inline]
+    pub(super) fn switched_in(&self) {
+        self.since.store(time::now(), Relaxed);
+    }
+
+    /// The tick's sample.
+    pub(super) fn tick(&self, from_user: bool) {
+        if from_user { &self.user_ticks } else { &self.system_ticks }.fetch_add(1, Relaxed);
+    }
+
+    /// CPU time used so far, in nanoseconds.
+    pub fn total(&self) -> u64 {
+        let since = self.since.load(Relaxed);
+        let running = if since == 0 { 0 } else { time::now().saturating_sub(since) };
+        self.total.load(Relaxed) + running
+    }
+
+    /// The total, divided as the ticks fell. A task that no tick has seen counts as all user.
+    pub fn times(&self) -> Times {
+        let total = self.total();
+        let (user, system) = (self.user_ticks.load(Relaxed), self.system_ticks.load(Relaxed));
+        let in_system = match user + system {
+            0 => 0,
+            ticks => (u128::from(total) * u128::from(system) / u128::from(ticks)) as u64,
+        };
+        Times { user: total - in_system, system: in_system }
+    }
+
+    /// Adds what another one has used.
+    pub fn add(&self, other: &Usage) {
+        self.total.fetch_add(other.total(), Relaxed);
+        for (to, from) in [
+            (&self.user_ticks, &other.user_ticks),
+            (&self.system_ticks, &other.system_ticks),
+            (&self.minor_faults, &other.minor_faults),
+            (&self.voluntary, &other.voluntary),
+            (&self.involuntary, &other.involuntary),
+        ] {
+            to.fetch_add(from.load(Relaxed), Relaxed);
+        }
+    }
+}
+
+/// What all threads of a process have used, ended ones included.
+pub fn of_process(process: &Process) -> Usage {
+    let sum = Usage::default();
+    sum.add(&process.usage);
+    process.for_each_thread(|thread| sum.add(&thread.usage));
+    sum
+}
+
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Timeval {
+    seconds: i64,
+    microseconds: i64,
+}
+
+impl Timeval {
+    fn from_ns(ns: u64) -> Self {
+        Timeval { seconds: (ns / 1_000_000_000) as i64, microseconds: (ns % 1_000_000_000 / 1000) as i64 }
+    }
+}
+
+/// `struct rusage`.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Rusage {
+    user: Timeval,
+    system: Timeval,
+    max_resident: i64,
+    shared: i64,
+    data: i64,
+    stack: i64,
+    minor_faults: i64,
+    major_faults: i64,
+    swaps: i64,
+    in_blocks: i64,
+    out_blocks: i64,
+    messages_sent: i64,
+    messages_received: i64,
+    signals: i64,
+    voluntary: i64,
+    involuntary: i64,
+}
+
+impl From<&Usage> for Rusage {
+    fn from(usage: &Usage) -> Self {
+        let times = usage.times();
+        Rusage {
+            user: Timeval::from_ns(times.user),
+            system: Timeval::from_ns(times.system),
+            minor_faults: usage.minor_faults.load(Relaxed) as i64,
+            voluntary: usage.voluntary.load(Relaxed) as i64,
+            involuntary: usage.involuntary.load(Relaxed) as i64,
+            ..Default::default()
+        }
+    }
+}
+
+/// getrusage(2).
+pub fn sys_getrusage(who: u64, address: u64) -> Result<usize> {
+    let task = current();
+    let usage = match who as i32 {
+        who if who == RUSAGE_SELF as i32 => Rusage::from(&of_process(&task.process)),
+        RUSAGE_CHILDREN => Rusage::from(&task.process.children_usage),
+        who if who == RUSAGE_THREAD as i32 => Rusage::from(&task.usage),
+        _ => return Err(Errno::EINVAL),
+    };
+    user::write(address, &usage)?;
+    Ok(0)
+}
+
+/// Clock ticks per second that `times` counts in (USER_HZ).
+const USER_HZ: u64 = 100;
+
+/// times(2).
+pub fn sys_times(address: u64) -> Result<usize> {
+    let ticks = |ns: u64| (ns / (1_000_000_000 / USER_HZ)) as i64;
+    if address != 0 {
+        let process = &current().process;
+        let own = of_process(process).times();
+        let children = process.children_usage.times();
+        let tms = [ticks(own.user), ticks(own.system), ticks(children.user), ticks(children.system)];
+        user::write(address, &tms)?;
+    }
+    Ok(ticks(time::now()) as usize)
+}
