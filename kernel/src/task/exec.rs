@@ -11,13 +11,12 @@ use portcullis::x86_64::UserRegs;
 
 use super::image::{Loaded, Program};
 use super::process::{self, FIRST_PROGRAM, Image, Process, tree};
-use super::{NewTask, Task, current, exit, fork, kernel_mm, limits, robust, scheduler, switch};
+use super::{NewTask, Task, current, exit, fork, kernel_mm, robust, scheduler, switch};
 use crate::errno::{Errno, Result};
 use crate::fs::path::{Walk, shown_path, start_directory};
 use crate::fs::{self, FdTable, File, FsContext};
-use crate::memory::address_space::{AddressSpace, Backing, MapFlags};
-use crate::memory::{PAGE_SIZE, STACK_TOP, page_up, user};
-use crate::memory::vma::Prot;
+use crate::memory::address_space::AddressSpace;
+use crate::memory::{PAGE_SIZE, STACK_TOP, user};
 use crate::signal::{SigHand, TaskSignals};
 
 /// The longest argument, with its NUL (MAX_ARG_STRLEN).
@@ -274,7 +273,6 @@ fn leave_old_program(mm: Arc<AddressSpace>, image: Image, name: &[u8]) {
     let process = &task.process;
     robust::release(task);
     task.clear_child_tid.store(0, Relaxed);
-    limits::apply(process, &mm);
     let old = super::replace_mm(mm);
     fork::release_vfork_parent();
     drop(old);
@@ -313,9 +311,9 @@ fn load(
     environment: &Strings,
 ) -> Result<(u64, u64)> {
     let mm = super::current_mm();
-    map_stack(mm, program.wants_executable_stack())?;
+    mm.map_stack(program.wants_executable_stack())?;
     let main = program.load(mm, false)?;
-    mm.set_brk(page_up(main.end).ok_or(Errno::ENOEXEC)?);
+    mm.set_brk_start(main.end)?;
     let interpreter = match interpreter {
         Some(program) => Some(program.load(mm, true)?),
         None => None,
@@ -323,16 +321,6 @@ fn load(
     let base = interpreter.as_ref().map_or(0, |loaded| loaded.base);
     let stack_pointer = build_stack(&main, base, name, arguments, environment)?;
     Ok((interpreter.map_or(main.entry, |loaded| loaded.entry), stack_pointer))
-}
-
-/// What is mapped of the stack at first; the rest comes as it grows.
-const INITIAL_STACK: u64 = 128 << 10;
-
-fn map_stack(mm: &AddressSpace, executable: bool) -> Result<()> {
-    let prot = Prot::READ | Prot::WRITE | if executable { Prot::EXEC } else { Prot::empty() };
-    let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::GROWSDOWN;
-    mm.map(STACK_TOP - INITIAL_STACK, INITIAL_STACK, prot, flags, Backing::Anonymous)?;
-    Ok(())
 }
 
 /// Writes arguments, environment and auxiliary vector to the top of the stack.
@@ -368,7 +356,7 @@ fn build_stack(
     let credentials = current().process.credentials.lock().clone();
     let cpuid = raw_cpuid::cpuid!(1);
     let auxiliary: [(u32, u64); 20] = [
-        (AT_MINSIGSTKSZ, crate::signal::min_stack_size()),
+        (AT_MINSIGSTKSZ, crate::signal::minimum_stack()),
         (AT_HWCAP, cpuid.edx.into()),
         (AT_PAGESZ, PAGE_SIZE),
         (AT_CLKTCK, USER_HZ),
@@ -420,7 +408,9 @@ fn build_stack(
         put_word(kind.into());
         put_word(value);
     }
-    user::copy_to_user(stack_pointer, memory.as_ptr(), memory.len())?;
+    // SAFETY: `memory` has that many bytes.
+    unsafe { user::copy_to_user(stack_pointer, memory.as_ptr(), memory.len()) }?;
+    super::current_mm().set_arguments(arguments_at..environment_at, environment_at..name_at, stack_pointer);
     Ok(stack_pointer)
 }
 

@@ -120,8 +120,7 @@ fn end_process(process: &Arc<Process>, status: i32) {
     if ignored {
         super::reap::reap(pid);
     } else if exit_signal != 0 {
-        // A standard signal is never refused.
-        let _ = signal::send::to_process(&parent, SigInfo::child(exit_signal, process, status));
+        signal::send::to_process(&parent, SigInfo::child(exit_signal, process, status));
     }
     parent.children_changed.wake_all();
     if !ended_children.is_empty()

@@ -20,10 +20,8 @@ use super::scheduler::{self, INTERRUPTIBLE, RUNNING};
 use super::wait::{FOREVER, Timeout};
 use super::{RestartBlock, Task, current, current_arc};
 use crate::errno::{Errno, Result};
-use crate::memory::address_space::Access;
 use crate::memory::frames::Frame;
 use crate::memory::user;
-use crate::memory::vma::AreaFlags;
 use crate::sync::{SpinLock, SpinLockGuard};
 use crate::time;
 
@@ -42,9 +40,7 @@ impl Key {
             return Err(Errno::EFAULT);
         }
         let mm = super::current_mm();
-        let is_shared = !private && mm.area(address).is_some_and(|area| area.flags.contains(AreaFlags::SHARED));
-        if is_shared {
-            let frame = mm.page(address, Access::Read)?;
+        if !private && let Some(frame) = mm.shared_frame(address)? {
             // Frames have physical addresses, which no address of an address space is equal to.
             return Ok(Key { name: (frame.addr(), address % 4096), _frame: Some(frame) });
         }

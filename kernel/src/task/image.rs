@@ -9,11 +9,12 @@ use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader, parse_ident};
 use elf::parse::ParsingTable;
 use elf::segment::ProgramHeader;
+use linux_raw_sys::general::{MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE};
+
 
 use crate::errno::{Errno, Result};
 use crate::fs::File;
-use crate::memory::address_space::{AddressSpace, Backing, MapFlags};
-use crate::memory::vma::Prot;
+use crate::memory::address_space::{AddressSpace, Backing};
 use crate::memory::{PAGE_SIZE, USER_END, page_down, page_up, user};
 
 /// Where a position-independent program goes (two thirds of the address space, as Linux without randomisation).
@@ -97,7 +98,7 @@ impl Program {
             0
         } else if is_interpreter {
             // Reserve the whole range, then map over it.
-            let place = mm.map(0, high - low, Prot::empty(), MapFlags::PRIVATE, Backing::Anonymous)?;
+            let place = mm.map(0, high - low, 0, MAP_PRIVATE, Backing::Anonymous)?;
             mm.unmap(place, high - low)?;
             place - low
         } else {
@@ -122,10 +123,10 @@ impl Program {
 
     /// Maps one segment: the file's pages, then anonymous ones for what the file does not have.
     fn map_segment(&self, mm: &AddressSpace, base: u64, segment: &ProgramHeader) -> Result<()> {
-        let prot = [(PF_R, Prot::READ), (PF_W, Prot::WRITE), (PF_X, Prot::EXEC)]
+        let prot = [(PF_R, PROT_READ), (PF_W, PROT_WRITE), (PF_X, PROT_EXEC)]
             .iter()
             .filter(|(flag, _)| segment.p_flags & flag != 0)
-            .fold(Prot::empty(), |prot, &(_, bit)| prot | bit);
+            .fold(0, |prot, &(_, bit)| prot | bit);
         let address = base + segment.p_vaddr;
         let start = page_down(address);
         let file_end = address + segment.p_filesz;
@@ -138,15 +139,14 @@ impl Program {
                 offset: page_down(segment.p_offset),
                 shared: false,
             };
-            mm.map(start, mapped_to - start, prot, MapFlags::PRIVATE | MapFlags::FIXED, backing)?;
+            mm.map(start, mapped_to - start, prot, MAP_PRIVATE | MAP_FIXED, backing)?;
         }
         if end > mapped_to {
-            let flags = MapFlags::PRIVATE | MapFlags::FIXED;
-            mm.map(mapped_to, end - mapped_to, prot, flags, Backing::Anonymous)?;
+            mm.map(mapped_to, end - mapped_to, prot, MAP_PRIVATE | MAP_FIXED, Backing::Anonymous)?;
         }
-        if segment.p_memsz > segment.p_filesz && file_end % PAGE_SIZE != 0 && prot.contains(Prot::WRITE) {
+        if segment.p_memsz > segment.p_filesz && file_end % PAGE_SIZE != 0 && prot & PROT_WRITE != 0 {
             // The rest of the file's last page belongs to the zeros. This also copies it: the mapping is private.
-            user::clear(file_end, mapped_to - file_end)?;
+            user::clear(file_end, (mapped_to - file_end) as usize)?;
         }
         Ok(())
     }

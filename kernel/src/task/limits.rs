@@ -6,7 +6,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::process::{self, Pid};
 use super::{Process, current};
 use crate::errno::{Errno, Result};
-use crate::memory::address_space::AddressSpace;
 use crate::memory::user;
 
 /// `struct rlimit`: the limit, and how far it may be raised. `u64::MAX` is none.
@@ -71,12 +70,6 @@ impl Process {
     }
 }
 
-/// Tells an address space the limits that it keeps to.
-pub(super) fn apply(process: &Process, mm: &AddressSpace) {
-    mm.set_limits(process.rlimit(RLIMIT_STACK).0, process.rlimit(RLIMIT_AS).0);
-    mm.set_data_limit(process.rlimit(RLIMIT_DATA).0);
-}
-
 fn exchange(process: &Process, which: u64, new: Option<Limit>) -> Result<Limit> {
     let which = which as u32 as usize;
     if which >= COUNT {
@@ -89,10 +82,6 @@ fn exchange(process: &Process, which: u64, new: Option<Limit>) -> Result<Limit> 
             return Err(Errno::EINVAL);
         }
         limits.0[which] = new;
-        drop(limits);
-        if let Some(thread) = process.thread() {
-            apply(process, &thread.mm());
-        }
     }
     Ok(old)
 }

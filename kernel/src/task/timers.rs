@@ -118,8 +118,7 @@ fn real_expired(pid: usize, _: usize) {
             real.timer = Some(time::add_timer(real.deadline, real_expired, pid, 0));
         }
     }
-    // A standard signal is never refused.
-    let _ = signal::send::to_process(&process, SigInfo::kernel(SIGALRM as i32));
+    signal::send::to_process(&process, SigInfo::kernel(SIGALRM as i32));
 }
 
 /// Sets ITIMER_REAL; returns what was left and the old period.
@@ -169,12 +168,12 @@ pub(super) fn tick(task: &Task, _from_user: bool) {
                 expired
             };
             if expired {
-                let _ = signal::send::to_process(process, SigInfo::kernel(signo as i32));
+                signal::send::to_process(process, SigInfo::kernel(signo as i32));
             }
         }
     }
     if let Some(signo) = process.limits.lock().cpu_exceeded(|| usage::of_process(process).total() / SECOND) {
-        let _ = signal::send::to_process(process, SigInfo::kernel(signo as i32));
+        signal::send::to_process(process, SigInfo::kernel(signo as i32));
     }
 }
 
@@ -287,8 +286,10 @@ fn posix_expired(pid: usize, id: usize) {
     if info.signo == 0 {
         return;
     }
-    let thread = if thread == 0 { None } else { process::find_task(thread) };
-    signal::send::timer(&process, thread.as_deref(), info);
+    match process::find_task(thread) {
+        Some(task) if thread != 0 => signal::send::to_task(&task, info),
+        _ => signal::send::to_process(&process, info),
+    }
 }
 
 /// timer_settime(2).
