@@ -33,6 +33,7 @@ macro_rules! calls {
 /// The number is the low half of RAX at entry, as in Linux 6.1: the upper half does not count, so that
 /// 0x1_0000_0027 is getpid, too. Arguments are taken as 64 bits; a function that has narrower ones cuts them.
 #[inline]
+#[allow(non_upper_case_globals, reason = "the ABI names its numbers in lower case")]
 pub fn dispatch(regs: &mut UserRegs) {
     let result: Result<usize> = calls! {
         regs,

@@ -356,7 +356,7 @@ fn build_stack(
     let credentials = current().process.credentials.lock().clone();
     let cpuid = raw_cpuid::cpuid!(1);
     let auxiliary: [(u32, u64); 20] = [
-        (AT_MINSIGSTKSZ, crate::signal::minimum_stack()),
+        (AT_MINSIGSTKSZ, crate::signal::min_stack_size()),
         (AT_HWCAP, cpuid.edx.into()),
         (AT_PAGESZ, PAGE_SIZE),
         (AT_CLKTCK, USER_HZ),

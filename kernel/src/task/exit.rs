@@ -120,7 +120,8 @@ fn end_process(process: &Arc<Process>, status: i32) {
     if ignored {
         super::reap::reap(pid);
     } else if exit_signal != 0 {
-        signal::send::to_process(&parent, SigInfo::child(exit_signal, process, status));
+        // A standard signal is never refused, and others only get less information.
+        let _ = signal::send::to_process(&parent, SigInfo::child(exit_signal, process, status));
     }
     parent.children_changed.wake_all();
     if !ended_children.is_empty()

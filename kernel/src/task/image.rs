@@ -60,7 +60,7 @@ impl Program {
         let known = matches!(header.e_type, ET_EXEC | ET_DYN)
             && header.e_machine == EM_X86_64
             && header.e_phentsize == PROGRAM_HEADER_SIZE
-            && (1..=65536 / PROGRAM_HEADER_SIZE).contains(&header.e_phnum);
+            && (1..=u16::MAX / PROGRAM_HEADER_SIZE).contains(&header.e_phnum);
         if !known {
             return Err(Errno::ENOEXEC);
         }

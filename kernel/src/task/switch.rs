@@ -30,8 +30,7 @@ static FSGSBASE: AtomicBool = AtomicBool::new(false);
 
 /// Looks at what this CPU can do. Once, on the boot CPU, after the library's `init_cpu`.
 pub fn init() {
-    use portcullis::x86_64::CpuLocal;
-use x86_64::registers::control::{Cr4, Cr4Flags};
+    use x86_64::registers::control::{Cr4, Cr4Flags};
     FSGSBASE.store(Cr4::read().contains(Cr4Flags::FSGSBASE), Relaxed);
 }
 

@@ -118,7 +118,8 @@ fn real_expired(pid: usize, _: usize) {
             real.timer = Some(time::add_timer(real.deadline, real_expired, pid, 0));
         }
     }
-    signal::send::to_process(&process, SigInfo::kernel(SIGALRM as i32));
+    // A standard signal is never refused.
+    let _ = signal::send::to_process(&process, SigInfo::kernel(SIGALRM as i32));
 }
 
 /// Sets ITIMER_REAL; returns what was left and the old period.
@@ -168,12 +169,12 @@ pub(super) fn tick(task: &Task, _from_user: bool) {
                 expired
             };
             if expired {
-                signal::send::to_process(process, SigInfo::kernel(signo as i32));
+                let _ = signal::send::to_process(process, SigInfo::kernel(signo as i32));
             }
         }
     }
     if let Some(signo) = process.limits.lock().cpu_exceeded(|| usage::of_process(process).total() / SECOND) {
-        signal::send::to_process(process, SigInfo::kernel(signo as i32));
+        let _ = signal::send::to_process(process, SigInfo::kernel(signo as i32));
     }
 }
 
@@ -286,10 +287,13 @@ fn posix_expired(pid: usize, id: usize) {
     if info.signo == 0 {
         return;
     }
-    match process::find_task(thread) {
-        Some(task) if thread != 0 => signal::send::to_task(&task, info),
-        _ => signal::send::to_process(&process, info),
-    }
+    // A thread that has ended takes its timers' signals with it.
+    let target = if thread == 0 { None } else { Some(process::find_task(thread)) };
+    match target {
+        None => signal::send::timer(&process, None, info),
+        Some(Some(task)) => signal::send::timer(&process, Some(&task), info),
+        Some(None) => false,
+    };
 }
 
 /// timer_settime(2).
