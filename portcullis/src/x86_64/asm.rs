@@ -59,7 +59,13 @@ macro_rules! portcullis_alternative {
 
 pub use crate::{portcullis_clac as clac_asm, portcullis_stac as stac_asm};
 
-guard!(clac, "clac", crate::portcullis_clac!(), "");
+guard!(
+    clac,
+    "clac",
+    crate::portcullis_clac!(),
+    // The list of places to patch must exist.
+    "nop\n.pushsection portcullis_alternatives, \"aR\"\n.popsection\n"
+);
 guard!(cld, "cld", "cld\n", "");
 guard!(lfence, "lfence", "lfence\n", "");
 

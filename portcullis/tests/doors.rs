@@ -1,0 +1,178 @@
+//! The doors link for a kernel that takes every default, and their machine code has its guards: what no emulator shows
+//! (speculation, leftover register values) is read off the disassembly (`objdump`, from binutils).
+#![cfg(not(loom))]
+
+use std::process::Command;
+
+use portcullis::x86_64::{
+    CpuDescription, Doors, Exception, PerCpuContext, Rflags, UserRegs, first_way_out, init_cpu,
+};
+use portcullis::{InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi};
+
+struct Minimal;
+
+impl Kernel for Minimal {
+    type Regs = UserRegs;
+    type Irqs = Rflags;
+    type Context = PerCpuContext;
+
+    fn exit_work() -> usize {
+        0
+    }
+    fn syscall_work() -> usize {
+        0
+    }
+    fn syscall(_: &mut InSyscall<'_, UserRegs>, _: i64) {}
+    fn preempt_count() -> usize {
+        0
+    }
+}
+
+impl Doors for Minimal {
+    fn user_exception(_: &mut InKernel<'_, UserRegs>, _: Exception) {}
+    fn kernel_exception(_: &mut Interrupted<'_, UserRegs>, _: Exception) {}
+    fn interrupt(_: &mut InInterrupt<'_, UserRegs>, _: u8) {}
+    fn machine_check(_: &mut Nmi<'_, UserRegs>) {}
+    fn double_fault(_: &UserRegs, _: u64) -> ! {
+        unreachable!()
+    }
+}
+
+#[test]
+fn every_door_links() {
+    let init: unsafe fn(CpuDescription) -> _ = init_cpu::<Minimal>;
+    let first: unsafe extern "C" fn() = first_way_out::<Minimal>;
+    assert_ne!(init as usize, first as usize);
+}
+
+/// The instructions of a function of the library, by the path of its name: `["nmi", "entry"]`.
+fn disassemble(path: &[&str]) -> Vec<String> {
+    every_door_links();
+    let executable = std::env::current_exe().expect("this test's file");
+    let output = Command::new("objdump")
+        .args(["--disassemble", "--demangle", "--no-show-raw-insn", "-Mintel"])
+        .arg(executable)
+        .output()
+        .expect("objdump (from binutils) runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let name = format!("<portcullis::x86_64::{}", path.join("::"));
+    let start = text
+        .lines()
+        .position(|line| {
+            let rest = line.split_once(&name).map(|(_, rest)| rest);
+            line.ends_with(">:") && rest.is_some_and(|rest| rest.starts_with(['>', ':', '<']))
+        })
+        .unwrap_or_else(|| panic!("no function {name}"));
+    text.lines()
+        .skip(start + 1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_once('\t'))
+        .map(|(_, instruction)| {
+            instruction
+                .split('#')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        })
+        .collect()
+}
+
+/// The doors that save a whole `UserRegs` and call Rust.
+const DOORS: [&[&str]; 6] = [
+    &["syscall", "syscall_entry"],
+    &["exception", "from_user"],
+    &["exception", "from_kernel"],
+    &["paranoid", "entry"],
+    &["paranoid", "double_fault"],
+    &["nmi", "entry"],
+];
+
+/// The doors at which the CPU arrives with the user's flags.
+const FIRST: [&[&str]; 4] = [
+    &["exception", "entry"],
+    &["paranoid", "entry"],
+    &["paranoid", "double_fault"],
+    &["nmi", "entry"],
+];
+
+#[test]
+fn doors_begin_with_cld_and_the_place_of_clac() {
+    for door in FIRST {
+        let code = disassemble(door);
+        assert_eq!(code[0], "cld", "{door:?}");
+        assert!(
+            code[1].starts_with("nop") && code[1].ends_with("[rax]"),
+            "{door:?}: {}",
+            code[1]
+        );
+    }
+}
+
+#[test]
+fn doors_clear_every_register_before_they_call() {
+    let registers = ["ax", "cx", "dx", "bx", "bp", "si"]
+        .map(|r| format!("e{r}"))
+        .into_iter()
+        .chain((8..16).map(|n| format!("r{n}d")));
+    let registers: Vec<String> = registers.collect();
+    for door in DOORS {
+        let code = disassemble(door);
+        let call = code.iter().position(|i| i.starts_with("call")).expect("a call");
+        let last_push = code[..call]
+            .iter()
+            .rposition(|i| i.starts_with("push"))
+            .expect("pushes");
+        for register in &registers {
+            let xor = format!("xor {register},{register}");
+            let cleared = code[last_push..call]
+                .iter()
+                .any(|i| i.split_whitespace().collect::<Vec<_>>().join(" ") == xor);
+            assert!(cleared, "{door:?} does not clear {register}");
+        }
+    }
+}
+
+#[test]
+fn an_lfence_stands_on_both_arms_of_a_conditional_swapgs() {
+    for door in [
+        &["exception", "entry"],
+        &["exception", "from_kernel"],
+        &["paranoid", "entry"],
+        &["nmi", "entry"],
+    ] {
+        let code = disassemble(door);
+        for (n, _) in code.iter().enumerate().filter(|(_, i)| *i == "swapgs") {
+            assert_eq!(code[n + 1], "lfence", "{door:?}: after SWAPGS");
+        }
+    }
+    // The arm without SWAPGS fences before anything else, or, where it loads the GS base, before it calls.
+    assert_eq!(disassemble(&["exception", "from_kernel"])[0], "lfence");
+    for door in [
+        &["paranoid", "entry"],
+        &["paranoid", "double_fault"],
+        &["nmi", "entry"],
+    ] {
+        let code = disassemble(door);
+        let call = code.iter().position(|i| i.starts_with("call")).expect("a call");
+        assert!(
+            code[..call].iter().any(|i| i == "lfence"),
+            "{door:?}: before the call"
+        );
+    }
+}
+
+#[test]
+fn nothing_touches_the_stack_once_it_is_the_users() {
+    let code = disassemble(&["way_out", "leave"]);
+    let switch = code
+        .iter()
+        .position(|i| i.starts_with("mov") && i.contains("rsp,"))
+        .expect("the stack switch");
+    assert_eq!(
+        code[switch + 1..switch + 3],
+        ["swapgs", "sysretq"],
+        "after {}",
+        code[switch]
+    );
+}
