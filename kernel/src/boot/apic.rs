@@ -187,8 +187,8 @@ pub fn interrupt(vector: u8, regs: &UserRegs) {
         TLB_SHOOTDOWN => memory::tlb::handle(),
         // The sender set a work flag; being here is enough for it to be seen on the way back.
         RESCHEDULE | CALL => {}
-        SERIAL_COM1 => crate::fs::tty::interrupt(),
-        SERIAL_COM2 => crate::fs::devices::interrupt(),
+        SERIAL_COM1 => crate::fs::tty::receive_interrupt(),
+        SERIAL_COM2 => crate::fs::devices::stream_interrupt(),
         _ => log::warn!("interrupt {vector:#x} from nowhere"),
     }
     if vector >= CALL {
