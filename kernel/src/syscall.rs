@@ -6,6 +6,9 @@ use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
 
 use crate::errno::{Errno, Result};
+use crate::memory::syscalls as memory;
+use crate::signal::calls as signal;
+use crate::signal::frame as signal_frame;
 use crate::task::{
     affinity, clock, exec, exit, fork, futex, ids, limits, prctl, reap, robust, system, timers, usage,
 };
@@ -106,8 +109,36 @@ pub fn dispatch(regs: &mut UserRegs) {
             __NR_reboot => system::sys_reboot(rdi, rsi, rdx);
             __NR_capget => system::sys_capget(rdi, rsi);
             __NR_syslog => system::sys_syslog(rdi);
+            // Memory.
+            __NR_mmap => memory::sys_mmap(rdi, rsi, rdx, r10, r8, r9);
+            __NR_munmap => memory::sys_munmap(rdi, rsi);
+            __NR_mprotect => memory::sys_mprotect(rdi, rsi, rdx);
+            __NR_mremap => memory::sys_mremap(rdi, rsi, rdx, r10, r8);
+            __NR_brk => memory::sys_brk(rdi);
+            __NR_madvise => memory::sys_madvise(rdi, rsi, rdx);
+            __NR_msync => memory::sys_msync(rdi, rsi, rdx);
+            __NR_mincore => memory::sys_mincore(rdi, rsi, rdx);
+            __NR_mlock => memory::sys_mlock(rdi, rsi);
+            __NR_mlock2 => memory::sys_mlock2(rdi, rsi, rdx);
+            __NR_munlock => memory::sys_munlock(rdi, rsi);
+            __NR_mlockall => memory::sys_mlockall(rdi);
+            __NR_munlockall => memory::sys_munlockall();
+            __NR_membarrier => memory::sys_membarrier(rdi, rsi, rdx);
+            // Signals.
+            __NR_rt_sigaction => signal::sys_rt_sigaction(rdi, rsi, rdx, r10);
+            __NR_rt_sigprocmask => signal::sys_rt_sigprocmask(rdi, rsi, rdx, r10);
+            __NR_rt_sigpending => signal::sys_rt_sigpending(rdi, rsi);
+            __NR_rt_sigtimedwait => signal::sys_rt_sigtimedwait(rdi, rsi, rdx, r10);
+            __NR_rt_sigsuspend => signal::sys_rt_sigsuspend(rdi, rsi);
+            __NR_rt_sigqueueinfo => signal::sys_rt_sigqueueinfo(rdi, rsi, rdx);
+            __NR_rt_tgsigqueueinfo => signal::sys_rt_tgsigqueueinfo(rdi, rsi, rdx, r10);
+            __NR_pause => signal::sys_pause();
+            __NR_kill => signal::sys_kill(rdi, rsi);
+            __NR_tkill => signal::sys_tkill(rdi, rsi);
+            __NR_tgkill => signal::sys_tgkill(rdi, rsi, rdx);
         }
         all_registers {
+            __NR_rt_sigreturn => signal_frame::sys_rt_sigreturn;
             __NR_fork => fork::sys_fork;
             __NR_vfork => fork::sys_vfork;
             __NR_clone => fork::sys_clone;
@@ -116,6 +147,7 @@ pub fn dispatch(regs: &mut UserRegs) {
             __NR_execveat => exec::sys_execveat;
         }
         other_arguments {
+            __NR_sigaltstack => signal::sys_sigaltstack(regs.rdi, regs.rsi, regs);
             __NR_getpgrp => ids::sys_getpgid(0);
             __NR_getuid => ids::sys_get_real(ids::USER);
             __NR_getgid => ids::sys_get_real(ids::GROUP);
