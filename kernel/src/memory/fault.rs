@@ -118,8 +118,13 @@ type FaultResult = core::result::Result<(), FaultSignal>;
 
 /// A page fault in user mode: resolves it, or raises the signal.
 pub fn page_fault_user(_regs: &mut UserRegs, addr: u64, error: u64) {
-    if let Err(signal) = task::current_mm().fault(addr, Access::from_error(error)) {
-        raise(signal, error);
+    match task::current_mm().fault(addr, Access::from_error(error)) {
+        Ok(()) => {
+            // Only the task itself counts here, so no atomic addition is needed.
+            let faults = &task::current().usage.minor_faults;
+            faults.store(faults.load(Relaxed) + 1, Relaxed);
+        }
+        Err(signal) => raise(signal, error),
     }
 }
 

@@ -25,6 +25,8 @@ struct Pool {
     head: u64,
     /// Ranges that were never handed out.
     fresh: [Range<u64>; MAX_RANGES],
+    /// The first of them that may have something left.
+    first_fresh: usize,
     /// Free frames, in the list and in the ranges.
     free: usize,
     /// So many free frames are left to the kernel's heap.
@@ -34,6 +36,7 @@ struct Pool {
 static POOL: SpinLock<Pool> = SpinLock::new(Pool {
     head: 0,
     fresh: [const { 0..0 }; MAX_RANGES],
+    first_fresh: 0,
     free: 0,
     kernel_reserve: 0,
 });
@@ -165,9 +168,14 @@ impl Pool {
             self.head = unsafe { phys_to_virt(addr).cast::<u64>().read() };
             return Some(addr);
         }
-        let range = self.fresh.iter_mut().find(|range| !range.is_empty())?;
-        range.start += PAGE_SIZE;
-        Some(range.start - PAGE_SIZE)
+        while let Some(range) = self.fresh.get_mut(self.first_fresh) {
+            if !range.is_empty() {
+                range.start += PAGE_SIZE;
+                return Some(range.start - PAGE_SIZE);
+            }
+            self.first_fresh += 1;
+        }
+        None
     }
 
     /// Adds memory that was never used, but for the parts of it in `reserved`.
