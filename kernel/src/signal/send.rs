@@ -27,6 +27,11 @@ pub fn to_process(process: &Process, info: SigInfo) -> Result<()> {
     send(&process::tree(), process, None, info, UNLIMITED)
 }
 
+/// [`to_process`] with the tree locked, where the signal belongs to a change of the tree.
+pub fn to_process_in(tree: &Tree, process: &Process, info: SigInfo) -> Result<()> {
+    send(tree, process, None, info, UNLIMITED)
+}
+
 /// Sends to one thread. From any context. Nothing happens if the thread has ended.
 pub fn to_task(task: &Task, info: SigInfo) -> Result<()> {
     send(&process::tree(), &task.process, Some(task), info, UNLIMITED)
