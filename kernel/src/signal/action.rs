@@ -141,12 +141,6 @@ impl SigHand {
             };
         }
     }
-
-    /// Whether children that end leave no zombies: SIGCHLD is ignored, or has SA_NOCLDWAIT.
-    pub fn ignores_children(&self) -> bool {
-        let action = self.get(SIGCHLD);
-        action.handler == SIG_IGN || action.flags().contains(ActionFlags::NOCLDWAIT)
-    }
 }
 
 impl Default for SigHand {

@@ -251,7 +251,10 @@ pub fn sys_kill(pid: u64, signo: u64) -> Result<usize> {
 }
 
 fn to_process(pid: Pid, info: SigInfo) -> Result<()> {
-    let process = process::find(pid).ok_or(Errno::ESRCH)?;
+    // Any thread's number stands for its process.
+    let process = process::find(pid)
+        .or_else(|| Some(process::find_task(pid)?.process.clone()))
+        .ok_or(Errno::ESRCH)?;
     check_number(info.signo)?;
     if info.signo == 0 {
         return Ok(());

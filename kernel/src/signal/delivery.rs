@@ -36,7 +36,8 @@ pub fn do_signal_or_restart(regs: &mut UserRegs) {
 /// Turns the internal result of an interrupted system call into EINTR or into another attempt. Only a system call has a
 /// result: at an interrupt RAX is the user's and may hold anything.
 fn restart_or_fail(regs: &mut UserRegs, delivery: Delivery) {
-    let in_system_call = regs.orig_rax as i64 >= 0 || cfg!(portcullis_ablate = "restart-in-interrupt");
+    // The number is the low half of the register; the upper half may hold anything, too.
+    let in_system_call = regs.orig_rax as i32 != -1 || cfg!(portcullis_ablate = "restart-in-interrupt");
     if !in_system_call {
         return;
     }

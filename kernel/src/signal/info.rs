@@ -12,8 +12,6 @@ use crate::task::usage::Usage;
 pub const SI_USER: i32 = 0;
 /// Sent by the kernel.
 pub const SI_KERNEL: i32 = 0x80;
-/// Sent by `sigqueue`.
-pub const SI_QUEUE: i32 = -1;
 /// A POSIX timer ran out.
 pub const SI_TIMER: i32 = -2;
 /// Sent by `tkill` or `tgkill`.
@@ -25,17 +23,13 @@ const SI_ASYNCNL: i32 = -60;
 #[allow(missing_docs)]
 mod codes {
     pub const ILL_ILLOPN: i32 = 2;
-    pub const ILL_BADSTK: i32 = 8;
     pub const FPE_INTDIV: i32 = 1;
     pub const FPE_FLTDIV: i32 = 3;
     pub const FPE_FLTOVF: i32 = 4;
     pub const FPE_FLTUND: i32 = 5;
     pub const FPE_FLTRES: i32 = 6;
     pub const FPE_FLTINV: i32 = 7;
-    pub const SEGV_MAPERR: i32 = 1;
-    pub const SEGV_ACCERR: i32 = 2;
     pub const BUS_ADRALN: i32 = 1;
-    pub const BUS_ADRERR: i32 = 2;
     pub const TRAP_BRKPT: i32 = 1;
     pub const TRAP_TRACE: i32 = 2;
     pub const TRAP_HWBKPT: i32 = 4;
@@ -44,8 +38,6 @@ mod codes {
     pub const CLD_DUMPED: i32 = 3;
     pub const CLD_STOPPED: i32 = 5;
     pub const CLD_CONTINUED: i32 = 6;
-    pub const SYS_SECCOMP: i32 = 1;
-    pub const SYS_USER_DISPATCH: i32 = 2;
 }
 pub use codes::*;
 
@@ -102,11 +94,6 @@ impl SigInfo {
         SigInfo::new(signo, code, [pair(pid as u32, uid), 0, 0, 0])
     }
 
-    /// From `mq_notify`, `sigqueue` and their like, with a value.
-    pub const fn queue(signo: i32, code: i32, pid: i32, uid: u32, value: u64) -> SigInfo {
-        SigInfo::new(signo, code, [pair(pid as u32, uid), value, 0, 0])
-    }
-
     /// From a POSIX timer.
     pub const fn timer(signo: i32, id: i32, overrun: i32, value: u64) -> SigInfo {
         SigInfo::new(signo, SI_TIMER, [pair(id as u32, overrun as u32), value, 0, 0])
@@ -142,11 +129,6 @@ impl SigInfo {
         SigInfo::new(signo, code, fields)
     }
 
-    /// A system call was refused (seccomp or user dispatch). `arch` is an AUDIT_ARCH number.
-    pub const fn system_call(code: i32, address: u64, number: i32, arch: u32) -> SigInfo {
-        SigInfo::new(SIGSYS, code, [address, pair(number as u32, arch), 0, 0])
-    }
-
     /// The timer's number, where this comes from a POSIX timer.
     pub const fn timer_id(&self) -> Option<i32> {
         if self.code == SI_TIMER {
@@ -164,21 +146,6 @@ impl SigInfo {
     /// Counts one more expiry of a POSIX timer.
     pub(super) fn count_overrun(&mut self) {
         self.fields[0] = pair(self.fields[0] as u32, self.overrun().saturating_add(1) as u32);
-    }
-
-    /// The value that `sigqueue` or `timer_create` passed.
-    pub const fn value(&self) -> u64 {
-        self.fields[1]
-    }
-
-    /// Sender's process and user, where the kind has them.
-    pub const fn sender(&self) -> (i32, u32) {
-        (self.fields[0] as i32, (self.fields[0] >> 32) as u32)
-    }
-
-    /// The exit code or signal of a child.
-    pub const fn status(&self) -> i32 {
-        self.fields[1] as i32
     }
 
     /// The address of a fault.

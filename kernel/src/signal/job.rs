@@ -46,8 +46,12 @@ pub(super) fn stop(signo: i32) {
 
 /// The first thread that takes a stop signal asks all others to stop, too. False if there is nothing to stop for any more.
 fn begin_stop(node: &Node, shared: &mut ProcessSignals, task: &Task, signo: i32) -> bool {
-    if !task.signals.lock().stop.dequeued || task.process.group_exit().is_some() {
-        return false;
+    {
+        let signals = task.signals.lock();
+        let killed = signals.pending.set().contains(SIGKILL) || task.process.group_exit().is_some();
+        if !signals.stop.dequeued || killed {
+            return false;
+        }
     }
     if !shared.stopped {
         shared.stop_signal = signo;

@@ -40,7 +40,7 @@ pub fn set_temporary(mask: SigSet) {
 /// Ends what [`set_temporary`] began. `interrupted`: the call comes back because a signal is pending, which then puts the
 /// old mask back at its delivery.
 pub fn end_temporary(interrupted: bool) {
-    if !interrupted {
+    if !interrupted || !current().signal_pending() {
         restore_saved();
     }
 }

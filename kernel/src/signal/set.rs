@@ -4,7 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 macro_rules! signals {
     ($($name:ident = $number:literal,)*) => {
-        $(#[allow(missing_docs)] pub const $name: i32 = $number;)*
+        $(#[allow(missing_docs, dead_code, reason = "the ABI's numbers by their names")] pub const $name: i32 = $number;)*
     };
 }
 

@@ -49,7 +49,7 @@ impl TaskSignals {
             saved: None,
             awaited: SigSet::EMPTY,
             pending: Pending::new(),
-            altstack: AltStack::NONE,
+            altstack: AltStack::default(),
             fault: Fault::default(),
             stop: Stop::default(),
             exiting: false,
@@ -73,11 +73,8 @@ impl TaskSignals {
 
     /// For `exec`: the alternate stack is gone with the memory.
     pub fn reset_for_exec(&mut self) {
-        self.altstack = AltStack {
-            sp: 0,
-            size: 0,
-            ..self.altstack
-        };
+        self.altstack.sp = 0;
+        self.altstack.size = 0;
     }
 
     /// The mask.
