@@ -11,13 +11,13 @@ use portcullis::x86_64::UserRegs;
 
 use super::image::{Loaded, Program};
 use super::process::{self, FIRST_PROGRAM, Image, Process, tree};
-use super::{NewTask, Task, current, exit, fork, kernel_mm, robust, scheduler, switch};
+use super::{NewTask, Task, current, exit, kernel_mm, scheduler, switch};
 use crate::errno::{Errno, Result};
 use crate::fs::path::{Walk, shown_path, start_directory};
 use crate::fs::{self, FdTable, File, FsContext};
 use crate::memory::address_space::AddressSpace;
 use crate::memory::{PAGE_SIZE, STACK_TOP, user};
-use crate::signal::{SigHand, TaskSignals};
+use crate::signal::{self, SigHand, TaskSignals};
 
 /// The longest argument, with its NUL (MAX_ARG_STRLEN).
 const MAX_STRING: usize = 32 * PAGE_SIZE as usize;
@@ -158,7 +158,8 @@ fn open_path(path: &[u8]) -> Result<Arc<File>> {
     open(Walk::new(fs, fs.cwd()).object(path, true)?)
 }
 
-/// Replaces the current program. When this returns, `regs` are the new program's. An error leaves the old one as it is.
+/// Replaces the current program. When this returns, `regs` are the new program's. An error leaves the old one as it
+/// is, or, where that is too late, the process to be killed.
 fn exec(
     regs: &mut UserRegs,
     file: Arc<File>,
@@ -202,25 +203,21 @@ fn exec(
     become_only_thread()?;
     // From here on the old program is gone: what fails now ends the process.
     leave_old_program(mm, image, &name);
-    let result = load(&program, interpreter.as_ref(), &name, &arguments, &environment);
-    // Their files are not needed any more, and the next lines may not come back.
-    drop((program, interpreter));
-    match result {
-        Ok((entry, stack_pointer)) => {
-            let orig_rax = regs.orig_rax;
-            *regs = UserRegs {
-                rip: entry,
-                rsp: stack_pointer,
-                cs: USER_CS,
-                ss: USER_DS,
-                rflags: INITIAL_RFLAGS,
-                orig_rax,
-                ..UserRegs::default()
-            };
-            Ok(())
-        }
-        Err(_) => exit::do_group_exit(SIGKILL as i32),
-    }
+    let (rip, rsp) = load(&program, interpreter.as_ref(), &name, &arguments, &environment).inspect_err(|_| {
+        // There is nothing to go back to: the signal is delivered instead.
+        signal::send::kill_thread(current());
+    })?;
+    let orig_rax = regs.orig_rax;
+    *regs = UserRegs {
+        rip,
+        rsp,
+        cs: USER_CS,
+        ss: USER_DS,
+        rflags: INITIAL_RFLAGS,
+        orig_rax,
+        ..UserRegs::default()
+    };
+    Ok(())
 }
 
 /// Reads `#! interpreter [argument]`. None if the file is no script.
@@ -271,11 +268,7 @@ fn become_only_thread() -> Result<()> {
 fn leave_old_program(mm: Arc<AddressSpace>, image: Image, name: &[u8]) {
     let task = current();
     let process = &task.process;
-    robust::release(task);
-    task.clear_child_tid.store(0, Relaxed);
-    let old = super::replace_mm(mm);
-    fork::release_vfork_parent();
-    drop(old);
+    exit::leave_memory(mm);
     if Arc::strong_count(&task.files) > 1 {
         let copy = Arc::new(task.files.duplicate());
         drop(task.files.replace(Some(copy)));

@@ -7,9 +7,12 @@ use core::sync::atomic::Ordering::*;
 use linux_raw_sys::general::{SIGCHLD, SIGCONT, SIGHUP};
 
 use super::process::{self, Pid, Process, tree};
-use super::{Task, current, fork, futex, kernel_mm, replace_mm, robust, scheduler};
+use super::{current, fork, futex, kernel_mm, replace_mm, robust, scheduler};
 use crate::errno::Result;
+use crate::memory::address_space::AddressSpace;
+use crate::memory::user;
 use crate::signal::action::SIG_IGN;
+use crate::signal::info::SI_USER;
 use crate::signal::{self, ActionFlags, SigHand, SigInfo};
 
 /// exit(2): ends the calling thread.
@@ -74,21 +77,22 @@ pub fn do_exit(status: i32) -> ! {
 /// Lets go of everything the task has in user mode: others may wait for it.
 fn release_user_state() {
     let task = current();
-    task.process.exec_thread.compare_exchange(task.tid(), 0, SeqCst, SeqCst).ok();
-    robust::release(task);
-    release_memory();
+    leave_memory(kernel_mm());
     drop(task.files.replace(None));
     drop(task.fs.replace(None));
 }
 
-/// Leaves the address space: tells whoever waits for that (set_tid_address, vfork), then goes to the kernel's own.
-fn release_memory() {
+/// Goes over to another address space, for exit and exec. Whoever waits for that is told: holders of robust futexes,
+/// joiners (set_tid_address), a vfork parent.
+pub(super) fn leave_memory(to: Arc<AddressSpace>) {
     let task = current();
+    robust::release(task);
     let address = task.clear_child_tid.swap(0, Relaxed);
-    if address != 0 && crate::memory::user::write(address, &0u32).is_ok() {
+    // Without another user of the memory there is nobody to tell.
+    if address != 0 && Arc::strong_count(&task.mm) > 1 && user::write(address, &0u32).is_ok() {
         futex::wake(address, 1);
     }
-    let old = replace_mm(kernel_mm());
+    let old = replace_mm(to);
     fork::release_vfork_parent();
     drop(old);
 }
@@ -100,35 +104,42 @@ fn end_process(process: &Arc<Process>, status: i32) {
         signal::session_leader_exits(process);
     }
     let pid = process.pid;
-    let parent = process.parent().expect("every process but PID 1 has a parent, and PID 1 does not end");
-    let children_group_changes = children_groups(process);
-    let (heir, ended_children, exit_signal) = {
-        let mut tree = tree();
-        let (heir, ended) = tree.reparent_children(pid);
-        (heir, ended, tree.node(pid).map_or(0, |node| node.exit_signal))
-    };
-    for pgrp in children_group_changes {
+    let groups = groups_of_children(process);
+    let orphans = tree().reparent_children(pid);
+    for pgrp in groups {
         hang_up_if_orphaned(pgrp, None);
     }
-    // Its own group may lose the one parent that looked after it.
+    for (orphan, signo) in orphans.to_signal {
+        let _ = signal::send::to_task(&orphan, SigInfo::user(signo, SI_USER, pid, 0));
+    }
+    if let Some(heir) = orphans.new_parent {
+        heir.children_changed.wake_all();
+    }
+    let (parent, exit_signal, reaped) = {
+        let mut tree = tree();
+        // Asked for only now, and with the end made public under the same lock: until here the parent may have ended, too.
+        let node = tree.node_mut(pid).expect("a process is in the tree until it is reaped");
+        node.zombie = Some(status);
+        let (parent, exit_signal) = (node.parent, node.exit_signal);
+        let parent = tree.node(parent).expect("every process but PID 1 has a parent, and PID 1 does not end");
+        let sighand = parent.threads.first().and_then(|thread| thread.sighand.share());
+        let discards = exit_signal == SIGCHLD as i32 && sighand.is_some_and(|sighand| discards_children(&sighand));
+        let parent = parent.process.clone();
+        (parent, exit_signal, if discards { tree.remove(pid) } else { None })
+    };
+    // Its own group may have lost the one parent that looked after it.
     if process.session() == parent.session() && process.pgrp() != parent.pgrp() {
         hang_up_if_orphaned(process.pgrp(), Some(pid));
     }
-    let ignored = exit_signal == SIGCHLD as i32
-        && parent.sighand().is_some_and(|sighand| discards_children(&sighand));
-    tree().node_mut(pid).expect("the process that ends").zombie = Some(status);
-    if ignored {
-        super::reap::reap(pid);
-    } else if exit_signal != 0 {
-        // A standard signal is never refused, and others only get less information.
-        let _ = signal::send::to_process(&parent, SigInfo::child(exit_signal, process, status));
+    match reaped {
+        Some(node) => super::reap::account(&parent, &node.process),
+        None if exit_signal != 0 => {
+            // A standard signal is never refused, and others only get less information.
+            let _ = signal::send::to_process(&parent, SigInfo::child(exit_signal, process, status));
+        }
+        None => {}
     }
     parent.children_changed.wake_all();
-    if !ended_children.is_empty()
-        && let Some(heir) = process::find(heir)
-    {
-        heir.children_changed.wake_all();
-    }
 }
 
 /// Whether children of a process with these actions leave no zombies.
@@ -138,7 +149,7 @@ fn discards_children(sighand: &SigHand) -> bool {
 }
 
 /// The groups of the children that looked to this process for job control.
-fn children_groups(process: &Process) -> Vec<Pid> {
+fn groups_of_children(process: &Process) -> Vec<Pid> {
     let tree = tree();
     let Some(node) = tree.node(process.pid) else { return Vec::new() };
     let mut groups: Vec<Pid> = node
@@ -165,9 +176,4 @@ fn hang_up_if_orphaned(pgrp: Pid, ending: Option<Pid>) {
             signal::send::to_pgrp(pgrp, SigInfo::kernel(signo as i32)).ok();
         }
     }
-}
-
-/// Whether a task is on its way out and must not begin anything new.
-pub fn is_exiting(task: &Task) -> bool {
-    task.files.is_none()
 }

@@ -7,7 +7,7 @@ use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::process::{Pid, tree};
+use super::process::{self, FIRST_PROGRAM, Pid, REAPER, tree};
 use super::wait::Completion;
 use super::{NewTask, Process, Task, current, current_arc, fpu, scheduler, switch};
 use crate::errno::{Errno, Result};
@@ -150,6 +150,10 @@ fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let parent = current();
+    let group_signals = process::group_signals();
+    if parent.signal_pending() {
+        return Err(Errno::ERESTARTNOINTR);
+    }
     let child = new_task(parent, regs, &clone)?;
     let tid = child.tid();
     if clone.has(CLONE_PARENT_SETTID) {
@@ -158,7 +162,7 @@ fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
     }
     let vfork_done = clone.has(CLONE_VFORK).then(|| Arc::new(Completion::new()));
     *child.vfork_done.lock() = vfork_done.clone();
-    publish(parent, &child, &clone)?;
+    publish(parent, &child, &clone, group_signals)?;
     scheduler::start(child);
     if let Some(done) = vfork_done {
         // Only being killed ends this wait early; the child then keeps the completion alive.
@@ -225,11 +229,11 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<Arc<Task>> 
 }
 
 /// Puts the child into the tree: from here on it can be found and signalled.
-fn publish(parent: &Task, child: &Arc<Task>, clone: &Clone) -> Result<()> {
+fn publish(parent: &Task, child: &Arc<Task>, clone: &Clone, group_signals: u64) -> Result<()> {
     let mut tree = tree();
-    // A signal that comes now goes to the parent alone; if it is for the whole process or group, the child must not be
-    // missed. So the call starts again after it. The tree's lock orders this against whoever signals a group.
-    if parent.signal_pending() {
+    // The child was not there yet when the group was signalled: begin again after the signal. The tree's lock orders this
+    // against whoever signals a group.
+    if parent.signal_pending() && (process::group_signals() != group_signals || signal::fatal_pending(parent)) {
         return Err(Errno::ERESTARTNOINTR);
     }
     let process = &parent.process;
@@ -241,7 +245,7 @@ fn publish(parent: &Task, child: &Arc<Task>, clone: &Clone) -> Result<()> {
     } else {
         let (parent_pid, parent_thread): (Pid, Pid) = if clone.has(CLONE_PARENT) {
             let node = tree.node(process.pid).expect("the process that runs");
-            if node.parent == super::process::REAPER && process.pid == super::process::FIRST_PROGRAM {
+            if node.parent == REAPER && process.pid == FIRST_PROGRAM {
                 return Err(Errno::EINVAL);
             }
             (node.parent, node.parent_thread)

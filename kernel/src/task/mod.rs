@@ -203,6 +203,8 @@ impl Task {
 
     /// Raises exit work, and sends the CPU that the task runs on the interrupt it is owed. From any context.
     pub fn raise(&self, work: ExitWork) {
+        // Not to be moved to another CPU between asking which one this is and sending.
+        let _guard = crate::sync::irqs_off();
         if let Some(owed) = self.work.raise(work, cpu::id() as u32) {
             cpu::send_reschedule(owed.cpu as usize);
         }

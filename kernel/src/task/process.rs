@@ -207,6 +207,15 @@ pub struct Node {
     pub exit_signal: i32,
 }
 
+/// What becomes of the children of a process that has ended.
+#[derive(Default)]
+pub struct Orphans {
+    /// Who looks after them now; some may have ended already.
+    pub new_parent: Option<Arc<Process>>,
+    /// Those that asked for a signal (PR_SET_PDEATHSIG), and which.
+    pub to_signal: Vec<(Arc<Task>, i32)>,
+}
+
 /// All processes and tasks.
 pub struct Tree {
     nodes: BTreeMap<Pid, Node>,
@@ -251,6 +260,20 @@ pub fn group(pgrp: Pid) -> Vec<Arc<Process>> {
         .filter(|node| node.zombie.is_none() && node.process.pgrp() == pgrp)
         .map(|node| node.process.clone())
         .collect()
+}
+
+/// Counts signals to whole groups; see [`group_signals`].
+static GROUP_SIGNALS: AtomicU64 = AtomicU64::new(0);
+
+/// A signal is being sent to several processes. Called with the tree locked.
+pub fn note_group_signal() {
+    GROUP_SIGNALS.fetch_add(1, Relaxed);
+}
+
+/// How many signals to several processes there have been. `clone` compares: a process that is made meanwhile is not to
+/// miss one.
+pub(super) fn group_signals() -> u64 {
+    GROUP_SIGNALS.load(Relaxed)
 }
 
 /// Whether a process group is orphaned: no member has a parent in the same session but another group. Nobody would
@@ -340,31 +363,41 @@ impl Tree {
 
     /// The calling thread, alone in its process, takes over the PID as its TID (exec by a thread that is not the first).
     pub fn take_over_pid(&mut self, task: &Task) {
-        if let Some(arc) = self.tasks.remove(&task.tid()) {
-            task.tid.store(task.process.pid, Relaxed);
-            self.tasks.insert(task.process.pid, arc);
+        let (old, pid) = (task.tid(), task.process.pid);
+        let Some(arc) = self.tasks.remove(&old) else { return };
+        task.tid.store(pid, Relaxed);
+        self.tasks.insert(pid, arc);
+        for child in self.nodes.values_mut().filter(|node| node.parent == pid && node.parent_thread == old) {
+            child.parent_thread = pid;
         }
     }
 
-    /// Gives the children of a process that ends to its nearest living subreaper, or to PID 1. Returns those that have
-    /// ended already, for the new parent to be told.
-    pub fn reparent_children(&mut self, pid: Pid) -> (Pid, Vec<Pid>) {
+    /// Gives the children of a process that ends to its nearest living subreaper, or to PID 1.
+    pub fn reparent_children(&mut self, pid: Pid) -> Orphans {
+        let children = core::mem::take(&mut self.nodes.get_mut(&pid).expect("a process that ends").children);
+        let mut orphans = Orphans::default();
+        if children.is_empty() {
+            return orphans;
+        }
         let heir = self.heir(pid);
         let heir_thread = self.nodes.get(&heir).and_then(|n| n.threads.first()).map_or(heir, |t| t.tid());
-        let children = core::mem::take(&mut self.nodes.get_mut(&pid).expect("a process that ends").children);
-        let mut ended = Vec::new();
-        for child in children {
+        for &child in &children {
             let node = self.nodes.get_mut(&child).expect("a child");
             node.parent = heir;
             node.parent_thread = heir_thread;
             node.exit_signal = SIGCHLD as i32;
             node.process.parent.store(heir, Relaxed);
-            if node.zombie.is_some() {
-                ended.push(child);
+            for thread in &node.threads {
+                let signo = thread.parent_death_signal.load(Relaxed);
+                if signo != 0 {
+                    orphans.to_signal.push((thread.clone(), signo));
+                }
             }
-            self.nodes.get_mut(&heir).expect("the heir").children.push(child);
         }
-        (heir, ended)
+        let heir = self.nodes.get_mut(&heir).expect("the heir");
+        heir.children.extend_from_slice(&children);
+        orphans.new_parent = Some(heir.process.clone());
+        orphans
     }
 
     fn heir(&self, pid: Pid) -> Pid {

@@ -189,10 +189,15 @@ pub(super) fn reap(pid: Pid) -> bool {
         (node, parent)
     };
     if let Some(parent) = parent {
-        parent.children_usage.add(&node.process.usage);
-        parent.children_usage.add(&node.process.children_usage);
+        account(&parent, &node.process);
     }
     true
+}
+
+/// Adds what a child has used to what its parent's children have.
+pub(super) fn account(parent: &Process, child: &Process) {
+    parent.children_usage.add(&child.usage);
+    parent.children_usage.add(&child.children_usage);
 }
 
 /// Starts PID 1.

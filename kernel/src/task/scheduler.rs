@@ -264,7 +264,9 @@ fn reschedule(preempted: bool) {
     if ptr::eq(prev, next) {
         drop(queue);
     } else {
-        prev.usage.switched_out(runnable);
+        let now = time::now();
+        prev.usage.switched_out(now, runnable);
+        next.usage.switched_in(now);
         prev.work.switch_out();
         next.work.switch_in(cpu as u32);
         rcu::note_switch(cpu);
@@ -293,7 +295,6 @@ fn reschedule(preempted: bool) {
 /// # Safety
 /// Once after each switch, with interrupts off; `last` is the task that was left.
 pub(super) unsafe fn finish_switch(last: *const Task) {
-    current().usage.switched_in();
     // SAFETY: `last` is kept alive by the scheduler's reference.
     let dead = unsafe { (*last).state.load(Relaxed) == DEAD };
     // SAFETY: `reschedule` on the other stack locked it and forgot the guard.

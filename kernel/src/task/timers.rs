@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering::*};
 
 use linux_raw_sys::general::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -24,6 +24,7 @@ pub struct Timers {
     cpu: SpinLock<[Interval; 2]>,
     cpu_armed: AtomicBool,
     posix: SpinLock<Vec<Posix>>,
+    next_posix: AtomicI32,
 }
 
 /// A deadline, its repetition, and the timer that waits for it. Zero: not armed.
@@ -232,9 +233,7 @@ struct Sigevent {
 pub fn sys_timer_create(clock: u64, event: u64, id: u64) -> Result<usize> {
     let process = &current().process;
     let clock = Clock::new(clock)?;
-    let mut timers = process.timers.posix.lock();
-    let next = timers.iter().map(|timer| timer.id + 1).max().unwrap_or(0);
-    drop(timers);
+    let next = process.timers.next_posix.fetch_add(1, Relaxed);
     let (signal, value, thread) = if event == 0 {
         (SIGALRM as i32, next as u64, 0)
     } else {
@@ -258,8 +257,7 @@ pub fn sys_timer_create(clock: u64, event: u64, id: u64) -> Result<usize> {
     }
     user::write(id, &next)?;
     let timer = Posix { id: next, clock, signal, value, thread, interval: Interval::default(), overrun: 0 };
-    timers = process.timers.posix.lock();
-    timers.push(timer);
+    process.timers.posix.lock().push(timer);
     Ok(0)
 }
 

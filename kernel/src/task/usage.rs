@@ -41,9 +41,9 @@ pub struct Times {
 impl Usage {
     /// The task leaves its CPU; `runnable` if it would have gone on.
     #[inline]
-    pub(super) fn switched_out(&self, runnable: bool) {
+    pub(super) fn switched_out(&self, now: u64, runnable: bool) {
         let since = self.since.load(Relaxed);
-        self.total.store(self.total.load(Relaxed) + time::now().saturating_sub(since), Relaxed);
+        self.total.store(self.total.load(Relaxed) + now.saturating_sub(since), Relaxed);
         self.since.store(0, Relaxed);
         let count = if runnable { &self.involuntary } else { &self.voluntary };
         count.store(count.load(Relaxed) + 1, Relaxed);
@@ -51,8 +51,8 @@ impl Usage {
 
     /// The task is on a CPU from now on.
     #[inline]
-    pub(super) fn switched_in(&self) {
-        self.since.store(time::now(), Relaxed);
+    pub(super) fn switched_in(&self, now: u64) {
+        self.since.store(now, Relaxed);
     }
 
     /// The tick's sample.
