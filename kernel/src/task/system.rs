@@ -1,5 +1,6 @@
 //! What the system is: uname, sysinfo, random numbers, host name, reboot.
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::*};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -44,6 +45,20 @@ pub fn sys_uname(address: u64) -> Result<usize> {
     let fields = [field("Linux"), host, field(RELEASE), field(VERSION), field("x86_64"), domain];
     user::write(address, &fields)?;
     Ok(0)
+}
+
+/// The host's name.
+pub fn host_name() -> Vec<u8> {
+    let name = NAMES.lock().host;
+    name.iter().take_while(|&&byte| byte != 0).copied().collect()
+}
+
+/// Sets the host's name; what is longer than 64 bytes is cut.
+pub fn set_host_name(name: &[u8]) {
+    let mut field = [0; FIELD];
+    let len = name.len().min(FIELD - 1);
+    field[..len].copy_from_slice(&name[..len]);
+    NAMES.lock().host = field;
 }
 
 fn read_name(address: u64, len: u64) -> Result<[u8; FIELD]> {
