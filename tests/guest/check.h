@@ -1,0 +1,98 @@
+/* Reporting for the guest tests.
+ *
+ * A program reports each thing it checks by one line (`ok NAME`, `not ok NAME: reason`, `skip NAME: reason`), ends with
+ * `done N` (N = lines reported) and exits with 0 if and only if nothing failed. Each line is one write(2), so that
+ * lines of several processes do not mix. Only the process that calls `done` counts: children report by exit status.
+ */
+#ifndef CHECK_H
+#define CHECK_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <cpuid.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static int checks, failures;
+
+static void report(const char *verdict, const char *name, const char *format, va_list arguments)
+{
+    char line[512];
+    int length = snprintf(line, sizeof line, "%s %s", verdict, name);
+    if (format) {
+        length += snprintf(line + length, sizeof line - length, ": ");
+        length += vsnprintf(line + length, sizeof line - length, format, arguments);
+    }
+    length = length > (int)sizeof line - 2 ? (int)sizeof line - 2 : length;
+    line[length++] = '\n';
+    checks++;
+    if (write(1, line, length) != length)
+        _exit(99);
+}
+
+/* One check. The reason is printed, and evaluated, only when `condition` is false. */
+__attribute__((format(printf, 3, 4), unused))
+static int check(int condition, const char *name, const char *reason, ...)
+{
+    va_list arguments;
+    va_start(arguments, reason);
+    failures += !condition;
+    report(condition ? "ok" : "not ok", name, condition ? NULL : reason, arguments);
+    va_end(arguments);
+    return condition;
+}
+
+__attribute__((format(printf, 2, 3), unused)) static void skip(const char *name, const char *reason, ...)
+{
+    va_list arguments;
+    va_start(arguments, reason);
+    report("skip", name, reason, arguments);
+    va_end(arguments);
+}
+
+/* Ends the program: `return done();` */
+static int done(void)
+{
+    char line[32];
+    int length = snprintf(line, sizeof line, "done %d\n", checks);
+    return write(1, line, length) != length || failures;
+}
+
+/* Runs `body` in a forked child that exits with its result; gives the wait status, or -1. */
+__attribute__((unused)) static int in_child(int (*body)(void))
+{
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0)
+        _exit(body());
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    return status;
+}
+
+__attribute__((unused)) static uint64_t microseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000ull + now.tv_nsec / 1000;
+}
+
+/* Whether the processor is QEMU's emulation, which leaves out some things that silicon does. */
+__attribute__((unused)) static int emulated(void)
+{
+    unsigned a, b, c, d;
+    __cpuid(0x40000000, a, b, c, d);
+    return b == 0x54474354 && c == 0x43544743 && d == 0x47435447; /* "TCGTCGTCGTCG" */
+}
+
+#endif

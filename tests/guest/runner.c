@@ -1,0 +1,114 @@
+/* The first program of the test boot: runs the programs that /tests/list names, one after the other.
+ *
+ * A line of the list is `NAME SECONDS`. Each program is /tests/NAME, run in a process group of its own, which is killed
+ * as a whole when the time is over and, for what it may have left behind, when it ends. Around its output stand
+ * `=== NAME` and one of `=== NAME exit N MILLISECONDS ms`, `=== NAME signal N …`, `=== NAME timeout …`.
+ * Exits with the number of programs that failed, at most 100. As PID 1 (the oracle: stock Linux with the same initramfs)
+ * it mounts what the programs need first, prints `=== failed N`, and powers the machine off.
+ */
+#include "check.h"
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+
+static const char list_path[] = "/tests/list";
+
+/* One line, in one write, so that it stays whole beside what a program still prints. */
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
+{
+    char line[256];
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    if (write(1, line, length) != length)
+        _exit(100);
+}
+
+/* Whether the program ran and gave 0. */
+static int run_program(const char *name, double seconds)
+{
+    char path[128];
+    char *arguments[] = { path, NULL };
+    snprintf(path, sizeof path, "/tests/%s", name);
+    say("=== %s\n", name);
+
+    uint64_t start = microseconds();
+    pid_t child = fork();
+    if (child == 0) {
+        setpgid(0, 0);
+        execv(path, arguments);
+        say("%s: %s\n", path, strerror(errno));
+        _exit(127);
+    }
+    if (child < 0) {
+        say("=== %s: fork: %s\n", name, strerror(errno));
+        return 0;
+    }
+    setpgid(child, child); /* both do it, so that it has happened whoever runs first */
+
+    int status = 0, timed_out = 0;
+    pid_t reaped;
+    while ((reaped = waitpid(child, &status, WNOHANG)) == 0 || (reaped < 0 && errno == EINTR)) {
+        if (!timed_out && microseconds() - start > seconds * 1e6) {
+            timed_out = 1;
+            kill(-child, SIGKILL);
+            kill(child, SIGKILL);
+        }
+        usleep(2000);
+    }
+    unsigned milliseconds = (microseconds() - start) / 1000;
+    kill(-child, SIGKILL);
+    while (waitpid(-1, NULL, WNOHANG) > 0)
+        ;
+    if (timed_out)
+        say("=== %s timeout %u ms\n", name, milliseconds);
+    else if (WIFSIGNALED(status))
+        say("=== %s signal %d %u ms\n", name, WTERMSIG(status), milliseconds);
+    else
+        say("=== %s exit %d %u ms\n", name, WEXITSTATUS(status), milliseconds);
+    return !timed_out && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static void prepare_linux(void)
+{
+    static const char *const mounts[][2] = { { "proc", "/proc" }, { "devtmpfs", "/dev" }, { "tmpfs", "/tmp" } };
+    for (size_t i = 0; i < sizeof mounts / sizeof *mounts; i++) {
+        mkdir(mounts[i][1], 0755);
+        mount(mounts[i][0], mounts[i][1], mounts[i][0], 0, NULL);
+    }
+    int console = open("/dev/console", O_RDWR);
+    for (int fd = 0; fd < 3; fd++)
+        dup2(console, fd);
+}
+
+int main(void)
+{
+    static char list[16384];
+    int is_init = getpid() == 1, failed = 0;
+    if (is_init)
+        prepare_linux();
+
+    int fd = open(list_path, O_RDONLY);
+    ssize_t size = read(fd, list, sizeof list - 1);
+    if (size < 0) {
+        say("%s: %s\n", list_path, strerror(errno));
+        failed = 100;
+    }
+    char *rest = list;
+    for (char *line; (line = strsep(&rest, "\n"));) {
+        char name[64];
+        double seconds;
+        if (sscanf(line, "%63s %lf", name, &seconds) == 2 && name[0] != '#')
+            failed += !run_program(name, seconds);
+    }
+    if (failed > 100)
+        failed = 100;
+    say("=== failed %d\n", failed);
+    if (is_init) {
+        sync();
+        reboot(RB_POWER_OFF);
+    }
+    return failed;
+}
