@@ -307,11 +307,11 @@ static void simd(void)
 {
     uint32_t unmasked = 0x1f80 & ~0x200, normal = 0x1f80, after;
     randomize(&in);
-    asm volatile("ldmxcsr %0; xorps %%xmm0, %%xmm0; movd %1, %%xmm1"
-                 : : "m"(unmasked), "r"(0x3f800000) : "xmm0", "xmm1");
     const unsigned char *at = place(BYTES("\xf3\x0f\x5e\xc8")); /* divss %xmm0, %xmm1 */
     memset(&caught, 0, sizeof caught);
     resume_at = at + 4;
+    asm volatile("ldmxcsr %0; xorps %%xmm0, %%xmm0; movd %1, %%xmm1"
+                 : : "m"(unmasked), "r"(0x3f800000) : "xmm0", "xmm1");
     run(at);
     asm volatile("stmxcsr %0; ldmxcsr %1" : "=m"(after) : "m"(normal));
     if (emulated() && !caught.count && (after & 4)) {
