@@ -1,0 +1,37 @@
+/* /dev/gate, the reference kernel's test control: text commands in, `key value` lines out. Linux has none. */
+#ifndef GATE_H
+#define GATE_H
+
+#include "check.h"
+#include <fcntl.h>
+
+/* Sends a command. False where there is no such device, or it refuses. */
+__attribute__((unused)) static int gate_command(const char *command)
+{
+    int fd = open("/dev/gate", O_WRONLY);
+    if (fd < 0)
+        return 0;
+    ssize_t written = write(fd, command, strlen(command));
+    close(fd);
+    return written == (ssize_t)strlen(command);
+}
+
+/* The value of a status line, or -1 if there is none. */
+__attribute__((unused)) static long gate_status(const char *key)
+{
+    char text[4096], word[64];
+    long value;
+    int fd = open("/dev/gate", O_RDONLY), consumed;
+    ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    if (size <= 0)
+        return -1;
+    text[size] = 0;
+    for (const char *rest = text; sscanf(rest, "%63s %ld%n", word, &value, &consumed) == 2; rest += consumed)
+        if (!strcmp(word, key))
+            return value;
+    return -1;
+}
+
+#endif
