@@ -84,10 +84,18 @@ asm(".pushsection .text\n"
     "exec_entry:\n"
     STORE_REGISTERS("out")
     "pushfq; popq out+128(%rip)\n"
+    "por %xmm1, %xmm0; por %xmm2, %xmm0; por %xmm3, %xmm0; por %xmm4, %xmm0; por %xmm5, %xmm0\n"
+    "por %xmm6, %xmm0; por %xmm7, %xmm0; por %xmm8, %xmm0; por %xmm9, %xmm0; por %xmm10, %xmm0\n"
+    "por %xmm11, %xmm0; por %xmm12, %xmm0; por %xmm13, %xmm0; por %xmm14, %xmm0; por %xmm15, %xmm0\n"
+    "movdqu %xmm0, exec_xmm(%rip); stmxcsr exec_mxcsr(%rip); fnstcw exec_control(%rip)\n"
     "and $-16, %rsp\n"
     "call exec_check\n"
     ".popsection\n");
 extern const unsigned char exec_entry[];
+
+__attribute__((used)) static uint64_t exec_xmm[2];
+__attribute__((used)) static uint32_t exec_mxcsr;
+__attribute__((used)) static uint16_t exec_control;
 
 __attribute__((used, noreturn)) static void exec_check(void)
 {
@@ -99,6 +107,8 @@ __attribute__((used, noreturn)) static void exec_check(void)
         bad = 20;
     if (out.rflags & ~(uint64_t)(FLAGS_DEFAULT | ARITHMETIC | ID)) /* no TF, DF, NT, AC, IOPL from the old program */
         bad = 21;
+    if ((exec_xmm[0] | exec_xmm[1]) || exec_mxcsr != 0x1f80 || exec_control != 0x37f)
+        bad = 22;
     asm volatile("syscall" : : "a"(SYS_exit_group), "D"(bad));
     __builtin_unreachable();
 }
@@ -113,6 +123,8 @@ static int exec_copy(void)
     in.rdi = (uint64_t)path;
     in.rsi = (uint64_t)no_strings;
     in.rdx = (uint64_t)no_environment;
+    uint32_t mxcsr = 0x7f80;
+    asm volatile("ldmxcsr %0; pcmpeqd %%xmm9, %%xmm9; fninit; fld1" : : "m"(mxcsr));
     run(enter_kernel);
     return 30;
 }
@@ -133,7 +145,7 @@ static void exec_registers(const char *self)
     if (!check(written == size, "new entry point", "wrote %zd of %zd", written, size))
         return;
     int status = in_child(exec_copy);
-    check(status == 0, name, "status %#x (exit n = register n-1, 20 = stack alignment, 21 = flags)", status);
+    check(status == 0, name, "status %#x (exit n = register n-1, 20 = stack alignment, 21 = flags, 22 = FPU)", status);
     unlink("/tmp/exec_registers");
 }
 
