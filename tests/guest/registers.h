@@ -46,7 +46,7 @@ asm(".local door_stack, door_target\n"
     ".comm door_stack, 8, 8\n"
     ".comm door_target, 8, 8\n"
     ".pushsection .text\n"
-    "door:\n"
+    "run:\n"
     "push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15; pushfq\n"
     "mov %rsp, door_stack(%rip)\n"
     "mov %rdi, door_target(%rip)\n"
@@ -78,15 +78,13 @@ asm(".local door_stack, door_target\n"
     "ud2\n"
     ".popsection\n");
 
-extern void door(const void *snippet);
+extern void run(const void *snippet);
 extern const unsigned char door_return[], signal_entry[], signal_restorer[];
 
 /* Code named `name`, whose first byte past the end is `name_end`. */
 #define SNIPPET(name, text) \
     asm(".pushsection .text\n" #name ":\n" text "\n" #name "_end: jmp door_return\n.popsection\n"); \
     extern const unsigned char name[], name##_end[]
-
-#define run(snippet) door(snippet)
 
 static uint64_t random_state = 0x9e3779b97f4a7c15;
 
