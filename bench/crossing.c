@@ -1,0 +1,407 @@
+/*
+ * The cost of each crossing between user mode and the kernel, in instructions.
+ *
+ * Run under `qemu -accel tcg -icount shift=0,sleep=off` every executed instruction advances the time-stamp counter by
+ * one, so two RDTSC give an exact, reproducible count. The same binary runs as the first program of the reference
+ * kernel and of a stock Linux, and prints one JSON object per row to standard output.
+ *
+ * Each row is the minimum over batches (an interrupt only ever adds), less the same loop without the crossing.
+ * Freestanding: no libc start-up, no vDSO, nothing between the loop and the instruction that is measured.
+ *
+ *     gcc -O2 -static -nostdlib -ffreestanding -fno-stack-protector -mno-sse -o crossing crossing.c
+ */
+
+typedef unsigned long u64;
+typedef long i64;
+
+enum {
+	SYS_write = 1, SYS_open = 2, SYS_mmap = 9, SYS_munmap = 11, SYS_rt_sigaction = 13, SYS_sched_yield = 24,
+	SYS_clone = 56, SYS_exit = 60, SYS_getppid = 110, SYS_reboot = 169, SYS_sched_setaffinity = 203,
+	SYS_exit_group = 231, SYS_finit_module = 313,
+	SYS_unknown = 0x7ffe0000,
+	/* Answered by a kernel built with `--cfg portcullis_floor` in its SYSCALL door, before anything else. */
+	SYS_floor = 0x7fff0000,
+};
+
+static inline i64 syscall6(i64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
+{
+	register u64 r10 asm("r10") = d, r8 asm("r8") = e, r9 asm("r9") = f;
+	i64 ret;
+	asm volatile("syscall" : "=a"(ret) : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+		     : "rcx", "r11", "memory");
+	return ret;
+}
+#define syscall3(nr, a, b, c) syscall6(nr, (u64)(a), (u64)(b), (u64)(c), 0, 0, 0)
+
+static inline u64 rdtsc(void)
+{
+	unsigned lo, hi;
+	asm volatile("rdtsc" : "=a"(lo), "=d"(hi) : : "memory");
+	return (u64)hi << 32 | lo;
+}
+
+/* ---- output: one write per line, so that the lines stay whole ---- */
+
+static char line[512];
+static unsigned len;
+
+static void put(const char *s)
+{
+	while (*s && len < sizeof line)
+		line[len++] = *s++;
+}
+
+static void put_number(u64 n)
+{
+	char digits[21], *p = digits + sizeof digits - 1;
+	*p = 0;
+	do
+		*--p = '0' + n % 10;
+	while (n /= 10);
+	put(p);
+}
+
+static void flush(void)
+{
+	put("\n");
+	for (unsigned done = 0; done < len;) {
+		i64 n = syscall3(SYS_write, 1, line + done, len - done);
+		if (n <= 0)
+			break;
+		done += n;
+	}
+	len = 0;
+}
+
+static void row(const char *name, u64 instructions)
+{
+	put("{\"row\":\"");
+	put(name);
+	put("\",\"instructions\":");
+	put_number(instructions);
+	put("}");
+	flush();
+}
+
+/* A row of which every sample was taken singly: the median and the number of samples tell how steady it is. */
+static void row_sampled(const char *name, u64 *samples, unsigned n)
+{
+	for (unsigned i = 1; i < n; i++)
+		for (unsigned j = i; j && samples[j - 1] > samples[j]; j--) {
+			u64 t = samples[j];
+			samples[j] = samples[j - 1];
+			samples[j - 1] = t;
+		}
+	put("{\"row\":\"");
+	put(name);
+	put("\",\"instructions\":");
+	put_number(samples[0]);
+	put(",\"median\":");
+	put_number(samples[n / 2]);
+	put(",\"samples\":");
+	put_number(n);
+	put("}");
+	flush();
+}
+
+static void missing(const char *name, const char *why)
+{
+	put("{\"row\":\"");
+	put(name);
+	put("\",\"missing\":\"");
+	put(why);
+	put("\"}");
+	flush();
+}
+
+/* ---- batches: the loop is assembly, so that a compiler cannot make the two loops differ ---- */
+
+enum { BATCHES = 64, ROUNDS = 128 };
+
+/* Runs `body` ROUNDS times between two RDTSC. RBX counts; `setup` loads what the body needs in each round. */
+#define TIME_LOOP(body, ...)                                                              \
+	({                                                                                \
+		u64 rounds_ = ROUNDS, start_ = rdtsc();                                   \
+		asm volatile("1:\n\t" body "\n\tdec %%rbx\n\tjnz 1b"                      \
+			     : "+b"(rounds_) : __VA_ARGS__                                \
+			     : "rax", "rcx", "rdx", "rdi", "rsi", "r8", "r9", "r10", "r11", "memory", "cc"); \
+		rdtsc() - start_;                                                         \
+	})
+
+#define MINIMUM(body, ...)                                                                \
+	({                                                                                \
+		u64 least_ = ~0ul;                                                        \
+		for (unsigned batch_ = 0; batch_ < BATCHES; batch_++) {                   \
+			u64 t_ = TIME_LOOP(body, __VA_ARGS__);                            \
+			if (t_ < least_)                                                  \
+				least_ = t_;                                              \
+		}                                                                         \
+		least_;                                                                   \
+	})
+
+/* Nearest whole number of instructions per round. */
+static u64 per_round(u64 batch, u64 empty, u64 rounds)
+{
+	return (batch - empty + rounds / 2) / rounds;
+}
+
+static void measure_syscalls(void)
+{
+	u64 empty = MINIMUM("mov %1, %%eax", "i"(SYS_getppid));
+	row("getppid", per_round(MINIMUM("mov %1, %%eax\n\tsyscall", "i"(SYS_getppid)), empty, ROUNDS));
+	row("unknown system call", per_round(MINIMUM("mov %1, %%eax\n\tsyscall", "i"(SYS_unknown)), empty, ROUNDS));
+
+	if (syscall3(SYS_floor, 0, 0, 0) == SYS_floor)
+		row("floor", per_round(MINIMUM("mov %1, %%eax\n\tsyscall", "i"(SYS_floor)), empty, ROUNDS));
+	else
+		missing("floor", "this kernel has no door that does nothing");
+}
+
+/* ---- signals ---- */
+
+enum { SIGILL = 4, SIGSEGV = 11, SA_SIGINFO = 4, SA_RESTORER = 0x04000000, UCONTEXT_RIP = 168 };
+
+struct sigaction {
+	void *handler;
+	u64 flags;
+	void *restorer;
+	u64 mask;
+};
+
+/* Steps over the instruction that faulted (each is two bytes long) and returns by rt_sigreturn: four instructions. */
+asm("skip_two_bytes:\n\t"
+    "addq $2, 168(%rdx)\n\t"
+    "ret\n"
+    "restorer:\n\t"
+    "mov $15, %eax\n\t"
+    "syscall\n");
+extern char skip_two_bytes[], restorer[];
+_Static_assert(UCONTEXT_RIP == 168, "the handler names the offset of RIP in the ucontext");
+
+static void measure_signals(void)
+{
+	struct sigaction action = { skip_two_bytes, SA_SIGINFO | SA_RESTORER, restorer, 0 };
+	u64 empty = MINIMUM("xor %%eax, %%eax", "i"(0));
+
+	syscall6(SYS_rt_sigaction, SIGILL, (u64)&action, 0, 8, 0, 0);
+	row("#UD signal round trip", per_round(MINIMUM("xor %%eax, %%eax\n\tud2", "i"(0)), empty, ROUNDS));
+
+	syscall6(SYS_rt_sigaction, SIGSEGV, (u64)&action, 0, 8, 0, 0);
+	/* Address 0 is never mapped; the load is `8b 00`, two bytes. */
+	row("page-fault signal round trip",
+	    per_round(MINIMUM("xor %%eax, %%eax\n\tmov (%%rax), %%eax", "i"(0)), empty, ROUNDS));
+}
+
+/* ---- memory ---- */
+
+enum { PAGES = 128, PAGE = 4096, PROT_RW = 3, MAP_PRIVATE_ANONYMOUS = 0x22 };
+
+static void *map(u64 size)
+{
+	return (void *)syscall6(SYS_mmap, 0, size, PROT_RW, MAP_PRIVATE_ANONYMOUS, -1, 0);
+}
+
+/* One access to each of PAGES pages, in pages that follow each other. */
+#define TOUCH_EACH_PAGE(access, start)                                                    \
+	({                                                                                \
+		char *p_ = (start);                                                       \
+		u64 pages_ = PAGES, start_ = rdtsc();                                     \
+		asm volatile("1:\n\t" access "\n\tadd %2, %0\n\tdec %1\n\tjnz 1b"         \
+			     : "+r"(p_), "+r"(pages_) : "i"(PAGE) : "memory", "cc");      \
+		rdtsc() - start_;                                                         \
+	})
+
+/* Mapping and unmapping stay outside of the measured part; page-table pages are part of what a fresh range costs. */
+#define MEASURE_MINOR_FAULTS(name, access)                                                \
+	do {                                                                              \
+		u64 least_ = ~0ul, empty_ = ~0ul;                                         \
+		for (unsigned batch_ = 0; batch_ < BATCHES; batch_++) {                   \
+			char *range_ = map(PAGES * PAGE);                                 \
+			u64 fresh_ = TOUCH_EACH_PAGE(access, range_);                     \
+			u64 again_ = TOUCH_EACH_PAGE(access, range_);                     \
+			least_ = fresh_ < least_ ? fresh_ : least_;                       \
+			empty_ = again_ < empty_ ? again_ : empty_;                       \
+			syscall3(SYS_munmap, range_, PAGES * PAGE, 0);                    \
+		}                                                                         \
+		row(name, per_round(least_, empty_, PAGES));                              \
+	} while (0)
+
+static void measure_minor_faults(void)
+{
+	/* A first read needs no memory of its own (a kernel may map one page of zeros); a first write clears a page. */
+	MEASURE_MINOR_FAULTS("minor page fault, read", "cmpb $1, (%0)");
+	MEASURE_MINOR_FAULTS("minor page fault, write", "movb $1, (%0)");
+}
+
+/* ---- interrupts: a gap in a loop that does nothing but read the counter ---- */
+
+enum { GAPS = 33, PATIENCE = 400000000 };
+
+struct gap {
+	u64 at, extra;
+};
+
+/*
+ * Spins until one iteration takes longer than the others: an interrupt was taken between two RDTSC of this loop, and
+ * `extra` is what it executed. Gives up after `patience` instructions.
+ */
+static int next_gap(struct gap *gap, u64 patience)
+{
+	static u64 usual;
+	u64 before = rdtsc(), now, begin = before;
+	if (!usual) {
+		usual = ~0ul;
+		for (unsigned i = 0; i < 64; i++) {
+			now = rdtsc();
+			if (now - before < usual)
+				usual = now - before;
+			before = now;
+		}
+	}
+	for (;;) {
+		now = rdtsc();
+		if (now - before > usual + 40) {
+			gap->at = before;
+			gap->extra = now - before - usual;
+			return 1;
+		}
+		if (now - begin > patience)
+			return 0;
+		before = now;
+	}
+}
+
+static u64 tick_period;
+
+static void measure_timer(void)
+{
+	u64 extra[GAPS];
+	struct gap gap, last;
+	unsigned n = 0;
+
+	tick_period = ~0ul;
+	next_gap(&last, PATIENCE);
+	while (n < GAPS && next_gap(&gap, PATIENCE)) {
+		extra[n++] = gap.extra;
+		if (gap.at - last.at < tick_period)
+			tick_period = gap.at - last.at;
+		last = gap;
+	}
+	if (n == GAPS)
+		row_sampled("timer interrupt in user mode", extra, n);
+	else
+		missing("timer interrupt in user mode", "too few interrupts seen");
+}
+
+/*
+ * NMIs come from outside, at any time, while the timer goes on ticking. A gap within 1/32 of a period around the time
+ * of the next tick may be the tick; any other is an NMI. Following each tick to the next tolerates a timer that drifts.
+ */
+static void measure_nmi(void)
+{
+	u64 extra[GAPS], slack = tick_period / 32;
+	struct gap gap, tick;
+	unsigned n = 0;
+
+	if (!next_gap(&tick, PATIENCE)) {
+		missing("NMI in user mode", "no timer to tell NMIs from");
+		return;
+	}
+	put("{\"ready\":\"nmi\"}");
+	flush();
+	/* That write took time, and may have hidden ticks. Nobody is sending NMIs yet: the host takes its time. */
+	next_gap(&tick, PATIENCE);
+	u64 begin = tick.at;
+	while (n < GAPS && tick.at - begin < 20ul * PATIENCE) {
+		if (!next_gap(&gap, PATIENCE))
+			break;
+		u64 since = gap.at - tick.at;
+		if (since + slack > tick_period)
+			tick = gap;
+		else if (since > slack)
+			extra[n++] = gap.extra;
+	}
+	if (n == GAPS)
+		row_sampled("NMI in user mode", extra, n);
+	else
+		missing("NMI in user mode", "too few NMIs seen");
+}
+
+/* ---- two tasks ---- */
+
+enum { CLONE_VM = 0x100, CLONE_FS = 0x200, CLONE_FILES = 0x400, CLONE_SIGHAND = 0x800, CLONE_THREAD = 0x10000 };
+
+static volatile u64 partner_turns;
+static volatile int partner_stop;
+static char partner_stack[4096] __attribute__((aligned(16)));
+
+static __attribute__((noreturn, used)) void partner(void)
+{
+	while (!partner_stop) {
+		partner_turns++;
+		syscall3(SYS_sched_yield, 0, 0, 0);
+	}
+	for (;;)
+		syscall3(SYS_exit, 0, 0, 0);
+}
+
+/* A batch counts only if the partner ran exactly once per yield: a yield that switches nowhere is cheap, and no row. */
+static void measure_yield(void)
+{
+	u64 mask = 1, least = ~0ul;
+	i64 tid;
+
+	syscall3(SYS_sched_setaffinity, 0, sizeof mask, &mask);
+	asm volatile("syscall\n\ttest %%rax, %%rax\n\tjnz 1f\n\txor %%ebp, %%ebp\n\tcall partner\n1:"
+		     : "=a"(tid)
+		     : "a"(SYS_clone), "D"(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD),
+		       "S"(partner_stack + sizeof partner_stack), "d"(0)
+		     : "rcx", "r11", "memory");
+	if (tid < 0) {
+		missing("sched_yield switch", "clone failed");
+		return;
+	}
+	for (unsigned i = 0; i < 64; i++)
+		syscall3(SYS_sched_yield, 0, 0, 0);
+	u64 empty = MINIMUM("mov %1, %%eax", "i"(SYS_sched_yield));
+	for (unsigned batch = 0; batch < BATCHES; batch++) {
+		u64 turns = partner_turns;
+		u64 t = TIME_LOOP("mov %1, %%eax\n\tsyscall", "i"(SYS_sched_yield));
+		if (partner_turns - turns == ROUNDS && t < least)
+			least = t;
+	}
+	partner_stop = 1;
+	for (unsigned i = 0; i < 64; i++)
+		syscall3(SYS_sched_yield, 0, 0, 0);
+	if (least == ~0ul)
+		missing("sched_yield switch", "the two tasks never alternated");
+	else
+		row("sched_yield switch", per_round(least, empty, 2 * ROUNDS));
+}
+
+/* ---- start ---- */
+
+static __attribute__((noreturn, used)) void begin(void)
+{
+	enum { O_RDONLY = 0, RB_AUTOBOOT = 0x01234567, MAGIC1 = 0xfee1dead, MAGIC2 = 672274793 };
+
+	/* Stock Linux calls an NMI that nobody claims an error and prints it; this module claims it (see nmi_claim.c). */
+	i64 module = syscall3(SYS_open, "/nmi_claim.ko", O_RDONLY, 0);
+	if (module >= 0)
+		syscall3(SYS_finit_module, module, "", 0);
+
+	measure_syscalls();
+	measure_signals();
+	measure_minor_faults();
+	measure_yield();
+	measure_timer();
+	measure_nmi();
+	put("{\"done\":true}");
+	flush();
+	/* As the first program of Linux there is nothing to return to; with -no-reboot this ends the emulator. */
+	syscall3(SYS_reboot, MAGIC1, MAGIC2, RB_AUTOBOOT);
+	for (;;)
+		syscall3(SYS_exit_group, 0, 0, 0);
+}
+
+asm(".globl _start\n_start:\n\txor %ebp, %ebp\n\tand $-16, %rsp\n\tcall begin\n");
