@@ -15,7 +15,7 @@ typedef unsigned long u64;
 typedef long i64;
 
 enum {
-	SYS_write = 1, SYS_open = 2, SYS_mmap = 9, SYS_munmap = 11, SYS_rt_sigaction = 13, SYS_sched_yield = 24,
+	SYS_read = 0, SYS_write = 1, SYS_open = 2, SYS_mmap = 9, SYS_munmap = 11, SYS_rt_sigaction = 13, SYS_sched_yield = 24,
 	SYS_clone = 56, SYS_exit = 60, SYS_getppid = 110, SYS_reboot = 169, SYS_sched_setaffinity = 203,
 	SYS_exit_group = 231, SYS_finit_module = 313,
 	SYS_unknown = 0x7ffe0000,
@@ -44,6 +44,7 @@ static inline u64 rdtsc(void)
 
 static char line[512];
 static unsigned len;
+static int quiet;
 
 static void put(const char *s)
 {
@@ -64,7 +65,7 @@ static void put_number(u64 n)
 static void flush(void)
 {
 	put("\n");
-	for (unsigned done = 0; done < len;) {
+	for (unsigned done = 0; !quiet && done < len;) {
 		i64 n = syscall3(SYS_write, 1, line + done, len - done);
 		if (n <= 0)
 			break;
@@ -145,14 +146,26 @@ static u64 per_round(u64 batch, u64 empty, u64 rounds)
 	return (batch - empty + rounds / 2) / rounds;
 }
 
-static void measure_syscalls(void)
+static u64 syscall_loop(void)
 {
-	u64 empty = MINIMUM("mov %1, %%eax", "i"(SYS_getppid));
-	row("getppid", per_round(MINIMUM("mov %1, %%eax\n\tsyscall", "i"(SYS_getppid)), empty, ROUNDS));
-	row("unknown system call", per_round(MINIMUM("mov %1, %%eax\n\tsyscall", "i"(SYS_unknown)), empty, ROUNDS));
+	return MINIMUM("mov %1, %%eax", "i"(SYS_getppid));
+}
 
+static void measure_getppid(void)
+{
+	row("getppid", per_round(MINIMUM("mov %1, %%eax\n\tsyscall", "i"(SYS_getppid)), syscall_loop(), ROUNDS));
+}
+
+static void measure_unknown(void)
+{
+	row("unknown-syscall",
+	    per_round(MINIMUM("mov %1, %%eax\n\tsyscall", "i"(SYS_unknown)), syscall_loop(), ROUNDS));
+}
+
+static void measure_floor(void)
+{
 	if (syscall3(SYS_floor, 0, 0, 0) == SYS_floor)
-		row("floor", per_round(MINIMUM("mov %1, %%eax\n\tsyscall", "i"(SYS_floor)), empty, ROUNDS));
+		row("floor", per_round(MINIMUM("mov %1, %%eax\n\tsyscall", "i"(SYS_floor)), syscall_loop(), ROUNDS));
 	else
 		missing("floor", "this kernel has no door that does nothing");
 }
@@ -178,18 +191,29 @@ asm("skip_two_bytes:\n\t"
 extern char skip_two_bytes[], restorer[];
 _Static_assert(UCONTEXT_RIP == 168, "the handler names the offset of RIP in the ucontext");
 
-static void measure_signals(void)
+static void skip_on(u64 signal)
 {
 	struct sigaction action = { skip_two_bytes, SA_SIGINFO | SA_RESTORER, restorer, 0 };
-	u64 empty = MINIMUM("xor %%eax, %%eax", "i"(0));
+	syscall6(SYS_rt_sigaction, signal, (u64)&action, 0, 8, 0, 0);
+}
 
-	syscall6(SYS_rt_sigaction, SIGILL, (u64)&action, 0, 8, 0, 0);
-	row("#UD signal round trip", per_round(MINIMUM("xor %%eax, %%eax\n\tud2", "i"(0)), empty, ROUNDS));
+static u64 signal_loop(void)
+{
+	return MINIMUM("xor %%eax, %%eax", "i"(0));
+}
 
-	syscall6(SYS_rt_sigaction, SIGSEGV, (u64)&action, 0, 8, 0, 0);
-	/* Address 0 is never mapped; the load is `8b 00`, two bytes. */
-	row("page-fault signal round trip",
-	    per_round(MINIMUM("xor %%eax, %%eax\n\tmov (%%rax), %%eax", "i"(0)), empty, ROUNDS));
+static void measure_ud(void)
+{
+	skip_on(SIGILL);
+	row("ud-signal", per_round(MINIMUM("xor %%eax, %%eax\n\tud2", "i"(0)), signal_loop(), ROUNDS));
+}
+
+/* Address 0 is never mapped; the load is `8b 00`, two bytes. */
+static void measure_fault(void)
+{
+	skip_on(SIGSEGV);
+	row("fault-signal",
+	    per_round(MINIMUM("xor %%eax, %%eax\n\tmov (%%rax), %%eax", "i"(0)), signal_loop(), ROUNDS));
 }
 
 /* ---- memory ---- */
@@ -226,11 +250,16 @@ static void *map(u64 size)
 		row(name, per_round(least_, empty_, PAGES));                              \
 	} while (0)
 
-static void measure_minor_faults(void)
+/* A first read needs no memory of its own: a kernel may map one page of zeros. */
+static void measure_minor_read(void)
 {
-	/* A first read needs no memory of its own (a kernel may map one page of zeros); a first write clears a page. */
-	MEASURE_MINOR_FAULTS("minor page fault, read", "cmpb $1, (%0)");
-	MEASURE_MINOR_FAULTS("minor page fault, write", "movb $1, (%0)");
+	MEASURE_MINOR_FAULTS("minor-fault-read", "cmpb $1, (%0)");
+}
+
+/* A first write takes a page and clears it. */
+static void measure_minor_write(void)
+{
+	MEASURE_MINOR_FAULTS("minor-fault-write", "movb $1, (%0)");
 }
 
 /* ---- interrupts: a gap in a loop that does nothing but read the counter ---- */
@@ -288,9 +317,9 @@ static void measure_timer(void)
 		last = gap;
 	}
 	if (n == GAPS)
-		row_sampled("timer interrupt in user mode", extra, n);
+		row_sampled("timer-user", extra, n);
 	else
-		missing("timer interrupt in user mode", "too few interrupts seen");
+		missing("timer-user", "too few interrupts seen");
 }
 
 /*
@@ -299,12 +328,15 @@ static void measure_timer(void)
  */
 static void measure_nmi(void)
 {
-	u64 extra[GAPS], slack = tick_period / 32;
+	u64 extra[GAPS], slack;
 	struct gap gap, tick;
 	unsigned n = 0;
 
+	if (!tick_period)
+		measure_timer();
+	slack = tick_period / 32;
 	if (!next_gap(&tick, PATIENCE)) {
-		missing("NMI in user mode", "no timer to tell NMIs from");
+		missing("nmi-user", "no timer to tell NMIs from");
 		return;
 	}
 	put("{\"ready\":\"nmi\"}");
@@ -322,9 +354,9 @@ static void measure_nmi(void)
 			extra[n++] = gap.extra;
 	}
 	if (n == GAPS)
-		row_sampled("NMI in user mode", extra, n);
+		row_sampled("nmi-user", extra, n);
 	else
-		missing("NMI in user mode", "too few NMIs seen");
+		missing("nmi-user", "too few NMIs seen");
 }
 
 /* ---- two tasks ---- */
@@ -351,6 +383,7 @@ static void measure_yield(void)
 	u64 mask = 1, least = ~0ul;
 	i64 tid;
 
+	partner_stop = 0;
 	syscall3(SYS_sched_setaffinity, 0, sizeof mask, &mask);
 	asm volatile("syscall\n\ttest %%rax, %%rax\n\tjnz 1f\n\txor %%ebp, %%ebp\n\tcall partner\n1:"
 		     : "=a"(tid)
@@ -358,7 +391,7 @@ static void measure_yield(void)
 		       "S"(partner_stack + sizeof partner_stack), "d"(0)
 		     : "rcx", "r11", "memory");
 	if (tid < 0) {
-		missing("sched_yield switch", "clone failed");
+		missing("yield-switch", "clone failed");
 		return;
 	}
 	for (unsigned i = 0; i < 64; i++)
@@ -374,28 +407,91 @@ static void measure_yield(void)
 	for (unsigned i = 0; i < 64; i++)
 		syscall3(SYS_sched_yield, 0, 0, 0);
 	if (least == ~0ul)
-		missing("sched_yield switch", "the two tasks never alternated");
+		missing("yield-switch", "the two tasks never alternated");
 	else
-		row("sched_yield switch", per_round(least, empty, 2 * ROUNDS));
+		row("yield-switch", per_round(least, empty, 2 * ROUNDS));
+}
+
+/* ---- what the library keeps, as the reference kernel's test device tells it: lines `key value` ---- */
+
+static void report_status(void)
+{
+	static char text[4096];
+	i64 fd = syscall3(SYS_open, "/dev/gate", 0, 0);
+	i64 n = fd < 0 ? 0 : syscall6(SYS_read, fd, (u64)text, sizeof text - 1, 0, 0, 0);
+
+	for (char *p = text; n > 0 && p < text + n;) {
+		put("{\"status\":\"");
+		while (*p && *p != ' ' && *p != '\n' && len < 100)
+			line[len++] = *p++;
+		put("\",\"value\":\"");
+		while (*p == ' ')
+			p++;
+		while (*p && *p != '\n' && len < 200)
+			line[len++] = *p++;
+		put("\"}");
+		flush();
+		while (*p && *p++ != '\n')
+			;
+		if (!*p)
+			break;
+	}
 }
 
 /* ---- start ---- */
 
-static __attribute__((noreturn, used)) void begin(void)
+static const struct {
+	const char *name;
+	void (*measure)(void);
+} rows[] = {
+	{ "getppid", measure_getppid },
+	{ "unknown-syscall", measure_unknown },
+	{ "floor", measure_floor },
+	{ "ud-signal", measure_ud },
+	{ "fault-signal", measure_fault },
+	{ "minor-fault-read", measure_minor_read },
+	{ "minor-fault-write", measure_minor_write },
+	{ "yield-switch", measure_yield },
+	{ "timer-user", measure_timer },
+	{ "nmi-user", measure_nmi },
+};
+
+static int same(const char *a, const char *b)
+{
+	while (*a && *a == *b)
+		a++, b++;
+	return *a == *b;
+}
+
+/* Arguments: the rows to measure (none: all), or `loop ROW` to make that crossing for ever, for a profiler. */
+static __attribute__((noreturn, used)) void begin(u64 *stack)
 {
 	enum { O_RDONLY = 0, RB_AUTOBOOT = 0x01234567, MAGIC1 = 0xfee1dead, MAGIC2 = 672274793 };
+	u64 argc = stack[0];
+	char **argv = (char **)(stack + 1);
 
 	/* Stock Linux calls an NMI that nobody claims an error and prints it; this module claims it (see nmi_claim.c). */
 	i64 module = syscall3(SYS_open, "/nmi_claim.ko", O_RDONLY, 0);
 	if (module >= 0)
 		syscall3(SYS_finit_module, module, "", 0);
 
-	measure_syscalls();
-	measure_signals();
-	measure_minor_faults();
-	measure_yield();
-	measure_timer();
-	measure_nmi();
+	int loop = argc > 2 && same(argv[1], "loop");
+	report_status();
+	for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+		int wanted = argc < 2;
+		for (u64 a = 1; a < argc; a++)
+			wanted |= same(argv[a], rows[i].name);
+		if (!wanted)
+			continue;
+		if (loop) {
+			put("{\"ready\":\"loop\"}");
+			flush();
+			quiet = 1;
+		}
+		do
+			rows[i].measure();
+		while (loop);
+	}
 	put("{\"done\":true}");
 	flush();
 	/* As the first program of Linux there is nothing to return to; with -no-reboot this ends the emulator. */
@@ -404,4 +500,4 @@ static __attribute__((noreturn, used)) void begin(void)
 		syscall3(SYS_exit_group, 0, 0, 0);
 }
 
-asm(".globl _start\n_start:\n\txor %ebp, %ebp\n\tand $-16, %rsp\n\tcall begin\n");
+asm(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall begin\n");

@@ -1,0 +1,277 @@
+//! `./x bench`: what each crossing between user mode and the kernel costs, beside Debian's stock kernel.
+//!
+//! The measure is executed instructions, by QEMU's instruction counter, not time: it is the same from run to run and from
+//! machine to machine, and time under emulation misleads, even in sign.
+
+mod command;
+mod guest;
+mod memory;
+mod plot;
+mod profile;
+mod program;
+mod qmp;
+mod report;
+mod stock;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use guest::{Guest, Outcome, boot_to_prompt};
+use report::Measurement;
+
+/// What `./x bench` takes.
+#[derive(clap::Args)]
+pub struct Options {
+    /// CPU models of QEMU to measure on
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "MODEL,...",
+        default_value = "max,EPYC,Skylake-Server"
+    )]
+    cpu: Vec<String>,
+    /// Rows to measure (default: all); an unknown name lists them
+    #[arg(long, value_delimiter = ',', value_name = "ROW,...")]
+    rows: Vec<String>,
+    /// Where the results go (default: bench/results.json when all rows are measured); a plot goes beside it
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Measure our kernel alone
+    #[arg(long)]
+    no_stock: bool,
+    /// Measure this kernel image instead of building one
+    #[arg(long, value_name = "ELF")]
+    kernel: Option<PathBuf>,
+    /// Show where the instructions of one row go in our kernel, function by function
+    #[arg(long, value_name = "ROW", conflicts_with_all = ["rows", "json", "no_stock"])]
+    profile: Option<String>,
+}
+
+/// Console on the serial port, no messages, and neither mitigations (ours has none yet) nor layout chosen at random.
+const STOCK_APPEND: &str = "console=ttyS0 quiet mitigations=off norandmaps";
+const BOOTS: u32 = 5;
+
+/// Runs the command.
+pub fn run(root: &Path, options: &Options) -> Result<()> {
+    for row in options.rows.iter().chain(&options.profile) {
+        if !program::ROWS.iter().any(|(name, _)| name == row) {
+            let names: Vec<_> = program::ROWS.iter().map(|(name, _)| *name).collect();
+            bail!("there is no row {row}; there are: {}", names.join(", "));
+        }
+    }
+    let directory = root.join(".cache/bench");
+    let program = fs::read(program::compile(root, &directory)?)?;
+    let kernel = match &options.kernel {
+        Some(kernel) => kernel.clone(),
+        None => crate::kernel::build(root, &[])?,
+    };
+    let boot = Boot {
+        directory: &directory,
+        program: &program,
+    };
+
+    if let Some(row) = &options.profile {
+        let initrd = boot.initramfs(&["loop", row], None)?;
+        let cpu = options.cpu.first().context("--cpu names no model")?;
+        return profile::run(&boot.guest(&kernel, "", &initrd, cpu), row);
+    }
+
+    let rows: Vec<&str> = options.rows.iter().map(String::as_str).collect();
+    let floor_kernel = (options.kernel.is_none() && (rows.is_empty() || rows.contains(&"floor")))
+        .then(|| crate::kernel::build(root, &["portcullis_floor"]))
+        .transpose()?;
+    let stock = if options.no_stock {
+        None
+    } else {
+        Some(stock::fetch(root)?)
+    };
+    let nmi_claim = match stock.as_ref().map(|stock| &stock.nmi_claim) {
+        Some(Ok(module)) => Some(module.as_slice()),
+        Some(Err(error)) => {
+            eprintln!(
+                "bench: no NMI row for the stock kernel, which has no module that claims NMIs: {error:#}"
+            );
+            None
+        }
+        None => None,
+    };
+
+    let mut measurements = Vec::new();
+    let mut status = BTreeMap::new();
+    for cpu in &options.cpu {
+        eprintln!("bench: measuring on -cpu {cpu}");
+        let initrd = boot.initramfs(&rows, nmi_claim)?;
+        let mut ours = boot
+            .guest(&kernel, "", &initrd, cpu)
+            .measure()
+            .context("in our kernel")?;
+        let theirs = match &stock {
+            Some(stock) => {
+                let append = format!("{STOCK_APPEND} -- {}", rows.join(" "));
+                boot.guest(&stock.image, &append, &initrd, cpu)
+                    .measure()
+                    .context("in the stock kernel")?
+            }
+            None => Outcome::default(),
+        };
+        if let Some(kernel) = &floor_kernel {
+            let initrd = boot.initramfs(&["floor"], None)?;
+            let floor = boot
+                .guest(kernel, "", &initrd, cpu)
+                .measure()
+                .context("in the kernel with the floor")?;
+            ours.rows.extend(floor.rows);
+        }
+        status.append(&mut ours.status);
+        measurements.extend(compare(cpu, &ours, &theirs, nmi_claim.is_some()));
+    }
+
+    print!("{}", report::table(&measurements));
+    println!(
+        "\nExecuted instructions per crossing (qemu -icount shift=0), minimum over batches, less the empty loop.\n\
+         Each row in one kernel and then in the other: the same program, the same machine and CPU model."
+    );
+    if let Some(stock) = &stock {
+        println!(
+            "stock: Linux {} with mitigations=off, as ours has none yet.",
+            stock.release
+        );
+    }
+    print_sizes(&kernel, &status)?;
+    print_boot_times(&boot, &kernel, stock.as_ref())?;
+
+    let json = match (&options.json, rows.is_empty() && stock.is_some()) {
+        (Some(path), _) => path.clone(),
+        (None, true) => root.join("bench/results.json"),
+        (None, false) => return Ok(()),
+    };
+    fs::write(&json, serde_json::to_string_pretty(&measurements)? + "\n")
+        .with_context(|| format!("writing {}", json.display()))?;
+    fs::write(json.with_extension("svg"), plot::svg(&measurements))?;
+    println!(
+        "wrote {} and the plot {}",
+        json.display(),
+        json.with_extension("svg").display()
+    );
+    Ok(())
+}
+
+/// What every boot of one run has in common.
+struct Boot<'a> {
+    directory: &'a Path,
+    program: &'a [u8],
+}
+
+impl Boot<'_> {
+    fn initramfs(&self, arguments: &[&str], nmi_claim: Option<&[u8]>) -> Result<PathBuf> {
+        self.write(&program::initramfs(self.program, arguments, nmi_claim))
+    }
+
+    fn write(&self, archive: &[u8]) -> Result<PathBuf> {
+        let path = self.directory.join("initramfs.cpio");
+        fs::write(&path, archive)?;
+        Ok(path)
+    }
+
+    fn guest<'a>(&'a self, kernel: &'a Path, append: &'a str, initrd: &'a Path, cpu: &'a str) -> Guest<'a> {
+        Guest {
+            kernel,
+            append,
+            initrd,
+            cpu,
+            directory: self.directory,
+        }
+    }
+}
+
+/// Puts the two outcomes side by side; says why where one has no number.
+fn compare(cpu: &str, ours: &Outcome, stock: &Outcome, stock_claims_nmi: bool) -> Vec<Measurement> {
+    let mut out = Vec::new();
+    for (row, title) in program::ROWS {
+        let (our_line, stock_line) = (ours.rows.get(row), stock.rows.get(row));
+        if let Some(why) = our_line.and_then(|line| line.missing.as_ref()) {
+            eprintln!("bench: our kernel has no number for {title}: {why}");
+        }
+        let Some(our_line) = our_line else { continue };
+        let our_count = our_line.instructions;
+        let stock_count = stock_line
+            .and_then(|line| line.instructions)
+            // Without the module the row would measure how Linux prints its message about an unclaimed NMI.
+            .filter(|_| row != "nmi-user" || stock_claims_nmi);
+        out.push(Measurement {
+            row,
+            host: "portcullis-kernel",
+            cpu: cpu.to_owned(),
+            mitigations: "off",
+            ours: our_count,
+            stock: stock_count,
+            ratio: our_count
+                .zip(stock_count)
+                .map(|(a, b)| (a as f64 / b as f64 * 1000.0).round() / 1000.0),
+        });
+    }
+    out
+}
+
+fn print_sizes(kernel: &Path, status: &BTreeMap<String, String>) -> Result<()> {
+    let image = memory::image(kernel)?;
+    println!(
+        "\nkernel image: {} KiB loaded, {} KiB with zeros (at most 4096)",
+        image.loaded >> 10,
+        image.occupied >> 10
+    );
+    for (key, what) in [
+        (
+            "percpu_bytes",
+            "state of the library per CPU, without tables and stacks (at most 128 bytes)",
+        ),
+        (
+            "pertask_bytes",
+            "state of the library per task (at most 16 bytes)",
+        ),
+    ] {
+        let value = status.get(key).map_or("not told by the kernel", String::as_str);
+        println!("{what}: {value}");
+    }
+    Ok(())
+}
+
+/// Boots both kernels to the prompt of busybox's shell, without instruction counting.
+fn print_boot_times(boot: &Boot, kernel: &Path, stock: Option<&stock::Stock>) -> Result<()> {
+    let Ok(busybox) = fs::read("/bin/busybox") else {
+        println!("boot to prompt: not measured, there is no /bin/busybox: apt-get install busybox-static");
+        return Ok(());
+    };
+    let initrd = boot.write(&program::archive(&[
+        program::File {
+            path: "bin",
+            mode: 0o040755,
+            data: &[],
+        },
+        program::File {
+            path: "bin/busybox",
+            mode: 0o100755,
+            data: &busybox,
+        },
+        program::File {
+            path: "bin/sh",
+            mode: 0o120777,
+            data: b"busybox",
+        },
+    ]))?;
+    let ours = boot_to_prompt(&boot.guest(kernel, "", &initrd, "max"), BOOTS)?;
+    print!("boot to prompt: {:.2} s (at most 0.6)", ours.as_secs_f64());
+    if let Some(stock) = stock {
+        let append = format!("{STOCK_APPEND} rdinit=/bin/sh");
+        // On a busy host the stock kernel may fail to find the speed of its clock, and stop; that is no reason to fail here.
+        match boot_to_prompt(&boot.guest(&stock.image, &append, &initrd, "max"), BOOTS) {
+            Ok(theirs) => print!(", stock {:.2} s", theirs.as_secs_f64()),
+            Err(error) => print!(", stock: {error:#}"),
+        }
+    }
+    println!("; wall clock from starting QEMU, least of {BOOTS}");
+    Ok(())
+}

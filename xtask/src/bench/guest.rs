@@ -1,0 +1,260 @@
+//! One boot of one kernel with the measuring program as its first program.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use super::qmp::Qmp;
+
+/// A kernel and what it is booted with.
+pub struct Guest<'a> {
+    /// The bootable file for `qemu -kernel`.
+    pub kernel: &'a Path,
+    /// The kernel command line.
+    pub append: &'a str,
+    /// The initramfs, as a file.
+    pub initrd: &'a Path,
+    /// The CPU model, as `qemu -cpu` takes it.
+    pub cpu: &'a str,
+    /// Where QEMU puts its socket and its logs.
+    pub directory: &'a Path,
+}
+
+/// One line of the program: a row measured, a row missing, a fact about the kernel, or a sign that it got somewhere.
+#[derive(Deserialize, Default, Clone, Debug)]
+#[serde(default)]
+pub struct Line {
+    row: Option<String>,
+    /// Executed instructions of one crossing: the minimum.
+    pub instructions: Option<u64>,
+    /// Median, where samples were taken singly.
+    pub median: Option<u64>,
+    /// Why there is no number.
+    pub missing: Option<String>,
+    status: Option<String>,
+    value: Option<String>,
+    ready: Option<String>,
+    done: bool,
+}
+
+/// What one boot told.
+#[derive(Default)]
+pub struct Outcome {
+    /// Row by row.
+    pub rows: BTreeMap<String, Line>,
+    /// What the test device `/dev/gate` says, where the kernel has one.
+    pub status: BTreeMap<String, String>,
+}
+
+/// Longest time for one boot with all its rows; about ten times what two cores of 2020 take.
+const TIMEOUT: Duration = Duration::from_secs(180);
+/// Between two NMIs: some timer ticks of emulated time, so that most NMIs are far from a tick.
+const NMI_INTERVAL: Duration = Duration::from_millis(50);
+/// Before the first NMI: the program finds the tick's rhythm first.
+const NMI_DELAY: Duration = Duration::from_millis(300);
+
+/// A running QEMU, its console line by line, and its control socket. Dropping it ends QEMU.
+pub struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    /// The control socket.
+    pub qmp: Qmp,
+    socket: PathBuf,
+    debug_log: PathBuf,
+}
+
+impl Guest<'_> {
+    /// The machine both kernels get. `extra` are options such as instruction counting.
+    pub fn command(&self, extra: &[&str]) -> Command {
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args([
+            "-M", "microvm", "-accel", "tcg", "-m", "256M", "-smp", "1", "-cpu", self.cpu,
+        ])
+        .args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-serial",
+            "stdio",
+        ])
+        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
+        .args([
+            "-device",
+            "isa-debugcon,iobase=0xe9,chardev=log",
+            "-append",
+            self.append,
+        ])
+        .arg("-chardev")
+        .arg(format!("file,id=log,path={}", self.debug_log().display()))
+        .arg("-kernel")
+        .arg(self.kernel)
+        .arg("-initrd")
+        .arg(self.initrd)
+        .args(extra)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        // QEMU warns about each feature of the CPU model that TCG lacks.
+        .stderr(Stdio::null());
+        qemu
+    }
+
+    fn debug_log(&self) -> PathBuf {
+        self.directory.join("kernel.log")
+    }
+
+    /// Starts QEMU. Sockets have short names at most, so that one is not in the project's directory.
+    pub fn start(&self, extra: &[&str]) -> Result<Running> {
+        let socket = std::env::temp_dir().join(format!("portcullis-bench-{}.sock", std::process::id()));
+        let mut child = self
+            .command(extra)
+            .arg("-qmp")
+            .arg(format!("unix:{},server=on,wait=off", socket.display()))
+            .spawn()
+            .context("cannot start qemu-system-x86_64: apt-get install qemu-system-x86")?;
+        let console = child.stdout.take().context("QEMU's console is a pipe")?;
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
+                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                    break;
+                }
+            }
+        });
+        match Qmp::connect(&socket) {
+            Ok(qmp) => Ok(Running {
+                child,
+                lines,
+                qmp,
+                socket,
+                debug_log: self.debug_log(),
+            }),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error)
+            }
+        }
+    }
+
+    /// Boots, counting instructions, until the program has measured its rows.
+    pub fn measure(&self) -> Result<Outcome> {
+        let mut running = self.start(&["-icount", "shift=0,sleep=off"])?;
+        let deadline = Instant::now() + TIMEOUT;
+        let mut outcome = Outcome::default();
+        let mut next_nmi: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            if now > deadline {
+                bail!(
+                    "no result after {} s\n{}",
+                    TIMEOUT.as_secs(),
+                    running.last_words()
+                );
+            }
+            if next_nmi.is_some_and(|due| due <= now) {
+                running.qmp.inject_nmi()?;
+                next_nmi = Some(now + NMI_INTERVAL);
+            }
+            let line = match running.next_line(next_nmi.unwrap_or(deadline))? {
+                Some(line) => line,
+                None => continue,
+            };
+            if line.done {
+                return Ok(outcome);
+            }
+            if line.ready.is_some() {
+                next_nmi = Some(now + NMI_DELAY);
+            }
+            if let (Some(key), Some(value)) = (&line.status, &line.value) {
+                outcome.status.insert(key.clone(), value.clone());
+            }
+            if let Some(row) = line.row.clone() {
+                next_nmi = None;
+                outcome.rows.insert(row, line);
+            }
+        }
+    }
+}
+
+impl Running {
+    /// The program's next line, or `None` when there is none by `until`. Other output of the console is passed over.
+    pub fn next_line(&mut self, until: Instant) -> Result<Option<Line>> {
+        match self
+            .lines
+            .recv_timeout(until.saturating_duration_since(Instant::now()))
+        {
+            Ok(text) => Ok(serde_json::from_str(text.trim()).ok()),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                bail!("the guest ended before its program did\n{}", self.last_words())
+            }
+        }
+    }
+
+    /// Waits until the program says that it has begun to make one crossing again and again.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + TIMEOUT;
+        while Instant::now() < deadline {
+            if self.next_line(deadline)?.is_some_and(|line| line.ready.is_some()) {
+                return Ok(());
+            }
+        }
+        bail!("the program did not start\n{}", self.last_words())
+    }
+
+    /// The end of the kernel's own log: what it says when it goes wrong.
+    fn last_words(&self) -> String {
+        let log = fs::read(&self.debug_log).unwrap_or_default();
+        String::from_utf8_lossy(&log[log.len().saturating_sub(4000)..]).into_owned()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.socket);
+    }
+}
+
+/// Wall-clock time from starting QEMU until a shell shows its prompt, the least of `boots`.
+pub fn boot_to_prompt(guest: &Guest, boots: u32) -> Result<Duration> {
+    let mut least = Duration::MAX;
+    for _ in 0..boots {
+        let started = Instant::now();
+        let mut child = guest
+            .command(&[])
+            .spawn()
+            .context("cannot start qemu-system-x86_64")?;
+        let mut console = child.stdout.take().context("QEMU's console is a pipe")?;
+        // A reader of its own, so that a kernel that never shows a prompt ends in a message and not in a wait.
+        let (sender, prompt) = channel();
+        let reader = std::thread::spawn(move || {
+            let (mut seen, mut byte) = (Vec::new(), [0]);
+            while matches!(console.read(&mut byte), Ok(1)) {
+                seen.push(byte[0]);
+                if seen.ends_with(b"# ") {
+                    let _ = sender.send(());
+                    return;
+                }
+            }
+        });
+        let shown = prompt.recv_timeout(Duration::from_secs(30));
+        let took = started.elapsed();
+        let _ = child.kill();
+        let _ = child.wait();
+        let _ = reader.join();
+        shown.context("no prompt of a shell within 30 s")?;
+        least = least.min(took);
+    }
+    Ok(least)
+}

@@ -1,0 +1,67 @@
+//! The two requests the bench makes of QEMU while it runs: inject an NMI, and run a monitor command.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+/// A connection to QEMU's machine protocol.
+pub struct Qmp {
+    replies: BufReader<UnixStream>,
+}
+
+impl Qmp {
+    /// Connects to the socket that QEMU makes at `path` when it starts, waiting up to five seconds for it.
+    pub fn connect(path: &Path) -> Result<Self> {
+        let started = Instant::now();
+        let stream = loop {
+            match UnixStream::connect(path) {
+                Ok(stream) => break stream,
+                Err(_) if started.elapsed() < Duration::from_secs(5) => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => return Err(error).context("QEMU did not open its control socket"),
+            }
+        };
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        let mut qmp = Self {
+            replies: BufReader::new(stream),
+        };
+        qmp.execute("qmp_capabilities", json!({}))?;
+        Ok(qmp)
+    }
+
+    /// Sends an NMI to every CPU.
+    pub fn inject_nmi(&mut self) -> Result<()> {
+        self.execute("inject-nmi", json!({})).map(drop)
+    }
+
+    /// Runs a command of the human monitor, for what the machine protocol has no request for.
+    pub fn monitor(&mut self, command: &str) -> Result<()> {
+        self.execute("human-monitor-command", json!({ "command-line": command }))
+            .map(drop)
+    }
+
+    fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        let request = json!({ "execute": command, "arguments": arguments });
+        writeln!(self.replies.get_mut(), "{request}")?;
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if self.replies.read_line(&mut line)? == 0 {
+                bail!("QEMU ended before it answered {command}");
+            }
+            let reply: Value = serde_json::from_str(&line)?;
+            // Greetings and events may come in between; only a reply has one of these two.
+            if let Some(result) = reply.get("return") {
+                return Ok(result.clone());
+            }
+            if let Some(error) = reply.get("error") {
+                bail!("QEMU refused {command}: {error}");
+            }
+        }
+    }
+}

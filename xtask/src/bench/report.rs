@@ -1,0 +1,111 @@
+//! The results: as a table for the terminal, as `results.json` for everything else.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::program::ROWS;
+
+/// One measured crossing: the same program, CPU model and options in both kernels.
+#[derive(Serialize, Clone, Debug)]
+pub struct Measurement {
+    /// Which crossing; see `program::ROWS`.
+    pub row: &'static str,
+    /// The kernel that Portcullis is the gate of.
+    pub host: &'static str,
+    /// QEMU's CPU model.
+    pub cpu: String,
+    /// What the stock kernel was told about mitigations. Ours has none to turn off.
+    pub mitigations: &'static str,
+    /// Executed instructions in our kernel.
+    pub ours: Option<u64>,
+    /// Executed instructions in the stock kernel.
+    pub stock: Option<u64>,
+    /// Ours by stock.
+    pub ratio: Option<f64>,
+}
+
+impl Measurement {
+    /// What `ratio` should be at most.
+    pub fn target(&self) -> f64 {
+        if self.row == "getppid" { 0.45 } else { 1.0 }
+    }
+
+    /// Whether the row has a ratio, and it is above its target.
+    pub fn is_above_target(&self) -> bool {
+        self.ratio.is_some_and(|ratio| ratio > self.target())
+    }
+
+    /// The words for a reader.
+    pub fn title(&self) -> &'static str {
+        ROWS.iter()
+            .find(|(name, _)| *name == self.row)
+            .map_or(self.row, |(_, title)| title)
+    }
+}
+
+/// One line per measurement, in groups by CPU model.
+pub fn table(measurements: &[Measurement]) -> String {
+    let mut out = String::new();
+    let mut cpu = "";
+    for measurement in measurements {
+        if measurement.cpu != cpu {
+            cpu = &measurement.cpu;
+            let _ = writeln!(
+                out,
+                "\n{:<32}{:>8}{:>8}{:>8}",
+                format!("-cpu {cpu}"),
+                "ours",
+                "stock",
+                "ratio"
+            );
+        }
+        let number = |value: Option<u64>| value.map_or("-".to_owned(), |n| n.to_string());
+        let _ = writeln!(
+            out,
+            "  {:<30}{:>8}{:>8}{:>8}{}",
+            measurement.title(),
+            number(measurement.ours),
+            number(measurement.stock),
+            measurement
+                .ratio
+                .map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
+            if measurement.is_above_target() {
+                format!("  above its target of {:.2}", measurement.target())
+            } else {
+                String::new()
+            },
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measurement(row: &'static str, ours: u64, stock: u64) -> Measurement {
+        let ratio = Some(ours as f64 / stock as f64);
+        let (ours, stock) = (Some(ours), Some(stock));
+        Measurement {
+            row,
+            host: "portcullis",
+            cpu: "max".into(),
+            mitigations: "off",
+            ours,
+            stock,
+            ratio,
+        }
+    }
+
+    #[test]
+    fn a_row_above_its_target_says_so() {
+        let text = table(&[measurement("getppid", 46, 100), measurement("nmi-user", 99, 100)]);
+        let above: Vec<_> = text
+            .lines()
+            .filter(|line| line.contains("above its target of 0.45"))
+            .collect();
+        assert_eq!(above.len(), 1);
+        assert!(above[0].contains("getppid"));
+    }
+}
