@@ -3,7 +3,6 @@
 //! The measure is executed instructions, by QEMU's instruction counter, not time: it is the same from run to run and from
 //! machine to machine, and time under emulation misleads, even in sign.
 
-mod command;
 mod guest;
 mod memory;
 mod plot;
@@ -19,12 +18,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::initramfs::Initramfs;
+use crate::{kernel, repository, setup};
 use guest::{Guest, Outcome, boot_to_prompt};
 use report::Measurement;
 
 /// What `./x bench` takes.
 #[derive(clap::Args)]
-pub struct Options {
+pub struct BenchArgs {
     /// CPU models of QEMU to measure on
     #[arg(
         long,
@@ -55,45 +56,47 @@ const STOCK_APPEND: &str = "console=ttyS0 quiet mitigations=off norandmaps";
 const BOOTS: u32 = 5;
 
 /// Runs the command.
-pub fn run(root: &Path, options: &Options) -> Result<()> {
-    for row in options.rows.iter().chain(&options.profile) {
+pub fn bench(args: BenchArgs) -> Result<()> {
+    for row in args.rows.iter().chain(&args.profile) {
         if !program::ROWS.iter().any(|(name, _)| name == row) {
             let names: Vec<_> = program::ROWS.iter().map(|(name, _)| *name).collect();
             bail!("there is no row {row}; there are: {}", names.join(", "));
         }
     }
-    let directory = root.join(".cache/bench");
-    let program = fs::read(program::compile(root, &directory)?)?;
-    let kernel = match &options.kernel {
-        Some(kernel) => kernel.clone(),
-        None => crate::kernel::build(root, &[])?,
-    };
+    setup::ensure(&[setup::QEMU, setup::LINKER, setup::GCC, setup::BUSYBOX])?;
+    let directory = repository(".cache/bench");
+    let program = program::compile(&directory)?;
+    let kernel = args.kernel.clone().map_or_else(kernel::build, Ok)?;
     let boot = Boot {
         directory: &directory,
         program: &program,
     };
 
-    if let Some(row) = &options.profile {
+    if let Some(row) = &args.profile {
         let initrd = boot.initramfs(&["loop", row], None)?;
-        let cpu = options.cpu.first().context("--cpu names no model")?;
+        let cpu = args.cpu.first().context("--cpu names no model")?;
         return profile::run(&boot.guest(&kernel, "", &initrd, cpu), row);
     }
 
-    let rows: Vec<&str> = options.rows.iter().map(String::as_str).collect();
-    let floor_kernel = (options.kernel.is_none() && (rows.is_empty() || rows.contains(&"floor")))
-        .then(|| crate::kernel::build(root, &["portcullis_floor"]))
+    let rows: Vec<&str> = args.rows.iter().map(String::as_str).collect();
+    let floor_kernel = (args.kernel.is_none() && (rows.is_empty() || rows.contains(&"floor")))
+        .then(|| {
+            kernel::Build {
+                cfg: vec!["portcullis_floor".into()],
+                ..kernel::Build::default()
+            }
+            .run()
+        })
         .transpose()?;
-    let stock = if options.no_stock {
+    let stock = if args.no_stock {
         None
     } else {
-        Some(stock::fetch(root)?)
+        Some(stock::fetch()?)
     };
     let nmi_claim = match stock.as_ref().map(|stock| &stock.nmi_claim) {
-        Some(Ok(module)) => Some(module.as_slice()),
+        Some(Ok(module)) => Some(module.as_path()),
         Some(Err(error)) => {
-            eprintln!(
-                "bench: no NMI row for the stock kernel, which has no module that claims NMIs: {error:#}"
-            );
+            eprintln!("x: no NMI row for the stock kernel, which has no module that claims NMIs: {error:#}");
             None
         }
         None => None,
@@ -101,8 +104,8 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
 
     let mut measurements = Vec::new();
     let mut status = BTreeMap::new();
-    for cpu in &options.cpu {
-        eprintln!("bench: measuring on -cpu {cpu}");
+    for cpu in &args.cpu {
+        eprintln!("x: measuring on -cpu {cpu}");
         let initrd = boot.initramfs(&rows, nmi_claim)?;
         let mut ours = boot
             .guest(&kernel, "", &initrd, cpu)
@@ -143,12 +146,13 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
     print_sizes(&kernel, &status)?;
     print_boot_times(&boot, &kernel, stock.as_ref())?;
 
-    let json = match (&options.json, rows.is_empty() && stock.is_some()) {
+    let json = match (&args.json, rows.is_empty() && stock.is_some()) {
         (Some(path), _) => path.clone(),
-        (None, true) => root.join("bench/results.json"),
+        (None, true) => repository("bench/results.json"),
         (None, false) => return Ok(()),
     };
-    fs::write(&json, serde_json::to_string_pretty(&measurements)? + "\n")
+    let objects: Vec<_> = measurements.iter().map(Measurement::json).collect();
+    fs::write(&json, serde_json::to_string_pretty(&objects)? + "\n")
         .with_context(|| format!("writing {}", json.display()))?;
     fs::write(json.with_extension("svg"), plot::svg(&measurements))?;
     println!(
@@ -162,17 +166,17 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
 /// What every boot of one run has in common.
 struct Boot<'a> {
     directory: &'a Path,
-    program: &'a [u8],
+    program: &'a Path,
 }
 
 impl Boot<'_> {
-    fn initramfs(&self, arguments: &[&str], nmi_claim: Option<&[u8]>) -> Result<PathBuf> {
-        self.write(&program::initramfs(self.program, arguments, nmi_claim))
+    fn initramfs(&self, arguments: &[&str], nmi_claim: Option<&Path>) -> Result<PathBuf> {
+        self.write(&program::initramfs(self.program, arguments, nmi_claim)?)
     }
 
-    fn write(&self, archive: &[u8]) -> Result<PathBuf> {
+    fn write(&self, root: &Initramfs) -> Result<PathBuf> {
         let path = self.directory.join("initramfs.cpio");
-        fs::write(&path, archive)?;
+        root.write(&path)?;
         Ok(path)
     }
 
@@ -193,7 +197,7 @@ fn compare(cpu: &str, ours: &Outcome, stock: &Outcome, stock_claims_nmi: bool) -
     for (row, title) in program::ROWS {
         let (our_line, stock_line) = (ours.rows.get(row), stock.rows.get(row));
         if let Some(why) = our_line.and_then(|line| line.missing.as_ref()) {
-            eprintln!("bench: our kernel has no number for {title}: {why}");
+            eprintln!("x: our kernel has no number for {title}: {why}");
         }
         let Some(our_line) = our_line else { continue };
         let our_count = our_line.instructions;
@@ -241,27 +245,7 @@ fn print_sizes(kernel: &Path, status: &BTreeMap<String, String>) -> Result<()> {
 
 /// Boots both kernels to the prompt of busybox's shell, without instruction counting.
 fn print_boot_times(boot: &Boot, kernel: &Path, stock: Option<&stock::Stock>) -> Result<()> {
-    let Ok(busybox) = fs::read("/bin/busybox") else {
-        println!("boot to prompt: not measured, there is no /bin/busybox: apt-get install busybox-static");
-        return Ok(());
-    };
-    let initrd = boot.write(&program::archive(&[
-        program::File {
-            path: "bin",
-            mode: 0o040755,
-            data: &[],
-        },
-        program::File {
-            path: "bin/busybox",
-            mode: 0o100755,
-            data: &busybox,
-        },
-        program::File {
-            path: "bin/sh",
-            mode: 0o120777,
-            data: b"busybox",
-        },
-    ]))?;
+    let initrd = boot.write(&Initramfs::busybox()?)?;
     let ours = boot_to_prompt(&boot.guest(kernel, "", &initrd, "max"), BOOTS)?;
     print!("boot to prompt: {:.2} s (at most 0.6)", ours.as_secs_f64());
     if let Some(stock) = stock {

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::qmp::Qmp;
 
@@ -27,28 +27,56 @@ pub struct Guest<'a> {
     pub directory: &'a Path,
 }
 
-/// One line of the program: a row measured, a row missing, a fact about the kernel, or a sign that it got somewhere.
-#[derive(Deserialize, Default, Clone, Debug)]
-#[serde(default)]
-pub struct Line {
-    row: Option<String>,
+/// What the program says of one row.
+#[derive(Clone, Debug)]
+pub struct Row {
     /// Executed instructions of one crossing: the minimum.
     pub instructions: Option<u64>,
-    /// Median, where samples were taken singly.
-    pub median: Option<u64>,
     /// Why there is no number.
     pub missing: Option<String>,
-    status: Option<String>,
-    value: Option<String>,
-    ready: Option<String>,
-    done: bool,
+}
+
+/// One line of the program.
+enum Line {
+    Row(String, Row),
+    /// A fact about the kernel, from its test device.
+    Status(String, String),
+    /// It waits for NMIs, or for a profiler.
+    Ready,
+    Done,
+}
+
+impl Line {
+    /// `None` for what else is on the console.
+    fn parse(text: &str) -> Option<Line> {
+        let object: Value = serde_json::from_str(text.trim()).ok()?;
+        let string = |key: &str| object.get(key)?.as_str().map(str::to_owned);
+        let line = if let Some(row) = string("row") {
+            let instructions = object.get("instructions").and_then(Value::as_u64);
+            Line::Row(
+                row,
+                Row {
+                    instructions,
+                    missing: string("missing"),
+                },
+            )
+        } else if let Some(key) = string("status") {
+            Line::Status(key, string("value")?)
+        } else if object.get("ready").is_some() {
+            Line::Ready
+        } else {
+            object.get("done")?;
+            Line::Done
+        };
+        Some(line)
+    }
 }
 
 /// What one boot told.
 #[derive(Default)]
 pub struct Outcome {
     /// Row by row.
-    pub rows: BTreeMap<String, Line>,
+    pub rows: BTreeMap<String, Row>,
     /// What the test device `/dev/gate` says, where the kernel has one.
     pub status: BTreeMap<String, String>,
 }
@@ -164,22 +192,17 @@ impl Guest<'_> {
                 running.qmp.inject_nmi()?;
                 next_nmi = Some(now + NMI_INTERVAL);
             }
-            let line = match running.next_line(next_nmi.unwrap_or(deadline))? {
-                Some(line) => line,
-                None => continue,
-            };
-            if line.done {
-                return Ok(outcome);
-            }
-            if line.ready.is_some() {
-                next_nmi = Some(now + NMI_DELAY);
-            }
-            if let (Some(key), Some(value)) = (&line.status, &line.value) {
-                outcome.status.insert(key.clone(), value.clone());
-            }
-            if let Some(row) = line.row.clone() {
-                next_nmi = None;
-                outcome.rows.insert(row, line);
+            match running.next_line(next_nmi.unwrap_or(deadline))? {
+                Some(Line::Row(name, row)) => {
+                    next_nmi = None;
+                    outcome.rows.insert(name, row);
+                }
+                Some(Line::Status(key, value)) => {
+                    outcome.status.insert(key, value);
+                }
+                Some(Line::Ready) => next_nmi = Some(now + NMI_DELAY),
+                Some(Line::Done) => return Ok(outcome),
+                None => {}
             }
         }
     }
@@ -187,12 +210,12 @@ impl Guest<'_> {
 
 impl Running {
     /// The program's next line, or `None` when there is none by `until`. Other output of the console is passed over.
-    pub fn next_line(&mut self, until: Instant) -> Result<Option<Line>> {
+    fn next_line(&mut self, until: Instant) -> Result<Option<Line>> {
         match self
             .lines
             .recv_timeout(until.saturating_duration_since(Instant::now()))
         {
-            Ok(text) => Ok(serde_json::from_str(text.trim()).ok()),
+            Ok(text) => Ok(Line::parse(&text)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
                 bail!("the guest ended before its program did\n{}", self.last_words())
@@ -204,7 +227,7 @@ impl Running {
     pub fn wait_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
-            if self.next_line(deadline)?.is_some_and(|line| line.ready.is_some()) {
+            if matches!(self.next_line(deadline)?, Some(Line::Ready)) {
                 return Ok(());
             }
         }

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use object::{Object, ObjectSymbol, SymbolKind};
 
 use super::guest::Guest;
+use crate::kernel;
 
 /// Enough for some hundred crossings of the longest kind; about 100 bytes of log for each instruction.
 const LOG_BYTES: u64 = 100 << 20;
@@ -116,23 +116,12 @@ struct Symbols(Vec<(u64, String)>);
 
 impl Symbols {
     fn read(kernel: &Path) -> Result<Self> {
-        let data = fs::read(kernel)?;
-        let elf = object::File::parse(&*data)?;
-        let mut symbols: Vec<_> = elf
-            .symbols()
-            .filter(|symbol| {
-                matches!(
-                    symbol.kind(),
-                    SymbolKind::Text | SymbolKind::Label | SymbolKind::Unknown
-                )
-            })
-            .filter_map(|symbol| {
-                let name = format!("{:#}", rustc_demangle::demangle(symbol.name().ok()?));
-                (!name.is_empty() && !name.starts_with(".L")).then(|| (symbol.address(), name))
-            })
-            .collect();
-        symbols.sort();
-        Ok(Self(symbols))
+        let text = kernel::symbols(kernel)?;
+        let parse = |line: &str| {
+            let (address, name) = line.split_once(' ')?;
+            Some((u64::from_str_radix(address, 16).ok()?, name.to_owned()))
+        };
+        Ok(Self(text.lines().filter_map(parse).collect()))
     }
 
     fn name(&self, address: u64) -> &str {

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::command;
+use crate::initramfs::Initramfs;
+use crate::{progress, repository};
 
 /// What the program measures, in the order it measures it: its name there, and the words for a reader.
 pub const ROWS: [(&str, &str); 10] = [
@@ -23,110 +24,33 @@ pub const ROWS: [(&str, &str); 10] = [
 ];
 
 /// Compiles the program into `directory`. No libc: nothing runs between the loops and what they measure.
-pub fn compile(root: &Path, directory: &Path) -> Result<PathBuf> {
-    fs::create_dir_all(directory)?;
+pub fn compile(directory: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let program = directory.join("crossing");
-    command::run(
-        Command::new("cc")
-            .args([
-                "-O2",
-                "-Wall",
-                "-Wextra",
-                "-Werror",
-                "-static",
-                "-nostdlib",
-                "-ffreestanding",
-            ])
-            .args(["-fno-stack-protector", "-fno-pie", "-no-pie", "-mno-sse", "-o"])
-            .arg(&program)
-            .arg(root.join("bench/crossing.c")),
-    )
-    .context("compiling bench/crossing.c; it needs a C compiler: apt-get install gcc")?;
+    let mut gcc = Command::new("gcc");
+    gcc.args([
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-static",
+        "-nostdlib",
+        "-ffreestanding",
+    ])
+    .args(["-fno-stack-protector", "-fno-pie", "-no-pie", "-mno-sse", "-o"])
+    .arg(&program)
+    .arg(repository("bench/crossing.c"));
+    progress::step("compiling bench/crossing.c", &mut gcc, None)?;
     Ok(program)
 }
 
-/// One file of an initramfs.
-pub struct File<'a> {
-    /// Path inside of the archive, without a leading slash.
-    pub path: &'a str,
-    /// Type and permissions, as `st_mode` has them.
-    pub mode: u32,
-    /// Contents; the target for a symbolic link.
-    pub data: &'a [u8],
-}
-
-/// A cpio archive in the `newc` format (Linux, `Documentation/driver-api/early-userspace/buffer-format.rst`).
-pub fn archive(files: &[File]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let end = File {
-        path: "TRAILER!!!",
-        mode: 0,
-        data: &[],
-    };
-    for (index, file) in files.iter().chain([&end]).enumerate() {
-        let (inode, links, name_len) = (index + 1, 1, file.path.len() + 1);
-        out.extend_from_slice(b"070701");
-        let fields = [
-            inode,
-            file.mode as usize,
-            0,
-            0,
-            links,
-            0,
-            file.data.len(),
-            0,
-            0,
-            0,
-            0,
-            name_len,
-            0,
-        ];
-        for field in fields {
-            out.extend_from_slice(format!("{field:08X}").as_bytes());
-        }
-        out.extend_from_slice(file.path.as_bytes());
-        out.push(0);
-        pad(&mut out);
-        out.extend_from_slice(file.data);
-        pad(&mut out);
-    }
-    out
-}
-
-fn pad(out: &mut Vec<u8>) {
-    out.resize(out.len().next_multiple_of(4), 0);
-}
-
 /// The archive for one boot: the program as `/init`, its arguments, and the module for stock Linux where there is one.
-pub fn initramfs(program: &[u8], arguments: &[&str], nmi_claim: Option<&[u8]>) -> Vec<u8> {
-    let argv: Vec<u8> = ["/init"]
-        .iter()
-        .chain(arguments)
-        .flat_map(|word| word.bytes().chain([0]))
-        .collect();
-    let mut files = vec![
-        File {
-            path: "init",
-            mode: 0o100755,
-            data: program,
-        },
-        File {
-            path: ".portcullis",
-            mode: 0o040755,
-            data: &[],
-        },
-        File {
-            path: ".portcullis/argv",
-            mode: 0o100644,
-            data: &argv,
-        },
-    ];
-    if let Some(data) = nmi_claim {
-        files.push(File {
-            path: "nmi_claim.ko",
-            mode: 0o100644,
-            data,
-        });
+pub fn initramfs(program: &Path, arguments: &[&str], nmi_claim: Option<&Path>) -> Result<Initramfs> {
+    let mut root = Initramfs::default();
+    root.copy("init", program)?;
+    root.argv(&[&["/init"], arguments].concat());
+    if let Some(module) = nmi_claim {
+        root.copy("nmi_claim.ko", module)?;
     }
-    archive(&files)
+    Ok(root)
 }

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::program::ROWS;
 
 /// One measured crossing: the same program, CPU model and options in both kernels.
-#[derive(Serialize, Clone, Debug)]
+#[derive(Clone, Debug)]
 pub struct Measurement {
     /// Which crossing; see `program::ROWS`.
     pub row: &'static str,
@@ -26,6 +26,19 @@ pub struct Measurement {
 }
 
 impl Measurement {
+    /// As an object of `results.json`.
+    pub fn json(&self) -> Value {
+        json!({
+            "row": self.row,
+            "host": self.host,
+            "cpu": self.cpu,
+            "mitigations": self.mitigations,
+            "ours": self.ours,
+            "stock": self.stock,
+            "ratio": self.ratio,
+        })
+    }
+
     /// What `ratio` should be at most.
     pub fn target(&self) -> f64 {
         if self.row == "getppid" { 0.45 } else { 1.0 }

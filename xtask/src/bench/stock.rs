@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 
-use super::command;
+use crate::{progress, repository};
 
 /// The stock kernel, unpacked under `.cache/stock`; nothing is installed.
 pub struct Stock {
@@ -15,12 +15,12 @@ pub struct Stock {
     /// Its release, such as `6.1.0-56-cloud-amd64`.
     pub release: String,
     /// `bench/nmi_claim.c` built for it, or why that was not possible.
-    pub nmi_claim: Result<Vec<u8>>,
+    pub nmi_claim: Result<PathBuf>,
 }
 
 /// Fetches the kernel unless that was done before, and builds the module for it.
-pub fn fetch(root: &Path) -> Result<Stock> {
-    let cache = root.join(".cache/stock");
+pub fn fetch() -> Result<Stock> {
+    let cache = repository(".cache/stock");
     let release = match unpacked(&cache) {
         Some(release) => release,
         None => download(&cache).with_context(|| {
@@ -29,7 +29,7 @@ pub fn fetch(root: &Path) -> Result<Stock> {
              Without it, `./x bench --no-stock` measures this project's kernel alone."
         })?,
     };
-    let nmi_claim = build_module(root, &cache, &release);
+    let nmi_claim = build_module(&cache, &release);
     Ok(Stock {
         image: cache.join(format!("boot/vmlinuz-{release}")),
         release,
@@ -56,12 +56,27 @@ fn unpacked(cache: &Path) -> Option<String> {
 
 fn download(cache: &Path) -> Result<String> {
     // The package `linux-image-cloud-amd64` is empty; what it depends on is the kernel of the day.
-    let depends = command::run(Command::new("apt-cache").args(["depends", "linux-image-cloud-amd64"]))?;
+    let depends = depends("linux-image-cloud-amd64")?;
     let package = dependency(&depends, "linux-image-")
         .ok_or_else(|| anyhow!("linux-image-cloud-amd64 depends on no kernel:\n{depends}"))?;
-    eprintln!("bench: fetching {package} (26 MB, once)");
     unpack(cache, &package)?;
     unpacked(cache).ok_or_else(|| anyhow!("{package} holds no /boot/vmlinuz-*"))
+}
+
+/// What `apt-cache depends` says about a package.
+fn depends(package: &str) -> Result<String> {
+    let mut apt = Command::new("apt-cache");
+    let output = apt
+        .args(["depends", package])
+        .output()
+        .context("cannot start apt-cache")?;
+    if !output.status.success() {
+        bail!(
+            "apt-cache knows no {package}: {}",
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The first `Depends:` that starts with `prefix` in the output of `apt-cache depends`.
@@ -76,26 +91,30 @@ fn dependency(depends: &str, prefix: &str) -> Option<String> {
 fn unpack(cache: &Path, package: &str) -> Result<()> {
     let download = cache.join("download");
     fs::create_dir_all(&download)?;
-    command::run(
-        Command::new("apt-get")
-            .args(["download", package])
-            .current_dir(&download),
+    let mut apt = Command::new("apt-get");
+    progress::step(
+        &format!("fetching {package}"),
+        apt.args(["download", package]).current_dir(&download),
+        None,
     )?;
     for entry in fs::read_dir(&download)? {
         let path = entry?.path();
-        command::run(Command::new("dpkg").arg("-x").arg(&path).arg(cache))?;
+        progress::step(
+            &format!("unpacking {package} in .cache/stock"),
+            Command::new("dpkg").arg("-x").arg(&path).arg(cache),
+            None,
+        )?;
         fs::remove_file(path)?;
     }
     Ok(())
 }
 
 /// Builds the module with Debian's kernel headers, which like the kernel are only unpacked.
-fn build_module(root: &Path, cache: &Path, release: &str) -> Result<Vec<u8>> {
+fn build_module(cache: &Path, release: &str) -> Result<PathBuf> {
     let headers = cache.join(format!("usr/src/linux-headers-{release}"));
     if !headers.join("Module.symvers").exists() {
         let package = format!("linux-headers-{release}");
-        eprintln!("bench: fetching {package} (14 MB, once)");
-        let depends = command::run(Command::new("apt-cache").args(["depends", &package]))?;
+        let depends = depends(&package)?;
         unpack(cache, &package)?;
         for prefix in ["linux-headers-", "linux-kbuild-"] {
             let name = dependency(&depends, prefix)
@@ -113,14 +132,28 @@ fn build_module(root: &Path, cache: &Path, release: &str) -> Result<Vec<u8>> {
     }
     let build = cache.join("nmi_claim");
     fs::create_dir_all(&build)?;
-    fs::copy(root.join("bench/nmi_claim.c"), build.join("nmi_claim.c"))?;
+    fs::copy(repository("bench/nmi_claim.c"), build.join("nmi_claim.c"))?;
     fs::write(build.join("Kbuild"), "obj-m := nmi_claim.o\nccflags-y := -g0\n")?;
-    command::run(
-        Command::new("make")
-            .arg("-C")
-            .arg(&headers)
-            .arg(format!("M={}", build.display()))
-            .arg("modules"),
-    )?;
-    Ok(fs::read(build.join("nmi_claim.ko"))?)
+    let mut make = Command::new("make");
+    make.arg("-C")
+        .arg(&headers)
+        .arg(format!("M={}", build.display()))
+        .arg("modules");
+    progress::step("building bench/nmi_claim.c for the stock kernel", &mut make, None)?;
+    Ok(build.join("nmi_claim.ko"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_package_behind_an_empty_one() {
+        let depends = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n  Suggests: x\n";
+        assert_eq!(
+            dependency(depends, "linux-image-").as_deref(),
+            Some("linux-image-6.1.0-56-cloud-amd64")
+        );
+        assert_eq!(dependency(depends, "linux-kbuild-"), None);
+    }
 }
