@@ -1,1 +1,125 @@
 //! Files.
+//!
+//! A descriptor ([`fd`]) refers to an open file ([`file`]), that to an inode ([`inode`]), which a name leads to
+//! ([`path`]). All files live in memory.
+//!
+//! | you want to … | look in |
+//! | --- | --- |
+//! | change how names are walked | [`path`] |
+//! | change directories, links, regular files | [`ramfs`], [`ramfs_file`] |
+//! | add a device | [`devices`] |
+//! | change the terminal | [`line`] (editing, echo: pure), [`tty`] (waiting, job control, ioctls), [`serial`] |
+//! | add a file to `/proc` | [`proc`] |
+//! | change a system call | [`calls`] |
+//!
+//! **Locks.** [`sleep_lock`]s are held while user memory is touched: the position of a file, one writer of a file, one
+//! reader and one writer of a pipe; in that order. Spin locks never are. `ramfs::NAMESPACE` → one directory → one
+//! inode's attributes or place. The terminal's lock is taken in interrupts and takes no other.
+
+pub mod anonymous;
+pub mod buffer;
+pub mod calls;
+pub mod devices;
+pub mod epoll;
+pub mod eventfd;
+pub mod fd;
+pub mod file;
+pub mod gate_device;
+pub mod generated;
+pub mod initramfs;
+pub mod inode;
+pub mod line;
+pub mod locks;
+pub mod path;
+pub mod pipe;
+pub mod poll;
+pub mod proc;
+pub mod ramfs;
+pub mod ramfs_file;
+pub mod serial;
+pub mod sleep_lock;
+pub mod socket_pair;
+pub mod termios;
+pub mod tty;
+
+use alloc::sync::Arc;
+
+use linux_raw_sys::general as abi;
+
+use crate::boot;
+use crate::sync::Once;
+
+pub use fd::FdTable;
+pub use file::File;
+pub use inode::Inode;
+pub use path::FsContext;
+
+static ROOT: Once<Arc<ramfs::RamInode>> = Once::new();
+
+/// The root directory.
+pub fn root() -> Arc<dyn Inode> {
+    ROOT.get().expect("the file system is set up first").clone()
+}
+
+/// Sets up files: the root directory with what is in `cpio`, `/dev`, `/proc`, and the serial ports.
+pub fn init(cpio: &[u8]) {
+    let root = ROOT.call_once(ramfs::RamInode::new_root);
+    // What could be unpacked is there; whether it is enough will show.
+    if let Err(error) = initramfs::unpack(cpio, root) {
+        log::error!("the initramfs is damaged, or too large for the memory: {error:?}");
+    }
+    make_standard_files(root).expect("no memory for /dev");
+    tty::init();
+    if reads_stream() {
+        // Whoever opens /dev/stdout gets the bytes through unchanged, too.
+        tty::disable_output_processing();
+        devices::init_stream();
+    }
+}
+
+fn make_standard_files(root: &Arc<ramfs::RamInode>) -> crate::errno::Result<()> {
+    for (path, mode) in [("dev", 0o755), ("proc", 0o555), ("tmp", 0o1777), ("dev/shm", 0o1777), ("dev/pts", 0o755)] {
+        let directory = initramfs::make_directories(root, path.as_bytes())?;
+        let permissions = Some(mode);
+        directory.set_attributes(&inode::AttributeChange { permissions, ..Default::default() })?;
+    }
+    let dev = initramfs::make_directories(root, b"dev")?;
+    for (name, permissions, number) in devices::NODES {
+        // The archive may have brought it.
+        let _ = dev.unlink(name.as_bytes());
+        dev.create(name.as_bytes(), abi::S_IFCHR | permissions, number)?;
+    }
+    for (name, target) in
+        [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")]
+    {
+        if dev.lookup(name.as_bytes()).is_err() {
+            dev.symlink(name.as_bytes(), target.as_bytes())?;
+        }
+    }
+    match root.rmdir(b"proc") {
+        Ok(()) => root.mount(b"proc", proc::root()),
+        // The archive put files there, and its maker wants to see them.
+        Err(_) => Ok(()),
+    }
+}
+
+/// The first program reads a byte stream and not the terminal.
+fn reads_stream() -> bool {
+    boot::cmdline("stdin") == Some("stream")
+}
+
+/// The first program's standard input, output and error.
+pub fn console_stdio() -> [Arc<File>; 3] {
+    let console = root()
+        .lookup(b"dev")
+        .and_then(|dev| dev.lookup(b"console"))
+        .expect("/dev/console was made at the start");
+    if !reads_stream() {
+        let file = tty::new_file(console, abi::O_RDWR);
+        return [file.clone(), file.clone(), file];
+    }
+    let inode: Arc<dyn Inode> = Arc::new(devices::StreamInode);
+    let input = File::new(inode, Arc::new(devices::StreamOps), abi::O_RDONLY);
+    let output = File::new(console, Arc::new(devices::RawConsole), abi::O_WRONLY);
+    [input, output.clone(), output]
+}
