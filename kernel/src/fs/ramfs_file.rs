@@ -1,0 +1,300 @@
+//! The data of regular files: page frames that `read`, `write` and mappings share.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use linux_raw_sys::general as abi;
+
+use super::buffer::{Destination, Source};
+use super::file::{File, FileOps};
+use super::ramfs::RamInode;
+use super::sleep_lock::SleepLock;
+use crate::errno::{Errno, Result};
+use crate::memory::frames::{self, Frame};
+use crate::sync::SpinLock;
+
+/// Bytes in a page.
+pub const PAGE_SIZE: usize = 4096;
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// The largest offset a file can have.
+const MAX_SIZE: u64 = i64::MAX as u64;
+
+/// The size and the frames of a file. A missing frame is a hole.
+struct Pages {
+    size: u64,
+    frames: BTreeMap<u64, Frame>,
+}
+
+/// The data of a regular file.
+///
+/// `writing` serialises whole writes (so that appends do not mix, and a size is never seen to shrink) and is held
+/// while user memory is touched; `pages` is held for moments only, and never while user memory is touched, so that a
+/// write whose source is a mapping of the same file works.
+pub struct Data {
+    writing: SleepLock<()>,
+    pages: SpinLock<Pages>,
+    /// `F_SEAL_*` of a memfd.
+    seals: AtomicU32,
+    name: Option<Box<[u8]>>,
+}
+
+impl Data {
+    /// An empty file, which cannot be sealed.
+    pub fn new() -> Self {
+        Data {
+            writing: SleepLock::new(()),
+            pages: SpinLock::new(Pages { size: 0, frames: BTreeMap::new() }),
+            seals: AtomicU32::new(abi::F_SEAL_SEAL),
+            name: None,
+        }
+    }
+
+    /// The data of a memfd called `name`.
+    pub fn new_memfd(name: &[u8], sealable: bool) -> Self {
+        let data = Data { name: Some(name.into()), ..Data::new() };
+        data.seals.store(if sealable { 0 } else { abi::F_SEAL_SEAL }, Ordering::Relaxed);
+        data
+    }
+
+    /// What `/proc` shows for a memfd.
+    pub fn label(&self) -> Option<Vec<u8>> {
+        let name = self.name.as_ref()?;
+        Some([b"/memfd:", &name[..], b" (deleted)"].concat())
+    }
+
+    /// Length in bytes.
+    pub fn size(&self) -> u64 {
+        self.pages.lock().size
+    }
+
+    /// Memory in units of 512 bytes.
+    pub fn blocks(&self) -> u64 {
+        self.pages.lock().frames.len() as u64 * (PAGE / 512)
+    }
+
+    /// `fcntl(F_GET_SEALS)`.
+    pub fn seals(&self) -> u32 {
+        self.seals.load(Ordering::Relaxed)
+    }
+
+    /// `fcntl(F_ADD_SEALS)`.
+    pub fn add_seals(&self, seals: u32) -> Result<()> {
+        let known = abi::F_SEAL_SEAL | abi::F_SEAL_SHRINK | abi::F_SEAL_GROW | abi::F_SEAL_WRITE;
+        if seals & !(known | abi::F_SEAL_FUTURE_WRITE) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if self.seals() & abi::F_SEAL_SEAL != 0 {
+            return Err(Errno::EPERM);
+        }
+        self.seals.fetch_or(seals, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The frame of page `index`, made if it is a hole; ENXIO beyond the end.
+    pub fn page(&self, index: u64) -> Result<Frame> {
+        let mut pages = self.pages.lock();
+        if index >= pages.size.div_ceil(PAGE) {
+            return Err(Errno::ENXIO);
+        }
+        pages.frame(index)
+    }
+
+    /// Cuts or extends to `size`.
+    pub fn truncate(&self, size: u64) -> Result<()> {
+        if size > MAX_SIZE {
+            return Err(Errno::EFBIG);
+        }
+        let _writing = self.writing.lock();
+        let (old, seals) = (self.size(), self.seals());
+        if size < old && seals & abi::F_SEAL_SHRINK != 0 || size > old && seals & abi::F_SEAL_GROW != 0 {
+            return Err(Errno::EPERM);
+        }
+        let cut = {
+            let mut pages = self.pages.lock();
+            pages.clear_tail(size.min(old));
+            pages.size = size;
+            pages.frames.split_off(&size.div_ceil(PAGE))
+        };
+        // Outside the lock: freeing a large file takes a while.
+        drop(cut);
+        Ok(())
+    }
+
+    /// `fallocate`: makes room for, or with `FALLOC_FL_PUNCH_HOLE` or `_ZERO_RANGE` clears, `offset..offset + len`.
+    pub fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
+        let end = offset.checked_add(len).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
+        let _writing = self.writing.lock();
+        if mode & (abi::FALLOC_FL_PUNCH_HOLE | abi::FALLOC_FL_ZERO_RANGE) != 0 {
+            if self.seals() & abi::F_SEAL_WRITE != 0 {
+                return Err(Errno::EPERM);
+            }
+            self.clear(offset, end);
+        }
+        if mode & abi::FALLOC_FL_PUNCH_HOLE == 0 {
+            for index in offset / PAGE..end.div_ceil(PAGE) {
+                self.pages.lock().frame(index)?;
+            }
+        }
+        if mode & abi::FALLOC_FL_KEEP_SIZE == 0 {
+            self.extend(end)?;
+        }
+        Ok(())
+    }
+
+    fn clear(&self, offset: u64, end: u64) {
+        let mut position = offset;
+        while position < end {
+            let within = position % PAGE;
+            let len = (PAGE - within).min(end - position);
+            if let Some(frame) = self.pages.lock().frames.get(&(position / PAGE)) {
+                clear_frame(frame, within as usize, len as usize);
+            }
+            position += len;
+        }
+    }
+
+    /// Extends to `size` if it is shorter.
+    fn extend(&self, size: u64) -> Result<()> {
+        let mut pages = self.pages.lock();
+        if size > pages.size {
+            if self.seals() & abi::F_SEAL_GROW != 0 {
+                return Err(Errno::EPERM);
+            }
+            let old = pages.size;
+            pages.clear_tail(old);
+            pages.size = size;
+        }
+        Ok(())
+    }
+
+    /// Copies from `position` on.
+    pub fn read(&self, to: &mut Destination, position: &mut u64) -> Result<()> {
+        while to.remaining() > 0 {
+            let within = (*position % PAGE) as usize;
+            let (frame, len) = {
+                let pages = self.pages.lock();
+                let left = pages.size.saturating_sub(*position).min(PAGE) as usize;
+                if left == 0 {
+                    break;
+                }
+                let len = to.remaining().min(PAGE_SIZE - within).min(left);
+                (pages.frames.get(&(*position / PAGE)).cloned(), len)
+            };
+            match frame {
+                // SAFETY: the frame is held by `frame`, and `within + len` is at most a page.
+                Some(frame) => unsafe { to.put_raw(frame.as_ptr().add(within), len)? },
+                None => to.put_zeros(len)?,
+            }
+            *position += len as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes at `position`, or at the end with `append`; then moves `position`.
+    pub fn write(&self, from: &mut Source, position: &mut u64, append: bool) -> Result<()> {
+        let _writing = self.writing.lock();
+        if append {
+            *position = self.size();
+        }
+        let seals = self.seals();
+        if seals & (abi::F_SEAL_WRITE | abi::F_SEAL_FUTURE_WRITE) != 0 {
+            return Err(Errno::EPERM);
+        }
+        if seals & abi::F_SEAL_GROW != 0 && *position + from.remaining() as u64 > self.size() {
+            return Err(Errno::EPERM);
+        }
+        // The gap between the old end and the new data reads as zeros, whatever a mapping wrote there.
+        if *position > self.size() {
+            self.extend(*position)?;
+        }
+        while from.remaining() > 0 {
+            if *position >= MAX_SIZE {
+                return Err(Errno::EFBIG);
+            }
+            let within = (*position % PAGE) as usize;
+            let len = from.remaining().min(PAGE_SIZE - within);
+            let frame = self.pages.lock().frame(*position / PAGE)?;
+            // SAFETY: the frame is held by `frame`, and `within + len` is at most a page.
+            let copied = unsafe { from.take_raw(frame.as_ptr().add(within), len) };
+            if let Err(error) = copied {
+                // What arrived beyond the end must not show when the file grows.
+                let pages = self.pages.lock();
+                let keep = pages.size.saturating_sub(*position).min(len as u64) as usize;
+                clear_frame(&frame, within + keep, len - keep);
+                return Err(error);
+            }
+            *position += len as u64;
+            let mut pages = self.pages.lock();
+            pages.size = pages.size.max(*position);
+        }
+        Ok(())
+    }
+
+    /// Appends to a file that nobody else has yet: the unpacking of the initramfs.
+    pub fn fill(&self, bytes: &[u8]) -> Result<()> {
+        let mut pages = self.pages.lock();
+        for (index, chunk) in bytes.chunks(PAGE_SIZE).enumerate() {
+            let frame = if chunk.len() == PAGE_SIZE { frames::alloc()? } else { frames::alloc_zeroed()? };
+            // SAFETY: the frame is new, a page long, and nobody else's.
+            unsafe { core::ptr::copy_nonoverlapping(chunk.as_ptr(), frame.as_ptr(), chunk.len()) };
+            pages.frames.insert(index as u64, frame);
+        }
+        pages.size = bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl Pages {
+    /// The frame of page `index`, made if there is none.
+    fn frame(&mut self, index: u64) -> Result<Frame> {
+        if let Some(frame) = self.frames.get(&index) {
+            return Ok(frame.clone());
+        }
+        // Files may fill memory only so far: programs must still be able to run.
+        if frames::free_bytes() < frames::total_bytes() / 16 {
+            return Err(Errno::ENOSPC);
+        }
+        let frame = frames::alloc_zeroed()?;
+        self.frames.insert(index, frame.clone());
+        Ok(frame)
+    }
+
+    /// Clears what is in the last page after `size`.
+    fn clear_tail(&mut self, size: u64) {
+        let within = (size % PAGE) as usize;
+        if within != 0
+            && let Some(frame) = self.frames.get(&(size / PAGE))
+        {
+            clear_frame(frame, within, PAGE_SIZE - within);
+        }
+    }
+}
+
+fn clear_frame(frame: &Frame, offset: usize, len: usize) {
+    debug_assert!(offset + len <= PAGE_SIZE);
+    // SAFETY: the range is within the page, which the reference keeps.
+    unsafe { core::ptr::write_bytes(frame.as_ptr().add(offset), 0, len) };
+}
+
+impl FileOps for RamInode {
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn read(&self, _file: &File, to: &mut Destination, position: &mut u64) -> Result<usize> {
+        let data = self.data().ok_or(Errno::EINVAL)?;
+        let result = data.read(to, position);
+        self.attributes.lock().touch_accessed();
+        to.finish(result)
+    }
+
+    fn write(&self, file: &File, from: &mut Source, position: &mut u64) -> Result<usize> {
+        let data = self.data().ok_or(Errno::EINVAL)?;
+        let result = data.write(from, position, file.flags() & abi::O_APPEND != 0);
+        self.attributes.lock().touch_modified();
+        from.finish(result)
+    }
+}
