@@ -1,0 +1,238 @@
+//! `epoll`: a set of files, kept in the kernel, that a task waits for.
+//!
+//! A wait asks every file of the set, as `poll` does. Edge-triggered entries are reported when an event is true that
+//! was not at the last look.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+
+use linux_raw_sys::general as abi;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::anonymous::anonymous_file;
+use super::file::{File, FileOps};
+use super::poll::{deadline_after, with_mask};
+use crate::errno::{Errno, Result};
+use crate::memory::user;
+use crate::sync::SpinLock;
+use crate::task::current;
+use crate::task::wait::{FOREVER, PollTable, WaitQueue};
+use crate::time;
+
+/// `struct epoll_event`.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C, packed)]
+struct Event {
+    events: u32,
+    data: u64,
+}
+
+/// Sets of sets may be this deep.
+const MAX_DEPTH: usize = 5;
+
+struct Entry {
+    file: Weak<File>,
+    event: Event,
+    /// Events that were true at the last look, for edge-triggered entries.
+    seen: u32,
+    /// A one-shot entry that has been reported.
+    disabled: bool,
+}
+
+/// One set.
+struct EventPoll {
+    /// By descriptor and file, which together name an entry.
+    entries: SpinLock<BTreeMap<(i32, usize), Entry>>,
+    /// Woken when the set changes.
+    changed: WaitQueue,
+}
+
+/// Flags of an entry that are no events.
+const ENTRY_FLAGS: u32 = abi::EPOLLET | abi::EPOLLONESHOT | abi::EPOLLWAKEUP | abi::EPOLLEXCLUSIVE;
+
+impl EventPoll {
+    /// The entries with their files, which the caller keeps while it asks them. Entries of closed files go.
+    fn files(&self) -> Vec<((i32, usize), Arc<File>)> {
+        let mut entries = self.entries.lock();
+        entries.retain(|_, entry| entry.file.strong_count() > 0);
+        entries.iter().filter_map(|(&key, entry)| Some((key, entry.file.upgrade()?))).collect()
+    }
+
+    /// Asks all files; returns up to `limit` events.
+    fn look(&self, files: &[((i32, usize), Arc<File>)], table: Option<&PollTable>, limit: usize) -> Vec<Event> {
+        let mut found = Vec::new();
+        for (key, file) in files {
+            let now = file.poll(table);
+            let mut entries = self.entries.lock();
+            let Some(entry) = entries.get_mut(key) else { continue };
+            let wanted = entry.event.events & !ENTRY_FLAGS | abi::EPOLLERR | abi::EPOLLHUP;
+            let ready = now & wanted;
+            let news = ready & !entry.seen != 0 || entry.event.events & abi::EPOLLET == 0;
+            if ready == 0 || !news || entry.disabled || found.len() == limit {
+                entry.seen &= ready;
+                continue;
+            }
+            entry.seen = ready;
+            entry.disabled = entry.event.events & abi::EPOLLONESHOT != 0;
+            found.push(Event { events: ready, ..entry.event });
+        }
+        found
+    }
+
+    fn is_ready(&self, table: Option<&PollTable>) -> bool {
+        self.files().iter().any(|(key, file)| {
+            let now = file.poll(table);
+            self.entries.lock().get(key).is_some_and(|entry| {
+                !entry.disabled && now & (entry.event.events & !ENTRY_FLAGS | abi::EPOLLERR | abi::EPOLLHUP) != 0
+            })
+        })
+    }
+
+    /// How deep the sets of sets in this one are; too deep where they contain each other.
+    fn depth(&self, limit: usize) -> usize {
+        if limit == 0 {
+            return 1;
+        }
+        let inner = self.files().into_iter().map(|(_, file)| match of_file(&file) {
+            Some(inner) => inner.depth(limit - 1),
+            None => 0,
+        });
+        1 + inner.max().unwrap_or(0)
+    }
+}
+
+impl FileOps for EventPoll {
+    fn poll(&self, _file: &File, table: Option<&PollTable>) -> u32 {
+        if let Some(table) = table {
+            self.changed.register(table);
+        }
+        if self.is_ready(table) { abi::POLLIN | abi::POLLRDNORM } else { 0 }
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+fn of_file(file: &File) -> Option<&EventPoll> {
+    file.ops().as_any()?.downcast_ref()
+}
+
+/// `epoll_create1`.
+pub fn sys_epoll_create1(flags: u64) -> Result<usize> {
+    if flags as u32 & !abi::EPOLL_CLOEXEC != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let set = EventPoll { entries: SpinLock::new(BTreeMap::new()), changed: WaitQueue::new() };
+    let file = anonymous_file("eventpoll", Arc::new(set), abi::O_RDWR);
+    Ok(current().files.install(file, flags as u32 & abi::EPOLL_CLOEXEC != 0)? as usize)
+}
+
+/// `epoll_create`.
+pub fn sys_epoll_create(size: u64) -> Result<usize> {
+    if size as i32 <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    sys_epoll_create1(0)
+}
+
+/// `epoll_ctl`.
+pub fn sys_epoll_ctl(epfd: u64, operation: u64, fd: u64, event: u64) -> Result<usize> {
+    let operation = operation as u32;
+    let event: Option<Event> = match operation {
+        abi::EPOLL_CTL_DEL => None,
+        _ => Some(user::read(event)?),
+    };
+    let files = &current().files;
+    let set = files.get(epfd)?;
+    let file = files.get(fd)?;
+    let poll = of_file(&set).ok_or(Errno::EINVAL)?;
+    if Arc::ptr_eq(&set, &file) {
+        return Err(Errno::EINVAL);
+    }
+    if matches!(file.inode().file_type(), abi::S_IFREG | abi::S_IFDIR) {
+        // What is always ready is not waited for.
+        return Err(Errno::EPERM);
+    }
+    let key = (fd as i32, Arc::as_ptr(&file) as usize);
+    match (operation, event) {
+        (abi::EPOLL_CTL_ADD, Some(event)) => {
+            if let Some(inner) = of_file(&file)
+                && inner.depth(MAX_DEPTH) + 1 > MAX_DEPTH
+            {
+                return Err(Errno::ELOOP);
+            }
+            poll.files();
+            let mut entries = poll.entries.lock();
+            if entries.contains_key(&key) {
+                return Err(Errno::EEXIST);
+            }
+            entries.insert(key, Entry { file: Arc::downgrade(&file), event, seen: 0, disabled: false });
+        }
+        (abi::EPOLL_CTL_MOD, Some(event)) => {
+            let mut entries = poll.entries.lock();
+            let entry = entries.get_mut(&key).ok_or(Errno::ENOENT)?;
+            *entry = Entry { file: Arc::downgrade(&file), event, seen: 0, disabled: false };
+        }
+        (abi::EPOLL_CTL_DEL, _) => {
+            let removed = poll.entries.lock().remove(&key);
+            removed.ok_or(Errno::ENOENT)?;
+        }
+        _ => return Err(Errno::EINVAL),
+    }
+    poll.changed.wake_all();
+    Ok(0)
+}
+
+fn wait_until(epfd: u64, events: u64, limit: u64, deadline: u64) -> Result<usize> {
+    let limit = limit as i32;
+    if limit <= 0 || limit as usize > i32::MAX as usize / size_of::<Event>() {
+        return Err(Errno::EINVAL);
+    }
+    let set = current().files.get(epfd)?;
+    let poll = of_file(&set).ok_or(Errno::EINVAL)?;
+    let found = loop {
+        // Each round with the files that are in the set then: it may change while we sleep. The table is dropped
+        // before the files whose queues it is in.
+        let files = poll.files();
+        let table = PollTable::new();
+        poll.changed.register(&table);
+        let found = poll.look(&files, Some(&table), limit as usize);
+        if !found.is_empty() || deadline <= time::now() {
+            break found;
+        }
+        match table.wait(deadline) {
+            Err(Errno::ETIMEDOUT) => break poll.look(&files, None, limit as usize),
+            other => other?,
+        }
+    };
+    for (index, event) in found.iter().enumerate() {
+        user::write(events + (index * size_of::<Event>()) as u64, event)?;
+    }
+    Ok(found.len())
+}
+
+fn deadline_from(milliseconds: u64) -> u64 {
+    match milliseconds as i32 {
+        milliseconds @ 0.. => deadline_after(milliseconds as u64 * 1_000_000),
+        _ => FOREVER,
+    }
+}
+
+/// `epoll_pwait`.
+pub fn sys_epoll_pwait(epfd: u64, events: u64, limit: u64, timeout: u64, sigmask: u64, size: u64) -> Result<usize> {
+    with_mask(sigmask, size, || wait_until(epfd, events, limit, deadline_from(timeout))).map_err(|error| {
+        match error {
+            // With a handler or without, a wait that a signal ended is not restarted.
+            Errno::ERESTARTNOHAND if sigmask == 0 => Errno::EINTR,
+            other => other,
+        }
+    })
+}
+
+/// `epoll_wait`.
+pub fn sys_epoll_wait(epfd: u64, events: u64, limit: u64, timeout: u64) -> Result<usize> {
+    sys_epoll_pwait(epfd, events, limit, timeout, 0, 0)
+}

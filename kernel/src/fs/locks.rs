@@ -1,0 +1,231 @@
+//! Advisory locks: `flock` (of open files) and `fcntl` (of processes, by byte ranges).
+//!
+//! All locks of the system are in one list; there are few. A lock belongs to an inode by its address, and ends before
+//! the inode does: with the open file, or when the process closes any descriptor of the inode.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use linux_raw_sys::general as abi;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::fd::FdTable;
+use super::file::File;
+use crate::errno::{Errno, Result};
+use crate::memory::user;
+use crate::sync::SpinLock;
+use crate::task::current;
+use crate::task::wait::WaitQueue;
+
+/// Whose lock it is: an open file (`flock`, `F_OFD_SETLK`) or a descriptor table, that is, a process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    OpenFile(usize),
+    Process(usize),
+}
+
+#[derive(Clone, Copy)]
+struct Lock {
+    inode: usize,
+    owner: Owner,
+    /// `flock` locks and range locks do not see each other.
+    whole_file: bool,
+    exclusive: bool,
+    start: u64,
+    /// Past the last byte; `u64::MAX` for all that follow.
+    end: u64,
+    pid: i32,
+}
+
+impl Lock {
+    fn overlaps(&self, other: &Lock) -> bool {
+        self.inode == other.inode
+            && self.whole_file == other.whole_file
+            && self.start < other.end
+            && other.start < self.end
+    }
+
+    fn conflicts(&self, other: &Lock) -> bool {
+        self.overlaps(other) && self.owner != other.owner && (self.exclusive || other.exclusive)
+    }
+}
+
+static LOCKS: SpinLock<Vec<Lock>> = SpinLock::new(Vec::new());
+static RELEASED: WaitQueue = WaitQueue::new();
+
+fn inode_key(file: &File) -> usize {
+    Arc::as_ptr(file.inode()) as *const () as usize
+}
+
+/// Removes what `lock`'s owner has in its range, keeping the parts outside.
+fn clear(locks: &mut Vec<Lock>, lock: &Lock) {
+    let mut pieces = Vec::new();
+    locks.retain(|old| {
+        if old.owner != lock.owner || !old.overlaps(lock) {
+            return true;
+        }
+        if old.start < lock.start {
+            pieces.push(Lock { end: lock.start, ..*old });
+        }
+        if old.end > lock.end {
+            pieces.push(Lock { start: lock.end, ..*old });
+        }
+        false
+    });
+    locks.append(&mut pieces);
+}
+
+/// Takes `lock` if nothing conflicts.
+fn try_lock(lock: &Lock) -> Option<()> {
+    let mut locks = LOCKS.lock();
+    if locks.iter().any(|other| lock.conflicts(other)) {
+        return None;
+    }
+    clear(&mut locks, lock);
+    locks.push(*lock);
+    Some(())
+}
+
+fn unlock(lock: &Lock) {
+    clear(&mut LOCKS.lock(), lock);
+    RELEASED.wake_all();
+}
+
+fn remove_where(condition: impl Fn(&Lock) -> bool) {
+    let mut locks = LOCKS.lock();
+    let before = locks.len();
+    locks.retain(|lock| !condition(lock));
+    if locks.len() != before {
+        drop(locks);
+        RELEASED.wake_all();
+    }
+}
+
+/// A descriptor of `file` in `table` has been closed: the process's range locks on its inode end.
+pub fn closed(table: &FdTable, file: &File) {
+    let (owner, inode) = (Owner::Process(table as *const FdTable as usize), inode_key(file));
+    remove_where(|lock| lock.owner == owner && lock.inode == inode);
+}
+
+/// An open file has no descriptor any more: its own locks end.
+pub fn released(file: &File) {
+    let owner = Owner::OpenFile(file as *const File as usize);
+    remove_where(|lock| lock.owner == owner);
+}
+
+/// `flock`.
+pub fn sys_flock(fd: u64, operation: u64) -> Result<usize> {
+    let file = current().files.get(fd)?;
+    let operation = operation as u32;
+    let mut lock = Lock {
+        inode: inode_key(&file),
+        owner: Owner::OpenFile(Arc::as_ptr(&file) as usize),
+        whole_file: true,
+        exclusive: false,
+        start: 0,
+        end: u64::MAX,
+        pid: current().process.pid,
+    };
+    match operation & !abi::LOCK_NB {
+        abi::LOCK_UN => {
+            unlock(&lock);
+            return Ok(0);
+        }
+        abi::LOCK_SH => (),
+        abi::LOCK_EX => lock.exclusive = true,
+        _ => return Err(Errno::EINVAL),
+    }
+    if operation & abi::LOCK_NB != 0 {
+        try_lock(&lock).ok_or(Errno::EAGAIN)?;
+    } else {
+        // A lock that is changed is given up first: two that want to upgrade do not wait for each other.
+        unlock(&lock);
+        RELEASED.wait_until(|| try_lock(&lock))?;
+    }
+    Ok(0)
+}
+
+/// `struct flock`.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Flock {
+    kind: i16,
+    whence: i16,
+    padding: u32,
+    start: i64,
+    len: i64,
+    pid: i32,
+    padding_end: u32,
+}
+
+impl Flock {
+    /// The range it means, from first byte to past the last.
+    fn range(&self, file: &File) -> Result<(u64, u64)> {
+        let base = match self.whence as u32 {
+            abi::SEEK_SET => 0,
+            abi::SEEK_CUR => file.seek(0, abi::SEEK_CUR)? as i64,
+            abi::SEEK_END => file.inode().metadata().size as i64,
+            _ => return Err(Errno::EINVAL),
+        };
+        let at = base.checked_add(self.start).ok_or(Errno::EOVERFLOW)?;
+        let (start, end) = match self.len {
+            0 => (at, i64::MAX),
+            len @ 1.. => (at, at.checked_add(len).ok_or(Errno::EOVERFLOW)?),
+            len => (at.checked_add(len).ok_or(Errno::EINVAL)?, at),
+        };
+        if start < 0 {
+            return Err(Errno::EINVAL);
+        }
+        Ok((start as u64, if self.len == 0 { u64::MAX } else { end as u64 }))
+    }
+}
+
+/// `fcntl` with `F_GETLK`, `F_SETLK`, `F_SETLKW` and their `F_OFD_*` kin.
+pub fn fcntl(file: &Arc<File>, command: u32, argument: u64) -> Result<usize> {
+    let mut request: Flock = user::read(argument)?;
+    let of_file = matches!(command, abi::F_OFD_GETLK | abi::F_OFD_SETLK | abi::F_OFD_SETLKW);
+    if of_file && request.pid != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (start, end) = request.range(file)?;
+    let owner = match of_file {
+        true => Owner::OpenFile(Arc::as_ptr(file) as usize),
+        false => Owner::Process(Arc::as_ptr(&current().files) as usize),
+    };
+    let lock = Lock {
+        inode: inode_key(file),
+        owner,
+        whole_file: false,
+        exclusive: request.kind as u32 == abi::F_WRLCK,
+        start,
+        end,
+        pid: if of_file { -1 } else { current().process.pid },
+    };
+    match (command, request.kind as u32) {
+        (abi::F_GETLK | abi::F_OFD_GETLK, abi::F_RDLCK | abi::F_WRLCK) => {
+            let found = LOCKS.lock().iter().find(|other| lock.conflicts(other)).copied();
+            match found {
+                None => request.kind = abi::F_UNLCK as i16,
+                Some(other) => {
+                    request.kind = if other.exclusive { abi::F_WRLCK } else { abi::F_RDLCK } as i16;
+                    request.whence = abi::SEEK_SET as i16;
+                    request.start = other.start as i64;
+                    request.len = if other.end == u64::MAX { 0 } else { (other.end - other.start) as i64 };
+                    request.pid = other.pid;
+                }
+            }
+            user::write(argument, &request)?;
+        }
+        (_, abi::F_UNLCK) => unlock(&lock),
+        (_, abi::F_RDLCK) if !file.is_readable() => return Err(Errno::EBADF),
+        (_, abi::F_WRLCK) if !file.is_writable() => return Err(Errno::EBADF),
+        (abi::F_SETLK | abi::F_OFD_SETLK, abi::F_RDLCK | abi::F_WRLCK) => {
+            try_lock(&lock).ok_or(Errno::EAGAIN)?;
+        }
+        (abi::F_SETLKW | abi::F_OFD_SETLKW, abi::F_RDLCK | abi::F_WRLCK) => {
+            RELEASED.wait_until(|| try_lock(&lock))?;
+        }
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(0)
+}

@@ -1,0 +1,260 @@
+//! `poll` and `select`: waiting for several files at once.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use linux_raw_sys::general as abi;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::fd::descriptor_limit;
+use super::file::File;
+use crate::errno::{Errno, Result};
+use crate::memory::user;
+use crate::signal::{SigSet, mask};
+use crate::task::wait::{FOREVER, PollTable};
+use crate::task::{RestartBlock, current};
+use crate::time;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A deadline `timeout` nanoseconds from now.
+pub fn deadline_after(timeout: u64) -> u64 {
+    time::now().saturating_add(timeout).min(FOREVER - 1)
+}
+
+/// Calls `scan` until it returns something or the deadline has passed; then what it returned last. In the scan, files
+/// are asked with the table it is given, so that a change ends the sleep.
+pub fn wait_for(deadline: u64, mut scan: impl FnMut(Option<&PollTable>) -> usize) -> Result<usize> {
+    let ready = scan(None);
+    if ready > 0 || deadline <= time::now() {
+        return Ok(ready);
+    }
+    let table = PollTable::new();
+    loop {
+        let ready = scan(Some(&table));
+        if ready > 0 {
+            return Ok(ready);
+        }
+        match table.wait(deadline) {
+            Err(Errno::ETIMEDOUT) => return Ok(scan(None)),
+            other => other?,
+        }
+    }
+}
+
+/// `struct timespec`.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Timespec {
+    /// Whole seconds.
+    pub seconds: i64,
+    /// The rest: nanoseconds (microseconds in a `struct timeval`).
+    pub fraction: i64,
+}
+
+impl Timespec {
+    fn to_nanoseconds(self, unit: u64) -> Result<u64> {
+        let limit = (SECOND / unit) as i64;
+        if self.seconds < 0 || !(0..limit).contains(&self.fraction) {
+            return Err(Errno::EINVAL);
+        }
+        Ok((self.seconds as u64).saturating_mul(SECOND).saturating_add(self.fraction as u64 * unit))
+    }
+
+    /// This many nanoseconds, with a fraction in `unit`s.
+    pub fn from_nanoseconds(nanoseconds: u64, unit: u64) -> Self {
+        Timespec { seconds: (nanoseconds / SECOND) as i64, fraction: (nanoseconds % SECOND / unit) as i64 }
+    }
+}
+
+/// The timeout that a call got by pointer: in `unit`s of nanoseconds below the second. The time that is left is
+/// written back when the call ends.
+struct Timeout {
+    address: u64,
+    unit: u64,
+    deadline: u64,
+}
+
+impl Timeout {
+    fn read(address: u64, unit: u64) -> Result<Self> {
+        let deadline = match address {
+            0 => FOREVER,
+            _ => {
+                let mut value: Timespec = user::read(address)?;
+                if unit != 1 {
+                    // select: whole seconds among the microseconds are allowed.
+                    let in_second = (SECOND / unit) as i64;
+                    value.seconds = value.seconds.saturating_add(value.fraction.div_euclid(in_second));
+                    value.fraction = value.fraction.rem_euclid(in_second);
+                }
+                deadline_after(value.to_nanoseconds(unit)?)
+            }
+        };
+        Ok(Timeout { address, unit, deadline })
+    }
+
+    fn write_back(&self) {
+        if self.address != 0 {
+            let left = self.deadline.saturating_sub(time::now());
+            // The memory may be read-only: the result of the call counts more.
+            let _ = user::write(self.address, &Timespec::from_nanoseconds(left, self.unit));
+        }
+    }
+}
+
+/// Runs `call` with the signal mask at `address` (0: the current one). ERESTARTNOHAND if a signal ended it.
+pub fn with_mask(address: u64, size: u64, call: impl FnOnce() -> Result<usize>) -> Result<usize> {
+    if address == 0 {
+        return call().map_err(no_restart_with_handler);
+    }
+    if size != size_of::<SigSet>() as u64 {
+        return Err(Errno::EINVAL);
+    }
+    mask::set_temporary(user::read(address)?);
+    let result = call().map_err(no_restart_with_handler);
+    mask::end_temporary(result == Err(Errno::ERESTARTNOHAND));
+    result
+}
+
+fn no_restart_with_handler(error: Errno) -> Errno {
+    if error == Errno::ERESTARTSYS { Errno::ERESTARTNOHAND } else { error }
+}
+
+/// `struct pollfd`.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct PollFd {
+    fd: i32,
+    events: u16,
+    revents: u16,
+}
+
+fn poll_until(address: u64, count: u64, deadline: u64) -> Result<usize> {
+    if count > descriptor_limit() {
+        return Err(Errno::EINVAL);
+    }
+    let mut entries = Vec::with_capacity(count as usize);
+    for index in 0..count {
+        let entry: PollFd = user::read(address + index * size_of::<PollFd>() as u64)?;
+        let file = (entry.fd >= 0).then(|| current().files.get(entry.fd as u64));
+        entries.push((entry, file));
+    }
+    let ready = wait_for(deadline, |table| {
+        let mut ready = 0;
+        for (entry, file) in &mut entries {
+            let events = match file {
+                None => 0,
+                Some(Err(_)) => abi::POLLNVAL,
+                Some(Ok(file)) => {
+                    let wanted = entry.events as u32 | abi::POLLERR | abi::POLLHUP;
+                    file.poll(table) & wanted
+                }
+            };
+            entry.revents = events as u16;
+            ready += (events != 0) as usize;
+        }
+        ready
+    })?;
+    for (index, (entry, _)) in entries.iter().enumerate() {
+        let field = address + (index * size_of::<PollFd>()) as u64 + 6;
+        user::write(field, &entry.revents)?;
+    }
+    Ok(ready)
+}
+
+/// `poll`.
+pub fn sys_poll(address: u64, count: u64, timeout: u64) -> Result<usize> {
+    let deadline = match timeout as i32 {
+        milliseconds @ 0.. => deadline_after(milliseconds as u64 * 1_000_000),
+        _ => FOREVER,
+    };
+    poll_restartable([address, count, deadline, 0, 0, 0])
+}
+
+/// `poll` with its deadline instead of a timeout: a call that was only stopped and continued goes on here.
+fn poll_restartable(args: [u64; 6]) -> Result<usize> {
+    let [address, count, deadline, ..] = args;
+    poll_until(address, count, deadline).map_err(|error| match error {
+        Errno::ERESTARTSYS => {
+            *current().restart.lock() = RestartBlock { function: poll_restartable, args };
+            Errno::ERESTART_RESTARTBLOCK
+        }
+        other => other,
+    })
+}
+
+/// `ppoll`.
+pub fn sys_ppoll(address: u64, count: u64, timeout: u64, sigmask: u64, size: u64) -> Result<usize> {
+    let timeout = Timeout::read(timeout, 1)?;
+    let result = with_mask(sigmask, size, || poll_until(address, count, timeout.deadline));
+    timeout.write_back();
+    result
+}
+
+/// Events that `select` calls readable, writable and exceptional.
+const SELECT_EVENTS: [u32; 3] = [
+    abi::POLLIN | abi::POLLRDNORM | abi::POLLRDBAND | abi::POLLHUP | abi::POLLERR,
+    abi::POLLOUT | abi::POLLWRNORM | abi::POLLWRBAND | abi::POLLERR,
+    abi::POLLPRI,
+];
+
+fn select_until(count: u64, sets: [u64; 3], deadline: u64) -> Result<usize> {
+    if (count as i32) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let count = (count as u32 as u64).min(descriptor_limit());
+    let words = count.div_ceil(64);
+    let mut wanted: [Vec<u64>; 3] = [const { Vec::new() }; 3];
+    for (set, &address) in wanted.iter_mut().zip(&sets) {
+        for word in 0..words {
+            set.push(if address == 0 { 0 } else { user::read(address + word * 8)? });
+        }
+    }
+    let mut files: Vec<(u64, [bool; 3], Arc<File>)> = Vec::new();
+    for fd in 0..count {
+        let bits = [0, 1, 2].map(|set: usize| wanted[set][fd as usize / 64] >> (fd % 64) & 1 != 0);
+        if bits.contains(&true) {
+            files.push((fd, bits, current().files.get(fd)?));
+        }
+    }
+    let mut found: [Vec<u64>; 3] = [const { Vec::new() }; 3];
+    let ready = wait_for(deadline, |table| {
+        found = [0; 3].map(|_: u64| alloc::vec![0; words as usize]);
+        let mut ready = 0;
+        for (fd, bits, file) in &files {
+            let events = file.poll(table);
+            for set in 0..3 {
+                if bits[set] && events & SELECT_EVENTS[set] != 0 {
+                    found[set][*fd as usize / 64] |= 1 << (fd % 64);
+                    ready += 1;
+                }
+            }
+        }
+        ready
+    })?;
+    for (set, &address) in found.iter().zip(&sets) {
+        if address != 0 {
+            user::write(address, set.as_bytes())?;
+        }
+    }
+    Ok(ready)
+}
+
+/// `select`.
+pub fn sys_select(count: u64, read: u64, write: u64, except: u64, timeout: u64) -> Result<usize> {
+    let timeout = Timeout::read(timeout, 1000)?;
+    let result =
+        select_until(count, [read, write, except], timeout.deadline).map_err(no_restart_with_handler);
+    timeout.write_back();
+    result
+}
+
+/// `pselect6`. The last argument points to the address and size of a signal mask.
+pub fn sys_pselect6(count: u64, read: u64, write: u64, except: u64, timeout: u64, mask: u64) -> Result<usize> {
+    let timeout = Timeout::read(timeout, 1)?;
+    let [sigmask, size]: [u64; 2] = if mask == 0 { [0, 0] } else { user::read(mask)? };
+    let result =
+        with_mask(sigmask, size, || select_until(count, [read, write, except], timeout.deadline));
+    timeout.write_back();
+    result
+}
