@@ -1,0 +1,276 @@
+//! Device nodes: which number is which device, and the simple ones.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+
+use linux_raw_sys::{general as abi, ioctl};
+
+use super::buffer::{Destination, Source};
+use super::file::{ALWAYS_READY, File, FileOps};
+use super::inode::{Inode, Metadata, device_number, major_minor};
+use super::serial::COM2;
+use super::{gate_device, tty};
+use crate::errno::{Errno, Result};
+use crate::memory::user;
+use crate::sync::SpinLock;
+use crate::task::system::fill_random;
+use crate::task::wait::{PollTable, WaitQueue};
+
+/// The nodes that `/dev` has: name, permissions, number.
+pub const NODES: [(&str, u32, u64); 10] = [
+    ("null", 0o666, device_number(1, 3)),
+    ("zero", 0o666, device_number(1, 5)),
+    ("full", 0o666, device_number(1, 7)),
+    ("random", 0o666, device_number(1, 8)),
+    ("urandom", 0o666, device_number(1, 9)),
+    ("tty", 0o666, device_number(5, 0)),
+    ("console", 0o600, device_number(5, 1)),
+    ("ttyS0", 0o620, device_number(4, 64)),
+    ("kmsg", 0o644, device_number(1, 11)),
+    ("gate", 0o600, gate_device::NUMBER),
+];
+
+/// Opens the device with the number `rdev`.
+pub fn open(inode: Arc<dyn Inode>, file_type: u32, rdev: u64, flags: u32) -> Result<Arc<File>> {
+    if file_type != abi::S_IFCHR {
+        return Err(Errno::ENXIO);
+    }
+    let ops: Arc<dyn FileOps> = match major_minor(rdev) {
+        (1, 3) => Arc::new(Memory::Null),
+        (1, 5) => Arc::new(Memory::Zero),
+        (1, 7) => Arc::new(Memory::Full),
+        (1, 8 | 9) => Arc::new(Memory::Random),
+        (1, 11) => Arc::new(KernelLog),
+        (5, 0) => return tty::open_controlling(inode, flags),
+        (5, 1) => return tty::open(inode, flags, false),
+        (4, 64) => return tty::open(inode, flags, true),
+        _ if rdev == gate_device::NUMBER => gate_device::ops(),
+        _ => return Err(Errno::ENXIO),
+    };
+    Ok(File::new(inode, ops, flags))
+}
+
+/// The devices that are made of nothing.
+enum Memory {
+    Null,
+    Zero,
+    Full,
+    Random,
+}
+
+impl FileOps for Memory {
+    fn read(&self, _file: &File, to: &mut Destination, _position: &mut u64) -> Result<usize> {
+        let result = match self {
+            Memory::Null => Ok(()),
+            Memory::Zero | Memory::Full => to.put_zeros(to.remaining()),
+            Memory::Random => loop {
+                let mut chunk = [0; 256];
+                let len = to.remaining().min(chunk.len());
+                if len == 0 {
+                    break Ok(());
+                }
+                fill_random(&mut chunk[..len]);
+                if let Err(error) = to.put(&chunk[..len]) {
+                    break Err(error);
+                }
+            },
+        };
+        to.finish(result)
+    }
+
+    fn write(&self, _file: &File, from: &mut Source, _position: &mut u64) -> Result<usize> {
+        match self {
+            Memory::Full => Err(Errno::ENOSPC),
+            _ => {
+                from.skip(from.remaining());
+                Ok(from.done())
+            }
+        }
+    }
+
+    // They have a position that nothing looks at: `lseek` works.
+    fn seekable(&self) -> bool {
+        true
+    }
+}
+
+/// `/dev/kmsg`: what is written goes to the kernel's log.
+struct KernelLog;
+
+impl FileOps for KernelLog {
+    fn write(&self, _file: &File, from: &mut Source, _position: &mut u64) -> Result<usize> {
+        let text = from.take_all(1024)?;
+        log::info!("{}", text.trim_ascii_end().escape_ascii());
+        from.skip(from.remaining());
+        Ok(from.done())
+    }
+}
+
+/// Bytes of the input stream that wait to be read.
+const STREAM_CAPACITY: usize = 16 * 1024;
+
+/// Escape byte of the input stream: twice, it stands for itself; before 0, for the end.
+const ESCAPE: u8 = 0xff;
+
+struct StreamState {
+    buffer: VecDeque<u8>,
+    escaped: bool,
+    ended: bool,
+    /// The port does not interrupt because nobody reads.
+    throttled: bool,
+}
+
+/// The input stream: what the host sends on COM2.
+struct Stream {
+    state: SpinLock<StreamState>,
+    readable: WaitQueue,
+}
+
+static STREAM: Stream = Stream {
+    state: SpinLock::new(StreamState {
+        buffer: VecDeque::new(),
+        escaped: false,
+        ended: false,
+        throttled: false,
+    }),
+    readable: WaitQueue::new(),
+};
+
+/// Sets the stream's port up. The buffer gets its room here, once: the interrupt must not allocate.
+pub fn init_stream() {
+    let mut state = STREAM.state.lock();
+    state.buffer.reserve_exact(STREAM_CAPACITY);
+    COM2.init();
+}
+
+/// Bytes have come in on COM2. Interrupt context.
+pub fn stream_interrupt() {
+    {
+        let mut state = STREAM.state.lock();
+        state.receive();
+    }
+    STREAM.readable.wake_all();
+}
+
+impl StreamState {
+    fn receive(&mut self) {
+        loop {
+            if self.buffer.len() == STREAM_CAPACITY {
+                self.throttled = true;
+                COM2.listen(false);
+                return;
+            }
+            let Some(byte) = COM2.receive() else { return };
+            self.accept(byte);
+        }
+    }
+
+    fn accept(&mut self, byte: u8) {
+        match (core::mem::take(&mut self.escaped), byte) {
+            (false, ESCAPE) => self.escaped = true,
+            (true, 0) => self.ended = true,
+            (true, ESCAPE) | (false, _) => self.buffer.push_back(byte),
+            (true, _) => log::warn!("unknown escape {byte:#x} in the input stream"),
+        }
+    }
+}
+
+/// The stream's inode: like a pipe's.
+pub struct StreamInode;
+
+impl Inode for StreamInode {
+    fn metadata(&self) -> Metadata {
+        Metadata::new(device_number(0, 12), 0, abi::S_IFIFO | 0o600)
+    }
+
+    fn open(self: Arc<Self>, flags: u32) -> Result<Arc<File>> {
+        Ok(File::new(self, Arc::new(StreamOps), flags))
+    }
+
+    fn label(&self) -> Option<alloc::vec::Vec<u8>> {
+        Some(b"pipe:[0]".to_vec())
+    }
+}
+
+/// The file that the first program has as its standard input with `stdin=stream`.
+pub struct StreamOps;
+
+impl FileOps for StreamOps {
+    fn read(&self, file: &File, to: &mut Destination, _position: &mut u64) -> Result<usize> {
+        let result = self.read_into(file, to);
+        to.finish(result)
+    }
+
+    fn poll(&self, _file: &File, table: Option<&PollTable>) -> u32 {
+        if let Some(table) = table {
+            STREAM.readable.register(table);
+        }
+        let state = STREAM.state.lock();
+        match (state.buffer.is_empty(), state.ended) {
+            (true, false) => 0,
+            (true, true) => abi::POLLHUP,
+            (false, false) => abi::POLLIN | abi::POLLRDNORM,
+            (false, true) => abi::POLLIN | abi::POLLRDNORM | abi::POLLHUP,
+        }
+    }
+
+    fn ioctl(&self, _file: &File, request: u32, argument: u64) -> Result<usize> {
+        if request != ioctl::FIONREAD {
+            return Err(Errno::ENOTTY);
+        }
+        let len = STREAM.state.lock().buffer.len() as u32;
+        user::write(argument, &len)?;
+        Ok(0)
+    }
+}
+
+impl StreamOps {
+    fn read_into(&self, file: &File, to: &mut Destination) -> Result<()> {
+        if to.remaining() == 0 {
+            return Ok(());
+        }
+        let ready = || {
+            let state = STREAM.state.lock();
+            (!state.buffer.is_empty() || state.ended).then_some(())
+        };
+        match file.is_nonblocking() {
+            true => ready().ok_or(Errno::EAGAIN)?,
+            false => STREAM.readable.wait_until(ready)?,
+        }
+        let mut chunk = [0; 512];
+        while to.remaining() > 0 {
+            let len = {
+                let mut state = STREAM.state.lock();
+                let len = to.remaining().min(chunk.len()).min(state.buffer.len());
+                for (byte, taken) in chunk.iter_mut().zip(state.buffer.drain(..len)) {
+                    *byte = taken;
+                }
+                if state.throttled {
+                    state.throttled = false;
+                    COM2.listen(true);
+                }
+                len
+            };
+            if len == 0 {
+                break;
+            }
+            to.put(&chunk[..len])?;
+        }
+        Ok(())
+    }
+}
+
+/// The first program's standard output and error with `stdin=stream`: the console's port, but no terminal, so that
+/// programs print as they do into a pipe.
+pub struct RawConsole;
+
+impl FileOps for RawConsole {
+    fn write(&self, _file: &File, from: &mut Source, _position: &mut u64) -> Result<usize> {
+        let result = tty::write_raw(from);
+        from.finish(result)
+    }
+
+    fn poll(&self, _file: &File, _table: Option<&PollTable>) -> u32 {
+        ALWAYS_READY & !(abi::POLLIN | abi::POLLRDNORM)
+    }
+}

@@ -1,0 +1,100 @@
+//! `/dev/gate`: lets tests cause what hardware does (NMIs, interprocessor interrupts) and look at the gate's counters.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::buffer::{Destination, Source};
+use super::file::{File, FileOps};
+use super::generated::Generated;
+use super::inode::device_number;
+use crate::errno::{Errno, Result};
+use crate::sync::SpinLock;
+use crate::{cpu, gate, rcu, time};
+
+/// Its device number.
+pub const NUMBER: u64 = device_number(10, 240);
+
+type Status = Generated<fn() -> Result<alloc::vec::Vec<u8>>>;
+
+/// The operations of an open gate device.
+pub fn ops() -> Arc<dyn FileOps> {
+    Arc::new(Gate(Generated::new(status)))
+}
+
+fn status() -> Result<alloc::vec::Vec<u8>> {
+    let mut text = String::new();
+    gate::status(&mut text);
+    Ok(text.into_bytes())
+}
+
+struct Gate(Status);
+
+impl FileOps for Gate {
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn read(&self, file: &File, to: &mut Destination, position: &mut u64) -> Result<usize> {
+        self.0.read(file, to, position)
+    }
+
+    fn write(&self, _file: &File, from: &mut Source, _position: &mut u64) -> Result<usize> {
+        let bytes = from.take_all(4096)?;
+        let text = core::str::from_utf8(&bytes).map_err(|_| Errno::EINVAL)?;
+        text.lines().try_for_each(command)?;
+        Ok(bytes.len())
+    }
+}
+
+/// Carries out one line.
+fn command(line: &str) -> Result<()> {
+    let mut words = line.split_ascii_whitespace();
+    let Some(name) = words.next() else { return Ok(()) };
+    let argument = words.next().map(|word| word.parse::<u64>().map_err(|_| Errno::EINVAL)).transpose()?;
+    let a_cpu = || match argument {
+        Some(number) if number < cpu::count() as u64 => Ok(number as usize),
+        _ => Err(Errno::EINVAL),
+    };
+    match name {
+        "nmi" => cpu::send_nmi(a_cpu()?),
+        "nmi-all" => (0..cpu::count()).for_each(cpu::send_nmi),
+        "ipi" => cpu::send_reschedule(a_cpu()?),
+        "nmi-storm" => set_storm(argument.ok_or(Errno::EINVAL)?),
+        "synchronize" => rcu::synchronize(),
+        "panic" => panic!("asked for through /dev/gate"),
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
+}
+
+/// Nanoseconds between the NMIs of the storm; 0 while there is none.
+static STORM_PERIOD: AtomicU64 = AtomicU64::new(0);
+/// Held while the storm's timer is set or ended, so that there is one at most.
+static STORM_RUNNING: SpinLock<bool> = SpinLock::new(false);
+
+fn set_storm(microseconds: u64) {
+    STORM_PERIOD.store(microseconds.saturating_mul(1000), Relaxed);
+    let start = {
+        let mut running = STORM_RUNNING.lock();
+        microseconds != 0 && !core::mem::replace(&mut *running, true)
+    };
+    if start {
+        storm(0, 0);
+    }
+}
+
+/// One blast: an NMI for every CPU, this one included, and the next blast's timer.
+fn storm(_: usize, _: usize) {
+    let period = {
+        let mut running = STORM_RUNNING.lock();
+        let period = STORM_PERIOD.load(Relaxed);
+        *running = period != 0;
+        period
+    };
+    if period == 0 {
+        return;
+    }
+    time::add_timer(time::now() + period, storm, 0, 0);
+    (0..cpu::count()).for_each(cpu::send_nmi);
+}

@@ -1,0 +1,342 @@
+//! `/proc`: what the kernel knows, as files.
+//!
+//! The tree is described by tables ([`Entry`]); inodes are made when a name is looked up. The texts about the machine
+//! are in `machine.rs`, those about a process in `process.rs`.
+
+mod machine;
+mod process;
+
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use linux_raw_sys::general as abi;
+
+use super::buffer::Source;
+use super::file::{DirectoryOps, File, FileOps};
+use super::generated::Generated;
+use super::inode::{DirectoryEntry, EntrySink, Inode, Metadata, device_number};
+use crate::errno::{Errno, Result};
+use crate::task::{self, Pid, Process, Task};
+
+/// The device number of the file system.
+const DEVICE: u64 = device_number(0, 5);
+
+/// What a file under `/proc/PID` is about: one thread, or the process where no thread lives any more.
+struct Subject {
+    process: Arc<Process>,
+    task: Option<Arc<Task>>,
+}
+
+impl Subject {
+    fn find(id: Pid) -> Result<Subject> {
+        if let Some(task) = task::process::find_task(id) {
+            return Ok(Subject { process: task.process.clone(), task: Some(task) });
+        }
+        let process = task::process::find(id).ok_or(Errno::ESRCH)?;
+        Ok(Subject { task: process.thread(), process })
+    }
+
+    /// The thread; ESRCH if the process is a zombie.
+    fn task(&self) -> Result<&Arc<Task>> {
+        self.task.as_ref().ok_or(Errno::ESRCH)
+    }
+}
+
+/// One name in a directory.
+struct Entry {
+    name: &'static str,
+    kind: Kind,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A directory with these names.
+    Directory(&'static [Entry]),
+    /// A text about the machine.
+    Machine(fn() -> Vec<u8>),
+    /// A text that can be written, too.
+    Setting(fn() -> Vec<u8>, fn(&[u8]) -> Result<()>),
+    /// A text about a process.
+    Text(fn(&Subject) -> Result<Vec<u8>>),
+    /// As `Text`, and can be written.
+    ProcessSetting(fn(&Subject) -> Result<Vec<u8>>, fn(&Subject, &[u8]) -> Result<()>),
+    /// A symbolic link to a name.
+    Link(fn() -> Vec<u8>),
+    /// A link to an object of a process.
+    Object(fn(&Subject) -> Result<Arc<dyn Inode>>),
+    /// `/proc` itself.
+    Root,
+    /// `/proc/PID` or `/proc/PID/task/TID`.
+    Process { is_thread: bool },
+    /// `/proc/PID/task`.
+    Threads,
+    /// `/proc/PID/fd`, or `fdinfo`.
+    Descriptors { info: bool },
+    /// `/proc/PID/fd/N`.
+    Descriptor(u64),
+    /// `/proc/PID/fdinfo/N`.
+    DescriptorInfo(u64),
+}
+
+impl Kind {
+    fn mode(self) -> u32 {
+        match self {
+            Kind::Directory(_) | Kind::Root | Kind::Process { .. } | Kind::Threads => abi::S_IFDIR | 0o555,
+            Kind::Descriptors { .. } => abi::S_IFDIR | 0o500,
+            Kind::Machine(_) | Kind::Text(_) | Kind::DescriptorInfo(_) => abi::S_IFREG | 0o444,
+            Kind::Setting(..) | Kind::ProcessSetting(..) => abi::S_IFREG | 0o644,
+            Kind::Link(_) | Kind::Object(_) => abi::S_IFLNK | 0o777,
+            Kind::Descriptor(_) => abi::S_IFLNK | 0o700,
+        }
+    }
+}
+
+/// One file, directory or link of `/proc`.
+struct ProcInode {
+    parent: Option<Arc<ProcInode>>,
+    name: Vec<u8>,
+    kind: Kind,
+    /// The process or thread it is about; 0 for none.
+    id: Pid,
+    ino: u64,
+    this: alloc::sync::Weak<ProcInode>,
+}
+
+/// The root of `/proc`.
+pub fn root() -> Arc<dyn Inode> {
+    new_inode(None, b"proc", Kind::Root, 0)
+}
+
+fn new_inode(parent: Option<Arc<ProcInode>>, name: &[u8], kind: Kind, id: Pid) -> Arc<ProcInode> {
+    // A number that stays the same however often the name is looked up: FNV-1a of its path.
+    let start = parent.as_ref().map_or(0xcbf2_9ce4_8422_2325, |parent| parent.ino.wrapping_mul(31));
+    let ino = name.iter().fold(start, |hash, &byte| (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3));
+    Arc::new_cyclic(|this| ProcInode { parent, name: name.into(), kind, id, ino, this: this.clone() })
+}
+
+impl ProcInode {
+    fn child(&self, name: &[u8], kind: Kind, id: Pid) -> Arc<dyn Inode> {
+        new_inode(self.this.upgrade(), name, kind, id)
+    }
+
+    /// The fixed names in this directory.
+    fn entries(&self) -> &'static [Entry] {
+        match self.kind {
+            Kind::Root => machine::ENTRIES,
+            Kind::Directory(entries) => entries,
+            Kind::Process { .. } => process::ENTRIES,
+            _ => &[],
+        }
+    }
+
+    /// The names in this directory that are numbers.
+    fn numbers(&self) -> Result<Vec<u64>> {
+        match self.kind {
+            Kind::Root => Ok(task::process::all().iter().map(|process| process.pid as u64).collect()),
+            Kind::Threads => {
+                let threads = Subject::find(self.id)?.process.threads();
+                Ok(threads.iter().map(|task| task.tid() as u64).collect())
+            }
+            Kind::Descriptors { .. } => {
+                let subject = Subject::find(self.id)?;
+                Ok(subject.task()?.files.share().map_or_else(Vec::new, |files| files.descriptors()))
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// What the number `number` in this directory stands for, and which process it is about.
+    fn numbered(&self, number: u64) -> (Kind, Pid) {
+        match self.kind {
+            Kind::Root => (Kind::Process { is_thread: false }, number as Pid),
+            Kind::Threads => (Kind::Process { is_thread: true }, number as Pid),
+            Kind::Descriptors { info: true } => (Kind::DescriptorInfo(number), self.id),
+            _ => (Kind::Descriptor(number), self.id),
+        }
+    }
+
+    fn number_exists(&self, number: u64) -> bool {
+        match self.kind {
+            // Threads are found here, too, though they are not listed.
+            Kind::Root => Subject::find(number as Pid).is_ok(),
+            _ => self.numbers().is_ok_and(|numbers| numbers.contains(&number)),
+        }
+    }
+}
+
+/// A canonical decimal number.
+fn parse_number(name: &[u8]) -> Option<u64> {
+    let number: u64 = core::str::from_utf8(name).ok()?.parse().ok()?;
+    (format!("{number}").as_bytes() == name && number <= i32::MAX as u64).then_some(number)
+}
+
+/// A string as the text of a file.
+fn text(string: alloc::string::String) -> Vec<u8> {
+    string.into_bytes()
+}
+
+impl Inode for ProcInode {
+    fn metadata(&self) -> Metadata {
+        let mut metadata = Metadata::new(DEVICE, self.ino, self.kind.mode());
+        if self.is_directory_kind() {
+            metadata.links = 2;
+        }
+        metadata
+    }
+
+    fn file_type(&self) -> u32 {
+        self.kind.mode() & abi::S_IFMT
+    }
+
+    fn file_system(&self) -> u32 {
+        abi::PROC_SUPER_MAGIC
+    }
+
+    fn open(self: Arc<Self>, flags: u32) -> Result<Arc<File>> {
+        let id = self.id;
+        let ops: Arc<dyn FileOps> = match self.kind {
+            Kind::Machine(make) => Arc::new(Generated::new(move || Ok(make()))),
+            Kind::Setting(make, change) => Arc::new(Changeable {
+                read: Generated::new(move || Ok(make())),
+                change: move |text: &[u8]| change(text),
+            }),
+            Kind::Text(make) => Arc::new(Generated::new(move || make(&Subject::find(id)?))),
+            Kind::ProcessSetting(make, change) => Arc::new(Changeable {
+                read: Generated::new(move || make(&Subject::find(id)?)),
+                change: move |text: &[u8]| change(&Subject::find(id)?, text),
+            }),
+            Kind::DescriptorInfo(fd) => {
+                Arc::new(Generated::new(move || process::descriptor_info(&Subject::find(id)?, fd)))
+            }
+            Kind::Link(_) | Kind::Object(_) | Kind::Descriptor(_) => return Err(Errno::ELOOP),
+            _ => Arc::new(DirectoryOps),
+        };
+        Ok(File::new(self, ops, flags))
+    }
+
+    fn parent(&self) -> Option<(Arc<dyn Inode>, Vec<u8>)> {
+        let parent: Arc<dyn Inode> = match &self.parent {
+            Some(parent) => parent.clone(),
+            None => super::root(),
+        };
+        Some((parent, self.name.clone()))
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        if !self.is_directory_kind() {
+            return Err(Errno::ENOTDIR);
+        }
+        if let Some(entry) = self.entries().iter().find(|entry| entry.name.as_bytes() == name) {
+            // A thread has no threads.
+            if !(matches!(entry.kind, Kind::Threads) && self.is_thread()) {
+                return Ok(self.child(name, entry.kind, self.id));
+            }
+        }
+        let number = parse_number(name).filter(|&number| self.number_exists(number)).ok_or(Errno::ENOENT)?;
+        let (kind, id) = self.numbered(number);
+        Ok(self.child(name, kind, id))
+    }
+
+    fn create(&self, _name: &[u8], _mode: u32, _rdev: u64) -> Result<Arc<dyn Inode>> {
+        Err(Errno::ENOENT)
+    }
+
+    fn truncate(&self, _size: u64) -> Result<()> {
+        // `echo x >/proc/sys/...` truncates first.
+        Ok(())
+    }
+
+    fn readdir(&self, position: u64, sink: &mut EntrySink) -> Result<()> {
+        /// Positions of names that are numbers: above those of all fixed names.
+        const NUMBERS: u64 = 1 << 16;
+        let up = self.parent.as_ref().map_or(self.ino, |parent| parent.ino);
+        let hidden = |entry: &Entry| matches!(entry.kind, Kind::Threads) && self.is_thread();
+        let dots = [(&b"."[..], self.ino), (&b".."[..], up)];
+        let mut index = 0;
+        let mut emit = |name: &[u8], ino: u64, mode: u32, at: u64| {
+            at < position || sink(DirectoryEntry { name, ino, file_type: mode & abi::S_IFMT, next: at + 1 })
+        };
+        for (name, ino) in dots {
+            if !emit(name, ino, abi::S_IFDIR, index) {
+                return Ok(());
+            }
+            index += 1;
+        }
+        for entry in self.entries() {
+            let ino = new_inode(self.this.upgrade(), entry.name.as_bytes(), entry.kind, self.id).ino;
+            if !hidden(entry) && !emit(entry.name.as_bytes(), ino, entry.kind.mode(), index) {
+                return Ok(());
+            }
+            index += 1;
+        }
+        for number in self.numbers()? {
+            let name = format!("{number}");
+            let (kind, id) = self.numbered(number);
+            let ino = new_inode(self.this.upgrade(), name.as_bytes(), kind, id).ino;
+            if !emit(name.as_bytes(), ino, kind.mode(), NUMBERS + number) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn readlink(&self) -> Result<Vec<u8>> {
+        match self.kind {
+            Kind::Link(target) => Ok(target()),
+            Kind::Object(_) | Kind::Descriptor(_) => {
+                Ok(super::path::shown_path(&self.jump().ok_or(Errno::EINVAL)??))
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn jump(&self) -> Option<Result<Arc<dyn Inode>>> {
+        match self.kind {
+            Kind::Object(find) => Some(Subject::find(self.id).and_then(|subject| find(&subject))),
+            Kind::Descriptor(fd) => Some(self.descriptor(fd).map(|file| file.inode().clone())),
+            _ => None,
+        }
+    }
+}
+
+impl ProcInode {
+    fn is_directory_kind(&self) -> bool {
+        self.kind.mode() & abi::S_IFMT == abi::S_IFDIR
+    }
+
+    fn is_thread(&self) -> bool {
+        matches!(self.kind, Kind::Process { is_thread: true })
+    }
+
+    fn descriptor(&self, fd: u64) -> Result<Arc<File>> {
+        Subject::find(self.id)?.task()?.files.share().ok_or(Errno::ENOENT)?.get_any(fd).map_err(|_| Errno::ENOENT)
+    }
+}
+
+/// The operations of an open text that can be written.
+struct Changeable<F, C> {
+    read: Generated<F>,
+    change: C,
+}
+
+impl<F, C> FileOps for Changeable<F, C>
+where
+    F: Fn() -> Result<Vec<u8>> + Send + Sync,
+    C: Fn(&[u8]) -> Result<()> + Send + Sync,
+{
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn read(&self, file: &File, to: &mut super::buffer::Destination, position: &mut u64) -> Result<usize> {
+        self.read.read(file, to, position)
+    }
+
+    fn write(&self, _file: &File, from: &mut Source, _position: &mut u64) -> Result<usize> {
+        let bytes = from.take_all(4096)?;
+        (self.change)(bytes.trim_ascii_end())?;
+        Ok(bytes.len())
+    }
+}

@@ -1,0 +1,303 @@
+//! The texts about a process: `/proc/PID/stat` and so on.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::sync::atomic::Ordering::Relaxed;
+
+use super::{Entry, Kind, Subject, text};
+use crate::cpu;
+use crate::errno::{Errno, Result};
+use crate::fs::inode::Inode;
+use crate::fs::{path, tty};
+use crate::memory::address_space::AddressSpace;
+use crate::signal::SigSet;
+use crate::task::{scheduler, usage};
+
+/// Nanoseconds per tick of `clock_t`.
+const TICK: u64 = 10_000_000;
+const PAGE: u64 = 4096;
+
+pub(super) static ENTRIES: &[Entry] = &[
+    Entry { name: "cmdline", kind: Kind::Text(command_line) },
+    Entry { name: "comm", kind: Kind::ProcessSetting(comm_line, set_comm) },
+    Entry { name: "cwd", kind: Kind::Object(working_directory) },
+    Entry { name: "environ", kind: Kind::Text(environment) },
+    Entry { name: "exe", kind: Kind::Object(executable) },
+    Entry { name: "fd", kind: Kind::Descriptors { info: false } },
+    Entry { name: "fdinfo", kind: Kind::Descriptors { info: true } },
+    Entry { name: "limits", kind: Kind::Text(limits) },
+    Entry { name: "maps", kind: Kind::Text(maps) },
+    Entry { name: "mountinfo", kind: Kind::Text(|_| Ok(MOUNT_INFO.to_vec())) },
+    Entry { name: "mounts", kind: Kind::Text(|_| Ok(MOUNTS.to_vec())) },
+    Entry { name: "root", kind: Kind::Object(root_directory) },
+    Entry { name: "stat", kind: Kind::Text(stat) },
+    Entry { name: "statm", kind: Kind::Text(statm) },
+    Entry { name: "status", kind: Kind::Text(status) },
+    Entry { name: "task", kind: Kind::Threads },
+    Entry { name: "wchan", kind: Kind::Text(|_| Ok(b"0".to_vec())) },
+];
+
+const MOUNTS: &[u8] = b"rootfs / rootfs rw 0 0\nproc /proc proc rw,relatime 0 0\n";
+const MOUNT_INFO: &[u8] = b"1 1 0:1 / / rw - rootfs rootfs rw\n2 1 0:5 / /proc rw,relatime - proc proc rw\n";
+
+/// The memory of a process that still has some of its own.
+fn memory(subject: &Subject) -> Option<Arc<AddressSpace>> {
+    subject.task.as_ref().filter(|task| !task.is_kernel_thread()).map(|task| task.mm())
+}
+
+fn comm(subject: &Subject) -> Vec<u8> {
+    match &subject.task {
+        Some(task) => {
+            let comm = task.comm();
+            comm.iter().copied().take_while(|&byte| byte != 0).collect()
+        }
+        None => {
+            // The last thread took its name along; the program's is nearly always the same.
+            let image = subject.process.image.lock().clone();
+            let name = image.path.rsplit(|&byte| byte == b'/').next().unwrap_or(b"");
+            name[..name.len().min(15)].to_vec()
+        }
+    }
+}
+
+fn comm_line(subject: &Subject) -> Result<Vec<u8>> {
+    let mut name = comm(subject);
+    name.push(b'\n');
+    Ok(name)
+}
+
+fn set_comm(subject: &Subject, name: &[u8]) -> Result<()> {
+    subject.task()?.set_comm(name);
+    Ok(())
+}
+
+/// What the process has in its argument or environment area now.
+fn strings(subject: &Subject, area: fn(&AddressSpace) -> core::ops::Range<u64>) -> Vec<u8> {
+    let Some(mm) = memory(subject) else { return Vec::new() };
+    let range = area(&mm);
+    let mut bytes = alloc::vec![0; (range.end - range.start).min(256 * 1024) as usize];
+    let count = mm.read(range.start, &mut bytes);
+    bytes.truncate(count);
+    bytes
+}
+
+fn command_line(subject: &Subject) -> Result<Vec<u8>> {
+    Ok(strings(subject, |mm| mm.program().arguments))
+}
+
+fn environment(subject: &Subject) -> Result<Vec<u8>> {
+    Ok(strings(subject, |mm| mm.program().environment))
+}
+
+fn working_directory(subject: &Subject) -> Result<Arc<dyn Inode>> {
+    Ok(subject.task()?.fs.share().ok_or(Errno::ENOENT)?.cwd())
+}
+
+fn root_directory(subject: &Subject) -> Result<Arc<dyn Inode>> {
+    Ok(subject.task()?.fs.share().ok_or(Errno::ENOENT)?.root())
+}
+
+fn executable(subject: &Subject) -> Result<Arc<dyn Inode>> {
+    subject.task()?;
+    let image = subject.process.image.lock().clone();
+    if image.path.is_empty() {
+        return Err(Errno::ENOENT);
+    }
+    path::Walk::new(&path::FsContext::new(crate::fs::root()), crate::fs::root()).object(&image.path, true)
+}
+
+fn maps(subject: &Subject) -> Result<Vec<u8>> {
+    let mut out = String::new();
+    if let Some(mm) = memory(subject) {
+        mm.maps(&mut out).map_err(|_| Errno::ENOMEM)?;
+    }
+    Ok(text(out))
+}
+
+/// The letter for a thread's state, and its name.
+fn state(subject: &Subject) -> (char, &'static str) {
+    let Some(task) = &subject.task else { return ('Z', "zombie") };
+    match scheduler::state(task) {
+        scheduler::RUNNING | scheduler::NEW => ('R', "running"),
+        scheduler::INTERRUPTIBLE => ('S', "sleeping"),
+        scheduler::STOPPED => ('T', "stopped"),
+        scheduler::TRACED => ('t', "tracing stop"),
+        scheduler::DEAD => ('X', "dead"),
+        _ => ('D', "disk sleep"),
+    }
+}
+
+/// Blocked, pending for the thread, pending for the process, ignored, caught.
+fn signal_sets(subject: &Subject) -> [SigSet; 5] {
+    let shared = subject.process.signals.lock().pending();
+    let Some(task) = &subject.task else { return [SigSet::EMPTY, SigSet::EMPTY, shared, SigSet::EMPTY, SigSet::EMPTY] };
+    let (blocked, pending) = {
+        let signals = task.signals.lock();
+        (signals.blocked(), signals.pending())
+    };
+    let (ignored, caught) = task.sighand.share().map_or((SigSet::EMPTY, SigSet::EMPTY), |hand| hand.sets());
+    [blocked, pending, shared, ignored, caught]
+}
+
+fn stat(subject: &Subject) -> Result<Vec<u8>> {
+    let process = &subject.process;
+    let used = usage::of_process(process);
+    let (times, children) = (used.times(), process.children_usage.times());
+    let space = memory(subject).map(|mm| (mm.usage(), mm.program())).unwrap_or_default();
+    let (tty, foreground) = match process.has_tty.load(Relaxed) {
+        true => (crate::fs::inode::device_number(4, 64), tty::session_and_foreground().1),
+        false => (0, -1),
+    };
+    let nice = subject.task.as_ref().map_or(0, |task| task.policy.nice.load(Relaxed));
+    let [blocked, pending, _, ignored, caught] = signal_sets(subject);
+    let mut out = String::new();
+    let id = subject.task.as_ref().map_or(process.pid, |task| task.tid());
+    let name = comm(subject);
+    let _ = write!(
+        out,
+        "{id} ({}) {} {} {} {} {tty} {foreground} 0 {} {} 0 0 {} {} {} {} {} {nice} {} 0 {} {} {} {}",
+        String::from_utf8_lossy(&name),
+        state(subject).0,
+        process.ppid(),
+        process.pgrp(),
+        process.session(),
+        used.minor_faults.load(Relaxed),
+        process.children_usage.minor_faults.load(Relaxed),
+        times.user / TICK,
+        times.system / TICK,
+        children.user / TICK,
+        children.system / TICK,
+        20 + nice,
+        process.threads().len(),
+        process.started.load(Relaxed) / TICK,
+        space.0.size,
+        space.0.resident / PAGE,
+        process.rlimit(linux_raw_sys::general::RLIMIT_RSS).0,
+    );
+    // Code addresses, stack start, stack and instruction pointer: 0, as Linux shows them to others.
+    let _ = write!(out, " 0 0 {} 0 0", space.1.stack_start);
+    let _ = write!(out, " {} {} {} {}", pending.0, blocked.0, ignored.0, caught.0);
+    // From wchan to exit_code; exit_signal is SIGCHLD's.
+    let program = &space.1;
+    let _ = writeln!(
+        out,
+        " 0 0 0 17 0 0 0 0 0 0 0 0 0 {} {} {} {} 0",
+        program.arguments.start, program.arguments.end, program.environment.start, program.environment.end,
+    );
+    Ok(text(out))
+}
+
+fn statm(subject: &Subject) -> Result<Vec<u8>> {
+    let usage = memory(subject).map(|mm| mm.usage()).unwrap_or_default();
+    Ok(text(format!(
+        "{} {} {} {} 0 {} 0\n",
+        usage.size / PAGE,
+        usage.resident / PAGE,
+        usage.shared / PAGE,
+        usage.text / PAGE,
+        usage.data / PAGE
+    )))
+}
+
+fn status(subject: &Subject) -> Result<Vec<u8>> {
+    let process = &subject.process;
+    let (letter, state) = state(subject);
+    let id = subject.task.as_ref().map_or(process.pid, |task| task.tid());
+    let mut out = String::new();
+    let name = comm(subject);
+    let umask = subject.task.as_ref().and_then(|task| task.fs.share()).map_or(0, |fs| fs.umask());
+    let _ = writeln!(out, "Name:\t{}", String::from_utf8_lossy(&name));
+    let _ = writeln!(out, "Umask:\t{umask:04o}");
+    let _ = writeln!(out, "State:\t{letter} ({state})");
+    let _ = writeln!(out, "Tgid:\t{}\nNgid:\t0\nPid:\t{id}", process.pid);
+    let _ = writeln!(out, "PPid:\t{}\nTracerPid:\t0", process.ppid());
+    let _ = writeln!(out, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0");
+    let files = subject.task.as_ref().and_then(|task| task.files.share());
+    let size = files.map_or(0, |files| files.descriptors().len().next_multiple_of(64));
+    let _ = writeln!(out, "FDSize:\t{size}\nGroups:\t");
+    if let Some(mm) = memory(subject) {
+        let usage = mm.usage();
+        for (name, bytes) in [
+            ("VmPeak", usage.size),
+            ("VmSize", usage.size),
+            ("VmLck", 0),
+            ("VmHWM", usage.resident),
+            ("VmRSS", usage.resident),
+            ("VmData", usage.data),
+            ("VmStk", usage.stack),
+            ("VmExe", usage.text),
+        ] {
+            let _ = writeln!(out, "{name}:\t{:>8} kB", bytes / 1024);
+        }
+    }
+    let _ = writeln!(out, "Threads:\t{}", process.threads().len());
+    let [blocked, pending, shared, ignored, caught] = signal_sets(subject);
+    let sets = [
+        ("SigPnd", pending),
+        ("ShdPnd", shared),
+        ("SigBlk", blocked),
+        ("SigIgn", ignored),
+        ("SigCgt", caught),
+    ];
+    for (name, set) in sets {
+        let _ = writeln!(out, "{name}:\t{:016x}", set.0);
+    }
+    for name in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        // Everybody is root: all capabilities but the inheritable and ambient ones.
+        let all = !matches!(name, "CapInh" | "CapAmb");
+        let _ = writeln!(out, "{name}:\t{:016x}", if all { 0x1ff_ffff_ffffu64 } else { 0 });
+    }
+    let _ = writeln!(out, "NoNewPrivs:\t{}\nSeccomp:\t0", process.no_new_privs.load(Relaxed) as u8);
+    let allowed = subject.task.as_ref().map_or(0, |task| task.affinity.load(Relaxed));
+    let online = u64::MAX >> (64 - cpu::count());
+    let _ = writeln!(out, "Cpus_allowed:\t{:x}", allowed & online);
+    if let Some(task) = &subject.task {
+        let _ = writeln!(out, "voluntary_ctxt_switches:\t{}", task.usage.voluntary.load(Relaxed));
+        let _ = writeln!(out, "nonvoluntary_ctxt_switches:\t{}", task.usage.involuntary.load(Relaxed));
+    }
+    Ok(text(out))
+}
+
+/// Name and unit of each resource limit, in the order of their numbers.
+const LIMITS: [(&str, &str); 16] = [
+    ("Max cpu time", "seconds"),
+    ("Max file size", "bytes"),
+    ("Max data size", "bytes"),
+    ("Max stack size", "bytes"),
+    ("Max core file size", "bytes"),
+    ("Max resident set", "bytes"),
+    ("Max processes", "processes"),
+    ("Max open files", "files"),
+    ("Max locked memory", "bytes"),
+    ("Max address space", "bytes"),
+    ("Max file locks", "locks"),
+    ("Max pending signals", "signals"),
+    ("Max msgqueue size", "bytes"),
+    ("Max nice priority", ""),
+    ("Max realtime priority", ""),
+    ("Max realtime timeout", "us"),
+];
+
+fn limits(subject: &Subject) -> Result<Vec<u8>> {
+    let shown = |value: u64| if value == u64::MAX { "unlimited".into() } else { format!("{value}") };
+    let mut out = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
+    for (which, (name, unit)) in LIMITS.iter().enumerate() {
+        let (soft, hard) = subject.process.rlimit(which as u32);
+        let _ = writeln!(out, "{name:<25} {:<20} {:<20} {unit:<10}", shown(soft), shown(hard));
+    }
+    Ok(text(out))
+}
+
+/// The text of `/proc/PID/fdinfo/N`.
+pub(super) fn descriptor_info(subject: &Subject, fd: u64) -> Result<Vec<u8>> {
+    let files = subject.task()?.files.share().ok_or(Errno::ENOENT)?;
+    let file = files.get_any(fd).map_err(|_| Errno::ENOENT)?;
+    let position = file.seek(0, linux_raw_sys::general::SEEK_CUR).unwrap_or(0);
+    let close_on_exec = if files.close_on_exec(fd)? { linux_raw_sys::general::O_CLOEXEC } else { 0 };
+    let ino = file.inode().metadata().ino;
+    Ok(text(format!("pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t1\nino:\t{ino}\n", file.flags() | close_on_exec)))
+}
+
