@@ -123,6 +123,16 @@ impl SigHand {
         self.lock()[signo]
     }
 
+    /// Which signals are ignored by SIG_IGN, and which have a handler: for `/proc`.
+    pub fn sets(&self) -> (SigSet, SigSet) {
+        let actions = self.lock();
+        let with = |set: SigSet, signo, has| if has { set.union(SigSet::of(&[signo])) } else { set };
+        (1..=SIGNALS as i32).fold((SigSet::EMPTY, SigSet::EMPTY), |(ignored, caught), signo| {
+            let handler = actions[signo].handler;
+            (with(ignored, signo, handler == SIG_IGN), with(caught, signo, handler != SIG_IGN && handler != SIG_DFL))
+        })
+    }
+
     /// For `exec`: the handlers are gone with the memory.
     pub fn reset_for_exec(&self) {
         self.clear_handlers();
