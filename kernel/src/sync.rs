@@ -13,13 +13,15 @@ use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use x86_64::instructions::interrupts;
 
-use crate::cpu;
+use crate::{cpu, time};
 
 /// A lock around `T`. Interrupts are off and preemption is off while its guard lives.
 pub type SpinLock<T> = lock_api::Mutex<RawSpin, T>;
 /// The guard of a `SpinLock`.
 pub type SpinLockGuard<'a, T> = lock_api::MutexGuard<'a, RawSpin, T>;
 
+/// A processor that spins this long (TSC ticks) rests, if it may. Locks are held for much less.
+const PATIENCE_TICKS: u64 = 1 << 16;
 /// A processor that spins this long (TSC ticks) reports a deadlock instead of hanging the machine.
 const STUCK_TICKS: u64 = 60 << 30;
 
@@ -65,16 +67,31 @@ unsafe impl lock_api::RawMutex for RawSpin {
 impl RawSpin {
     /// The slow path. Interrupts are off, so what another CPU waits for has to be done here: a TLB shootdown whose
     /// sender holds the lock we want would never end.
+    ///
+    /// Where the caller had interrupts on, a long wait lets them in and halts until the next one. In an emulator or a
+    /// virtual machine the holder may be waiting for the host's processor that this CPU burns.
     #[cold]
     fn spin(&self) {
         // SAFETY: RDTSC is available on every x86-64 CPU.
         let ticks = || unsafe { core::arch::x86_64::_rdtsc() };
+        let may_rest = preempt_count() == 1 && cpu::this().saved_irq.get();
         let start = ticks();
+        let mut rested = start;
         loop {
             while self.0.load(Ordering::Relaxed) {
                 crate::memory::tlb::service_pending();
                 spin_loop();
-                assert!(ticks() - start < STUCK_TICKS, "deadlock: spin lock at {:p}", self);
+                let now = ticks();
+                if may_rest && now.saturating_sub(rested) > PATIENCE_TICKS {
+                    pop_off();
+                    time::rest();
+                    push_off();
+                    rested = ticks();
+                }
+                assert!(
+                    now.saturating_sub(start) < STUCK_TICKS,
+                    "deadlock: spin lock at {self:p}"
+                );
             }
             if !self.0.swap(true, Ordering::Acquire) {
                 return;

@@ -9,6 +9,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use alloc::vec::Vec;
 
+use x86_64::instructions::interrupts;
+
 use crate::boot::{apic, rtc};
 use crate::cpu::{self, Cpu};
 use crate::sync::{Once, SpinLock};
@@ -169,6 +171,14 @@ pub fn cancel_timer(id: TimerId) -> bool {
     let mut queue = QUEUE.lock();
     let place = queue.timers.iter().rposition(|timer| timer.id == id);
     place.map(|place| queue.timers.remove(place)).is_some()
+}
+
+/// Halts this CPU until the next interrupt, which comes soon. Interrupts on, no lock held.
+pub fn rest() {
+    const SOON: u64 = 200_000;
+    interrupts::disable();
+    arm(cpu::this(), now() + SOON);
+    interrupts::enable_and_hlt();
 }
 
 /// This CPU goes from its idle task to another: from now on the scheduler is told every slice, until the CPU is idle
