@@ -123,14 +123,17 @@ impl SigHand {
         self.lock()[signo]
     }
 
-    /// Which signals are ignored by SIG_IGN, and which have a handler: for `/proc`.
+    /// The signals that are ignored, and those that have a handler.
     pub fn sets(&self) -> (SigSet, SigSet) {
-        let actions = self.lock();
-        let with = |set: SigSet, signo, has| if has { set.union(SigSet::of(&[signo])) } else { set };
-        (1..=SIGNALS as i32).fold((SigSet::EMPTY, SigSet::EMPTY), |(ignored, caught), signo| {
-            let handler = actions[signo].handler;
-            (with(ignored, signo, handler == SIG_IGN), with(caught, signo, handler != SIG_IGN && handler != SIG_DFL))
-        })
+        let (mut ignored, mut caught) = (SigSet::EMPTY, SigSet::EMPTY);
+        for (signo, action) in (1..).zip(&self.lock().0) {
+            match action.handler {
+                SIG_DFL => {}
+                SIG_IGN => ignored.insert(signo),
+                _ => caught.insert(signo),
+            }
+        }
+        (ignored, caught)
     }
 
     /// For `exec`: the handlers are gone with the memory.

@@ -19,7 +19,7 @@ use crate::task::{Task, current};
 use crate::time;
 
 /// Every call that takes a set says how long it is.
-fn check_set_size(size: u64) -> Result<()> {
+pub(super) fn check_set_size(size: u64) -> Result<()> {
     if size == size_of::<SigSet>() as u64 {
         Ok(())
     } else {
@@ -173,21 +173,24 @@ pub fn sys_rt_sigtimedwait(set: u64, info: u64, timeout: u64, size: u64) -> Resu
     Ok(taken.signo as usize)
 }
 
+/// Takes a signal of `set` that is pending for the current task or its process, blocked or not.
+pub(super) fn take_pending(set: SigSet) -> Option<SigInfo> {
+    let task = current();
+    let mut shared = task.process.signals.lock();
+    let mut signals = task.signals.lock();
+    let others = SigSet(!set.0);
+    let info = signals
+        .pending
+        .take(others)
+        .or_else(|| shared.pending.take(others));
+    signals.recalculate(task, &shared);
+    info
+}
+
 /// Takes a signal of `set`; sleeps for at most `timeout` nanoseconds until there is one.
 fn wait_for(set: SigSet, timeout: Option<u64>) -> Result<SigInfo> {
     let task = current();
-    let take = || {
-        let mut shared = task.process.signals.lock();
-        let mut signals = task.signals.lock();
-        let others = SigSet(!set.0);
-        let info = signals
-            .pending
-            .take(others)
-            .or_else(|| shared.pending.take(others));
-        signals.recalculate(task, &shared);
-        info
-    };
-    if let Some(info) = take() {
+    if let Some(info) = take_pending(set) {
         return Ok(info);
     }
     if timeout == Some(0) {
@@ -209,7 +212,7 @@ fn wait_for(set: SigSet, timeout: Option<u64>) -> Result<SigInfo> {
     let slept = crate::task::wait::WaitQueue::new().wait_until_timeout(deadline, || None::<()>);
     mask::set_blocked(blocked);
     task.signals.lock().awaited = SigSet::EMPTY;
-    match (take(), slept) {
+    match (take_pending(set), slept) {
         (Some(info), _) => Ok(info),
         (None, Err(Errno::ETIMEDOUT)) => Err(Errno::EAGAIN),
         (None, _) => Err(Errno::EINTR),

@@ -148,6 +148,11 @@ impl SigInfo {
         self.fields[0] = pair(self.fields[0] as u32, self.overrun().saturating_add(1) as u32);
     }
 
+    /// The union, as four words.
+    pub(super) const fn words(&self) -> [u64; 4] {
+        self.fields
+    }
+
     /// The address of a fault.
     pub const fn addr(&self) -> u64 {
         self.fields[0]

@@ -11,7 +11,7 @@
 //! | change how a signal chooses its thread, or wakes it | [`send`] |
 //! | change stopping, continuing, SIGCHLD, terminal rules | [`job`] |
 //! | change what is kept, and what clone and exec make of it | [`state`], [`pending`], [`action`] |
-//! | change a system call | [`calls`] |
+//! | change a system call | [`calls`], [`signalfd`] |
 //!
 //! **Locks.** Process tree → `Process::signals` → one `Task::signals` → `SigHand` → wait queues → run queue. Everyone who
 //! sends holds `Process::signals`; so does a task when it decides that nothing is pending. That is why taking the flag
@@ -30,13 +30,13 @@ pub mod mask;
 pub mod pending;
 pub mod send;
 pub mod set;
+pub mod signalfd;
 pub mod state;
 
 pub use action::{Action, ActionFlags, SigHand};
-pub use calls::*;
 pub use delivery::do_signal_or_restart;
 pub use exception::{force_exception, force_fault, force_page_fault};
-pub use frame::{min_stack_size, sys_rt_sigreturn};
+pub use frame::min_stack_size;
 pub use info::SigInfo;
 pub use job::{check_terminal, exit_thread, session_leader_exits};
 pub use set::*;

@@ -10,9 +10,9 @@ use portcullis::work::ExitWork;
 
 use super::action::{Action, SIG_DFL, SIG_IGN};
 use super::info::*;
-use super::job;
 use super::set::*;
 use super::state::ProcessSignals;
+use super::{job, signalfd};
 use crate::cpu;
 use crate::errno::{Errno, Result};
 use crate::task::process::{self, Node, Pid, REAPER, Tree};
@@ -114,6 +114,7 @@ pub(super) fn send(
                 None => shared.pending.push(info, limit)?,
             };
             if news {
+                signalfd::notify();
                 let fatal = hand.get(signo).is_fatal(signo);
                 complete(node, &mut shared, thread, signo, fatal);
             }

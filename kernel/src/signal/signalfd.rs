@@ -1,0 +1,202 @@
+//! `signalfd`: pending signals read from a descriptor.
+
+use alloc::sync::Arc;
+use core::any::Any;
+use core::mem::size_of;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use linux_raw_sys::general as abi;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::info::{SI_TIMER, SigInfo};
+use super::set::*;
+use crate::errno::{Errno, Result};
+use crate::fs::anonymous::anonymous_file;
+use crate::fs::buffer::Destination;
+use crate::fs::file::{File, FileOps};
+use crate::memory::user;
+use crate::task::current;
+use crate::task::wait::{PollTable, WaitQueue};
+
+/// Everybody who reads or polls a signalfd, whatever process and signals. There are few, and each looks for itself.
+static READERS: WaitQueue = WaitQueue::new();
+/// How many signalfds there are: without one, sending does not look at [`READERS`].
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// A signal has become pending somewhere. From any context.
+pub(super) fn notify() {
+    if OPEN.load(Relaxed) != 0 {
+        READERS.wake_all();
+    }
+}
+
+struct SignalFd {
+    /// The signals it takes.
+    mask: AtomicU64,
+}
+
+/// `struct signalfd_siginfo`.
+#[derive(Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Record {
+    signo: u32,
+    errno: i32,
+    code: i32,
+    pid: u32,
+    uid: u32,
+    fd: i32,
+    timer: u32,
+    band: u32,
+    overrun: u32,
+    trapno: u32,
+    status: i32,
+    int: i32,
+    value: u64,
+    utime: u64,
+    stime: u64,
+    address: u64,
+    address_lsb: u16,
+    padding: u16,
+    syscall: i32,
+    call_address: u64,
+    arch: u32,
+    rest: [u32; 7],
+}
+const _: () = assert!(size_of::<Record>() == 128);
+
+impl Record {
+    fn new(info: &SigInfo) -> Record {
+        let [first, second, third, fourth] = info.words();
+        let (low, high) = (first as u32, (first >> 32) as u32);
+        let common = Record {
+            signo: info.signo as u32,
+            errno: info.errno,
+            code: info.code,
+            ..Record::default()
+        };
+        let synchronous = SigSet::SYNCHRONOUS.contains(info.signo);
+        if info.code == SI_TIMER {
+            Record {
+                timer: low,
+                overrun: high,
+                int: second as i32,
+                value: second,
+                ..common
+            }
+        } else if info.code > 0 && info.signo == SIGCHLD {
+            Record {
+                pid: low,
+                uid: high,
+                status: second as i32,
+                utime: third,
+                stime: fourth,
+                ..common
+            }
+        } else if info.code > 0 && synchronous {
+            Record {
+                address: first,
+                ..common
+            }
+        } else {
+            Record {
+                pid: low,
+                uid: high,
+                int: second as i32,
+                value: second,
+                ..common
+            }
+        }
+    }
+}
+
+impl SignalFd {
+    fn mask(&self) -> SigSet {
+        SigSet(self.mask.load(Relaxed))
+    }
+
+    /// Takes a signal that is pending for the reader, whoever made the descriptor.
+    fn take(&self) -> Option<SigInfo> {
+        super::calls::take_pending(self.mask())
+    }
+}
+
+impl FileOps for SignalFd {
+    fn read(&self, file: &File, to: &mut Destination, _position: &mut u64) -> Result<usize> {
+        if to.remaining() < size_of::<Record>() {
+            return Err(Errno::EINVAL);
+        }
+        let mut next = match self.take() {
+            None if file.is_nonblocking() => return Err(Errno::EAGAIN),
+            None => Some(READERS.wait_until(|| self.take())?),
+            some => some,
+        };
+        while let Some(info) = next {
+            let result = to.put(Record::new(&info).as_bytes());
+            if result.is_err() || to.remaining() < size_of::<Record>() {
+                return to.finish(result);
+            }
+            next = self.take();
+        }
+        to.finish(Ok(()))
+    }
+
+    fn poll(&self, _file: &File, table: Option<&PollTable>) -> u32 {
+        if let Some(table) = table {
+            READERS.register(table);
+        }
+        let task = current();
+        let pending = {
+            let shared = task.process.signals.lock();
+            shared.pending().union(task.signals.lock().pending())
+        };
+        if pending.intersection(self.mask()).is_empty() {
+            0
+        } else {
+            abi::POLLIN | abi::POLLRDNORM
+        }
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+impl Drop for SignalFd {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Relaxed);
+    }
+}
+
+/// signalfd4(2).
+pub fn sys_signalfd4(fd: u64, mask: u64, size: u64, flags: u64) -> Result<usize> {
+    let flags = flags as u32;
+    if flags & !(abi::O_CLOEXEC | abi::O_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    super::calls::check_set_size(size)?;
+    let mask = user::read::<SigSet>(mask)?.without(SigSet::UNBLOCKABLE);
+    let files = &current().files;
+    if fd as i32 != -1 {
+        let file = files.get(fd)?;
+        let signalfd = file
+            .ops()
+            .as_any()
+            .and_then(|ops| ops.downcast_ref::<SignalFd>())
+            .ok_or(Errno::EINVAL)?;
+        signalfd.mask.store(mask.0, Relaxed);
+        // What it takes from now on may be pending already.
+        notify();
+        return Ok(fd as u32 as usize);
+    }
+    OPEN.fetch_add(1, Relaxed);
+    let ops = SignalFd {
+        mask: AtomicU64::new(mask.0),
+    };
+    let file = anonymous_file("signalfd", Arc::new(ops), abi::O_RDWR | flags & abi::O_NONBLOCK);
+    Ok(files.install(file, flags & abi::O_CLOEXEC != 0)? as usize)
+}
+
+/// signalfd(2).
+pub fn sys_signalfd(fd: u64, mask: u64, size: u64) -> Result<usize> {
+    sys_signalfd4(fd, mask, size, 0)
+}
