@@ -295,8 +295,11 @@ fn reschedule(preempted: bool) {
 /// # Safety
 /// Once after each switch, with interrupts off; `last` is the task that was left.
 pub(super) unsafe fn finish_switch(last: *const Task) {
-    // SAFETY: `last` is kept alive by the scheduler's reference.
-    let dead = unsafe { (*last).state.load(Relaxed) == DEAD };
+    // A task that was preempted on its last steps is in the queue and not dead yet.
+    // SAFETY: `last` is kept alive by the scheduler's reference; the lock is held.
+    let dead = unsafe {
+        (*last).state.load(Relaxed) == DEAD && (*(*last).sched.0.get()).place == Place::Asleep
+    };
     // SAFETY: `reschedule` on the other stack locked it and forgot the guard.
     unsafe { RUN_QUEUE.force_unlock() };
     if dead {
