@@ -1,2 +1,93 @@
 //! The host tool behind `./x`.
-fn main() {}
+//!
+//! | you want to change … | look in … |
+//! | --- | --- |
+//! | what must be installed, and how it gets there | [`setup`], [`toolchain`] |
+//! | how the kernel is built | [`kernel`] |
+//! | what the guest finds in its file system | [`initramfs`], [`program`] |
+//! | QEMU's command line, the guest's consoles, its exit status | [`qemu`], [`console`] |
+//! | `./x run` | [`run`] |
+//! | `./x test`, its suites, ablation | [`test`] |
+//! | `./x fmt`, `lint`, `doc` | [`lint`] |
+//! | `./x bench` | [`bench`] |
+
+mod bench;
+mod console;
+mod initramfs;
+mod kernel;
+mod lint;
+mod program;
+mod progress;
+mod qemu;
+mod run;
+mod setup;
+mod test;
+mod toolchain;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Portcullis: the gate between user mode and an x86-64 kernel, and a kernel that proves it.
+///
+/// Start with `./x run`: it installs what is missing, builds the reference kernel, and boots it in QEMU to a busybox
+/// shell in this terminal. Ctrl-A X leaves QEMU.
+#[derive(Parser)]
+#[command(name = "./x", bin_name = "./x", disable_help_subcommand = false, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ./x run                                    an interactive shell in the reference kernel
+  ./x run -- /bin/busybox echo hello         one static program of this machine, its output and its exit code
+  echo 'uname -a; exit 3' | ./x run          commands from standard input
+  ./x run --smp 2 --cpu EPYC --verbose       two CPUs of an AMD model, the kernel's log on standard error
+  ./x run --gdb                              waits for gdb and says how to attach it
+  ./x test                                   everything that can be checked
+  ./x test --list                            what that is
+  ./x test --only guest                      one suite of it
+
+`./x help COMMAND` says more about each.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Boot the reference kernel in QEMU: a shell, or one program of this machine
+    Run(run::RunArgs),
+    /// Run the tests: library, lints, guest programs, real programs, this command itself
+    Test(test::TestArgs),
+    /// Count the instructions of each crossing, beside Debian's stock kernel
+    Bench(bench::BenchArgs),
+    /// Format all code
+    Fmt(lint::FmtArgs),
+    /// Check formatting, and clippy with warnings as errors
+    Lint,
+    /// Build the documentation, with warnings as errors
+    Doc(lint::DocArgs),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Test(args) => test::test(args),
+        Command::Bench(args) => bench::bench(args).map(|()| ExitCode::SUCCESS),
+        Command::Fmt(args) => lint::fmt(args),
+        Command::Lint => lint::lint(),
+        Command::Doc(args) => lint::doc(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("x: {error:#}");
+        ExitCode::from(run::EXIT_HOST_FAILURE)
+    })
+}
+
+/// A path inside the repository, whatever the current directory is.
+fn repository(path: impl AsRef<Path>) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask/ is in the repository's root")
+        .join(path)
+}

@@ -1,0 +1,125 @@
+//! What goes between the host and the guest's ports, and the host's terminal.
+
+use std::io::{self, Read, Write};
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::OFlags;
+use rustix::termios::Termios;
+
+/// Introduces what is no plain byte on the guest's input port.
+const ESCAPE: u8 = 0xff;
+
+/// The end of the input, as the guest's input port has it.
+const END_OF_FILE: [u8; 2] = [ESCAPE, 0];
+
+/// Copies `input` to the guest's input port until either ends, escaped.
+pub fn send(mut input: impl Read, mut port: impl Write) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        match input.read(&mut buffer) {
+            Ok(0) => return port.write_all(&END_OF_FILE),
+            Ok(length) => port.write_all(&escape(&buffer[..length]))?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Input that cannot be read (a directory, say) is input that has ended.
+            Err(_) => return port.write_all(&END_OF_FILE),
+        }
+    }
+}
+
+fn escape(bytes: &[u8]) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(bytes.len());
+    for &byte in bytes {
+        escaped.push(byte);
+        if byte == ESCAPE {
+            escaped.push(ESCAPE);
+        }
+    }
+    escaped
+}
+
+/// The exit code of the guest's first program: the kernel log's last line, `exit: N`.
+pub fn exit_code(log: &str) -> Option<i32> {
+    log.lines()
+        .next_back()?
+        .strip_prefix("exit: ")?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// Bytes that one thread collects and another reads.
+#[derive(Clone, Default)]
+pub struct Capture(Arc<Mutex<Vec<u8>>>);
+
+impl Capture {
+    /// What was collected until now, as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("no writer panics")).into_owned()
+    }
+}
+
+impl Write for Capture {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no writer panics").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The state of the terminal on standard input, put back when this is dropped. QEMU does so itself when it ends in an
+/// orderly way, but not when it is killed.
+pub struct SavedTerminal {
+    modes: Option<Termios>,
+    flags: Option<OFlags>,
+}
+
+impl SavedTerminal {
+    /// Remembers the state.
+    pub fn save() -> SavedTerminal {
+        let input = rustix::stdio::stdin();
+        SavedTerminal {
+            modes: rustix::termios::tcgetattr(input).ok(),
+            flags: rustix::fs::fcntl_getfl(input).ok(),
+        }
+    }
+}
+
+impl Drop for SavedTerminal {
+    fn drop(&mut self) {
+        let input: BorrowedFd = rustix::stdio::stdin();
+        if let Some(modes) = &self.modes {
+            let _ = rustix::termios::tcsetattr(input, rustix::termios::OptionalActions::Drain, modes);
+        }
+        if let Some(flags) = self.flags {
+            let _ = rustix::fs::fcntl_setfl(input, flags);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_is_escaped_and_ends() {
+        let mut port = Vec::new();
+        send(&b"a\xff\x00b\xff"[..], &mut port).unwrap();
+        assert_eq!(port, b"a\xff\xff\x00b\xff\xff\xff\x00");
+        port.clear();
+        send(io::empty(), &mut port).unwrap();
+        assert_eq!(port, b"\xff\x00");
+    }
+
+    #[test]
+    fn exit_code_is_the_last_line_only() {
+        assert_eq!(exit_code("boot\nexit: 7\n"), Some(7));
+        assert_eq!(exit_code("exit: 137\n"), Some(137));
+        assert_eq!(exit_code("exit: 0\npanicked at …\npanic\n"), None);
+        assert_eq!(exit_code("exit: x\n"), None);
+        assert_eq!(exit_code(""), None);
+    }
+}

@@ -1,0 +1,104 @@
+//! Building the reference kernel, and what its image tells.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use object::read::elf::ElfFile64;
+use object::{Object, ObjectSymbol, SymbolKind};
+
+use crate::repository;
+use crate::toolchain::{TARGET, Toolchain};
+
+/// What to build.
+#[derive(Default)]
+pub struct Build {
+    /// The guard to take out (`--cfg portcullis_ablate="NAME"`), in a target directory of its own.
+    pub ablate: Option<String>,
+    /// Further `--cfg` flags for the library and the kernel, in a target directory of their own.
+    pub cfg: Vec<String>,
+}
+
+/// Builds the kernel as it is, and gives the path of its ELF image.
+pub fn build() -> Result<PathBuf> {
+    Build::default().run()
+}
+
+impl Build {
+    /// Builds, with cargo's progress on standard error, and gives the path of the ELF image.
+    pub fn run(&self) -> Result<PathBuf> {
+        let toolchain = Toolchain::install()?;
+        let directory = repository("kernel");
+        let target = match (&self.ablate, self.cfg.is_empty()) {
+            (None, true) => directory.join("target"),
+            (Some(_), true) => directory.join("target/ablate"),
+            _ => directory.join("target/cfg"),
+        };
+        let mut cargo = toolchain.cargo("build");
+        cargo.args(["--release", "--target-dir"]).arg(&target);
+        let mut flags = self.cfg.clone();
+        flags.extend(
+            self.ablate
+                .as_ref()
+                .map(|name| format!("portcullis_ablate=\"{name}\"")),
+        );
+        cargo.args(package_cfg(
+            "release",
+            &["portcullis", "portcullis-kernel"],
+            &flags,
+        ));
+        cargo
+            .current_dir(&directory)
+            .stdin(Stdio::null())
+            .stdout(std::io::stderr());
+        let shown = format!("{cargo:?}");
+        let status = cargo.status().with_context(|| format!("cannot start {shown}"))?;
+        if !status.success() {
+            bail!(
+                "the kernel could not be built ({status}). The errors stand above; tried, in kernel/: {shown}"
+            );
+        }
+        Ok(target.join(TARGET).join("release/portcullis-kernel"))
+    }
+}
+
+/// Arguments for cargo that give `--cfg` flags to some packages only: with RUSTFLAGS every dependency, `core` included,
+/// would be built anew for each flag.
+pub fn package_cfg(profile: &str, packages: &[&str], flags: &[String]) -> Vec<String> {
+    if flags.is_empty() {
+        return Vec::new();
+    }
+    let flags: Vec<String> = flags.iter().map(|flag| format!("'--cfg', '{flag}'")).collect();
+    let mut arguments = vec!["-Zprofile-rustflags".to_owned()];
+    for package in packages {
+        arguments.push("--config".to_owned());
+        arguments.push(format!(
+            "profile.{profile}.package.{package}.rustflags=[{}]",
+            flags.join(", ")
+        ));
+    }
+    arguments
+}
+
+/// The symbols of `kernel` for its panic backtrace: lines `address name`, sorted by address, names demangled.
+pub fn symbols(kernel: &Path) -> Result<String> {
+    let data = fs::read(kernel).with_context(|| format!("cannot read {}", kernel.display()))?;
+    let file: ElfFile64 =
+        ElfFile64::parse(&*data).with_context(|| format!("{} is no 64-bit ELF file", kernel.display()))?;
+    let mut symbols: Vec<(u64, String)> = file
+        .symbols()
+        .filter(|symbol| {
+            symbol.is_definition() && matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Label)
+        })
+        .filter_map(|symbol| Some((symbol.address(), symbol.name().ok()?)))
+        .filter(|(_, name)| !name.is_empty() && !name.starts_with(".L"))
+        .map(|(address, name)| (address, format!("{:#}", rustc_demangle::demangle(name))))
+        .collect();
+    symbols.sort();
+    symbols.dedup_by_key(|symbol| symbol.0);
+    Ok(symbols
+        .iter()
+        .map(|(address, name)| format!("{address:x} {name}\n"))
+        .collect())
+}

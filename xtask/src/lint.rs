@@ -1,0 +1,164 @@
+//! `./x fmt`, `./x lint`, `./x doc`: what is checked about the code without running it.
+
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::Result;
+
+use crate::repository;
+use crate::toolchain::Toolchain;
+
+/// Formats all code with rustfmt.
+#[derive(clap::Args)]
+pub struct FmtArgs {
+    /// Only say whether something is not formatted
+    #[arg(long)]
+    check: bool,
+}
+
+/// Builds the documentation of the library, the host tool and the kernel.
+#[derive(clap::Args)]
+pub struct DocArgs {
+    /// Open it in a browser
+    #[arg(long)]
+    open: bool,
+}
+
+/// One check: its name and the command that makes it, or why it cannot be made.
+pub struct Check {
+    /// What is checked.
+    pub name: &'static str,
+    /// The command that checks it.
+    pub command: Result<Command, String>,
+}
+
+impl Check {
+    /// Makes it. `None` when it cannot be made.
+    pub fn passes(self) -> Result<bool, String> {
+        let mut command = self.command?;
+        let status = command.stdin(Stdio::null()).stdout(std::io::stderr()).status();
+        status
+            .map(|status| status.success())
+            .map_err(|error| format!("cannot start {command:?}: {error}"))
+    }
+}
+
+/// Formatting, of both workspaces.
+fn formatting(check: bool) -> Vec<Check> {
+    let fmt = |directory: &str| {
+        let mut command = Command::new("cargo");
+        command.args(["fmt", "--all"]).current_dir(repository(directory));
+        if check {
+            command.args(["--", "--check"]);
+        }
+        Ok(command)
+    };
+    vec![
+        Check {
+            name: "fmt",
+            command: fmt(""),
+        },
+        Check {
+            name: "fmt-kernel",
+            command: fmt("kernel"),
+        },
+    ]
+}
+
+/// Formatting, and clippy with warnings as errors: on the host, and for the kernel with the kernel's compiler.
+fn lints() -> Result<Vec<Check>> {
+    let mut host = Command::new("cargo");
+    host.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+        .current_dir(repository(""));
+    let toolchain = Toolchain::install()?;
+    let kernel = match toolchain.clippy() {
+        Ok(()) => {
+            let mut command = toolchain.cargo("clippy");
+            command
+                .args(["--release", "--", "-D", "warnings"])
+                .current_dir(repository("kernel"));
+            Ok(command)
+        }
+        Err(install) => Err(format!(
+            "the kernel's compiler has no clippy here (get it: {install})"
+        )),
+    };
+    let mut checks = formatting(true);
+    checks.push(Check {
+        name: "clippy",
+        command: Ok(host),
+    });
+    checks.push(Check {
+        name: "clippy-kernel",
+        command: kernel,
+    });
+    Ok(checks)
+}
+
+/// The documentation, with warnings as errors.
+fn documentation(open: bool) -> Result<Vec<Check>> {
+    let mut host = Command::new("cargo");
+    host.args(["doc", "--no-deps", "--workspace"])
+        .current_dir(repository(""));
+    if open {
+        host.arg("--open");
+    }
+    let mut kernel = Toolchain::install()?.cargo("doc");
+    kernel
+        .args(["--no-deps", "--release", "--document-private-items"])
+        .current_dir(repository("kernel"));
+    for command in [&mut host, &mut kernel] {
+        command.env("RUSTDOCFLAGS", "-D warnings");
+    }
+    Ok(vec![
+        Check {
+            name: "doc",
+            command: Ok(host),
+        },
+        Check {
+            name: "doc-kernel",
+            command: Ok(kernel),
+        },
+    ])
+}
+
+/// All of it, as `./x test` makes it.
+pub fn all() -> Result<Vec<Check>> {
+    let mut checks = lints()?;
+    checks.extend(documentation(false)?);
+    Ok(checks)
+}
+
+/// `./x fmt`.
+pub fn fmt(args: FmtArgs) -> Result<ExitCode> {
+    Ok(run(formatting(args.check)))
+}
+
+/// `./x lint`.
+pub fn lint() -> Result<ExitCode> {
+    Ok(run(lints()?))
+}
+
+/// `./x doc`.
+pub fn doc(args: DocArgs) -> Result<ExitCode> {
+    Ok(run(documentation(args.open)?))
+}
+
+fn run(checks: Vec<Check>) -> ExitCode {
+    let mut failed = 0;
+    for check in checks {
+        let name = check.name;
+        match check.passes() {
+            Ok(true) => eprintln!("x: {name}: ok"),
+            Ok(false) => {
+                eprintln!("x: {name}: failed, see above");
+                failed += 1;
+            }
+            Err(reason) => eprintln!("x: {name}: not checked: {reason}"),
+        }
+    }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

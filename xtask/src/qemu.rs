@@ -1,0 +1,428 @@
+//! QEMU: the machine, its command line, the guest's ports, how a boot ended.
+//!
+//! | port | what it is | where it goes |
+//! | --- | --- | --- |
+//! | COM1 | the guest's terminal, or its output | the host's terminal, or [`Console::Stream`]'s output |
+//! | COM2 | the first program's input when that is a stream | from [`Console::Stream`]'s input |
+//! | 0xE9 | the kernel's log | [`Outcome::log`], and standard error when asked for |
+//! | 0xF4 | how it ended | QEMU's exit status |
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use rustix::io::FdFlags;
+use rustix::process::{Pid, Signal};
+
+use crate::console::{self, Capture, SavedTerminal};
+
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// QEMU's exit status after a kernel panic: the kernel writes 0x11 to the exit port, QEMU makes it `2 * 0x11 + 1`.
+const STATUS_PANIC: i32 = 35;
+
+/// The end of the log line by which the kernel says that its input port is set up. What arrives before is lost when the
+/// kernel enables the port's FIFO.
+const INPUT_READY: &[u8] = b"stdin: ready\n";
+
+/// How long QEMU may take to end when asked to.
+const TERMINATION_LIMIT: Duration = Duration::from_secs(3);
+
+/// Which machine QEMU emulates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MachineType {
+    /// A minimal machine without firmware to wait for
+    Microvm,
+    /// A PC with PCI and ACPI
+    Q35,
+}
+
+/// What executes the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Accelerator {
+    /// QEMU's translator; works everywhere
+    Tcg,
+    /// The host's hardware; needs /dev/kvm
+    Kvm,
+}
+
+/// The machine that boots.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Machine {
+    /// Number of CPUs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub smp: u32,
+    /// CPU model (what `qemu-system-x86_64 -cpu help` lists)
+    #[arg(long, value_name = "MODEL", default_value = "max")]
+    pub cpu: String,
+    /// Machine type
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t = MachineType::Microvm)]
+    pub machine: MachineType,
+    /// What executes the guest
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Accelerator::Tcg)]
+    pub accel: Accelerator,
+    /// Memory, with a unit (M, G)
+    #[arg(long, value_name = "SIZE", default_value = "256M")]
+    pub memory: String,
+    /// Counts instructions in place of time: the value of QEMU's `-icount`.
+    #[arg(skip)]
+    pub icount: Option<String>,
+    /// Further arguments for QEMU.
+    #[arg(skip)]
+    pub extra: Vec<OsString>,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Machine {
+            smp: 1,
+            cpu: "max".into(),
+            machine: MachineType::Microvm,
+            accel: Accelerator::Tcg,
+            memory: "256M".into(),
+            icount: None,
+            extra: Vec::new(),
+        }
+    }
+}
+
+/// Where the guest's COM ports lead.
+pub enum Console {
+    /// To the terminal that this process has. Ctrl-A X leaves QEMU; all other keys, Ctrl-C too, belong to the guest.
+    Terminal,
+    /// COM1's bytes go to `output` as they are; `input` comes in on COM2.
+    Stream {
+        /// May block forever and may never end: nothing waits for it.
+        input: Box<dyn Read + Send>,
+        /// When it cannot be written any more, the boot ends.
+        output: Box<dyn Write + Send>,
+    },
+}
+
+impl Console {
+    /// Output is collected; the input is empty.
+    pub fn capture(output: &Capture) -> Console {
+        Console::Stream {
+            input: Box::new(std::io::empty()),
+            output: Box::new(output.clone()),
+        }
+    }
+}
+
+/// One boot of any kernel.
+pub struct Boot {
+    /// The machine.
+    pub machine: Machine,
+    /// The kernel image (`-kernel`).
+    pub kernel: PathBuf,
+    /// Its initramfs.
+    pub initrd: Option<PathBuf>,
+    /// Its command line.
+    pub append: String,
+    /// When to give up.
+    pub timeout: Option<Duration>,
+    /// Whether the kernel's log goes to standard error as it comes.
+    pub verbose: bool,
+}
+
+/// How a boot ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// The first program ended with this code.
+    Exit(i32),
+    /// The kernel panicked.
+    Panic,
+    /// It took longer than it was allowed.
+    TimedOut,
+    /// Nobody reads the output any more.
+    OutputClosed,
+    /// QEMU ended without the kernel's having said so: the user left, or the machine died.
+    Quit(ExitStatus),
+}
+
+/// What came of a boot.
+pub struct Outcome {
+    /// How it ended.
+    pub ending: Ending,
+    /// The kernel's log.
+    pub log: String,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+enum Event {
+    QemuEnded,
+    OutputClosed,
+}
+
+impl Boot {
+    /// A boot without an initramfs, a command line or a limit.
+    pub fn new(machine: Machine, kernel: &Path) -> Boot {
+        let kernel = kernel.to_owned();
+        Boot {
+            machine,
+            kernel,
+            initrd: None,
+            append: String::new(),
+            timeout: None,
+            verbose: false,
+        }
+    }
+
+    /// Boots, and waits for the end.
+    pub fn run(&self, console: Console) -> Result<Outcome> {
+        let start = Instant::now();
+        let saved = matches!(console, Console::Terminal).then(SavedTerminal::save);
+        let mut ports = Ports::default();
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(self.machine.arguments())
+            .arg("-kernel")
+            .arg(&self.kernel);
+        if let Some(initrd) = &self.initrd {
+            command.arg("-initrd").arg(initrd);
+        }
+        if !self.append.is_empty() {
+            command.args(["-append", &self.append]);
+        }
+        let log_port = ports.chardev(&mut command, "log")?;
+        command.args(["-device", "isa-debugcon,iobase=0xe9,chardev=log"]);
+        command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+        let stream = match console {
+            Console::Terminal => {
+                command.args([
+                    "-chardev",
+                    "stdio,id=com1,mux=on,signal=off",
+                    "-mon",
+                    "chardev=com1",
+                ]);
+                command.args(["-serial", "chardev:com1"]);
+                None
+            }
+            Console::Stream { input, output } => {
+                command.stdin(Stdio::null()).stdout(Stdio::null());
+                let com1 = ports.chardev(&mut command, "com1")?;
+                let com2 = ports.chardev(&mut command, "com2")?;
+                command.args([
+                    "-serial",
+                    "chardev:com1",
+                    "-device",
+                    "isa-serial,index=1,chardev=com2",
+                ]);
+                Some((input, output, com1, com2))
+            }
+        };
+        let mut qemu = ports.spawn(command)?;
+
+        let (events, wait) = mpsc::channel();
+        let (input_ready, may_send) = mpsc::channel();
+        let errors = forward_errors(&mut qemu);
+        let log = Capture::default();
+        let logger = Logger {
+            log: log.clone(),
+            verbose: self.verbose,
+            input_ready: Some(input_ready),
+        };
+        let mut input_port = None;
+        let mut threads = vec![logger.collect(log_port, events.clone())];
+        if let Some((input, output, com1, com2)) = stream {
+            threads.push(copy_output(com1, output, events));
+            let port = com2.try_clone().context("cannot share a socket")?;
+            // Never joined: its input may block for ever. It fails when QEMU has gone, which is how it ends.
+            thread::spawn(move || may_send.recv().is_ok().then(|| console::send(input, port)));
+            // Held until QEMU has ended: it forgets what it has not read yet when the other side hangs up.
+            input_port = Some(com2);
+        }
+
+        let (status, cut_short) = self.supervise(&mut qemu, &wait)?;
+        for thread in threads.into_iter().chain(errors) {
+            thread.join().expect("a console thread does not panic");
+        }
+        drop((saved, input_port));
+        let log = log.text();
+        let ending = match (cut_short, console::exit_code(&log), status.code()) {
+            (Some(ending), ..) => ending,
+            (None, Some(code), _) => Ending::Exit(code),
+            (None, None, Some(STATUS_PANIC)) => Ending::Panic,
+            (None, None, _) => Ending::Quit(status),
+        };
+        Ok(Outcome {
+            ending,
+            log,
+            elapsed: start.elapsed(),
+        })
+    }
+
+    /// Waits until QEMU ends, or ends it and says why.
+    fn supervise(&self, qemu: &mut Child, events: &Receiver<Event>) -> Result<(ExitStatus, Option<Ending>)> {
+        let event = match self.timeout {
+            Some(limit) => events.recv_timeout(limit),
+            None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let cut_short = match event {
+            Ok(Event::OutputClosed) => Some(Ending::OutputClosed),
+            Err(RecvTimeoutError::Timeout) => Some(Ending::TimedOut),
+            Ok(Event::QemuEnded) | Err(RecvTimeoutError::Disconnected) => None,
+        };
+        if cut_short.is_some() {
+            let _ = rustix::process::kill_process(Pid::from_child(qemu), Signal::TERM);
+            let deadline = Instant::now() + TERMINATION_LIMIT;
+            while let Ok(Event::OutputClosed) =
+                events.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {}
+            let _ = qemu.kill();
+        }
+        Ok((qemu.wait()?, cut_short))
+    }
+}
+
+impl Machine {
+    fn arguments(&self) -> Vec<OsString> {
+        let machine = match self.machine {
+            MachineType::Microvm => "microvm",
+            MachineType::Q35 => "q35",
+        };
+        let accel = match self.accel {
+            Accelerator::Tcg => "tcg",
+            Accelerator::Kvm => "kvm",
+        };
+        let smp = self.smp.to_string();
+        let mut arguments: Vec<OsString> = [
+            "-M",
+            machine,
+            "-accel",
+            accel,
+            "-cpu",
+            &self.cpu,
+            "-m",
+            &self.memory,
+            "-smp",
+            &smp,
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]
+        .map(OsString::from)
+        .to_vec();
+        if let Some(icount) = &self.icount {
+            arguments.extend(["-icount".into(), icount.into()]);
+        }
+        arguments.extend(self.extra.iter().cloned());
+        arguments
+    }
+}
+
+/// QEMU's ends of the sockets behind its character devices.
+#[derive(Default)]
+struct Ports(Vec<OwnedFd>);
+
+impl Ports {
+    /// Adds a character device named `id` to the command line, and gives this end of it.
+    fn chardev(&mut self, command: &mut Command, id: &str) -> Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair().context("cannot make a pair of sockets")?;
+        command
+            .arg("-chardev")
+            .arg(format!("socket,id={id},fd={}", theirs.as_raw_fd()));
+        self.0.push(theirs.into());
+        Ok(ours)
+    }
+
+    /// Starts QEMU with these sockets. It ends when the calling thread does, whatever the reason.
+    ///
+    /// Takes the command, which keeps QEMU's ends of the sockets open: only without it do ours see QEMU's end.
+    fn spawn(self, mut command: Command) -> Result<Child> {
+        let sockets = self.0;
+        let before_exec = move || {
+            rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+            for socket in &sockets {
+                rustix::io::fcntl_setfd(socket, FdFlags::empty())?;
+            }
+            Ok(())
+        };
+        // SAFETY: between fork and exec only system calls are made: nothing is allocated and no lock is taken.
+        unsafe { command.pre_exec(before_exec) };
+        let child = command.stderr(Stdio::piped()).spawn();
+        child.with_context(|| {
+            format!("cannot start {command:?}; is {PROGRAM} installed? (apt-get install qemu-system-x86)")
+        })
+    }
+}
+
+/// Messages of QEMU that say nothing new: every CPU model but `max` brings the first under TCG; the second is our doing.
+const NOISE: [&str; 2] = [
+    "warning: TCG doesn't support requested feature",
+    "terminating on signal 15",
+];
+
+/// QEMU's messages, without the noise.
+fn forward_errors(qemu: &mut Child) -> Option<JoinHandle<()>> {
+    let pipe = qemu.stderr.take()?;
+    Some(thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if !NOISE.iter().any(|noise| line.contains(noise)) {
+                eprintln!("{line}");
+            }
+        }
+    }))
+}
+
+/// What is done with the kernel's log.
+struct Logger {
+    log: Capture,
+    verbose: bool,
+    input_ready: Option<Sender<()>>,
+}
+
+impl Logger {
+    /// Collects the log until QEMU ends.
+    fn collect(mut self, port: UnixStream, events: Sender<Event>) -> JoinHandle<()> {
+        thread::spawn(move || {
+            let mut port = BufReader::new(port);
+            let mut line = Vec::new();
+            while let Ok(1..) = port.read_until(b'\n', &mut line) {
+                self.log.write_all(&line).expect("memory can be written");
+                if self.verbose {
+                    let _ = std::io::stderr().write_all(&line);
+                }
+                if line.ends_with(INPUT_READY)
+                    && let Some(ready) = self.input_ready.take()
+                {
+                    let _ = ready.send(());
+                }
+                line.clear();
+            }
+            let _ = events.send(Event::QemuEnded);
+        })
+    }
+}
+
+fn copy_output(
+    mut port: UnixStream,
+    mut output: Box<dyn Write + Send>,
+    events: Sender<Event>,
+) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut buffer = [0; 16384];
+        while let Ok(length @ 1..) = port.read(&mut buffer) {
+            if output
+                .write_all(&buffer[..length])
+                .and_then(|()| output.flush())
+                .is_err()
+            {
+                let _ = events.send(Event::OutputClosed);
+                return;
+            }
+        }
+    })
+}

@@ -1,0 +1,159 @@
+//! `./x run`: boots the reference kernel to a shell, or with one program of the host.
+
+use std::io::{IsTerminal, stdin, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::initramfs::Initramfs;
+use crate::program::Program;
+use crate::qemu::{Boot, Console, Ending, Machine, Outcome};
+use crate::{kernel, setup};
+
+/// The exit code when the guest could not give one: the kernel panicked, or the machine died.
+pub const EXIT_KERNEL_FAILURE: u8 = 125;
+
+/// The exit code when it took longer than `--timeout`, as with timeout(1).
+const EXIT_TIMED_OUT: u8 = 124;
+
+/// The exit code when nobody reads the output any more: 128 + SIGPIPE.
+const EXIT_OUTPUT_CLOSED: u8 = 141;
+
+/// The exit code when something on the host is missing or fails before the guest runs.
+pub const EXIT_HOST_FAILURE: u8 = 126;
+
+/// How much of the kernel's log is shown when it failed.
+const LOG_TAIL: usize = 60;
+
+/// Installs what is missing, builds the kernel, and boots it in QEMU.
+///
+/// Without a PROGRAM it is a busybox shell: interactive in a terminal (Ctrl-A X leaves QEMU, Ctrl-C goes to the guest);
+/// otherwise the shell reads its commands from standard input, and the last one's exit code is this command's.
+///
+/// With a PROGRAM, a static binary of this machine: it runs in the guest with this standard input, its output is passed
+/// through, and its exit code is this command's. A kernel that fails gives 125 and its log, the host 126.
+#[derive(clap::Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    machine: Machine,
+    /// Add the files under DIR to the guest's root
+    #[arg(long, value_name = "DIR")]
+    initramfs: Option<PathBuf>,
+    /// Boot this image instead of building one
+    #[arg(long, value_name = "IMAGE")]
+    kernel: Option<PathBuf>,
+    /// Wait for gdb, and say how to attach it
+    #[arg(long)]
+    gdb: bool,
+    /// Show the kernel's log on standard error
+    #[arg(long, short)]
+    verbose: bool,
+    /// Give up after SECS seconds
+    #[arg(long, value_name = "SECS")]
+    timeout: Option<u64>,
+    /// A static program of this machine, and its arguments
+    #[arg(last = true, value_name = "PROGRAM")]
+    program: Vec<String>,
+}
+
+/// Runs it.
+pub fn run(args: RunArgs) -> Result<ExitCode> {
+    setup::ensure(&[setup::QEMU, setup::BUSYBOX, setup::LINKER])?;
+    let program = args.program.first().map(|name| Program::find(name)).transpose()?;
+    let kernel = args.kernel.map_or_else(kernel::build, Ok)?;
+
+    let mut root = Initramfs::busybox()?;
+    if let Some(directory) = &args.initramfs {
+        root.tree(directory)?;
+    }
+    let mut argv = args.program.clone();
+    match program {
+        Some(program) => {
+            root.copy(&program.path, &program.path)?;
+            argv[0] = program.path.to_str().map(str::to_owned).unwrap_or_default();
+        }
+        None => argv.push("/bin/sh".to_owned()),
+    }
+    root.argv(&argv).env(&environment()).symbols_of(&kernel)?;
+    let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
+    let initrd = scratch.path().join("initramfs.cpio");
+    root.write(&initrd)?;
+
+    // A program whose output is not for the terminal must not have its line ends changed by one.
+    let interactive = stdin().is_terminal() && (args.program.is_empty() || stdout().is_terminal());
+    let mut boot = Boot::new(args.machine, &kernel);
+    boot.initrd = Some(initrd);
+    boot.timeout = args.timeout.map(Duration::from_secs);
+    boot.verbose = args.verbose;
+    boot.append = format!("stdin={}", if interactive { "tty" } else { "stream" });
+    if args.gdb {
+        boot.machine.extra.extend(["-s".into(), "-S".into()]);
+        eprintln!("x: the guest waits for gdb. In another terminal:");
+        eprintln!(
+            "x:   gdb {} -ex 'target remote localhost:1234' -ex continue",
+            kernel.display()
+        );
+    }
+    let console = if interactive {
+        eprintln!("x: booting the Portcullis reference kernel. Ctrl-A X leaves QEMU.");
+        Console::Terminal
+    } else {
+        Console::Stream {
+            input: Box::new(stdin()),
+            output: Box::new(stdout()),
+        }
+    };
+    let outcome = boot.run(console)?;
+    report(&outcome, interactive, args.verbose)
+}
+
+/// The exit code, after what there is to say.
+fn report(outcome: &Outcome, interactive: bool, log_was_shown: bool) -> Result<ExitCode> {
+    let code = match &outcome.ending {
+        Ending::Exit(code) => return Ok(ExitCode::from(*code as u8)),
+        // Ctrl-A X.
+        Ending::Quit(status) if interactive && status.success() => return Ok(ExitCode::SUCCESS),
+        Ending::OutputClosed => return Ok(ExitCode::from(EXIT_OUTPUT_CLOSED)),
+        Ending::TimedOut => EXIT_TIMED_OUT,
+        Ending::Panic | Ending::Quit(_) => EXIT_KERNEL_FAILURE,
+    };
+    if !log_was_shown {
+        eprintln!("{}", log_tail(&outcome.log));
+    }
+    match &outcome.ending {
+        Ending::TimedOut => eprintln!(
+            "x: gave up after {:.0} s (--timeout)",
+            outcome.elapsed.as_secs_f32()
+        ),
+        Ending::Panic => eprintln!("x: the kernel panicked; its log stands above (--gdb shows more)"),
+        Ending::Quit(status) if outcome.log.is_empty() => {
+            bail!("QEMU ended ({status}) before the kernel said anything; what it printed stands above")
+        }
+        Ending::Quit(status) => {
+            eprintln!("x: QEMU ended ({status}) without the program's exit code; the log stands above")
+        }
+        Ending::Exit(_) | Ending::OutputClosed => unreachable!("returned above"),
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// The last lines of a kernel's log.
+pub fn log_tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n")
+}
+
+/// The first program's environment.
+pub fn environment() -> Vec<String> {
+    let terminal = std::env::var("TERM").unwrap_or_else(|_| "vt100".to_owned());
+    vec![
+        "PATH=/bin:/sbin:/usr/bin:/usr/sbin".to_owned(),
+        "HOME=/root".to_owned(),
+        "USER=root".to_owned(),
+        "SHELL=/bin/sh".to_owned(),
+        format!("TERM={terminal}"),
+        r"PS1=portcullis:\w\$ ".to_owned(),
+    ]
+}

@@ -1,0 +1,166 @@
+//! Which compiler builds the kernel. The one place that decides it.
+//!
+//! The kernel's target, `x86_64-unknown-none`, is a component of rustup's toolchains. Where that cannot be had (no
+//! network to rustup's servers, a read-only toolchain), Debian's `rustc-web` with its library source builds `core` and
+//! `alloc` itself.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::{progress, setup};
+
+/// The kernel's target.
+pub const TARGET: &str = "x86_64-unknown-none";
+
+/// Chooses the toolchain by hand: `rustup` or `debian`.
+const CHOICE: &str = "PORTCULLIS_TOOLCHAIN";
+
+/// How long rustup may take to fetch the target (about 20 MB) before Debian's packages are tried.
+const RUSTUP_LIMIT: Duration = Duration::from_secs(90);
+
+/// The packages of Debian that make a toolchain for the kernel.
+pub const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "binutils"];
+
+/// A compiler for the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Toolchain {
+    /// rustup's, with the bare-metal target installed.
+    Rustup,
+    /// Debian's `rustc-web`: it has no bare-metal target, but the library's source.
+    Debian,
+}
+
+impl Toolchain {
+    /// The toolchain that is installed, if one is.
+    pub fn installed() -> Option<Toolchain> {
+        match std::env::var(CHOICE).as_deref() {
+            Ok("rustup") => rustup_has_target().then_some(Toolchain::Rustup),
+            Ok("debian") => debian_is_complete().then_some(Toolchain::Debian),
+            _ if rustup_has_target() => Some(Toolchain::Rustup),
+            _ => debian_is_complete().then_some(Toolchain::Debian),
+        }
+    }
+
+    /// The toolchain, installed where none was.
+    pub fn install() -> Result<Toolchain> {
+        if let Some(toolchain) = Toolchain::installed() {
+            return Ok(toolchain);
+        }
+        let choice = std::env::var(CHOICE).unwrap_or_default();
+        if choice != "debian" && setup::in_path("rustup") {
+            let mut rustup = Command::new("rustup");
+            rustup.args(["target", "add", TARGET]);
+            let title = format!("installing the Rust target {TARGET} (rustup target add {TARGET})");
+            match progress::step(&title, &mut rustup, Some(RUSTUP_LIMIT)) {
+                Ok(()) if rustup_has_target() => return Ok(Toolchain::Rustup),
+                Ok(()) => eprintln!("x: rustup installed the target, but `rustc` in PATH does not have it"),
+                Err(error) => eprintln!("x: {error:#}"),
+            }
+            if choice != "rustup" {
+                eprintln!("x: rustup could not provide the target; trying Debian's rustc-web instead");
+            }
+        }
+        if choice != "rustup" {
+            setup::install_packages("a compiler for the kernel", DEBIAN_PACKAGES)?;
+        }
+        match Toolchain::installed() {
+            Some(toolchain) => Ok(toolchain),
+            None => bail!(
+                "there is no compiler for the kernel: neither has the `rustc` in PATH the target {TARGET} (install it: \
+                 rustup target add {TARGET}), nor is /usr/bin/rustc a Debian rustc-web 1.88 or newer with rust-web-src \
+                 (install them: apt-get install -y {})",
+                DEBIAN_PACKAGES.join(" ")
+            ),
+        }
+    }
+
+    /// A cargo command line that builds for the kernel's target: `cargo SUBCOMMAND …`, to be run in `kernel/`.
+    pub fn cargo(self, subcommand: &str) -> Command {
+        let mut command;
+        match self {
+            Toolchain::Rustup => {
+                command = Command::new("cargo");
+                command.arg(subcommand);
+            }
+            Toolchain::Debian => {
+                // rustup's `cargo-clippy` comes first in PATH and would bring its own compiler.
+                let (program, arguments) = match subcommand {
+                    "clippy" => ("/usr/bin/cargo-clippy", "clippy"),
+                    _ => ("/usr/bin/cargo", subcommand),
+                };
+                command = Command::new(program);
+                command.arg(arguments).env("CARGO", "/usr/bin/cargo");
+                command
+                    .env("RUSTC", "/usr/bin/rustc")
+                    .env("RUSTDOC", "/usr/bin/rustdoc");
+                command.args([
+                    "-Zbuild-std=core,alloc,compiler_builtins",
+                    "-Zbuild-std-features=compiler-builtins-mem",
+                ]);
+            }
+        }
+        // Unstable flags of cargo: `build-std` with Debian's, and flags per package for ablation (see `kernel`). Set
+        // always, so that a build is not repeated because another one needed it.
+        command
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS");
+        command
+    }
+
+    /// Whether the toolchain has clippy; if not, how to get it.
+    pub fn clippy(self) -> Result<(), &'static str> {
+        match self {
+            Toolchain::Rustup if setup::succeeds(Command::new("cargo").args(["clippy", "--version"])) => {
+                Ok(())
+            }
+            Toolchain::Rustup => Err("rustup component add clippy"),
+            Toolchain::Debian if Path::new("/usr/bin/cargo-clippy").exists() => Ok(()),
+            Toolchain::Debian => Err("apt-get install -y rust-web-clippy"),
+        }
+    }
+}
+
+fn rustup_has_target() -> bool {
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .output();
+    output.is_ok_and(|output| {
+        output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
+    })
+}
+
+fn debian_is_complete() -> bool {
+    let recent = Command::new("/usr/bin/rustc")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| {
+            minor_version(&String::from_utf8_lossy(&output.stdout)).is_some_and(|minor| minor >= 88)
+        });
+    recent
+        && Path::new("/usr/bin/cargo").exists()
+        && Path::new("/usr/lib/rustlib/src/rust/library/core/Cargo.toml").exists()
+        && setup::in_path("ld")
+}
+
+/// The 88 of `rustc 1.88.0 (…)`.
+fn minor_version(version: &str) -> Option<u32> {
+    version.strip_prefix("rustc 1.")?.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_version_of_rustc() {
+        assert_eq!(
+            minor_version("rustc 1.96.0 (ac68faa20 2026-05-25) (built from a source tarball)"),
+            Some(96)
+        );
+        assert_eq!(minor_version("rustc 2.0.0"), None);
+    }
+}
