@@ -70,6 +70,52 @@ impl Write for Capture {
     }
 }
 
+/// Cuts what is written to it into lines, without their ends, for a function that says whether it wants more.
+pub struct Lines<F: FnMut(String) -> bool> {
+    each: F,
+    partial: Vec<u8>,
+}
+
+impl<F: FnMut(String) -> bool> Lines<F> {
+    /// Gives the lines to `each`.
+    pub fn new(each: F) -> Self {
+        Lines {
+            each,
+            partial: Vec::new(),
+        }
+    }
+
+    fn line(&mut self) -> bool {
+        let line = std::mem::take(&mut self.partial);
+        (self.each)(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned())
+    }
+}
+
+impl<F: FnMut(String) -> bool> Write for Lines<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for &byte in bytes {
+            match byte {
+                b'\n' if !self.line() => return Err(io::ErrorKind::BrokenPipe.into()),
+                b'\n' => {}
+                _ => self.partial.push(byte),
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<F: FnMut(String) -> bool> Drop for Lines<F> {
+    fn drop(&mut self) {
+        if !self.partial.is_empty() {
+            self.line();
+        }
+    }
+}
+
 /// The state of the terminal on standard input, put back when this is dropped. QEMU does so itself when it ends in an
 /// orderly way, but not when it is killed.
 pub struct SavedTerminal {
@@ -112,6 +158,20 @@ mod tests {
         port.clear();
         send(io::empty(), &mut port).unwrap();
         assert_eq!(port, b"\xff\x00");
+    }
+
+    #[test]
+    fn output_is_cut_into_lines() {
+        let mut seen = Vec::new();
+        let mut lines = Lines::new(|line| {
+            seen.push(line);
+            true
+        });
+        for part in ["on", "e\r\n\ntw", "o"] {
+            lines.write_all(part.as_bytes()).unwrap();
+        }
+        drop(lines);
+        assert_eq!(seen, ["one", "", "two"]);
     }
 
     #[test]

@@ -262,6 +262,21 @@ impl Boot {
         })
     }
 
+    /// Boots with empty input, and gives each line of output to `each` as it comes.
+    pub fn run_lines(&self, mut each: impl FnMut(&str)) -> Result<Outcome> {
+        let (output, lines) = mpsc::channel();
+        let output = console::Lines::new(move |line| output.send(line).is_ok());
+        let console = Console::Stream {
+            input: Box::new(std::io::empty()),
+            output: Box::new(output),
+        };
+        thread::scope(|scope| {
+            let boot = scope.spawn(|| self.run(console));
+            lines.iter().for_each(|line: String| each(&line));
+            boot.join().expect("a boot does not panic")
+        })
+    }
+
     /// Waits until QEMU ends, or ends it and says why.
     fn supervise(&self, qemu: &mut Child, events: &Receiver<Event>) -> Result<(ExitStatus, Option<Ending>)> {
         let event = match self.timeout {

@@ -16,10 +16,10 @@ use crate::{kernel, setup};
 pub const EXIT_KERNEL_FAILURE: u8 = 125;
 
 /// The exit code when it took longer than `--timeout`, as with timeout(1).
-const EXIT_TIMED_OUT: u8 = 124;
+pub const EXIT_TIMED_OUT: u8 = 124;
 
 /// The exit code when nobody reads the output any more: 128 + SIGPIPE.
-const EXIT_OUTPUT_CLOSED: u8 = 141;
+pub const EXIT_OUTPUT_CLOSED: u8 = 141;
 
 /// The exit code when something on the host is missing or fails before the guest runs.
 pub const EXIT_HOST_FAILURE: u8 = 126;

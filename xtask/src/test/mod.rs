@@ -1,9 +1,115 @@
-//! tmp
+//! `./x test`: the suites, one after the other, a line per result as it comes, and one summary line at the end.
+
+mod ablate;
+mod command;
+mod guest;
+mod library;
+mod lints;
+mod programs;
+mod report;
+
 use std::process::ExitCode;
-/// tmp
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::setup;
+use report::Report;
+
+/// Runs the tests; the last line says `N passed, N failed`.
+///
+/// Without options all suites run. Each result is printed as it comes, a failure with its reason, and all failures once
+/// more before the summary.
 #[derive(clap::Args)]
-pub struct TestArgs {}
-/// tmp
-pub fn test(_a: TestArgs) -> anyhow::Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+pub struct TestArgs {
+    /// Run these suites only
+    #[arg(long, value_delimiter = ',', value_name = "SUITE,...")]
+    only: Vec<String>,
+    /// List the suites
+    #[arg(long)]
+    list: bool,
+    /// Take out each guard of docs/guards.md (or the one named) and check that its test fails then
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with = "only")]
+    ablate: Option<String>,
+    /// How long the storm test of the guest suite lasts
+    #[arg(long, value_name = "SECS", default_value_t = 5)]
+    storm: u32,
+}
+
+/// A group of tests.
+struct Suite {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&TestArgs, &mut Report) -> Result<()>,
+}
+
+const SUITES: &[Suite] = &[
+    Suite {
+        name: "library",
+        about: "unit, explorer, compile-fail and generated-code tests, the loom models, the host tool's own tests",
+        run: |_, report| library::run(report),
+    },
+    Suite {
+        name: "lint",
+        about: "formatting, clippy and documentation without warnings",
+        run: |_, report| lints::run(report),
+    },
+    Suite {
+        name: "guest",
+        about: "the programs of tests/guest in the reference kernel, on Intel and AMD models, 1 and 2 CPUs",
+        run: |args, report| guest::run(args.storm, report),
+    },
+    Suite {
+        name: "programs",
+        about: "the real programs of tests/programs, in the reference kernel and on the host: same output",
+        run: |_, report| programs::run(report),
+    },
+    Suite {
+        name: "run",
+        about: "`./x run` itself: streams, exit codes, the terminal, the panic path",
+        run: |_, report| command::run(report),
+    },
+];
+
+/// Runs it.
+pub fn test(args: TestArgs) -> Result<ExitCode> {
+    if args.list {
+        for suite in SUITES {
+            println!("{:10} {}", suite.name, suite.about);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(unknown) = args
+        .only
+        .iter()
+        .find(|name| SUITES.iter().all(|suite| suite.name != **name))
+    {
+        let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+        bail!("there is no suite `{unknown}`; there are {}", names.join(", "));
+    }
+    setup::ensure(&[
+        setup::QEMU,
+        setup::BUSYBOX,
+        setup::LINKER,
+        setup::GCC,
+        setup::MUSL,
+    ])?;
+
+    let mut report = Report::default();
+    if let Some(guard) = &args.ablate {
+        ablate::run(Some(guard.as_str()).filter(|name| !name.is_empty()), &mut report)?;
+        return Ok(report.finish());
+    }
+    let chosen = SUITES
+        .iter()
+        .filter(|suite| args.only.is_empty() || args.only.iter().any(|name| name == suite.name));
+    for suite in chosen {
+        let start = Instant::now();
+        println!("== {}: {}", suite.name, suite.about);
+        if let Err(error) = (suite.run)(&args, &mut report) {
+            report.fail(suite.name, &format!("{error:#}"));
+        }
+        report.timing(suite.name, start.elapsed());
+    }
+    Ok(report.finish())
 }

@@ -1,0 +1,419 @@
+//! Suite `run`: `./x run` as its users see it, by this program's own `run` command.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::OpenptFlags;
+
+use super::report::Report;
+use crate::kernel;
+use crate::run::{EXIT_HOST_FAILURE, EXIT_KERNEL_FAILURE, EXIT_OUTPUT_CLOSED, EXIT_TIMED_OUT};
+
+/// How long one boot of this suite may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The largest that the kernel's image may be.
+const IMAGE_LIMIT: u64 = 4 << 20;
+
+/// Runs the suite.
+pub fn run(report: &mut Report) -> Result<()> {
+    let kernel = kernel::build()?;
+    let tests: &[(&str, fn(&Path) -> Outcome)] = &[
+        ("output and exit code of a program", program),
+        ("script on standard input", script),
+        ("killed by a signal", killed),
+        ("bytes pass unchanged both ways", bytes),
+        ("endless input", endless_input),
+        ("input that nobody writes", silent_input),
+        ("no input at all", closed_input),
+        ("output that nobody reads", closed_output),
+        ("--memory 64M", small_memory),
+        ("--initramfs", added_files),
+        ("--machine q35 --smp 2", other_machine),
+        ("dynamic program is refused", dynamic),
+        ("--timeout", timeout),
+        ("panic", panic),
+        ("image size", image_size),
+    ];
+    for (name, test) in tests {
+        let outcome = test(&kernel).map_err(|error| format!("{error:#}"));
+        report.outcome(&format!("run/{name}"), outcome);
+    }
+    match terminal(&kernel) {
+        Ok(to_prompt) => {
+            report.pass("run/Ctrl-C, Ctrl-A X and the terminal's state");
+            report.note(&format!(
+                "from QEMU's start to the prompt: {:.2} s",
+                to_prompt.as_secs_f32()
+            ));
+        }
+        Err(error) => report.fail(
+            "run/Ctrl-C, Ctrl-A X and the terminal's state",
+            &format!("{error:#}"),
+        ),
+    }
+    Ok(())
+}
+
+type Outcome = Result<()>;
+
+/// `./x run` with these arguments; the image that is built already.
+fn x_run(kernel: &Path, arguments: &[&str]) -> Result<Command> {
+    x_run_for(LIMIT, kernel, arguments)
+}
+
+fn x_run_for(limit: Duration, kernel: &Path, arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .arg("run")
+        .arg("--kernel")
+        .arg(kernel)
+        .arg("--timeout")
+        .arg(limit.as_secs().to_string())
+        .args(arguments);
+    Ok(command)
+}
+
+/// Runs it with this input, and checks output and exit code.
+fn expect(kernel: &Path, arguments: &[&str], input: &[u8], output: &[u8], code: i32) -> Outcome {
+    let mut child = x_run(kernel, arguments)?
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut stdin = child.stdin.take().context("a pipe")?;
+    let input = input.to_vec();
+    let writer = thread::spawn(move || stdin.write_all(&input));
+    let result = child.wait_with_output()?;
+    // Whether it read all of its input is its own affair.
+    let _ = writer.join();
+    let errors = String::from_utf8_lossy(&result.stderr);
+    anyhow::ensure!(
+        result.status.code() == Some(code) && result.stdout == output,
+        "{} and not exit status {code}; output {:?} and not {:?}; errors:\n{errors}",
+        result.status,
+        excerpt(&result.stdout),
+        excerpt(output),
+    );
+    Ok(())
+}
+
+fn excerpt(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned()
+}
+
+fn program(kernel: &Path) -> Outcome {
+    let script = "seq 1 1000 | sort -rn | head -3; exit 7";
+    expect(
+        kernel,
+        &["--", "/bin/busybox", "sh", "-c", script],
+        b"",
+        b"1000\n999\n998\n",
+        7,
+    )
+}
+
+fn script(kernel: &Path) -> Outcome {
+    expect(
+        kernel,
+        &[],
+        b"echo one\nread line\ntwo\necho $line; (exit 3)\n",
+        b"one\ntwo\n",
+        3,
+    )
+}
+
+fn killed(kernel: &Path) -> Outcome {
+    expect(
+        kernel,
+        &["--", "/bin/busybox", "sh", "-c", "kill -9 $$"],
+        b"",
+        b"",
+        128 + 9,
+    )
+}
+
+fn bytes(kernel: &Path) -> Outcome {
+    let all: Vec<u8> = (0..64).flat_map(|_| 0..=255).collect();
+    expect(kernel, &["--", "/bin/busybox", "cat"], &all, &all, 0)
+}
+
+fn endless_input(kernel: &Path) -> Outcome {
+    let mut yes = Command::new("yes").stdout(Stdio::piped()).spawn()?;
+    let mut command = x_run(kernel, &["--", "/bin/busybox", "head", "-n", "3"])?;
+    let result = command.stdin(yes.stdout.take().context("a pipe")?).output();
+    let _ = yes.kill();
+    let _ = yes.wait();
+    let result = result?;
+    anyhow::ensure!(
+        result.status.success() && result.stdout == b"y\ny\ny\n",
+        "{result:?}"
+    );
+    Ok(())
+}
+
+fn silent_input(kernel: &Path) -> Outcome {
+    let mut child = x_run(kernel, &["--", "/bin/busybox", "echo", "hi"])?
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    // Kept open: the run must end although its input does not.
+    let stdin = child.stdin.take();
+    let result = child.wait_with_output()?;
+    drop(stdin);
+    anyhow::ensure!(result.status.success() && result.stdout == b"hi\n", "{result:?}");
+    Ok(())
+}
+
+fn closed_input(kernel: &Path) -> Outcome {
+    let run = x_run(kernel, &["--", "/bin/busybox", "wc", "-c"])?;
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "\"$@\" <&-", "sh"])
+        .arg(run.get_program())
+        .args(run.get_args());
+    for command in [
+        &mut shell,
+        x_run(kernel, &["--", "/bin/busybox", "wc", "-c"])?.stdin(Stdio::null()),
+    ] {
+        let result = command.output()?;
+        anyhow::ensure!(
+            result.status.success() && result.stdout == b"0\n",
+            "{command:?}: {result:?}"
+        );
+    }
+    Ok(())
+}
+
+fn closed_output(kernel: &Path) -> Outcome {
+    let mut child = x_run(kernel, &["--", "/bin/busybox", "yes"])?
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut stdout = child.stdout.take().context("a pipe")?;
+    let mut first = [0; 4];
+    stdout.read_exact(&mut first)?;
+    drop(stdout);
+    let start = Instant::now();
+    let status = child.wait()?;
+    anyhow::ensure!(
+        &first == b"y\ny\n" && status.code() == Some(141) && start.elapsed() < LIMIT / 2,
+        "{status}"
+    );
+    Ok(())
+}
+
+fn small_memory(kernel: &Path) -> Outcome {
+    expect(kernel, &["--memory", "64M"], b"echo fits\n", b"fits\n", 0)
+}
+
+fn added_files(kernel: &Path) -> Outcome {
+    let directory = tempfile::tempdir()?;
+    std::fs::create_dir(directory.path().join("data"))?;
+    std::fs::write(directory.path().join("data/file"), "from the host\n")?;
+    let path = directory
+        .path()
+        .to_str()
+        .context("a temporary directory has a plain name")?;
+    expect(
+        kernel,
+        &["--initramfs", path, "--", "/bin/busybox", "cat", "/data/file"],
+        b"",
+        b"from the host\n",
+        0,
+    )
+}
+
+fn other_machine(kernel: &Path) -> Outcome {
+    let arguments = ["--machine", "q35", "--smp", "2", "--", "/bin/busybox", "nproc"];
+    expect(kernel, &arguments, b"", b"2\n", 0)
+}
+
+fn dynamic(kernel: &Path) -> Outcome {
+    let result = x_run(kernel, &["--", "ls"])?.stdin(Stdio::null()).output()?;
+    let errors = String::from_utf8_lossy(&result.stderr);
+    let code = Some(i32::from(EXIT_HOST_FAILURE));
+    anyhow::ensure!(
+        result.status.code() == code && errors.contains("static"),
+        "{result:?}"
+    );
+    Ok(())
+}
+
+fn timeout(kernel: &Path) -> Outcome {
+    let start = Instant::now();
+    let mut command = x_run_for(
+        Duration::from_secs(2),
+        kernel,
+        &["--", "/bin/busybox", "sleep", "1000"],
+    )?;
+    let result = command.stdin(Stdio::null()).output()?;
+    let code = Some(i32::from(EXIT_TIMED_OUT));
+    anyhow::ensure!(
+        result.status.code() == code && start.elapsed() < LIMIT / 2,
+        "{result:?}"
+    );
+    Ok(())
+}
+
+fn panic(kernel: &Path) -> Outcome {
+    let script = "echo panic >/dev/gate; echo survived";
+    let result = x_run(kernel, &["--", "/bin/busybox", "sh", "-c", script])?
+        .stdin(Stdio::null())
+        .output()?;
+    let log = String::from_utf8_lossy(&result.stderr);
+    anyhow::ensure!(
+        result.status.code() == Some(i32::from(EXIT_KERNEL_FAILURE)),
+        "{}:\n{log}",
+        result.status
+    );
+    anyhow::ensure!(
+        result.stdout.is_empty(),
+        "the program went on: {}",
+        excerpt(&result.stdout)
+    );
+    // Names of the kernel in the backtrace, and the registers.
+    for needed in ["portcullis_kernel::", "rip", "panic"] {
+        anyhow::ensure!(
+            log.to_lowercase().contains(needed),
+            "the log has no `{needed}`:\n{log}"
+        );
+    }
+    Ok(())
+}
+
+/// The image as it is loaded: without the tables for debuggers.
+fn image_size(kernel: &Path) -> Outcome {
+    let stripped = tempfile::tempdir()?;
+    let image: PathBuf = stripped.path().join("kernel");
+    let status = Command::new("strip")
+        .arg("-o")
+        .arg(&image)
+        .arg(kernel)
+        .status()
+        .context("cannot start strip")?;
+    anyhow::ensure!(status.success(), "strip: {status}");
+    let size = std::fs::metadata(&image)?.len();
+    anyhow::ensure!(size <= IMAGE_LIMIT, "{size} bytes, more than {IMAGE_LIMIT}");
+    Ok(())
+}
+
+/// A terminal with `./x run` on it, and what it shows.
+struct Terminal {
+    keyboard: File,
+    screen: Receiver<Vec<u8>>,
+    shown: String,
+}
+
+impl Terminal {
+    /// Starts `command` on a new terminal. Also gives the terminal's other end, to look at its state.
+    fn start(command: &mut Command) -> Result<(Terminal, Child, OwnedFd)> {
+        let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+        rustix::pty::grantpt(&master)?;
+        rustix::pty::unlockpt(&master)?;
+        let name = rustix::pty::ptsname(&master, Vec::new())?;
+        let slave = rustix::fs::open(
+            name,
+            OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let end = || -> Result<Stdio> { Ok(slave.try_clone()?.into()) };
+        let child = command.stdin(end()?).stdout(end()?).stderr(end()?).spawn()?;
+        let keyboard = File::from(master);
+        let mut display = keyboard.try_clone()?;
+        let (sender, screen) = mpsc::channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = display.read(&mut buffer) {
+                if sender.send(buffer[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok((
+            Terminal {
+                keyboard,
+                screen,
+                shown: String::new(),
+            },
+            child,
+            slave,
+        ))
+    }
+
+    fn type_in(&mut self, keys: &str) -> Result<()> {
+        Ok(self.keyboard.write_all(keys.as_bytes())?)
+    }
+
+    /// Waits until `text` is shown after everything that was waited for before.
+    fn wait_for(&mut self, text: &str) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Some(at) = self.shown.find(text) {
+                self.shown.drain(..at + text.len());
+                return Ok(());
+            }
+            let Ok(bytes) = self
+                .screen
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            else {
+                anyhow::bail!("the terminal never showed {text:?}, but {:?}", self.shown);
+            };
+            self.shown.push_str(&String::from_utf8_lossy(&bytes));
+        }
+    }
+}
+
+/// Ends a child whatever happens.
+struct Reaped(Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An interactive session. Gives the time to the first prompt.
+fn terminal(kernel: &Path) -> Result<Duration> {
+    let mut command = x_run(kernel, &[])?;
+    let (mut terminal, child, state) = Terminal::start(&mut command)?;
+    let mut child = Reaped(child);
+    let before = rustix::termios::tcgetattr(&state)?;
+    terminal.wait_for("Ctrl-A X")?;
+    let booting = Instant::now();
+    terminal.wait_for("portcullis:/")?;
+    let to_prompt = booting.elapsed();
+    terminal.type_in("yes >/dev/null\r")?;
+    terminal.wait_for("yes")?;
+    thread::sleep(Duration::from_millis(500));
+    terminal.type_in("\x03")?;
+    terminal.wait_for("portcullis:/")?;
+    // Split, so that the echo of what is typed is not taken for the answer.
+    terminal.type_in("echo sta''tus $?\r")?;
+    terminal.wait_for("status 130")?;
+    terminal.type_in("\x01x")?;
+    let deadline = Instant::now() + LIMIT;
+    let status = loop {
+        match child.0.try_wait()? {
+            Some(status) => break status,
+            None if Instant::now() > deadline => anyhow::bail!("Ctrl-A X did not end it"),
+            None => thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    anyhow::ensure!(status.success(), "after Ctrl-A X: {status}");
+    let after = rustix::termios::tcgetattr(&state)?;
+    let same = before.local_modes == after.local_modes
+        && before.input_modes == after.input_modes
+        && before.output_modes == after.output_modes;
+    anyhow::ensure!(same, "the terminal was left in another state: {after:?}");
+    Ok(to_prompt)
+}

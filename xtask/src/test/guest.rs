@@ -1,0 +1,403 @@
+//! Suite `guest`: the programs of `tests/guest` in the reference kernel.
+//!
+//! Each is a static C program that reports its checks by lines (tests/guest/check.h). One boot per machine runs them all,
+//! under tests/guest/runner.c as the first program. When the kernel dies, the program that ran has failed, and the rest
+//! get another boot.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+
+use super::report::Report;
+use crate::initramfs::Initramfs;
+use crate::qemu::{Boot, Ending, Machine, MachineType, Outcome};
+use crate::run::{environment, log_tail};
+use crate::{kernel, repository};
+
+/// The machines of the suite: name, CPU model, machine type, number of CPUs.
+const MACHINES: &[(&str, &str, MachineType, u32)] = &[
+    ("intel-1", "Skylake-Client", MachineType::Microvm, 1),
+    ("intel-2", "Skylake-Client", MachineType::Microvm, 2),
+    ("amd-1", "EPYC", MachineType::Microvm, 1),
+    ("amd-2", "EPYC", MachineType::Microvm, 2),
+    ("q35-2", "max", MachineType::Q35, 2),
+];
+
+/// How long one program may take, in seconds; the storm test takes its own time on top.
+const PROGRAM_LIMIT: u32 = 60;
+
+/// How long a boot may take beside its programs.
+const BOOT_LIMIT: Duration = Duration::from_secs(30);
+
+/// Runs the suite.
+pub fn run(storm_seconds: u32, report: &mut Report) -> Result<()> {
+    let kernel = kernel::build()?;
+    let programs = compile_all()?;
+    for &(name, cpu, machine, smp) in MACHINES {
+        let machine = Machine {
+            cpu: cpu.to_owned(),
+            machine,
+            smp,
+            ..Machine::default()
+        };
+        let mut waiting: VecDeque<&Program> = programs.iter().collect();
+        while !waiting.is_empty() {
+            let batch: Vec<&Program> = waiting.iter().copied().collect();
+            let mut session = Session::new(&batch);
+            let outcome = boot(&kernel, &machine, &batch, storm_seconds, |line| {
+                if let Some(result) = session.line(line) {
+                    waiting.retain(|program| program.name != result.program);
+                    result.report(name, report);
+                }
+            })?;
+            let Some(died) = session.interrupted(&outcome) else {
+                break;
+            };
+            println!("{}", log_tail(&outcome.log));
+            waiting.retain(|program| program.name != died.program);
+            let booted = session.started;
+            died.report(name, report);
+            if !booted {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A compiled test program.
+pub struct Program {
+    /// Its name: the source's without `.c`.
+    pub name: String,
+    file: PathBuf,
+}
+
+/// Compiles every program of `tests/guest`.
+pub fn compile_all() -> Result<Vec<Program>> {
+    let mut names: Vec<String> = Vec::new();
+    let sources = repository("tests/guest");
+    for entry in fs::read_dir(&sources).with_context(|| format!("cannot read {}", sources.display()))? {
+        let file = entry?.file_name();
+        names.extend(
+            file.to_str()
+                .and_then(|file| file.strip_suffix(".c"))
+                .map(str::to_owned),
+        );
+    }
+    names.retain(|name| name != "runner");
+    names.sort();
+    names
+        .into_iter()
+        .map(|name| {
+            Ok(Program {
+                file: compile(&name)?,
+                name,
+            })
+        })
+        .collect()
+}
+
+/// Compiles one of them.
+pub fn compile_one(name: &str) -> Result<Program> {
+    Ok(Program {
+        file: compile(name)?,
+        name: name.to_owned(),
+    })
+}
+
+/// Compiles `tests/guest/NAME.c` unless that was done since it, or a header, changed.
+fn compile(name: &str) -> Result<PathBuf> {
+    let sources = repository("tests/guest");
+    let source = sources.join(name).with_extension("c");
+    let program = repository("target/guest").join(name);
+    fs::create_dir_all(repository("target/guest"))?;
+    let modified = |path: &Path| -> Result<SystemTime> { Ok(fs::metadata(path)?.modified()?) };
+    let mut newest = modified(&source).with_context(|| format!("cannot read {}", source.display()))?;
+    for entry in fs::read_dir(&sources)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "h") {
+            newest = newest.max(modified(&path)?);
+        }
+    }
+    if modified(&program).is_ok_and(|built| built > newest) {
+        return Ok(program);
+    }
+    let mut gcc = Command::new("gcc");
+    gcc.args([
+        "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-o",
+    ])
+    .arg(&program)
+    .arg(&source);
+    let status = gcc.stdin(Stdio::null()).status().context("cannot start gcc")?;
+    if !status.success() {
+        bail!(
+            "{} could not be compiled ({status}); tried {gcc:?}",
+            source.display()
+        );
+    }
+    Ok(program)
+}
+
+/// Boots `kernel` with the runner and these programs; each line they print goes to `each`.
+pub fn boot(
+    kernel: &Path,
+    machine: &Machine,
+    programs: &[&Program],
+    storm_seconds: u32,
+    each: impl FnMut(&str),
+) -> Result<Outcome> {
+    let limit = PROGRAM_LIMIT + storm_seconds;
+    let mut root = Initramfs::busybox()?;
+    let mut list = String::new();
+    for program in programs {
+        root.copy(Path::new("tests").join(&program.name), &program.file)?;
+        list.push_str(&format!("{} {limit}\n", program.name));
+    }
+    root.file("tests/list", 0o644, list);
+    root.copy("tests/runner", &compile("runner")?)?;
+    let mut variables = environment();
+    variables.push(format!("STORM_SECONDS={storm_seconds}"));
+    root.argv(&["/tests/runner"]).env(&variables).symbols_of(kernel)?;
+    let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
+    let initrd = scratch.path().join("initramfs.cpio");
+    root.write(&initrd)?;
+
+    let mut boot = Boot::new(machine.clone(), kernel);
+    boot.initrd = Some(initrd);
+    boot.append = "stdin=stream".to_owned();
+    // A hang that the runner does not get over is one program's; most take far less than their time.
+    boot.timeout = Some(BOOT_LIMIT + Duration::from_secs(u64::from(limit) + 5 * programs.len() as u64));
+    boot.run_lines(each)
+}
+
+/// What one program came to.
+#[derive(Debug, PartialEq)]
+pub struct ProgramResult {
+    /// Its name.
+    pub program: String,
+    passed: usize,
+    failures: Vec<(String, String)>,
+    skips: Vec<(String, String)>,
+    announced: Option<usize>,
+    ending: String,
+    milliseconds: String,
+}
+
+impl ProgramResult {
+    fn new(program: &str) -> Self {
+        ProgramResult {
+            program: program.to_owned(),
+            passed: 0,
+            failures: Vec::new(),
+            skips: Vec::new(),
+            announced: None,
+            ending: String::new(),
+            milliseconds: String::new(),
+        }
+    }
+
+    /// What is wrong with it as a whole, beside the checks that failed.
+    fn complaint(&self) -> Option<String> {
+        let checks = self.passed + self.failures.len() + self.skips.len();
+        match (&self.ending[..], self.announced) {
+            ("exit 0", Some(0)) => Some("it checked nothing".to_owned()),
+            ("exit 0", Some(count)) if count == checks => None,
+            (_, Some(count)) if count == checks && !self.failures.is_empty() => None,
+            (_, Some(count)) if count != checks => Some(format!("{count} checks announced, {checks} seen")),
+            (ending, Some(_)) => Some(format!("all checks passed, but: {ending}")),
+            (ending, None) => Some(format!("ended before it was done: {ending}")),
+        }
+    }
+
+    /// Why it failed, if it did.
+    pub fn failure(&self) -> Option<String> {
+        let check = self
+            .failures
+            .first()
+            .map(|(check, reason)| format!("not ok {check}: {reason}"));
+        check.or_else(|| self.complaint())
+    }
+
+    fn report(&self, machine: &str, report: &mut Report) {
+        let name = format!("guest/{machine}/{}", self.program);
+        for (check, reason) in &self.skips {
+            report.skip(&format!("{name}/{check}"), reason);
+        }
+        for (check, reason) in &self.failures {
+            report.fail(&format!("{name}/{check}"), reason);
+        }
+        match self.complaint() {
+            Some(complaint) => report.fail(&name, &complaint),
+            None if self.passed > 0 => {
+                report.pass_many(&name, self.passed, &format!("{} ms", self.milliseconds))
+            }
+            None => {}
+        }
+    }
+}
+
+/// The output of one boot, put together.
+pub struct Session {
+    first: Option<String>,
+    current: Option<ProgramResult>,
+    ended: bool,
+    /// Whether the runner said anything.
+    pub started: bool,
+}
+
+impl Session {
+    /// A boot that is to run these programs.
+    pub fn new(programs: &[&Program]) -> Session {
+        let first = programs.first().map(|program| program.name.clone());
+        Session {
+            first,
+            current: None,
+            ended: false,
+            started: false,
+        }
+    }
+
+    /// Takes one line; gives a result when a program ends with it.
+    pub fn line(&mut self, line: &str) -> Option<ProgramResult> {
+        if let Some(frame) = line.strip_prefix("=== ") {
+            self.started = true;
+            let mut words = frame.splitn(2, ' ');
+            let (name, rest) = (words.next()?, words.next());
+            return match rest {
+                None => {
+                    self.current = Some(ProgramResult::new(name));
+                    None
+                }
+                Some(_) if name == "failed" => {
+                    self.ended = true;
+                    None
+                }
+                Some(rest) => {
+                    let mut result = self.current.take()?;
+                    let words: Vec<&str> = rest.split(' ').collect();
+                    let milliseconds = words.len().checked_sub(2).map_or("", |at| words[at]);
+                    result.milliseconds = milliseconds.to_owned();
+                    result.ending = words[..words.len().saturating_sub(2)].join(" ");
+                    Some(result)
+                }
+            };
+        }
+        let current = self.current.as_mut()?;
+        let with_reason = |rest: &str| {
+            let (check, reason) = rest.split_once(": ").unwrap_or((rest, "no reason given"));
+            (check.to_owned(), reason.to_owned())
+        };
+        if line.starts_with("ok ") {
+            current.passed += 1;
+        } else if let Some(rest) = line.strip_prefix("not ok ") {
+            current.failures.push(with_reason(rest));
+        } else if let Some(rest) = line.strip_prefix("skip ") {
+            current.skips.push(with_reason(rest));
+        } else if let Some(count) = line.strip_prefix("done ") {
+            current.announced = count.parse().ok();
+        }
+        None
+    }
+
+    /// What was cut short, if the boot did not end as it should.
+    pub fn interrupted(&mut self, outcome: &Outcome) -> Option<ProgramResult> {
+        if self.ended && matches!(outcome.ending, Ending::Exit(_)) {
+            return None;
+        }
+        let ending = match &outcome.ending {
+            Ending::Panic => "the kernel panicked".to_owned(),
+            Ending::TimedOut => format!(
+                "the kernel hung (no end after {:.0} s)",
+                outcome.elapsed.as_secs_f32()
+            ),
+            Ending::Exit(code) => format!("the runner ended early with {code}"),
+            ending => format!("QEMU ended: {ending:?}"),
+        };
+        let mut result = self.current.take().unwrap_or_else(|| {
+            let name = if self.started { "runner" } else { "boot" };
+            ProgramResult::new(if self.first.is_some() { name } else { "none" })
+        });
+        result.announced = None;
+        result.ending = ending;
+        Some(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(lines: &str) -> (Vec<ProgramResult>, Session) {
+        let mut session = Session {
+            first: Some("a".into()),
+            current: None,
+            ended: false,
+            started: false,
+        };
+        let results = lines.lines().filter_map(|line| session.line(line)).collect();
+        (results, session)
+    }
+
+    fn outcome(ending: Ending) -> Outcome {
+        Outcome {
+            ending,
+            log: String::new(),
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_program_is_judged_by_its_lines() {
+        let failure = |body: &str, ending: &str| {
+            let (results, _) = session(&format!("=== a\n{body}\n=== a {ending} 3 ms\n=== failed 0\n"));
+            assert_eq!(results.len(), 1);
+            results[0].failure()
+        };
+        assert_eq!(
+            failure("ok x\nnoise\nskip y: no such CPU\ndone 2", "exit 0"),
+            None
+        );
+        assert_eq!(
+            failure("ok x\nnot ok y: 3 is not 4\ndone 2", "exit 1").unwrap(),
+            "not ok y: 3 is not 4"
+        );
+        assert_eq!(
+            failure("ok x", "exit 0").unwrap(),
+            "ended before it was done: exit 0"
+        );
+        assert_eq!(
+            failure("ok x\ndone 2", "exit 0").unwrap(),
+            "2 checks announced, 1 seen"
+        );
+        assert_eq!(
+            failure("ok x\ndone 1", "signal 11").unwrap(),
+            "all checks passed, but: signal 11"
+        );
+        assert_eq!(failure("done 0", "exit 0").unwrap(), "it checked nothing");
+        assert_eq!(
+            failure("ok x", "timeout").unwrap(),
+            "ended before it was done: timeout"
+        );
+    }
+
+    #[test]
+    fn a_dead_kernel_fails_the_program_that_ran() {
+        let (results, mut session) = session("=== a\nok x\ndone 1\n=== a exit 0 1 ms\n=== b\nok y\n");
+        assert_eq!(results.len(), 1);
+        let died = session.interrupted(&outcome(Ending::Panic)).unwrap();
+        assert_eq!(
+            (died.program.as_str(), died.failure().unwrap().as_str()),
+            ("b", "ended before it was done: the kernel panicked")
+        );
+    }
+
+    #[test]
+    fn a_complete_boot_is_no_interruption() {
+        let (_, mut session) = session("=== a\nok x\ndone 1\n=== a exit 0 1 ms\n=== failed 0\n");
+        assert_eq!(session.interrupted(&outcome(Ending::Exit(0))), None);
+    }
+}
