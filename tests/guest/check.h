@@ -61,7 +61,7 @@ __attribute__((format(printf, 2, 3), unused)) static void skip(const char *name,
 }
 
 /* Ends the program: `return done();` */
-static int done(void)
+__attribute__((unused)) static int done(void)
 {
     char line[32];
     int length = snprintf(line, sizeof line, "done %d\n", checks);
