@@ -10,6 +10,7 @@ use crate::errno::{Errno, Result};
 use crate::memory::syscalls as memory;
 use crate::signal::calls as signal;
 use crate::signal::frame as signal_frame;
+use crate::signal::signalfd;
 use crate::task::{
     affinity, clock, exec, exit, fork, futex, ids, limits, prctl, reap, robust, system, timers, usage,
 };
@@ -232,6 +233,8 @@ pub fn dispatch(regs: &mut UserRegs) {
             __NR_kill => signal::sys_kill(rdi, rsi);
             __NR_tkill => signal::sys_tkill(rdi, rsi);
             __NR_tgkill => signal::sys_tgkill(rdi, rsi, rdx);
+            __NR_signalfd4 => signalfd::sys_signalfd4(rdi, rsi, rdx, r10);
+            __NR_signalfd => signalfd::sys_signalfd(rdi, rsi, rdx);
         }
         all_registers {
             __NR_rt_sigreturn => signal_frame::sys_rt_sigreturn;

@@ -14,9 +14,8 @@ use super::ramfs_file::PAGE_SIZE;
 use super::sleep_lock::SleepLock;
 use crate::errno::{Errno, Result};
 use crate::memory::{frames, frames::Frame, user};
-use crate::signal::{self, SigInfo};
+use crate::signal;
 use crate::sync::SpinLock;
-use crate::task::current;
 use crate::task::wait::{PollTable, WaitQueue};
 
 /// Frames in a pipe.
@@ -401,7 +400,5 @@ pub fn new_pipe(flags: u32) -> (Arc<File>, Arc<File>) {
 
 /// Tells the current task that it writes to nobody.
 pub fn raise_sigpipe() {
-    let info = SigInfo::kernel(abi::SIGPIPE as i32);
-    // A standard signal to a living task is not refused.
-    let _ = signal::send::to_task(current(), info);
+    signal::send::to_current(abi::SIGPIPE as i32);
 }

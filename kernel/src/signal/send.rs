@@ -37,6 +37,15 @@ pub fn to_task(task: &Task, info: SigInfo) -> Result<()> {
     send(&process::tree(), &task.process, Some(task), info, UNLIMITED)
 }
 
+/// Sends the current thread a signal for what it tried in vain (SIGPIPE, SIGXFSZ): as if it had sent it itself.
+pub fn to_current(signo: i32) {
+    let task = current();
+    let process = &task.process;
+    let uid = process.credentials.lock().user.real;
+    // Only what a program queues itself is refused for want of room.
+    let _ = to_task(task, SigInfo::user(signo, SI_USER, process.pid, uid));
+}
+
 /// Sends a POSIX timer's signal, to a thread or to the process. From any context. If the last one is still pending it is
 /// not sent again but counts, in `si_overrun`. Returns whether it was sent.
 pub fn timer(process: &Process, thread: Option<&Task>, info: SigInfo) -> bool {
