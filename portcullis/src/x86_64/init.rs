@@ -74,6 +74,8 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) -> Features {
         wrmsr(msr::KERNEL_GS_BASE, 0);
         wrmsr(msr::FS_BASE, 0);
         asm!("ltr {0:x}", in(reg) TSS_SELECTOR, options(nostack, preserves_flags));
+        // Out of reset the LDT is 64 KiB at address 0, which is user memory: selectors of it would be looked up there.
+        asm!("lldt {0:x}", in(reg) 0, options(nostack, preserves_flags));
         load_idt(&IDT);
         init_syscall::<K>(features);
         cpu::protect(features);
