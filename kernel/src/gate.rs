@@ -5,7 +5,9 @@ use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use portcullis::work::TaskWork;
-use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserRegs, extable};
+use portcullis::x86_64::{
+    CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserRegs, WayOut, extable,
+};
 use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi};
 
 use crate::{boot, cpu, memory, panic, signal, sync, syscall, task};
@@ -86,6 +88,15 @@ impl Doors for Gate {
         boot::apic::interrupt(vector, at.regs());
     }
 
+    #[inline(always)]
+    fn leaving_by(way: WayOut) {
+        // Two instructions per crossing that only the tests need.
+        if cfg!(debug_assertions) {
+            let counter = if way.is_sysret() { &COUNTERS.sysrets } else { &COUNTERS.irets };
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
     fn machine_check(at: &mut Nmi<'_, UserRegs>) {
         panic::die(at.regs(), "machine check");
     }
@@ -101,20 +112,32 @@ impl Doors for Gate {
 struct Counters {
     violations: AtomicU64,
     nmis: AtomicU64,
+    sysrets: AtomicU64,
+    irets: AtomicU64,
 }
 
-static COUNTERS: Counters = Counters { violations: AtomicU64::new(0), nmis: AtomicU64::new(0) };
+static COUNTERS: Counters = Counters {
+    violations: AtomicU64::new(0),
+    nmis: AtomicU64::new(0),
+    sysrets: AtomicU64::new(0),
+    irets: AtomicU64::new(0),
+};
 
-/// Writes what `/dev/gate` shows: one `key value` per line.
+/// Writes what `/dev/gate` shows: one `key value` per line. The ways out are counted with debug assertions only.
 pub fn status(out: &mut String) {
     for (key, value) in [
         ("violations", COUNTERS.violations.load(Relaxed)),
         ("nmis", COUNTERS.nmis.load(Relaxed)),
+        ("ipis", cpu::all().map(|cpu| u64::from(cpu.ipis.load(Relaxed))).sum()),
         ("cpus", cpu::count() as u64),
         ("percpu_bytes", size_of::<CpuLocal>() as u64),
         ("pertask_bytes", size_of::<TaskWork>() as u64),
     ] {
         // Writing to a string does not fail.
         let _ = writeln!(out, "{key} {value}");
+    }
+    if cfg!(debug_assertions) {
+        let _ = writeln!(out, "sysrets {}", COUNTERS.sysrets.load(Relaxed));
+        let _ = writeln!(out, "irets {}", COUNTERS.irets.load(Relaxed));
     }
 }

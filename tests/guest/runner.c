@@ -7,6 +7,7 @@
  * it mounts what the programs need first, prints `=== failed N`, and powers the machine off.
  */
 #include "check.h"
+#include "gate.h"
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
@@ -32,6 +33,7 @@ static int run_program(const char *name, double seconds)
     char path[128];
     char *arguments[] = { path, NULL };
     snprintf(path, sizeof path, "/tests/%s", name);
+    long violations = gate_status("violations");
     say("=== %s\n", name);
 
     uint64_t start = microseconds();
@@ -59,6 +61,9 @@ static int run_program(const char *name, double seconds)
         usleep(2000);
     }
     unsigned milliseconds = (microseconds() - start) / 1000;
+    long broken = gate_status("violations") - violations;
+    if (broken > 0)
+        say("not ok invariants: %ld broken, see the kernel log\n", broken);
     kill(-child, SIGKILL);
     while (waitpid(-1, NULL, WNOHANG) > 0)
         ;

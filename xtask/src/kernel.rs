@@ -16,6 +16,8 @@ use crate::toolchain::{TARGET, Toolchain};
 pub struct Build {
     /// The guard to take out (`--cfg portcullis_ablate="NAME"`), in a target directory of its own.
     pub ablate: Option<String>,
+    /// With debug assertions, which are the library's invariants: what the tests run.
+    pub checked: bool,
     /// Further `--cfg` flags for the library and the kernel, in a target directory of their own.
     pub cfg: Vec<String>,
 }
@@ -23,6 +25,15 @@ pub struct Build {
 /// Builds the kernel as it is, and gives the path of its ELF image.
 pub fn build() -> Result<PathBuf> {
     Build::default().run()
+}
+
+/// Builds the kernel with debug assertions, and gives the path of its ELF image.
+pub fn build_checked() -> Result<PathBuf> {
+    Build {
+        checked: true,
+        ..Build::default()
+    }
+    .run()
 }
 
 impl Build {
@@ -36,18 +47,15 @@ impl Build {
             _ => directory.join("target/cfg"),
         };
         let mut cargo = toolchain.cargo("build");
-        cargo.args(["--release", "--target-dir"]).arg(&target);
+        let profile = if self.checked { "checked" } else { "release" };
+        cargo.args(["--profile", profile, "--target-dir"]).arg(&target);
         let mut flags = self.cfg.clone();
         flags.extend(
             self.ablate
                 .as_ref()
                 .map(|name| format!("portcullis_ablate=\"{name}\"")),
         );
-        cargo.args(package_cfg(
-            "release",
-            &["portcullis", "portcullis-kernel"],
-            &flags,
-        ));
+        cargo.args(package_cfg(profile, &["portcullis", "portcullis-kernel"], &flags));
         cargo
             .current_dir(&directory)
             .stdin(Stdio::null())
@@ -59,7 +67,7 @@ impl Build {
                 "the kernel could not be built ({status}). The errors stand above; tried, in kernel/: {shown}"
             );
         }
-        Ok(target.join(TARGET).join("release/portcullis-kernel"))
+        Ok(target.join(TARGET).join(profile).join("portcullis-kernel"))
     }
 }
 

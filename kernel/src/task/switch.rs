@@ -9,7 +9,7 @@ use core::mem::size_of;
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use portcullis::x86_64::CpuLocal;
-use x86_64::registers::model_specific::{FsBase, KernelGsBase};
+use portcullis::x86_64::cpu::{msr, rdmsr, wrmsr};
 
 use super::{Task, current, fpu, scheduler};
 use crate::{cpu, gate::Gate};
@@ -48,7 +48,8 @@ pub fn fs_base() -> u64 {
         unsafe { asm!("rdfsbase {}", out(reg) base, options(nomem, nostack, preserves_flags)) };
         base
     } else {
-        FsBase::read().as_u64()
+        // SAFETY: every 64-bit CPU has the register.
+        unsafe { rdmsr(msr::FS_BASE) }
     }
 }
 
@@ -59,20 +60,29 @@ pub fn set_fs_base(base: u64) {
         // SAFETY: as above. The kernel itself does not use FS; callers pass canonical addresses.
         unsafe { asm!("wrfsbase {}", in(reg) base, options(nomem, nostack, preserves_flags)) };
     } else {
-        FsBase::write(x86_64::VirtAddr::new_truncate(base));
+        // SAFETY: as above.
+        unsafe { wrmsr(msr::FS_BASE, canonical(base)) };
     }
 }
 
 /// The GS base of user mode: while the kernel runs, it waits in KERNEL_GS_BASE.
 #[inline]
 pub fn gs_base() -> u64 {
-    KernelGsBase::read().as_u64()
+    // SAFETY: every 64-bit CPU has the register. Not through a checked address type: an emulator may let user code put
+    // any value there.
+    unsafe { rdmsr(msr::KERNEL_GS_BASE) }
 }
 
 /// Sets the GS base that user mode gets.
 #[inline]
 pub fn set_gs_base(base: u64) {
-    KernelGsBase::write(x86_64::VirtAddr::new_truncate(base));
+    // SAFETY: the register is user mode's while the kernel runs.
+    unsafe { wrmsr(msr::KERNEL_GS_BASE, canonical(base)) };
+}
+
+/// The address that the CPU takes: bit 47 extended. WRMSR faults on anything else.
+const fn canonical(address: u64) -> u64 {
+    ((address << 16) as i64 >> 16) as u64
 }
 
 /// arch_prctl(ARCH_SET_FS): the base, with a null selector, as Linux leaves it.

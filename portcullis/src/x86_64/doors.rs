@@ -5,6 +5,7 @@ use crate::state::{InInterrupt, InKernel, Interrupted, Nmi};
 
 use super::cpu;
 use super::regs::{UserRegs, flags};
+use super::way_out::WayOut;
 
 /// An exception, as the CPU reported it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +75,11 @@ pub trait Doors: Kernel<Regs = UserRegs> {
     /// A device interrupt or inter-processor interrupt, vectors 32 to 255. Interrupts off, IRQ stack. The handler
     /// acknowledges it.
     fn interrupt(at: &mut InInterrupt<'_, UserRegs>, vector: u8);
+
+    /// Which way out was chosen, each time: for tests and tracing. Interrupts off, context USER: nothing but this CPU's own
+    /// memory may be touched.
+    #[inline(always)]
+    fn leaving_by(_way: WayOut) {}
 
     /// A debug exception in the kernel, on its own stack. The default lets a single step that came in by a door go:
     /// TF is cleared and the kernel goes on.

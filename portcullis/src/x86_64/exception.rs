@@ -216,7 +216,9 @@ unsafe extern "C" fn arrived<K: Doors>(regs: &mut UserRegs, vector: u32, error: 
             at.irqs_off::<K>()
         }
     };
-    leaving.exit_to_user_mode::<K>().iret()
+    let way = leaving.exit_to_user_mode::<K>().iret();
+    K::leaving_by(way);
+    way
 }
 
 /// The Rust half for what hit the kernel.

@@ -135,7 +135,9 @@ unsafe extern "C" fn syscall<K: Doors>(regs: &mut UserRegs) -> WayOut {
     check_flags::<K>();
     let leaving = arrived.syscall::<K>();
     let cleared = leaving.exit_to_user_mode::<K>();
-    cleared.sysret_or_iret(K::USER_ADDRESS_BITS)
+    let way = cleared.sysret_or_iret(K::USER_ADDRESS_BITS);
+    K::leaving_by(way);
+    way
 }
 
 /// SYSCALL from compatibility mode, which AMD CPUs have (and some emulators on every model). The 32-bit doors are not

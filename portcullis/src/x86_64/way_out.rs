@@ -17,6 +17,13 @@ pub struct WayOut(u8);
 const IRET: u8 = 0;
 const SYSRET: u8 = 1;
 
+impl WayOut {
+    /// Whether it is SYSRET.
+    pub const fn is_sysret(self) -> bool {
+        self.0 == SYSRET
+    }
+}
+
 impl Cleared<'_, UserRegs> {
     /// Out by IRET, which restores everything.
     #[inline(always)]

@@ -42,7 +42,7 @@ pub fn run(only: Option<&str>, report: &mut Report) -> Result<()> {
             bail!("docs/guards.md has no guard `{only}`");
         }
     }
-    let intact = kernel::build()?;
+    let intact = kernel::build_checked()?;
     let mut rows = Vec::new();
     for guard in &guards {
         let outcome = ablate(guard, &intact).unwrap_or_else(|error| Err(format!("{error:#}")));
@@ -69,6 +69,7 @@ fn ablate(guard: &Guard, intact: &PathBuf) -> Result<Result<String, String>> {
             }
             let kernel = kernel::Build {
                 ablate: Some(guard.name.clone()),
+                checked: true,
                 cfg: Vec::new(),
             }
             .run()?;

@@ -35,7 +35,7 @@ const BOOT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs the suite.
 pub fn run(storm_seconds: u32, report: &mut Report) -> Result<()> {
-    let kernel = kernel::build()?;
+    let kernel = kernel::build_checked()?;
     let programs = compile_all()?;
     for &(name, cpu, machine, smp) in MACHINES {
         let machine = Machine {
