@@ -37,8 +37,9 @@ pub const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
 /// One past the highest user address (Linux's `TASK_SIZE_MAX`): the last page of the lower half is never mapped, so
 /// that a SYSCALL instruction cannot end at the first non-canonical address.
 pub const USER_END: u64 = 0x7fff_ffff_f000;
-/// Where the stack of a new program ends.
-pub const STACK_TOP: u64 = USER_END;
+/// Where the stack of a new program ends. Not at the very end of user memory, as it is hardly ever in Linux, so that
+/// a stack pointer there points to no stack.
+pub const STACK_TOP: u64 = USER_END - 16 * PAGE_SIZE;
 /// New mappings are placed below this address, the highest first.
 pub const MMAP_BASE: u64 = 0x7fff_f7ff_f000;
 /// Lowest address that may be mapped (Linux's `vm.mmap_min_addr`).
