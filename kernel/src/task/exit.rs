@@ -13,7 +13,7 @@ use crate::memory::address_space::AddressSpace;
 use crate::memory::user;
 use crate::signal::action::SIG_IGN;
 use crate::signal::info::SI_USER;
-use crate::signal::{self, ActionFlags, SigHand, SigInfo};
+use crate::signal::{self, ActionFlags, SigInfo};
 
 /// exit(2): ends the calling thread.
 pub fn sys_exit(code: u64) -> Result<usize> {
@@ -115,7 +115,7 @@ fn end_process(process: &Arc<Process>, status: i32) {
     if let Some(heir) = orphans.new_parent {
         heir.children_changed.wake_all();
     }
-    let (parent, exit_signal, reaped) = {
+    let (parent, reaped) = {
         let mut tree = tree();
         // Asked for only now, and with the end made public under the same lock: until here the parent may have ended, too.
         let node = tree.node_mut(pid).expect("a process is in the tree until it is reaped");
@@ -123,29 +123,25 @@ fn end_process(process: &Arc<Process>, status: i32) {
         let (parent, exit_signal) = (node.parent, node.exit_signal);
         let parent = tree.node(parent).expect("every process but PID 1 has a parent, and PID 1 does not end");
         let sighand = parent.threads.first().and_then(|thread| thread.sighand.share());
-        let discards = exit_signal == SIGCHLD as i32 && sighand.is_some_and(|sighand| discards_children(&sighand));
+        let action = sighand.filter(|_| exit_signal == SIGCHLD as i32).map(|hand| hand.get(exit_signal));
+        let ignored = action.is_some_and(|action| action.handler == SIG_IGN);
+        let discards = ignored || action.is_some_and(|action| action.flags().contains(ActionFlags::NOCLDWAIT));
         let parent = parent.process.clone();
-        (parent, exit_signal, if discards { tree.remove(pid) } else { None })
+        if exit_signal != 0 && !ignored {
+            // Before the lock is given back: a parent that has waited finds the signal pending.
+            // A standard signal is never refused, and others only get less information.
+            let _ = signal::send::to_process_in(&tree, &parent, SigInfo::child(exit_signal, process, status));
+        }
+        (parent, if discards { tree.remove(pid) } else { None })
     };
     // Its own group may have lost the one parent that looked after it.
     if process.session() == parent.session() && process.pgrp() != parent.pgrp() {
         hang_up_if_orphaned(process.pgrp(), Some(pid));
     }
-    match reaped {
-        Some(node) => super::reap::account(&parent, &node.process),
-        None if exit_signal != 0 => {
-            // A standard signal is never refused, and others only get less information.
-            let _ = signal::send::to_process(&parent, SigInfo::child(exit_signal, process, status));
-        }
-        None => {}
+    if let Some(node) = reaped {
+        super::reap::account(&parent, &node.process);
     }
     parent.children_changed.wake_all();
-}
-
-/// Whether children of a process with these actions leave no zombies.
-fn discards_children(sighand: &SigHand) -> bool {
-    let action = sighand.get(SIGCHLD as i32);
-    action.handler == SIG_IGN || action.flags().contains(ActionFlags::NOCLDWAIT)
 }
 
 /// The groups of the children that looked to this process for job control.
