@@ -20,6 +20,10 @@ use crate::task::scheduler::{self, SLICE};
 pub const NEVER: u64 = u64::MAX;
 const SECOND: u64 = 1_000_000_000;
 
+/// What a CPU gets to run between two timer interrupts, in nanoseconds, however late the next deadline is: a timer that
+/// sets itself again faster than the machine can follow must not stop everything else.
+const BREATHER: u64 = 20_000;
+
 /// How long the boot processor measures the time-stamp counter.
 const CALIBRATION: u64 = 1_000_000;
 
@@ -198,7 +202,7 @@ pub fn tick(from_user: bool) {
     let cpu = cpu::this();
     // Before the queue is looked at: see the rule above.
     cpu.armed.store(NEVER, Ordering::Relaxed);
-    run_due();
+    run_due(now());
     if cpu.next_tick.get() <= now() {
         scheduler::tick(from_user);
         cpu.next_tick
@@ -214,15 +218,16 @@ pub fn tick(from_user: bool) {
         first.min(cpu.next_tick.get())
     };
     if deadline != NEVER {
-        arm(cpu, deadline);
+        arm(cpu, deadline.max(now() + BREATHER));
     }
 }
 
-/// Runs the timers whose deadline has come, each without the queue's lock.
-fn run_due() {
+/// Runs the timers whose deadline had come at `time`, each without the queue's lock. What they add in turn waits for the
+/// next interrupt.
+fn run_due(time: u64) {
     loop {
         let mut queue = QUEUE.lock();
-        let Some(timer) = queue.timers.pop_if(|timer| timer.deadline <= now()) else {
+        let Some(timer) = queue.timers.pop_if(|timer| timer.deadline <= time) else {
             return;
         };
         drop(queue);
