@@ -69,6 +69,8 @@ pub fn do_exit(status: i32) -> ! {
     drop(process);
     // The scheduler's reference keeps the task, and the stack this runs on, until another stack is switched to.
     drop(refs);
+    // A preemption in between would queue a task that the next switch frees.
+    x86_64::instructions::interrupts::disable();
     scheduler::set_state(scheduler::DEAD);
     scheduler::schedule();
     unreachable!("a dead task runs")
