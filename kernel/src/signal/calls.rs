@@ -284,6 +284,7 @@ fn to_all(info: SigInfo) -> Result<()> {
     check_number(info.signo)?;
     let limit = limit();
     let tree = process::tree();
+    process::note_group_signal();
     let mut result = Err(Errno::ESRCH);
     for node in tree.nodes().filter(|node| send::is_other(node)) {
         result = if info.signo == 0 {

@@ -67,6 +67,7 @@ pub fn to_pgrp(pgrp: Pid, info: SigInfo) -> Result<()> {
 
 /// [`to_pgrp`] with the tree locked.
 pub(super) fn to_pgrp_in(tree: &Tree, pgrp: Pid, info: SigInfo, limit: usize) -> Result<()> {
+    process::note_group_signal();
     let mut result = Err(Errno::ESRCH);
     for node in tree.nodes().filter(|node| node.process.pgrp() == pgrp) {
         let sent = send(tree, &node.process, None, info, limit);
