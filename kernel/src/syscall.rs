@@ -5,8 +5,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
 
-use crate::fs::{self, calls as files};
 use crate::errno::{Errno, Result};
+use crate::fs::{self, calls as files};
 use crate::memory::syscalls as memory;
 use crate::signal::calls as signal;
 use crate::signal::frame as signal_frame;
@@ -282,7 +282,11 @@ fn unknown(number: u32) -> Result<usize> {
         let task = crate::task::current();
         log::warn!(
             "system call {number} is not implemented ({})",
-            task.comm().escape_ascii().take_while(|&byte| byte != b'\\').map(char::from).collect::<alloc::string::String>()
+            task.comm()
+                .escape_ascii()
+                .take_while(|&byte| byte != b'\\')
+                .map(char::from)
+                .collect::<alloc::string::String>()
         );
     }
     Err(Errno::ENOSYS)

@@ -70,7 +70,7 @@ pub fn sys_sched_setaffinity(tid: u64, len: u64, address: u64) -> Result<usize> 
 
 /// sched_getaffinity(2).
 pub fn sys_sched_getaffinity(tid: u64, len: u64, address: u64) -> Result<usize> {
-    if len < 8 || len % 8 != 0 {
+    if len < 8 || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let mask = task_or_self(tid)?.affinity.load(Relaxed) & online();
@@ -140,7 +140,13 @@ struct Timespec {
 /// sched_rr_get_interval(2).
 pub fn sys_sched_rr_get_interval(tid: u64, address: u64) -> Result<usize> {
     task_or_self(tid)?;
-    user::write(address, &Timespec { seconds: 0, nanoseconds: scheduler::SLICE as i64 })?;
+    user::write(
+        address,
+        &Timespec {
+            seconds: 0,
+            nanoseconds: scheduler::SLICE as i64,
+        },
+    )?;
     Ok(0)
 }
 
@@ -151,18 +157,32 @@ fn priority_tasks(which: u64, who: u64) -> Result<alloc::vec::Vec<Arc<Task>>> {
         PRIO_PROCESS => alloc::vec![task_or_self(who as u64)?],
         PRIO_PGRP => {
             let pgrp = if who == 0 { current().process.pgrp() } else { who };
-            process::group(pgrp).iter().flat_map(|process| process.threads()).collect()
+            process::group(pgrp)
+                .iter()
+                .flat_map(|process| process.threads())
+                .collect()
         }
-        PRIO_USER => process::all().iter().flat_map(|process| process.threads()).collect(),
+        PRIO_USER => process::all()
+            .iter()
+            .flat_map(|process| process.threads())
+            .collect(),
         _ => return Err(Errno::EINVAL),
     };
-    if tasks.is_empty() { Err(Errno::ESRCH) } else { Ok(tasks) }
+    if tasks.is_empty() {
+        Err(Errno::ESRCH)
+    } else {
+        Ok(tasks)
+    }
 }
 
 /// getpriority(2): 20 − nice, as Linux returns it.
 pub fn sys_getpriority(which: u64, who: u64) -> Result<usize> {
     let tasks = priority_tasks(which, who)?;
-    Ok(tasks.iter().map(|task| 20 - task.policy.nice.load(Relaxed)).max().unwrap_or(20) as usize)
+    Ok(tasks
+        .iter()
+        .map(|task| 20 - task.policy.nice.load(Relaxed))
+        .max()
+        .unwrap_or(20) as usize)
 }
 
 /// setpriority(2).

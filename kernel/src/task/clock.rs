@@ -26,7 +26,10 @@ pub struct Timespec {
 impl Timespec {
     /// From nanoseconds.
     pub fn from_ns(ns: u64) -> Self {
-        Timespec { seconds: (ns / SECOND) as i64, nanoseconds: (ns % SECOND) as i64 }
+        Timespec {
+            seconds: (ns / SECOND) as i64,
+            nanoseconds: (ns % SECOND) as i64,
+        }
     }
 
     /// In nanoseconds, saturating. EINVAL unless normalised and not negative.
@@ -34,7 +37,9 @@ impl Timespec {
         if self.seconds < 0 || !(0..SECOND as i64).contains(&self.nanoseconds) {
             return Err(Errno::EINVAL);
         }
-        Ok((self.seconds as u64).saturating_mul(SECOND).saturating_add(self.nanoseconds as u64))
+        Ok((self.seconds as u64)
+            .saturating_mul(SECOND)
+            .saturating_add(self.nanoseconds as u64))
     }
 }
 
@@ -51,7 +56,10 @@ pub struct Timeval {
 impl Timeval {
     /// From nanoseconds, rounded down.
     pub fn from_ns(ns: u64) -> Self {
-        Timeval { seconds: (ns / SECOND) as i64, microseconds: (ns % SECOND / 1000) as i64 }
+        Timeval {
+            seconds: (ns / SECOND) as i64,
+            microseconds: (ns % SECOND / 1000) as i64,
+        }
     }
 
     /// In nanoseconds, saturating. EINVAL unless normalised and not negative.
@@ -59,7 +67,9 @@ impl Timeval {
         if self.seconds < 0 || !(0..1_000_000).contains(&self.microseconds) {
             return Err(Errno::EINVAL);
         }
-        Ok((self.seconds as u64).saturating_mul(SECOND).saturating_add(self.microseconds as u64 * 1000))
+        Ok((self.seconds as u64)
+            .saturating_mul(SECOND)
+            .saturating_add(self.microseconds as u64 * 1000))
     }
 }
 
@@ -82,8 +92,13 @@ impl Clock {
         let id = id as i32;
         match id {
             0.. => match id as u32 {
-                CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => Ok(Clock::Realtime),
-                CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME
+                CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => {
+                    Ok(Clock::Realtime)
+                }
+                CLOCK_MONOTONIC
+                | CLOCK_MONOTONIC_RAW
+                | CLOCK_MONOTONIC_COARSE
+                | CLOCK_BOOTTIME
                 | CLOCK_BOOTTIME_ALARM => Ok(Clock::Monotonic),
                 CLOCK_PROCESS_CPUTIME_ID => Ok(Clock::Process(0)),
                 CLOCK_THREAD_CPUTIME_ID => Ok(Clock::Thread(0)),
@@ -136,7 +151,13 @@ pub fn sys_clock_settime(id: u64, address: u64) -> Result<usize> {
 pub fn sys_clock_getres(id: u64, address: u64) -> Result<usize> {
     Clock::new(id)?;
     if address != 0 {
-        user::write(address, &Timespec { seconds: 0, nanoseconds: 1 })?;
+        user::write(
+            address,
+            &Timespec {
+                seconds: 0,
+                nanoseconds: 1,
+            },
+        )?;
     }
     Ok(0)
 }

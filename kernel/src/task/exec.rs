@@ -77,8 +77,15 @@ impl Strings {
 
     /// The same without the first.
     fn tail(&self) -> Strings {
-        let first = self.bytes.iter().position(|&byte| byte == 0).map_or(0, |at| at + 1);
-        Strings { bytes: self.bytes[first..].to_vec(), count: self.count.saturating_sub(1) }
+        let first = self
+            .bytes
+            .iter()
+            .position(|&byte| byte == 0)
+            .map_or(0, |at| at + 1);
+        Strings {
+            bytes: self.bytes[first..].to_vec(),
+            count: self.count.saturating_sub(1),
+        }
     }
 }
 
@@ -171,7 +178,11 @@ fn exec(
     let mut script = name.clone();
     let mut scripts = 0;
     // The name that AT_EXECFN and comm show is the one asked for; a script's interpreter is what runs.
-    while let Some((interpreter, argument)) = script_interpreter(&file)? {
+    while let Some(Script {
+        interpreter,
+        argument,
+    }) = script_line(&file)?
+    {
         scripts += 1;
         if scripts > MAX_SCRIPTS {
             return Err(Errno::ELOOP);
@@ -195,18 +206,15 @@ fn exec(
         None => None,
     };
     let mm = AddressSpace::new()?;
-    let image = Image {
-        path,
-        arguments: arguments.bytes.clone(),
-        environment: environment.bytes.clone(),
-    };
+    let image = Image { path };
     become_only_thread()?;
     // From here on the old program is gone: what fails now ends the process.
     leave_old_program(mm, image, &name);
-    let (rip, rsp) = load(&program, interpreter.as_ref(), &name, &arguments, &environment).inspect_err(|_| {
-        // There is nothing to go back to: the signal is delivered instead.
-        signal::send::kill_thread(current());
-    })?;
+    let (rip, rsp) =
+        load(&program, interpreter.as_ref(), &name, &arguments, &environment).inspect_err(|_| {
+            // There is nothing to go back to: the signal is delivered instead.
+            signal::send::kill_thread(current());
+        })?;
     let orig_rax = regs.orig_rax;
     *regs = UserRegs {
         rip,
@@ -220,11 +228,19 @@ fn exec(
     Ok(())
 }
 
+/// The first line of a script.
+struct Script {
+    interpreter: Vec<u8>,
+    argument: Option<Vec<u8>>,
+}
+
 /// Reads `#! interpreter [argument]`. None if the file is no script.
-fn script_interpreter(file: &File) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>> {
+fn script_line(file: &File) -> Result<Option<Script>> {
     let mut start = [0u8; SCRIPT_LINE];
     let len = file.read_kernel(&mut start, 0)?;
-    let Some(line) = start[..len].strip_prefix(b"#!") else { return Ok(None) };
+    let Some(line) = start[..len].strip_prefix(b"#!") else {
+        return Ok(None);
+    };
     let line = match line.iter().position(|&byte| byte == b'\n') {
         Some(end) => &line[..end],
         // A line that is cut off is fine as long as the interpreter's name is whole.
@@ -233,7 +249,11 @@ fn script_interpreter(file: &File) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>>
         }
         None => line,
     };
-    let line = line.split(|&byte| byte == 0).next().unwrap_or_default().trim_ascii();
+    let line = line
+        .split(|&byte| byte == 0)
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     let (name, argument) = match line.iter().position(|&byte| byte == b' ' || byte == b'\t') {
         Some(end) => (&line[..end], Some(line[end..].trim_ascii().to_vec())),
         None => (line, None),
@@ -241,21 +261,32 @@ fn script_interpreter(file: &File) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>>
     if name.is_empty() {
         return Err(Errno::ENOEXEC);
     }
-    Ok(Some((name.to_vec(), argument)))
+    Ok(Some(Script {
+        interpreter: name.to_vec(),
+        argument,
+    }))
 }
 
 /// Ends all other threads and waits until they have ended; takes over the process's PID.
 fn become_only_thread() -> Result<()> {
     let task = current();
     let process = &task.process;
-    if process.exec_thread.compare_exchange(0, task.tid(), SeqCst, SeqCst).is_err()
+    if process
+        .exec_thread
+        .compare_exchange(0, task.tid(), SeqCst, SeqCst)
+        .is_err()
         || process.group_exit().is_some()
     {
         // Another thread was first; it has sent a SIGKILL.
         return Err(Errno::EAGAIN);
     }
     exit::kill_other_threads();
-    let alone = || tree().node(process.pid).is_some_and(|node| node.threads.len() == 1).then_some(());
+    let alone = || {
+        tree()
+            .node(process.pid)
+            .is_some_and(|node| node.threads.len() == 1)
+            .then_some(())
+    };
     let result = process.threads_changed.wait_killable(alone);
     if result.is_ok() {
         tree().take_over_pid(task);
@@ -313,7 +344,10 @@ fn load(
     };
     let base = interpreter.as_ref().map_or(0, |loaded| loaded.base);
     let stack_pointer = build_stack(&main, base, name, arguments, environment)?;
-    Ok((interpreter.map_or(main.entry, |loaded| loaded.entry), stack_pointer))
+    Ok((
+        interpreter.map_or(main.entry, |loaded| loaded.entry),
+        stack_pointer,
+    ))
 }
 
 /// Writes arguments, environment and auxiliary vector to the top of the stack.
@@ -365,7 +399,14 @@ fn build_stack(
         (AT_EGID, credentials.group.effective.into()),
         (AT_SECURE, 0),
         (AT_RANDOM, random_at),
-        (AT_HWCAP2, if switch::has_fsgsbase() { HWCAP2_FSGSBASE } else { 0 }),
+        (
+            AT_HWCAP2,
+            if switch::has_fsgsbase() {
+                HWCAP2_FSGSBASE
+            } else {
+                0
+            },
+        ),
         (AT_EXECFN, name_at),
         (AT_PLATFORM, platform_at),
         (AT_NULL, 0),
@@ -403,7 +444,11 @@ fn build_stack(
     }
     // SAFETY: `memory` has that many bytes.
     unsafe { user::copy_to_user(stack_pointer, memory.as_ptr(), memory.len()) }?;
-    super::current_mm().set_arguments(arguments_at..environment_at, environment_at..name_at, stack_pointer);
+    super::current_mm().set_arguments(
+        arguments_at..environment_at,
+        environment_at..name_at,
+        stack_pointer,
+    );
     Ok(stack_pointer)
 }
 
@@ -462,7 +507,12 @@ fn run_first_program() {
     let regs = unsafe { &mut *current().user_regs() };
     regs.orig_rax = u64::MAX;
     for arguments in candidates {
-        let path = arguments.bytes.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
+        let path = arguments
+            .bytes
+            .split(|&byte| byte == 0)
+            .next()
+            .unwrap_or_default()
+            .to_vec();
         let result =
             open_path(&path).and_then(|file| exec(regs, file, path.clone(), arguments, environment.clone()));
         match result {

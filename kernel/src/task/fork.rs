@@ -56,13 +56,26 @@ const EXIT_SIGNAL: u64 = 0xff;
 
 /// fork(2).
 pub fn sys_fork(regs: &UserRegs) -> Result<usize> {
-    clone(regs, Clone { exit_signal: SIGCHLD as i32, ..Clone::default() })
+    clone(
+        regs,
+        Clone {
+            exit_signal: SIGCHLD as i32,
+            ..Clone::default()
+        },
+    )
 }
 
 /// vfork(2).
 pub fn sys_vfork(regs: &UserRegs) -> Result<usize> {
     let flags = u64::from(CLONE_VFORK | CLONE_VM);
-    clone(regs, Clone { flags, exit_signal: SIGCHLD as i32, ..Clone::default() })
+    clone(
+        regs,
+        Clone {
+            flags,
+            exit_signal: SIGCHLD as i32,
+            ..Clone::default()
+        },
+    )
 }
 
 /// clone(2): flags, stack, parent_tid, child_tid, tls.
@@ -130,7 +143,11 @@ pub fn sys_clone3(regs: &UserRegs) -> Result<usize> {
         Clone {
             flags: args.flags,
             exit_signal: args.exit_signal as i32,
-            stack: if args.stack == 0 { 0 } else { args.stack.wrapping_add(args.stack_size) },
+            stack: if args.stack == 0 {
+                0
+            } else {
+                args.stack.wrapping_add(args.stack_size)
+            },
             parent_tid: args.parent_tid,
             child_tid: args.child_tid,
             tls: args.tls,
@@ -179,9 +196,21 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<Arc<Task>> 
     } else {
         Process::new(tid, Some(&parent.process))
     };
-    let mm = if clone.has(CLONE_VM) { parent.mm() } else { parent.mm.fork()? };
-    let files = if clone.has(CLONE_FILES) { parent.files.clone() } else { Arc::new(parent.files.duplicate()) };
-    let fs = if clone.has(CLONE_FS) { parent.fs.clone() } else { Arc::new(parent.fs.duplicate()) };
+    let mm = if clone.has(CLONE_VM) {
+        parent.mm()
+    } else {
+        parent.mm.fork()?
+    };
+    let files = if clone.has(CLONE_FILES) {
+        parent.files.clone()
+    } else {
+        Arc::new(parent.files.duplicate())
+    };
+    let fs = if clone.has(CLONE_FS) {
+        parent.fs.clone()
+    } else {
+        Arc::new(parent.fs.duplicate())
+    };
     let sighand = if clone.has(CLONE_SIGHAND) {
         parent.sighand.clone()
     } else {
@@ -233,7 +262,8 @@ fn publish(parent: &Task, child: &Arc<Task>, clone: &Clone, group_signals: u64) 
     let mut tree = tree();
     // The child was not there yet when the group was signalled: begin again after the signal. The tree's lock orders this
     // against whoever signals a group.
-    if parent.signal_pending() && (process::group_signals() != group_signals || signal::fatal_pending(parent)) {
+    if parent.signal_pending() && (process::group_signals() != group_signals || signal::fatal_pending(parent))
+    {
         return Err(Errno::ERESTARTNOINTR);
     }
     let process = &parent.process;
@@ -253,7 +283,8 @@ fn publish(parent: &Task, child: &Arc<Task>, clone: &Clone, group_signals: u64) 
             (process.pid, parent.tid())
         };
         let exit_signal = if clone.has(CLONE_PARENT) {
-            tree.node(process.pid).map_or(SIGCHLD as i32, |node| node.exit_signal)
+            tree.node(process.pid)
+                .map_or(SIGCHLD as i32, |node| node.exit_signal)
         } else {
             clone.exit_signal
         };

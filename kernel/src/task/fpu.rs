@@ -66,12 +66,18 @@ pub fn init_cpu() {
             XCr0::write(XCr0Flags::from_bits_truncate(supported));
         }
         // Read after XCR0 was written: the size is that of the enabled components.
-        let size = CpuId::new().get_extended_state_info().map_or(LEGACY_SIZE + HEADER_SIZE, |info| {
-            info.xsave_area_size_enabled_features() as usize
-        });
+        let size = CpuId::new()
+            .get_extended_state_info()
+            .map_or(LEGACY_SIZE + HEADER_SIZE, |info| {
+                info.xsave_area_size_enabled_features() as usize
+            });
         FEATURES.store(supported, Relaxed);
         SIZE.store(size, Relaxed);
-        let method = if state.has_xsaveopt() { Method::Xsaveopt } else { Method::Xsave };
+        let method = if state.has_xsaveopt() {
+            Method::Xsaveopt
+        } else {
+            Method::Xsave
+        };
         METHOD.store(method as u8, Relaxed);
     }
     // SAFETY: the FPU is on; a CPU starts with what the firmware left, tasks do not.
@@ -129,7 +135,9 @@ impl FpuArea {
     /// The initial state.
     pub fn new() -> Self {
         // SAFETY: the size is not zero.
-        let Some(pointer) = NonNull::new(unsafe { alloc_zeroed(layout()) }) else { handle_alloc_error(layout()) };
+        let Some(pointer) = NonNull::new(unsafe { alloc_zeroed(layout()) }) else {
+            handle_alloc_error(layout())
+        };
         let area = FpuArea(pointer);
         // SAFETY: just made.
         unsafe { reset(&area) };

@@ -33,7 +33,7 @@ struct Key {
 
 impl Key {
     fn new(address: u64, private: bool) -> Result<Key> {
-        if address % 4 != 0 {
+        if !address.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         if !user::is_user_range(address, 4) {
@@ -42,9 +42,15 @@ impl Key {
         let mm = super::current_mm();
         if !private && let Some(frame) = mm.shared_frame(address)? {
             // Frames have physical addresses, which no address of an address space is equal to.
-            return Ok(Key { name: (frame.addr(), address % 4096), _frame: Some(frame) });
+            return Ok(Key {
+                name: (frame.addr(), address % 4096),
+                _frame: Some(frame),
+            });
         }
-        Ok(Key { name: (ptr::from_ref(mm) as u64, address), _frame: None })
+        Ok(Key {
+            name: (ptr::from_ref(mm) as u64, address),
+            _frame: None,
+        })
     }
 
     fn bucket(&self) -> usize {
@@ -76,7 +82,13 @@ struct List {
 unsafe impl Send for List {}
 
 static TABLE: [Bucket; BUCKETS] = [const {
-    Bucket { list: SpinLock::new(List { head: ptr::null(), tail: ptr::null() }), arrivals: AtomicU64::new(0) }
+    Bucket {
+        list: SpinLock::new(List {
+            head: ptr::null(),
+            tail: ptr::null(),
+        }),
+        arrivals: AtomicU64::new(0),
+    }
 }; BUCKETS];
 
 /// A task that waits, on its own stack.
@@ -104,7 +116,11 @@ impl List {
     unsafe fn push(&mut self, waiter: &Waiter, name: (u64, u64)) {
         // SAFETY: the bucket is locked; listed waiters are alive.
         unsafe {
-            *waiter.place.get() = Place { name, next: ptr::null(), before: self.tail };
+            *waiter.place.get() = Place {
+                name,
+                next: ptr::null(),
+                before: self.tail,
+            };
             match self.tail.as_ref() {
                 Some(tail) => (*tail.place.get()).next = waiter,
                 None => self.head = waiter,
@@ -153,7 +169,9 @@ impl List {
         let mut woken = 0;
         while woken < count {
             // SAFETY: the list is locked (`&mut self`).
-            let Some(waiter) = (unsafe { self.find(name, bitset) }) else { break };
+            let Some(waiter) = (unsafe { self.find(name, bitset) }) else {
+                break;
+            };
             // SAFETY: it is in the list. Once it sees `woken` its memory may go away, so that is the last touch.
             unsafe { self.remove(waiter) };
             let task = waiter.task.clone();
@@ -187,7 +205,11 @@ fn wait(address: u64, private: bool, expected: u32, deadline: u64, bitset: u32) 
         bitset,
         woken: AtomicBool::new(false),
         bucket: AtomicUsize::new(key.bucket()),
-        place: UnsafeCell::new(Place { name: key.name, next: ptr::null(), before: ptr::null() }),
+        place: UnsafeCell::new(Place {
+            name: key.name,
+            next: ptr::null(),
+            before: ptr::null()
+        }),
         _pinned: PhantomPinned,
     });
     let waiter = Pin::as_ref(&waiter).get_ref();
@@ -284,10 +306,15 @@ fn requeue(
         for _ in 0..requeue {
             // SAFETY: both buckets are locked; the waiter is in the first.
             unsafe {
-                let Some(waiter) = from_list.find(from_key.name, u32::MAX) else { break };
+                let Some(waiter) = from_list.find(from_key.name, u32::MAX) else {
+                    break;
+                };
                 from_list.remove(waiter);
                 waiter.bucket.store(to_bucket, SeqCst);
-                to_list.as_deref_mut().unwrap_or(from_list).push(waiter, to_key.name);
+                to_list
+                    .as_deref_mut()
+                    .unwrap_or(from_list)
+                    .push(waiter, to_key.name);
             }
             done += 1;
         }
@@ -297,11 +324,22 @@ fn requeue(
 }
 
 /// FUTEX_WAKE_OP: changes the second word, wakes waiters of the first, and of the second if its old value says so.
-fn wake_op(first: u64, second: u64, private: bool, wake: usize, wake_second: usize, op: u32) -> Result<usize> {
+fn wake_op(
+    first: u64,
+    second: u64,
+    private: bool,
+    wake: usize,
+    wake_second: usize,
+    op: u32,
+) -> Result<usize> {
     let (first_key, second_key) = (Key::new(first, private)?, Key::new(second, private)?);
     // Sign-extended 12-bit fields.
     let (op_argument, compare_argument) = ((op as i32) << 8 >> 20, (op as i32) << 20 >> 20);
-    let argument = if op & 0x8000_0000 != 0 { 1u32 << (op_argument & 31) } else { op_argument as u32 };
+    let argument = if op & 0x8000_0000 != 0 {
+        1u32 << (op_argument & 31)
+    } else {
+        op_argument as u32
+    };
     let apply = |old: u32| match op >> 28 & 7 {
         FUTEX_OP_SET => Ok(argument),
         FUTEX_OP_ADD => Ok(old.wrapping_add(argument)),
@@ -351,7 +389,14 @@ fn deadline(address: u64, command: u32, realtime: bool) -> Result<u64> {
 }
 
 /// futex(2).
-pub fn sys_futex(address: u64, op: u64, value: u64, timeout: u64, address2: u64, value3: u64) -> Result<usize> {
+pub fn sys_futex(
+    address: u64,
+    op: u64,
+    value: u64,
+    timeout: u64,
+    address2: u64,
+    value3: u64,
+) -> Result<usize> {
     let op = op as u32;
     let private = op & FUTEX_PRIVATE_FLAG != 0;
     let realtime = op & FUTEX_CLOCK_REALTIME != 0;
@@ -372,9 +417,20 @@ pub fn sys_futex(address: u64, op: u64, value: u64, timeout: u64, address2: u64,
                 *current().restart.lock() = RestartBlock {
                     function: |[address, private, value, deadline, bitset, _]| {
                         let result = wait(address, private != 0, value as u32, deadline, bitset as u32);
-                        if result == Err(Errno::ERESTARTSYS) { Err(Errno::ERESTART_RESTARTBLOCK) } else { result }
+                        if result == Err(Errno::ERESTARTSYS) {
+                            Err(Errno::ERESTART_RESTARTBLOCK)
+                        } else {
+                            result
+                        }
                     },
-                    args: [address, private.into(), value32.into(), deadline, bitset.into(), 0],
+                    args: [
+                        address,
+                        private.into(),
+                        value32.into(),
+                        deadline,
+                        bitset.into(),
+                        0,
+                    ],
                 };
                 return Err(Errno::ERESTART_RESTARTBLOCK);
             }
@@ -388,11 +444,23 @@ pub fn sys_futex(address: u64, op: u64, value: u64, timeout: u64, address2: u64,
                 return Err(Errno::EINVAL);
             }
             let expected = (command == FUTEX_CMP_REQUEUE).then_some(value3);
-            requeue(address, address2, private, value as usize, second_count as usize, expected)
+            requeue(
+                address,
+                address2,
+                private,
+                value as usize,
+                second_count as usize,
+                expected,
+            )
         }
-        FUTEX_WAKE_OP => {
-            wake_op(address, address2, private, count, second_count.max(1) as usize, value3)
-        }
+        FUTEX_WAKE_OP => wake_op(
+            address,
+            address2,
+            private,
+            count,
+            second_count.max(1) as usize,
+            value3,
+        ),
         // Priority inheritance needs priorities.
         _ => Err(Errno::ENOSYS),
     }

@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::process::{self, Pid, tree};
 use super::current;
+use super::process::{self, Pid, tree};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 
@@ -163,9 +163,11 @@ pub fn sys_set_re(kind: Kind, real: u64, effective: u64) -> Result<usize> {
 /// setresuid(2), setresgid(2).
 pub fn sys_set_res(kind: Kind, real: u64, effective: u64, saved: u64) -> Result<usize> {
     with(kind, |ids| {
-        for (id, to) in
-            [(real, &mut ids.real), (effective, &mut ids.effective), (saved, &mut ids.saved)]
-        {
+        for (id, to) in [
+            (real, &mut ids.real),
+            (effective, &mut ids.effective),
+            (saved, &mut ids.saved),
+        ] {
             if id as u32 != KEEP {
                 *to = id as u32;
             }

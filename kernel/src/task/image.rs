@@ -11,7 +11,6 @@ use elf::parse::ParsingTable;
 use elf::segment::ProgramHeader;
 use linux_raw_sys::general::{MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE};
 
-
 use crate::errno::{Errno, Result};
 use crate::fs::File;
 use crate::memory::address_space::{AddressSpace, Backing};
@@ -68,8 +67,9 @@ impl Program {
         if file.read_kernel(&mut table, header.e_phoff)? != table.len() {
             return Err(Errno::ENOEXEC);
         }
-        let segments: Vec<ProgramHeader> =
-            ParsingTable::new(LittleEndian, Class::ELF64, &table).iter().collect();
+        let segments: Vec<ProgramHeader> = ParsingTable::new(LittleEndian, Class::ELF64, &table)
+            .iter()
+            .collect();
         for segment in segments.iter().filter(|segment| segment.p_type == PT_LOAD) {
             check_segment(segment)?;
         }
@@ -77,12 +77,19 @@ impl Program {
             Some(segment) => Some(read_interpreter(&file, segment)?),
             None => None,
         };
-        Ok(Program { file, header, segments, interpreter })
+        Ok(Program {
+            file,
+            header,
+            segments,
+            interpreter,
+        })
     }
 
     /// Whether it asks for an executable stack.
     pub fn wants_executable_stack(&self) -> bool {
-        self.segments.iter().any(|segment| segment.p_type == PT_GNU_STACK && segment.p_flags & PF_X != 0)
+        self.segments
+            .iter()
+            .any(|segment| segment.p_type == PT_GNU_STACK && segment.p_flags & PF_X != 0)
     }
 
     fn loads(&self) -> impl Iterator<Item = &ProgramHeader> {
@@ -92,8 +99,17 @@ impl Program {
     /// Maps its segments into the current address space: as the main program, or (`is_interpreter`) wherever there is
     /// room.
     pub fn load(&self, mm: &AddressSpace, is_interpreter: bool) -> Result<Loaded> {
-        let low = page_down(self.loads().map(|segment| segment.p_vaddr).min().ok_or(Errno::ENOEXEC)?);
-        let high = self.loads().map(|segment| segment.p_vaddr + segment.p_memsz).max().ok_or(Errno::ENOEXEC)?;
+        let low = page_down(
+            self.loads()
+                .map(|segment| segment.p_vaddr)
+                .min()
+                .ok_or(Errno::ENOEXEC)?,
+        );
+        let high = self
+            .loads()
+            .map(|segment| segment.p_vaddr + segment.p_memsz)
+            .max()
+            .ok_or(Errno::ENOEXEC)?;
         let base = if self.header.e_type == ET_EXEC {
             0
         } else if is_interpreter {
@@ -142,9 +158,16 @@ impl Program {
             mm.map(start, mapped_to - start, prot, MAP_PRIVATE | MAP_FIXED, backing)?;
         }
         if end > mapped_to {
-            mm.map(mapped_to, end - mapped_to, prot, MAP_PRIVATE | MAP_FIXED, Backing::Anonymous)?;
+            mm.map(
+                mapped_to,
+                end - mapped_to,
+                prot,
+                MAP_PRIVATE | MAP_FIXED,
+                Backing::Anonymous,
+            )?;
         }
-        if segment.p_memsz > segment.p_filesz && file_end % PAGE_SIZE != 0 && prot & PROT_WRITE != 0 {
+        if segment.p_memsz > segment.p_filesz && !file_end.is_multiple_of(PAGE_SIZE) && prot & PROT_WRITE != 0
+        {
             // The rest of the file's last page belongs to the zeros. This also copies it: the mapping is private.
             user::clear(file_end, (mapped_to - file_end) as usize)?;
         }
@@ -153,7 +176,10 @@ impl Program {
 }
 
 fn check_segment(segment: &ProgramHeader) -> Result<()> {
-    let fits = segment.p_vaddr.checked_add(segment.p_memsz).is_some_and(|end| end < USER_END - PIE_BASE)
+    let fits = segment
+        .p_vaddr
+        .checked_add(segment.p_memsz)
+        .is_some_and(|end| end < USER_END - PIE_BASE)
         && segment.p_offset.checked_add(segment.p_filesz).is_some()
         && segment.p_filesz <= segment.p_memsz
         && segment.p_vaddr % PAGE_SIZE == segment.p_offset % PAGE_SIZE;

@@ -19,7 +19,10 @@ pub struct Limit {
 }
 
 const COUNT: usize = 16;
-const NONE: Limit = Limit { soft: u64::MAX, hard: u64::MAX };
+const NONE: Limit = Limit {
+    soft: u64::MAX,
+    hard: u64::MAX,
+};
 
 /// All limits of a process.
 #[derive(Clone)]
@@ -105,7 +108,11 @@ pub fn sys_prlimit64(pid: u64, which: u64, new: u64, old: u64) -> Result<usize> 
         0 => current().process.clone(),
         pid => process::find_task(pid).ok_or(Errno::ESRCH)?.process.clone(),
     };
-    let new = if new == 0 { None } else { Some(user::read::<Limit>(new)?) };
+    let new = if new == 0 {
+        None
+    } else {
+        Some(user::read::<Limit>(new)?)
+    };
     let limit = exchange(&process, which, new)?;
     if old != 0 {
         user::write(old, &limit)?;

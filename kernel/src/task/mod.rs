@@ -120,7 +120,10 @@ pub struct RestartBlock {
 
 impl RestartBlock {
     /// No call to restart: `restart_syscall` fails with EINTR.
-    pub const NONE: RestartBlock = RestartBlock { function: |_| Err(Errno::EINTR), args: [0; 6] };
+    pub const NONE: RestartBlock = RestartBlock {
+        function: |_| Err(Errno::EINTR),
+        args: [0; 6],
+    };
 }
 
 /// Everything a new task starts with that is not the same for all.
@@ -191,11 +194,6 @@ impl Task {
         (self.stack.top() - size_of::<UserRegs>() as u64) as *mut UserRegs
     }
 
-    /// The first address above its kernel stack.
-    pub fn stack_top(&self) -> u64 {
-        self.stack.top()
-    }
-
     /// Its address space; the kernel's own (with no user mappings) for a kernel thread and for one that has exited.
     pub fn mm(&self) -> Arc<AddressSpace> {
         self.mm.share().unwrap_or_else(kernel_mm)
@@ -208,16 +206,6 @@ impl Task {
         if let Some(owed) = self.work.raise(work, cpu::id() as u32) {
             cpu::send_reschedule(owed.cpu as usize);
         }
-    }
-
-    /// Open files, for the task itself.
-    pub fn files(&self) -> &Arc<FdTable> {
-        &self.files
-    }
-
-    /// Working directory, root and umask, for the task itself.
-    pub fn fs(&self) -> &Arc<FsContext> {
-        &self.fs
     }
 
     /// Whether a signal (or another reason to leave an interruptible sleep) is pending.
@@ -278,7 +266,9 @@ static KERNEL_MM: Once<Arc<AddressSpace>> = Once::new();
 
 /// The address space without user mappings that kernel threads run in.
 pub fn kernel_mm() -> Arc<AddressSpace> {
-    KERNEL_MM.call_once(|| AddressSpace::new().expect("no memory for the kernel's address space")).clone()
+    KERNEL_MM
+        .call_once(|| AddressSpace::new().expect("no memory for the kernel's address space"))
+        .clone()
 }
 
 /// Replaces the current task's address space and switches to it. Returns the old one, to be dropped with interrupts on.

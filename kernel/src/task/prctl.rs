@@ -72,7 +72,8 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
             Ok(0)
         }
         PR_SET_TIMERSLACK => {
-            task.timer_slack.store(if arg2 == 0 { 50_000 } else { arg2 }, Relaxed);
+            task.timer_slack
+                .store(if arg2 == 0 { 50_000 } else { arg2 }, Relaxed);
             Ok(0)
         }
         PR_GET_TIMERSLACK => Ok(task.timer_slack.load(Relaxed) as usize),

@@ -81,10 +81,6 @@ pub struct Process {
 pub struct Image {
     /// Absolute path of the executable.
     pub path: Vec<u8>,
-    /// Arguments, each NUL-terminated.
-    pub arguments: Vec<u8>,
-    /// Environment, each NUL-terminated.
-    pub environment: Vec<u8>,
 }
 
 const GROUP_EXIT: u32 = 1 << 31;
@@ -126,11 +122,6 @@ impl Process {
         self.parent.load(Relaxed)
     }
 
-    /// The parent; None for PID 1.
-    pub fn parent(&self) -> Option<Arc<Process>> {
-        find(self.ppid())
-    }
-
     /// Process group.
     pub fn pgrp(&self) -> Pid {
         self.pgrp.load(Relaxed)
@@ -148,7 +139,9 @@ impl Process {
 
     /// Its threads that have not ended.
     pub fn threads(&self) -> Vec<Arc<Task>> {
-        tree().node(self.pid).map_or_else(Vec::new, |node| node.threads.clone())
+        tree()
+            .node(self.pid)
+            .map_or_else(Vec::new, |node| node.threads.clone())
     }
 
     /// Calls `f` for each thread, under the tree's lock and without allocating; `f` must not ask the tree anything.
@@ -161,16 +154,6 @@ impl Process {
     /// Any of its threads: the first that has not ended.
     pub fn thread(&self) -> Option<Arc<Task>> {
         tree().node(self.pid)?.threads.first().cloned()
-    }
-
-    /// Its signal actions; None once it has ended.
-    pub fn sighand(&self) -> Option<Arc<SigHand>> {
-        self.thread()?.sighand.share()
-    }
-
-    /// Whether it has ended and waits to be waited for.
-    pub fn is_zombie(&self) -> bool {
-        tree().node(self.pid).is_none_or(|node| node.zombie.is_some())
     }
 
     /// The wait status with which the whole process is ending, if it is.
@@ -327,15 +310,26 @@ impl Tree {
         }
         self.tasks.insert(task.tid(), task.clone());
         let threads = alloc::vec![task.clone()];
-        let node =
-            Node { process, parent, parent_thread, children: Vec::new(), threads, zombie: None, exit_signal };
+        let node = Node {
+            process,
+            parent,
+            parent_thread,
+            children: Vec::new(),
+            threads,
+            zombie: None,
+            exit_signal,
+        };
         self.nodes.insert(node.process.pid, node);
     }
 
     /// Adds a thread to its process.
     pub fn add_thread(&mut self, task: &Arc<Task>) {
         self.tasks.insert(task.tid(), task.clone());
-        self.nodes.get_mut(&task.process.pid).expect("the process of a new thread").threads.push(task.clone());
+        self.nodes
+            .get_mut(&task.process.pid)
+            .expect("the process of a new thread")
+            .threads
+            .push(task.clone());
     }
 
     /// Takes out a thread that ends. Returns the tree's references, to be dropped without the lock, and whether it was the
@@ -343,8 +337,15 @@ impl Tree {
     pub fn remove_thread(&mut self, task: &Task) -> (impl Sized + use<>, bool) {
         let tid = task.tid();
         let from_tasks = self.tasks.remove(&tid);
-        let node = self.nodes.get_mut(&task.process.pid).expect("the process of a thread");
-        let index = node.threads.iter().position(|thread| thread.tid() == tid).expect("a thread of its process");
+        let node = self
+            .nodes
+            .get_mut(&task.process.pid)
+            .expect("the process of a thread");
+        let index = node
+            .threads
+            .iter()
+            .position(|thread| thread.tid() == tid)
+            .expect("a thread of its process");
         let from_threads = node.threads.remove(index);
         let last = node.threads.is_empty();
         // Its children now belong to another thread.
@@ -364,10 +365,16 @@ impl Tree {
     /// The calling thread, alone in its process, takes over the PID as its TID (exec by a thread that is not the first).
     pub fn take_over_pid(&mut self, task: &Task) {
         let (old, pid) = (task.tid(), task.process.pid);
-        let Some(arc) = self.tasks.remove(&old) else { return };
+        let Some(arc) = self.tasks.remove(&old) else {
+            return;
+        };
         task.tid.store(pid, Relaxed);
         self.tasks.insert(pid, arc);
-        for child in self.nodes.values_mut().filter(|node| node.parent == pid && node.parent_thread == old) {
+        for child in self
+            .nodes
+            .values_mut()
+            .filter(|node| node.parent == pid && node.parent_thread == old)
+        {
             child.parent_thread = pid;
         }
     }
@@ -380,7 +387,11 @@ impl Tree {
             return orphans;
         }
         let heir = self.heir(pid);
-        let heir_thread = self.nodes.get(&heir).and_then(|n| n.threads.first()).map_or(heir, |t| t.tid());
+        let heir_thread = self
+            .nodes
+            .get(&heir)
+            .and_then(|n| n.threads.first())
+            .map_or(heir, |t| t.tid());
         for &child in &children {
             let node = self.nodes.get_mut(&child).expect("a child");
             node.parent = heir;

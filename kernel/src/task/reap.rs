@@ -2,16 +2,13 @@
 
 use alloc::sync::Arc;
 
-
 use linux_raw_sys::general::*;
-
 
 use super::process::{self, FIRST_PROGRAM, Pid, Process, REAPER, tree};
 use super::usage::{Rusage, of_process};
 use super::{current, scheduler};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-
 
 /// Which children.
 #[derive(Clone, Copy)]
@@ -73,7 +70,9 @@ pub fn sys_wait4(pid: u64, status: u64, options: u64, rusage: u64) -> Result<usi
         pid @ 1.. => Which::Pid(pid),
         group => Which::Group(-group),
     };
-    let Some(report) = wait(which, options | WEXITED)? else { return Ok(0) };
+    let Some(report) = wait(which, options | WEXITED)? else {
+        return Ok(0);
+    };
     if status != 0 {
         user::write(status, &report.change.status())?;
     }
@@ -123,7 +122,10 @@ fn wait(which: Which, options: u32) -> Result<Option<Report>> {
     if options & WNOHANG != 0 {
         return look(process, which, options).transpose();
     }
-    process.children_changed.wait_until(|| look(process, which, options))?.map(Some)
+    process
+        .children_changed
+        .wait_until(|| look(process, which, options))?
+        .map(Some)
 }
 
 /// Looks once. None if the caller has to wait.
@@ -157,7 +159,13 @@ fn look(process: &Arc<Process>, which: Which, options: u32) -> Option<Result<Rep
             }
         }
     }
-    let Some((child, change)) = found else { return if candidates { None } else { Some(Err(Errno::ECHILD)) } };
+    let Some((child, change)) = found else {
+        return if candidates {
+            None
+        } else {
+            Some(Err(Errno::ECHILD))
+        };
+    };
     let usage = Rusage::from(&of_process(&child));
     if let (Change::Ended(_), 0) = (change, options & WNOWAIT)
         && !reap(child.pid)
@@ -165,7 +173,11 @@ fn look(process: &Arc<Process>, which: Which, options: u32) -> Option<Result<Rep
         // Another thread was faster: look again.
         return look(process, which, options);
     }
-    Some(Ok(Report { pid: child.pid, change, usage }))
+    Some(Ok(Report {
+        pid: child.pid,
+        change,
+        usage,
+    }))
 }
 
 /// Takes (or, with WNOWAIT, only reads) the news that a child has stopped or continued.
@@ -184,7 +196,9 @@ fn stop_or_continue(child: &Process, options: u32) -> Option<Change> {
 pub(super) fn reap(pid: Pid) -> bool {
     let (node, parent) = {
         let mut tree = tree();
-        let Some(node) = tree.remove(pid) else { return false };
+        let Some(node) = tree.remove(pid) else {
+            return false;
+        };
         let parent = tree.node(node.parent).map(|parent| parent.process.clone());
         (node, parent)
     };

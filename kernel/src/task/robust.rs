@@ -40,7 +40,10 @@ pub fn sys_set_robust_list(head: u64, len: u64) -> Result<usize> {
 pub fn sys_get_robust_list(tid: u64, head: u64, len: u64) -> Result<usize> {
     let address = match tid as Pid {
         0 => current().robust_list.load(Relaxed),
-        tid => process::find_task(tid).ok_or(Errno::ESRCH)?.robust_list.load(Relaxed),
+        tid => process::find_task(tid)
+            .ok_or(Errno::ESRCH)?
+            .robust_list
+            .load(Relaxed),
     };
     user::write(len, &(size_of::<Head>() as u64))?;
     user::write(head, &address)?;
@@ -66,19 +69,29 @@ fn walk(task: &Task, head_address: u64) -> Result<()> {
         // Read on before the lock is given away: whoever takes it may free the entry.
         let next = user::read::<u64>(entry & !PI);
         if entry & !PI != head.pending & !PI {
-            give_up(task, (entry & !PI).wrapping_add(head.offset), entry & PI != 0, false)?;
+            give_up(
+                task,
+                (entry & !PI).wrapping_add(head.offset),
+                entry & PI != 0,
+                false,
+            )?;
         }
         entry = next?;
     }
     if head.pending != 0 {
-        give_up(task, (head.pending & !PI).wrapping_add(head.offset), head.pending & PI != 0, true)?;
+        give_up(
+            task,
+            (head.pending & !PI).wrapping_add(head.offset),
+            head.pending & PI != 0,
+            true,
+        )?;
     }
     Ok(())
 }
 
 /// Marks one lock word, if this task owns it.
 fn give_up(task: &Task, address: u64, pi: bool, pending: bool) -> Result<()> {
-    if address % 4 != 0 {
+    if !address.is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
     let mut value = user::load_u32(address)?;

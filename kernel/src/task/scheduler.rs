@@ -22,8 +22,8 @@ use x86_64::instructions::interrupts;
 
 use super::{Task, current, switch};
 use crate::cpu::{self, MAX_CPUS};
-use crate::{rcu, time};
 use crate::sync::{self, SpinLock};
+use crate::{rcu, time};
 
 /// On a CPU or in the run queue.
 pub const RUNNING: u32 = 0;
@@ -68,7 +68,11 @@ struct Inner {
 impl Entry {
     /// For a task whose first switch pops what [`switch::prepare_stack`] pushed.
     pub fn new(stack_pointer: u64) -> Self {
-        Entry(UnsafeCell::new(Inner { stack_pointer, place: Place::Asleep, next: ptr::null() }))
+        Entry(UnsafeCell::new(Inner {
+            stack_pointer,
+            place: Place::Asleep,
+            next: ptr::null(),
+        }))
     }
 }
 
@@ -83,7 +87,11 @@ struct RunQueue {
 // SAFETY: the pointers are to tasks that the scheduler's reference keeps alive.
 unsafe impl Send for RunQueue {}
 
-static RUN_QUEUE: SpinLock<RunQueue> = SpinLock::new(RunQueue { head: ptr::null(), tail: ptr::null(), idle: 0 });
+static RUN_QUEUE: SpinLock<RunQueue> = SpinLock::new(RunQueue {
+    head: ptr::null(),
+    tail: ptr::null(),
+    idle: 0,
+});
 /// Length of the queue, readable without the lock.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 /// Each CPU's idle task.
@@ -297,9 +305,8 @@ fn reschedule(preempted: bool) {
 pub(super) unsafe fn finish_switch(last: *const Task) {
     // A task that was preempted on its last steps is in the queue and not dead yet.
     // SAFETY: `last` is kept alive by the scheduler's reference; the lock is held.
-    let dead = unsafe {
-        (*last).state.load(Relaxed) == DEAD && (*(*last).sched.0.get()).place == Place::Asleep
-    };
+    let dead =
+        unsafe { (*last).state.load(Relaxed) == DEAD && (*(*last).sched.0.get()).place == Place::Asleep };
     // SAFETY: `reschedule` on the other stack locked it and forgot the guard.
     unsafe { RUN_QUEUE.force_unlock() };
     if dead {

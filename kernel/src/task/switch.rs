@@ -206,7 +206,9 @@ pub(super) unsafe fn switch_to(prev: &Task, next: &Task, save: *mut u64, load: u
 pub(super) unsafe fn become_current(task: &Task) {
     // SAFETY: interrupts are off, and the scheduler keeps the task alive while it is current.
     unsafe { CpuLocal::switch_to(task.stack.top(), &task.work) };
-    cpu::this().current.store(core::ptr::from_ref(task).cast_mut(), Relaxed);
+    cpu::this()
+        .current
+        .store(core::ptr::from_ref(task).cast_mut(), Relaxed);
 }
 
 /// Registers that [`switch_stacks`] pushes below the return address.
@@ -299,12 +301,6 @@ unsafe extern "sysv64" fn first_run(last: *const Task) {
 
 /// The size of the registers decides the alignment in [`new_task`].
 const _: () = assert!(size_of::<portcullis::x86_64::UserRegs>() == 21 * 8);
-
-/// Loads the extended state of the current task from its area, for code that has changed it there.
-pub fn reload_fpu() {
-    // SAFETY: the area of the current task holds a state that `fpu` has validated or made.
-    unsafe { current().fpu.restore() };
-}
 
 /// Clears the current task's extended state.
 pub fn reset_fpu() {

@@ -34,7 +34,10 @@ const fn field(text: &str) -> [u8; FIELD] {
     field
 }
 
-static NAMES: SpinLock<Names> = SpinLock::new(Names { host: field("portcullis"), domain: field("(none)") });
+static NAMES: SpinLock<Names> = SpinLock::new(Names {
+    host: field("portcullis"),
+    domain: field("(none)"),
+});
 
 /// uname(2).
 pub fn sys_uname(address: u64) -> Result<usize> {
@@ -42,7 +45,14 @@ pub fn sys_uname(address: u64) -> Result<usize> {
         let names = NAMES.lock();
         (names.host, names.domain)
     };
-    let fields = [field("Linux"), host, field(RELEASE), field(VERSION), field("x86_64"), domain];
+    let fields = [
+        field("Linux"),
+        host,
+        field(RELEASE),
+        field(VERSION),
+        field("x86_64"),
+        domain,
+    ];
     user::write(address, &fields)?;
     Ok(0)
 }

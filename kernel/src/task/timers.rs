@@ -65,7 +65,11 @@ struct Itimerspec {
 impl Interval {
     /// What is left at `now`, at least a nanosecond if armed; and the period.
     fn left(&self, now: u64) -> (u64, u64) {
-        let left = if self.deadline == 0 { 0 } else { self.deadline.saturating_sub(now).max(1) };
+        let left = if self.deadline == 0 {
+            0
+        } else {
+            self.deadline.saturating_sub(now).max(1)
+        };
         (left, self.period)
     }
 
@@ -106,7 +110,9 @@ impl Timers {
 
 /// ITIMER_REAL has run out. By PID and not by address: the process may be gone.
 fn real_expired(pid: usize, _: usize) {
-    let Some(process) = process::find(pid as Pid) else { return };
+    let Some(process) = process::find(pid as Pid) else {
+        return;
+    };
     {
         let mut real = process.timers.real.lock();
         real.timer = None;
@@ -131,7 +137,12 @@ fn set_real(process: &Process, value: u64, period: u64) -> (u64, u64) {
     if value != 0 {
         real.deadline = time::now().saturating_add(value);
         real.period = period;
-        real.timer = Some(time::add_timer(real.deadline, real_expired, process.pid as usize, 0));
+        real.timer = Some(time::add_timer(
+            real.deadline,
+            real_expired,
+            process.pid as usize,
+            0,
+        ));
     }
     old
 }
@@ -139,7 +150,11 @@ fn set_real(process: &Process, value: u64, period: u64) -> (u64, u64) {
 /// What ITIMER_VIRTUAL (0) and ITIMER_PROF (1) count.
 fn cpu_time(process: &Process, which: usize) -> u64 {
     let times = usage::of_process(process).times();
-    if which == 0 { times.user } else { times.user + times.system }
+    if which == 0 {
+        times.user
+    } else {
+        times.user + times.system
+    }
 }
 
 fn set_cpu(process: &Process, which: usize, value: u64, period: u64) -> (u64, u64) {
@@ -148,7 +163,11 @@ fn set_cpu(process: &Process, which: usize, value: u64, period: u64) -> (u64, u6
     let old = cpu[which].left(now);
     cpu[which] = Interval::default();
     if value != 0 {
-        cpu[which] = Interval { deadline: now + value, period, timer: None };
+        cpu[which] = Interval {
+            deadline: now + value,
+            period,
+            timer: None,
+        };
     }
     let armed = cpu.iter().any(|interval| interval.deadline != 0);
     process.timers.cpu_armed.store(armed, Relaxed);
@@ -174,7 +193,11 @@ pub(super) fn tick(task: &Task, _from_user: bool) {
             }
         }
     }
-    if let Some(signo) = process.limits.lock().cpu_exceeded(|| usage::of_process(process).total() / SECOND) {
+    if let Some(signo) = process
+        .limits
+        .lock()
+        .cpu_exceeded(|| usage::of_process(process).total() / SECOND)
+    {
         let _ = signal::send::to_process(process, SigInfo::kernel(signo as i32));
     }
 }
@@ -191,14 +214,24 @@ pub fn sys_getitimer(which: u64, address: u64) -> Result<usize> {
         }
         _ => return Err(Errno::EINVAL),
     };
-    user::write(address, &Itimerval { period: Timeval::from_ns(period), value: Timeval::from_ns(left) })?;
+    user::write(
+        address,
+        &Itimerval {
+            period: Timeval::from_ns(period),
+            value: Timeval::from_ns(left),
+        },
+    )?;
     Ok(0)
 }
 
 /// setitimer(2).
 pub fn sys_setitimer(which: u64, new: u64, old: u64) -> Result<usize> {
     let process = &current().process;
-    let new = if new == 0 { Itimerval::default() } else { user::read::<Itimerval>(new)? };
+    let new = if new == 0 {
+        Itimerval::default()
+    } else {
+        user::read::<Itimerval>(new)?
+    };
     let (value, period) = (new.value.to_ns()?, new.period.to_ns()?);
     let (left, old_period) = match which as u32 {
         ITIMER_REAL => set_real(process, value, period),
@@ -206,7 +239,13 @@ pub fn sys_setitimer(which: u64, new: u64, old: u64) -> Result<usize> {
         _ => return Err(Errno::EINVAL),
     };
     if old != 0 {
-        user::write(old, &Itimerval { period: Timeval::from_ns(old_period), value: Timeval::from_ns(left) })?;
+        user::write(
+            old,
+            &Itimerval {
+                period: Timeval::from_ns(old_period),
+                value: Timeval::from_ns(left),
+            },
+        )?;
     }
     Ok(0)
 }
@@ -215,7 +254,11 @@ pub fn sys_setitimer(which: u64, new: u64, old: u64) -> Result<usize> {
 pub fn sys_alarm(seconds: u64) -> Result<usize> {
     let (left, _) = set_real(&current().process, u64::from(seconds as u32) * SECOND, 0);
     // Rounded, but an armed timer never counts as none.
-    Ok((if left == 0 { 0 } else { ((left + SECOND / 2) / SECOND).max(1) }) as usize)
+    Ok((if left == 0 {
+        0
+    } else {
+        ((left + SECOND / 2) / SECOND).max(1)
+    }) as usize)
 }
 
 /// `struct sigevent`, as far as it is used.
@@ -241,7 +284,7 @@ pub fn sys_timer_create(clock: u64, event: u64, id: u64) -> Result<usize> {
         match event.notify as u32 {
             SIGEV_NONE => (0, event.value, 0),
             SIGEV_SIGNAL => (event.signal, event.value, 0),
-            SIGEV_THREAD_ID | 5 => {
+            SIGEV_THREAD_ID => {
                 let thread = process::find_task(event.thread).ok_or(Errno::EINVAL)?;
                 if !Arc::ptr_eq(&thread.process, process) {
                     return Err(Errno::EINVAL);
@@ -256,22 +299,38 @@ pub fn sys_timer_create(clock: u64, event: u64, id: u64) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     user::write(id, &next)?;
-    let timer = Posix { id: next, clock, signal, value, thread, interval: Interval::default(), overrun: 0 };
+    let timer = Posix {
+        id: next,
+        clock,
+        signal,
+        value,
+        thread,
+        interval: Interval::default(),
+        overrun: 0,
+    };
     process.timers.posix.lock().push(timer);
     Ok(0)
 }
 
 fn with_timer<T>(id: u64, f: impl FnOnce(&mut Posix) -> T) -> Result<T> {
     let mut timers = current().process.timers.posix.lock();
-    timers.iter_mut().find(|timer| timer.id == id as i32).map(f).ok_or(Errno::EINVAL)
+    timers
+        .iter_mut()
+        .find(|timer| timer.id == id as i32)
+        .map(f)
+        .ok_or(Errno::EINVAL)
 }
 
 /// A POSIX timer has run out.
 fn posix_expired(pid: usize, id: usize) {
-    let Some(process) = process::find(pid as Pid) else { return };
+    let Some(process) = process::find(pid as Pid) else {
+        return;
+    };
     let (info, thread) = {
         let mut timers = process.timers.posix.lock();
-        let Some(timer) = timers.iter_mut().find(|timer| timer.id == id as i32) else { return };
+        let Some(timer) = timers.iter_mut().find(|timer| timer.id == id as i32) else {
+            return;
+        };
         timer.interval.timer = None;
         if timer.interval.deadline == 0 || timer.interval.deadline > time::now() {
             return;
@@ -280,13 +339,20 @@ fn posix_expired(pid: usize, id: usize) {
         if timer.interval.deadline != 0 {
             timer.interval.timer = Some(time::add_timer(timer.interval.deadline, posix_expired, pid, id));
         }
-        (SigInfo::timer(timer.signal, timer.id, timer.overrun, timer.value), timer.thread)
+        (
+            SigInfo::timer(timer.signal, timer.id, timer.overrun, timer.value),
+            timer.thread,
+        )
     };
     if info.signo == 0 {
         return;
     }
     // A thread that has ended takes its timers' signals with it.
-    let target = if thread == 0 { None } else { Some(process::find_task(thread)) };
+    let target = if thread == 0 {
+        None
+    } else {
+        Some(process::find_task(thread))
+    };
     match target {
         None => signal::send::timer(&process, None, info),
         Some(Some(task)) => signal::send::timer(&process, Some(&task), info),
@@ -311,12 +377,19 @@ pub fn sys_timer_settime(id: u64, flags: u64, new: u64, old: u64) -> Result<usiz
         timer.overrun = 0;
         if deadline != 0 {
             let waits = time::add_timer(deadline, posix_expired, pid, timer.id as usize);
-            timer.interval = Interval { deadline, period, timer: Some(waits) };
+            timer.interval = Interval {
+                deadline,
+                period,
+                timer: Some(waits),
+            };
         }
         old
     })?;
     if old != 0 {
-        let old_value = Itimerspec { period: Timespec::from_ns(old_period), value: Timespec::from_ns(left) };
+        let old_value = Itimerspec {
+            period: Timespec::from_ns(old_period),
+            value: Timespec::from_ns(left),
+        };
         user::write(old, &old_value)?;
     }
     Ok(0)
@@ -325,7 +398,13 @@ pub fn sys_timer_settime(id: u64, flags: u64, new: u64, old: u64) -> Result<usiz
 /// timer_gettime(2).
 pub fn sys_timer_gettime(id: u64, address: u64) -> Result<usize> {
     let (left, period) = with_timer(id, |timer| timer.interval.left(time::now()))?;
-    user::write(address, &Itimerspec { period: Timespec::from_ns(period), value: Timespec::from_ns(left) })?;
+    user::write(
+        address,
+        &Itimerspec {
+            period: Timespec::from_ns(period),
+            value: Timespec::from_ns(left),
+        },
+    )?;
     Ok(0)
 }
 
@@ -337,6 +416,11 @@ pub fn sys_timer_getoverrun(id: u64) -> Result<usize> {
 /// timer_delete(2).
 pub fn sys_timer_delete(id: u64) -> Result<usize> {
     with_timer(id, |timer| timer.interval.stop())?;
-    current().process.timers.posix.lock().retain(|timer| timer.id != id as i32);
+    current()
+        .process
+        .timers
+        .posix
+        .lock()
+        .retain(|timer| timer.id != id as i32);
     Ok(0)
 }

@@ -43,9 +43,14 @@ impl Usage {
     #[inline]
     pub(super) fn switched_out(&self, now: u64, runnable: bool) {
         let since = self.since.load(Relaxed);
-        self.total.store(self.total.load(Relaxed) + now.saturating_sub(since), Relaxed);
+        self.total
+            .store(self.total.load(Relaxed) + now.saturating_sub(since), Relaxed);
         self.since.store(0, Relaxed);
-        let count = if runnable { &self.involuntary } else { &self.voluntary };
+        let count = if runnable {
+            &self.involuntary
+        } else {
+            &self.voluntary
+        };
         count.store(count.load(Relaxed) + 1, Relaxed);
     }
 
@@ -57,13 +62,22 @@ impl Usage {
 
     /// The tick's sample.
     pub(super) fn tick(&self, from_user: bool) {
-        if from_user { &self.user_ticks } else { &self.system_ticks }.fetch_add(1, Relaxed);
+        if from_user {
+            &self.user_ticks
+        } else {
+            &self.system_ticks
+        }
+        .fetch_add(1, Relaxed);
     }
 
     /// CPU time used so far, in nanoseconds.
     pub fn total(&self) -> u64 {
         let since = self.since.load(Relaxed);
-        let running = if since == 0 { 0 } else { time::now().saturating_sub(since) };
+        let running = if since == 0 {
+            0
+        } else {
+            time::now().saturating_sub(since)
+        };
         self.total.load(Relaxed) + running
     }
 
@@ -75,7 +89,10 @@ impl Usage {
             0 => 0,
             ticks => (u128::from(total) * u128::from(system) / u128::from(ticks)) as u64,
         };
-        Times { user: total - in_system, system: in_system }
+        Times {
+            user: total - in_system,
+            system: in_system,
+        }
     }
 
     /// Adds what another one has used.
@@ -110,7 +127,10 @@ struct Timeval {
 
 impl Timeval {
     fn from_ns(ns: u64) -> Self {
-        Timeval { seconds: (ns / 1_000_000_000) as i64, microseconds: (ns % 1_000_000_000 / 1000) as i64 }
+        Timeval {
+            seconds: (ns / 1_000_000_000) as i64,
+            microseconds: (ns % 1_000_000_000 / 1000) as i64,
+        }
     }
 }
 
@@ -173,7 +193,12 @@ pub fn sys_times(address: u64) -> Result<usize> {
         let process = &current().process;
         let own = of_process(process).times();
         let children = process.children_usage.times();
-        let tms = [ticks(own.user), ticks(own.system), ticks(children.user), ticks(children.system)];
+        let tms = [
+            ticks(own.user),
+            ticks(own.system),
+            ticks(children.user),
+            ticks(children.system),
+        ];
         user::write(address, &tms)?;
     }
     Ok(ticks(time::now()) as usize)

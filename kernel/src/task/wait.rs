@@ -57,7 +57,10 @@ impl Node {
             task: current_arc(),
             woken: AtomicBool::new(false),
             poller,
-            links: UnsafeCell::new(Links { next: ptr::null(), before: ptr::null() }),
+            links: UnsafeCell::new(Links {
+                next: ptr::null(),
+                before: ptr::null(),
+            }),
             _pinned: PhantomPinned,
         }
     }
@@ -69,7 +72,10 @@ impl List {
     unsafe fn push(&mut self, node: &Node) {
         // SAFETY: the links are guarded by the lock, which `&mut self` shows to be held; listed nodes are alive.
         unsafe {
-            *node.links.get() = Links { next: ptr::null(), before: self.tail };
+            *node.links.get() = Links {
+                next: ptr::null(),
+                before: self.tail,
+            };
             match self.tail.as_ref() {
                 Some(tail) => (*tail.links.get()).next = node,
                 None => self.head = node,
@@ -99,7 +105,12 @@ impl List {
 impl WaitQueue {
     /// An empty queue.
     pub const fn new() -> Self {
-        WaitQueue { list: SpinLock::new(List { head: ptr::null(), tail: ptr::null() }) }
+        WaitQueue {
+            list: SpinLock::new(List {
+                head: ptr::null(),
+                tail: ptr::null(),
+            }),
+        }
     }
 
     /// Sleeps until `condition` gives a value. ERESTARTSYS if a signal comes first.
@@ -204,7 +215,10 @@ impl Default for WaitQueue {
 
 impl Drop for WaitQueue {
     fn drop(&mut self) {
-        assert!(self.list.get_mut().head.is_null(), "a wait queue goes away while tasks wait on it");
+        assert!(
+            self.list.get_mut().head.is_null(),
+            "a wait queue goes away while tasks wait on it"
+        );
     }
 }
 
@@ -283,7 +297,10 @@ pub struct Completion {
 impl Completion {
     /// Not done.
     pub const fn new() -> Self {
-        Completion { done: AtomicBool::new(false), waiters: WaitQueue::new() }
+        Completion {
+            done: AtomicBool::new(false),
+            waiters: WaitQueue::new(),
+        }
     }
 
     /// It has happened.
@@ -294,7 +311,8 @@ impl Completion {
 
     /// Waits for it; EINTR if the task is killed first.
     pub fn wait_killable(&self) -> Result<()> {
-        self.waiters.wait_killable(|| self.done.load(SeqCst).then_some(()))
+        self.waiters
+            .wait_killable(|| self.done.load(SeqCst).then_some(()))
     }
 }
 
@@ -309,14 +327,23 @@ impl Default for Completion {
 /// Used as: `loop { look at each file, registering; if something is ready, return; table.wait(deadline)?; }`. Only the
 /// first round registers.
 pub struct PollTable {
-    nodes: RefCell<Vec<(Pin<Box<Node>>, *const WaitQueue)>>,
+    places: RefCell<Vec<Place>>,
     registering: Cell<bool>,
+}
+
+/// A poller's node and the queue it is in.
+struct Place {
+    node: Pin<Box<Node>>,
+    queue: *const WaitQueue,
 }
 
 impl PollTable {
     /// For the current task.
     pub fn new() -> Self {
-        PollTable { nodes: RefCell::new(Vec::new()), registering: Cell::new(true) }
+        PollTable {
+            places: RefCell::new(Vec::new()),
+            registering: Cell::new(true),
+        }
     }
 
     fn add(&self, queue: &WaitQueue) {
@@ -326,7 +353,7 @@ impl PollTable {
         let node = Box::pin(Node::new(true));
         // SAFETY: boxed and pinned; taken out in `drop`.
         unsafe { queue.list.lock().push(&node) };
-        self.nodes.borrow_mut().push((node, queue));
+        self.places.borrow_mut().push(Place { node, queue });
     }
 
     /// Sleeps until one of the queues was woken since the last call (or since registering). ETIMEDOUT at the deadline;
@@ -337,8 +364,8 @@ impl PollTable {
         let result = loop {
             scheduler::set_state(INTERRUPTIBLE);
             let mut woken = false;
-            for (node, _) in self.nodes.borrow().iter() {
-                woken |= node.woken.swap(false, AcqRel);
+            for place in self.places.borrow().iter() {
+                woken |= place.node.woken.swap(false, AcqRel);
             }
             if woken {
                 break Ok(());
@@ -364,7 +391,7 @@ impl Default for PollTable {
 
 impl Drop for PollTable {
     fn drop(&mut self) {
-        for (node, queue) in self.nodes.get_mut() {
+        for Place { node, queue } in self.places.get_mut() {
             // SAFETY: the queue is alive (`register`) and the node is in it.
             unsafe { (**queue).list.lock().remove(node) };
         }
