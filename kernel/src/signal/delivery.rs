@@ -59,7 +59,7 @@ fn restart_or_fail(regs: &mut UserRegs, delivery: Delivery) {
 fn next() -> Option<(SigInfo, Action)> {
     let task = current();
     loop {
-        let Some(info) = take(task) else { return None };
+        let info = take(task)?;
         let signo = info.signo;
         let action = {
             let mut actions = task.sighand.lock();

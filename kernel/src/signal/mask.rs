@@ -8,12 +8,12 @@ use crate::task::{current, process};
 pub fn set_blocked(mask: SigSet) {
     let task = current();
     let left = {
-        let mut shared = task.process.signals.lock();
+        let shared = task.process.signals.lock();
         let mut signals = task.signals.lock();
         let mask = mask.without(SigSet::UNBLOCKABLE);
         let newly_blocked = mask.without(signals.blocked);
         signals.blocked = mask;
-        signals.recalculate(task, &mut shared);
+        signals.recalculate(task, &shared);
         shared.pending.set().intersection(newly_blocked)
     };
     // This task may have been on its way to take these for the process.

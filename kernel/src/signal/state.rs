@@ -87,11 +87,6 @@ impl TaskSignals {
         self.pending.set()
     }
 
-    /// Whether it is stopped by job control.
-    pub fn is_stopped(&self) -> bool {
-        self.stop.stopped
-    }
-
     /// What the thread would have to deliver, itself or for its process.
     pub(super) fn deliverable(&self, shared: &ProcessSignals) -> SigSet {
         self.pending
