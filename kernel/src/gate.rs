@@ -54,6 +54,7 @@ impl Kernel for Gate {
 
     fn nmi(at: &mut Nmi<'_, UserRegs>) {
         COUNTERS.nmis.fetch_add(1, Relaxed);
+        cpu::skip_halt(at.regs());
         panic::nmi(at.regs());
     }
 

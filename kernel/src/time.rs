@@ -182,7 +182,7 @@ pub fn rest() {
     const SOON: u64 = 200_000;
     interrupts::disable();
     arm(cpu::this(), now() + SOON);
-    interrupts::enable_and_hlt();
+    cpu::wait_for_interrupt();
 }
 
 /// This CPU goes from its idle task to another: from now on the scheduler is told every slice, until the CPU is idle

@@ -362,7 +362,7 @@ pub fn idle() -> ! {
         while !current().work.is_raised(ExitWork::NEED_RESCHED) {
             // STI takes effect after the HLT has begun, so an interrupt that comes after the test ends the wait.
             portcullis::idle::idle::<crate::gate::Gate>(|| {
-                interrupts::enable_and_hlt();
+                cpu::wait_for_interrupt();
                 interrupts::disable();
             });
         }
