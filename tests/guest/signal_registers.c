@@ -13,12 +13,11 @@ static const char *wrong;
 static void on_timer(int signal, siginfo_t *info, ucontext_t *context)
 {
     (void)signal, (void)info;
-    struct registers seen = caught.registers;
-    if (!wrong && caught.rip != (uint64_t)spin)
-        wrong = caught.rip < (uint64_t)signal_entry ? NULL : "another RIP in the frame";
-    if (!wrong && caught.rip == (uint64_t)spin)
-        wrong = difference(&in, &seen, 0);
-    if (caught.rip == (uint64_t)spin && --remaining <= 0) /* the first may hit before the jump to it */
+    if (caught.rip != (uint64_t)spin)
+        return; /* still on the way there, or back */
+    if (!wrong)
+        wrong = difference(&in, &caught.registers, 0);
+    if (--remaining <= 0)
         context->uc_mcontext.gregs[REG_RIP] = (greg_t)spin_end;
 }
 
