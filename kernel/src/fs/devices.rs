@@ -141,6 +141,8 @@ pub fn init_stream() {
     let mut state = STREAM.state.lock();
     state.buffer.reserve_exact(STREAM_CAPACITY);
     COM2.init();
+    // The host sends from now on. What came before would be lost: enabling the port's FIFO clears it.
+    crate::boot::log::tell("stdin: ready");
 }
 
 /// Bytes have come in on COM2. Interrupt context.
