@@ -204,8 +204,9 @@ fn closed_output(kernel: &Path) -> Outcome {
     drop(stdout);
     let start = Instant::now();
     let status = child.wait()?;
+    let code = Some(i32::from(EXIT_OUTPUT_CLOSED));
     anyhow::ensure!(
-        &first == b"y\ny\n" && status.code() == Some(141) && start.elapsed() < LIMIT / 2,
+        &first == b"y\ny\n" && status.code() == code && start.elapsed() < LIMIT / 2,
         "{status}"
     );
     Ok(())
