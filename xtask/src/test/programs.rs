@@ -142,7 +142,11 @@ fn on_host(file: &Path, interpreter: &[&str]) -> Result<Behaviour> {
         .arg("--list")
         .output()
         .context("busybox --list")?;
-    for applet in String::from_utf8_lossy(&list.stdout).lines() {
+    for applet in String::from_utf8_lossy(&list.stdout)
+        .lines()
+        .filter(|applet| *applet != "busybox")
+        .chain(["busybox"])
+    {
         std::os::unix::fs::symlink(&busybox, bin.join(applet))?;
     }
     // One file for both streams: their lines must come in the order in which they were written.
@@ -181,9 +185,11 @@ fn on_host(file: &Path, interpreter: &[&str]) -> Result<Behaviour> {
 fn in_guest(kernel: &Path, file: &Path, interpreter: &[&str]) -> Result<Behaviour> {
     let mut root = Initramfs::busybox()?;
     root.copy(GUEST_PATH, file)?.directory("/tests/work");
+    let mut variables = environment();
+    variables.push("TMPDIR=/tests/work".to_owned());
     let program = [interpreter, &[GUEST_PATH]].concat().join(" ");
     root.argv(&["/bin/sh", "-c", &format!("cd /tests/work && exec {program}")])
-        .env(&environment())
+        .env(&variables)
         .symbols_of(kernel)?;
     let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let initrd = scratch.path().join("initramfs.cpio");
