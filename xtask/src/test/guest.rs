@@ -28,7 +28,7 @@ const MACHINES: &[(&str, &str, MachineType, u32)] = &[
 ];
 
 /// How long one program may take, in seconds; the storm test takes its own time on top.
-const PROGRAM_LIMIT: u32 = 60;
+const PROGRAM_LIMIT: u32 = 30;
 
 /// How long a boot may take beside its programs.
 const BOOT_LIMIT: Duration = Duration::from_secs(30);
