@@ -251,9 +251,10 @@ fn print_boot_times(boot: &Boot, kernel: &Path, stock: Option<&stock::Stock>) ->
     if let Some(stock) = stock {
         let append = format!("{STOCK_APPEND} rdinit=/bin/sh");
         // On a busy host the stock kernel may fail to find the speed of its clock, and stop; that is no reason to fail here.
-        match boot_to_prompt(&boot.guest(&stock.image, &append, &initrd, "max"), BOOTS) {
-            Ok(theirs) => print!(", stock {:.2} s", theirs.as_secs_f64()),
-            Err(error) => print!(", stock: {error:#}"),
+        let stock = boot.guest(&stock.image, &append, &initrd, "max");
+        match (0..BOOTS).filter_map(|_| boot_to_prompt(&stock, 1).ok()).min() {
+            Some(theirs) => print!(", stock {:.2} s", theirs.as_secs_f64()),
+            None => print!(", stock: none of its boots came that far"),
         }
     }
     println!("; wall clock from starting QEMU, least of {BOOTS}");

@@ -88,6 +88,9 @@ const NMI_INTERVAL: Duration = Duration::from_millis(50);
 /// Before the first NMI: the program finds the tick's rhythm first.
 const NMI_DELAY: Duration = Duration::from_millis(300);
 
+/// Longest time for a boot to the prompt of a shell.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A running QEMU, its console line by line, and its control socket. Dropping it ends QEMU.
 pub struct Running {
     child: Child,
@@ -271,12 +274,12 @@ pub fn boot_to_prompt(guest: &Guest, boots: u32) -> Result<Duration> {
                 }
             }
         });
-        let shown = prompt.recv_timeout(Duration::from_secs(30));
+        let shown = prompt.recv_timeout(BOOT_TIMEOUT);
         let took = started.elapsed();
         let _ = child.kill();
         let _ = child.wait();
         let _ = reader.join();
-        shown.context("no prompt of a shell within 30 s")?;
+        shown.with_context(|| format!("no prompt of a shell within {} s", BOOT_TIMEOUT.as_secs()))?;
         least = least.min(took);
     }
     Ok(least)
