@@ -1,8 +1,11 @@
 //! Error numbers of Linux's system-call ABI.
 
 /// A positive Linux error number (`EINVAL` is 22).
+///
+/// As wide as what system calls return, so that a [`Result`] of theirs comes back in two registers and not by way of
+/// memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Errno(pub i32);
+pub struct Errno(pub usize);
 
 /// What a system call or a part of one returns.
 pub type Result<T> = core::result::Result<T, Errno>;
@@ -10,7 +13,7 @@ pub type Result<T> = core::result::Result<T, Errno>;
 macro_rules! errnos {
     ($($name:ident)*) => {
         #[allow(missing_docs)]
-        impl Errno { $(pub const $name: Errno = Errno(linux_raw_sys::errno::$name as i32);)* }
+        impl Errno { $(pub const $name: Errno = Errno(linux_raw_sys::errno::$name as usize);)* }
     };
 }
 

@@ -266,7 +266,7 @@ pub fn dispatch(regs: &mut UserRegs) {
     };
     regs.rax = match result {
         Ok(value) => value as u64,
-        Err(Errno(number)) => -i64::from(number) as u64,
+        Err(Errno(number)) => (number as u64).wrapping_neg(),
     };
 }
 

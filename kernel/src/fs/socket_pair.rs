@@ -80,13 +80,13 @@ impl FileOps for Socket {
 pub fn sys_socketpair(family: u64, kind: u64, protocol: u64, address: u64) -> Result<usize> {
     let flags = kind as u32 & (abi::O_CLOEXEC | abi::O_NONBLOCK);
     if family as u32 != AF_UNIX {
-        return Err(Errno(errno::EAFNOSUPPORT as i32));
+        return Err(Errno(errno::EAFNOSUPPORT as usize));
     }
     if kind as u32 & !flags != SOCK_STREAM {
-        return Err(Errno(errno::ESOCKTNOSUPPORT as i32));
+        return Err(Errno(errno::ESOCKTNOSUPPORT as usize));
     }
     if protocol != 0 && protocol as u32 != AF_UNIX {
-        return Err(Errno(errno::EPROTONOSUPPORT as i32));
+        return Err(Errno(errno::EPROTONOSUPPORT as usize));
     }
     let pipes = [Pipe::new(), Pipe::new()];
     let make = |input: &Arc<Pipe>, output: &Arc<Pipe>| {
@@ -106,7 +106,7 @@ pub fn sys_socketpair(family: u64, kind: u64, protocol: u64, address: u64) -> Re
 /// `shutdown`.
 pub fn sys_shutdown(fd: u64, how: u64) -> Result<usize> {
     let file = current().files.get(fd)?;
-    let socket = file.ops().as_any().and_then(|ops| ops.downcast_ref::<Socket>()).ok_or(Errno(errno::ENOTSOCK as i32))?;
+    let socket = file.ops().as_any().and_then(|ops| ops.downcast_ref::<Socket>()).ok_or(Errno(errno::ENOTSOCK as usize))?;
     let (reads, writes) = match how as u32 {
         SHUT_RD => (true, false),
         SHUT_WR => (false, true),

@@ -46,7 +46,7 @@ fn restart_or_fail(regs: &mut UserRegs, delivery: Delivery) {
     };
     match restart::decide(interruption, delivery) {
         Restart::Eintr => {
-            regs.rax = -i64::from(Errno::EINTR.0) as u64;
+            regs.rax = (Errno::EINTR.0 as u64).wrapping_neg();
             return;
         }
         Restart::Again => regs.rax = regs.orig_rax,
