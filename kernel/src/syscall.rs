@@ -15,7 +15,10 @@ use crate::task::{
     affinity, clock, exec, exit, fork, futex, ids, limits, prctl, reap, robust, system, timers, usage,
 };
 
-/// One arm of the match per line: the number, and the function with the registers it takes its arguments from. The
+/// A system call, with all registers: most take only their arguments from them.
+type Call = fn(&mut UserRegs) -> Result<usize>;
+
+/// One entry of the table per line: the number, and the function with the registers it takes its arguments from. The
 /// functions of the second part take all registers, because they change or copy them.
 macro_rules! calls {
     (
@@ -23,14 +26,13 @@ macro_rules! calls {
         arguments { $($number:ident => $($function:ident)::+ ($($register:ident),*);)* }
         all_registers { $($number_all:ident => $($function_all:ident)::+;)* }
         other_arguments { $($number_other:ident => $call:expr;)* }
-    ) => {
-        match $regs.orig_rax as u32 {
-            $($number => $($function)::+($($regs.$register),*),)*
-            $($number_all => $($function_all)::+($regs),)*
-            $($number_other => $call,)*
-            number => unknown(number),
-        }
-    };
+    ) => {{
+        let mut calls: [Call; CALLS] = [unknown; CALLS];
+        $(calls[$number as usize] = |$regs| $($function)::+($($regs.$register),*);)*
+        $(calls[$number_all as usize] = |$regs| $($function_all)::+($regs);)*
+        $(calls[$number_other as usize] = |$regs| $call;)*
+        calls
+    }};
 }
 
 /// Makes the system call that `regs` ask for and puts the result into RAX.
@@ -38,9 +40,21 @@ macro_rules! calls {
 /// The number is the low half of RAX at entry, as in Linux 6.1: the upper half does not count, so that
 /// 0x1_0000_0027 is getpid, too. Arguments are taken as 64 bits; a function that has narrower ones cuts them.
 #[inline]
-#[allow(non_upper_case_globals, reason = "the ABI names its numbers in lower case")]
 pub fn dispatch(regs: &mut UserRegs) {
-    let result: Result<usize> = calls! {
+    let call = TABLE.get(regs.orig_rax as u32 as usize).copied().unwrap_or(unknown);
+    regs.rax = match call(regs) {
+        Ok(value) => value as u64,
+        Err(Errno(number)) => (number as u64).wrapping_neg(),
+    };
+}
+
+/// Numbers that the table has room for. Too few do not compile.
+const CALLS: usize = 453;
+
+/// The functions by number. A table and not a `match`, because calls in one large function would all pay for the
+/// registers that the most demanding of them saves.
+#[allow(unused_variables, reason = "some calls have no arguments")]
+static TABLE: [Call; CALLS] = calls! {
         regs,
         arguments {
             // Tasks.
@@ -263,19 +277,15 @@ pub fn dispatch(regs: &mut UserRegs) {
             __NR_setfsuid => ids::sys_set_file_system(ids::USER, regs.rdi);
             __NR_setfsgid => ids::sys_set_file_system(ids::GROUP, regs.rdi);
         }
-    };
-    regs.rax = match result {
-        Ok(value) => value as u64,
-        Err(Errno(number)) => (number as u64).wrapping_neg(),
-    };
-}
+};
 
 /// A number without a call: ENOSYS, and one line in the log per number.
 #[cold]
-fn unknown(number: u32) -> Result<usize> {
+fn unknown(regs: &mut UserRegs) -> Result<usize> {
     /// Numbers above share the last bit.
     const LAST: usize = 1023;
     static SEEN: [AtomicU64; (LAST + 1) / 64] = [const { AtomicU64::new(0) }; (LAST + 1) / 64];
+    let number = regs.orig_rax as u32;
     let index = (number as usize).min(LAST);
     let bit = 1 << (index % 64);
     if SEEN[index / 64].fetch_or(bit, Relaxed) & bit == 0 {
