@@ -1,13 +1,12 @@
 //! Where the kernel meets the library: what it does with what the doors bring in, and with each kind of exit work.
 
 use alloc::string::String;
+use core::arch::asm;
 use core::fmt::Write;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use portcullis::work::TaskWork;
-use portcullis::x86_64::{
-    CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserRegs, WayOut, extable,
-};
+use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserRegs, WayOut, extable};
 use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi};
 
 use crate::{boot, cpu, memory, panic, signal, sync, syscall, task};
@@ -54,6 +53,10 @@ impl Kernel for Gate {
 
     fn nmi(at: &mut Nmi<'_, UserRegs>) {
         COUNTERS.nmis.fetch_add(1, Relaxed);
+        if NEST.swap(false, Relaxed) {
+            cpu::send_nmi(cpu::id());
+            take_an_exception();
+        }
         cpu::skip_halt(at.regs());
         panic::nmi(at.regs());
     }
@@ -93,7 +96,11 @@ impl Doors for Gate {
     fn leaving_by(way: WayOut) {
         // Two instructions per crossing that only the tests need.
         if cfg!(debug_assertions) {
-            let counter = if way.is_sysret() { &COUNTERS.sysrets } else { &COUNTERS.irets };
+            let counter = if way.is_sysret() {
+                &COUNTERS.sysrets
+            } else {
+                &COUNTERS.irets
+            };
             counter.fetch_add(1, Relaxed);
         }
     }
@@ -103,9 +110,42 @@ impl Doors for Gate {
     }
 
     fn double_fault(regs: &UserRegs, address: u64) -> ! {
-        let what =
-            if memory::stack::is_guard(address) { "kernel stack overflow" } else { "double fault" };
+        let what = if memory::stack::is_guard(address) {
+            "kernel stack overflow"
+        } else {
+            "double fault"
+        };
         panic::die(regs, what)
+    }
+}
+
+/// The next NMI's handler is to be hit by another one.
+static NEST: AtomicBool = AtomicBool::new(false);
+
+/// Sends this CPU an NMI whose handler sends another one and then takes an exception: its IRET lets the second NMI in
+/// while the first is being handled. For `/dev/gate`.
+pub fn nest_nmi() {
+    let _irqs = sync::irqs_off();
+    NEST.store(true, Relaxed);
+    cpu::send_nmi(cpu::id());
+}
+
+/// A general-protection fault that goes on at the next instruction.
+fn take_an_exception() {
+    const NON_CANONICAL: u64 = 1 << 63;
+    // SAFETY: the read faults, and the exception table goes on at 3.
+    unsafe {
+        asm!(
+            "2: mov {0}, [{0}]",
+            "3:",
+            ".pushsection portcullis_extable, \"aR\"",
+            ".balign 4",
+            ".long (2b - .)",
+            ".long (3b - .)",
+            ".popsection",
+            inout(reg) NON_CANONICAL => _,
+            options(nostack, readonly),
+        );
     }
 }
 
@@ -129,7 +169,10 @@ pub fn status(out: &mut String) {
     for (key, value) in [
         ("violations", COUNTERS.violations.load(Relaxed)),
         ("nmis", COUNTERS.nmis.load(Relaxed)),
-        ("ipis", cpu::all().map(|cpu| u64::from(cpu.ipis.load(Relaxed))).sum()),
+        (
+            "ipis",
+            cpu::all().map(|cpu| u64::from(cpu.ipis.load(Relaxed))).sum(),
+        ),
         ("cpus", cpu::count() as u64),
         ("percpu_bytes", size_of::<CpuLocal>() as u64),
         ("pertask_bytes", size_of::<TaskWork>() as u64),

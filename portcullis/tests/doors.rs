@@ -47,6 +47,21 @@ fn every_door_links() {
 
 /// The instructions of a function of the library, by the path of its name: `["nmi", "entry"]`.
 fn disassemble(path: &[&str]) -> Vec<String> {
+    lines(path)
+        .into_iter()
+        .map(|(_, instruction)| {
+            instruction
+                .split('#')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        })
+        .collect()
+}
+
+/// As [`disassemble`], with the addresses, and objdump's comments left in.
+fn lines(path: &[&str]) -> Vec<(u64, String)> {
     every_door_links();
     let executable = std::env::current_exe().expect("this test's file");
     let output = Command::new("objdump")
@@ -67,13 +82,9 @@ fn disassemble(path: &[&str]) -> Vec<String> {
         .skip(start + 1)
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.split_once('\t'))
-        .map(|(_, instruction)| {
-            instruction
-                .split('#')
-                .next()
-                .unwrap_or_default()
-                .trim()
-                .to_owned()
+        .map(|(address, instruction)| {
+            let address = address.trim().trim_end_matches(':');
+            (u64::from_str_radix(address, 16).expect("an address"), instruction.to_owned())
         })
         .collect()
 }
@@ -175,4 +186,31 @@ fn nothing_touches_the_stack_once_it_is_the_users() {
         "after {}",
         code[switch]
     );
+}
+
+/// The NMI door looks whether it hit its own last two instructions. No emulator makes that happen, so the addresses that it
+/// compares with are read off.
+#[test]
+fn the_nmi_door_recognises_its_last_two_instructions() {
+    let code = lines(&["nmi", "entry"]);
+    let take_down = code
+        .iter()
+        .position(|(_, i)| i.starts_with("sub") && i.ends_with(",0x1"))
+        .expect("the word");
+    let end: Vec<u64> = code[take_down + 1..take_down + 3]
+        .iter()
+        .map(|(address, _)| *address)
+        .collect();
+    assert!(
+        code[take_down + 1].1.starts_with('j') && code[take_down + 2].1 == "iretq",
+        "{:?}",
+        code[take_down]
+    );
+    let compared: Vec<u64> = code[..take_down]
+        .windows(2)
+        .filter(|pair| pair[0].1.starts_with("lea") && pair[1].1.starts_with("cmp"))
+        .filter_map(|pair| pair[0].1.split_once("# ")?.1.split_whitespace().next())
+        .map(|address| u64::from_str_radix(address, 16).expect("an address"))
+        .collect();
+    assert_eq!(compared, end);
 }

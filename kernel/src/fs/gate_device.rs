@@ -51,7 +51,10 @@ impl FileOps for Gate {
 fn command(line: &str) -> Result<()> {
     let mut words = line.split_ascii_whitespace();
     let Some(name) = words.next() else { return Ok(()) };
-    let argument = words.next().map(|word| word.parse::<u64>().map_err(|_| Errno::EINVAL)).transpose()?;
+    let argument = words
+        .next()
+        .map(|word| word.parse::<u64>().map_err(|_| Errno::EINVAL))
+        .transpose()?;
     let a_cpu = || match argument {
         Some(number) if number < cpu::count() as u64 => Ok(number as usize),
         _ => Err(Errno::EINVAL),
@@ -59,6 +62,7 @@ fn command(line: &str) -> Result<()> {
     match name {
         "nmi" => cpu::send_nmi(a_cpu()?),
         "nmi-all" => (0..cpu::count()).for_each(cpu::send_nmi),
+        "nmi-nested" => gate::nest_nmi(),
         "ipi" => cpu::send_reschedule(a_cpu()?),
         "nmi-storm" => set_storm(argument.ok_or(Errno::EINVAL)?),
         "synchronize" => rcu::synchronize(),
