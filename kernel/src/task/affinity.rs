@@ -58,13 +58,8 @@ pub fn sys_sched_setaffinity(tid: u64, len: u64, address: u64) -> Result<usize> 
     if mask == 0 {
         return Err(Errno::EINVAL);
     }
-    task.affinity.store(mask, SeqCst);
-    if core::ptr::eq(&*task, current()) {
-        // If this CPU is no longer allowed, come back on one that is.
-        scheduler::schedule();
-    } else {
-        task.raise(portcullis::work::ExitWork::NEED_RESCHED);
-    }
+    // If it is the caller and this CPU is no longer allowed, the way out leads through the scheduler.
+    scheduler::set_affinity(&task, mask);
     Ok(0)
 }
 

@@ -224,6 +224,17 @@ pub fn preempt_from_interrupt() {
     }
 }
 
+/// Restricts a task to some CPUs, and gets it there if it runs or waits for a CPU now.
+pub fn set_affinity(task: &Task, mask: u64) {
+    let mut queue = RUN_QUEUE.lock();
+    task.affinity.store(mask, Relaxed);
+    match queue.entry(task).place {
+        Place::Asleep => {}
+        Place::Queued => queue.kick_idle(task),
+        Place::OnCpu => task.raise(ExitWork::NEED_RESCHED),
+    }
+}
+
 fn is_idle(task: &Task) -> bool {
     ptr::eq(IDLE[cpu::id()].load(Relaxed), task)
 }
