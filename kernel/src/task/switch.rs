@@ -111,7 +111,9 @@ impl Segments {
                 options(nomem, nostack, preserves_flags));
         }
         self.fs_base = fs_base();
-        self.gs_base = gs_base();
+        if cfg!(not(portcullis_ablate = "save-gs-base")) {
+            self.gs_base = gs_base();
+        }
     }
 
     /// Loads these in place of `old`, which are what the CPU has now.
@@ -186,7 +188,9 @@ pub(super) unsafe fn switch_to(prev: &Task, next: &Task, save: *mut u64, load: u
         let old = &mut *prev.segments.get();
         old.save();
         (*next.segments.get()).load(old);
-        next.fpu.restore();
+        if cfg!(not(portcullis_ablate = "restore-fpu")) {
+            next.fpu.restore();
+        }
     }
     if !core::ptr::eq(&**prev.mm, &**next.mm) {
         next.mm.activate();
