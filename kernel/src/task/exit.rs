@@ -120,14 +120,21 @@ fn end_process(process: &Arc<Process>, status: i32) {
     let (parent, reaped) = {
         let mut tree = tree();
         // Asked for only now, and with the end made public under the same lock: until here the parent may have ended, too.
-        let node = tree.node_mut(pid).expect("a process is in the tree until it is reaped");
+        let node = tree
+            .node_mut(pid)
+            .expect("a process is in the tree until it is reaped");
         node.zombie = Some(status);
         let (parent, exit_signal) = (node.parent, node.exit_signal);
-        let parent = tree.node(parent).expect("every process but PID 1 has a parent, and PID 1 does not end");
+        let parent = tree
+            .node(parent)
+            .expect("every process but PID 1 has a parent, and PID 1 does not end");
         let sighand = parent.threads.first().and_then(|thread| thread.sighand.share());
-        let action = sighand.filter(|_| exit_signal == SIGCHLD as i32).map(|hand| hand.get(exit_signal));
+        let action = sighand
+            .filter(|_| exit_signal == SIGCHLD as i32)
+            .map(|hand| hand.get(exit_signal));
         let ignored = action.is_some_and(|action| action.handler == SIG_IGN);
-        let discards = ignored || action.is_some_and(|action| action.flags().contains(ActionFlags::NOCLDWAIT));
+        let discards =
+            ignored || action.is_some_and(|action| action.flags().contains(ActionFlags::NOCLDWAIT));
         let parent = parent.process.clone();
         if exit_signal != 0 && !ignored {
             // Before the lock is given back: a parent that has waited finds the signal pending.
@@ -149,7 +156,9 @@ fn end_process(process: &Arc<Process>, status: i32) {
 /// The groups of the children that looked to this process for job control.
 fn groups_of_children(process: &Process) -> Vec<Pid> {
     let tree = tree();
-    let Some(node) = tree.node(process.pid) else { return Vec::new() };
+    let Some(node) = tree.node(process.pid) else {
+        return Vec::new();
+    };
     let mut groups: Vec<Pid> = node
         .children
         .iter()
@@ -168,7 +177,9 @@ fn hang_up_if_orphaned(pgrp: Pid, ending: Option<Pid>) {
     if !tree().is_orphaned(pgrp, ending) {
         return;
     }
-    let stopped = process::group(pgrp).iter().any(|process| process.signals.lock().is_stopped());
+    let stopped = process::group(pgrp)
+        .iter()
+        .any(|process| process.signals.lock().is_stopped());
     if stopped {
         for signo in [SIGHUP, SIGCONT] {
             signal::send::to_pgrp(pgrp, SigInfo::kernel(signo as i32)).ok();
