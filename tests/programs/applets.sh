@@ -42,7 +42,7 @@ find tree -type l | sort
 find tree -type d | wc -l
 find tree -size +1 -name 'words3*' | sort
 find tree -name 'numbers1?.txt' -exec busybox wc -l {} \; | sort
-find tree -type f -print0 | xargs -0 busybox cat | md5sum
+find tree -type f -print0 | sort -z | xargs -0 busybox cat | md5sum
 find tree -maxdepth 1 | sort
 find tree -perm 640 -type f
 find tree -newer tree/empty -name 'words39.log'
