@@ -4,8 +4,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Result;
 
-use crate::repository;
 use crate::toolchain::Toolchain;
+use crate::{repository, setup};
 
 /// Formats all code with rustfmt.
 #[derive(clap::Args)]
@@ -43,7 +43,8 @@ impl Check {
 }
 
 /// Formatting, of both workspaces.
-fn formatting(check: bool) -> Vec<Check> {
+fn formatting(check: bool) -> Result<Vec<Check>> {
+    setup::ensure_component("rustfmt", "fmt")?;
     let fmt = |directory: &str| {
         let mut command = Command::new("cargo");
         command.args(["fmt", "--all"]).current_dir(repository(directory));
@@ -52,7 +53,7 @@ fn formatting(check: bool) -> Vec<Check> {
         }
         Ok(command)
     };
-    vec![
+    Ok(vec![
         Check {
             name: "fmt",
             command: fmt(""),
@@ -61,28 +62,27 @@ fn formatting(check: bool) -> Vec<Check> {
             name: "fmt-kernel",
             command: fmt("kernel"),
         },
-    ]
+    ])
 }
 
 /// Formatting, and clippy with warnings as errors: on the host, and for the kernel with the kernel's compiler.
 fn lints() -> Result<Vec<Check>> {
+    setup::ensure_component("clippy", "clippy")?;
     let mut host = Command::new("cargo");
     host.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
         .current_dir(repository(""));
     let toolchain = Toolchain::install()?;
-    let kernel = match toolchain.clippy() {
-        Ok(()) => {
+    let kernel = toolchain
+        .ensure_clippy()
+        .map(|()| {
             let mut command = toolchain.cargo("clippy");
             command
                 .args(["--release", "--", "-D", "warnings"])
                 .current_dir(repository("kernel"));
-            Ok(command)
-        }
-        Err(install) => Err(format!(
-            "the kernel's compiler has no clippy here (get it: {install})"
-        )),
-    };
-    let mut checks = formatting(true);
+            command
+        })
+        .map_err(|error| format!("the kernel's compiler has no clippy here: {error:#}"));
+    let mut checks = formatting(true)?;
     checks.push(Check {
         name: "clippy",
         command: Ok(host),
@@ -130,7 +130,7 @@ pub fn all() -> Result<Vec<Check>> {
 
 /// `./x fmt`.
 pub fn fmt(args: FmtArgs) -> Result<ExitCode> {
-    Ok(run(formatting(args.check)))
+    Ok(run(formatting(args.check)?))
 }
 
 /// `./x lint`.

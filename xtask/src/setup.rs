@@ -6,6 +6,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::{Result, bail};
 
@@ -53,6 +54,20 @@ pub const MUSL: Need = Need {
     found: || in_path("musl-gcc"),
 };
 
+/// Makes sure that cargo has the subcommand that rustup's `component` brings; rustup's minimal profile leaves some out.
+pub fn ensure_component(component: &str, subcommand: &str) -> Result<()> {
+    if succeeds(Command::new("cargo").args([subcommand, "--version"])) {
+        return Ok(());
+    }
+    let by_hand = format!("rustup component add {component}");
+    if !in_path("rustup") {
+        bail!("`cargo {subcommand}` is missing; install {component}. With rustup: {by_hand}");
+    }
+    let mut rustup = Command::new("rustup");
+    rustup.args(["component", "add", component]);
+    progress::step(&format!("installing {component} ({by_hand})"), &mut rustup, None)
+}
+
 /// Makes sure that all of `needs` is there.
 pub fn ensure(needs: &[Need]) -> Result<()> {
     let missing: Vec<&Need> = needs.iter().filter(|need| !(need.found)()).collect();
@@ -94,12 +109,12 @@ pub fn install_packages(what: &str, packages: &[&str]) -> Result<()> {
             "{what} could not be installed. Look at the network and at apt's sources, then:\n{by_hand}\n"
         ))
     };
-    progress::step(
-        "reading the package lists (apt-get update)",
-        apt().arg("update"),
-        None,
-    )
-    .map_err(retry)?;
+    static LISTS_ARE_FRESH: AtomicBool = AtomicBool::new(false);
+    if !LISTS_ARE_FRESH.load(Relaxed) {
+        let title = "reading the package lists (apt-get update)";
+        progress::step(title, apt().arg("update"), None).map_err(retry)?;
+        LISTS_ARE_FRESH.store(true, Relaxed);
+    }
     progress::step(
         &format!("installing {what} ({names})"),
         apt()

@@ -111,15 +111,12 @@ impl Toolchain {
         command
     }
 
-    /// Whether the toolchain has clippy; if not, how to get it.
-    pub fn clippy(self) -> Result<(), &'static str> {
+    /// Makes sure that the toolchain has clippy.
+    pub fn ensure_clippy(self) -> Result<()> {
         match self {
-            Toolchain::Rustup if setup::succeeds(Command::new("cargo").args(["clippy", "--version"])) => {
-                Ok(())
-            }
-            Toolchain::Rustup => Err("rustup component add clippy"),
+            Toolchain::Rustup => setup::ensure_component("clippy", "clippy"),
             Toolchain::Debian if Path::new("/usr/bin/cargo-clippy").exists() => Ok(()),
-            Toolchain::Debian => Err("apt-get install -y rust-web-clippy"),
+            Toolchain::Debian => setup::install_packages("clippy for the kernel", &["rust-web-clippy"]),
         }
     }
 }

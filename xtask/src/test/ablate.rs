@@ -1,7 +1,7 @@
 //! `./x test --ablate`: each guard is taken out, and its test must fail then. A test that still passes proves nothing.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -61,7 +61,7 @@ pub fn run(only: Option<&str>, report: &mut Report) -> Result<()> {
 }
 
 /// How the guard's test fails without it, or why it does not.
-fn ablate(guard: &Guard, intact: &PathBuf) -> Result<Result<String, String>> {
+fn ablate(guard: &Guard, intact: &Path) -> Result<Result<String, String>> {
     match kind(&guard.test) {
         Kind::Guest => {
             if let Some(reason) = guest_failure(guard, intact)? {
@@ -107,7 +107,7 @@ fn ablate(guard: &Guard, intact: &PathBuf) -> Result<Result<String, String>> {
 }
 
 /// How the guard's guest test fails in this kernel, if it does.
-fn guest_failure(guard: &Guard, kernel: &PathBuf) -> Result<Option<String>> {
+fn guest_failure(guard: &Guard, kernel: &Path) -> Result<Option<String>> {
     let program = guest::compile_one(&guard.test)?;
     let machine = Machine {
         cpu: guard.cpu.clone(),

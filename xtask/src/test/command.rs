@@ -26,7 +26,7 @@ const IMAGE_LIMIT: u64 = 4 << 20;
 /// Runs the suite.
 pub fn run(report: &mut Report) -> Result<()> {
     let kernel = kernel::build()?;
-    let tests: &[(&str, fn(&Path) -> Outcome)] = &[
+    let tests: &[(&str, Test)] = &[
         ("output and exit code of a program", program),
         ("script on standard input", script),
         ("killed by a signal", killed),
@@ -64,6 +64,9 @@ pub fn run(report: &mut Report) -> Result<()> {
 }
 
 type Outcome = Result<()>;
+
+/// A test of this suite: takes the kernel's image.
+type Test = fn(&Path) -> Outcome;
 
 /// `./x run` with these arguments; the image that is built already.
 fn x_run(kernel: &Path, arguments: &[&str]) -> Result<Command> {
