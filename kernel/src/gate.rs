@@ -6,6 +6,7 @@ use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use portcullis::work::TaskWork;
+use portcullis::x86_64::regs::flags;
 use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserRegs, WayOut, extable};
 use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi};
 
@@ -90,6 +91,16 @@ impl Doors for Gate {
 
     fn interrupt(at: &mut InInterrupt<'_, UserRegs>, vector: u8) {
         boot::apic::interrupt(vector, at.regs());
+    }
+
+    fn kernel_debug(at: &mut Nmi<'_, UserRegs>, why: u64) {
+        /// DR6.BS: a single step.
+        const SINGLE_STEP: u64 = 1 << 14;
+        if why & SINGLE_STEP != 0 {
+            // No door lets TF in, and the kernel does not step itself.
+            Gate::invariant_broken(Broken::UserFlagsInKernel);
+        }
+        at.regs().rflags &= !flags::TF;
     }
 
     #[inline(always)]
