@@ -141,6 +141,14 @@ pub fn nest_nmi() {
     cpu::send_nmi(cpu::id());
 }
 
+/// Enters the doors of the NMI and of #DB with the kernel's GS and with the user's, as they are entered between SWAPGS and
+/// IRET. For `/dev/gate`.
+pub fn enter_paranoid_doors() {
+    let _irqs = sync::irqs_off();
+    // SAFETY: INT uses the same gates and stacks as the hardware's NMI and #DB; nothing uses GS in between.
+    unsafe { asm!("int 2", "int 1", "swapgs", "int 2", "int 1", "swapgs") }
+}
+
 /// A general-protection fault that goes on at the next instruction.
 fn take_an_exception() {
     const NON_CANONICAL: u64 = 1 << 63;

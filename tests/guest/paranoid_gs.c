@@ -1,0 +1,28 @@
+/*
+ * An NMI and a debug exception hit the kernel while GS is the user's, as between SWAPGS and IRET (bugs 23, 31): the doors
+ * put in the kernel's GS base and put back what they found, whatever base the user has set.
+ */
+#include "gate.h"
+#include <asm/prctl.h>
+#include <sys/syscall.h>
+
+int main(void)
+{
+    static const unsigned long bases[] = { 0, 0x1000, 0x7fffffffe000, 0xdeadbeef000 };
+    if (gate_status("nmis") < 0) {
+        skip("paranoid doors with the user's GS", "no /dev/gate");
+        return done();
+    }
+    for (unsigned i = 0; i < sizeof bases / sizeof *bases; i++) {
+        unsigned long base = 1;
+        long before = gate_status("nmis");
+        syscall(SYS_arch_prctl, ARCH_SET_GS, bases[i]);
+        int sent = gate_command("paranoid");
+        syscall(SYS_arch_prctl, ARCH_GET_GS, &base);
+        syscall(SYS_arch_prctl, ARCH_SET_GS, 0);
+        long handled = gate_status("nmis") - before;
+        check(sent && base == bases[i] && handled == 2, "doors with the user's GS", "base %#lx: sent %d, base after %#lx, %ld NMIs",
+              bases[i], sent, base, handled);
+    }
+    return done();
+}
