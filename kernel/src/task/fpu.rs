@@ -24,8 +24,6 @@ enum Method {
 static METHOD: AtomicU8 = AtomicU8::new(Method::Fxsave as u8);
 static SIZE: AtomicUsize = AtomicUsize::new(LEGACY_SIZE);
 static FEATURES: AtomicU64 = AtomicU64::new(3);
-/// Which MXCSR bits may be set: reserved ones fault.
-static MXCSR_MASK: AtomicU64 = AtomicU64::new(0xffbf);
 
 /// Bytes of the FXSAVE layout, with which every area begins.
 pub const LEGACY_SIZE: usize = 512;
@@ -82,15 +80,6 @@ pub fn init_cpu() {
     }
     // SAFETY: the FPU is on; a CPU starts with what the firmware left, tasks do not.
     unsafe { asm!("fninit", options(nomem, nostack)) };
-    let probe = FpuArea::new();
-    // SAFETY: an area of our own; FXSAVE writes 512 bytes.
-    let mask = unsafe {
-        asm!("fxsave64 [{}]", in(reg) probe.as_ptr(), options(nostack));
-        probe.as_ptr().add(28).cast::<u32>().read()
-    };
-    if mask != 0 {
-        MXCSR_MASK.store(mask.into(), Relaxed);
-    }
     super::switch::init();
 }
 
@@ -112,11 +101,6 @@ pub fn size() -> usize {
 /// The state components kept (XCR0).
 pub fn features() -> u64 {
     FEATURES.load(Relaxed)
-}
-
-/// The bits that may be set in MXCSR.
-pub fn mxcsr_mask() -> u32 {
-    MXCSR_MASK.load(Relaxed) as u32
 }
 
 /// Memory for one task's extended state.
