@@ -163,7 +163,7 @@ int main(void)
         { "-1", -1ull, 0 },
         { "read-only", read_only, 0 },
         { "unmapped", unmapped + 4096, 0 },
-        { "the end of user memory", task_size(), 0 },
+        { "the end of user memory", task_size(), 1 }, /* the stack may end there */
         { "non-canonical", 1ull << 63, 0 },
         { "the first non-canonical", task_size() + 4096, 0 },
         { "the last non-canonical", ~task_size() - 4096, 0 },

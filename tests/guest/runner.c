@@ -3,8 +3,9 @@
  * A line of the list is `NAME SECONDS`. Each program is /tests/NAME, run in a process group of its own, which is killed
  * as a whole when the time is over and, for what it may have left behind, when it ends. Around its output stand
  * `=== NAME` and one of `=== NAME exit N MILLISECONDS ms`, `=== NAME signal N …`, `=== NAME timeout …`.
- * Exits with the number of programs that failed, at most 100. As PID 1 (the oracle: stock Linux with the same initramfs)
- * it mounts what the programs need first, prints `=== failed N`, and powers the machine off.
+ * The running program's group has the terminal. Exits with the number of programs that failed, at most 100. As PID 1
+ * (the oracle: stock Linux with the same initramfs) it mounts what the programs need first, prints `=== failed N`, and
+ * powers the machine off.
  */
 #include "check.h"
 #include "gate.h"
@@ -27,6 +28,15 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
         _exit(100);
 }
 
+static int terminal = -1; /* the controlling one, where there is one */
+
+/* Makes a group the one that may use the terminal, as a shell does. */
+static void to_foreground(pid_t group)
+{
+    if (terminal >= 0)
+        tcsetpgrp(terminal, group);
+}
+
 /* Whether the program ran and gave 0. */
 static int run_program(const char *name, double seconds)
 {
@@ -40,6 +50,8 @@ static int run_program(const char *name, double seconds)
     pid_t child = fork();
     if (child == 0) {
         setpgid(0, 0);
+        to_foreground(getpid());
+        signal(SIGTTOU, SIG_DFL);
         execv(path, arguments);
         say("%s: %s\n", path, strerror(errno));
         _exit(127);
@@ -48,7 +60,8 @@ static int run_program(const char *name, double seconds)
         say("=== %s: fork: %s\n", name, strerror(errno));
         return 0;
     }
-    setpgid(child, child); /* both do it, so that it has happened whoever runs first */
+    setpgid(child, child); /* both do these, so that they have happened whoever runs first */
+    to_foreground(child);
 
     int status = 0, timed_out = 0;
     pid_t reaped;
@@ -65,6 +78,7 @@ static int run_program(const char *name, double seconds)
     if (broken > 0)
         say("not ok invariants: %ld broken, see the kernel log\n", broken);
     kill(-child, SIGKILL);
+    to_foreground(getpgrp());
     while (waitpid(-1, NULL, WNOHANG) > 0)
         ;
     if (timed_out)
@@ -94,6 +108,8 @@ int main(void)
     int is_init = getpid() == 1, failed = 0;
     if (is_init)
         prepare_linux();
+    terminal = open("/dev/tty", O_RDWR | O_CLOEXEC);
+    signal(SIGTTOU, SIG_IGN);
 
     int fd = open(list_path, O_RDONLY);
     ssize_t size = read(fd, list, sizeof list - 1);
