@@ -19,6 +19,7 @@ const MAX_ENTRIES: u64 = 32 * 1024;
 fn getdents(fd: u64, address: u64, len: u64, encode: impl Fn(&DirectoryEntry) -> Vec<u8>) -> Result<usize> {
     let file = current().files.get(fd)?;
     let len = (len as u32 as u64).min(MAX_ENTRIES) as usize;
+    let start = file.seek(0, abi::SEEK_CUR).unwrap_or(0);
     let mut bytes = Vec::new();
     let mut too_small = false;
     file.readdir(&mut |entry| {
@@ -33,7 +34,11 @@ fn getdents(fd: u64, address: u64, len: u64, encode: impl Fn(&DirectoryEntry) ->
     if too_small {
         return Err(Errno::EINVAL);
     }
-    user::write(address, &bytes[..])?;
+    if let Err(error) = user::write(address, &bytes[..]) {
+        // The entries were not delivered: the next call gets them.
+        file.seek(start as i64, abi::SEEK_SET)?;
+        return Err(error);
+    }
     Ok(bytes.len())
 }
 
