@@ -7,9 +7,9 @@
 //! | what the guest finds in its file system | [`initramfs`], [`program`] |
 //! | QEMU's command line, the guest's consoles, its exit status | [`qemu`], [`console`] |
 //! | `./x run` | [`run`] |
-//! | `./x test`, its suites, ablation | [`test`] |
+//! | `./x test`, its suites, ablation | [`mod@test`] |
 //! | `./x fmt`, `lint`, `doc` | [`lint`] |
-//! | `./x bench` | [`bench`] |
+//! | `./x bench` | [`mod@bench`] |
 
 mod bench;
 mod console;
