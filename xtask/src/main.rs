@@ -51,7 +51,8 @@ Examples:
   ./x test --list                            what that is
   ./x test --only guest                      one suite of it
 
-`./x help COMMAND` says more about each.";
+`./x help COMMAND` says more about each. PORTCULLIS_TOOLCHAIN=rustup or =debian chooses the compiler of the kernel;
+without it, rustup's is taken where the target x86_64-unknown-none can be had, else Debian's rustc-web.";
 
 #[derive(Subcommand)]
 enum Command {

@@ -114,7 +114,7 @@ fn guest_failure(guard: &Guard, kernel: &Path) -> Result<Option<String>> {
         smp: guard.smp,
         ..Machine::default()
     };
-    let mut session = Session::new(&[&program]);
+    let mut session = Session::default();
     let mut result = None;
     let outcome = guest::boot(kernel, &machine, &[&program], 5, |line| {
         result = session.line(line).or(result.take());

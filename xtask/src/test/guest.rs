@@ -47,7 +47,7 @@ pub fn run(storm_seconds: u32, report: &mut Report) -> Result<()> {
         let mut waiting: VecDeque<&Program> = programs.iter().collect();
         while !waiting.is_empty() {
             let batch: Vec<&Program> = waiting.iter().copied().collect();
-            let mut session = Session::new(&batch);
+            let mut session = Session::default();
             let outcome = boot(&kernel, &machine, &batch, storm_seconds, |line| {
                 if let Some(result) = session.line(line) {
                     waiting.retain(|program| program.name != result.program);
@@ -241,8 +241,8 @@ impl ProgramResult {
 }
 
 /// The output of one boot, put together.
+#[derive(Default)]
 pub struct Session {
-    first: Option<String>,
     current: Option<ProgramResult>,
     ended: bool,
     /// Whether the runner said anything.
@@ -250,17 +250,6 @@ pub struct Session {
 }
 
 impl Session {
-    /// A boot that is to run these programs.
-    pub fn new(programs: &[&Program]) -> Session {
-        let first = programs.first().map(|program| program.name.clone());
-        Session {
-            first,
-            current: None,
-            ended: false,
-            started: false,
-        }
-    }
-
     /// Takes one line; gives a result when a program ends with it.
     pub fn line(&mut self, line: &str) -> Option<ProgramResult> {
         if let Some(frame) = line.strip_prefix("=== ") {
@@ -317,10 +306,8 @@ impl Session {
             Ending::Exit(code) => format!("the runner ended early with {code}"),
             ending => format!("QEMU ended: {ending:?}"),
         };
-        let mut result = self.current.take().unwrap_or_else(|| {
-            let name = if self.started { "runner" } else { "boot" };
-            ProgramResult::new(if self.first.is_some() { name } else { "none" })
-        });
+        let nobody = if self.started { "runner" } else { "boot" };
+        let mut result = self.current.take().unwrap_or_else(|| ProgramResult::new(nobody));
         result.announced = None;
         result.ending = ending;
         Some(result)
@@ -332,12 +319,7 @@ mod tests {
     use super::*;
 
     fn session(lines: &str) -> (Vec<ProgramResult>, Session) {
-        let mut session = Session {
-            first: Some("a".into()),
-            current: None,
-            ended: false,
-            started: false,
-        };
+        let mut session = Session::default();
         let results = lines.lines().filter_map(|line| session.line(line)).collect();
         (results, session)
     }
