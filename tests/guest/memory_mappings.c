@@ -387,30 +387,6 @@ static void files(void)
     munmap(second, PAGE);
 }
 
-/* A child that takes all there is must be the one that dies. */
-static int glutton(void)
-{
-    for (;;) {
-        char *at = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (at == MAP_FAILED)
-            raise(SIGKILL);
-        memset(at, 1, 1 << 20);
-    }
-    return 0;
-}
-
-static void exhaustion(void)
-{
-    if (access("/dev/gate", F_OK)) {
-        skip("exhaustion", "not in the reference kernel");
-        return;
-    }
-    for (int round = 0; round < 3; round++) {
-        int status = in_child(glutton);
-        check(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "exhaustion ends the child", "status %#x", status);
-    }
-}
-
 int main(void)
 {
     static char alternate[1 << 16];
@@ -430,6 +406,5 @@ int main(void)
     heap();
     stack();
     files();
-    exhaustion();
     return done();
 }

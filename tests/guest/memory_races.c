@@ -7,7 +7,7 @@
 #include <setjmp.h>
 #include <sys/mman.h>
 
-enum { PAGE = 4096, PAGES = 64, THREADS = 4, PART_US = 1500000 };
+enum { PAGE = 4096, PAGES = 64, THREADS = 4, PART_US = 200000 };
 
 static volatile int stop;
 static __thread sigjmp_buf after_fault;
@@ -272,7 +272,7 @@ int main(void)
     with_threads(count, map(1, MAP_PRIVATE), replace_while_written, "MAP_FIXED while others write");
     with_threads(count, map(1, MAP_PRIVATE), fork_while_written, "fork while others write");
     with_threads(reader, map(1, MAP_PRIVATE), write_after_fork, "writes after fork reach other threads");
-    int rounds = 100;
+    int rounds = 40;
     with_threads(touch_all, &rounds, touch_at_once, "many threads touch a page at once");
     const char *failed = NULL;
     with_threads(churn, &failed, churn_and_fork, "threads map and unmap while the process forks");

@@ -652,23 +652,6 @@ impl AddressSpace {
         done
     }
 
-    /// Writes memory of this address space, which need not be the current one. Returns how many bytes could be written.
-    pub fn write(&self, addr: u64, bytes: &[u8]) -> usize {
-        let mut done = 0;
-        while done < bytes.len() {
-            let at = addr.wrapping_add(done as u64);
-            let Ok(frame) = self.page(at, Access::Write) else {
-                break;
-            };
-            let offset = (at % PAGE_SIZE) as usize;
-            let len = (bytes.len() - done).min(PAGE_SIZE as usize - offset);
-            // SAFETY: as in `read`.
-            unsafe { ptr::copy_nonoverlapping(bytes[done..].as_ptr(), frame.as_ptr().add(offset), len) };
-            done += len;
-        }
-        done
-    }
-
     /// How much is mapped. Looks at every page.
     pub fn usage(&self) -> Usage {
         let inner = self.inner.lock();
@@ -712,7 +695,7 @@ impl Inner {
     }
 
     /// Where a mapping of `len` bytes goes.
-    fn place(&self, hint: u64, len: u64, flags: MapFlags) -> Result<u64> {
+    fn place(&mut self, hint: u64, len: u64, flags: MapFlags) -> Result<u64> {
         if len > USER_END {
             return Err(Errno::ENOMEM);
         }

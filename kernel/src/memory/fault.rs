@@ -148,7 +148,7 @@ pub fn page_fault_kernel(regs: &mut UserRegs, addr: u64, error: u64) -> bool {
     let Some(fixup) = extable::fixup(regs.rip) else {
         return false;
     };
-    // With locks held there is no faulting in: the caller gets EFAULT, and may use `user::fault_in` and try again.
+    // With locks held there is no faulting in: that may sleep.
     let may_resolve = addr < USER_END && regs.rflags & RFLAGS_IF != 0 && sync::preempt_count() == 0;
     if !may_resolve || !resolve(addr, error) {
         regs.rip = fixup;

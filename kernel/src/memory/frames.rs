@@ -209,8 +209,7 @@ pub fn init(map: &[Range<u64>], reserved: &[Range<u64>]) {
     TOTAL.store(pool.free, Ordering::Relaxed);
     pool.kernel_reserve = (pool.free / 32).min((4 << 20) / PAGE_SIZE as usize);
 
-    // Reserved memory too: it may be released later.
-    let end = map.iter().map(|range| page_down(range.end)).max().unwrap_or(0);
+    let end = pool.fresh.iter().map(|range| range.end).max().unwrap_or(0);
     let bytes = (end / PAGE_SIZE * size_of::<AtomicU32>() as u64).next_multiple_of(PAGE_SIZE);
     let range = (pool.fresh.iter_mut())
         .find(|range| range.end - range.start >= bytes)
@@ -224,19 +223,6 @@ pub fn init(map: &[Range<u64>], reserved: &[Range<u64>]) {
     COUNTS.store(counts.cast(), Ordering::Release);
     let zero = alloc_zeroed().expect("no memory for the frame of zeros");
     ZERO.store(phys_to_virt(zero.into_raw()), Ordering::Release);
-}
-
-/// Gives memory to the pool that `init` was told to leave alone, for example the initramfs once it is unpacked.
-///
-/// # Safety
-/// Nobody uses the whole frames of `range` any more, and they are part of the map that `init` was given.
-pub unsafe fn release_reserved(range: Range<u64>) {
-    let frames = range.start.next_multiple_of(PAGE_SIZE)..page_down(range.end);
-    let mut pool = POOL.lock();
-    for addr in frames.step_by(PAGE_SIZE as usize) {
-        pool.push(addr);
-        TOTAL.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 #[inline]

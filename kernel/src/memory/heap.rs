@@ -51,8 +51,3 @@ impl OomHandler for Grow {
         Ok(())
     }
 }
-
-/// Bytes that the heap has taken from the frames.
-pub fn size() -> u64 {
-    HEAP.lock().oom_handler.end - kernel_map::HEAP
-}

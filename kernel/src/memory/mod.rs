@@ -28,8 +28,6 @@ pub mod tlb;
 pub mod user;
 pub mod vma;
 
-pub use address_space::AddressSpace;
-
 /// Bytes in a page.
 pub const PAGE_SIZE: u64 = 4096;
 /// Where the direct map of physical memory begins.

@@ -55,11 +55,6 @@ impl KernelStack {
     pub fn top(&self) -> u64 {
         self.top
     }
-
-    /// Its lowest byte.
-    pub fn bottom(&self) -> u64 {
-        self.top - STACK_SIZE
-    }
 }
 
 impl Drop for KernelStack {

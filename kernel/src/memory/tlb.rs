@@ -13,7 +13,6 @@ use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
 
-use super::address_space::AddressSpace;
 use super::{PAGE_SIZE, kernel_map};
 use crate::cpu::{self, CpuMask, MAX_CPUS};
 use crate::sync::{self, SpinLock};
@@ -59,13 +58,8 @@ fn load_here(root: u64) {
     active.store(root, Ordering::Release);
 }
 
-/// Makes sure that no CPU uses a translation for `range` of address space `mm` that was taken out of its tables
-/// before. The caller holds the lock of the address space.
-pub fn flush_range(mm: &AddressSpace, start: u64, end: u64) {
-    flush(mm.root(), start..end);
-}
-
-/// [`flush_range`] by the address of the PML4.
+/// Makes sure that no CPU uses a translation for `range` that was taken out of the tables at `root` before. The caller
+/// holds the lock of the address space.
 pub(super) fn flush(root: u64, range: Range<u64>) {
     shootdown(root, range.start, range.end);
 }

@@ -2,7 +2,7 @@
 //!
 //! Every instruction here that touches user memory is in the exception table. A fault in it is resolved like the
 //! program's own, copy-on-write included; if it cannot be, the routine returns EFAULT. To be called with interrupts on
-//! and no lock held; with a lock held, EFAULT may also mean that the page is not present ([`fault_in`], then try again).
+//! and no lock held: with a lock held nothing is resolved.
 
 use alloc::vec::Vec;
 use core::arch::asm;
@@ -11,10 +11,8 @@ use core::mem::{MaybeUninit, size_of, transmute_copy};
 use portcullis::x86_64::{clac_asm, stac_asm};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::fault::Access;
-use super::{PAGE_SIZE, USER_END, page_down};
+use super::{PAGE_SIZE, USER_END};
 use crate::errno::{Errno, Result};
-use crate::task;
 
 /// An entry of the exception table: a fault at one local label goes on at another.
 macro_rules! on_fault {
@@ -260,59 +258,4 @@ pub fn read_cstr(addr: u64, max: usize) -> Result<Vec<u8>> {
         string.extend_from_slice(&chunk[..len]);
     }
     Err(Errno::ENAMETOOLONG)
-}
-
-/// Makes the page at `addr` present, for writing if `write`. For callers that touch user memory with a lock held.
-pub fn fault_in(addr: u64, write: bool) -> Result<()> {
-    check(addr, 1)?;
-    let access = if write { Access::Write } else { Access::Read };
-    task::current_mm()
-        .fault(page_down(addr), access)
-        .map_err(|_| Errno::EFAULT)
-}
-
-/// A range of user memory that has been checked to be the user's (not that it is mapped).
-#[derive(Clone, Copy, Debug)]
-pub struct UserSlice {
-    addr: u64,
-    len: usize,
-}
-
-impl UserSlice {
-    /// EFAULT where the range is not the user's.
-    pub fn new(addr: u64, len: usize) -> Result<UserSlice> {
-        check(addr, len)?;
-        Ok(UserSlice { addr, len })
-    }
-
-    /// Its length in bytes.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// True when it has no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Reads from `offset`. EFAULT beyond the end.
-    pub fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<()> {
-        let addr = self.part(offset, buffer.len())?;
-        // SAFETY: the length of the slice.
-        unsafe { copy_from_user(buffer.as_mut_ptr(), addr, buffer.len()) }
-    }
-
-    /// Writes at `offset`. EFAULT beyond the end.
-    pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
-        let addr = self.part(offset, bytes.len())?;
-        // SAFETY: the length of the slice.
-        unsafe { copy_to_user(addr, bytes.as_ptr(), bytes.len()) }
-    }
-
-    fn part(&self, offset: usize, len: usize) -> Result<u64> {
-        if offset > self.len || len > self.len - offset {
-            return Err(Errno::EFAULT);
-        }
-        Ok(self.addr + offset as u64)
-    }
 }

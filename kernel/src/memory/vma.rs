@@ -166,6 +166,24 @@ pub struct Recent {
 pub struct AreaSet {
     areas: BTreeMap<u64, Area>,
     recent: Option<Recent>,
+    searched: Searched,
+}
+
+/// What the last search for a gap found out: from `above` to `limit` no gap has `len` bytes. It stays true until
+/// something is removed there. Without it, mapping many areas would take quadratic time.
+#[derive(Clone, Copy)]
+struct Searched {
+    len: u64,
+    above: u64,
+    limit: u64,
+}
+
+impl Searched {
+    const NOTHING: Searched = Searched {
+        len: u64::MAX,
+        above: 0,
+        limit: 0,
+    };
 }
 
 impl AreaSet {
@@ -174,6 +192,7 @@ impl AreaSet {
         AreaSet {
             areas: BTreeMap::new(),
             recent: None,
+            searched: Searched::NOTHING,
         }
     }
 
@@ -278,6 +297,9 @@ impl AreaSet {
         while let Some((&start, _)) = self.areas.range(range.clone()).next() {
             removed.extend(self.areas.remove(&start));
         }
+        if !removed.is_empty() && range.end >= self.searched.above {
+            self.searched = Searched::NOTHING;
+        }
         removed
     }
 
@@ -330,12 +352,6 @@ impl AreaSet {
         }
     }
 
-    /// Takes everything out.
-    pub fn take(&mut self) -> BTreeMap<u64, Area> {
-        self.recent = None;
-        core::mem::take(&mut self.areas)
-    }
-
     /// True when no area is in `range`, nor would one there come too near to a stack.
     pub fn is_free(&self, range: Range<u64>) -> bool {
         range.start >= MMAP_MIN_ADDR
@@ -346,18 +362,26 @@ impl AreaSet {
     }
 
     /// The highest free range of `len` bytes below `limit`.
-    pub fn gap_below(&self, len: u64, limit: u64) -> Option<u64> {
-        let mut end = limit;
-        if let Some(next) = self.areas.range(limit..).next().map(|(_, area)| area) {
+    pub fn gap_below(&mut self, len: u64, limit: u64) -> Option<u64> {
+        let known = self.searched.limit == limit && len >= self.searched.len;
+        let from = if known { self.searched.above } else { limit };
+        let mut end = from;
+        if let Some(next) = self.areas.range(from..).next().map(|(_, area)| area) {
             end = end.min(next.guarded_start());
         }
-        for (_, area) in self.areas.range(..limit).rev() {
+        for (_, area) in self.areas.range(..from).rev() {
             if area.end <= end && end - area.end >= len {
                 break;
             }
             end = end.min(area.guarded_start());
         }
-        end.checked_sub(len).filter(|&start| start >= MMAP_MIN_ADDR)
+        let start = end.checked_sub(len).filter(|&start| start >= MMAP_MIN_ADDR)?;
+        self.searched = Searched {
+            len,
+            above: end,
+            limit,
+        };
+        Some(start)
     }
 
     /// The lowest free range of `len` bytes within `within`.
