@@ -90,11 +90,8 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     boot.append = format!("stdin={}", if interactive { "tty" } else { "stream" });
     if args.gdb {
         boot.machine.extra.extend(["-s".into(), "-S".into()]);
-        eprintln!("x: the guest waits for gdb. In another terminal:");
-        eprintln!(
-            "x:   gdb {} -ex 'target remote localhost:1234' -ex continue",
-            kernel.display()
-        );
+        eprintln!("x: the guest waits for gdb, and for its `continue`. In another terminal:");
+        eprintln!("x:   gdb {} -ex 'target remote localhost:1234'", kernel.display());
     }
     let console = if interactive {
         eprintln!("x: booting the Portcullis reference kernel. Ctrl-A X leaves QEMU.");
