@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 
+use super::ramfs_file::PAGE_SIZE;
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 
@@ -90,6 +91,12 @@ macro_rules! common_part {
         /// Bytes moved so far.
         pub fn done(&self) -> usize {
             self.0.done
+        }
+
+        /// Bytes from here to the end of the page of user memory: what can still be moved where the next page faults.
+        pub fn to_page_end(&self) -> usize {
+            let left = PAGE_SIZE - self.0.current.base as usize % PAGE_SIZE;
+            if self.0.in_kernel { self.0.remaining } else { left.min(self.0.current.len) }
         }
 
         /// What the system call returns: the bytes moved if there are any, even where an error ended the transfer.
@@ -194,6 +201,11 @@ impl<'a> Source<'a> {
     }
 
     common_part!();
+
+    /// Leaves off what is beyond the next `len` bytes.
+    pub fn limit(&mut self, len: usize) {
+        self.0.remaining = self.0.remaining.min(len);
+    }
 
     /// Takes the next `buffer.len()` bytes, which must not be more than [`Self::remaining`].
     pub fn take(&mut self, buffer: &mut [u8]) -> Result<()> {

@@ -88,8 +88,11 @@ impl FileOps for Memory {
         }
     }
 
-    // They have a position that nothing looks at: `lseek` works.
     fn seekable(&self) -> bool {
+        true
+    }
+
+    fn ignores_seek(&self) -> bool {
         true
     }
 }

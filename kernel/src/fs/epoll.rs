@@ -47,7 +47,12 @@ struct EventPoll {
     entries: SpinLock<BTreeMap<(i32, usize), Entry>>,
     /// Woken when the set changes.
     changed: WaitQueue,
+    /// The sets that this one is in.
+    outer: SpinLock<Vec<Weak<File>>>,
 }
+
+/// Held while a set is put into another, so that the check and the change are one.
+static NESTING: SpinLock<()> = SpinLock::new(());
 
 /// Flags of an entry that are no events.
 const ENTRY_FLAGS: u32 = abi::EPOLLET | abi::EPOLLONESHOT | abi::EPOLLWAKEUP | abi::EPOLLEXCLUSIVE;
@@ -90,16 +95,40 @@ impl EventPoll {
         })
     }
 
-    /// How deep the sets of sets in this one are; too deep where they contain each other.
-    fn depth(&self, limit: usize) -> usize {
-        if limit == 0 {
-            return 1;
-        }
-        let inner = self.files().into_iter().map(|(_, file)| match of_file(&file) {
-            Some(inner) => inner.depth(limit - 1),
-            None => 0,
-        });
+    /// How many sets deep it is, itself included. Nothing is deeper than [`MAX_DEPTH`].
+    fn height(&self) -> usize {
+        let inner = self.files().into_iter().filter_map(|(_, file)| of_file(&file).map(EventPoll::height));
         1 + inner.max().unwrap_or(0)
+    }
+}
+
+/// How many sets contain each other above and at `file`. None if `inner` is one of them.
+fn levels_above(file: &Arc<File>, inner: &Arc<File>) -> Option<usize> {
+    if Arc::ptr_eq(file, inner) {
+        return None;
+    }
+    let mut levels = 0;
+    if let Some(set) = of_file(file) {
+        let outer: Vec<_> = set.outer.lock().iter().filter_map(Weak::upgrade).collect();
+        for file in &outer {
+            levels = levels.max(levels_above(file, inner)?);
+        }
+    }
+    Some(levels + 1)
+}
+
+/// Notes that `inner` will be in `set`, if it is a set that may be.
+fn nest(set: &Arc<File>, inner: &Arc<File>) -> Result<()> {
+    let Some(inner_set) = of_file(inner) else { return Ok(()) };
+    let _nesting = NESTING.lock();
+    match levels_above(set, inner) {
+        Some(levels) if levels + inner_set.height() <= MAX_DEPTH => {
+            let mut outer = inner_set.outer.lock();
+            outer.retain(|file| file.strong_count() > 0);
+            outer.push(Arc::downgrade(set));
+            Ok(())
+        }
+        _ => Err(Errno::ELOOP),
     }
 }
 
@@ -109,6 +138,10 @@ impl FileOps for EventPoll {
             self.changed.register(table);
         }
         if self.is_ready(table) { abi::POLLIN | abi::POLLRDNORM } else { 0 }
+    }
+
+    fn ignores_seek(&self) -> bool {
+        true
     }
 
     fn as_any(&self) -> Option<&dyn Any> {
@@ -125,7 +158,7 @@ pub fn sys_epoll_create1(flags: u64) -> Result<usize> {
     if flags as u32 & !abi::EPOLL_CLOEXEC != 0 {
         return Err(Errno::EINVAL);
     }
-    let set = EventPoll { entries: SpinLock::new(BTreeMap::new()), changed: WaitQueue::new() };
+    let set = EventPoll { entries: SpinLock::new(BTreeMap::new()), changed: WaitQueue::new(), outer: SpinLock::default() };
     let file = anonymous_file("eventpoll", Arc::new(set), abi::O_RDWR);
     Ok(current().files.install(file, flags as u32 & abi::EPOLL_CLOEXEC != 0)? as usize)
 }
@@ -159,12 +192,9 @@ pub fn sys_epoll_ctl(epfd: u64, operation: u64, fd: u64, event: u64) -> Result<u
     let key = (fd as i32, Arc::as_ptr(&file) as usize);
     match (operation, event) {
         (abi::EPOLL_CTL_ADD, Some(event)) => {
-            if let Some(inner) = of_file(&file)
-                && inner.depth(MAX_DEPTH) + 1 > MAX_DEPTH
-            {
-                return Err(Errno::ELOOP);
-            }
-            poll.files();
+            nest(&set, &file)?;
+            // Entries of files that are closed make way: a new file may have the same address.
+            drop(poll.files());
             let mut entries = poll.entries.lock();
             if entries.contains_key(&key) {
                 return Err(Errno::EEXIST);

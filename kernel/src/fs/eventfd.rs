@@ -69,6 +69,10 @@ impl FileOps for EventFd {
         Ok(8)
     }
 
+    fn ignores_seek(&self) -> bool {
+        true
+    }
+
     fn poll(&self, _file: &File, table: Option<&PollTable>) -> u32 {
         if let Some(table) = table {
             self.changed.register(table);

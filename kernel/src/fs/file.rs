@@ -28,6 +28,11 @@ pub trait FileOps: Send + Sync {
         false
     }
 
+    /// True if `lseek` is allowed but does nothing.
+    fn ignores_seek(&self) -> bool {
+        false
+    }
+
     /// Moves bytes from the file to `to`; 0 is the end of the file.
     fn read(&self, _file: &File, _to: &mut Destination, _position: &mut u64) -> Result<usize> {
         Err(Errno::EINVAL)
@@ -66,6 +71,7 @@ pub struct File {
     flags: AtomicU32,
     position: SleepLock<u64>,
     owner: AtomicI32,
+    signal: AtomicU32,
 }
 
 impl File {
@@ -78,6 +84,7 @@ impl File {
             flags: AtomicU32::new(flags),
             position: SleepLock::new(0),
             owner: AtomicI32::new(0),
+            signal: AtomicU32::new(0),
         })
     }
 
@@ -123,7 +130,7 @@ impl File {
         self.flags() & abi::O_PATH != 0
     }
 
-    /// `fcntl(F_GETOWN)`.
+    /// `fcntl(F_GETOWN)`: a process, or a group if negative. Kept for those who ask; no file sends signals.
     pub fn owner(&self) -> i32 {
         self.owner.load(Ordering::Relaxed)
     }
@@ -131,6 +138,16 @@ impl File {
     /// `fcntl(F_SETOWN)`.
     pub fn set_owner(&self, owner: i32) {
         self.owner.store(owner, Ordering::Relaxed);
+    }
+
+    /// `fcntl(F_GETSIG)`.
+    pub fn signal(&self) -> u32 {
+        self.signal.load(Ordering::Relaxed)
+    }
+
+    /// `fcntl(F_SETSIG)`.
+    pub fn set_signal(&self, signal: u32) {
+        self.signal.store(signal, Ordering::Relaxed);
     }
 
     /// Reads at the file's own position.
@@ -205,6 +222,9 @@ impl File {
 
     /// `lseek`.
     pub fn seek(&self, offset: i64, whence: u32) -> Result<u64> {
+        if self.ops.ignores_seek() {
+            return Ok(0);
+        }
         if !self.ops.seekable() {
             return Err(Errno::ESPIPE);
         }

@@ -117,6 +117,10 @@ pub fn released(file: &File) {
 pub fn sys_flock(fd: u64, operation: u64) -> Result<usize> {
     let file = current().files.get(fd)?;
     let operation = operation as u32;
+    if operation & abi::LOCK_MAND != 0 {
+        // Mandatory locks once were; the request is still accepted.
+        return Ok(0);
+    }
     let mut lock = Lock {
         inode: inode_key(&file),
         owner: Owner::OpenFile(Arc::as_ptr(&file) as usize),

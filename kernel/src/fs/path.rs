@@ -85,7 +85,9 @@ impl FsContext {
 pub enum Last {
     /// An ordinary name.
     Name(Vec<u8>),
-    /// "." or the root directory: the directory itself.
+    /// Nothing but slashes: the root directory.
+    Root,
+    /// ".": the directory itself.
     Here,
     /// "..".
     Up,
@@ -104,7 +106,7 @@ pub struct Walked {
 }
 
 impl Walked {
-    /// The last component as a name; `otherwise` where it is "." or "..".
+    /// The last component as a name; `otherwise` where it is none.
     pub fn name(&self, otherwise: Errno) -> Result<&[u8]> {
         match &self.last {
             Last::Name(name) => Ok(name),
@@ -187,13 +189,14 @@ impl Walk {
                 return Err(Errno::ENOTDIR);
             }
             let last = match &rest[at..end] {
-                b"" | b"." => Last::Here,
+                b"" => Last::Root,
+                b"." => Last::Here,
                 b".." => Last::Up,
                 name if name.len() > NAME_MAX => return Err(Errno::ENAMETOOLONG),
                 name => Last::Name(name.into()),
             };
             let inode = match &last {
-                Last::Here => directory.clone(),
+                Last::Root | Last::Here => directory.clone(),
                 Last::Up => self.up(&directory)?,
                 Last::Name(_) if is_last && goal == Goal::Place => {
                     return Ok(Walked { directory, last, trailing_slash, inode: None });

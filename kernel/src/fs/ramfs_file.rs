@@ -13,7 +13,9 @@ use super::ramfs::RamInode;
 use super::sleep_lock::SleepLock;
 use crate::errno::{Errno, Result};
 use crate::memory::frames::{self, Frame};
+use crate::signal::{self, SigInfo};
 use crate::sync::SpinLock;
+use crate::task::current;
 
 /// Bytes in a page.
 pub const PAGE_SIZE: usize = 4096;
@@ -109,6 +111,9 @@ impl Data {
         }
         let _writing = self.writing.lock();
         let (old, seals) = (self.size(), self.seals());
+        if size > old {
+            allowed_size(size - 1)?;
+        }
         if size < old && seals & abi::F_SEAL_SHRINK != 0 || size > old && seals & abi::F_SEAL_GROW != 0 {
             return Err(Errno::EPERM);
         }
@@ -183,12 +188,19 @@ impl Data {
                 let len = to.remaining().min(PAGE_SIZE - within).min(left);
                 (pages.frames.get(&(*position / PAGE)).cloned(), len)
             };
-            match frame {
+            let mut copy = |to: &mut Destination, len| match &frame {
                 // SAFETY: the frame is held by `frame`, and `within + len` is at most a page.
-                Some(frame) => unsafe { to.put_raw(frame.as_ptr().add(within), len)? },
-                None => to.put_zeros(len)?,
+                Some(frame) => unsafe { to.put_raw(frame.as_ptr().add(within), len) },
+                None => to.put_zeros(len),
+            };
+            let before = to.done();
+            let mut result = copy(to, len);
+            if result.is_err() && to.to_page_end() < len {
+                // What is in front of the faulting page is still read.
+                result = copy(to, to.to_page_end()).and(result);
             }
-            *position += len as u64;
+            *position += (to.done() - before) as u64;
+            result?;
         }
         Ok(())
     }
@@ -199,6 +211,7 @@ impl Data {
         if append {
             *position = self.size();
         }
+        from.limit(allowed_size(*position)?.saturating_sub(*position) as usize);
         let seals = self.seals();
         if seals & (abi::F_SEAL_WRITE | abi::F_SEAL_FUTURE_WRITE) != 0 {
             return Err(Errno::EPERM);
@@ -217,18 +230,25 @@ impl Data {
             let within = (*position % PAGE) as usize;
             let len = from.remaining().min(PAGE_SIZE - within);
             let frame = self.pages.lock().frame(*position / PAGE)?;
+            let before = from.done();
             // SAFETY: the frame is held by `frame`, and `within + len` is at most a page.
-            let copied = unsafe { from.take_raw(frame.as_ptr().add(within), len) };
-            if let Err(error) = copied {
-                // What arrived beyond the end must not show when the file grows.
-                let pages = self.pages.lock();
-                let keep = pages.size.saturating_sub(*position).min(len as u64) as usize;
-                clear_frame(&frame, within + keep, len - keep);
-                return Err(error);
+            let mut copied = unsafe { from.take_raw(frame.as_ptr().add(within), len) };
+            if copied.is_err() && from.to_page_end() < len {
+                // What is in front of the faulting page is still written.
+                let offset = within + from.done() - before;
+                // SAFETY: as above.
+                copied = unsafe { from.take_raw(frame.as_ptr().add(offset), from.to_page_end()) }.and(copied);
             }
-            *position += len as u64;
+            let done = from.done() - before;
+            *position += done as u64;
             let mut pages = self.pages.lock();
             pages.size = pages.size.max(*position);
+            if copied.is_err() {
+                // What arrived beyond the end must not show when the file grows.
+                let keep = pages.size.saturating_sub(*position).min((len - done) as u64) as usize;
+                clear_frame(&frame, within + done + keep, len - done - keep);
+                return copied;
+            }
         }
         Ok(())
     }
@@ -245,6 +265,19 @@ impl Data {
         pages.size = bytes.len() as u64;
         Ok(())
     }
+}
+
+/// How large the current process may make a file, if byte `position` is within that.
+fn allowed_size(position: u64) -> Result<u64> {
+    let limit = current().process.rlimit(abi::RLIMIT_FSIZE).0;
+    if position >= limit { Err(too_large()) } else { Ok(limit) }
+}
+
+/// Sends SIGXFSZ.
+fn too_large() -> Errno {
+    // A standard signal to a living task is not refused.
+    let _ = signal::send::to_task(current(), SigInfo::kernel(abi::SIGXFSZ as i32));
+    Errno::EFBIG
 }
 
 impl Pages {

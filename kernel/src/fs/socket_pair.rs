@@ -50,7 +50,7 @@ impl FileOps for Socket {
     fn poll(&self, _file: &File, table: Option<&PollTable>) -> u32 {
         let (input, output) = (self.input.lock().clone(), self.output.lock().clone());
         let read = input.map_or(abi::POLLHUP, |input| input.events(table));
-        let write = output.map_or(abi::POLLERR, |output| output.events(table));
+        let write = output.map_or(abi::POLLERR | abi::POLLOUT | abi::POLLWRNORM, |output| output.events(table));
         let mut events = (read | write) & (abi::POLLIN | abi::POLLRDNORM | abi::POLLOUT | abi::POLLWRNORM);
         if read & abi::POLLHUP != 0 {
             // A socket whose other side writes no more can be read, to its end.

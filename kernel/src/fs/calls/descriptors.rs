@@ -140,6 +140,26 @@ pub fn sys_fcntl(fd: u64, command: u64, argument: u64) -> Result<usize> {
             file.set_owner(argument as i32);
             Ok(0)
         }
+        abi::F_GETOWN_EX => {
+            let owner = file.owner();
+            let kind = if owner < 0 { abi::F_OWNER_PGRP } else { abi::F_OWNER_PID };
+            user::write(argument, &[kind, owner.unsigned_abs()])?;
+            Ok(0)
+        }
+        abi::F_SETOWN_EX => {
+            let [kind, owner]: [i32; 2] = user::read(argument)?;
+            match kind as u32 {
+                abi::F_OWNER_TID | abi::F_OWNER_PID => file.set_owner(owner),
+                abi::F_OWNER_PGRP => file.set_owner(-owner),
+                _ => return Err(Errno::EINVAL),
+            }
+            Ok(0)
+        }
+        abi::F_GETSIG => Ok(file.signal() as usize),
+        abi::F_SETSIG if argument <= 64 => {
+            file.set_signal(argument as u32);
+            Ok(0)
+        }
         abi::F_GETPIPE_SZ | abi::F_SETPIPE_SZ => {
             if !file.ops().as_any().is_some_and(|ops| ops.is::<PipeEnd>()) {
                 return Err(Errno::EBADF);

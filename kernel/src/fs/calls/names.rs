@@ -92,10 +92,9 @@ pub fn sys_unlinkat(dirfd: u64, path: u64, flags: u64) -> Result<usize> {
     check_flags(flags as u32, abi::AT_REMOVEDIR)?;
     let place = find_place(dirfd, path)?;
     if flags as u32 & abi::AT_REMOVEDIR != 0 {
-        let is_root = ramfs_root(&place);
         let name = match &place.last {
             Last::Name(name) => name,
-            Last::Here if is_root => return Err(Errno::EBUSY),
+            Last::Root => return Err(Errno::EBUSY),
             Last::Here => return Err(Errno::EINVAL),
             Last::Up => return Err(Errno::ENOTEMPTY),
         };
@@ -109,11 +108,6 @@ pub fn sys_unlinkat(dirfd: u64, path: u64, flags: u64) -> Result<usize> {
     }
     place.directory.unlink(name)?;
     Ok(0)
-}
-
-/// The path was "/" (or nothing but slashes).
-fn ramfs_root(place: &Walked) -> bool {
-    place.trailing_slash && crate::fs::inode::same(&place.directory, &current().fs.root())
 }
 
 /// `unlink`.
