@@ -207,6 +207,9 @@ impl Data {
 
     /// Writes at `position`, or at the end with `append`; then moves `position`.
     pub fn write(&self, from: &mut Source, position: &mut u64, append: bool) -> Result<()> {
+        if from.remaining() == 0 {
+            return Ok(());
+        }
         let _writing = self.writing.lock();
         if append {
             *position = self.size();
