@@ -41,7 +41,9 @@ pub fn synchronize() {
         }
         let mut waiting = false;
         for (n, before) in before.iter_mut().enumerate() {
-            let Some((snapshot, switches)) = *before else { continue };
+            let Some((snapshot, switches)) = *before else {
+                continue;
+            };
             if cpu::get(n).local.context.quiescent_since(snapshot) || SWITCHES[n].load(SeqCst) != switches {
                 *before = None;
             } else {

@@ -41,7 +41,10 @@ macro_rules! calls {
 /// 0x1_0000_0027 is getpid, too. Arguments are taken as 64 bits; a function that has narrower ones cuts them.
 #[inline]
 pub fn dispatch(regs: &mut UserRegs) {
-    let call = TABLE.get(regs.orig_rax as u32 as usize).copied().unwrap_or(unknown);
+    let call = TABLE
+        .get(regs.orig_rax as u32 as usize)
+        .copied()
+        .unwrap_or(unknown);
     regs.rax = match call(regs) {
         Ok(value) => value as u64,
         Err(Errno(number)) => (number as u64).wrapping_neg(),

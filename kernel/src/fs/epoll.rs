@@ -62,16 +62,26 @@ impl EventPoll {
     fn files(&self) -> Vec<((i32, usize), Arc<File>)> {
         let mut entries = self.entries.lock();
         entries.retain(|_, entry| entry.file.strong_count() > 0);
-        entries.iter().filter_map(|(&key, entry)| Some((key, entry.file.upgrade()?))).collect()
+        entries
+            .iter()
+            .filter_map(|(&key, entry)| Some((key, entry.file.upgrade()?)))
+            .collect()
     }
 
     /// Asks all files; returns up to `limit` events.
-    fn look(&self, files: &[((i32, usize), Arc<File>)], table: Option<&PollTable>, limit: usize) -> Vec<Event> {
+    fn look(
+        &self,
+        files: &[((i32, usize), Arc<File>)],
+        table: Option<&PollTable>,
+        limit: usize,
+    ) -> Vec<Event> {
         let mut found = Vec::new();
         for (key, file) in files {
             let now = file.poll(table);
             let mut entries = self.entries.lock();
-            let Some(entry) = entries.get_mut(key) else { continue };
+            let Some(entry) = entries.get_mut(key) else {
+                continue;
+            };
             let wanted = entry.event.events & !ENTRY_FLAGS | abi::EPOLLERR | abi::EPOLLHUP;
             let ready = now & wanted;
             let news = ready & !entry.seen != 0 || entry.event.events & abi::EPOLLET == 0;
@@ -81,7 +91,10 @@ impl EventPoll {
             }
             entry.seen = ready;
             entry.disabled = entry.event.events & abi::EPOLLONESHOT != 0;
-            found.push(Event { events: ready, ..entry.event });
+            found.push(Event {
+                events: ready,
+                ..entry.event
+            });
         }
         found
     }
@@ -90,14 +103,18 @@ impl EventPoll {
         self.files().iter().any(|(key, file)| {
             let now = file.poll(table);
             self.entries.lock().get(key).is_some_and(|entry| {
-                !entry.disabled && now & (entry.event.events & !ENTRY_FLAGS | abi::EPOLLERR | abi::EPOLLHUP) != 0
+                !entry.disabled
+                    && now & (entry.event.events & !ENTRY_FLAGS | abi::EPOLLERR | abi::EPOLLHUP) != 0
             })
         })
     }
 
     /// How many sets deep it is, itself included. Nothing is deeper than [`MAX_DEPTH`].
     fn height(&self) -> usize {
-        let inner = self.files().into_iter().filter_map(|(_, file)| of_file(&file).map(EventPoll::height));
+        let inner = self
+            .files()
+            .into_iter()
+            .filter_map(|(_, file)| of_file(&file).map(EventPoll::height));
         1 + inner.max().unwrap_or(0)
     }
 }
@@ -119,7 +136,9 @@ fn levels_above(file: &Arc<File>, inner: &Arc<File>) -> Option<usize> {
 
 /// Notes that `inner` will be in `set`, if it is a set that may be.
 fn nest(set: &Arc<File>, inner: &Arc<File>) -> Result<()> {
-    let Some(inner_set) = of_file(inner) else { return Ok(()) };
+    let Some(inner_set) = of_file(inner) else {
+        return Ok(());
+    };
     let _nesting = NESTING.lock();
     match levels_above(set, inner) {
         Some(levels) if levels + inner_set.height() <= MAX_DEPTH => {
@@ -137,7 +156,11 @@ impl FileOps for EventPoll {
         if let Some(table) = table {
             self.changed.register(table);
         }
-        if self.is_ready(table) { abi::POLLIN | abi::POLLRDNORM } else { 0 }
+        if self.is_ready(table) {
+            abi::POLLIN | abi::POLLRDNORM
+        } else {
+            0
+        }
     }
 
     fn ignores_seek(&self) -> bool {
@@ -158,9 +181,15 @@ pub fn sys_epoll_create1(flags: u64) -> Result<usize> {
     if flags as u32 & !abi::EPOLL_CLOEXEC != 0 {
         return Err(Errno::EINVAL);
     }
-    let set = EventPoll { entries: SpinLock::new(BTreeMap::new()), changed: WaitQueue::new(), outer: SpinLock::default() };
+    let set = EventPoll {
+        entries: SpinLock::new(BTreeMap::new()),
+        changed: WaitQueue::new(),
+        outer: SpinLock::default(),
+    };
     let file = anonymous_file("eventpoll", Arc::new(set), abi::O_RDWR);
-    Ok(current().files.install(file, flags as u32 & abi::EPOLL_CLOEXEC != 0)? as usize)
+    Ok(current()
+        .files
+        .install(file, flags as u32 & abi::EPOLL_CLOEXEC != 0)? as usize)
 }
 
 /// `epoll_create`.
@@ -199,12 +228,25 @@ pub fn sys_epoll_ctl(epfd: u64, operation: u64, fd: u64, event: u64) -> Result<u
             if entries.contains_key(&key) {
                 return Err(Errno::EEXIST);
             }
-            entries.insert(key, Entry { file: Arc::downgrade(&file), event, seen: 0, disabled: false });
+            entries.insert(
+                key,
+                Entry {
+                    file: Arc::downgrade(&file),
+                    event,
+                    seen: 0,
+                    disabled: false,
+                },
+            );
         }
         (abi::EPOLL_CTL_MOD, Some(event)) => {
             let mut entries = poll.entries.lock();
             let entry = entries.get_mut(&key).ok_or(Errno::ENOENT)?;
-            *entry = Entry { file: Arc::downgrade(&file), event, seen: 0, disabled: false };
+            *entry = Entry {
+                file: Arc::downgrade(&file),
+                event,
+                seen: 0,
+                disabled: false,
+            };
         }
         (abi::EPOLL_CTL_DEL, _) => {
             let removed = poll.entries.lock().remove(&key);
@@ -252,8 +294,18 @@ fn deadline_from(milliseconds: u64) -> u64 {
 }
 
 /// `epoll_pwait`.
-pub fn sys_epoll_pwait(epfd: u64, events: u64, limit: u64, timeout: u64, sigmask: u64, size: u64) -> Result<usize> {
-    with_mask(sigmask, size, || wait_until(epfd, events, limit, deadline_from(timeout))).map_err(|error| {
+pub fn sys_epoll_pwait(
+    epfd: u64,
+    events: u64,
+    limit: u64,
+    timeout: u64,
+    sigmask: u64,
+    size: u64,
+) -> Result<usize> {
+    with_mask(sigmask, size, || {
+        wait_until(epfd, events, limit, deadline_from(timeout))
+    })
+    .map_err(|error| {
         match error {
             // With a handler or without, a wait that a signal ended is not restarted.
             Errno::ERESTARTNOHAND if sigmask == 0 => Errno::EINTR,

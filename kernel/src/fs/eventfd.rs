@@ -62,9 +62,7 @@ impl FileOps for EventFd {
         if value > MAXIMUM {
             return Err(Errno::EINVAL);
         }
-        self.wait(file, |count| {
-            (MAXIMUM - *count >= value).then(|| *count += value)
-        })?;
+        self.wait(file, |count| (MAXIMUM - *count >= value).then(|| *count += value))?;
         self.changed.wake_all();
         Ok(8)
     }

@@ -25,7 +25,10 @@ struct Slots {
 
 impl Slots {
     fn slot(&self, fd: u64) -> Result<&Slot> {
-        self.slots.get(fd as u32 as usize).and_then(Option::as_ref).ok_or(Errno::EBADF)
+        self.slots
+            .get(fd as u32 as usize)
+            .and_then(Option::as_ref)
+            .ok_or(Errno::EBADF)
     }
 
     fn take(&mut self, fd: usize) -> Option<Arc<File>> {
@@ -43,19 +46,30 @@ pub struct FdTable {
 impl FdTable {
     /// An empty table.
     pub fn new() -> Self {
-        FdTable { slots: SpinLock::new(Slots { slots: Vec::new(), first_free: 0 }) }
+        FdTable {
+            slots: SpinLock::new(Slots {
+                slots: Vec::new(),
+                first_free: 0,
+            }),
+        }
     }
 
     /// A copy, for `fork`: the open files are shared.
     pub fn duplicate(&self) -> Self {
         let slots = self.slots.lock().clone();
-        FdTable { slots: SpinLock::new(slots) }
+        FdTable {
+            slots: SpinLock::new(slots),
+        }
     }
 
     /// The file of `fd`; EBADF for one that was opened with `O_PATH`.
     pub fn get(&self, fd: u64) -> Result<Arc<File>> {
         let file = self.get_any(fd)?;
-        if file.is_path() { Err(Errno::EBADF) } else { Ok(file) }
+        if file.is_path() {
+            Err(Errno::EBADF)
+        } else {
+            Ok(file)
+        }
     }
 
     /// The file of `fd`, `O_PATH` or not.
@@ -64,7 +78,13 @@ impl FdTable {
     }
 
     /// Puts `file` at the lowest free descriptor that is at least `minimum`; EMFILE when that reaches `limit`.
-    pub fn install_from(&self, file: Arc<File>, close_on_exec: bool, minimum: u64, limit: u64) -> Result<u64> {
+    pub fn install_from(
+        &self,
+        file: Arc<File>,
+        close_on_exec: bool,
+        minimum: u64,
+        limit: u64,
+    ) -> Result<u64> {
         let mut table = self.slots.lock();
         let start = table.first_free.max(minimum as usize);
         let fd = (start..table.slots.len()).find(|&fd| table.slots[fd].is_none());
@@ -153,8 +173,7 @@ impl FdTable {
             let file = {
                 let mut table = self.slots.lock();
                 let end = table.slots.len().min(last.saturating_add(1));
-                let Some(found) =
-                    (fd..end).find(|&fd| table.slots[fd].as_ref().is_some_and(&condition))
+                let Some(found) = (fd..end).find(|&fd| table.slots[fd].as_ref().is_some_and(&condition))
                 else {
                     return;
                 };
@@ -181,7 +200,10 @@ impl FdTable {
     /// The descriptors in use, for `/proc/PID/fd`.
     pub fn descriptors(&self) -> Vec<u64> {
         let table = self.slots.lock();
-        (0..table.slots.len()).filter(|&fd| table.slots[fd].is_some()).map(|fd| fd as u64).collect()
+        (0..table.slots.len())
+            .filter(|&fd| table.slots[fd].is_some())
+            .map(|fd| fd as u64)
+            .collect()
     }
 }
 
@@ -194,5 +216,8 @@ impl Drop for FdTable {
 
 /// The calling process's `RLIMIT_NOFILE`.
 pub fn descriptor_limit() -> u64 {
-    crate::task::current().process.rlimit(linux_raw_sys::general::RLIMIT_NOFILE).0
+    crate::task::current()
+        .process
+        .rlimit(linux_raw_sys::general::RLIMIT_NOFILE)
+        .0
 }

@@ -12,8 +12,7 @@ use crate::errno::{Errno, Result};
 use crate::task::wait::PollTable;
 
 /// The status flags that `fcntl(F_SETFL)` may change.
-const SETTABLE: u32 =
-    abi::O_APPEND | abi::O_NONBLOCK | abi::O_DIRECT | abi::O_NOATIME | abi::FASYNC;
+const SETTABLE: u32 = abi::O_APPEND | abi::O_NONBLOCK | abi::O_DIRECT | abi::O_NOATIME | abi::FASYNC;
 
 /// Ready for anything: what files without waiting report to `poll`.
 pub const ALWAYS_READY: u32 = abi::POLLIN | abi::POLLOUT | abi::POLLRDNORM | abi::POLLWRNORM;
@@ -105,9 +104,11 @@ impl File {
 
     /// `fcntl(F_SETFL)`: changes the flags that may change.
     pub fn set_flags(&self, flags: u32) {
-        let _ = self.flags.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
-            Some((old & !SETTABLE) | (flags & SETTABLE))
-        });
+        let _ = self
+            .flags
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+                Some((old & !SETTABLE) | (flags & SETTABLE))
+            });
     }
 
     /// `O_NONBLOCK` is set.
@@ -196,7 +197,10 @@ impl File {
     pub fn read_kernel(&self, buffer: &mut [u8], position: u64) -> Result<usize> {
         let mut done = 0;
         while done < buffer.len() {
-            let count = self.read_at(&mut Destination::kernel(&mut buffer[done..]), position + done as u64)?;
+            let count = self.read_at(
+                &mut Destination::kernel(&mut buffer[done..]),
+                position + done as u64,
+            )?;
             if count == 0 {
                 break;
             }

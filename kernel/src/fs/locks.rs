@@ -65,10 +65,16 @@ fn clear(locks: &mut Vec<Lock>, lock: &Lock) {
             return true;
         }
         if old.start < lock.start {
-            pieces.push(Lock { end: lock.start, ..*old });
+            pieces.push(Lock {
+                end: lock.start,
+                ..*old
+            });
         }
         if old.end > lock.end {
-            pieces.push(Lock { start: lock.end, ..*old });
+            pieces.push(Lock {
+                start: lock.end,
+                ..*old
+            });
         }
         false
     });
@@ -211,10 +217,18 @@ pub fn fcntl(file: &Arc<File>, command: u32, argument: u64) -> Result<usize> {
             match found {
                 None => request.kind = abi::F_UNLCK as i16,
                 Some(other) => {
-                    request.kind = if other.exclusive { abi::F_WRLCK } else { abi::F_RDLCK } as i16;
+                    request.kind = if other.exclusive {
+                        abi::F_WRLCK
+                    } else {
+                        abi::F_RDLCK
+                    } as i16;
                     request.whence = abi::SEEK_SET as i16;
                     request.start = other.start as i64;
-                    request.len = if other.end == u64::MAX { 0 } else { (other.end - other.start) as i64 };
+                    request.len = if other.end == u64::MAX {
+                        0
+                    } else {
+                        (other.end - other.start) as i64
+                    };
                     request.pid = other.pid;
                 }
             }

@@ -78,10 +78,19 @@ pub fn init(cpio: &[u8]) {
 }
 
 fn make_standard_files(root: &Arc<ramfs::RamInode>) -> crate::errno::Result<()> {
-    for (path, mode) in [("dev", 0o755), ("proc", 0o555), ("tmp", 0o1777), ("dev/shm", 0o1777), ("dev/pts", 0o755)] {
+    for (path, mode) in [
+        ("dev", 0o755),
+        ("proc", 0o555),
+        ("tmp", 0o1777),
+        ("dev/shm", 0o1777),
+        ("dev/pts", 0o755),
+    ] {
         let directory = initramfs::make_directories(root, path.as_bytes())?;
         let permissions = Some(mode);
-        directory.set_attributes(&inode::AttributeChange { permissions, ..Default::default() })?;
+        directory.set_attributes(&inode::AttributeChange {
+            permissions,
+            ..Default::default()
+        })?;
     }
     let dev = initramfs::make_directories(root, b"dev")?;
     for (name, permissions, number) in devices::NODES {
@@ -89,9 +98,12 @@ fn make_standard_files(root: &Arc<ramfs::RamInode>) -> crate::errno::Result<()> 
         let _ = dev.unlink(name.as_bytes());
         dev.create(name.as_bytes(), abi::S_IFCHR | permissions, number)?;
     }
-    for (name, target) in
-        [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")]
-    {
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "fd/0"),
+        ("stdout", "fd/1"),
+        ("stderr", "fd/2"),
+    ] {
         if dev.lookup(name.as_bytes()).is_err() {
             dev.symlink(name.as_bytes(), target.as_bytes())?;
         }

@@ -82,8 +82,17 @@ impl Pipe {
         state.readers_seen += reads as u64;
         state.writers += writes as usize;
         state.writers_seen += writes as u64;
-        let hangup_after = if state.writers == 0 { state.writers_seen } else { u64::MAX };
-        PipeEnd { pipe: self.clone(), reads, writes, hangup_after }
+        let hangup_after = if state.writers == 0 {
+            state.writers_seen
+        } else {
+            u64::MAX
+        };
+        PipeEnd {
+            pipe: self.clone(),
+            reads,
+            writes,
+            hangup_after,
+        }
     }
 
     /// Copies what is there, up to what is wanted. None: nothing was there.
@@ -341,10 +350,17 @@ impl Fifo {
         let end = pipe.end(reads, writes);
         pipe.readable.wake_all();
         pipe.writable.wake_all();
-        if !nonblocking && !(reads && writes) {
+        let waits = !nonblocking && mode != abi::O_RDWR;
+        if waits {
             let queue = if reads { &pipe.readable } else { &pipe.writable };
             let partner = |state: &State| if reads { state.writers } else { state.readers };
-            let seen = |state: &State| if reads { state.writers_seen } else { state.readers_seen };
+            let seen = |state: &State| {
+                if reads {
+                    state.writers_seen
+                } else {
+                    state.readers_seen
+                }
+            };
             let before = seen(&pipe.state.lock());
             queue.wait_until(|| {
                 let state = pipe.state.lock();
@@ -391,8 +407,15 @@ const DEVICE: u64 = super::inode::device_number(0, 12);
 pub fn new_pipe(flags: u32) -> (Arc<File>, Arc<File>) {
     let pipe = Pipe::new();
     let metadata = Metadata::new(DEVICE, new_ino(), abi::S_IFIFO | 0o600);
-    let inode = Arc::new(PipeInode { metadata: SpinLock::new(metadata), fifo: Fifo(pipe.clone()) });
-    let reader = File::new(inode.clone(), Arc::new(pipe.end(true, false)), flags | abi::O_RDONLY);
+    let inode = Arc::new(PipeInode {
+        metadata: SpinLock::new(metadata),
+        fifo: Fifo(pipe.clone()),
+    });
+    let reader = File::new(
+        inode.clone(),
+        Arc::new(pipe.end(true, false)),
+        flags | abi::O_RDONLY,
+    );
     let writer = File::new(inode, Arc::new(pipe.end(false, true)), flags | abi::O_WRONLY);
     // The reader was made when there was no writer yet; for a pipe, none is still a hang-up.
     (reader, writer)

@@ -58,12 +58,17 @@ impl Timespec {
         if self.seconds < 0 || !(0..limit).contains(&self.fraction) {
             return Err(Errno::EINVAL);
         }
-        Ok((self.seconds as u64).saturating_mul(SECOND).saturating_add(self.fraction as u64 * unit))
+        Ok((self.seconds as u64)
+            .saturating_mul(SECOND)
+            .saturating_add(self.fraction as u64 * unit))
     }
 
     /// This many nanoseconds, with a fraction in `unit`s.
     pub fn from_nanoseconds(nanoseconds: u64, unit: u64) -> Self {
-        Timespec { seconds: (nanoseconds / SECOND) as i64, fraction: (nanoseconds % SECOND / unit) as i64 }
+        Timespec {
+            seconds: (nanoseconds / SECOND) as i64,
+            fraction: (nanoseconds % SECOND / unit) as i64,
+        }
     }
 }
 
@@ -90,7 +95,11 @@ impl Timeout {
                 deadline_after(value.to_nanoseconds(unit)?)
             }
         };
-        Ok(Timeout { address, unit, deadline })
+        Ok(Timeout {
+            address,
+            unit,
+            deadline,
+        })
     }
 
     fn write_back(&self) {
@@ -117,7 +126,11 @@ pub fn with_mask(address: u64, size: u64, call: impl FnOnce() -> Result<usize>) 
 }
 
 fn no_restart_with_handler(error: Errno) -> Errno {
-    if error == Errno::ERESTARTSYS { Errno::ERESTARTNOHAND } else { error }
+    if error == Errno::ERESTARTSYS {
+        Errno::ERESTARTNOHAND
+    } else {
+        error
+    }
 }
 
 /// `struct pollfd`.
@@ -176,7 +189,10 @@ fn poll_restartable(args: [u64; 6]) -> Result<usize> {
     let [address, count, deadline, ..] = args;
     poll_until(address, count, deadline).map_err(|error| match error {
         Errno::ERESTARTSYS => {
-            *current().restart.lock() = RestartBlock { function: poll_restartable, args };
+            *current().restart.lock() = RestartBlock {
+                function: poll_restartable,
+                args,
+            };
             Errno::ERESTART_RESTARTBLOCK
         }
         other => other,
@@ -207,7 +223,11 @@ fn select_until(count: u64, sets: [u64; 3], deadline: u64) -> Result<usize> {
     let mut wanted: [Vec<u64>; 3] = [const { Vec::new() }; 3];
     for (set, &address) in wanted.iter_mut().zip(&sets) {
         for word in 0..words {
-            set.push(if address == 0 { 0 } else { user::read(address + word * 8)? });
+            set.push(if address == 0 {
+                0
+            } else {
+                user::read(address + word * 8)?
+            });
         }
     }
     let mut files: Vec<(u64, [bool; 3], Arc<File>)> = Vec::new();
@@ -250,11 +270,19 @@ pub fn sys_select(count: u64, read: u64, write: u64, except: u64, timeout: u64) 
 }
 
 /// `pselect6`. The last argument points to the address and size of a signal mask.
-pub fn sys_pselect6(count: u64, read: u64, write: u64, except: u64, timeout: u64, mask: u64) -> Result<usize> {
+pub fn sys_pselect6(
+    count: u64,
+    read: u64,
+    write: u64,
+    except: u64,
+    timeout: u64,
+    mask: u64,
+) -> Result<usize> {
     let timeout = Timeout::read(timeout, 1)?;
     let [sigmask, size]: [u64; 2] = if mask == 0 { [0, 0] } else { user::read(mask)? };
-    let result =
-        with_mask(sigmask, size, || select_until(count, [read, write, except], timeout.deadline));
+    let result = with_mask(sigmask, size, || {
+        select_until(count, [read, write, except], timeout.deadline)
+    });
     timeout.write_back();
     result
 }

@@ -85,12 +85,15 @@ enum Content {
 /// number, so that a program that removes what it lists misses nothing.
 #[derive(Default)]
 struct Directory {
-    by_name: BTreeMap<Arc<[u8]>, (u64, Arc<dyn Inode>)>,
+    by_name: BTreeMap<Arc<[u8]>, Numbered>,
     by_number: BTreeMap<u64, Arc<[u8]>>,
     last_number: u64,
     subdirectories: u32,
     removed: bool,
 }
+
+/// An entry with its number.
+type Numbered = (u64, Arc<dyn Inode>);
 
 /// Positions 0 and 1 are "." and "..".
 const FIRST_ENTRY: u64 = 2;
@@ -180,7 +183,11 @@ impl RamInode {
 
     /// Notes that it now has a name `name` in `directory`.
     fn set_place(&self, directory: &RamInode, name: &[u8]) {
-        *self.place.lock() = Place { directory: directory.this.clone(), name: name.into(), removed: false };
+        *self.place.lock() = Place {
+            directory: directory.this.clone(),
+            name: name.into(),
+            removed: false,
+        };
     }
 
     /// Adds `inode` under a new name. To be called with `NAMESPACE` held.
@@ -297,7 +304,15 @@ impl Inode for RamInode {
                 let directory = directory.lock();
                 // What tmpfs reports: 20 for each entry, "." and ".." included.
                 let size = 20 * (directory.by_name.len() as u64 + 2);
-                (size, 0, if directory.removed { 0 } else { 1 + directory.subdirectories })
+                (
+                    size,
+                    0,
+                    if directory.removed {
+                        0
+                    } else {
+                        1 + directory.subdirectories
+                    },
+                )
             }
             Content::Fifo(_) | Content::Node => (0, 0, 0),
         };
@@ -400,7 +415,10 @@ impl Inode for RamInode {
     }
 
     fn symlink(&self, name: &[u8], target: &[u8]) -> Result<()> {
-        self.add_new(name, Self::new(abi::S_IFLNK | 0o777, 0, Content::Symlink(target.into())))
+        self.add_new(
+            name,
+            Self::new(abi::S_IFLNK | 0o777, 0, Content::Symlink(target.into())),
+        )
     }
 
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
@@ -491,11 +509,21 @@ impl Inode for RamInode {
     }
 
     fn readdir(&self, position: u64, sink: &mut EntrySink) -> Result<()> {
-        let up = self.place.lock().directory.upgrade().map_or(self.ino, |parent| parent.ino);
+        let up = self
+            .place
+            .lock()
+            .directory
+            .upgrade()
+            .map_or(self.ino, |parent| parent.ino);
         let directory = self.directory()?.lock();
         let own = [(&b"."[..], self.ino), (&b".."[..], up)];
         for (index, &(name, ino)) in own.iter().enumerate().skip(position.min(FIRST_ENTRY) as usize) {
-            let entry = DirectoryEntry { name, ino, file_type: abi::S_IFDIR, next: index as u64 + 1 };
+            let entry = DirectoryEntry {
+                name,
+                ino,
+                file_type: abi::S_IFDIR,
+                next: index as u64 + 1,
+            };
             if !sink(entry) {
                 return Ok(());
             }
@@ -506,7 +534,12 @@ impl Inode for RamInode {
                 Some(ram) => (ram.ino, ram.file_type),
                 None => (inode.metadata().ino, inode.file_type()),
             };
-            if !sink(DirectoryEntry { name, ino, file_type, next: number + 1 }) {
+            if !sink(DirectoryEntry {
+                name,
+                ino,
+                file_type,
+                next: number + 1,
+            }) {
                 return Ok(());
             }
         }

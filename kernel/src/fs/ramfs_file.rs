@@ -48,7 +48,10 @@ impl Data {
     pub fn new() -> Self {
         Data {
             writing: SleepLock::new(()),
-            pages: SpinLock::new(Pages { size: 0, frames: BTreeMap::new() }),
+            pages: SpinLock::new(Pages {
+                size: 0,
+                frames: BTreeMap::new(),
+            }),
             seals: AtomicU32::new(abi::F_SEAL_SEAL),
             name: None,
         }
@@ -56,8 +59,12 @@ impl Data {
 
     /// The data of a memfd called `name`.
     pub fn new_memfd(name: &[u8], sealable: bool) -> Self {
-        let data = Data { name: Some(name.into()), ..Data::new() };
-        data.seals.store(if sealable { 0 } else { abi::F_SEAL_SEAL }, Ordering::Relaxed);
+        let data = Data {
+            name: Some(name.into()),
+            ..Data::new()
+        };
+        data.seals
+            .store(if sealable { 0 } else { abi::F_SEAL_SEAL }, Ordering::Relaxed);
         data
     }
 
@@ -130,7 +137,10 @@ impl Data {
 
     /// `fallocate`: makes room for, or with `FALLOC_FL_PUNCH_HOLE` or `_ZERO_RANGE` clears, `offset..offset + len`.
     pub fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
-        let end = offset.checked_add(len).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
+        let end = offset
+            .checked_add(len)
+            .filter(|&end| end <= MAX_SIZE)
+            .ok_or(Errno::EFBIG)?;
         let _writing = self.writing.lock();
         if mode & (abi::FALLOC_FL_PUNCH_HOLE | abi::FALLOC_FL_ZERO_RANGE) != 0 {
             if self.seals() & abi::F_SEAL_WRITE != 0 {
@@ -188,7 +198,7 @@ impl Data {
                 let len = to.remaining().min(PAGE_SIZE - within).min(left);
                 (pages.frames.get(&(*position / PAGE)).cloned(), len)
             };
-            let mut copy = |to: &mut Destination, len| match &frame {
+            let copy = |to: &mut Destination, len| match &frame {
                 // SAFETY: the frame is held by `frame`, and `within + len` is at most a page.
                 Some(frame) => unsafe { to.put_raw(frame.as_ptr().add(within), len) },
                 None => to.put_zeros(len),
@@ -260,7 +270,11 @@ impl Data {
     pub fn fill(&self, bytes: &[u8]) -> Result<()> {
         let mut pages = self.pages.lock();
         for (index, chunk) in bytes.chunks(PAGE_SIZE).enumerate() {
-            let frame = if chunk.len() == PAGE_SIZE { frames::alloc()? } else { frames::alloc_zeroed()? };
+            let frame = if chunk.len() == PAGE_SIZE {
+                frames::alloc()?
+            } else {
+                frames::alloc_zeroed()?
+            };
             // SAFETY: the frame is new, a page long, and nobody else's.
             unsafe { core::ptr::copy_nonoverlapping(chunk.as_ptr(), frame.as_ptr(), chunk.len()) };
             pages.frames.insert(index as u64, frame);
@@ -273,7 +287,11 @@ impl Data {
 /// How large the current process may make a file, if byte `position` is within that.
 fn allowed_size(position: u64) -> Result<u64> {
     let limit = current().process.rlimit(abi::RLIMIT_FSIZE).0;
-    if position >= limit { Err(too_large()) } else { Ok(limit) }
+    if position >= limit {
+        Err(too_large())
+    } else {
+        Ok(limit)
+    }
 }
 
 /// Sends SIGXFSZ.

@@ -51,7 +51,12 @@ struct Tty {
 static TTY: Tty = Tty {
     state: SpinLock::new(State {
         line: Line::new(),
-        size: WindowSize { rows: 0, columns: 0, width: 0, height: 0 },
+        size: WindowSize {
+            rows: 0,
+            columns: 0,
+            width: 0,
+            height: 0,
+        },
         session: 0,
         foreground: 0,
         throttled: false,
@@ -106,7 +111,10 @@ impl State {
     /// Handles a typed byte; returns the signals it causes, as a mask.
     fn type_byte(&mut self, byte: u8) -> u64 {
         // Echo that nobody takes is dropped: an interrupt cannot wait.
-        match self.line.input(byte, &mut |byte| drop(COM1.transmit(&[byte]))) {
+        let mut echo = |byte| {
+            COM1.transmit(&[byte]);
+        };
+        match self.line.input(byte, &mut echo) {
             Effect::None => 0,
             Effect::Signal(signal) => 1 << signal,
         }
@@ -121,7 +129,11 @@ impl State {
     }
 
     fn can_read(&self) -> bool {
-        if self.line.termios.has_local(abi::ICANON) { self.line.has_line() } else { self.line.readable() > 0 }
+        if self.line.termios.has_local(abi::ICANON) {
+            self.line.has_line()
+        } else {
+            self.line.readable() > 0
+        }
     }
 }
 
@@ -342,7 +354,8 @@ impl TtyOps {
                 if file.is_nonblocking() {
                     return Err(Errno::EAGAIN);
                 }
-                TTY.writable.wait_until(|| (!TTY.state.lock().line.output_stopped).then_some(()))?;
+                TTY.writable
+                    .wait_until(|| (!TTY.state.lock().line.output_stopped).then_some(()))?;
             }
             let len = from.remaining().min(OUTPUT_CHUNK);
             from.take(&mut chunk[..len])?;
@@ -365,13 +378,21 @@ impl TtyOps {
             }
             COM1.transmit(&expanded[..len])
         };
-        if sent < len { transmit(&expanded[sent..len]) } else { Ok(()) }
+        if sent < len {
+            transmit(&expanded[sent..len])
+        } else {
+            Ok(())
+        }
     }
 
     fn set_termios(&self, request: u32, argument: u64) -> Result<()> {
         let mut termios = TTY.state.lock().line.termios;
         let with_speeds = matches!(request, ioctl::TCSETS2 | ioctl::TCSETSW2 | ioctl::TCSETSF2);
-        let len = if with_speeds { size_of::<Termios>() } else { TERMIOS_SIZE };
+        let len = if with_speeds {
+            size_of::<Termios>()
+        } else {
+            TERMIOS_SIZE
+        };
         // SAFETY: any bytes are settings, and `len` is at most their size.
         unsafe { user::copy_from_user((&raw mut termios).cast(), argument, len)? };
         check_job(abi::SIGTTOU)?;
@@ -471,8 +492,12 @@ impl TtyOps {
         match argument as u32 {
             abi::TCOOFF => state.line.output_stopped = true,
             abi::TCOON => state.line.output_stopped = false,
-            abi::TCIOFF => drop(COM1.transmit(&[cc[abi::VSTOP as usize]])),
-            abi::TCION => drop(COM1.transmit(&[cc[abi::VSTART as usize]])),
+            abi::TCIOFF => {
+                COM1.transmit(&[cc[abi::VSTOP as usize]]);
+            }
+            abi::TCION => {
+                COM1.transmit(&[cc[abi::VSTART as usize]]);
+            }
             _ => return Err(Errno::EINVAL),
         }
         drop(state);
@@ -507,7 +532,11 @@ impl FileOps for TtyOps {
         };
         let canonical = state.line.termios.has_local(abi::ICANON);
         let mut events = 0;
-        if if canonical { state.line.has_line() } else { state.line.readable() >= minimum } {
+        if if canonical {
+            state.line.has_line()
+        } else {
+            state.line.readable() >= minimum
+        } {
             events |= abi::POLLIN | abi::POLLRDNORM;
         }
         if !state.line.output_stopped {
@@ -551,7 +580,8 @@ impl FileOps for TtyOps {
                 after_input(foreground, signals);
             }
             ioctl::TIOCMGET => {
-                let lines = abi::TIOCM_DTR | abi::TIOCM_RTS | abi::TIOCM_CTS | abi::TIOCM_CAR | abi::TIOCM_DSR;
+                let lines =
+                    abi::TIOCM_DTR | abi::TIOCM_RTS | abi::TIOCM_CTS | abi::TIOCM_CAR | abi::TIOCM_DSR;
                 user::write(argument, &lines)?;
             }
             // Breaks and modem lines lead nowhere; output is drained when a write returns.

@@ -89,7 +89,10 @@ pub fn sys_fstat(fd: u64, address: u64) -> Result<usize> {
 /// `newfstatat`.
 pub fn sys_newfstatat(dirfd: u64, path: u64, address: u64, flags: u64) -> Result<usize> {
     let flags = flags as u32;
-    check_flags(flags, abi::AT_SYMLINK_NOFOLLOW | abi::AT_EMPTY_PATH | abi::AT_NO_AUTOMOUNT)?;
+    check_flags(
+        flags,
+        abi::AT_SYMLINK_NOFOLLOW | abi::AT_EMPTY_PATH | abi::AT_NO_AUTOMOUNT,
+    )?;
     write_stat(&find_with_flags(dirfd, path, flags)?, address)
 }
 
@@ -104,7 +107,11 @@ struct StatxTime {
 
 impl From<Nanoseconds> for StatxTime {
     fn from(time: Nanoseconds) -> Self {
-        StatxTime { seconds: (time / SECOND) as i64, nanoseconds: (time % SECOND) as u32, reserved: 0 }
+        StatxTime {
+            seconds: (time / SECOND) as i64,
+            nanoseconds: (time % SECOND) as u32,
+            reserved: 0,
+        }
     }
 }
 
@@ -201,7 +208,10 @@ const _: () = assert!(size_of::<Statfs>() == size_of::<abi::statfs>());
 fn write_statfs(inode: &Arc<dyn Inode>, address: u64) -> Result<usize> {
     let kind = inode.file_system();
     let (blocks, free) = match kind {
-        abi::TMPFS_MAGIC => (frames::total_bytes() / BLOCK_SIZE, frames::free_bytes() / BLOCK_SIZE),
+        abi::TMPFS_MAGIC => (
+            frames::total_bytes() / BLOCK_SIZE,
+            frames::free_bytes() / BLOCK_SIZE,
+        ),
         _ => (0, 0),
     };
     let statfs = Statfs {
@@ -238,7 +248,10 @@ fn set_permissions(inode: &Arc<dyn Inode>, mode: u64) -> Result<usize> {
         return Err(Errno::ENOTSUP);
     }
     let permissions = Some(mode as u32 & 0o7777);
-    inode.set_attributes(&AttributeChange { permissions, ..Default::default() })?;
+    inode.set_attributes(&AttributeChange {
+        permissions,
+        ..Default::default()
+    })?;
     Ok(0)
 }
 
@@ -265,7 +278,11 @@ pub fn sys_fchmod(fd: u64, mode: u64) -> Result<usize> {
 
 fn set_owner(inode: &Arc<dyn Inode>, uid: u64, gid: u64) -> Result<usize> {
     let given = |id: u64| (id as u32 != u32::MAX).then_some(id as u32);
-    let mut change = AttributeChange { uid: given(uid), gid: given(gid), ..Default::default() };
+    let mut change = AttributeChange {
+        uid: given(uid),
+        gid: given(gid),
+        ..Default::default()
+    };
     // A program that changes hands no longer runs with its owner's rights.
     let Metadata { mode, .. } = inode.metadata();
     if mode & abi::S_IFMT == abi::S_IFREG && mode & 0o111 != 0 && mode & 0o6000 != 0 {
@@ -299,7 +316,11 @@ pub fn sys_fchown(fd: u64, uid: u64, gid: u64) -> Result<usize> {
 
 /// Sets the times; None: leave it.
 fn set_times(inode: &Arc<dyn Inode>, accessed: Option<u64>, modified: Option<u64>) -> Result<usize> {
-    inode.set_attributes(&AttributeChange { accessed, modified, ..Default::default() })?;
+    inode.set_attributes(&AttributeChange {
+        accessed,
+        modified,
+        ..Default::default()
+    })?;
     Ok(0)
 }
 
@@ -338,7 +359,9 @@ pub fn sys_utimensat(dirfd: u64, path: u64, times: u64, flags: u64) -> Result<us
 
 /// Times before the epoch are not kept.
 fn from_parts(seconds: i64, nanoseconds: i64) -> Nanoseconds {
-    (seconds.max(0) as u64).saturating_mul(SECOND).saturating_add(nanoseconds as u64)
+    (seconds.max(0) as u64)
+        .saturating_mul(SECOND)
+        .saturating_add(nanoseconds as u64)
 }
 
 /// `futimesat`, and `utimes` with the working directory.
@@ -347,13 +370,20 @@ pub fn sys_futimesat(dirfd: u64, path: u64, times: u64) -> Result<usize> {
         0 => [time::realtime(); 2],
         _ => {
             let given: [[i64; 2]; 2] = user::read(times)?;
-            if given.iter().any(|[_, microseconds]| !(0..1_000_000).contains(microseconds)) {
+            if given
+                .iter()
+                .any(|[_, microseconds]| !(0..1_000_000).contains(microseconds))
+            {
                 return Err(Errno::EINVAL);
             }
             given.map(|[seconds, microseconds]| from_parts(seconds, microseconds * 1000))
         }
     };
-    let inode = if path == 0 { current().files.get(dirfd)?.inode().clone() } else { find(dirfd, path, true)? };
+    let inode = if path == 0 {
+        current().files.get(dirfd)?.inode().clone()
+    } else {
+        find(dirfd, path, true)?
+    };
     set_times(&inode, Some(accessed), Some(modified))
 }
 

@@ -91,10 +91,16 @@ pub fn install_pair(
 ) -> Result<usize> {
     let files = &current().files;
     let first = files.install(first, close_on_exec)?;
-    let second = files.install(second, close_on_exec).inspect_err(|_| drop(files.close(first)))?;
+    // Closing what was just installed fails only if another thread was faster.
+    let close = |fd| {
+        let _ = files.close(fd);
+    };
+    let second = files
+        .install(second, close_on_exec)
+        .inspect_err(|_| close(first))?;
     user::write(address, &[first as u32, second as u32]).inspect_err(|_| {
-        drop(files.close(first));
-        drop(files.close(second));
+        close(first);
+        close(second);
     })?;
     Ok(0)
 }
@@ -109,8 +115,10 @@ pub fn sys_fcntl(fd: u64, command: u64, argument: u64) -> Result<usize> {
     let files = &current().files;
     let file = files.get_any(fd)?;
     let command = command as u32;
-    let allowed_for_path =
-        matches!(command, abi::F_DUPFD | abi::F_DUPFD_CLOEXEC | abi::F_GETFD | abi::F_SETFD | abi::F_GETFL);
+    let allowed_for_path = matches!(
+        command,
+        abi::F_DUPFD | abi::F_DUPFD_CLOEXEC | abi::F_GETFD | abi::F_SETFD | abi::F_GETFL
+    );
     if file.is_path() && !allowed_for_path {
         return Err(Errno::EBADF);
     }
@@ -123,7 +131,11 @@ pub fn sys_fcntl(fd: u64, command: u64, argument: u64) -> Result<usize> {
             let close_on_exec = command == abi::F_DUPFD_CLOEXEC;
             Ok(files.install_from(file, close_on_exec, argument, limit)? as usize)
         }
-        abi::F_GETFD => Ok(if files.close_on_exec(fd)? { abi::FD_CLOEXEC as usize } else { 0 }),
+        abi::F_GETFD => Ok(if files.close_on_exec(fd)? {
+            abi::FD_CLOEXEC as usize
+        } else {
+            0
+        }),
         abi::F_SETFD => {
             files.set_close_on_exec(fd, argument as u32 & abi::FD_CLOEXEC != 0)?;
             Ok(0)
@@ -133,7 +145,11 @@ pub fn sys_fcntl(fd: u64, command: u64, argument: u64) -> Result<usize> {
             file.set_flags(argument as u32);
             Ok(0)
         }
-        abi::F_GETLK | abi::F_SETLK | abi::F_SETLKW | abi::F_OFD_GETLK | abi::F_OFD_SETLK
+        abi::F_GETLK
+        | abi::F_SETLK
+        | abi::F_SETLKW
+        | abi::F_OFD_GETLK
+        | abi::F_OFD_SETLK
         | abi::F_OFD_SETLKW => locks::fcntl(&file, command, argument),
         abi::F_GETOWN => Ok(file.owner() as usize),
         abi::F_SETOWN => {
@@ -142,7 +158,11 @@ pub fn sys_fcntl(fd: u64, command: u64, argument: u64) -> Result<usize> {
         }
         abi::F_GETOWN_EX => {
             let owner = file.owner();
-            let kind = if owner < 0 { abi::F_OWNER_PGRP } else { abi::F_OWNER_PID };
+            let kind = if owner < 0 {
+                abi::F_OWNER_PGRP
+            } else {
+                abi::F_OWNER_PID
+            };
             user::write(argument, &[kind, owner.unsigned_abs()])?;
             Ok(0)
         }
@@ -183,7 +203,10 @@ pub fn sys_fcntl(fd: u64, command: u64, argument: u64) -> Result<usize> {
 }
 
 fn memory_file(file: &File) -> Result<&Data> {
-    file.inode().downcast::<RamInode>().and_then(RamInode::data).ok_or(Errno::EINVAL)
+    file.inode()
+        .downcast::<RamInode>()
+        .and_then(RamInode::data)
+        .ok_or(Errno::EINVAL)
 }
 
 /// `ioctl`.

@@ -62,7 +62,11 @@ fn open(walk: &mut Walk, path: &[u8], flags: u32, mode: u32) -> Result<Arc<File>
         if exclusive {
             return Err(Errno::EEXIST);
         }
-        return if inode.is_directory() { Err(Errno::EISDIR) } else { open_inode(inode, flags, false) };
+        return if inode.is_directory() {
+            Err(Errno::EISDIR)
+        } else {
+            open_inode(inode, flags, false)
+        };
     }
     let mode = mode & 0o7777 & !current().fs.umask();
     match walked.directory.create(name, abi::S_IFREG | mode, 0) {
@@ -178,8 +182,12 @@ pub fn sys_openat2(dirfd: u64, path: u64, how: u64, size: u64) -> Result<usize> 
         one_file_system: has(abi::RESOLVE_NO_XDEV),
     };
     let path = read_path(path)?;
-    let mut walk =
-        Walk::restricted(&current().fs, start_directory(dirfd)?, rules, has(abi::RESOLVE_IN_ROOT));
+    let mut walk = Walk::restricted(
+        &current().fs,
+        start_directory(dirfd)?,
+        rules,
+        has(abi::RESOLVE_IN_ROOT),
+    );
     let file = open(&mut walk, &path, flags as u32, mode as u32)?;
     install(file, flags as u32)
 }

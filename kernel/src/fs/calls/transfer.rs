@@ -11,7 +11,10 @@ use crate::task::current;
 
 /// `read`.
 pub fn sys_read(fd: u64, address: u64, len: u64) -> Result<usize> {
-    current().files.get(fd)?.read(&mut Destination::user(address, len))
+    current()
+        .files
+        .get(fd)?
+        .read(&mut Destination::user(address, len))
 }
 
 /// `write`.
@@ -33,12 +36,18 @@ pub fn sys_writev(fd: u64, vector: u64, count: u64) -> Result<usize> {
 
 /// `pread64`.
 pub fn sys_pread64(fd: u64, address: u64, len: u64, position: u64) -> Result<usize> {
-    current().files.get(fd)?.read_at(&mut Destination::user(address, len), position)
+    current()
+        .files
+        .get(fd)?
+        .read_at(&mut Destination::user(address, len), position)
 }
 
 /// `pwrite64`.
 pub fn sys_pwrite64(fd: u64, address: u64, len: u64, position: u64) -> Result<usize> {
-    current().files.get(fd)?.write_at(&mut Source::user(address, len), position)
+    current()
+        .files
+        .get(fd)?
+        .write_at(&mut Source::user(address, len), position)
 }
 
 /// `preadv`.
@@ -61,15 +70,30 @@ pub fn sys_preadv2(fd: u64, vector: u64, count: u64, position: u64, _high: u64, 
     if flags != 0 {
         return Err(Errno::ENOTSUP);
     }
-    if position == OWN_POSITION { sys_readv(fd, vector, count) } else { sys_preadv(fd, vector, count, position) }
+    if position == OWN_POSITION {
+        sys_readv(fd, vector, count)
+    } else {
+        sys_preadv(fd, vector, count, position)
+    }
 }
 
 /// `pwritev2`, without flags.
-pub fn sys_pwritev2(fd: u64, vector: u64, count: u64, position: u64, _high: u64, flags: u64) -> Result<usize> {
+pub fn sys_pwritev2(
+    fd: u64,
+    vector: u64,
+    count: u64,
+    position: u64,
+    _high: u64,
+    flags: u64,
+) -> Result<usize> {
     if flags != 0 {
         return Err(Errno::ENOTSUP);
     }
-    if position == OWN_POSITION { sys_writev(fd, vector, count) } else { sys_pwritev(fd, vector, count, position) }
+    if position == OWN_POSITION {
+        sys_writev(fd, vector, count)
+    } else {
+        sys_pwritev(fd, vector, count, position)
+    }
 }
 
 /// `lseek`.
@@ -97,7 +121,11 @@ impl Side {
     }
 
     fn finish(&self) -> Result<()> {
-        if self.is_own() { Ok(()) } else { user::write(self.address, &self.position) }
+        if self.is_own() {
+            Ok(())
+        } else {
+            user::write(self.address, &self.position)
+        }
     }
 }
 
@@ -184,7 +212,13 @@ pub fn sys_copy_file_range(
     if input.inode().metadata().device != output.inode().metadata().device {
         return Err(Errno::EXDEV);
     }
-    copy(&input, &mut Side::new(in_offset)?, &output, &mut Side::new(out_offset)?, len)
+    copy(
+        &input,
+        &mut Side::new(in_offset)?,
+        &output,
+        &mut Side::new(out_offset)?,
+        len,
+    )
 }
 
 /// `ftruncate`.
@@ -226,7 +260,11 @@ pub fn sys_fallocate(fd: u64, mode: u64, offset: u64, len: u64) -> Result<usize>
         abi::S_IFREG => (),
         _ => return Err(Errno::ENODEV),
     }
-    let data = file.inode().downcast::<RamInode>().and_then(RamInode::data).ok_or(Errno::ENOTSUP)?;
+    let data = file
+        .inode()
+        .downcast::<RamInode>()
+        .and_then(RamInode::data)
+        .ok_or(Errno::ENOTSUP)?;
     data.allocate(mode, offset, len)?;
     Ok(0)
 }
@@ -234,7 +272,11 @@ pub fn sys_fallocate(fd: u64, mode: u64, offset: u64, len: u64) -> Result<usize>
 /// `fadvise64` and `readahead`: everything is in memory already.
 pub fn sys_fadvise64(fd: u64) -> Result<usize> {
     let file = current().files.get(fd)?;
-    if file.inode().file_type() == abi::S_IFIFO { Err(Errno::ESPIPE) } else { Ok(0) }
+    if file.inode().file_type() == abi::S_IFIFO {
+        Err(Errno::ESPIPE)
+    } else {
+        Ok(0)
+    }
 }
 
 /// `fsync`, `fdatasync`, `syncfs`: there is nothing that memory could be synchronised with.

@@ -31,10 +31,16 @@ struct Subject {
 impl Subject {
     fn find(id: Pid) -> Result<Subject> {
         if let Some(task) = task::process::find_task(id) {
-            return Ok(Subject { process: task.process.clone(), task: Some(task) });
+            return Ok(Subject {
+                process: task.process.clone(),
+                task: Some(task),
+            });
         }
         let process = task::process::find(id).ok_or(Errno::ESRCH)?;
-        Ok(Subject { task: process.thread(), process })
+        Ok(Subject {
+            task: process.thread(),
+            process,
+        })
     }
 
     /// The thread; ESRCH if the process is a zombie.
@@ -111,9 +117,20 @@ pub fn root() -> Arc<dyn Inode> {
 
 fn new_inode(parent: Option<Arc<ProcInode>>, name: &[u8], kind: Kind, id: Pid) -> Arc<ProcInode> {
     // A number that stays the same however often the name is looked up: FNV-1a of its path.
-    let start = parent.as_ref().map_or(0xcbf2_9ce4_8422_2325, |parent| parent.ino.wrapping_mul(31));
-    let ino = name.iter().fold(start, |hash, &byte| (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3));
-    Arc::new_cyclic(|this| ProcInode { parent, name: name.into(), kind, id, ino, this: this.clone() })
+    let start = parent
+        .as_ref()
+        .map_or(0xcbf2_9ce4_8422_2325, |parent| parent.ino.wrapping_mul(31));
+    let ino = name.iter().fold(start, |hash, &byte| {
+        (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3)
+    });
+    Arc::new_cyclic(|this| ProcInode {
+        parent,
+        name: name.into(),
+        kind,
+        id,
+        ino,
+        this: this.clone(),
+    })
 }
 
 impl ProcInode {
@@ -134,14 +151,21 @@ impl ProcInode {
     /// The names in this directory that are numbers.
     fn numbers(&self) -> Result<Vec<u64>> {
         match self.kind {
-            Kind::Root => Ok(task::process::all().iter().map(|process| process.pid as u64).collect()),
+            Kind::Root => Ok(task::process::all()
+                .iter()
+                .map(|process| process.pid as u64)
+                .collect()),
             Kind::Threads => {
                 let threads = Subject::find(self.id)?.process.threads();
                 Ok(threads.iter().map(|task| task.tid() as u64).collect())
             }
             Kind::Descriptors { .. } => {
                 let subject = Subject::find(self.id)?;
-                Ok(subject.task()?.files.share().map_or_else(Vec::new, |files| files.descriptors()))
+                Ok(subject
+                    .task()?
+                    .files
+                    .share()
+                    .map_or_else(Vec::new, |files| files.descriptors()))
             }
             _ => Ok(Vec::new()),
         }
@@ -207,9 +231,9 @@ impl Inode for ProcInode {
                 read: Generated::new(move || make(&Subject::find(id)?)),
                 change: move |text: &[u8]| change(&Subject::find(id)?, text),
             }),
-            Kind::DescriptorInfo(fd) => {
-                Arc::new(Generated::new(move || process::descriptor_info(&Subject::find(id)?, fd)))
-            }
+            Kind::DescriptorInfo(fd) => Arc::new(Generated::new(move || {
+                process::descriptor_info(&Subject::find(id)?, fd)
+            })),
             Kind::Link(_) | Kind::Object(_) | Kind::Descriptor(_) => return Err(Errno::ELOOP),
             _ => Arc::new(DirectoryOps),
         };
@@ -234,7 +258,9 @@ impl Inode for ProcInode {
                 return Ok(self.child(name, entry.kind, self.id));
             }
         }
-        let number = parse_number(name).filter(|&number| self.number_exists(number)).ok_or(Errno::ENOENT)?;
+        let number = parse_number(name)
+            .filter(|&number| self.number_exists(number))
+            .ok_or(Errno::ENOENT)?;
         let (kind, id) = self.numbered(number);
         Ok(self.child(name, kind, id))
     }
@@ -256,7 +282,13 @@ impl Inode for ProcInode {
         let dots = [(&b"."[..], self.ino), (&b".."[..], up)];
         let mut index = 0;
         let mut emit = |name: &[u8], ino: u64, mode: u32, at: u64| {
-            at < position || sink(DirectoryEntry { name, ino, file_type: mode & abi::S_IFMT, next: at + 1 })
+            at < position
+                || sink(DirectoryEntry {
+                    name,
+                    ino,
+                    file_type: mode & abi::S_IFMT,
+                    next: at + 1,
+                })
         };
         for (name, ino) in dots {
             if !emit(name, ino, abi::S_IFDIR, index) {
@@ -311,7 +343,13 @@ impl ProcInode {
     }
 
     fn descriptor(&self, fd: u64) -> Result<Arc<File>> {
-        Subject::find(self.id)?.task()?.files.share().ok_or(Errno::ENOENT)?.get_any(fd).map_err(|_| Errno::ENOENT)
+        Subject::find(self.id)?
+            .task()?
+            .files
+            .share()
+            .ok_or(Errno::ENOENT)?
+            .get_any(fd)
+            .map_err(|_| Errno::ENOENT)
     }
 }
 

@@ -21,23 +21,74 @@ const TICK: u64 = 10_000_000;
 const PAGE: u64 = 4096;
 
 pub(super) static ENTRIES: &[Entry] = &[
-    Entry { name: "cmdline", kind: Kind::Text(command_line) },
-    Entry { name: "comm", kind: Kind::ProcessSetting(comm_line, set_comm) },
-    Entry { name: "cwd", kind: Kind::Object(working_directory) },
-    Entry { name: "environ", kind: Kind::Text(environment) },
-    Entry { name: "exe", kind: Kind::Object(executable) },
-    Entry { name: "fd", kind: Kind::Descriptors { info: false } },
-    Entry { name: "fdinfo", kind: Kind::Descriptors { info: true } },
-    Entry { name: "limits", kind: Kind::Text(limits) },
-    Entry { name: "maps", kind: Kind::Text(maps) },
-    Entry { name: "mountinfo", kind: Kind::Text(|_| Ok(MOUNT_INFO.to_vec())) },
-    Entry { name: "mounts", kind: Kind::Text(|_| Ok(MOUNTS.to_vec())) },
-    Entry { name: "root", kind: Kind::Object(root_directory) },
-    Entry { name: "stat", kind: Kind::Text(stat) },
-    Entry { name: "statm", kind: Kind::Text(statm) },
-    Entry { name: "status", kind: Kind::Text(status) },
-    Entry { name: "task", kind: Kind::Threads },
-    Entry { name: "wchan", kind: Kind::Text(|_| Ok(b"0".to_vec())) },
+    Entry {
+        name: "cmdline",
+        kind: Kind::Text(command_line),
+    },
+    Entry {
+        name: "comm",
+        kind: Kind::ProcessSetting(comm_line, set_comm),
+    },
+    Entry {
+        name: "cwd",
+        kind: Kind::Object(working_directory),
+    },
+    Entry {
+        name: "environ",
+        kind: Kind::Text(environment),
+    },
+    Entry {
+        name: "exe",
+        kind: Kind::Object(executable),
+    },
+    Entry {
+        name: "fd",
+        kind: Kind::Descriptors { info: false },
+    },
+    Entry {
+        name: "fdinfo",
+        kind: Kind::Descriptors { info: true },
+    },
+    Entry {
+        name: "limits",
+        kind: Kind::Text(limits),
+    },
+    Entry {
+        name: "maps",
+        kind: Kind::Text(maps),
+    },
+    Entry {
+        name: "mountinfo",
+        kind: Kind::Text(|_| Ok(MOUNT_INFO.to_vec())),
+    },
+    Entry {
+        name: "mounts",
+        kind: Kind::Text(|_| Ok(MOUNTS.to_vec())),
+    },
+    Entry {
+        name: "root",
+        kind: Kind::Object(root_directory),
+    },
+    Entry {
+        name: "stat",
+        kind: Kind::Text(stat),
+    },
+    Entry {
+        name: "statm",
+        kind: Kind::Text(statm),
+    },
+    Entry {
+        name: "status",
+        kind: Kind::Text(status),
+    },
+    Entry {
+        name: "task",
+        kind: Kind::Threads,
+    },
+    Entry {
+        name: "wchan",
+        kind: Kind::Text(|_| Ok(b"0".to_vec())),
+    },
 ];
 
 const MOUNTS: &[u8] = b"rootfs / rootfs rw 0 0\nproc /proc proc rw,relatime 0 0\n";
@@ -45,7 +96,11 @@ const MOUNT_INFO: &[u8] = b"1 1 0:1 / / rw - rootfs rootfs rw\n2 1 0:5 / /proc r
 
 /// The memory of a process that still has some of its own.
 fn memory(subject: &Subject) -> Option<Arc<AddressSpace>> {
-    subject.task.as_ref().filter(|task| !task.is_kernel_thread()).map(|task| task.mm())
+    subject
+        .task
+        .as_ref()
+        .filter(|task| !task.is_kernel_thread())
+        .map(|task| task.mm())
 }
 
 fn comm(subject: &Subject) -> Vec<u8> {
@@ -76,7 +131,9 @@ fn set_comm(subject: &Subject, name: &[u8]) -> Result<()> {
 
 /// What the process has in its argument or environment area now.
 fn strings(subject: &Subject, area: fn(&AddressSpace) -> core::ops::Range<u64>) -> Vec<u8> {
-    let Some(mm) = memory(subject) else { return Vec::new() };
+    let Some(mm) = memory(subject) else {
+        return Vec::new();
+    };
     let range = area(&mm);
     let mut bytes = alloc::vec![0; (range.end - range.start).min(256 * 1024) as usize];
     let count = mm.read(range.start, &mut bytes);
@@ -119,7 +176,9 @@ fn maps(subject: &Subject) -> Result<Vec<u8>> {
 
 /// The letter for a thread's state, and its name.
 fn state(subject: &Subject) -> (char, &'static str) {
-    let Some(task) = &subject.task else { return ('Z', "zombie") };
+    let Some(task) = &subject.task else {
+        return ('Z', "zombie");
+    };
     match scheduler::state(task) {
         scheduler::RUNNING | scheduler::NEW => ('R', "running"),
         scheduler::INTERRUPTIBLE => ('S', "sleeping"),
@@ -133,12 +192,17 @@ fn state(subject: &Subject) -> (char, &'static str) {
 /// Blocked, pending for the thread, pending for the process, ignored, caught.
 fn signal_sets(subject: &Subject) -> [SigSet; 5] {
     let shared = subject.process.signals.lock().pending();
-    let Some(task) = &subject.task else { return [SigSet::EMPTY, SigSet::EMPTY, shared, SigSet::EMPTY, SigSet::EMPTY] };
+    let Some(task) = &subject.task else {
+        return [SigSet::EMPTY, SigSet::EMPTY, shared, SigSet::EMPTY, SigSet::EMPTY];
+    };
     let (blocked, pending) = {
         let signals = task.signals.lock();
         (signals.blocked(), signals.pending())
     };
-    let (ignored, caught) = task.sighand.share().map_or((SigSet::EMPTY, SigSet::EMPTY), |hand| hand.sets());
+    let (ignored, caught) = task
+        .sighand
+        .share()
+        .map_or((SigSet::EMPTY, SigSet::EMPTY), |hand| hand.sets());
     [blocked, pending, shared, ignored, caught]
 }
 
@@ -146,12 +210,20 @@ fn stat(subject: &Subject) -> Result<Vec<u8>> {
     let process = &subject.process;
     let used = usage::of_process(process);
     let (times, children) = (used.times(), process.children_usage.times());
-    let space = memory(subject).map(|mm| (mm.usage(), mm.program())).unwrap_or_default();
+    let space = memory(subject)
+        .map(|mm| (mm.usage(), mm.program()))
+        .unwrap_or_default();
     let (tty, foreground) = match process.has_tty.load(Relaxed) {
-        true => (crate::fs::inode::device_number(4, 64), tty::session_and_foreground().1),
+        true => (
+            crate::fs::inode::device_number(4, 64),
+            tty::session_and_foreground().1,
+        ),
         false => (0, -1),
     };
-    let nice = subject.task.as_ref().map_or(0, |task| task.policy.nice.load(Relaxed));
+    let nice = subject
+        .task
+        .as_ref()
+        .map_or(0, |task| task.policy.nice.load(Relaxed));
     let [blocked, pending, _, ignored, caught] = signal_sets(subject);
     let mut out = String::new();
     let id = subject.task.as_ref().map_or(process.pid, |task| task.tid());
@@ -208,7 +280,11 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
     let id = subject.task.as_ref().map_or(process.pid, |task| task.tid());
     let mut out = String::new();
     let name = comm(subject);
-    let umask = subject.task.as_ref().and_then(|task| task.fs.share()).map_or(0, |fs| fs.umask());
+    let umask = subject
+        .task
+        .as_ref()
+        .and_then(|task| task.fs.share())
+        .map_or(0, |fs| fs.umask());
     let _ = writeln!(out, "Name:\t{}", String::from_utf8_lossy(&name));
     let _ = writeln!(out, "Umask:\t{umask:04o}");
     let _ = writeln!(out, "State:\t{letter} ({state})");
@@ -250,13 +326,28 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
         let all = !matches!(name, "CapInh" | "CapAmb");
         let _ = writeln!(out, "{name}:\t{:016x}", if all { 0x1ff_ffff_ffffu64 } else { 0 });
     }
-    let _ = writeln!(out, "NoNewPrivs:\t{}\nSeccomp:\t0", process.no_new_privs.load(Relaxed) as u8);
-    let allowed = subject.task.as_ref().map_or(0, |task| task.affinity.load(Relaxed));
+    let _ = writeln!(
+        out,
+        "NoNewPrivs:\t{}\nSeccomp:\t0",
+        process.no_new_privs.load(Relaxed) as u8
+    );
+    let allowed = subject
+        .task
+        .as_ref()
+        .map_or(0, |task| task.affinity.load(Relaxed));
     let online = u64::MAX >> (64 - cpu::count());
     let _ = writeln!(out, "Cpus_allowed:\t{:x}", allowed & online);
     if let Some(task) = &subject.task {
-        let _ = writeln!(out, "voluntary_ctxt_switches:\t{}", task.usage.voluntary.load(Relaxed));
-        let _ = writeln!(out, "nonvoluntary_ctxt_switches:\t{}", task.usage.involuntary.load(Relaxed));
+        let _ = writeln!(
+            out,
+            "voluntary_ctxt_switches:\t{}",
+            task.usage.voluntary.load(Relaxed)
+        );
+        let _ = writeln!(
+            out,
+            "nonvoluntary_ctxt_switches:\t{}",
+            task.usage.involuntary.load(Relaxed)
+        );
     }
     Ok(text(out))
 }
@@ -282,11 +373,25 @@ const LIMITS: [(&str, &str); 16] = [
 ];
 
 fn limits(subject: &Subject) -> Result<Vec<u8>> {
-    let shown = |value: u64| if value == u64::MAX { "unlimited".into() } else { format!("{value}") };
-    let mut out = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
+    let shown = |value: u64| {
+        if value == u64::MAX {
+            "unlimited".into()
+        } else {
+            format!("{value}")
+        }
+    };
+    let mut out = format!(
+        "{:<25} {:<20} {:<20} {:<10}\n",
+        "Limit", "Soft Limit", "Hard Limit", "Units"
+    );
     for (which, (name, unit)) in LIMITS.iter().enumerate() {
         let (soft, hard) = subject.process.rlimit(which as u32);
-        let _ = writeln!(out, "{name:<25} {:<20} {:<20} {unit:<10}", shown(soft), shown(hard));
+        let _ = writeln!(
+            out,
+            "{name:<25} {:<20} {:<20} {unit:<10}",
+            shown(soft),
+            shown(hard)
+        );
     }
     Ok(text(out))
 }
@@ -296,8 +401,14 @@ pub(super) fn descriptor_info(subject: &Subject, fd: u64) -> Result<Vec<u8>> {
     let files = subject.task()?.files.share().ok_or(Errno::ENOENT)?;
     let file = files.get_any(fd).map_err(|_| Errno::ENOENT)?;
     let position = file.seek(0, linux_raw_sys::general::SEEK_CUR).unwrap_or(0);
-    let close_on_exec = if files.close_on_exec(fd)? { linux_raw_sys::general::O_CLOEXEC } else { 0 };
+    let close_on_exec = if files.close_on_exec(fd)? {
+        linux_raw_sys::general::O_CLOEXEC
+    } else {
+        0
+    };
     let ino = file.inode().metadata().ino;
-    Ok(text(format!("pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t1\nino:\t{ino}\n", file.flags() | close_on_exec)))
+    Ok(text(format!(
+        "pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t1\nino:\t{ino}\n",
+        file.flags() | close_on_exec
+    )))
 }
-
