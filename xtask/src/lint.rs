@@ -42,7 +42,7 @@ impl Check {
     }
 }
 
-/// Formatting, of both workspaces.
+/// Formatting, of all workspaces.
 fn formatting(check: bool) -> Result<Vec<Check>> {
     setup::ensure_component("rustfmt", "fmt")?;
     let fmt = |directory: &str| {
@@ -62,26 +62,32 @@ fn formatting(check: bool) -> Result<Vec<Check>> {
             name: "fmt-kernel",
             command: fmt("kernel"),
         },
+        Check {
+            name: "fmt-example",
+            command: fmt("examples/minimal"),
+        },
     ])
 }
 
-/// Formatting, and clippy with warnings as errors: on the host, and for the kernel with the kernel's compiler.
+/// Formatting, and clippy with warnings as errors: on the host, and for the kernels with the kernel's compiler.
 fn lints() -> Result<Vec<Check>> {
     setup::ensure_component("clippy", "clippy")?;
     let mut host = Command::new("cargo");
     host.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
         .current_dir(repository(""));
     let toolchain = Toolchain::install()?;
-    let kernel = toolchain
-        .ensure_clippy()
-        .map(|()| {
-            let mut command = toolchain.cargo("clippy");
-            command
-                .args(["--release", "--", "-D", "warnings"])
-                .current_dir(repository("kernel"));
-            command
-        })
-        .map_err(|error| format!("the kernel's compiler has no clippy here: {error:#}"));
+    let kernel = |directory: &str| {
+        toolchain
+            .ensure_clippy()
+            .map(|()| {
+                let mut command = toolchain.cargo("clippy");
+                command
+                    .args(["--release", "--", "-D", "warnings"])
+                    .current_dir(repository(directory));
+                command
+            })
+            .map_err(|error| format!("the kernel's compiler has no clippy here: {error:#}"))
+    };
     let mut checks = formatting(true)?;
     checks.push(Check {
         name: "clippy",
@@ -89,7 +95,11 @@ fn lints() -> Result<Vec<Check>> {
     });
     checks.push(Check {
         name: "clippy-kernel",
-        command: kernel,
+        command: kernel("kernel"),
+    });
+    checks.push(Check {
+        name: "clippy-example",
+        command: kernel("examples/minimal"),
     });
     Ok(checks)
 }

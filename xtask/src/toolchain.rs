@@ -77,7 +77,7 @@ impl Toolchain {
         }
     }
 
-    /// A cargo command line that builds for the kernel's target: `cargo SUBCOMMAND …`, to be run in `kernel/`.
+    /// A cargo command line that builds for the kernel's target: `cargo SUBCOMMAND …`, to be run in `kernel/`, or in an example.
     pub fn cargo(self, subcommand: &str) -> Command {
         let mut command;
         match self {

@@ -2,6 +2,7 @@
 
 mod ablate;
 mod command;
+mod example;
 mod guest;
 mod library;
 mod lints;
@@ -53,6 +54,11 @@ const SUITES: &[Suite] = &[
         name: "lint",
         about: "formatting, clippy and documentation without warnings",
         run: |_, report| lints::run(report),
+    },
+    Suite {
+        name: "example",
+        about: "the kernel of examples/minimal, in QEMU",
+        run: |_, report| example::run(report),
     },
     Suite {
         name: "guest",
