@@ -84,7 +84,10 @@ fn lines(path: &[&str]) -> Vec<(u64, String)> {
         .filter_map(|line| line.split_once('\t'))
         .map(|(address, instruction)| {
             let address = address.trim().trim_end_matches(':');
-            (u64::from_str_radix(address, 16).expect("an address"), instruction.to_owned())
+            (
+                u64::from_str_radix(address, 16).expect("an address"),
+                instruction.to_owned(),
+            )
         })
         .collect()
 }

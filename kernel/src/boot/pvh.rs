@@ -93,7 +93,12 @@ pub unsafe fn parse(start_info: u64) {
     };
     for i in 0..start.memmap_entries as usize {
         // SAFETY: the loader's array has `memmap_entries` entries; it need not be aligned.
-        let entry = unsafe { phys_to_virt(start.memmap_paddr).cast::<MemmapEntry>().add(i).read_unaligned() };
+        let entry = unsafe {
+            phys_to_virt(start.memmap_paddr)
+                .cast::<MemmapEntry>()
+                .add(i)
+                .read_unaligned()
+        };
         let region = entry.addr.next_multiple_of(4096)..(entry.addr + entry.size) & !4095;
         if entry.kind == MEMMAP_RAM && !region.is_empty() && info.ram_len < MAX_REGIONS {
             info.ram[info.ram_len] = region;
@@ -102,7 +107,11 @@ pub unsafe fn parse(start_info: u64) {
     }
     if start.nr_modules > 0 {
         // SAFETY: there is a first module.
-        let module = unsafe { phys_to_virt(start.modlist_paddr).cast::<Module>().read_unaligned() };
+        let module = unsafe {
+            phys_to_virt(start.modlist_paddr)
+                .cast::<Module>()
+                .read_unaligned()
+        };
         info.initramfs = module.paddr..module.paddr + module.size;
     }
     if start.cmdline_paddr != 0 {
