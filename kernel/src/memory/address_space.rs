@@ -302,7 +302,7 @@ impl AddressSpace {
     /// Changes the protection of the range. As on Linux, what lies before the first obstacle has changed when it fails:
     /// ENOMEM for a page that is not mapped, EACCES for what the mapping may not become.
     pub fn protect(&self, start: u64, len: u64, prot: Prot) -> Result<()> {
-        if start % PAGE_SIZE != 0 {
+        if !start.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         let range = checked_range(start, len).map_err(|_| Errno::ENOMEM)?;
@@ -700,7 +700,7 @@ impl Inner {
             return Err(Errno::ENOMEM);
         }
         if flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE) {
-            if hint % PAGE_SIZE != 0 {
+            if !hint.is_multiple_of(PAGE_SIZE) {
                 return Err(Errno::EINVAL);
             }
             if hint > USER_END - len {

@@ -72,4 +72,4 @@ pub fn is_guard(addr: u64) -> bool {
         && (addr - kernel_map::STACKS) % SLOT < SLOT - STACK_SIZE
 }
 
-const _: () = assert!(STACK_SIZE % PAGE_SIZE == 0);
+const _: () = assert!(STACK_SIZE.is_multiple_of(PAGE_SIZE));
