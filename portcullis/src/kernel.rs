@@ -1,7 +1,6 @@
 //! The trait that a kernel implements.
 
 use crate::host::{InterruptFlag, Registers, Tracking};
-use crate::notify::Notifier;
 use crate::state::{EnteringGuest, InKernel, InSyscall, Interrupted, Leaving, Nmi};
 use crate::work::{ExitWorkBits, SyscallWorkBits};
 
@@ -29,6 +28,27 @@ pub enum Broken {
 /// The syscall-entry work decided that the system call is not to be made. The return value is in the registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Skip;
+
+/// A fatal exception, for the die chain ([`notify`](crate::notify)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Die {
+    /// The exception's vector.
+    pub vector: u8,
+    /// Its error code, 0 if it has none.
+    pub error: u64,
+}
+
+/// What a member of the die chain says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Not mine; ask the next one.
+    Pass,
+    /// Handled: nobody else is asked and the exception is not acted on.
+    Handled,
+}
+
+/// A member of the die chain.
+pub type Notifier<R> = fn(&mut R, Die) -> Verdict;
 
 /// A kernel, as seen from its gate.
 ///

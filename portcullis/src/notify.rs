@@ -6,26 +6,7 @@
 use crate::host::Tracking;
 use crate::kernel::{Broken, Kernel};
 
-/// What happened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Die {
-    /// The exception's vector.
-    pub vector: u8,
-    /// Its error code, 0 if it has none.
-    pub error: u64,
-}
-
-/// What a notifier says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// Not mine; ask the next one.
-    Pass,
-    /// Handled: nobody else is asked and the exception is not acted on.
-    Handled,
-}
-
-/// A member of the chain.
-pub type Notifier<R> = fn(&mut R, Die) -> Verdict;
+pub use crate::kernel::{Die, Notifier, Verdict};
 
 /// Asks the members of [`Kernel::DIE_CHAIN`] in their order, until one has handled it.
 ///

@@ -1,12 +1,11 @@
 //! Programs of the host that go into the guest.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf, absolute};
 
 use anyhow::{Context, Result, bail};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
-
-use crate::setup;
 
 /// A program of the host that the guest can run.
 pub struct Program {
@@ -17,7 +16,7 @@ pub struct Program {
 impl Program {
     /// Finds `name` as a shell does, and makes sure that the guest can run it.
     pub fn find(name: &str) -> Result<Program> {
-        let Some(found) = setup::which(name) else {
+        let Some(found) = which(name) else {
             bail!(
                 "there is no program `{name}` on this machine; tried PATH, or the path itself if it has a slash"
             );
@@ -34,6 +33,20 @@ impl Program {
         }
         Ok(Program { path })
     }
+}
+
+/// Where `program` is, looked up as a shell does.
+pub fn which(program: &str) -> Option<PathBuf> {
+    let executable = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|path| executable(path));
+    }
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|directory| directory.join(program))
+        .find(|path| executable(path))
 }
 
 /// The dynamic linker that `program` asks for; none for a static program. An error for what is no 64-bit x86 ELF program.

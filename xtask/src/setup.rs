@@ -3,7 +3,6 @@
 //! Everything is a Debian package. As root on Debian it is installed, without a question; elsewhere the exact commands
 //! are printed and the run ends.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -136,23 +135,9 @@ fn apt() -> Command {
     command
 }
 
-/// Where `program` is, looked up as a shell does.
-pub fn which(program: &str) -> Option<PathBuf> {
-    let executable = |path: &Path| {
-        path.metadata()
-            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-    };
-    if program.contains('/') {
-        return Some(PathBuf::from(program)).filter(|path| executable(path));
-    }
-    std::env::split_paths(&std::env::var_os("PATH")?)
-        .map(|directory| directory.join(program))
-        .find(|path| executable(path))
-}
-
 /// Whether `program` is in PATH.
 pub fn in_path(program: &str) -> bool {
-    which(program).is_some()
+    crate::program::which(program).is_some()
 }
 
 /// Runs `command` for its exit status alone.

@@ -8,6 +8,7 @@ use super::cpu;
 use super::doors::{Doors, Exception, check_flags};
 use super::irq_stack::on_irq_stack;
 use super::local::CpuLocal;
+use super::nmi_handler;
 use super::regs::UserRegs;
 use super::way_out::{WayOut, iret_to_user, leave_by_iret};
 use crate::state::{Arrived, Interrupted};
@@ -195,9 +196,9 @@ unsafe extern "C" fn arrived<K: Doors>(regs: &mut UserRegs, vector: u32, error: 
             arrived.handled()
         }
         Exception::NMI => {
-            super::nmi::handle::<K>(&mut arrived.as_nmi());
+            nmi_handler::run::<K>(&mut arrived.as_nmi());
             // The exit work may switch to another task, which would run with NMIs blocked until its next IRET.
-            super::nmi::unblock();
+            nmi_handler::unblock();
             arrived.handled()
         }
         Exception::MC => {

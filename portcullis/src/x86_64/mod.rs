@@ -10,10 +10,11 @@
 //! | [`paranoid`] | #DB, #MC and #DF on stacks of their own |
 //! | [`nmi`] | NMIs, nested ones too |
 //! | [`way_out`] | the last instructions before user mode |
+//! | [`first`] | a task's first way out, after fork or at the start |
 //! | [`irq_stack`] | handlers on the IRQ stack |
 //! | [`extable`] | instructions that may fault, and where to go on |
 //! | [`alternatives`] | instructions that are patched in at boot where the CPU has them |
-//! | [`tables`], [`init`] | GDT, TSS, IDT, MSRs and control registers from one description |
+//! | [`tables`], [`idt`], [`init`] | GDT, TSS, IDT, MSRs and control registers from one description |
 //! | [`cpu`] | the few privileged instructions that these need |
 //!
 //! Every door saves a whole [`UserRegs`], switches GS and stack, clears the registers that the user filled, and calls
@@ -26,11 +27,14 @@ pub mod cpu;
 pub mod doors;
 pub mod exception;
 pub mod extable;
+pub mod first;
 pub mod host;
+pub mod idt;
 pub mod init;
 pub mod irq_stack;
 pub mod local;
 pub mod nmi;
+mod nmi_handler;
 pub mod paranoid;
 pub mod regs;
 pub mod syscall;
@@ -39,8 +43,9 @@ pub mod way_out;
 
 pub use asm::{clac_asm, stac_asm};
 pub use doors::{Doors, Exception};
+pub use first::first_way_out;
 pub use host::{PerCpuContext, Rflags};
 pub use init::{CpuDescription, init_cpu};
 pub use local::CpuLocal;
 pub use regs::UserRegs;
-pub use way_out::{WayOut, first_way_out};
+pub use way_out::WayOut;

@@ -13,13 +13,13 @@
 
 use core::arch::naked_asm;
 use core::mem::offset_of;
-use core::sync::atomic::Ordering::Relaxed;
 
 use super::asm::{clac, cld, clear_regs, nmi_hit_the_end, nmi_is_nested, pop_regs, push_regs};
 use super::cpu::msr;
 use super::doors::{Doors, Exception};
 use super::exception::from_user;
 use super::local::CpuLocal;
+use super::nmi_handler;
 use super::paranoid::{CPU_LOCAL, FSGSBASE, move_to_thread_stack, restore_gs, switch_gs};
 use super::regs::UserRegs;
 use super::tables::NmiStack;
@@ -127,7 +127,7 @@ unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut UserRegs) {
     let cr2 = super::cpu::cr2();
     // SAFETY: the door has just come in from the kernel, interrupts are off, and `regs` are what it saved.
     let (mut at, saved) = unsafe { Nmi::enter_from_kernel::<K>(regs) };
-    handle::<K>(&mut at);
+    nmi_handler::run::<K>(&mut at);
     at.exit_to_kernel::<K>(saved);
     if super::cpu::cr2() != cr2 {
         // SAFETY: puts back what was there.
@@ -135,33 +135,5 @@ unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut UserRegs) {
     }
 }
 
-/// Runs the kernel's handler, with the depth raised.
-pub(super) fn handle<K: Doors>(at: &mut Nmi<'_, UserRegs>) {
-    let depth = &CpuLocal::this().nmi_depth;
-    depth.store(depth.load(Relaxed) + 1, Relaxed);
-    K::nmi(at);
-    depth.store(depth.load(Relaxed) - 1, Relaxed);
-}
-
-/// Lets NMIs in again without leaving: an IRET to the next instruction.
-pub(super) fn unblock() {
-    // SAFETY: the frame is the current stack, flags and code segment; execution goes on at 2 with everything as it was.
-    unsafe {
-        core::arch::asm!(
-            "mov {old}, rsp",
-            "mov {sel:e}, ss",
-            "push {sel}",
-            "push {old}",
-            "pushfq",
-            "mov {sel:e}, cs",
-            "push {sel}",
-            "lea {sel}, [rip + 2f]",
-            "push {sel}",
-            "iretq",
-            "2:",
-            old = out(reg) _,
-            sel = out(reg) _,
-            options(preserves_flags),
-        );
-    }
-}
+// The doors find these from a `UserRegs` right below the top.
+const _: () = assert!(offset_of!(NmiStack, state) - offset_of!(NmiStack, top) == STATE - UserRegs::SIZE);

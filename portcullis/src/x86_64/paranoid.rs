@@ -5,7 +5,7 @@
 //! nothing is decided from it: it is saved, the CPU's own is put in, and in the end what was there is put back. Entry and
 //! exit cannot disagree.
 //!
-//! The IST stack's own top says what the CPU's GS base is ([`IstStack`](super::tables::IstStack)).
+//! The IST stack's own top says what the CPU's GS base is (`IstStack` in [`tables`](super::tables)).
 
 use core::arch::naked_asm;
 use core::mem::offset_of;
@@ -16,6 +16,7 @@ use super::doors::{Doors, Exception};
 use super::exception::from_user;
 use super::local::CpuLocal;
 use super::regs::UserRegs;
+use super::tables::IstStack;
 use crate::state::Nmi;
 
 /// From user mode, on an IST stack: GS becomes the kernel's, and the frame and RDI move to the thread stack, as the
@@ -204,3 +205,7 @@ unsafe extern "C" fn report<K: Doors>(regs: &mut UserRegs) -> ! {
     let (mut at, _saved) = unsafe { Nmi::enter_from_kernel::<K>(regs) };
     K::double_fault(at.regs(), address)
 }
+
+// The doors find the IST stack's own words from a `UserRegs` right below the top.
+const _: () =
+    assert!(offset_of!(IstStack, fsgsbase) - offset_of!(IstStack, cpu_local) == FSGSBASE - CPU_LOCAL);

@@ -1,13 +1,6 @@
-//! GDT, TSS, IDT and the stacks that they name.
+//! GDT, TSS and the stacks that the TSS names.
 
-use core::cell::UnsafeCell;
 use core::mem::offset_of;
-
-use super::doors::{Doors, Exception};
-use super::exception::{STUB_SIZE, stubs};
-use super::local::CpuLocal;
-use super::regs::UserRegs;
-use super::{nmi, paranoid};
 
 // Selectors: Linux's (`arch/x86/include/asm/segment.h`), as user programs look at them.
 
@@ -76,7 +69,7 @@ impl Tss {
 /// Entries of the interrupt-stack table.
 #[derive(Clone, Copy)]
 #[repr(u8)]
-enum Ist {
+pub(super) enum Ist {
     DoubleFault = 1,
     Nmi = 2,
     Debug = 3,
@@ -89,19 +82,19 @@ enum Ist {
 pub(super) struct IstStack {
     stack: [u8; 8192 - 16],
     /// The top.
-    cpu_local: u64,
+    pub(super) cpu_local: u64,
     /// 1 if the CPU has RDGSBASE.
-    fsgsbase: u64,
+    pub(super) fsgsbase: u64,
 }
 
-/// The NMI's two stacks. See [`nmi`].
+/// The NMI's two stacks. See [`nmi`](super::nmi).
 #[repr(C, align(16))]
 pub(super) struct NmiStack {
     work: [u8; 8192 - 32 - 512],
     /// The working stack's top.
     pub(super) top: u64,
     fsgsbase: u64,
-    state: u64,
+    pub(super) state: u64,
     unused: u64,
     entry: [u8; 512],
     /// The entry stack's top.
@@ -111,9 +104,6 @@ pub(super) struct NmiStack {
 const _: () = {
     assert!(offset_of!(IstStack, cpu_local) % 16 == 0 && offset_of!(NmiStack, top) % 16 == 0);
     assert!(offset_of!(NmiStack, entry_end) % 16 == 0);
-    // The doors find these from a `UserRegs` right below the top.
-    assert!(paranoid::CPU_LOCAL == UserRegs::SIZE && paranoid::FSGSBASE == UserRegs::SIZE + 8);
-    assert!(offset_of!(NmiStack, state) - offset_of!(NmiStack, top) == nmi::STATE - UserRegs::SIZE);
 };
 
 /// One CPU's tables, and the stacks of its interrupt-stack table. 33 KiB that live as long as the CPU runs.
@@ -161,13 +151,13 @@ impl Tables {
         }
     }
 
-    /// Fills everything in. `local` is the CPU's, `fsgsbase` whether it has RDGSBASE.
-    pub(super) fn fill(&mut self, local: *const CpuLocal, fsgsbase: bool) {
+    /// Fills everything in. `gs_base` is the address of the CPU's `CpuLocal`, `fsgsbase` whether it has RDGSBASE.
+    pub(super) fn fill(&mut self, gs_base: u64, fsgsbase: bool) {
         for stack in [&mut self.double_fault, &mut self.debug, &mut self.machine_check] {
-            stack.cpu_local = local as u64;
+            stack.cpu_local = gs_base;
             stack.fsgsbase = fsgsbase as u64;
         }
-        self.nmi.top = local as u64;
+        self.nmi.top = gs_base;
         self.nmi.fsgsbase = fsgsbase as u64;
         self.nmi.state = 0;
 
@@ -245,77 +235,4 @@ const fn tss_descriptor(base: u64, limit: u64) -> [u64; 2] {
         | (limit >> 16 & 0xf) << 48
         | (base >> 24 & 0xff) << 56;
     [low, base >> 32]
-}
-
-/// The interrupt descriptor table: one for all CPUs.
-#[derive(Debug)]
-#[repr(C, align(4096))]
-pub struct Idt(UnsafeCell<[[u64; 2]; 256]>);
-
-// SAFETY: written once, at boot, before another CPU runs; afterwards only the CPUs read it.
-unsafe impl Sync for Idt {}
-
-impl Idt {
-    /// Nothing present.
-    pub const fn new() -> Self {
-        Idt(UnsafeCell::new([[0; 2]; 256]))
-    }
-
-    pub(super) fn address(&self) -> u64 {
-        self.0.get() as u64
-    }
-
-    /// Fills in every door of `K`.
-    ///
-    /// # Safety
-    /// Once, at boot, while no other CPU uses it.
-    pub(super) unsafe fn fill<K: Doors>(&self) {
-        let table = stubs::<K> as *const () as u64;
-        for vector in 0..=255u8 {
-            let mut address = table + vector as u64 * STUB_SIZE as u64;
-            let mut ist = 0;
-            match vector {
-                Exception::DB => {
-                    address = paranoid::entry::<K, { Exception::DB }> as *const () as u64;
-                    ist = Ist::Debug as u8;
-                }
-                Exception::MC => {
-                    address = paranoid::entry::<K, { Exception::MC }> as *const () as u64;
-                    ist = Ist::MachineCheck as u8;
-                }
-                Exception::DF => {
-                    address = paranoid::double_fault::<K> as *const () as u64;
-                    ist = Ist::DoubleFault as u8;
-                }
-                Exception::NMI => {
-                    address = nmi::entry::<K> as *const () as u64;
-                    ist = Ist::Nmi as u8;
-                }
-                _ => {}
-            }
-            // User mode may use INT3 and INTO; any other INT is a general-protection fault.
-            let user = matches!(vector, Exception::BP | Exception::OF);
-            // SAFETY: the caller's.
-            unsafe { (*self.0.get())[vector as usize] = gate(address, ist, user) };
-        }
-    }
-}
-
-impl Default for Idt {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// An interrupt gate, which turns interrupts off (SDM volume 3, figure 6-8).
-const fn gate(address: u64, ist: u8, user: bool) -> [u64; 2] {
-    const PRESENT_INTERRUPT_GATE: u64 = 0x8e << 40;
-    let dpl = if user { 3 << 45 } else { 0 };
-    let low = address & 0xffff
-        | (KERNEL_CS as u64) << 16
-        | (ist as u64) << 32
-        | PRESENT_INTERRUPT_GATE
-        | dpl
-        | (address >> 16 & 0xffff) << 48;
-    [low, address >> 32]
 }
