@@ -204,6 +204,13 @@ fn text(string: alloc::string::String) -> Vec<u8> {
 impl Inode for ProcInode {
     fn metadata(&self) -> Metadata {
         let mut metadata = Metadata::new(DEVICE, self.ino, self.kind.mode());
+        if let Kind::Descriptor(fd) = self.kind
+            && let Ok(file) = self.descriptor(fd)
+        {
+            // The link's permissions say how the file is open.
+            let (read, write) = (file.is_readable() as u32, file.is_writable() as u32);
+            metadata.mode = abi::S_IFLNK | 0o100 | read << 8 | write << 7;
+        }
         if self.is_directory_kind() {
             metadata.links = 2;
         }
