@@ -143,7 +143,10 @@ static STREAM: Stream = Stream {
 pub fn init_stream() {
     let mut state = STREAM.state.lock();
     state.buffer.reserve_exact(STREAM_CAPACITY);
-    COM2.init();
+    if !COM2.init() {
+        log::error!("the input stream is wanted, but there is no COM2");
+        state.ended = true;
+    }
     // The host sends from now on. What came before would be lost: enabling the port's FIFO clears it.
     crate::boot::log::tell("stdin: ready");
 }

@@ -60,11 +60,11 @@ impl Serial {
         unsafe { Port::new(self.base + register).write(value) }
     }
 
-    /// Sets the port up, if there is one, and lets it interrupt when bytes come.
-    pub fn init(&self) {
+    /// Sets the port up and lets it interrupt when bytes come. False if there is none.
+    pub fn init(&self) -> bool {
         self.write(register::SCRATCH, 0x5a);
         if self.read(register::SCRATCH) != 0x5a {
-            return;
+            return false;
         }
         self.write(register::INTERRUPT_ENABLE, 0);
         self.write(register::LINE_CONTROL, DIVISOR_LATCH);
@@ -76,6 +76,7 @@ impl Serial {
         self.write(register::MODEM_CONTROL, MODEM_READY);
         self.present.store(true, Ordering::Release);
         self.listen(true);
+        true
     }
 
     /// Lets bytes that come in interrupt, or not: then they wait in the FIFO, and the sender waits, too.
