@@ -149,12 +149,12 @@ static void information(void)
     expect_info("SIGCHLD of a killed child", SIGCHLD, CLD_KILLED, child);
     check(last.si_status == SIGKILL, "SIGCHLD: the signal", "%d", last.si_status);
     waitpid(child, &status, 0);
+    block(SIG_BLOCK, SIGCHLD);
     child = fork();
     if (child == 0) {
         kill(getppid(), SIGUSR1);
         _exit(0);
     }
-    block(SIG_BLOCK, SIGCHLD);
     waitpid(child, &status, 0);
     expect_info("kill by another process", SIGUSR1, SI_USER, child);
     block(SIG_UNBLOCK, SIGCHLD);
