@@ -92,7 +92,8 @@ pub(super) static ENTRIES: &[Entry] = &[
 ];
 
 const MOUNTS: &[u8] = b"tmpfs / tmpfs rw,relatime 0 0\nproc /proc proc rw,relatime 0 0\n";
-const MOUNT_INFO: &[u8] = b"1 1 0:1 / / rw,relatime - tmpfs tmpfs rw\n2 1 0:5 / /proc rw,relatime - proc proc rw\n";
+const MOUNT_INFO: &[u8] =
+    b"1 1 0:1 / / rw,relatime - tmpfs tmpfs rw\n2 1 0:5 / /proc rw,relatime - proc proc rw\n";
 
 /// The memory of a process that still has some of its own.
 fn memory(subject: &Subject) -> Option<Arc<AddressSpace>> {
