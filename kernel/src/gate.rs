@@ -9,6 +9,7 @@ use portcullis::work::TaskWork;
 use portcullis::x86_64::regs::flags;
 use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserRegs, WayOut, extable};
 use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi};
+use x86_64::registers::control::{Cr0, Cr4, Efer};
 
 use crate::{boot, cpu, memory, panic, signal, sync, syscall, task};
 
@@ -195,6 +196,10 @@ pub fn status(out: &mut String) {
         ("cpus", cpu::count() as u64),
         ("percpu_bytes", size_of::<CpuLocal>() as u64),
         ("pertask_bytes", size_of::<TaskWork>() as u64),
+        // Of the CPU that the reader runs on.
+        ("cr0", Cr0::read_raw()),
+        ("cr4", Cr4::read_raw()),
+        ("efer", Efer::read_raw()),
     ] {
         // Writing to a string does not fail.
         let _ = writeln!(out, "{key} {value}");
