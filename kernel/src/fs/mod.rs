@@ -1,6 +1,6 @@
 //! Files.
 //!
-//! A descriptor ([`fd`]) refers to an open file ([`file`]), that to an inode ([`inode`]), which a name leads to
+//! A descriptor ([`fd`]) refers to an open file ([`mod@file`]), that to an inode ([`inode`]), which a name leads to
 //! ([`path`]). All files live in memory.
 //!
 //! | you want to … | look in |
@@ -8,7 +8,7 @@
 //! | change how names are walked | [`path`] |
 //! | change directories, links, regular files | [`ramfs`], [`ramfs_file`] |
 //! | add a device | [`devices`] |
-//! | change the terminal | [`line`] (editing, echo: pure), [`tty`] (waiting, job control, ioctls), [`serial`] |
+//! | change the terminal | [`mod@line`] (editing, echo: pure), [`tty`] (waiting, job control, ioctls), [`serial`] |
 //! | add a file to `/proc` | [`proc`] |
 //! | change a system call | [`calls`] |
 //!
