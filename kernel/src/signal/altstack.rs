@@ -20,7 +20,7 @@ pub const MINSIGSTKSZ: u64 = 2048;
 pub struct AltStack {
     /// Lowest address.
     pub sp: u64,
-    /// As the program set them; [`flags_at`](Self::flags_at) for what `sigaltstack` returns.
+    /// As the program set them.
     pub flags: i32,
     pad: u32,
     /// Bytes; 0 where there is none.
