@@ -106,7 +106,7 @@ mkdir unpacked && tar xf tree.tar -C unpacked && diff -r tree/d1 unpacked/d1 && 
 gzip -c all >all.gz && gunzip -c all.gz | cmp - all && echo gzip same
 gzip -9 <tree/binary.dat | gunzip | md5sum
 bzip2 -c all >all.bz2 && bunzip2 -c all.bz2 | md5sum
-tar czf tree.tgz -C tree d3 && tar tzf tree.tgz | wc -l
+tar cf - -C tree d3 | gzip -c >tree.tgz && gunzip -c tree.tgz | tar tf - | wc -l
 (cd tree && find d4 | sort | cpio -o -H newc 2>/dev/null) >tree.cpio
 mkdir fromcpio && (cd fromcpio && cpio -i -d 2>/dev/null) <tree.cpio && diff -r tree/d4 fromcpio/d4 && echo cpio same
 uuencode binary <tree/binary.dat | uudecode -o decoded && cmp decoded tree/binary.dat && echo uu same
@@ -156,7 +156,7 @@ stat -c '%F %s %a' tree/binary.dat tree/empty; stat -c '%F %a' tree/d0
 [ tree/hard -ef tree/d1/e1/words1.log ] && echo hard link
 stat -c %h tree/hard
 date -u -r tree/empty '+%Y-%m-%d %H:%M:%S'
-rm -r moved/d*; ls moved
+rm -r moved/d*; ls -1 moved # a terminal would get columns
 rmdir tree/d0 2>/dev/null; echo "status $?"
 chmod 0 piece; ls -l piece | cut -c1-10; chmod u+rw,g+r piece; ls -l piece | cut -c1-10
 ls -a tree | head -4
