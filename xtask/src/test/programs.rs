@@ -152,14 +152,13 @@ fn on_host(file: &Path, interpreter: &[&str]) -> Result<Behaviour> {
     // One file for both streams: their lines must come in the order in which they were written.
     let output = scratch.path().join("output");
     let file_handle = fs::File::create(&output)?;
-    let mut command = match interpreter {
-        [] => Command::new(file),
-        _ => {
-            let mut command = Command::new(&busybox);
-            command.args(interpreter).arg(file);
-            command
-        }
-    };
+    // A shell can trap no signal that it was started with ignored, as everything in the background of a script is.
+    let mut command = Command::new("/usr/bin/env");
+    command.arg("--default-signal");
+    if !interpreter.is_empty() {
+        command.arg(&busybox).args(interpreter);
+    }
+    command.arg(file);
     let variables = environment();
     let variables = variables.iter().filter_map(|variable| variable.split_once('='));
     command
