@@ -46,6 +46,13 @@ pub const GCC: Need = Need {
     found: || in_path("gcc") && Path::new("/usr/lib/x86_64-linux-gnu/libc.a").exists(),
 };
 
+/// Compiles 32-bit guest tests.
+pub const GCC_32: Need = Need {
+    what: "gcc and the static C library for 32-bit programs",
+    packages: &["gcc-multilib"],
+    found: || in_path("gcc") && Path::new("/usr/lib32/libc.a").exists(),
+};
+
 /// Compiles test programs against musl.
 pub const MUSL: Need = Need {
     what: "musl",

@@ -16,7 +16,7 @@ use super::report::Report;
 use crate::initramfs::Initramfs;
 use crate::qemu::{Boot, Ending, Machine, MachineType, Outcome};
 use crate::run::{environment, log_tail};
-use crate::{kernel, repository};
+use crate::{kernel, repository, setup};
 
 /// The machines of the suite: name, CPU model, machine type, number of CPUs.
 const MACHINES: &[(&str, &str, MachineType, u32)] = &[
@@ -109,6 +109,16 @@ pub fn compile_one(name: &str) -> Result<Program> {
     })
 }
 
+/// What a source asks of the compiler: `// build: FLAGS` in its first lines.
+fn build_flags(source: &str) -> Vec<&str> {
+    const FIRST_LINES: usize = 10;
+    source
+        .lines()
+        .take(FIRST_LINES)
+        .find_map(|line| line.strip_prefix("// build: "))
+        .map_or(Vec::new(), |flags| flags.split_whitespace().collect())
+}
+
 /// Compiles `tests/guest/NAME.c` unless that was done since it, or a header, changed.
 fn compile(name: &str) -> Result<PathBuf> {
     let sources = repository("tests/guest");
@@ -126,12 +136,17 @@ fn compile(name: &str) -> Result<PathBuf> {
     if modified(&program).is_ok_and(|built| built > newest) {
         return Ok(program);
     }
+    let text = fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
+    let flags = build_flags(&text);
+    if flags.contains(&"-m32") {
+        setup::ensure(&[setup::GCC_32])?;
+    }
     let mut gcc = Command::new("gcc");
-    gcc.args([
-        "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-o",
-    ])
-    .arg(&program)
-    .arg(&source);
+    gcc.args(["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-static", "-pthread"])
+        .args(&flags)
+        .arg("-o")
+        .arg(&program)
+        .arg(&source);
     let status = gcc.stdin(Stdio::null()).status().context("cannot start gcc")?;
     if !status.success() {
         bail!(
@@ -317,6 +332,17 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_names_its_flags_in_its_first_lines() {
+        assert_eq!(
+            build_flags("// build: -m32 -fno-pie\nint main"),
+            ["-m32", "-fno-pie"]
+        );
+        assert_eq!(build_flags("/* a\n * b */\n// build: -m32\n"), ["-m32"]);
+        assert!(build_flags("int main(void)\n// builds").is_empty());
+        assert!(build_flags(&("\n".repeat(10) + "// build: -m32\n")).is_empty());
+    }
 
     fn session(lines: &str) -> (Vec<ProgramResult>, Session) {
         let mut session = Session::default();
