@@ -47,13 +47,29 @@ impl<'r, R> Leaving<'r, R> {
     ///
     /// Where nothing is pending this is one load and one test.
     #[inline(always)]
-    pub fn exit_to_user_mode<K: Kernel<Regs = R>>(mut self) -> Cleared<'r, R> {
+    pub fn exit_to_user_mode<K: Kernel<Regs = R>>(self) -> Cleared<'r, R> {
+        self.exit::<K>(|| {})
+    }
+
+    /// The same after a 32-bit system call, which is over once all work is done: signals and tracers still ask.
+    #[inline(always)]
+    pub fn exit_to_user_mode_32<K: Kernel<Regs = R>>(self) -> Cleared<'r, R> {
+        self.exit::<K>(|| {
+            if cfg!(not(portcullis_ablate = "compat-call")) {
+                K::compat_call(false);
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn exit<K: Kernel<Regs = R>>(mut self, last: impl FnOnce()) -> Cleared<'r, R> {
         K::tick_nohz_user_enter_prepare(&mut self);
         let mut work = K::exit_work();
         if work & (K::EXIT_WORK.all() | K::EXTRA_EXIT_WORK) != 0 {
             (self, work) = exit_to_user_mode_slow::<K>(self, work);
         }
         K::arch_exit_to_user_mode_prepare(&mut self, work);
+        last();
         last_checks::<K>();
         if !K::Context::kernel_to_user() {
             K::invariant_broken(Broken::LeavingNotFromKernel);

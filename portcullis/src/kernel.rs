@@ -82,6 +82,15 @@ pub trait Kernel: Sized + 'static {
     ///
     /// Any 64-bit number may come. The result register holds -ENOSYS beforehand.
     fn syscall(at: &mut InSyscall<'_, Self::Regs>, number: i64);
+    /// Makes the 32-bit system call `number`: the arguments are the low halves of EBX, ECX, EDX, ESI, EDI and EBP.
+    ///
+    /// Any number may come. The result register holds -ENOSYS beforehand.
+    fn syscall_32(_at: &mut InSyscall<'_, Self::Regs>, _number: u32) {}
+    /// A 32-bit system call begins, or is over: nothing is left of it when user mode is entered, whatever it returned
+    /// and whoever it made. What the current task does meanwhile is of the 32-bit table: entry and exit work ask for it (Linux:
+    /// TS_COMPAT). Interrupts off, context KERNEL.
+    #[inline(always)]
+    fn compat_call(_on: bool) {}
     /// How often preemption is disabled on this CPU; 0 means that the kernel may be preempted here.
     fn preempt_count() -> usize;
 

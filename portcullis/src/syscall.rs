@@ -24,6 +24,39 @@ impl<'r, R> Arrived<'r, R> {
     }
 }
 
+impl<'r, R> Arrived<'r, R> {
+    /// Makes the 32-bit system call in the registers, as [`syscall`](Self::syscall). The way out is
+    /// [`exit_to_user_mode_32`](Leaving::exit_to_user_mode_32).
+    #[inline(always)]
+    pub fn syscall_32<K: Kernel<Regs = R>>(self) -> Leaving<'r, R> {
+        self.syscall_32_begins::<K>().syscall_32::<K>()
+    }
+
+    /// The first part of [`syscall_32`](Self::syscall_32), for a door that has to fetch an argument first.
+    #[inline(always)]
+    pub fn syscall_32_begins<K: Kernel<Regs = R>>(self) -> InKernel<'r, R> {
+        K::compat_call(true);
+        self.irqs_on::<K>()
+    }
+}
+
+impl<'r, R> InKernel<'r, R> {
+    /// The second part of [`Arrived::syscall_32`].
+    #[inline(always)]
+    pub fn syscall_32<K: Kernel<Regs = R>>(mut self) -> Leaving<'r, R> {
+        let mut skip = false;
+        if K::syscall_work() & K::SYSCALL_WORK.at_entry() != 0 {
+            skip = syscall_entry_work::<K>(&mut self).is_err();
+        }
+        let mut at = InSyscall::new(self);
+        if !skip {
+            let number = number::<K>(&at) as u32;
+            K::syscall_32(&mut at, number);
+        }
+        at.finish::<K>()
+    }
+}
+
 impl<'r, R> InSyscall<'r, R> {
     /// The system call is done: runs its exit work and turns interrupts off. The one way out of a system call.
     #[inline(always)]

@@ -29,6 +29,7 @@ impl Kernel for Minimal {
 }
 
 impl Doors for Minimal {
+    const IA32_EMULATION: bool = true;
     fn user_exception(_: &mut InKernel<'_, UserRegs>, _: Exception) {}
     fn kernel_exception(_: &mut Interrupted<'_, UserRegs>, _: Exception) {}
     fn interrupt(_: &mut InInterrupt<'_, UserRegs>, _: u8) {}
@@ -93,8 +94,11 @@ fn lines(path: &[&str]) -> Vec<(u64, String)> {
 }
 
 /// The doors that save a whole `UserRegs` and call Rust.
-const DOORS: [&[&str]; 6] = [
+const DOORS: [&[&str]; 9] = [
     &["syscall", "syscall_entry"],
+    &["compat", "int80_entry"],
+    &["compat", "sysenter_entry"],
+    &["compat", "syscall_entry"],
     &["exception", "from_user"],
     &["exception", "from_kernel"],
     &["paranoid", "entry"],
@@ -103,7 +107,8 @@ const DOORS: [&[&str]; 6] = [
 ];
 
 /// The doors at which the CPU arrives with the user's flags.
-const FIRST: [&[&str]; 4] = [
+const FIRST: [&[&str]; 5] = [
+    &["compat", "int80_entry"],
     &["exception", "entry"],
     &["paranoid", "entry"],
     &["paranoid", "double_fault"],
@@ -178,17 +183,66 @@ fn an_lfence_stands_on_both_arms_of_a_conditional_swapgs() {
 
 #[test]
 fn nothing_touches_the_stack_once_it_is_the_users() {
-    let code = disassemble(&["way_out", "leave"]);
-    let switch = code
-        .iter()
-        .position(|i| i.starts_with("mov") && i.contains("rsp,"))
-        .expect("the stack switch");
-    assert_eq!(
-        code[switch + 1..switch + 3],
-        ["swapgs", "sysretq"],
-        "after {}",
-        code[switch]
-    );
+    for (way, sysret) in [("leave", "sysretq"), ("leave_32", "sysretd")] {
+        let code = disassemble(&["way_out", way]);
+        let switch = code
+            .iter()
+            .position(|i| i.starts_with("mov") && i.contains("rsp,"))
+            .expect("the stack switch");
+        assert_eq!(
+            code[switch + 1..switch + 3],
+            ["swapgs", sysret],
+            "after {}",
+            code[switch]
+        );
+    }
+}
+
+/// The registers that 64-bit code could look at after SYSRET to 32-bit code hold nothing of the kernel's.
+#[test]
+fn the_way_to_32_bit_code_leaves_no_register_of_the_kernels() {
+    let code = disassemble(&["way_out", "leave_32"]);
+    for register in ["r8d", "r9d", "r10d"] {
+        let xor = format!("xor {register},{register}");
+        assert!(
+            code.iter()
+                .any(|i| i.split_whitespace().collect::<Vec<_>>().join(" ") == xor),
+            "{register}"
+        );
+    }
+    for register in [
+        "rax", "rbx", "rdx", "rsi", "rdi", "rbp", "r12", "r13", "r14", "r15",
+    ] {
+        assert!(
+            code.iter().any(|i| i.starts_with("pop") && i.ends_with(register)),
+            "{register}"
+        );
+    }
+    for register in ["ecx", "r11"] {
+        assert!(
+            code.iter()
+                .any(|i| i.starts_with("mov") && i.contains(&format!("{register},"))),
+            "{register}"
+        );
+    }
+}
+
+/// The door of SYSENTER has its stack before anything is pushed, and has cleared the user's flags before it calls.
+#[test]
+fn sysenter_pushes_nothing_on_a_stack_it_does_not_know() {
+    for door in ["sysenter_entry", "syscall_entry"] {
+        let code = disassemble(&["compat", door]);
+        let stack = code
+            .iter()
+            .position(|i| i.starts_with("mov") && i.contains("rsp,") && i.contains("gs:"))
+            .expect("the stack switch");
+        let push = code.iter().position(|i| i.starts_with("push")).expect("a push");
+        assert!(code[0] == "swapgs" && stack < push, "{door}");
+    }
+    let code = disassemble(&["compat", "sysenter_entry"]);
+    let call = code.iter().position(|i| i.starts_with("call")).expect("a call");
+    let at = |what: &str| code.iter().position(|i| i.starts_with(what)).expect("there");
+    assert!(at("cld") < call && at("test") < call);
 }
 
 /// The NMI door looks whether it hit its own last two instructions. No emulator makes that happen, so the addresses that it

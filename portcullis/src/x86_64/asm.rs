@@ -160,9 +160,16 @@ guard!(
     ",
     ""
 );
+// SYSENTER's door (see `compat`): goes to 5 where a flag of the user's is set that would steer the kernel.
+guard!(
+    sysenter_flags,
+    "sysenter-flags",
+    "test dword ptr [rsp + {rflags}], {steering}\njnz 5f\n",
+    "/* {rflags} {steering} */"
+);
 // The paranoid doors put in this CPU's GS base (see `paranoid`); without the guard they believe that it is there.
 guard!(put_in_gs_base, "paranoid-gs", "wrgsbase rax\n", "");
 guard!(put_in_gs_base_by_msr, "paranoid-gs", "wrmsr\n", "");
 
-pub(super) use {clac, cld, clear_regs, lfence, pop_regs, push_regs};
+pub(super) use {clac, cld, clear_regs, lfence, pop_regs, push_regs, sysenter_flags};
 pub(super) use {nmi_hit_the_end, nmi_is_nested, put_in_gs_base, put_in_gs_base_by_msr};

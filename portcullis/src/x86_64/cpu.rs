@@ -7,6 +7,8 @@ use core::arch::x86_64::__cpuid_count;
 #[allow(missing_docs, reason = "the registers by their names")]
 pub mod msr {
     pub const SYSENTER_CS: u32 = 0x174;
+    pub const SYSENTER_ESP: u32 = 0x175;
+    pub const SYSENTER_EIP: u32 = 0x176;
     pub const EFER: u32 = 0xc000_0080;
     pub const STAR: u32 = 0xc000_0081;
     pub const LSTAR: u32 = 0xc000_0082;

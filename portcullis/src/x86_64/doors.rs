@@ -63,6 +63,22 @@ pub trait Doors: Kernel<Regs = UserRegs> {
     /// The width of the user's half of the address space: 47, or 56 for a kernel that uses 5-level paging.
     const USER_ADDRESS_BITS: u32 = 47;
 
+    /// Whether the 32-bit doors are open ([`compat`](super::compat)): INT 0x80, SYSENTER, and SYSCALL from compatibility
+    /// mode. Where they are closed, the first two are faults and the third fails with -ENOSYS.
+    const IA32_EMULATION: bool = false;
+
+    /// Where the current program goes on after SYSENTER and 32-bit SYSCALL: behind the INT 0x80 of its vDSO
+    /// (`int80_landing_pad`), or 0 if it has none, which is no good place to go. Interrupts off. Below 4 GiB.
+    #[inline(always)]
+    fn int80_landing_pad() -> u64 {
+        0
+    }
+
+    /// Reads the word at `address` in user memory; none if that cannot be. Interrupts on, may sleep.
+    fn user_word(_at: &mut InKernel<'_, UserRegs>, _address: u32) -> Option<u32> {
+        None
+    }
+
     /// An exception in user mode. Interrupts on, may sleep; whatever signal it raises is delivered on the way out.
     ///
     /// A fault of the IRET that was to enter user mode comes here too, with the registers that it was to load.

@@ -2,10 +2,11 @@
 
 use core::cell::UnsafeCell;
 
+use super::compat::INT80;
 use super::doors::{Doors, Exception};
 use super::exception::{STUB_SIZE, stubs};
 use super::tables::{Ist, KERNEL_CS};
-use super::{nmi, paranoid};
+use super::{compat, nmi, paranoid};
 
 /// The interrupt descriptor table: one for all CPUs.
 #[derive(Debug)]
@@ -51,10 +52,12 @@ impl Idt {
                     address = nmi::entry::<K> as *const () as u64;
                     ist = Ist::Nmi as u8;
                 }
+                INT80 if K::IA32_EMULATION => address = compat::int80_entry::<K> as *const () as u64,
                 _ => {}
             }
-            // User mode may use INT3 and INTO; any other INT is a general-protection fault.
-            let user = matches!(vector, Exception::BP | Exception::OF);
+            // User mode may use INT3, INTO and INT 0x80; any other INT is a general-protection fault.
+            let user =
+                matches!(vector, Exception::BP | Exception::OF) || vector == INT80 && K::IA32_EMULATION;
             // SAFETY: the caller's.
             unsafe { (*self.0.get())[vector as usize] = gate(address, ist, user) };
         }

@@ -4,12 +4,13 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::alternatives;
+use super::compat;
 use super::cpu::{self, Features, msr, wrmsr};
 use super::doors::Doors;
 use super::extable::{Segment, load_segment};
 use super::idt::Idt;
 use super::local::CpuLocal;
-use super::syscall::{CLEARED_FLAGS, syscall_entry, syscall_entry_compat};
+use super::syscall::{CLEARED_FLAGS, syscall_entry, syscall_entry_closed};
 use super::tables::{KERNEL_CS, KERNEL_DS, STAR, TSS_SELECTOR, Tables};
 use crate::work::TaskWork;
 
@@ -135,10 +136,20 @@ unsafe fn init_syscall<K: Doors>(features: Features) {
         wrmsr(msr::EFER, efer);
         wrmsr(msr::STAR, STAR);
         wrmsr(msr::LSTAR, syscall_entry::<K> as *const () as u64);
-        wrmsr(msr::CSTAR, syscall_entry_compat as *const () as u64);
         wrmsr(msr::SFMASK, CLEARED_FLAGS);
-        // SYSENTER with a null selector is a general-protection fault.
-        wrmsr(msr::SYSENTER_CS, 0);
+        // On every CPU model: where CSTAR has no address, a SYSCALL from compatibility mode that the CPU lets through
+        // goes to address 0 in ring 0.
+        let (cstar, sysenter_cs) = if K::IA32_EMULATION {
+            (compat::syscall_entry::<K> as *const (), KERNEL_CS)
+        } else {
+            // SYSENTER with a null selector is a general-protection fault.
+            (syscall_entry_closed as *const (), 0)
+        };
+        wrmsr(msr::CSTAR, cstar as u64);
+        wrmsr(msr::SYSENTER_CS, sysenter_cs.into());
+        wrmsr(msr::SYSENTER_EIP, compat::sysenter_entry::<K> as *const () as u64);
+        // No stack: the door uses none before it has loaded the thread's, and whatever may hit it before has its own.
+        wrmsr(msr::SYSENTER_ESP, 0);
     }
 }
 

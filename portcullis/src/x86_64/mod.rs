@@ -6,6 +6,7 @@
 //! | [`local`] | [`CpuLocal`]: the library's part of the per-CPU area, at GS:0 |
 //! | [`doors`] | [`Doors`]: what a kernel does with exceptions and interrupts |
 //! | [`syscall`] | SYSCALL, and the decision between SYSRET and IRET |
+//! | [`compat`] | the 32-bit doors: INT 0x80, SYSENTER, SYSCALL from compatibility mode |
 //! | [`exception`] | exceptions and interrupts, from user mode and from the kernel, through one table |
 //! | [`paranoid`] | #DB, #MC and #DF on stacks of their own |
 //! | [`nmi`] | NMIs, nested ones too |
@@ -23,6 +24,7 @@
 mod asm;
 
 pub mod alternatives;
+pub mod compat;
 pub mod cpu;
 pub mod doors;
 pub mod exception;

@@ -11,6 +11,7 @@ use core::arch::naked_asm;
 use core::mem::offset_of;
 
 use super::asm::{clac, cld, clear_regs, pop_regs, push_regs};
+use super::compat::is_sysenter_step;
 use super::cpu::{self, msr};
 use super::doors::{Doors, Exception};
 use super::exception::from_user;
@@ -168,7 +169,17 @@ unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut UserRegs, vector: u32) {
     if vector == Exception::MC as u32 {
         K::machine_check(&mut at);
     } else {
-        K::kernel_debug(&mut at, cpu::take_dr6());
+        /// DR6.BS: a single step.
+        const SINGLE_STEP: u64 = 1 << 14;
+        let mut why = cpu::take_dr6();
+        let step = why & SINGLE_STEP != 0 && is_sysenter_step::<K>(at.saved().rip);
+        if step {
+            why &= !SINGLE_STEP;
+        }
+        // A watchpoint may have been hit at the same time.
+        if !step || why != 0 {
+            K::kernel_debug(&mut at, why);
+        }
     }
     at.exit_to_kernel::<K>(saved);
 }

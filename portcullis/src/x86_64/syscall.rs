@@ -45,7 +45,7 @@ pub const CLEARED_FLAGS: u64 = flags::CF
     | flags::ID;
 
 /// Linux's ENOSYS.
-const ENOSYS: i32 = 38;
+pub(super) const ENOSYS: i32 = 38;
 
 /// The bench's yardstick, in builds with `--cfg portcullis_floor` only: for one system-call number the door switches GS and
 /// stack and returns, without context tracking, registers or exit work. No door can cost less. Never in a kernel for
@@ -140,11 +140,11 @@ unsafe extern "C" fn syscall<K: Doors>(regs: &mut UserRegs) -> WayOut {
     way
 }
 
-/// SYSCALL from compatibility mode, which AMD CPUs have (and some emulators on every model). The 32-bit doors are not
-/// there yet: the call fails with -ENOSYS. CSTAR points here on every CPU, so that no user program can make the CPU jump
-/// to address 0 in ring 0.
+/// SYSCALL from compatibility mode where the 32-bit doors are closed
+/// ([`IA32_EMULATION`](super::Doors::IA32_EMULATION)): the call fails with -ENOSYS. CSTAR points somewhere on every CPU, so
+/// that no user program can make the CPU jump to address 0 in ring 0.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn syscall_entry_compat() {
+pub(super) unsafe extern "C" fn syscall_entry_closed() {
     naked_asm!("mov eax, -{enosys}", "sysret", enosys = const ENOSYS)
 }
 

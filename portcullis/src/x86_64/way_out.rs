@@ -1,10 +1,11 @@
 //! The last instructions before user mode.
 
 use core::arch::naked_asm;
+use core::mem::offset_of;
 
 use super::asm::pop_regs;
 use super::regs::{UserRegs, flags};
-use super::tables::{USER_CS, USER_DS};
+use super::tables::{USER_CS, USER_DS, USER32_CS};
 use crate::state::Cleared;
 
 /// Which way out a door's Rust half chose. Only [`Cleared`] makes one, so a door cannot return without the exit work.
@@ -15,11 +16,12 @@ pub struct WayOut(u8);
 
 const IRET: u8 = 0;
 const SYSRET: u8 = 1;
+const SYSRET32: u8 = 2;
 
 impl WayOut {
-    /// Whether it is SYSRET.
+    /// Whether it is SYSRET, to 64- or 32-bit code.
     pub const fn is_sysret(self) -> bool {
-        self.0 == SYSRET
+        self.0 != IRET
     }
 }
 
@@ -41,6 +43,34 @@ impl Cleared<'_, UserRegs> {
             IRET
         })
     }
+}
+
+impl Cleared<'_, UserRegs> {
+    /// Out by SYSRET to 32-bit code if that is equivalent for the vDSO's landing pad, otherwise by IRET. For the doors of
+    /// SYSENTER and of 32-bit SYSCALL.
+    #[inline(always)]
+    pub fn sysret32_or_iret(self, landing_pad: u64) -> WayOut {
+        WayOut(if sysret32_is_equivalent(self.saved(), landing_pad) {
+            SYSRET32
+        } else {
+            IRET
+        })
+    }
+}
+
+/// Whether SYSRET to 32-bit code enters user mode with these registers, as far as the code at `landing_pad` looks at them:
+/// it pops ECX, EDX and EBP, and 32-bit code has no R8 to R15.
+///
+/// So ECX may be lost, as SYSRET takes EIP from it; but nobody else may be the one that goes on: neither a signal handler,
+/// nor what a tracer or sigreturn chose. Flags and selectors are as for [`sysret_is_equivalent`]. A canonical EIP is no
+/// question: SYSRET to 32-bit code takes 32 bits.
+#[inline(always)]
+pub const fn sysret32_is_equivalent(regs: &UserRegs, landing_pad: u64) -> bool {
+    let there = cfg!(portcullis_ablate = "sysret32-landing-pad") || regs.rip == landing_pad;
+    let selectors = cfg!(portcullis_ablate = "sysret32-selectors")
+        || regs.cs == USER32_CS as u64 && regs.ss == USER_DS as u64;
+    let traps = cfg!(portcullis_ablate = "sysret32-rf-tf") || regs.rflags & (flags::RF | flags::TF) == 0;
+    there && selectors && traps
 }
 
 /// Whether SYSRET enters user mode with exactly these registers (SDM volume 2, SYSRET; APM volume 3, SYSRET).
@@ -85,6 +115,47 @@ pub(super) unsafe extern "C" fn leave() {
         "swapgs",
         "sysretq",
         iret = sym leave_by_iret,
+    )
+}
+
+/// Enters 32-bit user mode by the way in AL. Jumped to by the doors of SYSENTER and of 32-bit SYSCALL; otherwise as
+/// [`leave`].
+///
+/// SYSRET takes EIP from ECX and the flags from R11. R8 to R10, which 64-bit code of the same program could look at, are
+/// cleared; R12 to R15 are the user's own.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn leave_32() {
+    naked_asm!(
+        "test al, al",
+        "jz {iret}",
+        "mov ecx, [rsp + {rip}]",
+        "mov r11, [rsp + {rflags}]",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbp",
+        "pop rbx",
+        "add rsp, {rax} - {r11}",
+        "pop rax",
+        "add rsp, 8", // rcx
+        "pop rdx",
+        "pop rsi",
+        "pop rdi",
+        "xor r8d, r8d",
+        "xor r9d, r9d",
+        "xor r10d, r10d",
+        // From here on the stack is the user's, as in `leave`.
+        "mov rsp, [rsp + {rsp} - {orig_rax}]",
+        "swapgs",
+        "sysret",
+        iret = sym leave_by_iret,
+        rip = const offset_of!(UserRegs, rip),
+        rflags = const offset_of!(UserRegs, rflags),
+        r11 = const offset_of!(UserRegs, r11),
+        rax = const offset_of!(UserRegs, rax),
+        rsp = const offset_of!(UserRegs, rsp),
+        orig_rax = const offset_of!(UserRegs, orig_rax),
     )
 }
 
@@ -140,6 +211,46 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn sysret_to_32_bit_code_only_at_the_landing_pad_with_its_selectors_and_no_trap() {
+        const PAD: u64 = 0xf7fc_8579;
+        let good = UserRegs {
+            cs: USER32_CS as u64,
+            // What the vDSO pops.
+            rcx: 1,
+            r11: 2,
+            ..regs(PAD)
+        };
+        assert!(sysret32_is_equivalent(&good, PAD));
+        for bad in [
+            UserRegs { rip: PAD + 1, ..good },
+            UserRegs {
+                rip: PAD | 1 << 32,
+                ..good
+            },
+            UserRegs {
+                cs: USER_CS as u64,
+                ..good
+            },
+            UserRegs { cs: 0x7, ..good },
+            UserRegs { ss: 0x33, ..good },
+            UserRegs { ss: 0x7, ..good },
+            UserRegs {
+                rflags: good.rflags | flags::TF,
+                ..good
+            },
+            UserRegs {
+                rflags: good.rflags | flags::RF,
+                ..good
+            },
+        ] {
+            assert!(!sysret32_is_equivalent(&bad, PAD), "{bad:x?}");
+        }
+        // Flags that SYSRET does restore.
+        let rflags = good.rflags | flags::NT | flags::AC | flags::DF | flags::ID | flags::CF;
+        assert!(sysret32_is_equivalent(&UserRegs { rflags, ..good }, PAD));
     }
 
     #[test]

@@ -1,0 +1,238 @@
+//! The 32-bit doors: INT 0x80, SYSENTER, and SYSCALL from compatibility mode.
+//!
+//! They are open if the kernel says so ([`Doors::IA32_EMULATION`]). All three make a call of the i386 table: the number
+//! in EAX, the arguments in EBX, ECX, EDX, ESI, EDI and EBP.
+//!
+//! INT 0x80 may be used from 32- and from 64-bit code, saves everything and returns to the next instruction. The two fast
+//! instructions do not say where they come from: SYSENTER keeps neither EIP nor ESP, SYSCALL overwrites ECX. So only the
+//! vDSO's `__kernel_vsyscall` uses them, by a convention with the kernel (Linux,
+//! `arch/x86/entry/vdso/vdso32/system_call.S`): it pushes ECX, EDX and EBP; EBP is ESP at SYSENTER and ECX at SYSCALL; and it
+//! always goes on at one place, behind its INT 0x80 ([`Doors::int80_landing_pad`]), where the three are popped. The sixth
+//! argument is therefore a word of user memory, which may be missing.
+
+use core::arch::naked_asm;
+use core::mem::offset_of;
+
+use super::asm::{clac, cld, clear_regs, push_regs, sysenter_flags};
+use super::doors::{Doors, check_flags};
+use super::local::CpuLocal;
+use super::regs::{UserRegs, flags};
+use super::syscall::ENOSYS;
+use super::tables::{USER_DS, USER32_CS};
+use super::way_out::{WayOut, leave_32, leave_by_iret};
+use crate::state::Arrived;
+
+/// The vector of INT 0x80. No device may have it: the door takes it that user mode was hit.
+pub const INT80: u8 = 0x80;
+
+/// Linux's EFAULT.
+const EFAULT: u64 = 14;
+
+/// INT 0x80. The IDT's gate for vector 0x80, which user mode may use, points here.
+///
+/// ```text
+///   in:   EAX number, EBX ECX EDX ESI EDI EBP arguments; the upper halves may hold anything, as may R8 to R15.
+///         GS the user's, interrupts off; the gate has cleared TF, NT and RF, but neither DF nor AC
+///
+///   top of the thread stack (RSP0)
+///     ss       +160    pushed by the CPU
+///     rsp      +152
+///     rflags   +144
+///     cs       +136    32- or 64-bit
+///     rip      +128
+///     orig_rax +120    EAX, zero-extended
+///     rdi      +112
+///     rsi … r15  +104 … 0    rax as -ENOSYS, the others whole: 64-bit code gets them back
+/// ```
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn int80_entry<K: Doors>() {
+    naked_asm!(
+        cld!(),
+        clac!(),
+        // Not conditional, and so without a fence: the gate is only ever entered from user mode.
+        "swapgs",
+        "mov eax, eax",
+        "push rax",
+        "push rdi",
+        "mov rax, -{enosys}",
+        push_regs!(),
+        clear_regs!(),
+        "mov rdi, rsp",
+        "sub rsp, 8",
+        "call {int80}",
+        "add rsp, 8",
+        "jmp {leave}",
+        enosys = const ENOSYS,
+        int80 = sym int80::<K>,
+        leave = sym leave_by_iret,
+    )
+}
+
+/// The Rust half of INT 0x80.
+///
+/// # Safety
+/// Called by [`int80_entry`] only.
+unsafe extern "C" fn int80<K: Doors>(regs: &mut UserRegs) -> WayOut {
+    // SAFETY: the door has just come in from user mode, interrupts are off, and `regs` are what it saved.
+    let arrived = unsafe { Arrived::enter_from_user_mode::<K>(regs) };
+    check_flags::<K>();
+    let leaving = arrived.syscall_32::<K>();
+    let way = leaving.exit_to_user_mode_32::<K>().iret();
+    K::leaving_by(way);
+    way
+}
+
+/// How many bytes [`sysenter_entry`] takes, filled up with INT3: [`is_sysenter_step`] needs its end.
+const SYSENTER_SIZE: usize = 192;
+
+/// SYSENTER (SDM volume 2, SYSENTER). The MSR SYSENTER_EIP points here.
+///
+/// The CPU saves nothing: not where it comes from, and of the flags it clears IF, VM and RF alone. With TF set there is a
+/// debug exception after this door's every instruction until TF is cleared ([`is_sysenter_step`]).
+///
+/// ```text
+///   in:   EAX number, EBX ECX EDX ESI EDI arguments, EBP the user's stack pointer, EBP at that address,
+///         RSP from SYSENTER_ESP and no stack, GS the user's, interrupts off, all other flags the user's
+///
+///   top of the thread stack
+///     ss       +160    USER_DS
+///     rsp      +152    RBP
+///     rflags   +144    the user's; IF is put back
+///     cs       +136    USER32_CS
+///     rip      +128    0: the Rust half puts the landing pad there
+///     orig_rax +120    EAX, zero-extended
+///     rdi      +112
+///     rsi … r15  +104 … 0    rax as -ENOSYS; rbp is read from user memory by the Rust half
+/// ```
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn sysenter_entry<K: Doors>() {
+    naked_asm!(
+        "770:",
+        "swapgs",
+        "mov rsp, gs:[{thread_stack}]",
+        "push {user_ds}",
+        "push rbp",
+        "pushfq",
+        "or qword ptr [rsp], {interrupt_flag}",
+        "push {user_cs}",
+        "push 0",
+        "mov eax, eax",
+        "push rax",
+        "push rdi",
+        "mov rax, -{enosys}",
+        push_regs!(),
+        clear_regs!(),
+        cld!(),
+        clac!(),
+        // Hardly ever set, and POPFQ is slow.
+        sysenter_flags!(),
+        "4: mov rdi, rsp",
+        "sub rsp, 8",
+        "call {fast}",
+        "add rsp, 8",
+        "jmp {leave}",
+        "5: push {fixed}",
+        "popfq",
+        "jmp 4b",
+        ".skip {size} - (. - 770b), 0xcc",
+        thread_stack = const CpuLocal::THREAD_STACK,
+        user_ds = const USER_DS,
+        user_cs = const USER32_CS,
+        interrupt_flag = const flags::IF,
+        rflags = const offset_of!(UserRegs, rflags),
+        steering = const flags::TF | flags::NT | flags::AC,
+        fixed = const flags::FIXED,
+        enosys = const ENOSYS,
+        fast = sym fast::<K>,
+        leave = sym leave_32,
+        size = const SYSENTER_SIZE,
+    )
+}
+
+/// Whether a debug exception in the kernel at `rip` is the user's own single step that SYSENTER let in: TF is set until the
+/// door clears it, and the door has saved it by then, so that user mode gets it back.
+pub(super) fn is_sysenter_step<K: Doors>(rip: u64) -> bool {
+    let start = sysenter_entry::<K> as *const () as u64;
+    cfg!(not(portcullis_ablate = "sysenter-step")) && rip.wrapping_sub(start) < SYSENTER_SIZE as u64
+}
+
+/// SYSCALL from compatibility mode (APM volume 3, SYSCALL). The MSR CSTAR points here.
+///
+/// ```text
+///   in:   EAX number, EBX EBP EDX ESI EDI arguments (the second in EBP), ECX the user's EIP, R11 the user's RFLAGS, EBP at
+///         the user's stack pointer, RSP and GS the user's, interrupts off, flags as SFMASK leaves them
+///
+///   top of the thread stack
+///     ss       +160    USER_DS
+///     rsp      +152    by way of CpuLocal::user_rsp, as no register is free
+///     rflags   +144    R11
+///     cs       +136    USER32_CS
+///     rip      +128    ECX; the Rust half puts the landing pad there
+///     orig_rax +120    EAX, zero-extended
+///     rdi      +112
+///     rsi … r15  +104 … 0    rax as -ENOSYS; rcx is EBP; rbp is read from user memory by the Rust half
+/// ```
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn syscall_entry<K: Doors>() {
+    naked_asm!(
+        "swapgs",
+        "mov gs:[{user_rsp}], rsp",
+        "mov rsp, gs:[{thread_stack}]",
+        "push {user_ds}",
+        "push qword ptr gs:[{user_rsp}]",
+        "push r11",
+        "push {user_cs}",
+        "push rcx",
+        "mov eax, eax",
+        "push rax",
+        "push rdi",
+        "mov rcx, rbp",
+        "mov rax, -{enosys}",
+        push_regs!(),
+        clear_regs!(),
+        "mov rdi, rsp",
+        "sub rsp, 8",
+        "call {fast}",
+        "add rsp, 8",
+        "jmp {leave}",
+        user_rsp = const CpuLocal::USER_RSP,
+        thread_stack = const CpuLocal::THREAD_STACK,
+        user_ds = const USER_DS,
+        user_cs = const USER32_CS,
+        enosys = const ENOSYS,
+        fast = sym fast::<K>,
+        leave = sym leave_32,
+    )
+}
+
+/// The Rust half of SYSENTER and of SYSCALL: fetches the sixth argument, makes the call, and goes out at the landing pad.
+///
+/// A word that cannot be read is the program's mistake: the result is -EFAULT, and it was no system call, so that no
+/// entry or exit work runs for it (as in Linux 6.1).
+///
+/// # Safety
+/// Called by [`sysenter_entry`] and [`syscall_entry`] only.
+unsafe extern "C" fn fast<K: Doors>(regs: &mut UserRegs) -> WayOut {
+    // SAFETY: the door has just come in from user mode, interrupts are off, and `regs` are what it saved.
+    let mut arrived = unsafe { Arrived::enter_from_user_mode::<K>(regs) };
+    check_flags::<K>();
+    let landing_pad = K::int80_landing_pad();
+    arrived.regs().rip = landing_pad;
+
+    let mut at = arrived.syscall_32_begins::<K>();
+    let stack_pointer = at.saved().rsp as u32;
+    let way = match K::user_word(&mut at, stack_pointer) {
+        Some(ebp) => {
+            at.regs().rbp = ebp.into();
+            let leaving = at.syscall_32::<K>();
+            leaving.exit_to_user_mode_32::<K>().sysret32_or_iret(landing_pad)
+        }
+        None => {
+            at.regs().rax = EFAULT.wrapping_neg();
+            at.regs().orig_rax = UserRegs::NO_SYSCALL;
+            at.irqs_off::<K>().exit_to_user_mode_32::<K>().iret()
+        }
+    };
+    K::leaving_by(way);
+    way
+}
