@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf, absolute};
 
 use anyhow::{Context, Result, bail};
-use object::read::elf::{FileHeader as _, ProgramHeader as _};
+use object::Endianness;
+use object::elf::Machine;
+use object::read::elf::{FileHeader, ProgramHeader as _};
 
 /// A program of the host that the guest can run.
 pub struct Program {
@@ -49,20 +51,26 @@ pub fn which(program: &str) -> Option<PathBuf> {
         .find(|path| executable(path))
 }
 
-/// The dynamic linker that `program` asks for; none for a static program. An error for what is no 64-bit x86 ELF program.
+/// The dynamic linker that `program` asks for; none for a static program. An error for what is no x86 ELF program, of 64 or
+/// 32 bits.
 pub fn interpreter(program: &Path) -> Result<Option<String>> {
     let data = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
-    let not_elf = || format!("{} is no 64-bit ELF program", program.display());
-    let header = object::elf::FileHeader64::<object::Endianness>::parse(&*data).with_context(not_elf)?;
-    let endian = header.endian().with_context(not_elf)?;
-    if header.e_machine(endian) != object::elf::EM_X86_64 {
-        bail!(
-            "{} is a program for another machine than x86-64",
-            program.display()
-        );
+    interpreter_of::<object::elf::FileHeader64<Endianness>>(&data, object::elf::EM_X86_64)
+        .or_else(|_| interpreter_of::<object::elf::FileHeader32<Endianness>>(&data, object::elf::EM_386))
+        .with_context(|| format!("{} is no ELF program for x86", program.display()))
+}
+
+fn interpreter_of<Header>(data: &[u8], machine: Machine) -> Result<Option<String>>
+where
+    Header: FileHeader<Endian = Endianness>,
+{
+    let header = Header::parse(data)?;
+    let endian = header.endian()?;
+    if header.e_machine(endian) != machine {
+        bail!("it is a program for another machine");
     }
-    for segment in header.program_headers(endian, &*data).with_context(not_elf)? {
-        if let Ok(Some(path)) = segment.interpreter(endian, &*data) {
+    for segment in header.program_headers(endian, data)? {
+        if let Ok(Some(path)) = segment.interpreter(endian, data) {
             return Ok(Some(String::from_utf8_lossy(path).into_owned()));
         }
     }
