@@ -11,7 +11,7 @@ use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, User
 use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi};
 use x86_64::registers::control::{Cr0, Cr4, Efer};
 
-use crate::{boot, cpu, memory, panic, signal, sync, syscall, task};
+use crate::{boot, compat, cpu, memory, panic, signal, sync, syscall, task};
 
 /// The reference kernel, as the library sees it.
 pub struct Gate;
@@ -34,6 +34,16 @@ impl Kernel for Gate {
     #[inline(always)]
     fn syscall(at: &mut InSyscall<'_, UserRegs>, _number: i64) {
         syscall::dispatch(at.regs());
+    }
+
+    #[inline(always)]
+    fn syscall_32(at: &mut InSyscall<'_, UserRegs>, _number: u32) {
+        compat::table::dispatch(at.regs());
+    }
+
+    #[inline(always)]
+    fn compat_call(on: bool) {
+        task::current().set_compat_call(on);
     }
 
     #[inline(always)]
@@ -70,6 +80,18 @@ impl Kernel for Gate {
 }
 
 impl Doors for Gate {
+    const IA32_EMULATION: bool = true;
+
+    #[inline(always)]
+    fn int80_landing_pad() -> u64 {
+        task::current_mm().int80_landing_pad()
+    }
+
+    #[inline(always)]
+    fn user_word(_: &mut InKernel<'_, UserRegs>, address: u32) -> Option<u32> {
+        memory::user::read(address.into()).ok()
+    }
+
     fn user_exception(at: &mut InKernel<'_, UserRegs>, exception: Exception) {
         match exception.vector {
             Exception::PF => memory::fault::page_fault_user(at.regs(), exception.address, exception.error),

@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod boot;
+mod compat;
 mod cpu;
 mod errno;
 mod fs;

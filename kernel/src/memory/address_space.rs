@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bitflags::bitflags;
 use linux_raw_sys::general::{RLIMIT_AS, RLIMIT_DATA};
@@ -17,14 +17,13 @@ use super::frames::{self, Frame};
 use super::page_table::{self, PageTables};
 use super::shared::SharedMemory;
 use super::vma::{Area, AreaFlags, AreaSet, Prot, Source};
-use super::{MMAP_BASE, MMAP_MIN_ADDR, PAGE_SIZE, STACK_TOP, USER_END, page_down, page_up, tlb};
+use super::width::{Room, Width};
+use super::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, page_down, page_up, tlb};
 use crate::errno::{Errno, Result};
 use crate::fs::Inode;
 use crate::sync::SpinLock;
 use crate::task;
 
-/// Where the search for a gap goes on, upwards, when there is none below `MMAP_BASE` (Linux's `TASK_UNMAPPED_BASE`).
-const BOTTOM_UP_BASE: u64 = 0x2aaa_aaaa_b000;
 /// Where MAP_32BIT places mappings.
 const LOW_RANGE: Range<u64> = 0x4000_0000..0x8000_0000;
 /// What a new stack begins with, before it grows.
@@ -90,6 +89,10 @@ pub struct AddressSpace {
     pub(super) inner: SpinLock<Inner>,
     /// The process has registered for membarrier(2).
     pub(super) uses_membarrier: AtomicBool,
+    /// Of the program that it was made for.
+    width: Width,
+    /// Where the fast 32-bit doors return to: in the 32-bit vDSO; 0 if there is none.
+    int80_landing_pad: AtomicU64,
 }
 
 /// What the lock guards beside the tables.
@@ -133,7 +136,7 @@ pub struct Usage {
 
 impl AddressSpace {
     /// An empty address space.
-    pub fn new() -> Result<Arc<AddressSpace>> {
+    pub fn new(width: Width) -> Result<Arc<AddressSpace>> {
         frames::require_spare()?;
         Ok(Arc::new(AddressSpace {
             tables: PageTables::new()?,
@@ -145,13 +148,16 @@ impl AddressSpace {
                 program: Program::default(),
             }),
             uses_membarrier: AtomicBool::new(false),
+            width,
+            int80_landing_pad: AtomicU64::new(0),
         }))
     }
 
     /// A copy for a child: private pages are shared until one side writes.
     pub fn fork(&self) -> Result<Arc<AddressSpace>> {
         // Dropped last, that is after the locks, if copying fails.
-        let child = AddressSpace::new()?;
+        let child = AddressSpace::new(self.width)?;
+        child.set_int80_landing_pad(self.int80_landing_pad());
         child
             .uses_membarrier
             .store(self.uses_membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -173,6 +179,41 @@ impl AddressSpace {
         }
         drop((inner, copy));
         Ok(child)
+    }
+
+    /// The width of the program that it was made for.
+    pub fn width(&self) -> Width {
+        self.width
+    }
+
+    /// One past the highest address that may be mapped.
+    pub fn end(&self) -> u64 {
+        self.width.end()
+    }
+
+    /// Where the stack of a new program ends.
+    pub fn stack_top(&self) -> u64 {
+        self.width.stack_top()
+    }
+
+    /// Where SYSENTER and 32-bit SYSCALL return to: `int80_landing_pad` of the 32-bit vDSO; 0 if there is none.
+    #[inline]
+    pub fn int80_landing_pad(&self) -> u64 {
+        self.int80_landing_pad.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`int80_landing_pad`](Self::int80_landing_pad). Whoever maps, or moves, the vDSO calls it.
+    pub fn set_int80_landing_pad(&self, address: u64) {
+        self.int80_landing_pad.store(address, Ordering::Relaxed);
+    }
+
+    /// Where new mappings go: 32-bit calls get addresses that they can hold, also from a 64-bit program.
+    fn room(&self) -> Room {
+        if task::current().in_compat_call() {
+            Width::Bits32.room()
+        } else {
+            self.width.room()
+        }
     }
 
     /// Makes it the address space of this CPU. It must stay alive until another one is activated, or nobody refers to
@@ -244,7 +285,7 @@ impl AddressSpace {
         }
 
         let mut inner = self.inner.lock();
-        let start = inner.place(hint, len, flags)?;
+        let start = inner.place(hint, len, flags, self.room())?;
         let range = start..start + len;
         inner.areas.require_room()?;
         if !inner.may_grow(len) {
@@ -255,7 +296,7 @@ impl AddressSpace {
         area_flags.set(AreaFlags::GROWS_DOWN, flags.contains(MapFlags::GROWSDOWN));
         area_flags.set(
             AreaFlags::STACK,
-            flags.contains(MapFlags::GROWSDOWN) && range.end == STACK_TOP,
+            flags.contains(MapFlags::GROWSDOWN) && range.end == self.stack_top(),
         );
         area_flags.set(AreaFlags::LOCKED, flags.contains(MapFlags::LOCKED));
         inner.add(Area {
@@ -355,6 +396,9 @@ impl AddressSpace {
             if target < MMAP_MIN_ADDR {
                 return Err(Errno::EPERM);
             }
+            if new_range.end > self.end() {
+                return Err(Errno::EINVAL);
+            }
         }
         frames::require_spare()?;
         let mut removed = Vec::new();
@@ -417,7 +461,7 @@ impl AddressSpace {
             && old
                 .start
                 .checked_add(new_len)
-                .is_some_and(|end| inner.areas.is_free(old.end..end))
+                .is_some_and(|end| end <= self.end() && inner.areas.is_free(old.end..end))
         {
             if let Source::Shared { first, .. } | Source::File { first, .. } = &mut area.source {
                 *first += (old.end - area.start) / PAGE_SIZE;
@@ -433,7 +477,7 @@ impl AddressSpace {
             removed.extend(self.take_out(inner, target..target + new_len));
             target
         } else {
-            inner.place(target, new_len, MapFlags::empty())?
+            inner.place(target, new_len, MapFlags::empty(), self.room())?
         };
         let moved = old.start..old.start + old_len.min(new_len);
         self.tables.move_to(moved, start)?;
@@ -459,7 +503,7 @@ impl AddressSpace {
     pub fn map_stack(&self, executable: bool) -> Result<()> {
         let prot = Prot::READ | Prot::WRITE | if executable { Prot::EXEC } else { Prot::empty() };
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::GROWSDOWN;
-        let start = STACK_TOP - INITIAL_STACK;
+        let start = self.stack_top() - INITIAL_STACK;
         self.map(
             start,
             INITIAL_STACK,
@@ -473,7 +517,7 @@ impl AddressSpace {
     /// Says where the area of `brk` begins: at the first page after the program's data.
     pub fn set_brk_start(&self, start: u64) -> Result<()> {
         let start = page_up(start)
-            .filter(|&start| start < USER_END)
+            .filter(|&start| start < self.end())
             .ok_or(Errno::ENOMEM)?;
         let mut inner = self.inner.lock();
         (inner.brk_start, inner.brk) = (start, start);
@@ -499,7 +543,7 @@ impl AddressSpace {
         let spare = frames::require_spare().is_ok();
         let mut inner = self.inner.lock();
         let (old, start) = (inner.brk, inner.brk_start);
-        if end < start || end > USER_END - PAGE_SIZE {
+        if end < start || end > self.end() - PAGE_SIZE {
             return old;
         }
         let (old_end, new_end) = (old.next_multiple_of(PAGE_SIZE), end.next_multiple_of(PAGE_SIZE));
@@ -695,15 +739,15 @@ impl Inner {
     }
 
     /// Where a mapping of `len` bytes goes.
-    fn place(&mut self, hint: u64, len: u64, flags: MapFlags) -> Result<u64> {
-        if len > USER_END {
+    fn place(&mut self, hint: u64, len: u64, flags: MapFlags, room: Room) -> Result<u64> {
+        if len > room.end {
             return Err(Errno::ENOMEM);
         }
         if flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE) {
             if !hint.is_multiple_of(PAGE_SIZE) {
                 return Err(Errno::EINVAL);
             }
-            if hint > USER_END - len {
+            if hint > room.end - len {
                 return Err(Errno::ENOMEM);
             }
             if hint < MMAP_MIN_ADDR {
@@ -717,7 +761,7 @@ impl Inner {
         }
         if hint != 0
             && let Some(hint) = page_up(hint).map(|hint| hint.max(MMAP_MIN_ADDR))
-            && hint <= USER_END - len
+            && hint <= room.end - len
             && self.areas.is_free(hint..hint + len)
         {
             return Ok(hint);
@@ -725,8 +769,8 @@ impl Inner {
         if flags.contains(MapFlags::LOW_32BIT) {
             return self.areas.gap_above(len, LOW_RANGE).ok_or(Errno::ENOMEM);
         }
-        (self.areas.gap_below(len, MMAP_BASE))
-            .or_else(|| self.areas.gap_above(len, BOTTOM_UP_BASE..USER_END))
+        (self.areas.gap_below(len, room.top))
+            .or_else(|| self.areas.gap_above(len, room.bottom..room.end))
             .ok_or(Errno::ENOMEM)
     }
 }

@@ -7,6 +7,7 @@
 //! | follow a page fault | [`fault`] |
 //! | change what a process has mapped | [`address_space`] (the operations), [`vma`] (the set of areas) |
 //! | change how page tables are built, copied or torn down | [`page_table`] |
+//! | know where a 32-bit program's memory ends | [`width`] |
 //! | know when a translation is gone on every CPU | [`tlb`] |
 //! | read or write user memory | [`user`] |
 //!
@@ -27,6 +28,9 @@ pub mod syscalls;
 pub mod tlb;
 pub mod user;
 pub mod vma;
+pub mod width;
+
+pub use width::Width;
 
 /// Bytes in a page.
 pub const PAGE_SIZE: u64 = 4096;

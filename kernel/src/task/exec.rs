@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering::*;
 use linux_raw_sys::auxvec::*;
 use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
+use portcullis::x86_64::tables::{USER_CS, USER_DS, USER32_CS};
 
 use super::image::{Loaded, Program};
 use super::process::{self, FIRST_PROGRAM, Image, Process, tree};
@@ -16,7 +17,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::path::{Walk, shown_path, start_directory};
 use crate::fs::{self, FdTable, File, FsContext};
 use crate::memory::address_space::AddressSpace;
-use crate::memory::{PAGE_SIZE, STACK_TOP, user};
+use crate::memory::{PAGE_SIZE, Width, user};
 use crate::signal::{self, SigHand, TaskSignals};
 
 /// The longest argument, with its NUL (MAX_ARG_STRLEN).
@@ -25,8 +26,6 @@ const MAX_STRING: usize = 32 * PAGE_SIZE as usize;
 const MAX_SCRIPTS: usize = 5;
 /// How much of a script's first line counts.
 const SCRIPT_LINE: usize = 256;
-const USER_CS: u64 = 0x33;
-const USER_DS: u64 = 0x2b;
 /// Interrupts on, and the bit that is always one.
 const INITIAL_RFLAGS: u64 = 0x202;
 /// CLOCKS_PER_SEC of `times`.
@@ -48,14 +47,20 @@ impl Strings {
         self.count += 1;
     }
 
-    /// Reads a NULL-terminated array of pointers to strings. A null array counts as an empty one, as in Linux.
+    /// Reads a NULL-terminated array of pointers to strings; the pointers are as wide as the call. A null array counts as
+    /// an empty one, as in Linux.
     fn from_user(array: u64, limit: usize) -> Result<Self> {
         let mut strings = Strings::default();
         if array == 0 {
             return Ok(strings);
         }
         loop {
-            let pointer: u64 = user::read(array.wrapping_add(8 * strings.count as u64))?;
+            let count = strings.count as u64;
+            let pointer: u64 = if current().in_compat_call() {
+                user::read::<u32>(array.wrapping_add(4 * count))?.into()
+            } else {
+                user::read(array.wrapping_add(8 * count))?
+            };
             if pointer == 0 {
                 return Ok(strings);
             }
@@ -205,11 +210,22 @@ fn exec(
         Some(path) => Some(Program::parse(open_path(path)?)?),
         None => None,
     };
-    let mm = AddressSpace::new()?;
+    let width = program.width;
+    if interpreter
+        .as_ref()
+        .is_some_and(|interpreter| interpreter.width != width)
+    {
+        return Err(Errno::ENOEXEC);
+    }
+    let mm = AddressSpace::new(width)?;
     let image = Image { path };
     become_only_thread()?;
     // From here on the old program is gone: what fails now ends the process.
     leave_old_program(mm, image, &name);
+    if width == Width::Bits64 {
+        // What follows is not for a 32-bit caller any more.
+        current().set_compat_call(false);
+    }
     let (rip, rsp) =
         load(&program, interpreter.as_ref(), &name, &arguments, &environment).inspect_err(|_| {
             // There is nothing to go back to: the signal is delivered instead.
@@ -219,8 +235,12 @@ fn exec(
     *regs = UserRegs {
         rip,
         rsp,
-        cs: USER_CS,
-        ss: USER_DS,
+        cs: match width {
+            Width::Bits64 => USER_CS,
+            Width::Bits32 => USER32_CS,
+        }
+        .into(),
+        ss: USER_DS.into(),
         rflags: INITIAL_RFLAGS,
         orig_rax,
         ..UserRegs::default()
@@ -321,7 +341,7 @@ fn leave_old_program(mm: Arc<AddressSpace>, image: Image, name: &[u8]) {
     task.set_comm(name.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
     let old_image = core::mem::replace(&mut *process.image.lock(), Arc::new(image));
     drop(old_image);
-    switch::reset_segments();
+    switch::reset_segments(super::current_mm().width());
     switch::reset_fpu();
 }
 
@@ -350,14 +370,14 @@ fn load(
     ))
 }
 
-/// Writes arguments, environment and auxiliary vector to the top of the stack.
+/// Writes arguments, environment and auxiliary vector to the top of the stack, in words of the program's width.
 ///
 /// ```text
-///   STACK_TOP      8 bytes of zero
+///   top            8 bytes of zero
 ///                  name of the program (AT_EXECFN)
 ///                  environment strings
 ///                  argument strings
-///                  "x86_64" (AT_PLATFORM), 16 random bytes (AT_RANDOM)
+///                  "x86_64" or "i686" (AT_PLATFORM), 16 random bytes (AT_RANDOM)
 ///                  auxiliary vector, ending in AT_NULL
 ///                  pointers to the environment, NULL
 ///                  pointers to the arguments, NULL
@@ -370,14 +390,20 @@ fn build_stack(
     arguments: &Strings,
     environment: &Strings,
 ) -> Result<u64> {
-    const PLATFORM: &[u8] = b"x86_64\0";
+    let mm = super::current_mm();
+    let top = mm.stack_top();
+    let word = mm.width().word();
+    let platform: &[u8] = match mm.width() {
+        Width::Bits64 => b"x86_64\0",
+        Width::Bits32 => b"i686\0",
+    };
     let mut random = [0u8; 16];
     super::system::fill_random(&mut random);
 
-    let name_at = STACK_TOP - 8 - (name.len() as u64 + 1);
+    let name_at = top - 8 - (name.len() as u64 + 1);
     let environment_at = name_at - environment.bytes.len() as u64;
     let arguments_at = environment_at - arguments.bytes.len() as u64;
-    let platform_at = arguments_at - PLATFORM.len() as u64;
+    let platform_at = arguments_at - platform.len() as u64;
     let random_at = (platform_at - random.len() as u64) & !15;
 
     let credentials = current().process.credentials.lock().clone();
@@ -388,7 +414,7 @@ fn build_stack(
         (AT_PAGESZ, PAGE_SIZE),
         (AT_CLKTCK, USER_HZ),
         (AT_PHDR, main.headers),
-        (AT_PHENT, 56),
+        (AT_PHENT, main.header_size),
         (AT_PHNUM, main.header_count),
         (AT_BASE, interpreter_base),
         (AT_FLAGS, 0),
@@ -412,9 +438,9 @@ fn build_stack(
         (AT_NULL, 0),
     ];
     let words = 1 + arguments.count + 1 + environment.count + 1 + 2 * auxiliary.len();
-    let stack_pointer = (random_at - 8 * words as u64) & !15;
+    let stack_pointer = (random_at - (word * words) as u64) & !15;
 
-    let mut memory = vec![0u8; (STACK_TOP - stack_pointer) as usize];
+    let mut memory = vec![0u8; (top - stack_pointer) as usize];
     let mut put = |address: u64, bytes: &[u8]| {
         let at = (address - stack_pointer) as usize;
         memory[at..at + bytes.len()].copy_from_slice(bytes);
@@ -422,12 +448,13 @@ fn build_stack(
     put(name_at, name);
     put(environment_at, &environment.bytes);
     put(arguments_at, &arguments.bytes);
-    put(platform_at, PLATFORM);
+    put(platform_at, platform);
     put(random_at, &random);
     let mut at = stack_pointer;
-    let mut put_word = |word: u64| {
-        put(at, &word.to_le_bytes());
-        at += 8;
+    // All words are below the end of the program's memory, so the upper half of a 32-bit program's is zero.
+    let mut put_word = |value: u64| {
+        put(at, &value.to_le_bytes()[..word]);
+        at += word as u64;
     };
     put_word(arguments.count as u64);
     for (strings, first) in [(arguments, arguments_at), (environment, environment_at)] {
@@ -444,7 +471,7 @@ fn build_stack(
     }
     // SAFETY: `memory` has that many bytes.
     unsafe { user::copy_to_user(stack_pointer, memory.as_ptr(), memory.len()) }?;
-    super::current_mm().set_arguments(
+    mm.set_arguments(
         arguments_at..environment_at,
         environment_at..name_at,
         stack_pointer,

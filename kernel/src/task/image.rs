@@ -14,16 +14,17 @@ use linux_raw_sys::general::{MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_
 use crate::errno::{Errno, Result};
 use crate::fs::File;
 use crate::memory::address_space::{AddressSpace, Backing};
-use crate::memory::{PAGE_SIZE, USER_END, page_down, page_up, user};
+use crate::memory::{PAGE_SIZE, Width, page_down, page_up, user};
 
-/// Where a position-independent program goes (two thirds of the address space, as Linux without randomisation).
-const PIE_BASE: u64 = 0x5555_5555_4000;
-/// Bytes of a program header.
-const PROGRAM_HEADER_SIZE: u16 = 56;
+/// Bytes of a file header and of a program header of each class.
+const SIZES_64: (usize, u16) = (64, 56);
+const SIZES_32: (usize, u16) = (52, 32);
 
 /// A parsed ELF file, not loaded yet.
 pub struct Program {
     file: Arc<File>,
+    /// What the machine runs it as.
+    pub width: Width,
     header: FileHeader<LittleEndian>,
     segments: Vec<ProgramHeader>,
     /// Path of the dynamic linker.
@@ -40,6 +41,8 @@ pub struct Loaded {
     pub headers: u64,
     /// How many.
     pub header_count: u64,
+    /// Bytes of one.
+    pub header_size: u64,
     /// End of its last segment: where the heap begins.
     pub end: u64,
 }
@@ -52,26 +55,27 @@ impl Program {
             return Err(Errno::ENOEXEC);
         }
         let ident = parse_ident::<LittleEndian>(&start[..EI_NIDENT]).map_err(|_| Errno::ENOEXEC)?;
-        if ident.1 != Class::ELF64 {
-            return Err(Errno::ENOEXEC);
-        }
-        let header = FileHeader::parse_tail(ident, &start[EI_NIDENT..]).map_err(|_| Errno::ENOEXEC)?;
+        let class = ident.1;
+        let (width, machine, (header_size, program_header_size)) = match class {
+            Class::ELF64 => (Width::Bits64, EM_X86_64, SIZES_64),
+            Class::ELF32 => (Width::Bits32, EM_386, SIZES_32),
+        };
+        let header =
+            FileHeader::parse_tail(ident, &start[EI_NIDENT..header_size]).map_err(|_| Errno::ENOEXEC)?;
         let known = matches!(header.e_type, ET_EXEC | ET_DYN)
-            && header.e_machine == EM_X86_64
-            && header.e_phentsize == PROGRAM_HEADER_SIZE
-            && (1..=u16::MAX / PROGRAM_HEADER_SIZE).contains(&header.e_phnum);
+            && header.e_machine == machine
+            && header.e_phentsize == program_header_size
+            && (1..=u16::MAX / program_header_size).contains(&header.e_phnum);
         if !known {
             return Err(Errno::ENOEXEC);
         }
-        let mut table = vec![0u8; usize::from(header.e_phnum * PROGRAM_HEADER_SIZE)];
+        let mut table = vec![0u8; usize::from(header.e_phnum * program_header_size)];
         if file.read_kernel(&mut table, header.e_phoff)? != table.len() {
             return Err(Errno::ENOEXEC);
         }
-        let segments: Vec<ProgramHeader> = ParsingTable::new(LittleEndian, Class::ELF64, &table)
-            .iter()
-            .collect();
+        let segments: Vec<ProgramHeader> = ParsingTable::new(LittleEndian, class, &table).iter().collect();
         for segment in segments.iter().filter(|segment| segment.p_type == PT_LOAD) {
-            check_segment(segment)?;
+            check_segment(segment, width)?;
         }
         let interpreter = match segments.iter().find(|segment| segment.p_type == PT_INTERP) {
             Some(segment) => Some(read_interpreter(&file, segment)?),
@@ -79,6 +83,7 @@ impl Program {
         };
         Ok(Program {
             file,
+            width,
             header,
             segments,
             interpreter,
@@ -118,7 +123,7 @@ impl Program {
             mm.unmap(place, high - low)?;
             place - low
         } else {
-            PIE_BASE - low
+            self.width.program_base() - low
         };
         for segment in self.loads() {
             self.map_segment(mm, base, segment)?;
@@ -133,6 +138,7 @@ impl Program {
             base,
             headers,
             header_count: self.header.e_phnum.into(),
+            header_size: self.header.e_phentsize.into(),
             end: base + high,
         })
     }
@@ -175,11 +181,11 @@ impl Program {
     }
 }
 
-fn check_segment(segment: &ProgramHeader) -> Result<()> {
+fn check_segment(segment: &ProgramHeader, width: Width) -> Result<()> {
     let fits = segment
         .p_vaddr
         .checked_add(segment.p_memsz)
-        .is_some_and(|end| end < USER_END - PIE_BASE)
+        .is_some_and(|end| end < width.end() - width.program_base())
         && segment.p_offset.checked_add(segment.p_filesz).is_some()
         && segment.p_filesz <= segment.p_memsz
         && segment.p_vaddr % PAGE_SIZE == segment.p_offset % PAGE_SIZE;

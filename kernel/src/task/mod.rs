@@ -36,7 +36,7 @@ pub mod wait;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::mem::size_of;
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::*};
 
 use portcullis::work::{ExitWork, TaskWork};
 use portcullis::x86_64::UserRegs;
@@ -44,6 +44,7 @@ use portcullis::x86_64::UserRegs;
 use crate::cpu;
 use crate::errno::{Errno, Result};
 use crate::fs::{FdTable, FsContext};
+use crate::memory::Width;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::stack::KernelStack;
 use crate::signal::{SigHand, TaskSignals};
@@ -78,6 +79,8 @@ pub struct Task {
     pub sighand: Own<SigHand>,
     /// Blocked and pending signals of this thread.
     pub signals: SpinLock<TaskSignals>,
+    /// A 32-bit system call is under way (Linux's TS_COMPAT). Written by the task itself, in its doors and in exec.
+    compat_call: AtomicBool,
     /// How an interrupted call continues in `restart_syscall`.
     pub restart: SpinLock<RestartBlock>,
     /// Cleared and woken as a futex when the thread ends (set_tid_address).
@@ -169,6 +172,7 @@ impl Task {
             fs: Own::new(new.fs),
             sighand: Own::new(Some(new.sighand)),
             signals: SpinLock::new(new.signals),
+            compat_call: AtomicBool::new(false),
             restart: SpinLock::new(RestartBlock::NONE),
             clear_child_tid: AtomicU64::new(0),
             set_child_tid: AtomicU64::new(0),
@@ -206,6 +210,19 @@ impl Task {
         if let Some(owed) = self.work.raise(work, cpu::id() as u32) {
             cpu::send_reschedule(owed.cpu as usize);
         }
+    }
+
+    /// Whether a 32-bit system call is under way: from its arrival until all its exit work is done. The program may be of
+    /// either width.
+    #[inline]
+    pub fn in_compat_call(&self) -> bool {
+        self.compat_call.load(Relaxed)
+    }
+
+    /// Says that a 32-bit system call begins or is over. For the current task alone.
+    #[inline(always)]
+    pub fn set_compat_call(&self, on: bool) {
+        self.compat_call.store(on, Relaxed);
     }
 
     /// Whether a signal (or another reason to leave an interruptible sleep) is pending.
@@ -267,7 +284,7 @@ static KERNEL_MM: Once<Arc<AddressSpace>> = Once::new();
 /// The address space without user mappings that kernel threads run in.
 pub fn kernel_mm() -> Arc<AddressSpace> {
     KERNEL_MM
-        .call_once(|| AddressSpace::new().expect("no memory for the kernel's address space"))
+        .call_once(|| AddressSpace::new(Width::Bits64).expect("no memory for the kernel's address space"))
         .clone()
 }
 

@@ -10,8 +10,10 @@ use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use portcullis::x86_64::CpuLocal;
 use portcullis::x86_64::cpu::{msr, rdmsr, wrmsr};
+use portcullis::x86_64::tables::USER_DS;
 
 use super::{Task, current, fpu, scheduler};
+use crate::memory::Width;
 use crate::{cpu, gate::Gate};
 
 /// What user code may have in its segment registers. Kept while the task is not running.
@@ -147,18 +149,27 @@ impl Segments {
         }
     }
 
-    /// All null, all zero: as a program starts.
-    fn reset_current() {
+    /// As a program starts: all null, all zero; a 32-bit one has its data in DS and ES.
+    fn reset_current(width: Width) {
         let _guard = crate::sync::irqs_off();
         let mut old = Segments::default();
         old.save();
-        Segments::default().load(&old);
+        let data = match width {
+            Width::Bits64 => 0,
+            Width::Bits32 => USER_DS,
+        };
+        let fresh = Segments {
+            ds: data,
+            es: data,
+            ..Segments::default()
+        };
+        fresh.load(&old);
     }
 }
 
 /// Gives the current task the segment registers of a program that starts.
-pub fn reset_segments() {
-    Segments::reset_current();
+pub fn reset_segments(width: Width) {
+    Segments::reset_current(width);
 }
 
 /// Copies the current task's live segment registers into a new task.

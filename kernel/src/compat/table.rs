@@ -1,0 +1,266 @@
+//! The i386 system-call table.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use portcullis::x86_64::UserRegs;
+
+use crate::errno::{Errno, Result};
+use crate::fs::{self, calls as files};
+use crate::memory::syscalls as memory;
+use crate::signal::calls as signal;
+use crate::signal::signalfd;
+use crate::task::{affinity, clock, exit, fork, ids, limits, prctl, reap, system};
+
+/// A system call, with all registers: most take only their arguments from them.
+type Call = fn(&mut UserRegs) -> Result<usize>;
+
+/// The arguments: 32 bits each, zero-extended.
+struct Arguments {
+    ebx: u64,
+    ecx: u64,
+    edx: u64,
+    esi: u64,
+    edi: u64,
+    ebp: u64,
+}
+
+impl Arguments {
+    #[inline(always)]
+    fn of(regs: &UserRegs) -> Arguments {
+        let low = |register: u64| u64::from(register as u32);
+        Arguments {
+            ebx: low(regs.rbx),
+            ecx: low(regs.rcx),
+            edx: low(regs.rdx),
+            esi: low(regs.rsi),
+            edi: low(regs.rdi),
+            ebp: low(regs.rbp),
+        }
+    }
+}
+
+/// A signed argument.
+const fn signed(argument: u64) -> u64 {
+    argument as i32 as i64 as u64
+}
+
+/// A 64-bit argument in two registers, the low half first.
+const fn pair(low: u64, high: u64) -> u64 {
+    low | high << 32
+}
+
+/// One entry of the table per line: number, name, and the call with the arguments it takes.
+macro_rules! calls {
+    ($regs:ident, $a:ident; $($number:literal $name:ident => $call:expr;)*) => {{
+        let mut calls: [Call; CALLS] = [unknown; CALLS];
+        $(calls[$number] = |$regs| {
+            let $a = Arguments::of($regs);
+            $call
+        };)*
+        calls
+    }};
+}
+
+/// Makes the 32-bit system call that `regs` ask for and puts the result into RAX, sign-extended: 64-bit code may have made
+/// it.
+#[inline]
+pub fn dispatch(regs: &mut UserRegs) {
+    let call = TABLE
+        .get(regs.orig_rax as u32 as usize)
+        .copied()
+        .unwrap_or(unknown);
+    regs.rax = match call(regs) {
+        Ok(value) => value as u64,
+        Err(Errno(number)) => (number as u64).wrapping_neg(),
+    };
+}
+
+/// Numbers that the table has room for. Too few do not compile.
+const CALLS: usize = 451;
+
+/// The functions by number (Linux: `arch/x86/entry/syscalls/syscall_32.tbl`).
+#[allow(
+    unused_variables,
+    reason = "some calls have no arguments, some do not look at other registers"
+)]
+static TABLE: [Call; CALLS] = calls! {
+    regs, a;
+    1 exit => exit::sys_exit(a.ebx);
+    2 fork => fork::sys_fork(regs);
+    3 read => files::sys_read(a.ebx, a.ecx, a.edx);
+    4 write => files::sys_write(a.ebx, a.ecx, a.edx);
+    5 open => files::sys_open(a.ebx, a.ecx, a.edx);
+    6 close => files::sys_close(a.ebx);
+    7 waitpid => reap::sys_wait4(a.ebx, a.ecx, a.edx, 0);
+    8 creat => files::sys_creat(a.ebx, a.ecx);
+    9 link => files::sys_link(a.ebx, a.ecx);
+    10 unlink => files::sys_unlink(a.ebx);
+    12 chdir => files::sys_chdir(a.ebx);
+    14 mknod => files::sys_mknod(a.ebx, a.ecx, a.edx);
+    15 chmod => files::sys_chmod(a.ebx, a.ecx);
+    19 lseek => files::sys_lseek(a.ebx, signed(a.ecx), a.edx);
+    20 getpid => ids::sys_getpid();
+    27 alarm => crate::task::timers::sys_alarm(a.ebx);
+    29 pause => signal::sys_pause();
+    33 access => files::sys_access(a.ebx, a.ecx);
+    36 sync => files::sys_sync();
+    37 kill => signal::sys_kill(a.ebx, a.ecx);
+    38 rename => files::sys_rename(a.ebx, a.ecx);
+    39 mkdir => files::sys_mkdir(a.ebx, a.ecx);
+    40 rmdir => files::sys_rmdir(a.ebx);
+    41 dup => files::sys_dup(a.ebx);
+    42 pipe => files::sys_pipe(a.ebx);
+    45 brk => memory::sys_brk(a.ebx);
+    52 umount2 => files::sys_umount2(a.ebx, a.ecx);
+    54 ioctl => files::sys_ioctl(a.ebx, a.ecx, a.edx);
+    57 setpgid => ids::sys_setpgid(a.ebx, a.ecx);
+    60 umask => files::sys_umask(a.ebx);
+    61 chroot => files::sys_chroot(a.ebx);
+    63 dup2 => files::sys_dup2(a.ebx, a.ecx);
+    64 getppid => ids::sys_getppid();
+    65 getpgrp => ids::sys_getpgid(0);
+    66 setsid => ids::sys_setsid();
+    74 sethostname => system::sys_sethostname(a.ebx, a.ecx);
+    83 symlink => files::sys_symlink(a.ebx, a.ecx);
+    85 readlink => files::sys_readlink(a.ebx, a.ecx, a.edx);
+    88 reboot => system::sys_reboot(a.ebx, a.ecx, a.edx);
+    91 munmap => memory::sys_munmap(a.ebx, a.ecx);
+    92 truncate => files::sys_truncate(a.ebx, signed(a.ecx));
+    93 ftruncate => files::sys_ftruncate(a.ebx, signed(a.ecx));
+    94 fchmod => files::sys_fchmod(a.ebx, a.ecx);
+    96 getpriority => affinity::sys_getpriority(a.ebx, a.ecx);
+    97 setpriority => affinity::sys_setpriority(a.ebx, a.ecx, signed(a.edx));
+    103 syslog => system::sys_syslog(a.ebx);
+    118 fsync => files::sys_fsync(a.ebx);
+    121 setdomainname => system::sys_setdomainname(a.ebx, a.ecx);
+    122 uname => system::sys_uname(a.ebx);
+    125 mprotect => memory::sys_mprotect(a.ebx, a.ecx, a.edx);
+    132 getpgid => ids::sys_getpgid(a.ebx);
+    133 fchdir => files::sys_fchdir(a.ebx);
+    136 personality => prctl::sys_personality(a.ebx);
+    143 flock => fs::locks::sys_flock(a.ebx, a.ecx);
+    144 msync => memory::sys_msync(a.ebx, a.ecx, a.edx);
+    145 readv => files::sys_readv(a.ebx, a.ecx, a.edx);
+    146 writev => files::sys_writev(a.ebx, a.ecx, a.edx);
+    147 getsid => ids::sys_getsid(a.ebx);
+    148 fdatasync => files::sys_fsync(a.ebx);
+    150 mlock => memory::sys_mlock(a.ebx, a.ecx);
+    151 munlock => memory::sys_munlock(a.ebx, a.ecx);
+    152 mlockall => memory::sys_mlockall(a.ebx);
+    153 munlockall => memory::sys_munlockall();
+    154 sched_setparam => affinity::sys_sched_setparam(a.ebx, a.ecx);
+    155 sched_getparam => affinity::sys_sched_getparam(a.ebx, a.ecx);
+    156 sched_setscheduler => affinity::sys_sched_setscheduler(a.ebx, a.ecx, a.edx);
+    157 sched_getscheduler => affinity::sys_sched_getscheduler(a.ebx);
+    158 sched_yield => affinity::sys_sched_yield();
+    159 sched_get_priority_max => affinity::sys_sched_get_priority_max(a.ebx);
+    160 sched_get_priority_min => affinity::sys_sched_get_priority_min(a.ebx);
+    163 mremap => memory::sys_mremap(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    168 poll => fs::poll::sys_poll(a.ebx, a.ecx, a.edx);
+    172 prctl => prctl::sys_prctl(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    175 rt_sigprocmask => signal::sys_rt_sigprocmask(a.ebx, a.ecx, a.edx, a.esi);
+    176 rt_sigpending => signal::sys_rt_sigpending(a.ebx, a.ecx);
+    179 rt_sigsuspend => signal::sys_rt_sigsuspend(a.ebx, a.ecx);
+    180 pread64 => files::sys_pread64(a.ebx, a.ecx, a.edx, pair(a.esi, a.edi));
+    181 pwrite64 => files::sys_pwrite64(a.ebx, a.ecx, a.edx, pair(a.esi, a.edi));
+    183 getcwd => files::sys_getcwd(a.ebx, a.ecx);
+    184 capget => system::sys_capget(a.ebx, a.ecx);
+    190 vfork => fork::sys_vfork(regs);
+    192 mmap2 => memory::sys_mmap(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp << 12);
+    193 truncate64 => files::sys_truncate(a.ebx, pair(a.ecx, a.edx));
+    194 ftruncate64 => files::sys_ftruncate(a.ebx, pair(a.ecx, a.edx));
+    198 lchown32 => files::sys_lchown(a.ebx, a.ecx, a.edx);
+    199 getuid32 => ids::sys_get_real(ids::USER);
+    200 getgid32 => ids::sys_get_real(ids::GROUP);
+    201 geteuid32 => ids::sys_get_effective(ids::USER);
+    202 getegid32 => ids::sys_get_effective(ids::GROUP);
+    203 setreuid32 => ids::sys_set_re(ids::USER, a.ebx, a.ecx);
+    204 setregid32 => ids::sys_set_re(ids::GROUP, a.ebx, a.ecx);
+    205 getgroups32 => ids::sys_getgroups(a.ebx, a.ecx);
+    206 setgroups32 => ids::sys_setgroups(a.ebx, a.ecx);
+    207 fchown32 => files::sys_fchown(a.ebx, a.ecx, a.edx);
+    208 setresuid32 => ids::sys_set_res(ids::USER, a.ebx, a.ecx, a.edx);
+    209 getresuid32 => ids::sys_get_res(ids::USER, a.ebx, a.ecx, a.edx);
+    210 setresgid32 => ids::sys_set_res(ids::GROUP, a.ebx, a.ecx, a.edx);
+    211 getresgid32 => ids::sys_get_res(ids::GROUP, a.ebx, a.ecx, a.edx);
+    212 chown32 => files::sys_chown(a.ebx, a.ecx, a.edx);
+    213 setuid32 => ids::sys_set(ids::USER, a.ebx);
+    214 setgid32 => ids::sys_set(ids::GROUP, a.ebx);
+    215 setfsuid32 => ids::sys_set_file_system(ids::USER, a.ebx);
+    216 setfsgid32 => ids::sys_set_file_system(ids::GROUP, a.ebx);
+    218 mincore => memory::sys_mincore(a.ebx, a.ecx, a.edx);
+    219 madvise => memory::sys_madvise(a.ebx, a.ecx, a.edx);
+    220 getdents64 => files::sys_getdents64(a.ebx, a.ecx, a.edx);
+    224 gettid => ids::sys_gettid();
+    225 readahead => files::sys_fadvise64(a.ebx);
+    238 tkill => signal::sys_tkill(a.ebx, a.ecx);
+    239 sendfile64 => files::sys_sendfile(a.ebx, a.ecx, a.edx, a.esi);
+    241 sched_setaffinity => affinity::sys_sched_setaffinity(a.ebx, a.ecx, a.edx);
+    242 sched_getaffinity => affinity::sys_sched_getaffinity(a.ebx, a.ecx, a.edx);
+    250 fadvise64 => files::sys_fadvise64(a.ebx);
+    252 exit_group => exit::sys_exit_group(a.ebx);
+    254 epoll_create => fs::epoll::sys_epoll_create(a.ebx);
+    255 epoll_ctl => fs::epoll::sys_epoll_ctl(a.ebx, a.ecx, a.edx, a.esi);
+    256 epoll_wait => fs::epoll::sys_epoll_wait(a.ebx, a.ecx, a.edx, a.esi);
+    258 set_tid_address => prctl::sys_set_tid_address(a.ebx);
+    262 timer_getoverrun => crate::task::timers::sys_timer_getoverrun(a.ebx);
+    263 timer_delete => crate::task::timers::sys_timer_delete(a.ebx);
+    270 tgkill => signal::sys_tgkill(a.ebx, a.ecx, a.edx);
+    272 fadvise64_64 => files::sys_fadvise64(a.ebx);
+    295 openat => files::sys_openat(a.ebx, a.ecx, a.edx, a.esi);
+    296 mkdirat => files::sys_mkdirat(a.ebx, a.ecx, a.edx);
+    297 mknodat => files::sys_mknodat(a.ebx, a.ecx, a.edx, a.esi);
+    298 fchownat => files::sys_fchownat(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    301 unlinkat => files::sys_unlinkat(a.ebx, a.ecx, a.edx);
+    302 renameat => files::sys_renameat(a.ebx, a.ecx, a.edx, a.esi);
+    303 linkat => files::sys_linkat(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    304 symlinkat => files::sys_symlinkat(a.ebx, a.ecx, a.edx);
+    305 readlinkat => files::sys_readlinkat(a.ebx, a.ecx, a.edx, a.esi);
+    306 fchmodat => files::sys_fchmodat(a.ebx, a.ecx, a.edx);
+    307 faccessat => files::sys_faccessat(a.ebx, a.ecx, a.edx);
+    318 getcpu => affinity::sys_getcpu(a.ebx, a.ecx);
+    319 epoll_pwait => fs::epoll::sys_epoll_pwait(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
+    321 signalfd => signalfd::sys_signalfd(a.ebx, a.ecx, a.edx);
+    323 eventfd => fs::eventfd::sys_eventfd(a.ebx);
+    324 fallocate => files::sys_fallocate(a.ebx, a.ecx, pair(a.edx, a.esi), pair(a.edi, a.ebp));
+    327 signalfd4 => signalfd::sys_signalfd4(a.ebx, a.ecx, a.edx, a.esi);
+    328 eventfd2 => fs::eventfd::sys_eventfd2(a.ebx, a.ecx);
+    329 epoll_create1 => fs::epoll::sys_epoll_create1(a.ebx);
+    330 dup3 => files::sys_dup3(a.ebx, a.ecx, a.edx);
+    331 pipe2 => files::sys_pipe2(a.ebx, a.ecx);
+    333 preadv => files::sys_preadv(a.ebx, a.ecx, a.edx, pair(a.esi, a.edi));
+    334 pwritev => files::sys_pwritev(a.ebx, a.ecx, a.edx, pair(a.esi, a.edi));
+    340 prlimit64 => limits::sys_prlimit64(a.ebx, a.ecx, a.edx, a.esi);
+    344 syncfs => files::sys_fsync(a.ebx);
+    353 renameat2 => files::sys_renameat2(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    355 getrandom => system::sys_getrandom(a.ebx, a.ecx, a.edx);
+    356 memfd_create => files::sys_memfd_create(a.ebx, a.ecx);
+    360 socketpair => fs::socket_pair::sys_socketpair(a.ebx, a.ecx, a.edx, a.esi);
+    373 shutdown => fs::socket_pair::sys_shutdown(a.ebx, a.ecx);
+    375 membarrier => memory::sys_membarrier(a.ebx, a.ecx, a.edx);
+    376 mlock2 => memory::sys_mlock2(a.ebx, a.ecx, a.edx);
+    377 copy_file_range => files::sys_copy_file_range(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
+    383 statx => files::sys_statx(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    403 clock_gettime64 => clock::sys_clock_gettime(a.ebx, a.ecx);
+    404 clock_settime64 => clock::sys_clock_settime(a.ebx, a.ecx);
+    406 clock_getres_time64 => clock::sys_clock_getres(a.ebx, a.ecx);
+    435 clone3 => fork::sys_clone3(regs);
+    436 close_range => files::sys_close_range(a.ebx, a.ecx, a.edx);
+    437 openat2 => files::sys_openat2(a.ebx, a.ecx, a.edx, a.esi);
+    439 faccessat2 => files::sys_faccessat2(a.ebx, a.ecx, a.edx, a.esi);
+};
+
+/// A number without a call: ENOSYS, and one line in the log per number.
+#[cold]
+fn unknown(regs: &mut UserRegs) -> Result<usize> {
+    /// Numbers above share the last bit.
+    const LAST: usize = 1023;
+    static SEEN: [AtomicU64; (LAST + 1) / 64] = [const { AtomicU64::new(0) }; (LAST + 1) / 64];
+    let number = regs.orig_rax as u32;
+    let index = (number as usize).min(LAST);
+    let bit = 1 << (index % 64);
+    if SEEN[index / 64].fetch_or(bit, Relaxed) & bit == 0 {
+        log::warn!("32-bit system call {number} is not implemented");
+    }
+    Err(Errno::ENOSYS)
+}
