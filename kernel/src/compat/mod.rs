@@ -7,5 +7,16 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | [`table`] | the calls by number |
+//! | [`arguments`] | calls whose arguments lie in memory, or in two registers |
+//! | [`signals`] | `sigaction` in its three forms, masks of 32 signals |
+//! | [`stat`] | `stat`, `stat64`, `statfs`, `statfs64` |
+//! | [`ids16`] | user and group ids of 16 bits |
+//!
+//! Structures of C's longs are read and written by [`memory::longs`](crate::memory::longs), `siginfo_t` by
+//! [`signal::info32`](crate::signal::info32).
 
+mod arguments;
+mod ids16;
+mod signals;
+mod stat;
 pub mod table;

@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 
 use super::ramfs_file::PAGE_SIZE;
 use crate::errno::{Errno, Result};
-use crate::memory::user;
+use crate::memory::{Width, longs, user};
 
 /// The most bytes one read or write moves (Linux's `MAX_RW_COUNT`: the largest page-aligned int).
 pub const MAX_TRANSFER: usize = 0x7fff_f000;
@@ -47,11 +47,12 @@ impl Cursor {
         if count > MAX_SEGMENTS {
             return Err(Errno::EINVAL);
         }
+        let width = Width::of_call();
         let mut rest = Vec::with_capacity(count as usize);
         let mut total = 0usize;
         for index in 0..count {
-            let [base, len]: [u64; 2] = user::read(vector + index * 16)?;
-            if (len as i64) < 0 {
+            let [base, len] = longs::read_unsigned(vector + index * 2 * width.word() as u64)?;
+            if (len as i64) < 0 || width == Width::Bits32 && (len as i32) < 0 {
                 return Err(Errno::EINVAL);
             }
             let len = (len as usize).min(MAX_TRANSFER - total);

@@ -168,7 +168,58 @@ struct Flock {
     padding_end: u32,
 }
 
+/// How `struct flock` lies in user memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum FlockLayout {
+    /// The 64-bit table's.
+    Native,
+    /// i386's `struct flock`: 32-bit start and length.
+    Short,
+    /// i386's `struct flock64`: 64-bit ones, without padding before them.
+    Long,
+}
+
 impl Flock {
+    fn read(layout: FlockLayout, address: u64) -> Result<Flock> {
+        if layout == FlockLayout::Native {
+            return user::read(address);
+        }
+        let [kind, whence]: [i16; 2] = user::read(address)?;
+        let (start, len, pid) = match layout {
+            FlockLayout::Short => {
+                let [start, len, pid]: [i32; 3] = user::read(address + 4)?;
+                (start.into(), len.into(), pid)
+            }
+            _ => {
+                let [start, len]: [i64; 2] = user::read(address + 4)?;
+                (start, len, user::read(address + 20)?)
+            }
+        };
+        Ok(Flock {
+            kind,
+            whence,
+            padding: 0,
+            start,
+            len,
+            pid,
+            padding_end: 0,
+        })
+    }
+
+    /// EOVERFLOW for a range that does not fit in the layout.
+    fn write(&self, layout: FlockLayout, address: u64) -> Result<()> {
+        if layout == FlockLayout::Native {
+            return user::write(address, self);
+        }
+        user::write(address, &[self.kind, self.whence])?;
+        if layout == FlockLayout::Short {
+            let short = |long: i64| i32::try_from(long).map_err(|_| Errno::EOVERFLOW);
+            return user::write(address + 4, &[short(self.start)?, short(self.len)?, self.pid]);
+        }
+        user::write(address + 4, &[self.start, self.len])?;
+        user::write(address + 20, &self.pid)
+    }
+
     /// The range it means, from first byte to past the last.
     fn range(&self, file: &File) -> Result<(u64, u64)> {
         let base = match self.whence as u32 {
@@ -191,8 +242,8 @@ impl Flock {
 }
 
 /// `fcntl` with `F_GETLK`, `F_SETLK`, `F_SETLKW` and their `F_OFD_*` kin.
-pub fn fcntl(file: &Arc<File>, command: u32, argument: u64) -> Result<usize> {
-    let mut request: Flock = user::read(argument)?;
+pub fn fcntl(file: &Arc<File>, command: u32, argument: u64, layout: FlockLayout) -> Result<usize> {
+    let mut request = Flock::read(layout, argument)?;
     let of_file = matches!(command, abi::F_OFD_GETLK | abi::F_OFD_SETLK | abi::F_OFD_SETLKW);
     if of_file && request.pid != 0 {
         return Err(Errno::EINVAL);
@@ -232,7 +283,7 @@ pub fn fcntl(file: &Arc<File>, command: u32, argument: u64) -> Result<usize> {
                     request.pid = other.pid;
                 }
             }
-            user::write(argument, &request)?;
+            request.write(layout, argument)?;
         }
         (_, abi::F_UNLCK) => unlock(&lock),
         (_, abi::F_RDLCK) if !file.is_readable() => return Err(Errno::EBADF),

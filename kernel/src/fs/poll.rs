@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::fd::descriptor_limit;
 use super::file::File;
 use crate::errno::{Errno, Result};
-use crate::memory::user;
+use crate::memory::{Width, longs, user};
 use crate::signal::{SigSet, mask};
 use crate::task::wait::{FOREVER, PollTable};
 use crate::task::{RestartBlock, current};
@@ -76,16 +76,22 @@ impl Timespec {
 /// written back when the call ends.
 struct Timeout {
     address: u64,
+    width: Width,
     unit: u64,
     deadline: u64,
 }
 
 impl Timeout {
-    fn read(address: u64, unit: u64) -> Result<Self> {
+    fn read(width: Width, address: u64, unit: u64) -> Result<Self> {
         let deadline = match address {
             0 => FOREVER,
             _ => {
-                let mut value: Timespec = user::read(address)?;
+                let [seconds, mut fraction] = longs::read_of(width, address)?;
+                if width == Width::Bits64 && current().in_compat_call() {
+                    // Half of the member is padding there.
+                    fraction = i64::from(fraction as u32);
+                }
+                let mut value = Timespec { seconds, fraction };
                 if unit != 1 {
                     // select: whole seconds among the microseconds are allowed.
                     let in_second = (SECOND / unit) as i64;
@@ -97,6 +103,7 @@ impl Timeout {
         };
         Ok(Timeout {
             address,
+            width,
             unit,
             deadline,
         })
@@ -106,7 +113,8 @@ impl Timeout {
         if self.address != 0 {
             let left = self.deadline.saturating_sub(time::now());
             // The memory may be read-only: the result of the call counts more.
-            let _ = user::write(self.address, &Timespec::from_nanoseconds(left, self.unit));
+            let left = Timespec::from_nanoseconds(left, self.unit);
+            let _ = longs::write_of(self.width, self.address, [left.seconds, left.fraction]);
         }
     }
 }
@@ -201,7 +209,12 @@ fn poll_restartable(args: [u64; 6]) -> Result<usize> {
 
 /// `ppoll`.
 pub fn sys_ppoll(address: u64, count: u64, timeout: u64, sigmask: u64, size: u64) -> Result<usize> {
-    let timeout = Timeout::read(timeout, 1)?;
+    ppoll(Width::Bits64, address, count, timeout, sigmask, size)
+}
+
+/// `ppoll` with a `timespec` of this width.
+pub fn ppoll(width: Width, address: u64, count: u64, timeout: u64, sigmask: u64, size: u64) -> Result<usize> {
+    let timeout = Timeout::read(width, timeout, 1)?;
     let result = with_mask(sigmask, size, || poll_until(address, count, timeout.deadline));
     timeout.write_back();
     result
@@ -219,15 +232,15 @@ fn select_until(count: u64, sets: [u64; 3], deadline: u64) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let count = (count as u32 as u64).min(descriptor_limit());
-    let words = count.div_ceil(64);
+    // The sets are arrays of longs.
+    let bytes = count.div_ceil(8).next_multiple_of(Width::of_call().word() as u64) as usize;
+    let words = bytes.div_ceil(8);
     let mut wanted: [Vec<u64>; 3] = [const { Vec::new() }; 3];
     for (set, &address) in wanted.iter_mut().zip(&sets) {
-        for word in 0..words {
-            set.push(if address == 0 {
-                0
-            } else {
-                user::read(address + word * 8)?
-            });
+        set.resize(words, 0);
+        if address != 0 {
+            // SAFETY: the vector has at least that many bytes.
+            unsafe { user::copy_from_user(set.as_mut_ptr().cast(), address, bytes) }?;
         }
     }
     let mut files: Vec<(u64, [bool; 3], Arc<File>)> = Vec::new();
@@ -239,7 +252,7 @@ fn select_until(count: u64, sets: [u64; 3], deadline: u64) -> Result<usize> {
     }
     let mut found: [Vec<u64>; 3] = [const { Vec::new() }; 3];
     let ready = wait_for(deadline, |table| {
-        found = [0; 3].map(|_: u64| alloc::vec![0; words as usize]);
+        found = [0; 3].map(|_: u64| alloc::vec![0; words]);
         let mut ready = 0;
         for (fd, bits, file) in &files {
             let events = file.poll(table);
@@ -254,7 +267,7 @@ fn select_until(count: u64, sets: [u64; 3], deadline: u64) -> Result<usize> {
     })?;
     for (set, &address) in found.iter().zip(&sets) {
         if address != 0 {
-            user::write(address, set.as_bytes())?;
+            user::write(address, &set.as_bytes()[..bytes])?;
         }
     }
     Ok(ready)
@@ -262,7 +275,7 @@ fn select_until(count: u64, sets: [u64; 3], deadline: u64) -> Result<usize> {
 
 /// `select`.
 pub fn sys_select(count: u64, read: u64, write: u64, except: u64, timeout: u64) -> Result<usize> {
-    let timeout = Timeout::read(timeout, 1000)?;
+    let timeout = Timeout::read(Width::of_call(), timeout, 1000)?;
     let result =
         select_until(count, [read, write, except], timeout.deadline).map_err(no_restart_with_handler);
     timeout.write_back();
@@ -278,11 +291,18 @@ pub fn sys_pselect6(
     timeout: u64,
     mask: u64,
 ) -> Result<usize> {
-    let timeout = Timeout::read(timeout, 1)?;
-    let [sigmask, size]: [u64; 2] = if mask == 0 { [0, 0] } else { user::read(mask)? };
-    let result = with_mask(sigmask, size, || {
-        select_until(count, [read, write, except], timeout.deadline)
-    });
+    pselect6(Width::Bits64, count, [read, write, except], timeout, mask)
+}
+
+/// `pselect6` with a `timespec` of this width.
+pub fn pselect6(width: Width, count: u64, sets: [u64; 3], timeout: u64, mask: u64) -> Result<usize> {
+    let timeout = Timeout::read(width, timeout, 1)?;
+    let [sigmask, size] = if mask == 0 {
+        [0, 0]
+    } else {
+        longs::read_unsigned(mask)?
+    };
+    let result = with_mask(sigmask, size, || select_until(count, sets, timeout.deadline));
     timeout.write_back();
     result
 }

@@ -9,7 +9,7 @@
 //! | change how page tables are built, copied or torn down | [`page_table`] |
 //! | know where a 32-bit program's memory ends | [`width`] |
 //! | know when a translation is gone on every CPU | [`tlb`] |
-//! | read or write user memory | [`user`] |
+//! | read or write user memory | [`user`]; structures that differ between 32- and 64-bit calls: [`longs`] |
 //!
 //! Lock order: address space, then shared memory objects, then heap, kernel map, frames. A lock is a spin lock that
 //! keeps interrupts off; code that spins or waits calls [`tlb::service_pending`], so that a CPU that waits for a
@@ -20,6 +20,7 @@ pub mod fault;
 pub mod frames;
 pub mod heap;
 pub mod kernel_map;
+pub mod longs;
 pub mod maps;
 pub mod page_table;
 pub mod shared;

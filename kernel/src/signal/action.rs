@@ -18,6 +18,8 @@ bitflags! {
         const SIGINFO = 4;
         /// Keep tag bits in si_addr (there are none on x86).
         const EXPOSE_TAGBITS = 0x800;
+        /// Not of the ABI: a 32-bit call has set the action, so the handler is 32-bit code and gets a 32-bit frame.
+        const IA32_ABI = 0x0200_0000;
         /// `restorer` is set. Obligatory on x86-64.
         const RESTORER = 0x0400_0000;
         /// Run on the alternate stack.
@@ -61,6 +63,27 @@ impl Action {
     /// The known flags.
     pub const fn flags(&self) -> ActionFlags {
         ActionFlags::from_bits_truncate(self.flags)
+    }
+
+    /// One that a 32-bit call sets.
+    pub const fn ia32(handler: u32, flags: u32, restorer: u32, mask: SigSet) -> Action {
+        Action {
+            handler: handler as u64,
+            flags: flags as u64 | ActionFlags::IA32_ABI.bits(),
+            restorer: restorer as u64,
+            mask,
+        }
+    }
+
+    /// Whether the handler is 32-bit code, and gets a 32-bit frame: by which call it was set (as in Linux).
+    pub const fn is_ia32(&self) -> bool {
+        self.flags().contains(ActionFlags::IA32_ABI)
+    }
+
+    /// As the call that asks for it sees it: without the flag that is not of the ABI.
+    pub(super) const fn shown(mut self) -> Action {
+        self.flags &= !ActionFlags::IA32_ABI.bits();
+        self
     }
 
     /// As this kernel keeps it: only known flags, nothing in the mask that cannot be blocked.

@@ -3,6 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::errno::{Errno, Result};
+use crate::memory::longs;
 
 /// Set in what `sigaltstack` returns while the stack is in use.
 pub const SS_ONSTACK: i32 = 1;
@@ -28,6 +29,22 @@ pub struct AltStack {
 }
 
 impl AltStack {
+    /// Reads one as wide as the call's: three words, the flags in the lower half of theirs.
+    pub(super) fn read(address: u64) -> Result<AltStack> {
+        let [sp, flags, size] = longs::read_unsigned(address)?;
+        Ok(AltStack {
+            sp,
+            flags: flags as i32,
+            pad: 0,
+            size,
+        })
+    }
+
+    /// Writes it as wide as the call's.
+    pub(super) fn write(&self, address: u64) -> Result<()> {
+        longs::write_unsigned(address, [self.sp, u64::from(self.flags as u32), self.size])
+    }
+
     /// No alternate stack.
     pub const NONE: AltStack = AltStack {
         sp: 0,

@@ -4,7 +4,7 @@ use core::mem::size_of;
 
 use linux_raw_sys::general::RLIMIT_SIGPENDING;
 use portcullis::x86_64::UserRegs;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::IntoBytes;
 
 use super::action::Action;
 use super::altstack::AltStack;
@@ -12,14 +12,15 @@ use super::info::*;
 use super::set::*;
 use super::{mask, send};
 use crate::errno::{Errno, Result};
-use crate::memory::user;
+use crate::memory::{Width, user};
+use crate::task::clock::Timespec;
 use crate::task::process::{self, Pid};
 use crate::task::scheduler::{self, INTERRUPTIBLE, RUNNING};
 use crate::task::{Task, current};
 use crate::time;
 
 /// Every call that takes a set says how long it is.
-pub(super) fn check_set_size(size: u64) -> Result<()> {
+pub(crate) fn check_set_size(size: u64) -> Result<()> {
     if size == size_of::<SigSet>() as u64 {
         Ok(())
     } else {
@@ -30,8 +31,17 @@ pub(super) fn check_set_size(size: u64) -> Result<()> {
 /// rt_sigaction(2).
 pub fn sys_rt_sigaction(signo: u64, new: u64, old: u64, size: u64) -> Result<usize> {
     check_set_size(size)?;
-    let signo = signo as i32;
     let new: Option<Action> = if new == 0 { None } else { Some(user::read(new)?) };
+    let previous = exchange_action(signo, new.map(Action::shown))?;
+    if old != 0 {
+        user::write(old, &previous)?;
+    }
+    Ok(0)
+}
+
+/// Sets an action where there is a new one; returns the old.
+pub(crate) fn exchange_action(signo: u64, new: Option<Action>) -> Result<Action> {
+    let signo = signo as i32;
     if !is_valid(signo) || new.is_some() && SigSet::UNBLOCKABLE.contains(signo) {
         return Err(Errno::EINVAL);
     }
@@ -40,10 +50,7 @@ pub fn sys_rt_sigaction(signo: u64, new: u64, old: u64, size: u64) -> Result<usi
         None => task.sighand.get(signo),
         Some(action) => replace_action(task, signo, action.sanitized()),
     };
-    if old != 0 {
-        user::write(old, &previous)?;
-    }
-    Ok(0)
+    Ok(previous.shown())
 }
 
 /// Sets an action. If the signal is ignored from now on, it is forgotten where it is pending, blocked or not (POSIX).
@@ -102,7 +109,11 @@ pub fn sys_rt_sigpending(address: u64, size: u64) -> Result<usize> {
 
 /// sigaltstack(2).
 pub fn sys_sigaltstack(new: u64, old: u64, regs: &UserRegs) -> Result<usize> {
-    let new: Option<AltStack> = if new == 0 { None } else { Some(user::read(new)?) };
+    let new = if new == 0 {
+        None
+    } else {
+        Some(AltStack::read(new)?)
+    };
     let seen = {
         let mut signals = current().signals.lock();
         let seen = signals.altstack.seen_from(regs.rsp);
@@ -112,7 +123,7 @@ pub fn sys_sigaltstack(new: u64, old: u64, regs: &UserRegs) -> Result<usize> {
         seen
     };
     if old != 0 {
-        user::write(old, &seen)?;
+        seen.write(old)?;
     }
     Ok(0)
 }
@@ -135,40 +146,34 @@ pub fn sys_pause() -> Result<usize> {
 /// rt_sigsuspend(2).
 pub fn sys_rt_sigsuspend(set: u64, size: u64) -> Result<usize> {
     check_set_size(size)?;
-    let set: SigSet = user::read(set)?;
+    suspend(user::read(set)?)
+}
+
+/// rt_sigsuspend(2) with the set itself.
+pub(crate) fn suspend(set: SigSet) -> Result<usize> {
     mask::set_temporary(set);
     sleep_until_signal();
     mask::end_temporary(true);
     Err(Errno::ERESTARTNOHAND)
 }
 
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct Timespec {
-    seconds: i64,
-    nanoseconds: i64,
-}
-
 /// rt_sigtimedwait(2).
 pub fn sys_rt_sigtimedwait(set: u64, info: u64, timeout: u64, size: u64) -> Result<usize> {
+    rt_sigtimedwait(Width::Bits64, set, info, timeout, size)
+}
+
+/// rt_sigtimedwait(2) with a `timespec` of this width.
+pub fn rt_sigtimedwait(width: Width, set: u64, info: u64, timeout: u64, size: u64) -> Result<usize> {
     check_set_size(size)?;
     let set: SigSet = user::read(set)?;
     let timeout = if timeout == 0 {
         None
     } else {
-        let Timespec { seconds, nanoseconds } = user::read(timeout)?;
-        if seconds < 0 || !(0..1_000_000_000).contains(&nanoseconds) {
-            return Err(Errno::EINVAL);
-        }
-        Some(
-            (seconds as u64)
-                .saturating_mul(1_000_000_000)
-                .saturating_add(nanoseconds as u64),
-        )
+        Some(Timespec::read(width, timeout)?.to_ns()?)
     };
     let taken = wait_for(set.without(SigSet::UNBLOCKABLE), timeout)?;
     if info != 0 {
-        taken.write_to_user(info)?;
+        taken.write_for_call(info)?;
     }
     Ok(taken.signo as usize)
 }
@@ -329,7 +334,7 @@ fn to_thread(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
 
 /// A program may make up the information, but not so that it looks like the kernel's or `tkill`'s, except to itself.
 fn made_up(signo: u64, info: u64, tgid: Pid) -> Result<SigInfo> {
-    let info = SigInfo::read_from_user(signo as i32, info)?;
+    let info = SigInfo::read_for_call(signo as i32, info)?;
     if (info.code >= 0 || info.code == SI_TKILL) && current().process.pid != tgid {
         return Err(Errno::EPERM);
     }

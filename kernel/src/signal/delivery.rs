@@ -12,8 +12,9 @@ use super::{frame, job, mask, send};
 use crate::errno::Errno;
 use crate::task::{Task, current, exit, process};
 
-/// The number of `restart_syscall`.
+/// The number of `restart_syscall`, and that of the 32-bit table.
 const NR_RESTART_SYSCALL: u64 = linux_raw_sys::general::__NR_restart_syscall as u64;
+const NR_RESTART_SYSCALL_32: u64 = 0;
 
 /// Delivers a signal: enters its handler by changing the registers, or does what is its default. If there is none for
 /// user mode, an interrupted system call is restarted.
@@ -50,6 +51,7 @@ fn restart_or_fail(regs: &mut UserRegs, delivery: Delivery) {
             return;
         }
         Restart::Again => regs.rax = regs.orig_rax,
+        Restart::Block if current().in_compat_call() => regs.rax = NR_RESTART_SYSCALL_32,
         Restart::Block => regs.rax = NR_RESTART_SYSCALL,
     }
     regs.rip = regs.rip.wrapping_sub(restart::SYSCALL_INSTRUCTION_LENGTH);

@@ -128,6 +128,10 @@ pub fn min_stack_size() -> u64 {
 /// Writes a frame and makes the registers those of the handler's first instruction. On an error the registers are as
 /// they were, and the task cannot go on.
 pub(super) fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask: SigSet) -> Result<()> {
+    // A frame of 64-bit registers is nothing that a 32-bit handler could run with.
+    if action.is_ia32() {
+        return Err(Errno::EFAULT);
+    }
     // The handler returns through it; there is no other way back on x86-64.
     if !action.flags().contains(ActionFlags::RESTORER) {
         return Err(Errno::EFAULT);

@@ -148,6 +148,17 @@ impl SigInfo {
         self.fields[0] = pair(self.fields[0] as u32, self.overrun().saturating_add(1) as u32);
     }
 
+    /// One with this union.
+    pub(super) const fn from_words(signo: i32, errno: i32, code: i32, fields: [u64; 4]) -> SigInfo {
+        SigInfo {
+            signo,
+            errno,
+            code,
+            pad: 0,
+            fields,
+        }
+    }
+
     /// The union, as four words.
     pub(super) const fn words(&self) -> [u64; 4] {
         self.fields
@@ -186,7 +197,7 @@ impl SigInfo {
         Ok(info)
     }
 
-    fn has_known_layout(&self) -> bool {
+    pub(super) fn has_known_layout(&self) -> bool {
         if self.code == SI_KERNEL {
             return true;
         }

@@ -6,6 +6,7 @@
 //! | you want to … | look in |
 //! | --- | --- |
 //! | send a signal from elsewhere in the kernel | [`send`]; for a fault of the current task [`force_fault`] |
+//! | see what `siginfo_t` is to 32-bit programs | [`info32`] |
 //! | see what a handler finds on its stack, and `rt_sigreturn` | [`frame`], [`fpstate`], [`altstack`] |
 //! | change which signal an exception becomes | [`exception`] |
 //! | change how a signal chooses its thread, or wakes it | [`send`] |
@@ -25,6 +26,7 @@ pub mod exception;
 pub mod fpstate;
 pub mod frame;
 pub mod info;
+pub mod info32;
 pub mod job;
 pub mod mask;
 pub mod pending;

@@ -4,12 +4,12 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI32, Ordering::*};
 
 use linux_raw_sys::general::{PRIO_PGRP, PRIO_PROCESS, PRIO_USER};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::clock::Timespec;
 use super::{Pid, Task, current, current_arc, process, scheduler};
 use crate::cpu;
 use crate::errno::{Errno, Result};
-use crate::memory::user;
+use crate::memory::{Width, user};
 
 /// Nice value and scheduling class, as set.
 #[derive(Default)]
@@ -125,23 +125,15 @@ pub fn sys_sched_get_priority_min(policy: u64) -> Result<usize> {
     Ok(*priority_range(policy)?.start() as usize)
 }
 
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct Timespec {
-    seconds: i64,
-    nanoseconds: i64,
-}
-
 /// sched_rr_get_interval(2).
 pub fn sys_sched_rr_get_interval(tid: u64, address: u64) -> Result<usize> {
+    sched_rr_get_interval(Width::Bits64, tid, address)
+}
+
+/// sched_rr_get_interval(2) with a `timespec` of this width.
+pub fn sched_rr_get_interval(width: Width, tid: u64, address: u64) -> Result<usize> {
     task_or_self(tid)?;
-    user::write(
-        address,
-        &Timespec {
-            seconds: 0,
-            nanoseconds: scheduler::SLICE as i64,
-        },
-    )?;
+    Timespec::from_ns(scheduler::SLICE).write(width, address)?;
     Ok(0)
 }
 

@@ -7,7 +7,7 @@ use super::process::{self, Pid};
 use super::wait::sleep_until;
 use super::{RestartBlock, current, usage};
 use crate::errno::{Errno, Result};
-use crate::memory::user;
+use crate::memory::{Width, longs, user};
 use crate::time;
 
 /// Nanoseconds in a second.
@@ -24,6 +24,21 @@ pub struct Timespec {
 }
 
 impl Timespec {
+    /// Reads one whose members are this wide: 32-bit calls have two kinds, as those of the `time64` calls are 64 bits wide.
+    pub fn read(width: Width, address: u64) -> Result<Self> {
+        let [seconds, mut nanoseconds] = longs::read_of(width, address)?;
+        if width == Width::Bits64 && current().in_compat_call() {
+            // Half of the member is padding there.
+            nanoseconds = i64::from(nanoseconds as u32);
+        }
+        Ok(Timespec { seconds, nanoseconds })
+    }
+
+    /// Writes it with members that wide.
+    pub fn write(self, width: Width, address: u64) -> Result<()> {
+        longs::write_of(width, address, [self.seconds, self.nanoseconds])
+    }
+
     /// From nanoseconds.
     pub fn from_ns(ns: u64) -> Self {
         Timespec {
@@ -54,6 +69,20 @@ pub struct Timeval {
 }
 
 impl Timeval {
+    /// Reads one as wide as the call's.
+    pub fn read(address: u64) -> Result<Self> {
+        let [seconds, microseconds] = longs::read(address)?;
+        Ok(Timeval {
+            seconds,
+            microseconds,
+        })
+    }
+
+    /// Writes it as wide as the call's.
+    pub fn write(self, address: u64) -> Result<()> {
+        longs::write(address, [self.seconds, self.microseconds])
+    }
+
     /// From nanoseconds, rounded down.
     pub fn from_ns(ns: u64) -> Self {
         Timeval {
@@ -134,30 +163,39 @@ impl Clock {
 
 /// clock_gettime(2).
 pub fn sys_clock_gettime(id: u64, address: u64) -> Result<usize> {
-    user::write(address, &Timespec::from_ns(Clock::new(id)?.now()?))?;
+    clock_gettime(Width::Bits64, id, address)
+}
+
+/// clock_gettime(2) with a `timespec` of this width.
+pub fn clock_gettime(width: Width, id: u64, address: u64) -> Result<usize> {
+    Timespec::from_ns(Clock::new(id)?.now()?).write(width, address)?;
     Ok(0)
 }
 
 /// clock_settime(2).
 pub fn sys_clock_settime(id: u64, address: u64) -> Result<usize> {
+    clock_settime(Width::Bits64, id, address)
+}
+
+/// clock_settime(2) with a `timespec` of this width.
+pub fn clock_settime(width: Width, id: u64, address: u64) -> Result<usize> {
     if id as u32 != CLOCK_REALTIME {
         return Err(Errno::EINVAL);
     }
-    time::set_realtime(user::read::<Timespec>(address)?.to_ns()?);
+    time::set_realtime(Timespec::read(width, address)?.to_ns()?);
     Ok(0)
 }
 
 /// clock_getres(2).
 pub fn sys_clock_getres(id: u64, address: u64) -> Result<usize> {
+    clock_getres(Width::Bits64, id, address)
+}
+
+/// clock_getres(2) with a `timespec` of this width.
+pub fn clock_getres(width: Width, id: u64, address: u64) -> Result<usize> {
     Clock::new(id)?;
     if address != 0 {
-        user::write(
-            address,
-            &Timespec {
-                seconds: 0,
-                nanoseconds: 1,
-            },
-        )?;
+        Timespec::from_ns(1).write(width, address)?;
     }
     Ok(0)
 }
@@ -165,7 +203,7 @@ pub fn sys_clock_getres(id: u64, address: u64) -> Result<usize> {
 /// gettimeofday(2).
 pub fn sys_gettimeofday(address: u64, zone: u64) -> Result<usize> {
     if address != 0 {
-        user::write(address, &Timeval::from_ns(time::realtime()))?;
+        Timeval::from_ns(time::realtime()).write(address)?;
     }
     if zone != 0 {
         user::write(zone, &[0i32; 2])?;
@@ -176,7 +214,7 @@ pub fn sys_gettimeofday(address: u64, zone: u64) -> Result<usize> {
 /// settimeofday(2).
 pub fn sys_settimeofday(address: u64) -> Result<usize> {
     if address != 0 {
-        time::set_realtime(user::read::<Timeval>(address)?.to_ns()?);
+        time::set_realtime(Timeval::read(address)?.to_ns()?);
     }
     Ok(0)
 }
@@ -185,22 +223,25 @@ pub fn sys_settimeofday(address: u64) -> Result<usize> {
 pub fn sys_time(address: u64) -> Result<usize> {
     let seconds = time::realtime() / SECOND;
     if address != 0 {
-        user::write(address, &seconds)?;
+        longs::write(address, [seconds as i64])?;
     }
     Ok(seconds as usize)
 }
 
 /// Sleeps until `deadline`; if a signal comes first, says how much was left and how to go on.
-fn sleep_relative(deadline: u64, remaining: u64) -> Result<usize> {
+fn sleep_relative(width: Width, deadline: u64, remaining: u64) -> Result<usize> {
     match sleep_until(deadline) {
         Ok(()) => Ok(0),
         Err(_) => {
             if remaining != 0 {
                 let left = deadline.saturating_sub(time::now());
-                user::write(remaining, &Timespec::from_ns(left))?;
+                Timespec::from_ns(left).write(width, remaining)?;
             }
             *current().restart.lock() = RestartBlock {
-                function: |args| sleep_relative(args[0], args[1]),
+                function: match width {
+                    Width::Bits64 => |args| sleep_relative(Width::Bits64, args[0], args[1]),
+                    Width::Bits32 => |args| sleep_relative(Width::Bits32, args[0], args[1]),
+                },
                 args: [deadline, remaining, 0, 0, 0, 0],
             };
             Err(Errno::ERESTART_RESTARTBLOCK)
@@ -210,19 +251,29 @@ fn sleep_relative(deadline: u64, remaining: u64) -> Result<usize> {
 
 /// nanosleep(2).
 pub fn sys_nanosleep(request: u64, remaining: u64) -> Result<usize> {
-    let ns = user::read::<Timespec>(request)?.to_ns()?;
-    sleep_relative(time::now().saturating_add(ns), remaining)
+    nanosleep(Width::Bits64, request, remaining)
+}
+
+/// nanosleep(2) with `timespec`s of this width.
+pub fn nanosleep(width: Width, request: u64, remaining: u64) -> Result<usize> {
+    let ns = Timespec::read(width, request)?.to_ns()?;
+    sleep_relative(width, time::now().saturating_add(ns), remaining)
 }
 
 /// clock_nanosleep(2).
 pub fn sys_clock_nanosleep(id: u64, flags: u64, request: u64, remaining: u64) -> Result<usize> {
+    clock_nanosleep(Width::Bits64, id, flags, request, remaining)
+}
+
+/// clock_nanosleep(2) with `timespec`s of this width.
+pub fn clock_nanosleep(width: Width, id: u64, flags: u64, request: u64, remaining: u64) -> Result<usize> {
     let clock = Clock::new(id)?;
     if matches!(clock, Clock::Thread(_)) {
         return Err(Errno::EINVAL);
     }
-    let ns = user::read::<Timespec>(request)?.to_ns()?;
+    let ns = Timespec::read(width, request)?.to_ns()?;
     if flags as u32 & TIMER_ABSTIME == 0 {
-        return sleep_relative(time::now().saturating_add(ns), remaining);
+        return sleep_relative(width, time::now().saturating_add(ns), remaining);
     }
     // CPU clocks and a time of day that is set may have to be looked at again.
     while clock.now()? < ns {

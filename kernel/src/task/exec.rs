@@ -97,12 +97,29 @@ impl Strings {
 /// execve(2).
 pub fn sys_execve(regs: &mut UserRegs) -> Result<usize> {
     let (path, arguments, environment) = (regs.rdi, regs.rsi, regs.rdx);
+    execve(regs, path, arguments, environment)
+}
+
+/// execve(2), with the arguments of whichever table.
+pub fn execve(regs: &mut UserRegs, path: u64, arguments: u64, environment: u64) -> Result<usize> {
     execute(regs, AT_FDCWD as u64, path, arguments, environment, 0)
 }
 
 /// execveat(2).
 pub fn sys_execveat(regs: &mut UserRegs) -> Result<usize> {
     let (fd, path, arguments, environment, flags) = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8);
+    execveat(regs, fd, path, arguments, environment, flags)
+}
+
+/// execveat(2), with the arguments of whichever table.
+pub fn execveat(
+    regs: &mut UserRegs,
+    fd: u64,
+    path: u64,
+    arguments: u64,
+    environment: u64,
+    flags: u64,
+) -> Result<usize> {
     if flags as u32 & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
         return Err(Errno::EINVAL);
     }

@@ -80,15 +80,27 @@ pub fn sys_vfork(regs: &UserRegs) -> Result<usize> {
 
 /// clone(2): flags, stack, parent_tid, child_tid, tls.
 pub fn sys_clone(regs: &UserRegs) -> Result<usize> {
+    clone_with(regs, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8)
+}
+
+/// clone(2) with its arguments, which the two tables have in different orders.
+pub fn clone_with(
+    regs: &UserRegs,
+    flags: u64,
+    stack: u64,
+    parent_tid: u64,
+    child_tid: u64,
+    tls: u64,
+) -> Result<usize> {
     clone(
         regs,
         Clone {
-            flags: regs.rdi & 0xffff_ffff & !EXIT_SIGNAL,
-            exit_signal: (regs.rdi & EXIT_SIGNAL) as i32,
-            stack: regs.rsi,
-            parent_tid: regs.rdx,
-            child_tid: regs.r10,
-            tls: regs.r8,
+            flags: flags & 0xffff_ffff & !EXIT_SIGNAL,
+            exit_signal: (flags & EXIT_SIGNAL) as i32,
+            stack,
+            parent_tid,
+            child_tid,
+            tls,
         },
     )
 }
@@ -112,8 +124,12 @@ struct CloneArgs {
 
 /// clone3(2).
 pub fn sys_clone3(regs: &UserRegs) -> Result<usize> {
+    clone3(regs, regs.rdi, regs.rsi as usize)
+}
+
+/// clone3(2): `struct clone_args` is the same in both tables.
+pub fn clone3(regs: &UserRegs, address: u64, size: usize) -> Result<usize> {
     const FIRST_VERSION: usize = 64;
-    let (address, size) = (regs.rdi, regs.rsi as usize);
     if size < FIRST_VERSION {
         return Err(Errno::EINVAL);
     }

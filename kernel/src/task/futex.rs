@@ -21,7 +21,7 @@ use super::wait::{FOREVER, Timeout};
 use super::{RestartBlock, Task, current, current_arc};
 use crate::errno::{Errno, Result};
 use crate::memory::frames::Frame;
-use crate::memory::user;
+use crate::memory::{Width, user};
 use crate::sync::{SpinLock, SpinLockGuard};
 use crate::time;
 
@@ -374,11 +374,11 @@ fn wake_op(
 }
 
 /// The deadline of a wait: FUTEX_WAIT counts from now, FUTEX_WAIT_BITSET names a time of its clock.
-fn deadline(address: u64, command: u32, realtime: bool) -> Result<u64> {
+fn deadline(width: Width, address: u64, command: u32, realtime: bool) -> Result<u64> {
     if address == 0 {
         return Ok(FOREVER);
     }
-    let ns = user::read::<Timespec>(address)?.to_ns()?;
+    let ns = Timespec::read(width, address)?.to_ns()?;
     Ok(if command == FUTEX_WAIT {
         time::now().saturating_add(ns)
     } else if realtime {
@@ -390,6 +390,19 @@ fn deadline(address: u64, command: u32, realtime: bool) -> Result<u64> {
 
 /// futex(2).
 pub fn sys_futex(
+    address: u64,
+    op: u64,
+    value: u64,
+    timeout: u64,
+    address2: u64,
+    value3: u64,
+) -> Result<usize> {
+    futex(Width::Bits64, address, op, value, timeout, address2, value3)
+}
+
+/// futex(2) with a `timespec` of this width.
+pub fn futex(
+    width: Width,
     address: u64,
     op: u64,
     value: u64,
@@ -411,7 +424,7 @@ pub fn sys_futex(
     match command {
         FUTEX_WAIT | FUTEX_WAIT_BITSET => {
             let bitset = if command == FUTEX_WAIT { u32::MAX } else { value3 };
-            let deadline = deadline(timeout, command, realtime)?;
+            let deadline = deadline(width, timeout, command, realtime)?;
             let result = wait(address, private, value32, deadline, bitset);
             if result == Err(Errno::ERESTARTSYS) && deadline != FOREVER {
                 *current().restart.lock() = RestartBlock {

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::process::{self, Pid};
 use super::{Process, current};
 use crate::errno::{Errno, Result};
-use crate::memory::user;
+use crate::memory::{Width, longs, user};
 
 /// `struct rlimit`: the limit, and how far it may be raised. `u64::MAX` is none.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
@@ -17,6 +17,31 @@ pub struct Limit {
     /// What it may be raised to.
     pub hard: u64,
 }
+
+impl Limit {
+    /// As wide as the call's, in which all ones stand for no limit, too.
+    fn read(address: u64) -> Result<Limit> {
+        let [soft, hard] = longs::read_unsigned(address)?.map(|limit| match Width::of_call() {
+            Width::Bits32 if limit == NONE_32 => u64::MAX,
+            _ => limit,
+        });
+        Ok(Limit { soft, hard })
+    }
+
+    /// What a 32-bit program cannot say is no limit.
+    fn write(self, address: u64) -> Result<()> {
+        let limits = [self.soft, self.hard].map(|limit| match Width::of_call() {
+            Width::Bits32 => limit.min(NONE_32),
+            Width::Bits64 => limit,
+        });
+        longs::write_unsigned(address, limits)
+    }
+}
+
+/// "No limit" in the 32-bit structure.
+const NONE_32: u64 = u32::MAX as u64;
+/// The most that the oldest 32-bit call, i386's `getrlimit`, reports.
+const MOST_OLD: u64 = i32::MAX as u64;
 
 const COUNT: usize = 16;
 const NONE: Limit = Limit {
@@ -91,13 +116,24 @@ fn exchange(process: &Process, which: u64, new: Option<Limit>) -> Result<Limit> 
 
 /// getrlimit(2).
 pub fn sys_getrlimit(which: u64, address: u64) -> Result<usize> {
-    user::write(address, &exchange(&current().process, which, None)?)?;
+    exchange(&current().process, which, None)?.write(address)?;
+    Ok(0)
+}
+
+/// i386's first getrlimit(2): signed limits.
+pub fn sys_old_getrlimit(which: u64, address: u64) -> Result<usize> {
+    let limit = exchange(&current().process, which, None)?;
+    let limit = Limit {
+        soft: limit.soft.min(MOST_OLD),
+        hard: limit.hard.min(MOST_OLD),
+    };
+    limit.write(address)?;
     Ok(0)
 }
 
 /// setrlimit(2).
 pub fn sys_setrlimit(which: u64, address: u64) -> Result<usize> {
-    let new = user::read(address)?;
+    let new = Limit::read(address)?;
     exchange(&current().process, which, Some(new))?;
     Ok(0)
 }

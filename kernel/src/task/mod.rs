@@ -89,6 +89,8 @@ pub struct Task {
     set_child_tid: AtomicU64,
     /// Head of the robust futex list in user memory.
     pub robust_list: AtomicU64,
+    /// The same of 32-bit calls.
+    pub robust_list_32: AtomicU64,
     /// CPUs it may run on.
     pub affinity: AtomicU64,
     /// CPU time and events of this thread.
@@ -177,6 +179,7 @@ impl Task {
             clear_child_tid: AtomicU64::new(0),
             set_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
+            robust_list_32: AtomicU64::new(0),
             affinity: AtomicU64::new(u64::MAX),
             usage: usage::Usage::default(),
             policy: affinity::Policy::default(),

@@ -8,7 +8,7 @@ use super::process::{self, FIRST_PROGRAM, Pid, Process, REAPER, tree};
 use super::usage::{Rusage, of_process};
 use super::{current, scheduler};
 use crate::errno::{Errno, Result};
-use crate::memory::user;
+use crate::memory::{Width, user};
 
 /// Which children.
 #[derive(Clone, Copy)]
@@ -77,7 +77,7 @@ pub fn sys_wait4(pid: u64, status: u64, options: u64, rusage: u64) -> Result<usi
         user::write(status, &report.change.status())?;
     }
     if rusage != 0 {
-        user::write(rusage, &report.usage)?;
+        report.usage.write(rusage)?;
     }
     Ok(report.pid as usize)
 }
@@ -100,18 +100,23 @@ pub fn sys_waitid(kind: u64, id: u64, info: u64, options: u64, rusage: u64) -> R
     let report = wait(which, options)?;
     if info != 0 {
         // Only these fields are written; without a report they are all zero.
-        let mut fields = [0i32; 7];
+        let mut kind = [0; 3];
+        let mut child = [0; 3];
         if let Some(report) = &report {
             let (code, status) = report.change.code_and_status();
-            // signo, errno, code, padding, pid, uid, status
-            fields = [SIGCHLD as i32, 0, code, 0, report.pid, 0, status];
+            // signo, errno, code; pid, uid, status
+            kind = [SIGCHLD as i32, 0, code];
+            child = [report.pid, 0, status];
         }
-        user::write(info, &fields)?;
+        // What follows the first three is aligned to pointers.
+        let child_at = size_of_val(&kind).next_multiple_of(Width::of_call().word()) as u64;
+        user::write(info, &kind)?;
+        user::write(info + child_at, &child)?;
     }
     if let Some(report) = report
         && rusage != 0
     {
-        user::write(rusage, &report.usage)?;
+        report.usage.write(rusage)?;
     }
     Ok(0)
 }

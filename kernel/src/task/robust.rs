@@ -1,25 +1,54 @@
 //! Robust futex lists: what happens to the locks of a thread that ends while it holds them.
 
-use core::sync::atomic::Ordering::*;
+use core::sync::atomic::{AtomicU64, Ordering::*};
 
 use linux_raw_sys::general::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::process::{self, Pid};
 use super::{Task, current, futex};
 use crate::errno::{Errno, Result};
-use crate::memory::user;
+use crate::memory::{Width, longs, user};
 
-/// `struct robust_list_head`.
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
+/// `struct robust_list_head`: three words of the list's width.
 struct Head {
     /// First entry; the last points back to the head.
     next: u64,
     /// From an entry to its futex word.
-    offset: u64,
+    offset: i64,
     /// An entry that is being put in or taken out.
     pending: u64,
+}
+
+impl Head {
+    fn read(width: Width, address: u64) -> Result<Head> {
+        let [next, offset, pending] = longs::read_of(width, address)?;
+        Ok(Head {
+            next: pointer(width, next),
+            offset,
+            pending: pointer(width, pending),
+        })
+    }
+}
+
+/// A word as a pointer: not sign-extended.
+fn pointer(width: Width, word: i64) -> u64 {
+    match width {
+        Width::Bits64 => word as u64,
+        Width::Bits32 => u64::from(word as u32),
+    }
+}
+
+/// How many bytes a head has in this call.
+fn head_size() -> u64 {
+    3 * Width::of_call().word() as u64
+}
+
+/// A thread's list: where its head is, and how wide its words are (it has one for each width).
+fn list(task: &Task, width: Width) -> &AtomicU64 {
+    match width {
+        Width::Bits64 => &task.robust_list,
+        Width::Bits32 => &task.robust_list_32,
+    }
 }
 
 /// A list may be corrupt or circular; this is where Linux gives up, too (ROBUST_LIST_LIMIT).
@@ -29,62 +58,56 @@ const PI: u64 = 1;
 
 /// set_robust_list(2).
 pub fn sys_set_robust_list(head: u64, len: u64) -> Result<usize> {
-    if len as usize != size_of::<Head>() {
+    if len != head_size() {
         return Err(Errno::EINVAL);
     }
-    current().robust_list.store(head, Relaxed);
+    list(current(), Width::of_call()).store(head, Relaxed);
     Ok(0)
 }
 
 /// get_robust_list(2).
 pub fn sys_get_robust_list(tid: u64, head: u64, len: u64) -> Result<usize> {
+    let width = Width::of_call();
     let address = match tid as Pid {
-        0 => current().robust_list.load(Relaxed),
-        tid => process::find_task(tid)
-            .ok_or(Errno::ESRCH)?
-            .robust_list
-            .load(Relaxed),
+        0 => list(current(), width).load(Relaxed),
+        tid => list(&*process::find_task(tid).ok_or(Errno::ESRCH)?, width).load(Relaxed),
     };
-    user::write(len, &(size_of::<Head>() as u64))?;
-    user::write(head, &address)?;
+    longs::write_unsigned(len, [head_size()])?;
+    longs::write_unsigned(head, [address])?;
     Ok(0)
 }
 
 /// Marks the locks that the (current) task still holds as ownerless and wakes a waiter of each.
 pub(super) fn release(task: &Task) {
-    let head_address = task.robust_list.swap(0, Relaxed);
-    if head_address != 0 {
-        // A list that cannot be read is the program's own problem.
-        let _ = walk(task, head_address);
+    for width in [Width::Bits64, Width::Bits32] {
+        let head_address = list(task, width).swap(0, Relaxed);
+        if head_address != 0 {
+            // A list that cannot be read is the program's own problem.
+            let _ = walk(task, width, head_address);
+        }
     }
 }
 
-fn walk(task: &Task, head_address: u64) -> Result<()> {
-    let head: Head = user::read(head_address)?;
+fn walk(task: &Task, width: Width, head_address: u64) -> Result<()> {
+    let head = Head::read(width, head_address)?;
+    let place = |entry: u64| {
+        let place = (entry & !PI).wrapping_add_signed(head.offset);
+        pointer(width, place as i64)
+    };
     let mut entry = head.next;
     for _ in 0..LIMIT {
         if entry & !PI == head_address {
             break;
         }
         // Read on before the lock is given away: whoever takes it may free the entry.
-        let next = user::read::<u64>(entry & !PI);
+        let next = longs::read_of(width, entry & !PI).map(|[next]| pointer(width, next));
         if entry & !PI != head.pending & !PI {
-            give_up(
-                task,
-                (entry & !PI).wrapping_add(head.offset),
-                entry & PI != 0,
-                false,
-            )?;
+            give_up(task, place(entry), entry & PI != 0, false)?;
         }
         entry = next?;
     }
     if head.pending != 0 {
-        give_up(
-            task,
-            (head.pending & !PI).wrapping_add(head.offset),
-            head.pending & PI != 0,
-            true,
-        )?;
+        give_up(task, place(head.pending), head.pending & PI != 0, true)?;
     }
     Ok(())
 }

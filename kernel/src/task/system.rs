@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{process, scheduler};
 use crate::errno::{Errno, Result};
-use crate::memory::{frames, user};
+use crate::memory::{PAGE_SIZE, Width, frames, user};
 use crate::sync::SpinLock;
 use crate::time;
 
@@ -50,11 +50,22 @@ pub fn sys_uname(address: u64) -> Result<usize> {
         host,
         field(RELEASE),
         field(VERSION),
-        field("x86_64"),
+        field(machine()),
         domain,
     ];
     user::write(address, &fields)?;
     Ok(0)
+}
+
+/// What `uname -m` prints: a program may have asked for a 32-bit machine (`setarch i686`).
+fn machine() -> &'static str {
+    const KIND: u32 = 0xff;
+    const PER_LINUX32: u32 = 8;
+    if super::current().process.personality.load(Relaxed) & KIND == PER_LINUX32 {
+        "i686"
+    } else {
+        "x86_64"
+    }
 }
 
 /// The host's name.
@@ -128,8 +139,39 @@ pub fn sys_sysinfo(address: u64) -> Result<usize> {
         unit: 1,
         ..Default::default()
     };
-    user::write(address, &info)?;
+    match Width::of_call() {
+        Width::Bits64 => user::write(address, &info)?,
+        Width::Bits32 => user::write(address, &info.narrow())?,
+    }
     Ok(0)
+}
+
+impl Sysinfo {
+    /// The structure of 32-bit calls: 16 words. Memory is counted in pages where bytes do not fit.
+    fn narrow(&self) -> [u32; 16] {
+        let unit = if self.total_ram >> 32 == 0 { 1 } else { PAGE_SIZE };
+        let units = |bytes: u64| (bytes / unit) as u32;
+        let load = |n: usize| self.loads[n] as u32;
+        [
+            self.uptime as u32,
+            load(0),
+            load(1),
+            load(2),
+            units(self.total_ram),
+            units(self.free_ram),
+            units(self.shared_ram),
+            units(self.buffer_ram),
+            0,
+            0,
+            self.processes.into(),
+            // High memory: none.
+            0,
+            0,
+            unit as u32,
+            0,
+            0,
+        ]
+    }
 }
 
 /// Fills with random bytes: RDRAND where the CPU has it, mixed with the time-stamp counter through splitmix64.

@@ -5,13 +5,12 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering::*};
 
 use linux_raw_sys::general::*;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::clock::{Clock, SECOND, Timespec, Timeval};
 use super::process::{self, Pid};
 use super::{Process, Task, current, usage};
 use crate::errno::{Errno, Result};
-use crate::memory::user;
+use crate::memory::{Width, longs, user};
 use crate::signal::{self, SigInfo};
 use crate::sync::SpinLock;
 use crate::time::{self, TimerId};
@@ -47,19 +46,66 @@ struct Posix {
 }
 
 /// `struct itimerval`.
-#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
+#[derive(Clone, Copy, Default)]
 struct Itimerval {
     period: Timeval,
     value: Timeval,
 }
 
+impl Itimerval {
+    /// As wide as the call's.
+    fn read(address: u64) -> Result<Itimerval> {
+        let [seconds, microseconds, value_seconds, value_microseconds] = longs::read(address)?;
+        Ok(Itimerval {
+            period: Timeval {
+                seconds,
+                microseconds,
+            },
+            value: Timeval {
+                seconds: value_seconds,
+                microseconds: value_microseconds,
+            },
+        })
+    }
+
+    fn write(self, address: u64) -> Result<()> {
+        let (period, value) = (self.period, self.value);
+        longs::write(
+            address,
+            [
+                period.seconds,
+                period.microseconds,
+                value.seconds,
+                value.microseconds,
+            ],
+        )
+    }
+}
+
 /// `struct itimerspec`.
-#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
+#[derive(Clone, Copy, Default)]
 struct Itimerspec {
     period: Timespec,
     value: Timespec,
+}
+
+impl Itimerspec {
+    /// Its second member lies two words after the first.
+    fn value_at(width: Width, address: u64) -> u64 {
+        address.wrapping_add(2 * width.word() as u64)
+    }
+
+    fn read(width: Width, address: u64) -> Result<Itimerspec> {
+        Ok(Itimerspec {
+            period: Timespec::read(width, address)?,
+            value: Timespec::read(width, Self::value_at(width, address))?,
+        })
+    }
+
+    fn write(self, width: Width, address: u64) -> Result<()> {
+        self.period.write(width, address)?;
+        self.value.write(width, Self::value_at(width, address))
+    }
 }
 
 impl Interval {
@@ -214,13 +260,11 @@ pub fn sys_getitimer(which: u64, address: u64) -> Result<usize> {
         }
         _ => return Err(Errno::EINVAL),
     };
-    user::write(
-        address,
-        &Itimerval {
-            period: Timeval::from_ns(period),
-            value: Timeval::from_ns(left),
-        },
-    )?;
+    Itimerval {
+        period: Timeval::from_ns(period),
+        value: Timeval::from_ns(left),
+    }
+    .write(address)?;
     Ok(0)
 }
 
@@ -230,7 +274,7 @@ pub fn sys_setitimer(which: u64, new: u64, old: u64) -> Result<usize> {
     let new = if new == 0 {
         Itimerval::default()
     } else {
-        user::read::<Itimerval>(new)?
+        Itimerval::read(new)?
     };
     let (value, period) = (new.value.to_ns()?, new.period.to_ns()?);
     let (left, old_period) = match which as u32 {
@@ -239,13 +283,11 @@ pub fn sys_setitimer(which: u64, new: u64, old: u64) -> Result<usize> {
         _ => return Err(Errno::EINVAL),
     };
     if old != 0 {
-        user::write(
-            old,
-            &Itimerval {
-                period: Timeval::from_ns(old_period),
-                value: Timeval::from_ns(left),
-            },
-        )?;
+        Itimerval {
+            period: Timeval::from_ns(old_period),
+            value: Timeval::from_ns(left),
+        }
+        .write(old)?;
     }
     Ok(0)
 }
@@ -262,14 +304,25 @@ pub fn sys_alarm(seconds: u64) -> Result<usize> {
 }
 
 /// `struct sigevent`, as far as it is used.
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
 struct Sigevent {
     value: u64,
     signal: i32,
     notify: i32,
     thread: i32,
-    padding: i32,
+}
+
+impl Sigevent {
+    /// The value, a pointer's width, then three ints.
+    fn read(address: u64) -> Result<Sigevent> {
+        let [value] = longs::read_unsigned(address)?;
+        let [signal, notify, thread] = user::read(address.wrapping_add(Width::of_call().word() as u64))?;
+        Ok(Sigevent {
+            value,
+            signal,
+            notify,
+            thread,
+        })
+    }
 }
 
 /// timer_create(2).
@@ -280,7 +333,7 @@ pub fn sys_timer_create(clock: u64, event: u64, id: u64) -> Result<usize> {
     let (signal, value, thread) = if event == 0 {
         (SIGALRM as i32, next as u64, 0)
     } else {
-        let event: Sigevent = user::read(event)?;
+        let event = Sigevent::read(event)?;
         match event.notify as u32 {
             SIGEV_NONE => (0, event.value, 0),
             SIGEV_SIGNAL => (event.signal, event.value, 0),
@@ -362,7 +415,12 @@ fn posix_expired(pid: usize, id: usize) {
 
 /// timer_settime(2).
 pub fn sys_timer_settime(id: u64, flags: u64, new: u64, old: u64) -> Result<usize> {
-    let new: Itimerspec = user::read(new)?;
+    timer_settime(Width::Bits64, id, flags, new, old)
+}
+
+/// timer_settime(2) with `itimerspec`s of this width.
+pub fn timer_settime(width: Width, id: u64, flags: u64, new: u64, old: u64) -> Result<usize> {
+    let new = Itimerspec::read(width, new)?;
     let (value, period) = (new.value.to_ns()?, new.period.to_ns()?);
     let clock = with_timer(id, |timer| timer.clock)?;
     let deadline = match (value, flags as u32 & TIMER_ABSTIME) {
@@ -386,25 +444,28 @@ pub fn sys_timer_settime(id: u64, flags: u64, new: u64, old: u64) -> Result<usiz
         old
     })?;
     if old != 0 {
-        let old_value = Itimerspec {
+        Itimerspec {
             period: Timespec::from_ns(old_period),
             value: Timespec::from_ns(left),
-        };
-        user::write(old, &old_value)?;
+        }
+        .write(width, old)?;
     }
     Ok(0)
 }
 
 /// timer_gettime(2).
 pub fn sys_timer_gettime(id: u64, address: u64) -> Result<usize> {
+    timer_gettime(Width::Bits64, id, address)
+}
+
+/// timer_gettime(2) with an `itimerspec` of this width.
+pub fn timer_gettime(width: Width, id: u64, address: u64) -> Result<usize> {
     let (left, period) = with_timer(id, |timer| timer.interval.left(time::now()))?;
-    user::write(
-        address,
-        &Itimerspec {
-            period: Timespec::from_ns(period),
-            value: Timespec::from_ns(left),
-        },
-    )?;
+    Itimerspec {
+        period: Timespec::from_ns(period),
+        value: Timespec::from_ns(left),
+    }
+    .write(width, address)?;
     Ok(0)
 }
 

@@ -3,11 +3,10 @@
 use core::sync::atomic::{AtomicU64, Ordering::*};
 
 use linux_raw_sys::general::{RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Process, current};
 use crate::errno::{Errno, Result};
-use crate::memory::user;
+use crate::memory::longs;
 use crate::time;
 
 /// What a thread, or all ended threads, or all waited-for children, have used.
@@ -118,8 +117,7 @@ pub fn of_process(process: &Process) -> Usage {
     sum
 }
 
-#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
+#[derive(Clone, Copy, Default)]
 struct Timeval {
     seconds: i64,
     microseconds: i64,
@@ -135,25 +133,31 @@ impl Timeval {
 }
 
 /// `struct rusage`.
-#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
+#[derive(Clone, Copy, Default)]
 pub struct Rusage {
     user: Timeval,
     system: Timeval,
-    max_resident: i64,
-    shared: i64,
-    data: i64,
-    stack: i64,
     minor_faults: i64,
-    major_faults: i64,
-    swaps: i64,
-    in_blocks: i64,
-    out_blocks: i64,
-    messages_sent: i64,
-    messages_received: i64,
-    signals: i64,
     voluntary: i64,
     involuntary: i64,
+}
+
+impl Rusage {
+    /// Writes the structure, which is all longs; those that are not kept are zero.
+    pub fn write(&self, address: u64) -> Result<()> {
+        const MINOR_FAULTS: usize = 8;
+        const VOLUNTARY: usize = 16;
+        const INVOLUNTARY: usize = 17;
+        let mut fields = [0; 18];
+        fields[0] = self.user.seconds;
+        fields[1] = self.user.microseconds;
+        fields[2] = self.system.seconds;
+        fields[3] = self.system.microseconds;
+        fields[MINOR_FAULTS] = self.minor_faults;
+        fields[VOLUNTARY] = self.voluntary;
+        fields[INVOLUNTARY] = self.involuntary;
+        longs::write(address, fields)
+    }
 }
 
 impl From<&Usage> for Rusage {
@@ -165,7 +169,6 @@ impl From<&Usage> for Rusage {
             minor_faults: usage.minor_faults.load(Relaxed) as i64,
             voluntary: usage.voluntary.load(Relaxed) as i64,
             involuntary: usage.involuntary.load(Relaxed) as i64,
-            ..Default::default()
         }
     }
 }
@@ -179,7 +182,7 @@ pub fn sys_getrusage(who: u64, address: u64) -> Result<usize> {
         who if who == RUSAGE_THREAD as i32 => Rusage::from(&task.usage),
         _ => return Err(Errno::EINVAL),
     };
-    user::write(address, &usage)?;
+    usage.write(address)?;
     Ok(0)
 }
 
@@ -199,7 +202,7 @@ pub fn sys_times(address: u64) -> Result<usize> {
             ticks(children.user),
             ticks(children.system),
         ];
-        user::write(address, &tms)?;
+        longs::write(address, tms)?;
     }
     Ok(ticks(time::now()) as usize)
 }

@@ -8,13 +8,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::{AT_FDCWD, check_flags, find, find_with_flags};
 use crate::errno::{Errno, Result};
 use crate::fs::inode::{AttributeChange, Inode, Metadata, Nanoseconds, major_minor};
-use crate::memory::{frames, user};
+use crate::memory::{Width, frames, longs, user};
+use crate::task::clock::Timespec;
 use crate::task::current;
 use crate::time;
 
 const SECOND: u64 = 1_000_000_000;
 /// The preferred size of a transfer.
-const BLOCK_SIZE: u64 = 4096;
+pub const BLOCK_SIZE: u64 = 4096;
 
 /// `struct stat`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
@@ -48,8 +49,10 @@ fn split(time: Nanoseconds) -> [u64; 2] {
     [time / SECOND, time % SECOND]
 }
 
-fn write_stat(inode: &Arc<dyn Inode>, address: u64) -> Result<usize> {
-    let metadata = inode.metadata();
+/// Writes a `struct stat` of some layout.
+pub type WriteStat = fn(&Metadata, u64) -> Result<()>;
+
+fn write_stat(metadata: &Metadata, address: u64) -> Result<()> {
     let stat = Stat {
         device: metadata.device,
         ino: metadata.ino,
@@ -67,33 +70,50 @@ fn write_stat(inode: &Arc<dyn Inode>, address: u64) -> Result<usize> {
         changed: split(metadata.changed),
         unused: [0; 3],
     };
-    user::write(address, &stat)?;
-    Ok(0)
+    user::write(address, &stat)
 }
 
 /// `stat`.
 pub fn sys_stat(path: u64, address: u64) -> Result<usize> {
-    write_stat(&find(AT_FDCWD, path, true)?, address)
+    stat(write_stat, path, true, address)
 }
 
 /// `lstat`.
 pub fn sys_lstat(path: u64, address: u64) -> Result<usize> {
-    write_stat(&find(AT_FDCWD, path, false)?, address)
+    stat(write_stat, path, false, address)
 }
 
 /// `fstat`.
 pub fn sys_fstat(fd: u64, address: u64) -> Result<usize> {
-    write_stat(current().files.get_any(fd)?.inode(), address)
+    fstat(write_stat, fd, address)
 }
 
 /// `newfstatat`.
 pub fn sys_newfstatat(dirfd: u64, path: u64, address: u64, flags: u64) -> Result<usize> {
+    fstatat(write_stat, dirfd, path, address, flags)
+}
+
+/// `stat`, and `lstat` which does not `follow`, with whichever structure.
+pub fn stat(write: WriteStat, path: u64, follow: bool, address: u64) -> Result<usize> {
+    write(&find(AT_FDCWD, path, follow)?.metadata(), address)?;
+    Ok(0)
+}
+
+/// `fstat` with whichever structure.
+pub fn fstat(write: WriteStat, fd: u64, address: u64) -> Result<usize> {
+    write(&current().files.get_any(fd)?.inode().metadata(), address)?;
+    Ok(0)
+}
+
+/// `fstatat` with whichever structure.
+pub fn fstatat(write: WriteStat, dirfd: u64, path: u64, address: u64, flags: u64) -> Result<usize> {
     let flags = flags as u32;
     check_flags(
         flags,
         abi::AT_SYMLINK_NOFOLLOW | abi::AT_EMPTY_PATH | abi::AT_NO_AUTOMOUNT,
     )?;
-    write_stat(&find_with_flags(dirfd, path, flags)?, address)
+    write(&find_with_flags(dirfd, path, flags)?.metadata(), address)?;
+    Ok(0)
 }
 
 /// `struct statx_timestamp`.
@@ -205,7 +225,26 @@ struct Statfs {
 
 const _: () = assert!(size_of::<Statfs>() == size_of::<abi::statfs>());
 
-fn write_statfs(inode: &Arc<dyn Inode>, address: u64) -> Result<usize> {
+/// What there is to know of a file system.
+pub struct FileSystem {
+    /// Its magic number.
+    pub kind: u32,
+    /// Blocks of 4096 bytes: all, and those that are free.
+    pub blocks: u64,
+    /// See `blocks`.
+    pub free: u64,
+    /// Its number.
+    pub id: u64,
+}
+
+/// Writes a `struct statfs` of some layout.
+pub type WriteStatfs = fn(&FileSystem, u64) -> Result<()>;
+/// ST_VALID, in `f_flags`.
+pub const ST_VALID: u32 = 0x20;
+/// The longest name.
+pub const NAME_LENGTH: u32 = 255;
+
+fn file_system(inode: &Arc<dyn Inode>) -> FileSystem {
     let kind = inode.file_system();
     let (blocks, free) = match kind {
         abi::TMPFS_MAGIC => (
@@ -214,33 +253,52 @@ fn write_statfs(inode: &Arc<dyn Inode>, address: u64) -> Result<usize> {
         ),
         _ => (0, 0),
     };
-    let statfs = Statfs {
-        kind: kind.into(),
-        block_size: BLOCK_SIZE,
+    FileSystem {
+        kind,
         blocks,
         free,
-        available: free,
+        id: inode.metadata().device,
+    }
+}
+
+fn write_statfs(of: &FileSystem, address: u64) -> Result<()> {
+    let statfs = Statfs {
+        kind: of.kind.into(),
+        block_size: BLOCK_SIZE,
+        blocks: of.blocks,
+        free: of.free,
+        available: of.free,
         files: 0,
         free_files: 0,
-        id: inode.metadata().device,
-        name_length: 255,
+        id: of.id,
+        name_length: NAME_LENGTH.into(),
         fragment_size: BLOCK_SIZE,
-        // ST_VALID
-        flags: 0x20,
+        flags: ST_VALID.into(),
         spare: [0; 4],
     };
-    user::write(address, &statfs)?;
-    Ok(0)
+    user::write(address, &statfs)
 }
 
 /// `statfs`.
 pub fn sys_statfs(path: u64, address: u64) -> Result<usize> {
-    write_statfs(&find(AT_FDCWD, path, true)?, address)
+    statfs(write_statfs, path, address)
 }
 
 /// `fstatfs`.
 pub fn sys_fstatfs(fd: u64, address: u64) -> Result<usize> {
-    write_statfs(current().files.get_any(fd)?.inode(), address)
+    fstatfs(write_statfs, fd, address)
+}
+
+/// `statfs` with whichever structure.
+pub fn statfs(write: WriteStatfs, path: u64, address: u64) -> Result<usize> {
+    write(&file_system(&find(AT_FDCWD, path, true)?), address)?;
+    Ok(0)
+}
+
+/// `fstatfs` with whichever structure.
+pub fn fstatfs(write: WriteStatfs, fd: u64, address: u64) -> Result<usize> {
+    write(&file_system(current().files.get_any(fd)?.inode()), address)?;
+    Ok(0)
 }
 
 fn set_permissions(inode: &Arc<dyn Inode>, mode: u64) -> Result<usize> {
@@ -326,15 +384,21 @@ fn set_times(inode: &Arc<dyn Inode>, accessed: Option<u64>, modified: Option<u64
 
 /// `utimensat`.
 pub fn sys_utimensat(dirfd: u64, path: u64, times: u64, flags: u64) -> Result<usize> {
+    utimensat(Width::Bits64, dirfd, path, times, flags)
+}
+
+/// `utimensat` with `timespec`s of this width.
+pub fn utimensat(width: Width, dirfd: u64, path: u64, times: u64, flags: u64) -> Result<usize> {
     let flags = flags as u32;
     check_flags(flags, abi::AT_SYMLINK_NOFOLLOW | abi::AT_EMPTY_PATH)?;
     let now = time::realtime();
     let [accessed, modified] = match times {
         0 => [Some(now); 2],
         _ => {
-            let given: [[i64; 2]; 2] = user::read(times)?;
             let mut result = [None; 2];
-            for (to, [seconds, nanoseconds]) in result.iter_mut().zip(given) {
+            for (n, to) in (0..).zip(&mut result) {
+                let time = Timespec::read(width, times + n * 2 * width.word() as u64)?;
+                let (seconds, nanoseconds) = (time.seconds, time.nanoseconds);
                 *to = match nanoseconds {
                     _ if nanoseconds == abi::UTIME_OMIT as i64 => None,
                     _ if nanoseconds == abi::UTIME_NOW as i64 => Some(now),
@@ -369,7 +433,8 @@ pub fn sys_futimesat(dirfd: u64, path: u64, times: u64) -> Result<usize> {
     let [accessed, modified] = match times {
         0 => [time::realtime(); 2],
         _ => {
-            let given: [[i64; 2]; 2] = user::read(times)?;
+            let [a, b, c, d] = longs::read(times)?;
+            let given = [[a, b], [c, d]];
             if given
                 .iter()
                 .any(|[_, microseconds]| !(0..1_000_000).contains(microseconds))
@@ -396,7 +461,7 @@ pub fn sys_utimes(path: u64, times: u64) -> Result<usize> {
 pub fn sys_utime(path: u64, times: u64) -> Result<usize> {
     let [accessed, modified] = match times {
         0 => [time::realtime(); 2],
-        _ => user::read::<[i64; 2]>(times)?.map(|seconds| from_parts(seconds, 0)),
+        _ => longs::read(times)?.map(|seconds| from_parts(seconds, 0)),
     };
     set_times(&find(AT_FDCWD, path, true)?, Some(accessed), Some(modified))
 }

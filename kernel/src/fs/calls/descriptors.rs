@@ -5,6 +5,7 @@ use linux_raw_sys::{general as abi, ioctl};
 use super::check_flags;
 use crate::errno::{Errno, Result};
 use crate::fs::fd::descriptor_limit;
+use crate::fs::locks::FlockLayout;
 use crate::fs::pipe::{CAPACITY, PipeEnd, new_pipe};
 use crate::fs::ramfs::RamInode;
 use crate::fs::ramfs_file::Data;
@@ -112,6 +113,11 @@ pub fn sys_pipe(address: u64) -> Result<usize> {
 
 /// `fcntl`.
 pub fn sys_fcntl(fd: u64, command: u64, argument: u64) -> Result<usize> {
+    fcntl(fd, command, argument, FlockLayout::Native)
+}
+
+/// `fcntl`, where locks lie in user memory as `layout` says.
+pub fn fcntl(fd: u64, command: u64, argument: u64, layout: FlockLayout) -> Result<usize> {
     let files = &current().files;
     let file = files.get_any(fd)?;
     let command = command as u32;
@@ -150,7 +156,7 @@ pub fn sys_fcntl(fd: u64, command: u64, argument: u64) -> Result<usize> {
         | abi::F_SETLKW
         | abi::F_OFD_GETLK
         | abi::F_OFD_SETLK
-        | abi::F_OFD_SETLKW => locks::fcntl(&file, command, argument),
+        | abi::F_OFD_SETLKW => locks::fcntl(&file, command, argument, layout),
         abi::F_GETOWN => Ok(file.owner() as usize),
         abi::F_SETOWN => {
             file.set_owner(argument as i32);

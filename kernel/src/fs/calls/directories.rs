@@ -9,7 +9,7 @@ use super::{AT_FDCWD, find};
 use crate::errno::{Errno, Result};
 use crate::fs::inode::DirectoryEntry;
 use crate::fs::path::path_of;
-use crate::memory::user;
+use crate::memory::{Width, user};
 use crate::task::current;
 
 /// The most bytes of entries made at a time.
@@ -66,12 +66,14 @@ pub fn sys_getdents64(fd: u64, address: u64, len: u64) -> Result<usize> {
 
 /// `getdents`: the type is the last byte.
 pub fn sys_getdents(fd: u64, address: u64, len: u64) -> Result<usize> {
+    let word = Width::of_call().word();
     getdents(fd, address, len, |entry| {
-        const NAME: usize = 18;
-        let size = (NAME + entry.name.len() + 2).next_multiple_of(8);
+        // d_ino, d_off (longs), d_reclen, d_name, d_type
+        let name_at = 2 * word + 2;
+        let size = (name_at + entry.name.len() + 2).next_multiple_of(word);
         let mut bytes = Vec::with_capacity(size);
-        bytes.extend_from_slice(&entry.ino.to_ne_bytes());
-        bytes.extend_from_slice(&entry.next.to_ne_bytes());
+        bytes.extend_from_slice(&entry.ino.to_le_bytes()[..word]);
+        bytes.extend_from_slice(&entry.next.to_le_bytes()[..word]);
         bytes.extend_from_slice(&(size as u16).to_ne_bytes());
         bytes.extend_from_slice(entry.name);
         bytes.resize(size - 1, 0);

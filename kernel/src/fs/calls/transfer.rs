@@ -6,7 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::buffer::{Destination, MAX_TRANSFER, Source};
 use crate::fs::file::File;
 use crate::fs::ramfs::RamInode;
-use crate::memory::user;
+use crate::memory::{Width, longs};
 use crate::task::current;
 
 /// `read`.
@@ -107,13 +107,28 @@ const CHUNK: usize = 4096;
 /// Where one side of a copy reads or writes: its own position, or one in user memory.
 struct Side {
     address: u64,
+    width: Width,
     position: u64,
 }
 
 impl Side {
     fn new(address: u64) -> Result<Self> {
-        let position = if address == 0 { 0 } else { user::read(address)? };
-        Ok(Side { address, position })
+        Side::of(Width::Bits64, address)
+    }
+
+    /// With a position that is this wide in user memory.
+    fn of(width: Width, address: u64) -> Result<Self> {
+        let position = if address == 0 {
+            0
+        } else {
+            let [position] = longs::read_of(width, address)?;
+            position as u64
+        };
+        Ok(Side {
+            address,
+            width,
+            position,
+        })
     }
 
     fn is_own(&self) -> bool {
@@ -124,7 +139,7 @@ impl Side {
         if self.is_own() {
             Ok(())
         } else {
-            user::write(self.address, &self.position)
+            longs::write_of(self.width, self.address, [self.position as i64])
         }
     }
 }
@@ -173,6 +188,11 @@ fn copy(input: &File, from: &mut Side, output: &File, to: &mut Side, len: u64) -
 
 /// `sendfile`.
 pub fn sys_sendfile(out_fd: u64, in_fd: u64, offset: u64, len: u64) -> Result<usize> {
+    sendfile(Width::Bits64, out_fd, in_fd, offset, len)
+}
+
+/// `sendfile` with an offset of this width.
+pub fn sendfile(width: Width, out_fd: u64, in_fd: u64, offset: u64, len: u64) -> Result<usize> {
     let files = &current().files;
     let (input, output) = (files.get(in_fd)?, files.get(out_fd)?);
     if !input.is_readable() || !output.is_writable() {
@@ -182,7 +202,13 @@ pub fn sys_sendfile(out_fd: u64, in_fd: u64, offset: u64, len: u64) -> Result<us
     if !input.ops().seekable() || output.flags() & abi::O_APPEND != 0 {
         return Err(Errno::EINVAL);
     }
-    copy(&input, &mut Side::new(offset)?, &output, &mut Side::new(0)?, len)
+    copy(
+        &input,
+        &mut Side::of(width, offset)?,
+        &output,
+        &mut Side::new(0)?,
+        len,
+    )
 }
 
 /// `copy_file_range`.

@@ -1,0 +1,138 @@
+//! `siginfo_t` as 32-bit programs know it (Linux: `compat_siginfo_t`).
+//!
+//! ```text
+//!   +0   signo, errno, code      no padding after them
+//!   +12  by kind:  pid, uid, value      timer id, overrun, value      pid, uid, status, user and system time
+//!                  address              band, fd                      address, system call, architecture
+//! ```
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::info::*;
+use super::set::*;
+use crate::errno::{Errno, Result};
+use crate::memory::{Width, user};
+
+/// `siginfo_t` of 32-bit programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SigInfo32 {
+    signo: i32,
+    errno: i32,
+    code: i32,
+    /// The union.
+    fields: [u32; 29],
+}
+
+const _: () = assert!(size_of::<SigInfo32>() == SIGINFO_SIZE);
+
+/// What the union holds (Linux: `enum siginfo_layout`).
+enum Layout {
+    Kill,
+    Timer,
+    Queued,
+    Fault,
+    Child,
+    Poll,
+    System,
+}
+
+impl Layout {
+    /// By signal and code, as `siginfo_layout` has it.
+    fn of(signo: i32, code: i32) -> Layout {
+        const SI_SIGIO: i32 = -5;
+        /// The highest code of SIGPOLL, which any signal may have that announces input (F_SETSIG).
+        const POLL_HUP: i32 = 6;
+        match code {
+            SI_TIMER => Layout::Timer,
+            SI_SIGIO => Layout::Poll,
+            ..SI_USER => Layout::Queued,
+            SI_USER | SI_KERNEL.. => Layout::Kill,
+            _ => match signo {
+                SIGILL | SIGFPE | SIGSEGV | SIGBUS | SIGTRAP => Layout::Fault,
+                SIGCHLD => Layout::Child,
+                SIGSYS => Layout::System,
+                _ if code <= POLL_HUP => Layout::Poll,
+                _ => Layout::Kill,
+            },
+        }
+    }
+}
+
+/// The halves of a word.
+const fn halves(word: u64) -> [u32; 2] {
+    [word as u32, (word >> 32) as u32]
+}
+
+/// The word with these halves.
+const fn word(low: u32, high: u32) -> u64 {
+    low as u64 | (high as u64) << 32
+}
+
+impl From<&SigInfo> for SigInfo32 {
+    fn from(info: &SigInfo) -> Self {
+        let [first, second, third, fourth] = info.words();
+        let [low, high] = halves(first);
+        let used = match Layout::of(info.signo, info.code) {
+            Layout::Kill => [low, high, 0, 0, 0],
+            Layout::Timer | Layout::Queued => [low, high, second as u32, 0, 0],
+            // Addresses and bands are pointer-wide.
+            Layout::Fault => [low, 0, 0, 0, 0],
+            Layout::Poll => [low, second as u32, 0, 0, 0],
+            Layout::Child => [low, high, second as u32, third as u32, fourth as u32],
+            Layout::System => [low, second as u32, (second >> 32) as u32, 0, 0],
+        };
+        let mut fields = [0; 29];
+        fields[..used.len()].copy_from_slice(&used);
+        SigInfo32 {
+            signo: info.signo,
+            errno: info.errno,
+            code: info.code,
+            fields,
+        }
+    }
+}
+
+impl From<&SigInfo32> for SigInfo {
+    fn from(info: &SigInfo32) -> Self {
+        let [a, b, c, d, e, ..] = info.fields;
+        let fields = match Layout::of(info.signo, info.code) {
+            Layout::Kill => [word(a, b), 0, 0, 0],
+            Layout::Timer | Layout::Queued => [word(a, b), c.into(), 0, 0],
+            Layout::Fault => [a.into(), 0, 0, 0],
+            Layout::Poll => [a.into(), b.into(), 0, 0],
+            Layout::Child => [word(a, b), c.into(), d.into(), e.into()],
+            Layout::System => [a.into(), word(b, c), 0, 0],
+        };
+        SigInfo::from_words(info.signo, info.errno, info.code, fields)
+    }
+}
+
+impl SigInfo {
+    /// Writes a whole `siginfo_t` of the call's width.
+    pub fn write_for_call(&self, address: u64) -> Result<()> {
+        match Width::of_call() {
+            Width::Bits64 => self.write_to_user(address),
+            Width::Bits32 => user::write(address, &SigInfo32::from(self)),
+        }
+    }
+
+    /// Reads a `siginfo_t` of the call's width that a program made up.
+    pub fn read_for_call(signo: i32, address: u64) -> Result<SigInfo> {
+        match Width::of_call() {
+            Width::Bits64 => SigInfo::read_from_user(signo, address),
+            Width::Bits32 => {
+                let info = SigInfo32 {
+                    signo,
+                    ..user::read(address)?
+                };
+                let wide = SigInfo::from(&info);
+                let more_is_used = info.fields[5..].iter().any(|&field| field != 0);
+                if !wide.has_known_layout() && more_is_used {
+                    return Err(Errno::E2BIG);
+                }
+                Ok(wide)
+            }
+        }
+    }
+}
