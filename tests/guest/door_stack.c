@@ -7,6 +7,7 @@
 #include <sys/time.h>
 
 SNIPPET(enter_kernel, "syscall");
+SNIPPET(enter_32, "int $0x80");
 SNIPPET(breakpoint, "int3");
 SNIPPET(undefined, "ud2");
 SNIPPET(touch, "mov %bl, (%rdi)");
@@ -75,6 +76,14 @@ static void every_door(uint64_t rsp, const char *what, int usable)
     want.r11 = in.rflags;
     wrong = difference(&want, &out, 0);
     snprintf(name, sizeof name, "SYSCALL, RSP %s", what);
+    check(!wrong, name, "%s", wrong);
+
+    in.rax = 20; /* getpid */
+    run(enter_32);
+    want = in;
+    want.rax = getpid();
+    wrong = difference(&want, &out, 0);
+    snprintf(name, sizeof name, "INT 0x80, RSP %s", what);
     check(!wrong, name, "%s", wrong);
 
     resume_at = breakpoint_end;
