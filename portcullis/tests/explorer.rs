@@ -42,6 +42,9 @@ struct World {
     tracer_arms: usize,
     ptrace_skips: bool,
     seccomp_skips: bool,
+    /// A 32-bit call is under way, and whether one should be.
+    compat: bool,
+    expect_compat: bool,
     broken: Vec<Broken>,
 }
 
@@ -157,6 +160,7 @@ fn exit_hook(name: &'static str, work: &[ExitWork], irqs: bool) {
     world(|w| {
         assert_eq!(w.irqs, irqs, "{name}: interrupts");
         assert!(w.in_kernel, "{name}: context");
+        assert_eq!(w.compat, w.expect_compat, "{name}: width of the call");
         for work in work {
             w.exit &= !(work.0 as usize);
         }
@@ -165,7 +169,10 @@ fn exit_hook(name: &'static str, work: &[ExitWork], irqs: bool) {
 
 fn syscall_hook(event: Event) {
     point(event);
-    world(|w| assert!(w.irqs && w.in_kernel, "{event:?}: interrupts on, context KERNEL"));
+    world(|w| {
+        assert!(w.irqs && w.in_kernel, "{event:?}: interrupts on, context KERNEL");
+        assert_eq!(w.compat, w.expect_compat, "{event:?}: width of the call");
+    });
 }
 
 struct Script;
@@ -187,6 +194,20 @@ impl Kernel for Script {
     fn syscall(at: &mut InSyscall<'_, Regs>, number: i64) {
         assert_eq!(number, at.regs().number);
         syscall_hook(Event::Syscall(number));
+    }
+    fn syscall_32(at: &mut InSyscall<'_, Regs>, number: u32) {
+        assert_eq!(number, at.regs().number as u32);
+        syscall_hook(Event::Syscall(number.into()));
+    }
+    fn compat_call(on: bool) {
+        world(|w| {
+            assert!(!w.irqs && w.in_kernel, "interrupts off, context KERNEL");
+            assert_ne!(
+                std::mem::replace(&mut w.compat, on),
+                on,
+                "begun, or over, already"
+            );
+        });
     }
     fn preempt_count() -> usize {
         world(|w| w.preempt)
@@ -301,19 +322,26 @@ fn regs(number: i64) -> Regs {
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Way {
     Syscall,
+    Syscall32,
     Exception,
     Interrupt,
 }
 
 fn cross(way: Way) {
     let mut regs = regs(39);
+    world(|w| w.expect_compat = way == Way::Syscall32);
     let arrived = arrive(&mut regs);
     let leaving = match way {
         Way::Syscall => arrived.syscall::<Script>(),
         Way::Exception => arrived.irqs_on::<Script>().irqs_off::<Script>(),
+        Way::Syscall32 => arrived.syscall_32::<Script>(),
         Way::Interrupt => arrived.handled(),
     };
-    let _cleared = leaving.exit_to_user_mode::<Script>();
+    let _cleared = match way {
+        Way::Syscall32 => leaving.exit_to_user_mode_32::<Script>(),
+        _ => leaving.exit_to_user_mode::<Script>(),
+    };
+    world(|w| assert!(!w.compat, "a 32-bit call that is over still counts"));
 }
 
 /// The bits that have a hook, and the hook.
@@ -381,7 +409,7 @@ fn work_raised_anywhere_in_any_subset_is_done() {
     let singles = (0..HOOKS.len()).map(|n| 1 << n);
     let initials: Vec<usize> = [0, (1 << HOOKS.len()) - 1].into_iter().chain(singles).collect();
     let mut runs = 0;
-    for way in [Way::Syscall, Way::Exception, Way::Interrupt] {
+    for way in [Way::Syscall, Way::Syscall32, Way::Exception, Way::Interrupt] {
         for &initial in &initials {
             for raised in 0..1 << HOOKS.len() {
                 for at in 0.. {
@@ -495,7 +523,12 @@ fn expected(
 #[test]
 fn syscall_hooks_run_exactly_once_in_order() {
     for armed in 0..1 << SyscallWork::NAMED.len() {
-        for choice in 0..16 {
+        for choice in 0..32 {
+            let way = if choice & 16 == 0 {
+                Way::Syscall
+            } else {
+                Way::Syscall32
+            };
             let [dispatched, ptrace_skips, seccomp_skips, tracer_sets] =
                 [1, 2, 4, 8].map(|bit| choice & bit != 0);
             start(|w| {
@@ -505,7 +538,7 @@ fn syscall_hooks_run_exactly_once_in_order() {
                 w.seccomp_skips = seccomp_skips;
                 w.tracer_sets = tracer_sets.then_some(57);
             });
-            cross(Way::Syscall);
+            cross(way);
             let stopped = armed & (SyscallWork::TRACE.0 | SyscallWork::EMU.0) as usize != 0
                 && !(dispatched && armed & SyscallWork::USER_DISPATCH.0 as usize != 0);
             let number = if tracer_sets && stopped { 57 } else { 39 };
