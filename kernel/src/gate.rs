@@ -8,10 +8,10 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use portcullis::work::TaskWork;
 use portcullis::x86_64::regs::flags;
 use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserRegs, WayOut, extable};
-use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi};
+use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi, Skip};
 use x86_64::registers::control::{Cr0, Cr4, Efer};
 
-use crate::{boot, compat, cpu, memory, panic, signal, sync, syscall, task};
+use crate::{boot, compat, cpu, memory, panic, ptrace, signal, sync, syscall, task};
 
 /// The reference kernel, as the library sees it.
 pub struct Gate;
@@ -59,6 +59,18 @@ impl Kernel for Gate {
         signal::do_signal_or_restart(at.regs());
     }
 
+    fn ptrace_report_syscall_entry(_: &mut InKernel<'_, UserRegs>) -> Result<(), Skip> {
+        ptrace::stop::report_entry()
+    }
+
+    fn ptrace_report_syscall_exit(at: &mut InKernel<'_, UserRegs>, step: bool) {
+        if step {
+            ptrace::step::report_syscall(at.regs());
+        } else {
+            ptrace::stop::report_exit();
+        }
+    }
+
     fn preempt_schedule_irq(_: &mut Interrupted<'_, UserRegs>) {
         task::scheduler::preempt_from_interrupt();
     }
@@ -95,7 +107,8 @@ impl Doors for Gate {
     fn user_exception(at: &mut InKernel<'_, UserRegs>, exception: Exception) {
         match exception.vector {
             Exception::PF => memory::fault::page_fault_user(at.regs(), exception.address, exception.error),
-            vector => signal::force_exception(vector, exception.error, exception.address, at.regs()),
+            Exception::DB => ptrace::debug::user_exception(at.regs(), exception.address),
+            vector => signal::force_exception(vector, exception.error, at.regs()),
         }
     }
 
@@ -122,8 +135,9 @@ impl Doors for Gate {
         if why & SINGLE_STEP != 0 {
             // No door lets TF in, and the kernel does not step itself.
             Gate::invariant_broken(Broken::UserFlagsInKernel);
+            at.regs().rflags &= !flags::TF;
         }
-        at.regs().rflags &= !flags::TF;
+        ptrace::debug::kernel_hit(why);
     }
 
     #[inline(always)]

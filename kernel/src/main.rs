@@ -15,6 +15,7 @@ mod fs;
 mod gate;
 mod memory;
 mod panic;
+mod ptrace;
 mod rcu;
 mod signal;
 mod sync;

@@ -176,13 +176,19 @@ impl AddressSpace {
             }
             _ => {
                 drop(inner);
-                self.fault_slow(addr, access)
+                self.fault_slow(addr, access, false)
             }
         }
     }
 
+    /// As [`fault`](Self::fault), but with a debugger's rights: to read everything, and to write to what is private or
+    /// writable.
+    pub(super) fn fault_forced(&self, addr: u64, access: Access) -> FaultResult {
+        self.fault_slow(addr, access, true)
+    }
+
     #[cold]
-    fn fault_slow(&self, addr: u64, access: Access) -> FaultResult {
+    fn fault_slow(&self, addr: u64, access: Access, force: bool) -> FaultResult {
         if addr >= USER_END {
             return Err(FaultSignal::segv(SEGV_MAPERR, addr));
         }
@@ -197,7 +203,8 @@ impl AddressSpace {
                 }
                 return Err(FaultSignal::segv(SEGV_MAPERR, addr));
             };
-            if !access.is_allowed(area.prot) {
+            let forced = force && (access != Access::Write || !area.is_shared());
+            if !access.is_allowed(area.prot) && !forced {
                 return Err(FaultSignal::segv(SEGV_ACCERR, addr));
             }
             let (range, prot, shared, index) =

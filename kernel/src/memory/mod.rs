@@ -17,6 +17,7 @@
 
 pub mod address_space;
 pub mod fault;
+pub mod foreign;
 pub mod frames;
 pub mod heap;
 pub mod kernel_map;

@@ -10,6 +10,7 @@ use super::info::{CORE_FLAG, SigInfo};
 use super::set::*;
 use super::{frame, job, mask, send};
 use crate::errno::Errno;
+use crate::ptrace;
 use crate::task::{Task, current, exit, process};
 
 /// The number of `restart_syscall`, and that of the 32-bit table.
@@ -61,7 +62,17 @@ fn restart_or_fail(regs: &mut UserRegs, delivery: Delivery) {
 fn next() -> Option<(SigInfo, Action)> {
     let task = current();
     loop {
-        let info = take(task)?;
+        let Taken {
+            mut info,
+            shared,
+            shown,
+        } = take(task)?;
+        if shown {
+            match ptrace::stop::signal(info, shared) {
+                Some(changed) => info = changed,
+                None => continue,
+            }
+        }
         let signo = info.signo;
         let action = {
             let mut actions = task.sighand.lock();
@@ -88,34 +99,60 @@ fn next() -> Option<(SigInfo, Action)> {
     }
 }
 
+/// A signal that was taken.
+struct Taken {
+    info: SigInfo,
+    /// It was sent to the process, not to the thread.
+    shared: bool,
+    /// The tracer is to see it first.
+    shown: bool,
+}
+
 /// Takes the next signal to deliver; meanwhile stops if another thread has begun a group stop, and dies if the process
 /// does.
-fn take(task: &Task) -> Option<SigInfo> {
+fn take(task: &Task) -> Option<Taken> {
     loop {
         let mut shared = task.process.signals.lock();
         let mut signals = task.signals.lock();
         let killed = signals.pending.set().contains(SIGKILL) || task.process.group_exit().is_some();
         if killed {
+            // Taken: a tracer may still stop the task at its end.
+            signals.pending.flush(SigSet::of(&[SIGKILL]));
             drop((signals, shared));
             // If the process is ending already, that status counts.
             exit::do_group_exit(SIGKILL);
         }
+        let traced = task.trace.is_traced();
         if signals.stop.pending {
+            if !traced {
+                drop((signals, shared));
+                job::stop(0);
+                continue;
+            }
+            signals.trap.stop = true;
+        }
+        if signals.trap.is_pending() {
             drop((signals, shared));
-            job::stop(0);
+            ptrace::stop::jobctl();
             continue;
         }
         let blocked = signals.blocked;
-        let info = signals
+        let taken = signals
             .pending
             .take_synchronous(blocked)
             .or_else(|| signals.pending.take(blocked))
-            .or_else(|| shared.pending.take(blocked));
-        if info.is_some_and(|info| SigSet::STOP.contains(info.signo)) {
+            .map(|info| (info, false))
+            .or_else(|| shared.pending.take(blocked).map(|info| (info, true)));
+        if taken.is_some_and(|(info, _)| SigSet::STOP.contains(info.signo)) {
             signals.stop.dequeued = true;
         }
         signals.recalculate(task, &shared);
-        return info;
+        let immutable = signals.immutable;
+        return taken.map(|(info, shared)| Taken {
+            info,
+            shared,
+            shown: traced && info.signo != SIGKILL && !immutable.contains(info.signo),
+        });
     }
 }
 
@@ -137,6 +174,8 @@ fn die(task: &Task, info: &SigInfo) -> ! {
 /// it dies.
 fn enter_handler(regs: &mut UserRegs, info: &SigInfo, action: &Action) {
     let task = current();
+    // Before the frame is written: the step is not the program's.
+    let stepped = ptrace::step::leave_for_handler(task, regs);
     let saved_mask = {
         let signals = task.signals.lock();
         signals.saved.unwrap_or(signals.blocked)
@@ -169,4 +208,7 @@ fn enter_handler(regs: &mut UserRegs, info: &SigInfo, action: &Action) {
         blocked
     };
     mask::set_blocked(blocked);
+    if stepped {
+        ptrace::step::report_handler();
+    }
 }

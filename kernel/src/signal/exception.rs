@@ -32,21 +32,15 @@ const PF_USER: u64 = 4;
 /// The end of user addresses.
 const TASK_SIZE: u64 = 0x7fff_ffff_f000;
 
-/// BS and BT of DR6: single step and task switch.
-const DR6_STEP: u64 = 1 << 14 | 1 << 15;
-/// B0 to B3 of DR6: a debug register's breakpoint.
-const DR6_BREAKPOINTS: u64 = 0xf;
-
 /// Sends the current task the signal for an exception that it caused in user mode.
 ///
-/// `error` is the error code; `address` for #DB why it came (DR6, with the bits inverted that read as 1 when nothing
-/// happened). Interrupts on, context KERNEL.
-pub fn force_exception(vector: u8, error: u64, address: u64, regs: &mut UserRegs) {
+/// `error` is the error code. Interrupts on, context KERNEL. Page faults and debug exceptions are others' (`memory::fault`,
+/// `ptrace::debug`).
+pub fn force_exception(vector: u8, error: u64, regs: &mut UserRegs) {
     let ip = regs.rip;
     // Signals without a code of their own come from the kernel and say nothing about the address.
     let info = match vector {
         Exception::DE => SigInfo::fault(SIGFPE, FPE_INTDIV, ip),
-        Exception::DB => SigInfo::fault(SIGTRAP, debug_code(address), ip),
         Exception::BP => SigInfo::kernel(SIGTRAP),
         Exception::UD => SigInfo::fault(SIGILL, ILL_ILLOPN, ip),
         COPROCESSOR_OVERRUN => SigInfo::kernel(SIGFPE),
@@ -94,20 +88,10 @@ pub fn force_fault(info: SigInfo) {
 }
 
 /// Keeps `cr2` of the last page fault.
-fn set_fault(vector: u8, error: u64) {
+pub(crate) fn set_fault(vector: u8, error: u64) {
     let mut signals = task::current().signals.lock();
     signals.fault.trapno = vector.into();
     signals.fault.error = error;
-}
-
-fn debug_code(dr6: u64) -> i32 {
-    if dr6 & DR6_STEP != 0 {
-        TRAP_TRACE
-    } else if dr6 & DR6_BREAKPOINTS != 0 {
-        TRAP_HWBKPT
-    } else {
-        TRAP_BRKPT
-    }
 }
 
 /// The code for the unmasked floating-point exceptions, in the order of Linux. The bits are the same in the x87 status

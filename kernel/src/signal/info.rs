@@ -5,8 +5,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::set::*;
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::task::Process;
+use crate::task::process::Pid;
 use crate::task::usage::Usage;
+use crate::task::{Process, Task};
 
 /// Sent by `kill`.
 pub const SI_USER: i32 = 0;
@@ -36,6 +37,7 @@ mod codes {
     pub const CLD_EXITED: i32 = 1;
     pub const CLD_KILLED: i32 = 2;
     pub const CLD_DUMPED: i32 = 3;
+    pub const CLD_TRAPPED: i32 = 4;
     pub const CLD_STOPPED: i32 = 5;
     pub const CLD_CONTINUED: i32 = 6;
 }
@@ -104,24 +106,47 @@ impl SigInfo {
         SigInfo::new(signo, code, [addr, 0, 0, 0])
     }
 
-    /// A child ended with this wait status. `signo` is its exit signal, mostly SIGCHLD.
-    pub fn child(signo: i32, child: &Process, status: i32) -> SigInfo {
-        let (code, value) = match status & 0x7f {
+    /// `si_code` and `si_status` of an end with this wait status.
+    const fn end(status: i32) -> (i32, i32) {
+        match status & 0x7f {
             0 => (CLD_EXITED, status >> 8 & 0xff),
             by if status & CORE_FLAG != 0 => (CLD_DUMPED, by),
             by => (CLD_KILLED, by),
-        };
+        }
+    }
+
+    /// A child ended with this wait status. `signo` is its exit signal, mostly SIGCHLD.
+    pub fn child(signo: i32, child: &Process, status: i32) -> SigInfo {
+        let (code, value) = SigInfo::end(status);
         SigInfo::child_change(signo, child, code, value, &child.usage)
     }
 
     /// A child changed state: `value` is its exit code or a signal, as `code` says.
     pub(super) fn child_change(signo: i32, child: &Process, code: i32, value: i32, used: &Usage) -> SigInfo {
+        SigInfo::thread_change(signo, child.pid, child, code, value, used)
+    }
+
+    /// A traced thread ended with this wait status.
+    pub fn thread_end(signo: i32, thread: &Task, status: i32) -> SigInfo {
+        let (code, value) = SigInfo::end(status);
+        SigInfo::thread_change(signo, thread.tid(), &thread.process, code, value, &thread.usage)
+    }
+
+    /// [`child_change`](Self::child_change) with the id of one of its threads.
+    pub(super) fn thread_change(
+        signo: i32,
+        pid: Pid,
+        child: &Process,
+        code: i32,
+        value: i32,
+        used: &Usage,
+    ) -> SigInfo {
         /// Nanoseconds per tick of `clock_t`.
         const TICK: u64 = 10_000_000;
         let times = used.times();
         let uid = child.credentials.lock().user.real;
         let fields = [
-            pair(child.pid as u32, uid),
+            pair(pid as u32, uid),
             value as u32 as u64,
             times.user / TICK,
             times.system / TICK,
@@ -186,8 +211,13 @@ impl SigInfo {
     /// Reads a `siginfo_t` that a program made up for `sigqueue`. The signal number is the argument's, not the
     /// structure's. A kind that this kernel does not know must not use more of the structure than this kernel keeps.
     pub(super) fn read_from_user(signo: i32, address: u64) -> Result<SigInfo> {
+        SigInfo::read_whole_from_user(Some(signo), address)
+    }
+
+    /// The same with the structure's own signal number, for a tracer.
+    pub fn read_whole_from_user(signo: Option<i32>, address: u64) -> Result<SigInfo> {
         let mut info: SigInfo = user::read(address)?;
-        info.signo = signo;
+        info.signo = signo.unwrap_or(info.signo);
         if !info.has_known_layout() {
             let rest: [u64; 10] = user::read(address + size_of::<SigInfo>() as u64)?;
             if rest != [0; 10] {

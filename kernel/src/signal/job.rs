@@ -7,6 +7,7 @@ use super::send;
 use super::set::*;
 use super::state::{ProcessSignals, TaskSignals};
 use crate::errno::{Errno, Result};
+use crate::ptrace;
 use crate::task::process::{self, Node, Pid, Tree};
 use crate::task::scheduler::{self, STOPPED};
 use crate::task::usage::Usage;
@@ -23,6 +24,12 @@ pub(super) fn stop(signo: i32) {
         };
         let mut shared = task.process.signals.lock();
         if !task.signals.lock().stop.pending && !begin_stop(node, &mut shared, task, signo) {
+            return;
+        }
+        if task.trace.is_traced() {
+            // It stops for its tracer instead: the caller looks again, and finds that.
+            let mut signals = task.signals.lock();
+            signals.trap.stop = signals.may_trap();
             return;
         }
         let last = participate(&mut shared, &mut task.signals.lock());
@@ -60,24 +67,35 @@ fn begin_stop(node: &Node, shared: &mut ProcessSignals, task: &Task, signo: i32)
     for thread in &node.threads {
         let myself = core::ptr::eq(&**thread, task);
         let mut signals = thread.signals.lock();
-        let dying = signals.exiting || signals.pending.set().contains(SIGKILL);
-        if dying || !myself && signals.stop.stopped {
+        if !signals.may_trap() || !myself && signals.stop.stopped {
             continue;
         }
         signals.stop.pending = true;
         signals.stop.counts = true;
+        signals.stop.signo = signo;
         shared.stop_count += 1;
         drop(signals);
         if !myself {
-            send::wake_up(thread, false);
+            tell_of_stop(thread);
         }
     }
     true
 }
 
+/// A thread is to look at the group stop that has begun, or ended.
+pub(super) fn tell_of_stop(thread: &Task) {
+    if !thread.trace.is_seized() {
+        send::wake_up(thread, false);
+    } else if let Some(states) = ptrace::stop::group_stop_changed(thread) {
+        send::raise(thread);
+        scheduler::wake_state(thread, states);
+    }
+}
+
 /// The thread stops, or ends while it should. Says whether it was the last that the process waited for.
-fn participate(shared: &mut ProcessSignals, signals: &mut TaskSignals) -> bool {
-    let counts = core::mem::take(&mut signals.stop).counts;
+pub(crate) fn participate(shared: &mut ProcessSignals, signals: &mut TaskSignals) -> bool {
+    let counts = signals.stop.counts;
+    signals.stop.clear();
     if !counts {
         return false;
     }
@@ -137,7 +155,7 @@ pub(super) fn retarget(node: &Node, shared: &ProcessSignals, from: &Task, signal
 }
 
 /// Tells the parent of a process that it stopped (CLD_STOPPED) or went on (CLD_CONTINUED).
-pub(super) fn notify_parent(tree: &Tree, node: &Node, code: i32) {
+pub(crate) fn notify_parent(tree: &Tree, node: &Node, code: i32) {
     let Some(parent) = tree.node(node.parent) else {
         return;
     };
@@ -158,6 +176,33 @@ pub(super) fn notify_parent(tree: &Tree, node: &Node, code: i32) {
         let _ = send::send(tree, &parent.process, None, info, send::UNLIMITED);
     }
     parent.process.children_changed.wake_all();
+}
+
+/// Tells a tracer that its tracee has stopped (CLD_TRAPPED, or CLD_STOPPED with its group), or that the tracee's group goes
+/// on (CLD_CONTINUED). `stop` is what the stop is about.
+pub(crate) fn notify_tracer(tree: &Tree, tracer: &Task, tracee: &Task, code: i32, stop: i32) {
+    if let Some(hand) = tracer.sighand.share() {
+        let action = hand.get(SIGCHLD);
+        let wanted = action.handler != SIG_IGN && !action.flags().contains(ActionFlags::NOCLDSTOP);
+        if wanted {
+            let status = match code {
+                CLD_CONTINUED => SIGCONT,
+                CLD_STOPPED => tracee.process.signals.lock().stop_signal & 0x7f,
+                _ => stop & 0x7f,
+            };
+            let info = SigInfo::thread_change(
+                SIGCHLD,
+                tracee.tid(),
+                &tracee.process,
+                code,
+                status,
+                &tracee.usage,
+            );
+            // A standard signal is never refused.
+            let _ = send::send(tree, &tracer.process, None, info, send::UNLIMITED);
+        }
+    }
+    tracer.process.children_changed.wake_all();
 }
 
 fn action_of(node: &Node, signo: i32) -> Option<super::Action> {

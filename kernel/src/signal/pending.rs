@@ -67,6 +67,16 @@ impl Pending {
         Ok(true)
     }
 
+    /// Adds a signal without information.
+    pub fn add_lost(&mut self, signo: i32) {
+        self.set.insert(signo);
+    }
+
+    /// The information at this place in the queue.
+    pub fn queued(&self, index: usize) -> Option<SigInfo> {
+        self.queue.get(index).copied()
+    }
+
     /// Counts one more expiry of a POSIX timer whose signal is still queued. False if it is not.
     pub fn count_overrun(&mut self, timer: i32) -> bool {
         match self.queue.iter_mut().find(|info| info.timer_id() == Some(timer)) {

@@ -15,6 +15,7 @@ use super::state::ProcessSignals;
 use super::{job, signalfd};
 use crate::cpu;
 use crate::errno::{Errno, Result};
+use crate::ptrace;
 use crate::task::process::{self, Node, Pid, REAPER, Tree};
 use crate::task::scheduler::{self, INTERRUPTIBLE, KILLABLE, STOPPED, TRACED};
 use crate::task::{Process, Task, current};
@@ -30,6 +31,17 @@ pub fn to_process(process: &Process, info: SigInfo) -> Result<()> {
 /// [`to_process`] with the tree locked, where the signal belongs to a change of the tree.
 pub fn to_process_in(tree: &Tree, process: &Process, info: SigInfo) -> Result<()> {
     send(tree, process, None, info, UNLIMITED)
+}
+
+/// Sends to one thread, with the tree locked.
+pub fn to_task_in(tree: &Tree, task: &Task, info: SigInfo) -> Result<()> {
+    send(tree, &task.process, Some(task), info, UNLIMITED)
+}
+
+/// Puts back a signal that was taken, for the current task or for its process.
+pub(crate) fn put_back(task: &Task, thread: Option<&Task>, info: SigInfo) {
+    // What is pending again already is not sent twice.
+    let _ = send(&process::tree(), &task.process, thread, info, UNLIMITED);
 }
 
 /// Sends to one thread. From any context. Nothing happens if the thread has ended.
@@ -132,6 +144,12 @@ pub(super) fn send(
     }
     if let Some(code) = notice {
         job::notify_parent(tree, node, code);
+        if let Some(tracer) = ptrace::relation::leader_tracer(node)
+            && tracer.process.pid != node.parent
+            && let Some(leader) = node.threads.first()
+        {
+            job::notify_tracer(tree, &tracer, leader, code, 0);
+        }
     }
     Ok(())
 }
@@ -139,6 +157,10 @@ pub(super) fn send(
 /// Whether the signal would be thrown away at delivery, so that it need not be sent. A blocked signal is kept: the
 /// action may change before it is unblocked.
 fn is_ignored(task: &Task, action: &Action, signo: i32) -> bool {
+    // A tracer may want to know of it all the same.
+    if task.trace.is_traced() && signo != SIGKILL {
+        return false;
+    }
     let signals = task.signals.lock();
     !signals.blocked.union(signals.awaited).contains(signo) && action.ignores(signo)
 }
@@ -156,8 +178,19 @@ pub(super) fn flush(node: &Node, shared: &mut ProcessSignals, signals: SigSet) {
 fn continue_process(node: &Node, shared: &mut ProcessSignals) -> Option<i32> {
     flush(node, shared, SigSet::STOP);
     for thread in &node.threads {
-        thread.signals.lock().stop = Default::default();
-        scheduler::wake_state(thread, STOPPED);
+        let mut signals = thread.signals.lock();
+        signals.stop.clear();
+        if !signals.trap.is_pending() {
+            signals.end_trapping(thread);
+        }
+        if thread.trace.is_seized() {
+            drop(signals);
+            job::tell_of_stop(thread);
+        } else {
+            signals.stop.stopped = false;
+            drop(signals);
+            scheduler::wake_state(thread, STOPPED);
+        }
     }
     let notice = if shared.stopped {
         CLD_CONTINUED
@@ -183,7 +216,9 @@ fn complete(node: &Node, shared: &mut ProcessSignals, thread: Option<&Task>, sig
     // If nobody wants it now, whoever unblocks it first takes it.
     let Some(target) = target else { return };
     let core = SigSet::CORE.contains(signo);
-    if fatal && !core && !target.signals.lock().awaited.contains(signo) {
+    let asked = thread.or(node.threads.first().map(Arc::as_ref)).unwrap_or(target);
+    let traced = asked.trace.is_traced() && signo != SIGKILL;
+    if fatal && !core && !traced && !target.signals.lock().awaited.contains(signo) {
         node.process.begin_group_exit(signo);
         shared.stop_count = 0;
         node.threads.iter().for_each(|thread| kill(thread));
@@ -211,7 +246,8 @@ fn wants(task: &Task, signo: i32) -> bool {
     if signals.blocked.contains(signo) || signals.exiting {
         return false;
     }
-    signo == SIGKILL || !signals.stop.stopped && (task.work.running_on().is_some() || !task.signal_pending())
+    let stopped = signals.stop.stopped || signals.trap.stopped;
+    signo == SIGKILL || !stopped && (task.work.running_on().is_some() || !task.signal_pending())
 }
 
 /// Makes one thread of a process end: another one is in exec, or in exit_group.
@@ -225,7 +261,10 @@ fn kill(task: &Task) {
     if signals.exiting {
         return;
     }
-    signals.stop = Default::default();
+    signals.stop.clear();
+    signals.trap.stop = false;
+    signals.trap.notify = false;
+    signals.end_trapping(task);
     // SIGKILL takes no room in the queue.
     let _ = signals.pending.push(SigInfo::kernel(SIGKILL), UNLIMITED);
     drop(signals);
@@ -236,19 +275,23 @@ fn kill(task: &Task) {
 /// other sleeps, too.
 pub(super) fn wake_up(task: &Task, kill: bool) {
     raise(task);
-    let states = if kill {
-        INTERRUPTIBLE | KILLABLE | STOPPED | TRACED
-    } else {
-        INTERRUPTIBLE
-    };
-    if kill {
-        task.signals.lock().stop.stopped = false;
+    if !kill {
+        scheduler::wake_state(task, INTERRUPTIBLE);
+        return;
+    }
+    let mut signals = task.signals.lock();
+    signals.stop.stopped = false;
+    let mut states = INTERRUPTIBLE | KILLABLE | STOPPED;
+    // While a tracer looks at its registers they hold still: it is woken when the request is done.
+    if !signals.trap.frozen || cfg!(portcullis_ablate = "ptrace-freeze") {
+        signals.trap.stopped = false;
+        states |= TRACED;
     }
     scheduler::wake_state(task, states);
 }
 
 /// Raises the flag, and sends the interrupt that is owed.
-pub(super) fn raise(task: &Task) {
+pub(crate) fn raise(task: &Task) {
     // Not to be moved between asking where we are and sending.
     let _guard = crate::sync::irqs_off();
     if let Some(owed) = task.work.raise(ExitWork::SIGPENDING, cpu::id() as u32) {
@@ -263,6 +306,13 @@ pub(super) fn force(info: SigInfo) {
 
 /// As [`force`], but always fatal: the task cannot go on.
 pub(super) fn force_fatal(info: SigInfo) {
+    force_with(info, true);
+}
+
+/// As [`force_fatal`], and no tracer sees it: the task ends with this signal and nothing can change that.
+#[allow(dead_code, reason = "for seccomp, which kills so")]
+pub fn force_exit(info: SigInfo) {
+    current().signals.lock().immutable.insert(info.signo);
     force_with(info, true);
 }
 

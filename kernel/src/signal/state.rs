@@ -6,6 +6,7 @@ use super::pending::Pending;
 use super::set::SigSet;
 use portcullis::work::ExitWork;
 
+use crate::ptrace::Trap;
 use crate::task::Task;
 
 /// The signals of one thread. Other threads look at it under the lock that it is in.
@@ -23,14 +24,18 @@ pub struct TaskSignals {
     pub(super) altstack: AltStack,
     /// The last exception, for the frame.
     pub(super) fault: Fault,
-    pub(super) stop: Stop,
+    pub(crate) stop: Stop,
+    /// Its stops for a tracer.
+    pub(crate) trap: Trap,
+    /// Signals that end the task and that no tracer sees ([`send::force_exit`](super::send::force_exit)).
+    pub(super) immutable: SigSet,
     /// The thread is ending and takes no more signals.
     pub(super) exiting: bool,
 }
 
 /// A thread's part in a group stop.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Stop {
+pub(crate) struct Stop {
     /// It shall stop.
     pub pending: bool,
     /// When it does, that counts.
@@ -39,6 +44,17 @@ pub(super) struct Stop {
     pub dequeued: bool,
     /// It has stopped.
     pub stopped: bool,
+    /// The signal of the last group stop.
+    pub signo: i32,
+}
+
+impl Stop {
+    /// There is nothing left to stop for.
+    pub fn clear(&mut self) {
+        self.pending = false;
+        self.counts = false;
+        self.dequeued = false;
+    }
 }
 
 impl TaskSignals {
@@ -52,6 +68,8 @@ impl TaskSignals {
             altstack: AltStack::default(),
             fault: Fault::default(),
             stop: Stop::default(),
+            trap: Trap::default(),
+            immutable: SigSet::EMPTY,
             exiting: false,
         }
     }
@@ -87,6 +105,54 @@ impl TaskSignals {
         self.pending.set()
     }
 
+    /// Whether the thread is ending.
+    pub(crate) fn is_exiting(&self) -> bool {
+        self.exiting
+    }
+
+    /// Whether SIGKILL is pending for the thread.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.pending.set().contains(super::SIGKILL)
+    }
+
+    /// Whether the thread may still be told to stop.
+    pub(crate) fn may_trap(&self) -> bool {
+        !self.exiting && !self.is_killed()
+    }
+
+    /// The thread has stopped for its tracer, or will not: who waits for that goes on.
+    pub(crate) fn end_trapping(&mut self, task: &Task) {
+        if core::mem::take(&mut self.trap.trapping) {
+            task.trace.trapped.wake_all();
+        }
+    }
+
+    /// Adds a signal without information.
+    pub(crate) fn add_lost(&mut self, signo: i32) {
+        self.pending.add_lost(signo);
+    }
+
+    /// What is queued for this thread alone, in order.
+    pub(crate) fn queued(&self, index: usize) -> Option<super::SigInfo> {
+        self.pending.queued(index)
+    }
+
+    /// The mask that a tracer sees: the one to go back to, where a call has set another.
+    pub(crate) fn mask_of_tracee(&self) -> SigSet {
+        self.saved.unwrap_or(self.blocked)
+    }
+
+    /// Sets the mask of a stopped tracee. It looks at its signals again when it goes on.
+    pub(crate) fn set_mask_of_tracee(&mut self, mask: SigSet) {
+        self.blocked = mask.without(SigSet::UNBLOCKABLE);
+        self.saved = None;
+    }
+
+    /// Whether the thread has something to look at before it goes back to user mode.
+    pub(crate) fn is_owed(&self, shared: &ProcessSignals) -> bool {
+        self.stop.pending || self.trap.is_pending() || !self.deliverable(shared).is_empty()
+    }
+
     /// What the thread would have to deliver, itself or for its process.
     pub(super) fn deliverable(&self, shared: &ProcessSignals) -> SigSet {
         self.pending
@@ -100,7 +166,7 @@ impl TaskSignals {
     ///
     /// Only the task itself takes its flag down, and never between an interrupted call and its restart.
     pub(super) fn recalculate(&self, task: &Task, shared: &ProcessSignals) {
-        if self.stop.pending || !self.deliverable(shared).is_empty() {
+        if self.is_owed(shared) {
             super::send::raise(task);
         } else {
             task.work.take(ExitWork::SIGPENDING);
@@ -118,7 +184,7 @@ impl Default for TaskSignals {
 pub struct ProcessSignals {
     pub(super) pending: Pending,
     /// How many threads have yet to stop.
-    pub(super) stop_count: u32,
+    pub(crate) stop_count: u32,
     /// All threads have stopped.
     pub(super) stopped: bool,
     /// It went on after a stop.
@@ -145,6 +211,11 @@ impl ProcessSignals {
     /// What is pending for the process as a whole.
     pub fn pending(&self) -> SigSet {
         self.pending.set()
+    }
+
+    /// What is queued for the process, in order.
+    pub(crate) fn queued(&self, index: usize) -> Option<super::SigInfo> {
+        self.pending.queued(index)
     }
 
     /// Whether all its threads are stopped by job control.

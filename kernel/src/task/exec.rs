@@ -18,6 +18,7 @@ use crate::fs::path::{Walk, shown_path, start_directory};
 use crate::fs::{self, FdTable, File, FsContext};
 use crate::memory::address_space::AddressSpace;
 use crate::memory::{PAGE_SIZE, Width, user};
+use crate::ptrace;
 use crate::signal::{self, SigHand, TaskSignals};
 
 /// The longest argument, with its NUL (MAX_ARG_STRLEN).
@@ -236,6 +237,7 @@ fn exec(
     }
     let mm = AddressSpace::new(width)?;
     let image = Image { path };
+    let old_tid = current().tid();
     become_only_thread()?;
     // From here on the old program is gone: what fails now ends the process.
     leave_old_program(mm, image, &name);
@@ -262,6 +264,9 @@ fn exec(
         orig_rax,
         ..UserRegs::default()
     };
+    if current().trace.is_traced() {
+        ptrace::stop::event(ptrace::Event::Exec, old_tid as u64);
+    }
     Ok(())
 }
 
@@ -326,7 +331,14 @@ fn become_only_thread() -> Result<()> {
     };
     let result = process.threads_changed.wait_killable(alone);
     if result.is_ok() {
-        tree().take_over_pid(task);
+        let leader = {
+            let mut tree = tree();
+            let leader =
+                (task.tid() != process.pid).then(|| ptrace::relation::forget_leader(&mut tree, process.pid));
+            tree.take_over_pid(task);
+            leader
+        };
+        drop(leader);
     }
     process.exec_thread.store(0, SeqCst);
     result.map_err(|_| Errno::EAGAIN)
@@ -360,6 +372,7 @@ fn leave_old_program(mm: Arc<AddressSpace>, image: Image, name: &[u8]) {
     drop(old_image);
     switch::reset_segments(super::current_mm().width());
     switch::reset_fpu();
+    ptrace::debug::reset_current();
 }
 
 /// Loads the program and its interpreter into the (new, current) address space and builds the stack. Returns the first

@@ -6,14 +6,15 @@ use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::{SIGCHLD, SIGCONT, SIGHUP};
 
-use super::process::{self, Pid, Process, tree};
-use super::{current, fork, futex, kernel_mm, replace_mm, robust, scheduler};
+use super::process::{self, Node, Pid, Process, Tree, tree};
+use super::{current, current_arc, fork, futex, kernel_mm, replace_mm, robust, scheduler};
 use crate::errno::Result;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::user;
+use crate::ptrace;
 use crate::signal::action::SIG_IGN;
 use crate::signal::info::SI_USER;
-use crate::signal::{self, ActionFlags, SigInfo};
+use crate::signal::{self, SigInfo};
 
 /// exit(2): ends the calling thread.
 pub fn sys_exit(code: u64) -> Result<usize> {
@@ -53,14 +54,22 @@ pub(super) fn kill_other_threads() {
 
 /// Ends the current task.
 pub fn do_exit(status: i32) -> ! {
+    if current().trace.is_traced() {
+        ptrace::stop::event(ptrace::Event::Exit, status as u32 as u64);
+    }
     signal::exit_thread();
     release_user_state();
     let task = current();
+    ptrace::relation::exit_tracer();
     let process = task.process.clone();
     let (refs, last) = {
         let mut tree = tree();
         process.usage.add(&task.usage);
-        tree.remove_thread(task)
+        let (refs, last) = tree.remove_thread(task);
+        if task.trace.is_traced() {
+            ptrace::relation::thread_ended(&mut tree, &current_arc(), status, last);
+        }
+        (refs, last)
     };
     process.threads_changed.wake_all();
     if last {
@@ -117,35 +126,65 @@ fn end_process(process: &Arc<Process>, status: i32) {
     if let Some(heir) = orphans.new_parent {
         heir.children_changed.wake_all();
     }
-    let (parent, reaped) = {
+    let told = {
         let mut tree = tree();
         // Asked for only now, and with the end made public under the same lock: until here the parent may have ended, too.
-        let node = tree
-            .node_mut(pid)
-            .expect("a process is in the tree until it is reaped");
-        node.zombie = Some(status);
-        let (parent, exit_signal) = (node.parent, node.exit_signal);
-        let parent = tree
-            .node(parent)
-            .expect("every process but PID 1 has a parent, and PID 1 does not end");
-        let sighand = parent.threads.first().and_then(|thread| thread.sighand.share());
-        let action = sighand
-            .filter(|_| exit_signal == SIGCHLD as i32)
-            .map(|hand| hand.get(exit_signal));
-        let ignored = action.is_some_and(|action| action.handler == SIG_IGN);
-        let discards =
-            ignored || action.is_some_and(|action| action.flags().contains(ActionFlags::NOCLDWAIT));
-        let parent = parent.process.clone();
-        if exit_signal != 0 && !ignored {
-            // Before the lock is given back: a parent that has waited finds the signal pending.
-            // A standard signal is never refused, and others only get less information.
-            let _ = signal::send::to_process_in(&tree, &parent, SigInfo::child(exit_signal, process, status));
+        if let Some(node) = tree.node_mut(pid) {
+            node.zombie = Some(status);
         }
-        (parent, if discards { tree.remove(pid) } else { None })
+        tell_of_end(&mut tree, process)
     };
+    if let Some(told) = told {
+        after_telling(process, told);
+    }
+}
+
+/// Tells who waits for a process that it has ended, where that had to wait for a tracer.
+pub fn announce_end(process: &Arc<Process>) {
+    let told = tell_of_end(&mut tree(), process);
+    if let Some(told) = told {
+        after_telling(process, told);
+    }
+}
+
+/// Who was told, and the process if the parent does not want to wait for it.
+type Told = (Arc<Process>, Option<Node>);
+
+/// A process has ended: tells its tracer, or its parent. None while a tracer has yet to wait for some of its threads.
+fn tell_of_end(tree: &mut Tree, process: &Arc<Process>) -> Option<Told> {
+    let node = tree.node(process.pid)?;
+    let status = node.zombie?;
+    if node.lingering != 0 {
+        return None;
+    }
+    let (parent, exit_signal) = (tree.node(node.parent)?, node.exit_signal);
+    if let Some(tracer) = ptrace::relation::leader_tracer(node) {
+        // It waits first; the parent is told when the tracer has.
+        let own = tracer.process.pid == node.parent;
+        let signo = if own { exit_signal } else { SIGCHLD as i32 };
+        if signo != 0 {
+            // A standard signal is never refused, and others only get less information.
+            let _ =
+                signal::send::to_process_in(tree, &tracer.process, SigInfo::child(signo, process, status));
+        }
+        return Some((tracer.process.clone(), None));
+    }
+    let is_child = exit_signal == SIGCHLD as i32;
+    let hand = parent.threads.first().and_then(|thread| thread.sighand.share());
+    let ignored = is_child && hand.is_some_and(|hand| hand.get(exit_signal).handler == SIG_IGN);
+    let discards = is_child && parent.ignores_children();
+    let parent = parent.process.clone();
+    if exit_signal != 0 && !ignored {
+        // Before the lock is given back: a parent that has waited finds the signal pending.
+        let _ = signal::send::to_process_in(tree, &parent, SigInfo::child(exit_signal, process, status));
+    }
+    Some((parent, if discards { tree.remove(process.pid) } else { None }))
+}
+
+fn after_telling(process: &Process, (parent, reaped): Told) {
     // Its own group may have lost the one parent that looked after it.
     if process.session() == parent.session() && process.pgrp() != parent.pgrp() {
-        hang_up_if_orphaned(process.pgrp(), Some(pid));
+        hang_up_if_orphaned(process.pgrp(), Some(process.pid));
     }
     if let Some(node) = reaped {
         super::reap::account(&parent, &node.process);

@@ -12,6 +12,7 @@ use super::wait::Completion;
 use super::{NewTask, Process, Task, current, current_arc, fpu, scheduler, switch};
 use crate::errno::{Errno, Result};
 use crate::memory::{USER_END, user};
+use crate::ptrace::{self, Event};
 use crate::signal;
 
 /// What to share with the child, and how it starts.
@@ -30,10 +31,23 @@ impl Clone {
     fn has(&self, flag: u32) -> bool {
         self.flags & u64::from(flag) != 0
     }
+
+    /// What a tracer of the parent is told.
+    fn event(&self) -> Option<Event> {
+        if self.has(CLONE_UNTRACED) {
+            None
+        } else if self.has(CLONE_VFORK) {
+            Some(Event::Vfork)
+        } else if self.exit_signal != SIGCHLD as i32 {
+            Some(Event::Clone)
+        } else {
+            Some(Event::Fork)
+        }
+    }
 }
 
 const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
-/// CLONE_DETACHED and CLONE_IO have no effect; CLONE_UNTRACED and CLONE_PTRACE have none without a tracer.
+/// CLONE_DETACHED and CLONE_IO have no effect.
 const KNOWN: u64 = (CLONE_VM
     | CLONE_FS
     | CLONE_FILES
@@ -187,6 +201,7 @@ fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
     if parent.signal_pending() {
         return Err(Errno::ERESTARTNOINTR);
     }
+    let event = clone.event().filter(|&event| parent.trace.wants(event));
     let child = new_task(parent, regs, &clone)?;
     let tid = child.tid();
     if clone.has(CLONE_PARENT_SETTID) {
@@ -195,11 +210,17 @@ fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
     }
     let vfork_done = clone.has(CLONE_VFORK).then(|| Arc::new(Completion::new()));
     *child.vfork_done.lock() = vfork_done.clone();
-    publish(parent, &child, &clone, group_signals)?;
+    let traced = event.is_some() || clone.has(CLONE_PTRACE);
+    publish(parent, &child, &clone, group_signals, traced)?;
     scheduler::start(child);
+    if let Some(event) = event {
+        ptrace::stop::event(event, tid as u64);
+    }
     if let Some(done) = vfork_done {
         // Only being killed ends this wait early; the child then keeps the completion alive.
-        let _ = done.wait_killable();
+        if done.wait_killable().is_ok() && parent.trace.wants(Event::VforkDone) {
+            ptrace::stop::event(Event::VforkDone, tid as u64);
+        }
     }
     Ok(tid as usize)
 }
@@ -254,6 +275,7 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<Arc<Task>> 
         let child_regs = &mut *child.user_regs();
         *child_regs = *regs;
         child_regs.rax = 0;
+        ptrace::step::not_inherited(parent, child_regs);
         if clone.stack != 0 {
             child_regs.rsp = clone.stack;
         }
@@ -274,7 +296,7 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<Arc<Task>> 
 }
 
 /// Puts the child into the tree: from here on it can be found and signalled.
-fn publish(parent: &Task, child: &Arc<Task>, clone: &Clone, group_signals: u64) -> Result<()> {
+fn publish(parent: &Task, child: &Arc<Task>, clone: &Clone, group_signals: u64, traced: bool) -> Result<()> {
     let mut tree = tree();
     // The child was not there yet when the group was signalled: begin again after the signal. The tree's lock orders this
     // against whoever signals a group.
@@ -305,6 +327,9 @@ fn publish(parent: &Task, child: &Arc<Task>, clone: &Clone, group_signals: u64) 
             clone.exit_signal
         };
         tree.add_process(parent_pid, parent_thread, exit_signal, child);
+    }
+    if traced {
+        ptrace::relation::inherit(child, parent);
     }
     drop(tree);
     signal::recalc_sigpending(child);

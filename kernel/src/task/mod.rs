@@ -47,6 +47,7 @@ use crate::fs::{FdTable, FsContext};
 use crate::memory::Width;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::stack::KernelStack;
+use crate::ptrace::Trace;
 use crate::signal::{SigHand, TaskSignals};
 use crate::sync::{Once, SpinLock};
 
@@ -66,6 +67,8 @@ pub struct Task {
     tid: AtomicI32,
     stack: KernelStack,
     segments: UnsafeCell<switch::Segments>,
+    /// What a switch to or from it has to do beside the usual ([`switch::SwitchWork`]).
+    switch_work: AtomicU32,
     /// The extended register state while the task is not running.
     pub fpu: fpu::FpuArea,
     /// The thread group.
@@ -81,6 +84,8 @@ pub struct Task {
     pub signals: SpinLock<TaskSignals>,
     /// A 32-bit system call is under way (Linux's TS_COMPAT). Written by the task itself, in its doors and in exec.
     compat_call: AtomicBool,
+    /// Its part in tracing, as tracee and as tracer.
+    pub trace: Trace,
     /// How an interrupted call continues in `restart_syscall`.
     pub restart: SpinLock<RestartBlock>,
     /// Cleared and woken as a futex when the thread ends (set_tid_address).
@@ -167,6 +172,7 @@ impl Task {
             tid: AtomicI32::new(new.tid),
             stack,
             segments: UnsafeCell::new(switch::Segments::default()),
+            switch_work: AtomicU32::new(0),
             fpu: fpu::FpuArea::new(),
             process: new.process,
             mm: Own::new(Some(new.mm)),
@@ -175,6 +181,7 @@ impl Task {
             sighand: Own::new(Some(new.sighand)),
             signals: SpinLock::new(new.signals),
             compat_call: AtomicBool::new(false),
+            trace: Trace::default(),
             restart: SpinLock::new(RestartBlock::NONE),
             clear_child_tid: AtomicU64::new(0),
             set_child_tid: AtomicU64::new(0),

@@ -16,7 +16,8 @@ use super::usage::Usage;
 use super::wait::WaitQueue;
 use super::{NewTask, Task};
 use crate::errno::{Errno, Result};
-use crate::signal::{ProcessSignals, SigHand, TaskSignals};
+use crate::signal::action::SIG_IGN;
+use crate::signal::{ActionFlags, ProcessSignals, SigHand, TaskSignals};
 use crate::sync::{SpinLock, SpinLockGuard};
 
 /// A process or thread id.
@@ -188,6 +189,21 @@ pub struct Node {
     pub zombie: Option<i32>,
     /// What its parent gets when it ends: SIGCHLD except for `clone` children.
     pub exit_signal: i32,
+    /// Threads that have ended and that a tracer has yet to wait for, without the leader.
+    pub lingering: u32,
+    /// The leader, if it has ended and a tracer has yet to wait for it.
+    pub traced_leader: Option<Arc<Task>>,
+}
+
+impl Node {
+    /// Whether it does not want to be told of children that end.
+    pub fn ignores_children(&self) -> bool {
+        let hand = self.threads.first().and_then(|thread| thread.sighand.share());
+        hand.is_some_and(|hand| {
+            let action = hand.get(SIGCHLD as i32);
+            action.handler == SIG_IGN || action.flags().contains(ActionFlags::NOCLDWAIT)
+        })
+    }
 }
 
 /// What becomes of the children of a process that has ended.
@@ -276,6 +292,11 @@ impl Tree {
         self.nodes.get_mut(&pid)
     }
 
+    /// The task with this TID.
+    pub fn task(&self, tid: Pid) -> Option<&Arc<Task>> {
+        self.tasks.get(&tid)
+    }
+
     /// All of them.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values()
@@ -318,6 +339,8 @@ impl Tree {
             threads,
             zombie: None,
             exit_signal,
+            lingering: 0,
+            traced_leader: None,
         };
         self.nodes.insert(node.process.pid, node);
     }

@@ -4,11 +4,12 @@ use alloc::sync::Arc;
 
 use linux_raw_sys::general::*;
 
-use super::process::{self, FIRST_PROGRAM, Pid, Process, REAPER, tree};
+use super::process::{self, FIRST_PROGRAM, Pid, Process, REAPER, Tree, tree};
 use super::usage::{Rusage, of_process};
-use super::{current, scheduler};
+use super::{Task, current, scheduler};
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, user};
+use crate::ptrace;
 
 /// Which children.
 #[derive(Clone, Copy)]
@@ -32,6 +33,8 @@ enum Change {
     Ended(i32),
     /// By this signal.
     Stopped(i32),
+    /// For its tracer, with this code.
+    Trapped(i32),
     Continued,
 }
 
@@ -40,7 +43,7 @@ impl Change {
     fn status(self) -> i32 {
         match self {
             Change::Ended(status) => status,
-            Change::Stopped(signal) => signal << 8 | 0x7f,
+            Change::Stopped(code) | Change::Trapped(code) => code << 8 | 0x7f,
             Change::Continued => 0xffff,
         }
     }
@@ -52,6 +55,7 @@ impl Change {
             Change::Ended(status) if status & 0x80 != 0 => (CLD_DUMPED as i32, status & 0x7f),
             Change::Ended(status) => (CLD_KILLED as i32, status & 0x7f),
             Change::Stopped(signal) => (CLD_STOPPED as i32, signal),
+            Change::Trapped(code) => (CLD_TRAPPED as i32, code),
             Change::Continued => (CLD_CONTINUED as i32, SIGCONT as i32),
         }
     }
@@ -136,53 +140,191 @@ fn wait(which: Which, options: u32) -> Result<Option<Report>> {
 /// Looks once. None if the caller has to wait.
 fn look(process: &Arc<Process>, which: Which, options: u32) -> Option<Result<Report>> {
     let mut candidates = false;
-    let mut found = None;
-    {
+    let found = {
         let tree = tree();
-        let children = &tree.node(process.pid)?.children;
-        for child in children.iter().filter_map(|&pid| tree.node(pid)) {
-            let chosen = match which {
-                Which::Any => true,
-                Which::Pid(pid) => child.process.pid == pid,
-                Which::Group(pgrp) => child.process.pgrp() == pgrp,
-            };
-            let is_clone = child.exit_signal != SIGCHLD as i32;
-            let kind = options & __WALL != 0 || is_clone == (options & __WCLONE != 0);
-            let mine = options & __WNOTHREAD == 0 || child.parent_thread == current().tid();
-            if !(chosen && kind && mine) {
-                continue;
-            }
-            candidates = true;
-            let change = match child.zombie {
-                Some(status) if options & WEXITED != 0 => Some(Change::Ended(status)),
-                Some(_) => None,
-                None => stop_or_continue(&child.process, options),
-            };
-            if let Some(change) = change {
-                found = Some((child.process.clone(), change));
-                break;
-            }
-        }
-    }
-    let Some((child, change)) = found else {
+        find_child(&tree, process, which, options, &mut candidates)
+            .or_else(|| find_tracee(&tree, process, which, options, &mut candidates))
+    };
+    let Some(found) = found else {
         return if candidates {
             None
         } else {
             Some(Err(Errno::ECHILD))
         };
     };
-    let usage = Rusage::from(&of_process(&child));
-    if let (Change::Ended(_), 0) = (change, options & WNOWAIT)
-        && !reap(child.pid)
-    {
-        // Another thread was faster: look again.
-        return look(process, which, options);
+    let usage = Rusage::from(&of_process(&found.process));
+    if let (Change::Ended(_), 0) = (found.change, options & WNOWAIT) {
+        let taken = match &found.tracee {
+            Some(task) => let_go(task),
+            None => reap(found.pid),
+        };
+        if !taken {
+            // Another thread was faster: look again.
+            return look(process, which, options);
+        }
     }
     Some(Ok(Report {
-        pid: child.pid,
-        change,
+        pid: found.pid,
+        change: found.change,
         usage,
     }))
+}
+
+/// What was found.
+struct Found {
+    pid: Pid,
+    process: Arc<Process>,
+    change: Change,
+    /// Where it ended as a tracee: it is let go, and its parent may wait then.
+    tracee: Option<Arc<Task>>,
+}
+
+/// Looks at the process's children.
+fn find_child(
+    tree: &Tree,
+    process: &Process,
+    which: Which,
+    options: u32,
+    candidates: &mut bool,
+) -> Option<Found> {
+    let children = &tree.node(process.pid)?.children;
+    for child in children.iter().filter_map(|&pid| tree.node(pid)) {
+        let chosen = match which {
+            Which::Any => true,
+            Which::Pid(pid) => child.process.pid == pid,
+            Which::Group(pgrp) => child.process.pgrp() == pgrp,
+        };
+        let is_clone = child.exit_signal != SIGCHLD as i32;
+        let kind = options & __WALL != 0 || is_clone == (options & __WCLONE != 0);
+        let mine = options & __WNOTHREAD == 0 || child.parent_thread == current().tid();
+        if !(chosen && kind && mine) {
+            continue;
+        }
+        let found = |change| Found {
+            pid: child.process.pid,
+            process: child.process.clone(),
+            change,
+            tracee: None,
+        };
+        match ptrace::relation::leader_tracer(child) {
+            // One of our threads traces it: it is looked at as a tracee, which sees more.
+            Some(tracer) if tracer.process.pid == process.pid => {
+                let leader = ptrace::relation::leader(child)?;
+                if let Some(found) = look_at_tracee(tree, process, leader, options, candidates) {
+                    return Some(found);
+                }
+                continue;
+            }
+            // Its end is its tracer's to see first.
+            Some(_) if child.zombie.is_some() => {
+                *candidates = true;
+                continue;
+            }
+            _ => *candidates = true,
+        }
+        let change = match child.zombie {
+            Some(status) if options & WEXITED != 0 && child.lingering == 0 => Some(Change::Ended(status)),
+            Some(_) => None,
+            None => stop_or_continue(&child.process, options),
+        };
+        if let Some(change) = change {
+            return Some(found(change));
+        }
+    }
+    None
+}
+
+/// Looks at whom the process's threads trace.
+fn find_tracee(
+    tree: &Tree,
+    process: &Process,
+    which: Which,
+    options: u32,
+    candidates: &mut bool,
+) -> Option<Found> {
+    let myself = current();
+    let mut of_thread = |thread: &Task| {
+        thread.trace.find_tracee(|tracee| {
+            let chosen = match which {
+                Which::Any => true,
+                Which::Pid(pid) => tracee.tid() == pid,
+                Which::Group(pgrp) => tracee.process.pgrp() == pgrp,
+            };
+            if !chosen {
+                return None;
+            }
+            look_at_tracee(tree, process, tracee, options, candidates)
+        })
+    };
+    if options & __WNOTHREAD != 0 {
+        return of_thread(myself);
+    }
+    tree.node(process.pid)?
+        .threads
+        .iter()
+        .find_map(|thread| of_thread(thread))
+}
+
+/// Looks at one tracee of the process.
+fn look_at_tracee(
+    tree: &Tree,
+    tracer: &Process,
+    tracee: &Arc<Task>,
+    options: u32,
+    candidates: &mut bool,
+) -> Option<Found> {
+    let found = |change, tracee_that_ended| Found {
+        pid: tracee.tid(),
+        process: tracee.process.clone(),
+        change,
+        tracee: tracee_that_ended,
+    };
+    if let Some(status) = tracee.trace.ended() {
+        let node = tree.node(tracee.process.pid)?;
+        let leads = tracee.tid() == tracee.process.pid;
+        // A leader's end is that of its process: after all other threads.
+        let status = match (leads, node.zombie) {
+            (false, _) => Some(status),
+            (true, zombie) => zombie.filter(|_| node.lingering == 0),
+        };
+        *candidates |= status.is_none() || options & WEXITED != 0;
+        let status = status.filter(|_| options & WEXITED != 0)?;
+        // A child of ours is reaped, not let go.
+        let own = leads && node.parent == tracer.pid;
+        return Some(found(Change::Ended(status), (!own).then(|| tracee.clone())));
+    }
+    *candidates = true;
+    let stopped = {
+        let trap = &mut tracee.signals.lock().trap;
+        let stopped = trap.stopped && !trap.listening && trap.code != 0;
+        let code = trap.code;
+        if stopped && options & WNOWAIT == 0 {
+            trap.code = 0;
+        }
+        stopped.then_some(code)
+    };
+    if let Some(code) = stopped {
+        return Some(found(Change::Trapped(code), None));
+    }
+    let continued = options & WCONTINUED != 0
+        && tracee
+            .process
+            .signals
+            .lock()
+            .take_continue_report(options & WNOWAIT == 0);
+    continued.then(|| found(Change::Continued, None))
+}
+
+/// A tracer has waited for a thread that has ended. False if another wait was faster.
+fn let_go(task: &Arc<Task>) -> bool {
+    let Some((links, announce)) = ptrace::relation::waited_for(&mut tree(), task) else {
+        return false;
+    };
+    drop(links);
+    if announce {
+        super::exit::announce_end(&task.process);
+    }
+    true
 }
 
 /// Takes (or, with WNOWAIT, only reads) the news that a child has stopped or continued.
@@ -199,14 +341,17 @@ fn stop_or_continue(child: &Process, options: u32) -> Option<Change> {
 
 /// Takes a zombie out of the tree and adds what it used to its parent's children. False if it was taken already.
 pub(super) fn reap(pid: Pid) -> bool {
-    let (node, parent) = {
+    let (node, parent, links) = {
         let mut tree = tree();
+        // Where its parent traced it, too.
+        let links = ptrace::relation::forget_leader(&mut tree, pid);
         let Some(node) = tree.remove(pid) else {
             return false;
         };
         let parent = tree.node(node.parent).map(|parent| parent.process.clone());
-        (node, parent)
+        (node, parent, links)
     };
+    drop(links);
     if let Some(parent) = parent {
         account(&parent, &node.process);
     }

@@ -191,6 +191,14 @@ pub fn wake_state(task: &Task, states: u32) -> bool {
     true
 }
 
+/// Waits until a task that has decided to sleep, and that nobody else wakes, is off its CPU, with all its registers saved.
+pub fn wait_until_asleep(task: &Task) {
+    while RUN_QUEUE.lock().entry(task).place != Place::Asleep {
+        yield_now();
+        core::hint::spin_loop();
+    }
+}
+
 /// Makes a new task runnable. From here on the scheduler holds a reference to it.
 pub fn start(task: Arc<Task>) {
     let task = Arc::into_raw(task);

@@ -8,6 +8,7 @@ use core::arch::{asm, naked_asm};
 use core::mem::size_of;
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
+use bitflags::bitflags;
 use portcullis::x86_64::CpuLocal;
 use portcullis::x86_64::cpu::{msr, rdmsr, wrmsr};
 use portcullis::x86_64::tables::USER_DS;
@@ -19,12 +20,48 @@ use crate::{cpu, gate::Gate};
 /// What user code may have in its segment registers. Kept while the task is not running.
 #[derive(Clone, Copy, Default)]
 pub struct Segments {
-    fs_base: u64,
-    gs_base: u64,
-    ds: u16,
-    es: u16,
-    fs: u16,
-    gs: u16,
+    pub(crate) fs_base: u64,
+    pub(crate) gs_base: u64,
+    pub(crate) ds: u16,
+    pub(crate) es: u16,
+    pub(crate) fs: u16,
+    pub(crate) gs: u16,
+}
+
+bitflags! {
+    /// What a switch has to do beside the usual, if one of the two tasks needs it.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct SwitchWork: u32 {
+        /// It has debug registers armed.
+        const DEBUG_REGISTERS = 1;
+        /// Its single steps go from branch to branch.
+        const BLOCK_STEP = 2;
+    }
+}
+
+impl Task {
+    /// Whether switches to and from it have this to do.
+    pub fn has_switch_work(&self, work: SwitchWork) -> bool {
+        self.switch_work.load(Relaxed) & work.bits() != 0
+    }
+
+    /// Says whether switches to and from it have this to do. The task is current, or not running.
+    pub fn set_switch_work(&self, work: SwitchWork, on: bool) {
+        if on {
+            self.switch_work.fetch_or(work.bits(), Relaxed);
+        } else {
+            self.switch_work.fetch_and(!work.bits(), Relaxed);
+        }
+    }
+
+    /// Its segment registers, as the switch saved them.
+    ///
+    /// # Safety
+    /// The task is off its CPU and stays so while the reference lives, and there is no other one.
+    pub(crate) unsafe fn saved_segments(&self) -> &mut Segments {
+        // SAFETY: the caller's.
+        unsafe { &mut *self.segments.get() }
+    }
 }
 
 /// Whether RDFSBASE and its like may be used: CR4.FSGSBASE is on (the library's `init_cpu` sets it where the CPU has it).
@@ -104,6 +141,11 @@ pub fn set_gs_base_and_selector(base: u64) {
 }
 
 impl Segments {
+    /// Whether DS, ES, FS and GS may be loaded with it: null, or the GDT's data segment.
+    pub(crate) const fn may_hold(selector: u16) -> bool {
+        selector <= 3 || selector == portcullis::x86_64::tables::USER_DS
+    }
+
     #[inline]
     fn save(&mut self) {
         // SAFETY: reading selectors has no effect.
@@ -205,6 +247,9 @@ pub(super) unsafe fn switch_to(prev: &Task, next: &Task, save: *mut u64, load: u
     }
     if !core::ptr::eq(&**prev.mm, &**next.mm) {
         next.mm.activate();
+    }
+    if prev.switch_work.load(Relaxed) | next.switch_work.load(Relaxed) != 0 {
+        crate::ptrace::debug::switch(prev, next);
     }
     // SAFETY: `next` is about to be current.
     unsafe {

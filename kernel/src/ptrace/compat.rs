@@ -1,0 +1,63 @@
+//! Registers as 32-bit tracers see them: `struct user32`.
+
+use super::registers::Stopped;
+use crate::errno::{Errno, Result};
+
+/// The words of `struct user_regs_struct32`.
+pub const WORDS: usize = 17;
+
+/// A word of the 32-bit registers: ebx, ecx, edx, esi, edi, ebp, eax, ds, es, fs, gs, orig_eax, eip, cs, eflags, esp, ss.
+pub fn get(stopped: &mut Stopped<'_>, word: usize) -> u32 {
+    let regs = *stopped.regs();
+    let segments = *stopped.segments();
+    let value = match word {
+        0 => regs.rbx,
+        1 => regs.rcx,
+        2 => regs.rdx,
+        3 => regs.rsi,
+        4 => regs.rdi,
+        5 => regs.rbp,
+        6 => regs.rax,
+        7 => segments.ds.into(),
+        8 => segments.es.into(),
+        9 => segments.fs.into(),
+        10 => segments.gs.into(),
+        11 => regs.orig_rax,
+        12 => regs.rip,
+        13 => regs.cs,
+        14 => stopped.flags(),
+        15 => regs.rsp,
+        16 => regs.ss,
+        _ => 0,
+    };
+    value as u32
+}
+
+/// Changes a word of the 32-bit registers. The upper halves become zero.
+pub fn set(stopped: &mut Stopped<'_>, word: usize, value: u32) -> Result<()> {
+    use super::registers::{CS, DS, ES, FS, GS, SS};
+    let wide = u64::from(value);
+    let selector = value as u16;
+    let regs = stopped.regs();
+    match word {
+        0 => regs.rbx = wide,
+        1 => regs.rcx = wide,
+        2 => regs.rdx = wide,
+        3 => regs.rsi = wide,
+        4 => regs.rdi = wide,
+        5 => regs.rbp = wide,
+        6 => regs.rax = wide,
+        7 => stopped.set_selector(DS, selector)?,
+        8 => stopped.set_selector(ES, selector)?,
+        9 => stopped.set_selector(FS, selector)?,
+        10 => stopped.set_selector(GS, selector)?,
+        11 => regs.orig_rax = wide,
+        12 => regs.rip = wide,
+        13 => stopped.set_selector(CS, selector)?,
+        14 => stopped.set_flags(wide),
+        15 => regs.rsp = wide,
+        16 => stopped.set_selector(SS, selector)?,
+        _ => return Err(Errno::EIO),
+    }
+    Ok(())
+}

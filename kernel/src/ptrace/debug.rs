@@ -1,0 +1,315 @@
+//! The debug registers: four addresses that the CPU watches for a task, and what it says when one is hit.
+//!
+//! They are the task's only in user memory: whatever is put there through PTRACE_POKEUSER is checked, so that a breakpoint
+//! can never hit the kernel's own code or data. The kernel may touch watched memory in a program's name; the CPU then traps
+//! in the kernel, which notes it and goes on.
+//!
+//! A switch loads them only between tasks of which one has some armed: one test of [`Task::switch_work`].
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use portcullis::x86_64::UserRegs;
+use portcullis::x86_64::cpu::{rdmsr, wrmsr};
+use portcullis::x86_64::regs::flags;
+
+use crate::errno::{Errno, Result};
+use crate::memory::USER_END;
+use crate::signal::info::{TRAP_BRKPT, TRAP_HWBKPT, TRAP_TRACE};
+use crate::signal::{self, SIGTRAP, SigInfo};
+use crate::task::switch::SwitchWork;
+use crate::task::{Task, current};
+
+/// How many addresses there are.
+const ADDRESSES: usize = 4;
+/// DR6: which address was hit.
+const HITS: u64 = 0xf;
+/// DR6: a single step.
+const STEP: u64 = 1 << 14;
+/// The bits of DR6 that read as 1 when nothing happened (SDM volume 3, 17.2.3).
+const DR6_QUIET: u64 = 0xffff_0ff0;
+/// DR7: local and global enable of one address.
+const ENABLE: u64 = 3;
+/// DR7: bits that are not the program's: 10 reads as 1, 11 and 12 are transactions, 13 traps accesses to these registers.
+const DR7_RESERVED: u64 = 0xffff_ffff_0000_fc00;
+/// DR7: local exact, global exact.
+const EXACT: u64 = 3 << 8;
+/// The MSR that says what TF steps to (SDM volume 4, table 2-2).
+const DEBUGCTL: u32 = 0x1d9;
+/// DEBUGCTL: TF steps to the next branch instead of the next instruction.
+const BRANCHES: u64 = 1 << 1;
+
+/// A task's debug registers. Changed by its tracer while it is stopped, and by the task itself.
+#[derive(Default)]
+pub struct DebugRegisters {
+    addresses: [AtomicU64; ADDRESSES],
+    /// Bit n: address n may be asked for, as it was set once.
+    known: AtomicU32,
+    /// The types and lengths in force, as in DR7; also of addresses that are disabled now.
+    shapes: AtomicU64,
+    /// DR7 as it was written.
+    written: AtomicU64,
+    /// DR7 as the CPU gets it.
+    control: AtomicU64,
+    /// What happened last, as PTRACE_PEEKUSER shows DR6, but with the bits up that are.
+    status: AtomicU64,
+}
+
+/// Type: execution of an instruction.
+const EXECUTE: u64 = 0;
+/// Type: writes.
+const WRITE: u64 = 1;
+/// Type: accesses to I/O ports.
+const PORTS: u64 = 2;
+
+/// Where type and length of address `n` are in DR7.
+const fn shift(n: usize) -> usize {
+    16 + 4 * n
+}
+
+/// Type and length of address `n` in DR7.
+const fn shape(n: usize) -> u64 {
+    0xf << shift(n)
+}
+
+/// What DR7 says about one address.
+struct Breakpoint {
+    enabled: bool,
+    kind: u64,
+    len: u64,
+}
+
+impl Breakpoint {
+    fn decode(control: u64, n: usize) -> Breakpoint {
+        let bits = control >> shift(n);
+        Breakpoint {
+            enabled: control >> (2 * n) & ENABLE != 0,
+            kind: bits & 3,
+            // 0: 1 byte, 1: 2 bytes, 2: 8 bytes, 3: 4 bytes.
+            len: [1, 2, 8, 4][(bits >> 2 & 3) as usize],
+        }
+    }
+
+    /// Whether the CPU may be given it: not I/O ports, not kernel memory, an aligned range; execution of one byte.
+    fn check(&self, address: u64) -> Result<()> {
+        if self.kind == PORTS || self.kind == EXECUTE && self.len != 1 {
+            return Err(Errno::EINVAL);
+        }
+        if !address.is_multiple_of(self.len) {
+            return Err(Errno::EINVAL);
+        }
+        check_address(address, self.len)
+    }
+}
+
+/// Whether all of it is user memory.
+fn check_address(address: u64, len: u64) -> Result<()> {
+    let end = address.checked_add(len - 1).ok_or(Errno::EINVAL)?;
+    if end >= USER_END && cfg!(not(portcullis_ablate = "debug-addresses")) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+impl DebugRegisters {
+    /// PTRACE_PEEKUSER of DR`n`.
+    pub fn get(&self, n: usize) -> u64 {
+        match n {
+            0..ADDRESSES => self.addresses[n].load(Relaxed),
+            6 => self.status.load(Relaxed) ^ DR6_QUIET,
+            7 => self.written.load(Relaxed),
+            _ => 0,
+        }
+    }
+
+    /// Whether the CPU is to be given something.
+    fn is_armed(&self) -> bool {
+        self.control.load(Relaxed) != 0
+    }
+
+    /// Whether address `n` is enabled, and for execution.
+    fn enabled(&self, n: usize) -> Option<bool> {
+        let breakpoint = Breakpoint::decode(self.control.load(Relaxed), n);
+        breakpoint.enabled.then_some(breakpoint.kind == EXECUTE)
+    }
+
+    fn is_known(&self, n: usize) -> bool {
+        self.known.load(Relaxed) & 1 << n != 0
+    }
+
+    fn set_address(&self, n: usize, address: u64) -> Result<()> {
+        let shapes = self.shapes.load(Relaxed);
+        if self.is_known(n) {
+            // What was said about it last must hold for the new address, too.
+            Breakpoint::decode(shapes, n).check(address)?;
+        } else {
+            check_address(address, 1)?;
+            self.shapes.store(shapes & !shape(n) | WRITE << shift(n), Relaxed);
+            self.known.fetch_or(1 << n, Relaxed);
+        }
+        self.addresses[n].store(address, Relaxed);
+        Ok(())
+    }
+
+    /// All of it or, if some of it will not do, nothing.
+    fn set_control(&self, value: u64) -> Result<()> {
+        let value = value & !DR7_RESERVED;
+        let (mut control, mut known, mut shapes) = (0, self.known.load(Relaxed), self.shapes.load(Relaxed));
+        for n in 0..ADDRESSES {
+            let breakpoint = Breakpoint::decode(value, n);
+            if !breakpoint.enabled && !self.is_known(n) {
+                continue;
+            }
+            breakpoint.check(self.addresses[n].load(Relaxed))?;
+            known |= 1 << n;
+            shapes = shapes & !shape(n) | value & shape(n);
+            if breakpoint.enabled {
+                control |= value & (ENABLE << (2 * n) | shape(n)) | EXACT;
+            }
+        }
+        self.known.store(known, Relaxed);
+        self.shapes.store(shapes, Relaxed);
+        self.control.store(control, Relaxed);
+        Ok(())
+    }
+
+    /// Nothing watched, nothing hit.
+    fn reset(&self) {
+        for address in &self.addresses {
+            address.store(0, Relaxed);
+        }
+        self.known.store(0, Relaxed);
+        for word in [&self.shapes, &self.written, &self.control, &self.status] {
+            word.store(0, Relaxed);
+        }
+    }
+}
+
+/// PTRACE_POKEUSER of DR`n` of a stopped task.
+pub(super) fn set(task: &Task, n: usize, value: u64) -> Result<()> {
+    let registers = &task.trace.debug;
+    match n {
+        0..ADDRESSES => registers.set_address(n, value)?,
+        6 => registers.status.store(value ^ DR6_QUIET, Relaxed),
+        7 => {
+            registers.set_control(value)?;
+            registers.written.store(value, Relaxed);
+        }
+        // There are no DR4 and DR5.
+        _ => return Err(Errno::EIO),
+    }
+    task.set_switch_work(SwitchWork::DEBUG_REGISTERS, registers.is_armed());
+    Ok(())
+}
+
+/// Exec: the new program is not watched.
+pub fn reset_current() {
+    let task = current();
+    let registers = &task.trace.debug;
+    if registers.is_armed() {
+        let _irqs = crate::sync::irqs_off();
+        // SAFETY: nothing is watched from here on.
+        unsafe { asm!("mov dr7, {}", in(reg) 0u64, options(nostack, preserves_flags)) };
+        task.set_switch_work(SwitchWork::DEBUG_REGISTERS, false);
+        registers.reset();
+    } else {
+        registers.reset();
+    }
+}
+
+/// The part of a switch that is due if one of the two tasks has debug registers armed or is stepped from branch to branch.
+#[cold]
+pub fn switch(prev: &Task, next: &Task) {
+    let (old, new) = (&prev.trace.debug, &next.trace.debug);
+    if old.is_armed() || new.is_armed() {
+        // SAFETY: the addresses are user memory, as `set` has checked; nothing is watched while they change.
+        unsafe {
+            asm!("mov dr7, {}", in(reg) 0u64, options(nostack, preserves_flags));
+            if new.is_armed() {
+                let address = |n: usize| new.addresses[n].load(Relaxed);
+                asm!("mov dr0, {}", in(reg) address(0), options(nostack, preserves_flags));
+                asm!("mov dr1, {}", in(reg) address(1), options(nostack, preserves_flags));
+                asm!("mov dr2, {}", in(reg) address(2), options(nostack, preserves_flags));
+                asm!("mov dr3, {}", in(reg) address(3), options(nostack, preserves_flags));
+                asm!("mov dr7, {}", in(reg) new.control.load(Relaxed), options(nostack, preserves_flags));
+            }
+        }
+    }
+    let (was, is) = (
+        prev.has_switch_work(SwitchWork::BLOCK_STEP),
+        next.has_switch_work(SwitchWork::BLOCK_STEP),
+    );
+    if was != is {
+        set_debugctl_branches(is);
+    }
+}
+
+fn set_debugctl_branches(on: bool) {
+    // SAFETY: every 64-bit CPU has the register; the bit concerns code that runs with TF only.
+    unsafe {
+        let value = rdmsr(DEBUGCTL);
+        let value = if on { value | BRANCHES } else { value & !BRANCHES };
+        wrmsr(DEBUGCTL, value);
+    }
+}
+
+/// Whether a task's single steps go from branch to branch. The task is stopped, or current.
+pub(super) fn set_block_step(task: &Task, on: bool) {
+    if task.has_switch_work(SwitchWork::BLOCK_STEP) == on {
+        return;
+    }
+    let _irqs = crate::sync::irqs_off();
+    task.set_switch_work(SwitchWork::BLOCK_STEP, on);
+    if core::ptr::eq(task, current()) {
+        set_debugctl_branches(on);
+    }
+}
+
+/// A debug exception in user mode: a step, a breakpoint, or ICEBP. `why` is DR6 with the bits up that are.
+pub fn user_exception(regs: &mut UserRegs, why: u64) {
+    let task = current();
+    let registers = &task.trace.debug;
+    // The CPU has taken the flag down.
+    set_block_step(task, false);
+    let stepped = why & STEP != 0;
+    let mut status = why & STEP;
+    for n in 0..ADDRESSES {
+        let Some(executes) = registers.enabled(n) else {
+            continue;
+        };
+        // A step and a breakpoint at the next instruction: the latter comes again, alone.
+        if why & 1 << n == 0 || executes && stepped {
+            continue;
+        }
+        status |= 1 << n;
+        if executes {
+            // It is a fault: the instruction has not run, and is to run now.
+            regs.rflags |= flags::RF;
+        }
+    }
+    registers.status.store(status, Relaxed);
+    let is_icebp = why == 0;
+    if status == 0 && !is_icebp {
+        // What another task left.
+        return;
+    }
+    let code = if stepped {
+        TRAP_TRACE
+    } else if status & HITS != 0 {
+        TRAP_HWBKPT
+    } else {
+        TRAP_BRKPT
+    };
+    signal::exception::set_fault(portcullis::x86_64::Exception::DB, 0);
+    signal::force_fault(SigInfo::fault(SIGTRAP, code, regs.rip));
+}
+
+/// The kernel has touched what the current task watches. It is noted, no more: the program did not do it.
+pub fn kernel_hit(why: u64) {
+    let registers = &current().trace.debug;
+    for n in 0..ADDRESSES {
+        if why & 1 << n != 0 && registers.enabled(n).is_some() {
+            registers.status.fetch_or(1 << n, Relaxed);
+        }
+    }
+}

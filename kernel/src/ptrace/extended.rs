@@ -1,0 +1,253 @@
+//! The x87, SSE and AVX registers of a stopped tracee, in the layouts that tracers know.
+//!
+//! What is in the task's area is what XSAVE left: components in their initial state are not written there. Tracers get them
+//! written out.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::arch::asm;
+
+use super::registers::Stopped;
+use crate::errno::{Errno, Result};
+use crate::task::fpu;
+
+/// Bytes of `struct user_i387_ia32_struct`: FSAVE's image.
+pub const FSAVE_SIZE: usize = 108;
+/// In the FXSAVE image: the first byte after what belongs to x87 and before MXCSR.
+const X87_END: usize = fpu::MXCSR;
+/// Where the x87 registers are, 16 bytes each.
+const ST: usize = 32;
+/// Where the SSE registers are.
+const XMM: usize = 160;
+/// The first byte after them.
+const XMM_END: usize = 416;
+/// Where XMM8 is, which 32-bit programs do not have.
+const XMM8: usize = XMM + 8 * 16;
+/// Where XCR0 is told, in what FXSAVE leaves to software.
+const SOFTWARE: usize = 464;
+/// The x87 control word of a new program.
+const INITIAL_CONTROL: u16 = 0x37f;
+const X87: u64 = 1;
+const SSE: u64 = 2;
+const AVX: u64 = 4;
+
+/// The task's area.
+fn area<'a>(stopped: &'a mut Stopped<'_>) -> &'a mut [u8] {
+    // SAFETY: the task is stopped, so its state is saved and nobody else touches the area.
+    unsafe { core::slice::from_raw_parts_mut(stopped.task.fpu.as_ptr(), fpu::size()) }
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..at + 8].try_into().map_or(0, u64::from_ne_bytes)
+}
+
+fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    bytes[at..at + value.len()].copy_from_slice(value);
+}
+
+/// Which components the area holds.
+fn present(area: &[u8]) -> u64 {
+    if fpu::has_xsave() {
+        word(area, fpu::XSTATE_BV)
+    } else {
+        X87 | SSE
+    }
+}
+
+/// FXSAVE's image.
+pub fn fxsave(stopped: &mut Stopped<'_>) -> [u8; fpu::LEGACY_SIZE] {
+    let area = area(stopped);
+    let present = present(area);
+    let mut image = [0; fpu::LEGACY_SIZE];
+    let mut copy = |range: core::ops::Range<usize>| image[range.clone()].copy_from_slice(&area[range]);
+    // MXCSR is always written.
+    copy(fpu::MXCSR..ST);
+    if present & X87 != 0 {
+        copy(0..X87_END);
+        copy(ST..XMM);
+    }
+    if present & SSE != 0 {
+        copy(XMM..XMM_END);
+    }
+    if present & X87 == 0 {
+        put(&mut image, 0, &INITIAL_CONTROL.to_ne_bytes());
+    }
+    image
+}
+
+/// XSAVE's image, all components written out.
+pub fn xsave(stopped: &mut Stopped<'_>) -> Vec<u8> {
+    let legacy = fxsave(stopped);
+    let area = area(stopped);
+    let present = present(area) & fpu::features();
+    let mut image = vec![0; fpu::size()];
+    put(&mut image, 0, &legacy);
+    put(&mut image, SOFTWARE, &fpu::features().to_ne_bytes());
+    put(&mut image, fpu::XSTATE_BV, &present.to_ne_bytes());
+    for range in components(present) {
+        image[range.clone()].copy_from_slice(&area[range]);
+    }
+    image
+}
+
+/// Where those of `features` are that FXSAVE does not have (SDM volume 1, 13.4.3).
+fn components(features: u64) -> impl Iterator<Item = core::ops::Range<usize>> {
+    (2..63).filter(move |n| features & 1 << n != 0).filter_map(|n| {
+        let leaf = raw_cpuid::cpuid!(0xd, n);
+        let range = leaf.ebx as usize..leaf.ebx as usize + leaf.eax as usize;
+        (range.end <= fpu::size()).then_some(range)
+    })
+}
+
+/// The bits of MXCSR that may be set: loading others faults.
+fn mxcsr_mask() -> u32 {
+    #[repr(align(16))]
+    struct Image([u8; fpu::LEGACY_SIZE]);
+    /// What holds where the CPU says 0 (SDM volume 1, 11.6.6).
+    const DEFAULT: u32 = 0xffbf;
+    let mut image = Image([0; _]);
+    // SAFETY: the image is big enough and aligned; only the mask is looked at.
+    unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut image, options(nostack, preserves_flags)) };
+    match word(&image.0, fpu::MXCSR) >> 32 {
+        0 => DEFAULT,
+        mask => mask as u32,
+    }
+}
+
+fn check_mxcsr(image: &[u8]) -> Result<()> {
+    if word(image, fpu::MXCSR) as u32 & !mxcsr_mask() != 0 && cfg!(not(portcullis_ablate = "ptrace-mxcsr")) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+/// Replaces the x87 and SSE registers; of a 32-bit tracee (`wide` is false) those that it has.
+pub fn set_fxsave(stopped: &mut Stopped<'_>, bytes: &[u8], wide: bool) -> Result<()> {
+    if bytes.len() != fpu::LEGACY_SIZE {
+        return Err(Errno::EINVAL);
+    }
+    check_mxcsr(bytes)?;
+    let area = area(stopped);
+    put(area, 0, bytes);
+    if !wide {
+        area[XMM8..XMM_END].fill(0);
+    }
+    mark(area, X87 | SSE);
+    Ok(())
+}
+
+/// Components are in the area from now on.
+fn mark(area: &mut [u8], components: u64) {
+    if fpu::has_xsave() {
+        let present = present(area) | components;
+        put(area, fpu::XSTATE_BV, &present.to_ne_bytes());
+    }
+}
+
+/// Replaces all of it. The header is checked as XRSTOR would.
+pub fn set_xsave(stopped: &mut Stopped<'_>, bytes: &[u8]) -> Result<()> {
+    if bytes.len() != fpu::size() {
+        return Err(Errno::EFAULT);
+    }
+    let header = &bytes[fpu::XSTATE_BV..fpu::XSTATE_BV + fpu::HEADER_SIZE];
+    let present = word(header, 0);
+    let reserved = header[8..].iter().any(|&byte| byte != 0);
+    if (present & !fpu::features() != 0 || reserved) && cfg!(not(portcullis_ablate = "ptrace-xstate-header"))
+    {
+        return Err(Errno::EINVAL);
+    }
+    if present & (X87 | SSE | AVX) != 0 {
+        check_mxcsr(bytes)?;
+    }
+    let area = area(stopped);
+    if present & (X87 | SSE | AVX) != 0 {
+        put(area, fpu::MXCSR, &bytes[fpu::MXCSR..ST]);
+    }
+    if present & X87 != 0 {
+        put(area, 0, &bytes[..X87_END]);
+        put(area, ST, &bytes[ST..XMM]);
+    }
+    if present & SSE != 0 {
+        put(area, XMM, &bytes[XMM..XMM_END]);
+    }
+    for range in components(present) {
+        put(area, range.start, &bytes[range.clone()]);
+    }
+    put(area, fpu::XSTATE_BV, &present.to_ne_bytes());
+    Ok(())
+}
+
+/// FSAVE's image. Its tags say more than FXSAVE's, and are made from the registers.
+pub fn fsave(stopped: &mut Stopped<'_>) -> [u8; FSAVE_SIZE] {
+    let fxsave = fxsave(stopped);
+    let half = |at: usize| u32::from(u16::from_ne_bytes([fxsave[at], fxsave[at + 1]]));
+    let (control, status) = (half(0), half(2));
+    let environment = [
+        control | 0xffff_0000,
+        status | 0xffff_0000,
+        full_tags(&fxsave, status),
+        // In 64-bit mode the CPU tells offsets only; the selectors are those of now.
+        word(&fxsave, 8) as u32,
+        stopped.regs().cs as u32,
+        word(&fxsave, 16) as u32,
+        u32::from(stopped.segments().ds) | 0xffff_0000,
+    ];
+    let mut image = [0; FSAVE_SIZE];
+    for (n, value) in environment.into_iter().enumerate() {
+        put(&mut image, 4 * n, &value.to_ne_bytes());
+    }
+    for n in 0..8 {
+        put(&mut image, 28 + 10 * n, &fxsave[ST + 16 * n..ST + 16 * n + 10]);
+    }
+    image
+}
+
+/// Two bits for each physical register: valid, zero, special, empty (SDM volume 1, 8.1.7).
+fn full_tags(fxsave: &[u8; fpu::LEGACY_SIZE], status: u32) -> u32 {
+    const VALID: u32 = 0;
+    const ZERO: u32 = 1;
+    const SPECIAL: u32 = 2;
+    const EMPTY: u32 = 3;
+    let top = status >> 11 & 7;
+    (0..8).fold(0xffff_0000, |tags, n: u32| {
+        let register = ST + 16 * (n.wrapping_sub(top) & 7) as usize;
+        let mantissa = word(fxsave, register);
+        let exponent = word(fxsave, register + 8) as u16 & 0x7fff;
+        let tag = if fxsave[4] & 1 << n == 0 {
+            EMPTY
+        } else if exponent == 0x7fff {
+            SPECIAL
+        } else if exponent == 0 {
+            if mantissa == 0 { ZERO } else { SPECIAL }
+        } else if mantissa >> 63 != 0 {
+            VALID
+        } else {
+            SPECIAL
+        };
+        tags | tag << (2 * n)
+    })
+}
+
+/// Replaces the x87 registers by FSAVE's image.
+pub fn set_fsave(stopped: &mut Stopped<'_>, bytes: &[u8]) -> Result<()> {
+    let mut image = fsave(stopped);
+    let len = bytes.len().min(FSAVE_SIZE);
+    put(&mut image, 0, &bytes[..len]);
+    let field = |n: usize| word(&image, 4 * n) as u32;
+    let (control, status, tags) = (field(0), field(1), field(2));
+    let abridged = (0..8).fold(0u8, |abridged, n| {
+        abridged | u8::from(tags >> (2 * n) & 3 != 3) << n
+    });
+    let area = area(stopped);
+    put(area, 0, &(control as u16).to_ne_bytes());
+    put(area, 2, &(status as u16).to_ne_bytes());
+    put(area, 4, &[abridged, 0]);
+    put(area, 6, &((field(4) >> 16) as u16).to_ne_bytes());
+    put(area, 8, &u64::from(field(3)).to_ne_bytes());
+    put(area, 16, &u64::from(field(5)).to_ne_bytes());
+    for n in 0..8 {
+        put(area, ST + 16 * n, &image[28 + 10 * n..38 + 10 * n]);
+    }
+    mark(area, X87);
+    Ok(())
+}

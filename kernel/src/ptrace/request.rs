@@ -1,0 +1,277 @@
+//! ptrace(2).
+
+use alloc::sync::Arc;
+
+use linux_raw_sys::ptrace::*;
+use portcullis::work::SyscallWork;
+
+use super::registers::Stopped;
+use super::state::EVENT_STOP;
+use super::{information, regset, relation, step};
+use crate::errno::{Errno, Result};
+use crate::memory::user;
+use crate::signal::{self, SIGKILL, SIGRTMAX, SigInfo, SigSet};
+use crate::task::process::{self, Pid};
+use crate::task::scheduler::{self, TRACED};
+use crate::task::{Task, current};
+
+/// Missing among the crate's.
+pub const PTRACE_SINGLEBLOCK: u32 = 33;
+
+/// ptrace(2).
+pub fn sys_ptrace(request: u64, pid: u64, addr: u64, data: u64) -> Result<usize> {
+    let request = request as u32;
+    if request == PTRACE_TRACEME {
+        return relation::traceme().map(|()| 0);
+    }
+    let task = find(pid)?;
+    match request {
+        PTRACE_ATTACH => relation::attach(&task, None).map(|()| 0),
+        PTRACE_SEIZE if addr != 0 => Err(Errno::EIO),
+        PTRACE_SEIZE => relation::attach(&task, Some(data)).map(|()| 0),
+        _ => with_stopped(&task, request, |stopped| native(stopped, request, addr, data)),
+    }
+}
+
+/// The task with this number.
+pub(super) fn find(pid: u64) -> Result<Arc<Task>> {
+    process::find_task(pid as Pid).ok_or(Errno::ESRCH)
+}
+
+/// Does a request to a tracee of the current task. But for PTRACE_KILL and PTRACE_INTERRUPT it must be stopped, and it is
+/// frozen meanwhile: ESRCH otherwise.
+pub(super) fn with_stopped(
+    task: &Task,
+    request: u32,
+    f: impl FnOnce(&mut Stopped<'_>) -> Result<usize>,
+) -> Result<usize> {
+    let any_state = matches!(request, PTRACE_KILL | PTRACE_INTERRUPT);
+    if !task.trace.is_traced_by(current()) {
+        return Err(Errno::ESRCH);
+    }
+    if !any_state {
+        freeze(task)?;
+    }
+    let result = f(&mut Stopped { task });
+    if result.is_err() || request != PTRACE_DETACH {
+        unfreeze(task);
+    }
+    result
+}
+
+/// From here on nothing but the current task wakes the tracee.
+fn freeze(task: &Task) -> Result<()> {
+    {
+        let mut signals = task.signals.lock();
+        if !signals.trap.stopped || signals.trap.listening || signals.is_killed() {
+            return Err(Errno::ESRCH);
+        }
+        signals.trap.frozen = true;
+    }
+    // It may still be on its way off its CPU.
+    scheduler::wait_until_asleep(task);
+    Ok(())
+}
+
+/// A SIGKILL that came meanwhile takes effect.
+fn unfreeze(task: &Task) {
+    let mut signals = task.signals.lock();
+    // Not if it went on and has stopped again: then somebody else's freeze is none of ours.
+    signals.trap.frozen = false;
+    if signals.trap.stopped && signals.is_killed() {
+        signals.trap.stopped = false;
+        scheduler::wake_state(task, TRACED);
+    }
+}
+
+/// The requests as a 64-bit program makes them.
+fn native(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> Result<usize> {
+    match request {
+        PTRACE_PEEKTEXT | PTRACE_PEEKDATA => {
+            let mut word = [0; 8];
+            if stopped.task.mm().peek(addr, &mut word) != word.len() {
+                return Err(Errno::EIO);
+            }
+            user::write(data, &u64::from_ne_bytes(word))?;
+        }
+        PTRACE_POKETEXT | PTRACE_POKEDATA => {
+            if stopped.task.mm().poke(addr, &data.to_ne_bytes()) != 8 {
+                return Err(Errno::EIO);
+            }
+        }
+        PTRACE_PEEKUSR => user::write(data, &stopped.peek_user(addr)?)?,
+        PTRACE_POKEUSR => stopped.poke_user(addr, data)?,
+        PTRACE_GETREGS | PTRACE_GETFPREGS => {
+            let kind = regset::kind_of(request);
+            let bytes = regset::get64(stopped, kind)?;
+            // SAFETY: the vector's own length.
+            unsafe { user::copy_to_user(data, bytes.as_ptr(), bytes.len()) }?;
+        }
+        PTRACE_SETREGS | PTRACE_SETFPREGS => {
+            let kind = regset::kind_of(request);
+            let bytes = regset::read_from_user(data, regset::size64(kind)?)?;
+            regset::set64(stopped, kind, &bytes)?;
+        }
+        PTRACE_ARCH_PRCTL => return arch_prctl(stopped, data, addr),
+        PTRACE_GETREGSET | PTRACE_SETREGSET => {
+            let [base, len]: [u64; 2] = user::read(data)?;
+            let len = regset::transfer(stopped, request, addr as u32, base, len)?;
+            user::write(data + 8, &len)?;
+        }
+        PTRACE_GETEVENTMSG => {
+            let message = stopped.task.signals.lock().trap.message;
+            user::write(data, &message)?;
+        }
+        PTRACE_GETSIGINFO => information::siginfo(stopped.task)?.write_to_user(data)?,
+        PTRACE_SETSIGINFO => {
+            let info = SigInfo::read_whole_from_user(None, data)?;
+            information::set_siginfo(stopped.task, info)?;
+        }
+        _ => return general(stopped, request, addr, data),
+    }
+    Ok(0)
+}
+
+/// The requests that are the same for programs of both widths.
+pub(super) fn general(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> Result<usize> {
+    let task = stopped.task;
+    match request {
+        PTRACE_CONT
+        | PTRACE_SYSCALL
+        | PTRACE_SINGLESTEP
+        | PTRACE_SINGLEBLOCK
+        | PTRACE_SYSEMU
+        | PTRACE_SYSEMU_SINGLESTEP => {
+            resume(stopped, request, data)?;
+        }
+        // An old name of it.
+        PTRACE_SETOPTIONS | PTRACE_OLDSETOPTIONS => {
+            let options = relation::check_options(data)?;
+            task.trace.set_options(options);
+        }
+        PTRACE_DETACH => relation::detach(task, data)?,
+        PTRACE_KILL => {
+            let process = &current().process;
+            let uid = process.credentials.lock().user.real;
+            let info = SigInfo::user(SIGKILL, signal::info::SI_USER, process.pid, uid);
+            // SIGKILL is never refused.
+            let _ = signal::send::to_task(task, info);
+        }
+        PTRACE_INTERRUPT => interrupt(task)?,
+        PTRACE_LISTEN => listen(task)?,
+        PTRACE_PEEKSIGINFO => return information::peek_siginfo(task, addr, data),
+        PTRACE_GETSIGMASK | PTRACE_SETSIGMASK if addr != size_of::<SigSet>() as u64 => {
+            return Err(Errno::EINVAL);
+        }
+        PTRACE_GETSIGMASK => {
+            let mask = task.signals.lock().mask_of_tracee();
+            user::write(data, &mask)?;
+        }
+        PTRACE_SETSIGMASK => {
+            let mask: SigSet = user::read(data)?;
+            task.signals.lock().set_mask_of_tracee(mask);
+        }
+        PTRACE_GET_SYSCALL_INFO => return information::syscall_info(stopped, addr, data),
+        PTRACE_GET_RSEQ_CONFIGURATION => return information::rseq_configuration(task, addr, data),
+        _ => return Err(Errno::EIO),
+    }
+    Ok(0)
+}
+
+/// The tracee goes on, with a signal or with none.
+fn resume(stopped: &mut Stopped<'_>, request: u32, signo: u64) -> Result<()> {
+    if signo > SIGRTMAX as u64 {
+        return Err(Errno::EIO);
+    }
+    let task = stopped.task;
+    let arm = |work: SyscallWork, on: bool| {
+        if on {
+            task.work.arm(work);
+        } else {
+            task.work.disarm(work);
+        }
+    };
+    arm(SyscallWork::TRACE, request == PTRACE_SYSCALL);
+    arm(
+        SyscallWork::EMU,
+        matches!(request, PTRACE_SYSEMU | PTRACE_SYSEMU_SINGLESTEP),
+    );
+    match request {
+        // SAFETY: the registers are the stopped task's.
+        PTRACE_SINGLESTEP | PTRACE_SYSEMU_SINGLESTEP => unsafe { step::enable(task, stopped.regs(), false) },
+        // SAFETY: as above.
+        PTRACE_SINGLEBLOCK => unsafe { step::enable(task, stopped.regs(), true) },
+        _ => step::disable(task),
+    }
+    let mut signals = task.signals.lock();
+    signals.trap.code = signo as i32;
+    signals.trap.stopped = false;
+    signals.trap.frozen = false;
+    scheduler::wake_state(task, TRACED);
+    Ok(())
+}
+
+/// Stops a seized task, without a signal. One that is stopped already stops again when it goes on.
+fn interrupt(task: &Task) -> Result<()> {
+    if !task.trace.is_seized() {
+        return Err(Errno::EIO);
+    }
+    let states = {
+        let mut signals = task.signals.lock();
+        if !signals.may_trap() {
+            return Ok(());
+        }
+        signals.trap.stop = true;
+        if signals.trap.listening {
+            signals.trap.stopped = false;
+            TRACED | scheduler::INTERRUPTIBLE
+        } else {
+            scheduler::INTERRUPTIBLE
+        }
+    };
+    signal::send::raise(task);
+    scheduler::wake_state(task, states);
+    Ok(())
+}
+
+/// A seized task in a group stop stays there; the tracer is told when the group stop ends.
+fn listen(task: &Task) -> Result<()> {
+    if !task.trace.is_seized() {
+        return Err(Errno::EIO);
+    }
+    let again = {
+        let mut signals = task.signals.lock();
+        if signals.trap.info.is_none_or(|info| info.code >> 8 != EVENT_STOP) {
+            return Err(Errno::EIO);
+        }
+        signals.trap.listening = true;
+        // It has ended since the stop.
+        if signals.trap.notify {
+            signals.trap.stopped = false;
+        }
+        signals.trap.notify
+    };
+    if again {
+        signal::send::raise(task);
+        scheduler::wake_state(task, TRACED);
+    }
+    Ok(())
+}
+
+/// PTRACE_ARCH_PRCTL: the arguments are the other way round.
+fn arch_prctl(stopped: &mut Stopped<'_>, option: u64, address: u64) -> Result<usize> {
+    const ARCH_SET_GS: u64 = 0x1001;
+    const ARCH_SET_FS: u64 = 0x1002;
+    const ARCH_GET_FS: u64 = 0x1003;
+    const ARCH_GET_GS: u64 = 0x1004;
+    let segments = stopped.segments();
+    match option {
+        ARCH_SET_FS | ARCH_SET_GS if address >= crate::memory::USER_END => return Err(Errno::EPERM),
+        ARCH_SET_FS => (segments.fs, segments.fs_base) = (0, address),
+        ARCH_SET_GS => (segments.gs, segments.gs_base) = (0, address),
+        ARCH_GET_FS => user::write(address, &segments.fs_base)?,
+        ARCH_GET_GS => user::write(address, &segments.gs_base)?,
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(0)
+}

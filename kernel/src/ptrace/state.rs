@@ -1,0 +1,191 @@
+//! What a task keeps for tracing, as tracee and as tracer.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering::*};
+
+use portcullis::work::SyscallWork;
+
+use super::debug::DebugRegisters;
+use super::step::StepFlags;
+use crate::signal::SigInfo;
+use crate::sync::SpinLock;
+use crate::task::Task;
+use crate::task::wait::WaitQueue;
+
+/// What a tracer may be told of. The numbers are the ABI's (`PTRACE_EVENT_*`); bit n of the options asks for event n.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the events by their names")]
+pub enum Event {
+    Fork = 1,
+    Vfork = 2,
+    Clone = 3,
+    Exec = 4,
+    VforkDone = 5,
+    Exit = 6,
+    #[allow(dead_code, reason = "for seccomp, which asks the tracer so")]
+    Seccomp = 7,
+}
+
+/// `PTRACE_EVENT_STOP`: what a seized task's stops that are no signal's are marked with.
+pub const EVENT_STOP: i32 = 128;
+
+/// `PTRACE_O_TRACESYSGOOD`: system-call stops show as SIGTRAP | 0x80.
+pub const TRACESYSGOOD: u32 = 1;
+/// `PTRACE_O_EXITKILL`: the tracee ends with its tracer.
+pub const EXITKILL: u32 = 1 << 20;
+/// `PTRACE_O_SUSPEND_SECCOMP`: filters do not run. Needs a kernel made for checkpoints; refused here, as by most.
+pub const SUSPEND_SECCOMP: u32 = 1 << 21;
+/// The options there are.
+pub const OPTIONS: u32 = 0xff | EXITKILL | SUSPEND_SECCOMP;
+
+/// In [`Trace::flags`] beside the options: it is traced.
+const TRACED: u32 = 1 << 30;
+/// Attached by PTRACE_SEIZE.
+const SEIZED: u32 = 1 << 31;
+
+/// A task's part in tracing.
+#[derive(Default)]
+pub struct Trace {
+    /// Options, [`TRACED`], [`SEIZED`]. Written with the tree and the process's signals locked, or by the tracer while the
+    /// task is stopped; 0 while nobody traces it.
+    flags: AtomicU32,
+    /// Who traces whom. Changed with the tree locked; two tasks' links are locked together only with the tree locked, too.
+    links: SpinLock<Links>,
+    /// Woken when the tracee has come from a group stop to its tracer's ([`Trap::trapping`]).
+    pub(crate) trapped: WaitQueue,
+    /// How it is single-stepped.
+    pub(super) step: StepFlags,
+    /// Its debug registers.
+    pub(super) debug: DebugRegisters,
+}
+
+/// See [`Trace::links`].
+#[derive(Default)]
+struct Links {
+    tracer: Option<Arc<Task>>,
+    tracees: Vec<Arc<Task>>,
+    /// The wait status of a traced thread that has ended and not been waited for.
+    ended: Option<i32>,
+}
+
+impl Trace {
+    /// Whether it has a tracer.
+    #[inline]
+    pub fn is_traced(&self) -> bool {
+        self.flags.load(Relaxed) != 0
+    }
+
+    /// Whether it is traced by PTRACE_SEIZE.
+    pub fn is_seized(&self) -> bool {
+        self.flags.load(Relaxed) & SEIZED != 0
+    }
+
+    /// The options (`PTRACE_O_*`).
+    pub fn options(&self) -> u32 {
+        self.flags.load(Relaxed) & OPTIONS
+    }
+
+    /// Whether the tracer wants to be told of it.
+    #[inline]
+    pub fn wants(&self, event: Event) -> bool {
+        self.flags.load(Relaxed) & 1 << event as u32 != 0
+    }
+
+    /// Replaces the options.
+    pub(super) fn set_options(&self, options: u32) {
+        let flags = self.flags.load(Relaxed);
+        self.flags.store(flags & !OPTIONS | options, Relaxed);
+    }
+
+    /// The tracer, if there is one.
+    pub fn tracer(&self) -> Option<Arc<Task>> {
+        self.links.lock().tracer.clone()
+    }
+
+    /// Whether `task` is the tracer.
+    pub fn is_traced_by(&self, task: &Task) -> bool {
+        let links = self.links.lock();
+        links
+            .tracer
+            .as_ref()
+            .is_some_and(|tracer| core::ptr::eq(&**tracer, task))
+    }
+
+    /// Whom it traces.
+    pub fn tracees(&self) -> Vec<Arc<Task>> {
+        self.links.lock().tracees.clone()
+    }
+
+    /// Calls `f` for each task it traces, until that gives something. With the tree locked.
+    pub fn find_tracee<T>(&self, mut f: impl FnMut(&Arc<Task>) -> Option<T>) -> Option<T> {
+        self.links.lock().tracees.iter().find_map(&mut f)
+    }
+
+    /// Whether it traces anybody.
+    pub fn has_tracees(&self) -> bool {
+        !self.links.lock().tracees.is_empty()
+    }
+
+    /// The wait status with which it ended, if it ended while it was traced.
+    pub fn ended(&self) -> Option<i32> {
+        self.links.lock().ended
+    }
+
+    /// Notes that it has ended.
+    pub(super) fn set_ended(&self, status: i32) {
+        self.links.lock().ended = Some(status);
+    }
+}
+
+/// Makes `tracer` the tracer of `task`. With the tree locked.
+pub(super) fn link(task: &Arc<Task>, tracer: &Arc<Task>, seized: bool, options: u32) {
+    tracer.trace.links.lock().tracees.push(task.clone());
+    task.trace.links.lock().tracer = Some(tracer.clone());
+    let seized = if seized { SEIZED } else { 0 };
+    task.trace.flags.store(TRACED | seized | options, Relaxed);
+}
+
+/// Undoes [`link`]. The references that were held, to be dropped without the lock.
+pub(super) fn unlink(task: &Task) -> (Option<Arc<Task>>, Option<Arc<Task>>) {
+    task.work
+        .disarm(SyscallWork(SyscallWork::TRACE.0 | SyscallWork::EMU.0));
+    task.trace.flags.store(0, Relaxed);
+    let tracer = task.trace.links.lock().tracer.take();
+    let itself = tracer.as_ref().and_then(|tracer| {
+        let tracees = &mut tracer.trace.links.lock().tracees;
+        let at = tracees.iter().position(|tracee| core::ptr::eq(&**tracee, task))?;
+        Some(tracees.remove(at))
+    });
+    (tracer, itself)
+}
+
+/// A tracee's stops: what it shall stop for, and the one it is in. Under the lock of the task's signals.
+#[derive(Default)]
+pub struct Trap {
+    /// It shall stop for its tracer: PTRACE_INTERRUPT, or its part in a group stop.
+    pub(crate) stop: bool,
+    /// The state of the group stop has changed: a seized task reports that.
+    pub(crate) notify: bool,
+    /// It is on its way from a group stop to its tracer's; PTRACE_ATTACH waits for that.
+    pub(crate) trapping: bool,
+    /// It is stopped for its tracer.
+    pub(crate) stopped: bool,
+    /// PTRACE_LISTEN: it stays in its group stop, and does not count as stopped for the tracer.
+    pub(crate) listening: bool,
+    /// A request is under way: only its end lets the task go on.
+    pub(crate) frozen: bool,
+    /// What is reported, until a wait has taken it; then what the tracer goes on with.
+    pub(crate) code: i32,
+    /// `PTRACE_GETEVENTMSG`.
+    pub(crate) message: u64,
+    /// The information of the stop's signal, where it has one.
+    pub(crate) info: Option<SigInfo>,
+}
+
+impl Trap {
+    /// Whether it is to stop before it goes on.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.stop || self.notify
+    }
+}

@@ -1,0 +1,153 @@
+//! Single-stepping: the trap flag in the tracee's RFLAGS, and whose it is.
+//!
+//! The flag belongs to the program, which may set it itself. When the tracer sets it, that is noted ([`FORCED`]): the
+//! program's registers do not show it, and it is taken out when the stepping ends. A step over a system call traps at the
+//! call's exit, before the next instruction; a step into a signal handler stops at its first instruction.
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use portcullis::work::SyscallWork;
+use portcullis::x86_64::regs::flags;
+use portcullis::x86_64::tables::USER_CS;
+use portcullis::x86_64::{Exception, UserRegs};
+
+use super::{debug, stop};
+use crate::signal::info::TRAP_BRKPT;
+use crate::signal::{self, SIGTRAP, SigInfo};
+use crate::task::Task;
+
+/// The tracer steps.
+const STEPPING: u32 = 1;
+/// TF is set because of that, and not by the program.
+const FORCED: u32 = 2;
+
+/// How a task is stepped. Changed by the task itself, and by its tracer while it is stopped.
+#[derive(Default)]
+pub struct StepFlags(AtomicU32);
+
+impl StepFlags {
+    fn has(&self, flag: u32) -> bool {
+        self.0.load(Relaxed) & flag != 0
+    }
+
+    fn set(&self, flag: u32) {
+        self.0.fetch_or(flag, Relaxed);
+    }
+
+    /// Whether it was set.
+    fn clear(&self, flag: u32) -> bool {
+        self.0.fetch_and(!flag, Relaxed) & flag != 0
+    }
+
+    /// TF is the program's from now on.
+    pub fn not_forced(&self) {
+        self.clear(FORCED);
+    }
+
+    /// Whether TF is the tracer's.
+    pub fn is_forced(&self) -> bool {
+        self.has(FORCED)
+    }
+}
+
+/// PTRACE_SINGLESTEP, and with `block` PTRACE_SINGLEBLOCK: the stopped task goes on for one instruction, or up to the next
+/// branch.
+///
+/// # Safety
+/// `regs` are those of `task`, which is stopped.
+pub(super) unsafe fn enable(task: &Task, regs: &mut UserRegs, block: bool) {
+    let by_us = force(task, regs);
+    debug::set_block_step(task, by_us && block);
+}
+
+/// Sets TF. Says whether it is the tracer's.
+fn force(task: &Task, regs: &mut UserRegs) -> bool {
+    let step = &task.trace.step;
+    if step.has(STEPPING) {
+        regs.rflags |= flags::TF;
+    }
+    step.set(STEPPING);
+    task.work.arm(SyscallWork::EXIT_TRAP);
+    let was_set = regs.rflags & flags::TF != 0;
+    regs.rflags |= flags::TF;
+    if sets_trap_flag(task, regs) {
+        // What the instruction leaves is the program's.
+        step.clear(FORCED);
+        return false;
+    }
+    if was_set {
+        return step.has(FORCED);
+    }
+    step.set(FORCED);
+    true
+}
+
+/// The stopped task goes on without steps.
+pub(super) fn disable(task: &Task) {
+    // SAFETY: the task is stopped, or current and in the kernel: nobody else uses its registers.
+    let regs = unsafe { &mut *task.user_regs() };
+    stop_stepping(task, regs);
+}
+
+fn stop_stepping(task: &Task, regs: &mut UserRegs) {
+    debug::set_block_step(task, false);
+    let step = &task.trace.step;
+    if step.clear(STEPPING) {
+        task.work.disarm(SyscallWork::EXIT_TRAP);
+    }
+    if step.clear(FORCED) {
+        regs.rflags &= !flags::TF;
+    }
+}
+
+/// For a new task: what it inherits of its parent's registers is not to have the tracer's TF.
+pub fn not_inherited(parent: &Task, regs: &mut UserRegs) {
+    if parent.trace.step.is_forced() {
+        regs.rflags &= !flags::TF;
+    }
+}
+
+/// A signal handler is about to be entered: the frame does not show the tracer's TF. Says whether the task was stepped.
+#[inline]
+pub fn leave_for_handler(task: &Task, regs: &mut UserRegs) -> bool {
+    let stepping = task.trace.step.has(STEPPING);
+    if stepping {
+        stop_stepping(task, regs);
+    }
+    stepping
+}
+
+/// The task was stepped into a handler, of which no instruction has run.
+#[cold]
+pub fn report_handler() {
+    stop::trap();
+}
+
+/// A step over a system call ends at the call's exit.
+#[cold]
+pub fn report_syscall(regs: &UserRegs) {
+    signal::exception::set_fault(Exception::DB, 0);
+    signal::force_fault(SigInfo::fault(SIGTRAP, TRAP_BRKPT, regs.rip));
+}
+
+/// Whether the instruction at RIP loads the flags (POPF, IRET), so that TF is the program's afterwards.
+fn sets_trap_flag(task: &Task, regs: &UserRegs) -> bool {
+    const LONGEST: usize = 15;
+    let Some(linear) = super::registers::linear_rip(task, regs) else {
+        return false;
+    };
+    let mut code = [0; LONGEST];
+    let len = task.mm().peek(linear, &mut code);
+    for &byte in &code[..len] {
+        match byte {
+            // POPF, IRET.
+            0x9d | 0xcf => return true,
+            // Operand and address size, segments, LOCK, REPNE, REP.
+            0x66 | 0x67 | 0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65 | 0xf0 | 0xf2 | 0xf3 => {}
+            // REX, in 64-bit code only.
+            0x40..=0x4f if regs.cs == u64::from(USER_CS) => {}
+            _ => return false,
+        }
+    }
+    false
+}
