@@ -127,9 +127,9 @@ fn syscall_exit_work<K: Kernel>(at: &mut InKernel<'_, K::Regs>) {
     if work & bits.tracepoint != 0 {
         K::trace_sys_exit(at);
     }
-    if work & (bits.trace | bits.exit_trap) != 0 {
-        // An emulated call was not made, so there is no step over it to report.
-        let step = work & bits.exit_trap != 0 && work & bits.emu == 0;
+    // An emulated call was not made, so there is no step over it to report.
+    let step = work & bits.exit_trap != 0 && work & bits.emu == 0;
+    if step || work & bits.trace != 0 {
         K::ptrace_report_syscall_exit(at, step);
     }
 }

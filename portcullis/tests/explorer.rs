@@ -514,8 +514,9 @@ fn expected(
     if has(SyscallWork::TRACEPOINT) {
         events.push(Event::Hook("trace-exit"));
     }
-    if has(SyscallWork::TRACE) || has(SyscallWork::EXIT_TRAP) {
-        events.push(Event::Step(has(SyscallWork::EXIT_TRAP) && !has(SyscallWork::EMU)));
+    let step = has(SyscallWork::EXIT_TRAP) && !has(SyscallWork::EMU);
+    if has(SyscallWork::TRACE) || step {
+        events.push(Event::Step(step));
     }
     events
 }
