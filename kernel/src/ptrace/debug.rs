@@ -2,7 +2,7 @@
 //!
 //! They are the task's only in user memory: whatever is put there through PTRACE_POKEUSER is checked, so that a breakpoint
 //! can never hit the kernel's own code or data. The kernel may touch watched memory in a program's name; the CPU then traps
-//! in the kernel, which notes it and goes on.
+//! in the kernel, which goes on: the program did not do it.
 //!
 //! A switch loads them only between tasks of which one has some armed: one test of [`Task::switch_work`].
 
@@ -302,14 +302,4 @@ pub fn user_exception(regs: &mut UserRegs, why: u64) {
     };
     signal::exception::set_fault(portcullis::x86_64::Exception::DB, 0);
     signal::force_fault(SigInfo::fault(SIGTRAP, code, regs.rip));
-}
-
-/// The kernel has touched what the current task watches. It is noted, no more: the program did not do it.
-pub fn kernel_hit(why: u64) {
-    let registers = &current().trace.debug;
-    for n in 0..ADDRESSES {
-        if why & 1 << n != 0 && registers.enabled(n).is_some() {
-            registers.status.fetch_or(1 << n, Relaxed);
-        }
-    }
 }
