@@ -10,6 +10,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::{self, calls as files};
 use crate::memory::Width::Bits32;
 use crate::memory::syscalls as memory;
+use crate::ptrace::{self, access};
 use crate::signal::calls as signal;
 use crate::signal::signalfd;
 use crate::task::{
@@ -292,6 +293,9 @@ static TABLE: [Call; CALLS] = calls! {
     270 tgkill => signal::sys_tgkill(a.ebx, a.ecx, a.edx);
     271 utimes => files::sys_utimes(a.ebx, a.ecx);
     272 fadvise64_64 => files::sys_fadvise64(a.ebx);
+    26 ptrace => ptrace::compat::sys_ptrace(a.ebx, a.ecx, a.edx, a.esi);
+    347 process_vm_readv => access::sys_process_vm_readv(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
+    348 process_vm_writev => access::sys_process_vm_writev(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
     284 waitid => reap::sys_waitid(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     295 openat => files::sys_openat(a.ebx, a.ecx, a.edx, a.esi);
     296 mkdirat => files::sys_mkdirat(a.ebx, a.ecx, a.edx);

@@ -1,15 +1,12 @@
 //! Who may look at another process, and its memory: process_vm_readv and process_vm_writev.
 
-use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
-
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::errno::{Errno, Result};
 use crate::memory::address_space::AddressSpace;
 use crate::memory::fault::Access;
-use crate::memory::user;
+use crate::memory::{Width, longs, user};
 use crate::task::process::{self, Pid};
 use crate::task::{Task, current};
 
@@ -42,8 +39,6 @@ pub fn is_privileged() -> bool {
 }
 
 /// `struct iovec`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
 struct Vector {
     base: u64,
     len: u64,
@@ -60,14 +55,16 @@ fn read_vectors(address: u64, count: u64) -> Result<Vec<Vector>> {
     if count > MAX_VECTORS {
         return Err(Errno::EINVAL);
     }
-    let mut vectors = vec![Vector { base: 0, len: 0 }; count as usize];
-    let bytes = vectors.as_mut_slice().as_mut_bytes();
-    // SAFETY: the slice's own length; any bytes are vectors.
-    unsafe { user::copy_from_user(bytes.as_mut_ptr(), address, bytes.len()) }?;
-    if vectors.iter().any(|vector| vector.len > i64::MAX as u64) {
-        return Err(Errno::EINVAL);
-    }
-    Ok(vectors)
+    let size = 2 * Width::of_call().word() as u64;
+    (0..count)
+        .map(|n| {
+            let [base, len] = longs::read_unsigned(address.wrapping_add(n * size))?;
+            if len > i64::MAX as u64 {
+                return Err(Errno::EINVAL);
+            }
+            Ok(Vector { base, len })
+        })
+        .collect()
 }
 
 /// process_vm_readv(2).

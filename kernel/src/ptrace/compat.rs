@@ -1,7 +1,101 @@
-//! Registers as 32-bit tracers see them: `struct user32`.
+//! What a 32-bit tracer calls, and how it sees registers: `struct user32`.
 
-use super::registers::Stopped;
+use linux_raw_sys::ptrace::*;
+
+use super::registers::{CS, DS, ES, FS, GS, SS, Stopped};
+use super::regset::{self, Kind};
+use super::{debug, request};
 use crate::errno::{Errno, Result};
+use crate::memory::user;
+
+/// ptrace(2) of the 32-bit table. Arguments are zero-extended; signal numbers and options are the same.
+pub fn sys_ptrace(request: u64, pid: u64, addr: u64, data: u64) -> Result<usize> {
+    request::dispatch(request, pid, addr, data, compat)
+}
+
+fn compat(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> Result<usize> {
+    match request {
+        PTRACE_PEEKTEXT | PTRACE_PEEKDATA => {
+            let mut word = [0; 4];
+            if stopped.task.mm().peek(addr, &mut word) != word.len() {
+                return Err(Errno::EIO);
+            }
+            user::write(data, &u32::from_ne_bytes(word))?;
+        }
+        PTRACE_POKETEXT | PTRACE_POKEDATA => {
+            if stopped.task.mm().poke(addr, &(data as u32).to_ne_bytes()) != 4 {
+                return Err(Errno::EIO);
+            }
+        }
+        PTRACE_PEEKUSR => user::write(data, &peek_user(stopped, addr)?)?,
+        PTRACE_POKEUSR => poke_user(stopped, addr, data as u32)?,
+        PTRACE_GETREGS | PTRACE_GETFPREGS | PTRACE_GETFPXREGS => {
+            let bytes = regset::get32(stopped, kind_of(request))?;
+            // SAFETY: the vector's own length.
+            unsafe { user::copy_to_user(data, bytes.as_ptr(), bytes.len()) }?;
+        }
+        PTRACE_SETREGS | PTRACE_SETFPREGS | PTRACE_SETFPXREGS => {
+            let kind = kind_of(request);
+            let bytes = regset::read_from_user(data, regset::size32(kind)?)?;
+            regset::set32(stopped, kind, &bytes)?;
+        }
+        PTRACE_GETREGSET | PTRACE_SETREGSET => {
+            let [base, len]: [u32; 2] = user::read(data)?;
+            let len = regset::transfer(stopped, request, addr as u32, base.into(), len.into())?;
+            user::write(data + 4, &(len as u32))?;
+        }
+        PTRACE_GETEVENTMSG => {
+            let message = stopped.task.signals.lock().trap.message;
+            user::write(data, &(message as u32))?;
+        }
+        // 64-bit tracers' alone.
+        PTRACE_ARCH_PRCTL => return Err(Errno::EIO),
+        _ => return request::general(stopped, request, addr, data),
+    }
+    Ok(0)
+}
+
+fn kind_of(request: u32) -> Kind {
+    match request {
+        PTRACE_GETFPXREGS | PTRACE_SETFPXREGS => Kind::Extended,
+        request => regset::kind_of(request),
+    }
+}
+
+/// Where DR0 is in `struct user32`.
+const DEBUG_REGISTERS: u64 = 252;
+/// Bytes of `struct user32`.
+const USER_AREA: u64 = 284;
+
+fn peek_user(stopped: &mut Stopped<'_>, offset: u64) -> Result<u32> {
+    let word = word_of(offset)?;
+    Ok(match debug_register(offset) {
+        Some(n) => stopped.task.trace.debug.get(n) as u32,
+        None => get(stopped, word),
+    })
+}
+
+fn poke_user(stopped: &mut Stopped<'_>, offset: u64, value: u32) -> Result<()> {
+    let word = word_of(offset)?;
+    match debug_register(offset) {
+        Some(n) => debug::set(stopped.task, n, value.into()),
+        None if word < WORDS => set(stopped, word, value),
+        // The rest is there for show.
+        None => Ok(()),
+    }
+}
+
+fn word_of(offset: u64) -> Result<usize> {
+    if !offset.is_multiple_of(4) || offset > USER_AREA {
+        return Err(Errno::EIO);
+    }
+    Ok((offset / 4) as usize)
+}
+
+fn debug_register(offset: u64) -> Option<usize> {
+    let n = offset.checked_sub(DEBUG_REGISTERS)? / 4;
+    (n < 8).then_some(n as usize)
+}
 
 /// The words of `struct user_regs_struct32`.
 pub const WORDS: usize = 17;
@@ -35,7 +129,6 @@ pub fn get(stopped: &mut Stopped<'_>, word: usize) -> u32 {
 
 /// Changes a word of the 32-bit registers. The upper halves become zero.
 pub fn set(stopped: &mut Stopped<'_>, word: usize, value: u32) -> Result<()> {
-    use super::registers::{CS, DS, ES, FS, GS, SS};
     let wide = u64::from(value);
     let selector = value as u16;
     let regs = stopped.regs();
@@ -51,7 +144,12 @@ pub fn set(stopped: &mut Stopped<'_>, word: usize, value: u32) -> Result<()> {
         8 => stopped.set_selector(ES, selector)?,
         9 => stopped.set_selector(FS, selector)?,
         10 => stopped.set_selector(GS, selector)?,
-        11 => regs.orig_rax = wide,
+        11 => {
+            regs.orig_rax = wide;
+            if value != u32::MAX {
+                stopped.task.trace.set_poked();
+            }
+        }
         12 => regs.rip = wide,
         13 => stopped.set_selector(CS, selector)?,
         14 => stopped.set_flags(wide),

@@ -35,16 +35,6 @@ struct PeekArguments {
 
 /// PTRACE_PEEKSIGINFO: copies what is queued, and leaves it there.
 pub(super) fn peek_siginfo(task: &Task, arguments: u64, to: u64) -> Result<usize> {
-    peek_siginfo_with(task, arguments, to, |info, to| info.write_to_user(to))
-}
-
-/// The same with a function that writes one.
-pub(super) fn peek_siginfo_with(
-    task: &Task,
-    arguments: u64,
-    to: u64,
-    write: impl Fn(&SigInfo, u64) -> Result<()>,
-) -> Result<usize> {
     let arguments: PeekArguments = user::read(arguments)?;
     if arguments.flags & !PTRACE_PEEKSIGINFO_SHARED != 0 || arguments.count < 0 {
         return Err(Errno::EINVAL);
@@ -61,7 +51,7 @@ pub(super) fn peek_siginfo_with(
             task.signals.lock().queued(index)
         };
         let Some(info) = info else { break };
-        if let Err(errno) = write(&info, to.wrapping_add((done * SIGINFO_SIZE) as u64)) {
+        if let Err(errno) = info.write_for_call(to.wrapping_add((done * SIGINFO_SIZE) as u64)) {
             return if done == 0 { Err(errno) } else { Ok(done) };
         }
         done += 1;
@@ -94,7 +84,7 @@ pub(super) fn syscall_info(stopped: &mut Stopped<'_>, size: u64, to: u64) -> Res
         let trap = &stopped.task.signals.lock().trap;
         (trap.info.map_or(0, |info| info.code), trap.message)
     };
-    let compat = is_compat_call(stopped.task);
+    let compat = stopped.task.in_compat_call();
     let regs = *stopped.regs();
     let mut info = SyscallInfo {
         arch: audit_arch(compat),
@@ -157,11 +147,6 @@ fn arguments(regs: &UserRegs, compat: bool) -> [u64; 6] {
     } else {
         [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9]
     }
-}
-
-/// Whether the task came in by a 32-bit door.
-fn is_compat_call(_task: &Task) -> bool {
-    false
 }
 
 /// `struct ptrace_rseq_configuration`.

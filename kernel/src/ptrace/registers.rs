@@ -8,7 +8,7 @@ use core::mem::{offset_of, size_of};
 
 use portcullis::x86_64::UserRegs;
 use portcullis::x86_64::regs::flags;
-use portcullis::x86_64::tables::{USER_CS, USER_DS};
+use portcullis::x86_64::tables::{USER_CS, USER_DS, USER32_CS};
 
 use super::debug;
 use crate::errno::{Errno, Result};
@@ -207,11 +207,9 @@ fn place(offset: u64) -> Result<Place> {
 
 /// The linear address of RIP: None in a segment whose base is not known to be 0.
 pub(super) fn linear_rip(_task: &Task, regs: &UserRegs) -> Option<u64> {
-    /// The GDT's code segment for 32-bit programs.
-    const USER_CS_32: u64 = 0x23;
-    match regs.cs {
-        cs if cs == u64::from(USER_CS) => Some(regs.rip),
-        USER_CS_32 => Some(regs.rip as u32 as u64),
+    match regs.cs as u16 {
+        USER_CS => Some(regs.rip),
+        USER32_CS => Some(regs.rip as u32 as u64),
         _ => None,
     }
 }

@@ -1,7 +1,5 @@
 //! ptrace(2).
 
-use alloc::sync::Arc;
-
 use linux_raw_sys::ptrace::*;
 use portcullis::work::SyscallWork;
 
@@ -20,27 +18,33 @@ pub const PTRACE_SINGLEBLOCK: u32 = 33;
 
 /// ptrace(2).
 pub fn sys_ptrace(request: u64, pid: u64, addr: u64, data: u64) -> Result<usize> {
+    dispatch(request, pid, addr, data, native)
+}
+
+/// The same with a function for the requests that are made of a stopped tracee.
+pub(super) fn dispatch(
+    request: u64,
+    pid: u64,
+    addr: u64,
+    data: u64,
+    of_stopped: fn(&mut Stopped<'_>, u32, u64, u64) -> Result<usize>,
+) -> Result<usize> {
     let request = request as u32;
     if request == PTRACE_TRACEME {
         return relation::traceme().map(|()| 0);
     }
-    let task = find(pid)?;
+    let task = process::find_task(pid as Pid).ok_or(Errno::ESRCH)?;
     match request {
         PTRACE_ATTACH => relation::attach(&task, None).map(|()| 0),
         PTRACE_SEIZE if addr != 0 => Err(Errno::EIO),
         PTRACE_SEIZE => relation::attach(&task, Some(data)).map(|()| 0),
-        _ => with_stopped(&task, request, |stopped| native(stopped, request, addr, data)),
+        _ => with_stopped(&task, request, |stopped| of_stopped(stopped, request, addr, data)),
     }
-}
-
-/// The task with this number.
-pub(super) fn find(pid: u64) -> Result<Arc<Task>> {
-    process::find_task(pid as Pid).ok_or(Errno::ESRCH)
 }
 
 /// Does a request to a tracee of the current task. But for PTRACE_KILL and PTRACE_INTERRUPT it must be stopped, and it is
 /// frozen meanwhile: ESRCH otherwise.
-pub(super) fn with_stopped(
+fn with_stopped(
     task: &Task,
     request: u32,
     f: impl FnOnce(&mut Stopped<'_>) -> Result<usize>,
@@ -122,11 +126,6 @@ fn native(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> Resu
             let message = stopped.task.signals.lock().trap.message;
             user::write(data, &message)?;
         }
-        PTRACE_GETSIGINFO => information::siginfo(stopped.task)?.write_to_user(data)?,
-        PTRACE_SETSIGINFO => {
-            let info = SigInfo::read_whole_from_user(None, data)?;
-            information::set_siginfo(stopped.task, info)?;
-        }
         _ => return general(stopped, request, addr, data),
     }
     Ok(0)
@@ -156,6 +155,12 @@ pub(super) fn general(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: 
             let info = SigInfo::user(SIGKILL, signal::info::SI_USER, process.pid, uid);
             // SIGKILL is never refused.
             let _ = signal::send::to_task(task, info);
+        }
+        PTRACE_GETSIGINFO => information::siginfo(task)?.write_for_call(data)?,
+        PTRACE_SETSIGINFO => {
+            // The signal number is its first field in both widths.
+            let info = SigInfo::read_for_call(user::read(data)?, data)?;
+            information::set_siginfo(task, info)?;
         }
         PTRACE_INTERRUPT => interrupt(task)?,
         PTRACE_LISTEN => listen(task)?,

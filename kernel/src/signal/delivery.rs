@@ -43,7 +43,15 @@ fn restart_or_fail(regs: &mut UserRegs, delivery: Delivery) {
     if !in_system_call {
         return;
     }
-    let Some(interruption) = restart::interruption(regs.rax as i64) else {
+    let task = current();
+    // A tracer of 32 bits writes no more than that.
+    let narrow = task.trace.take_poked() | task.in_compat_call();
+    let result = if narrow {
+        i64::from(regs.rax as i32)
+    } else {
+        regs.rax as i64
+    };
+    let Some(interruption) = restart::interruption(result) else {
         return;
     };
     match restart::decide(interruption, delivery) {
@@ -52,7 +60,7 @@ fn restart_or_fail(regs: &mut UserRegs, delivery: Delivery) {
             return;
         }
         Restart::Again => regs.rax = regs.orig_rax,
-        Restart::Block if current().in_compat_call() => regs.rax = NR_RESTART_SYSCALL_32,
+        Restart::Block if task.in_compat_call() => regs.rax = NR_RESTART_SYSCALL_32,
         Restart::Block => regs.rax = NR_RESTART_SYSCALL,
     }
     regs.rip = regs.rip.wrapping_sub(restart::SYSCALL_INSTRUCTION_LENGTH);

@@ -211,13 +211,8 @@ impl SigInfo {
     /// Reads a `siginfo_t` that a program made up for `sigqueue`. The signal number is the argument's, not the
     /// structure's. A kind that this kernel does not know must not use more of the structure than this kernel keeps.
     pub(super) fn read_from_user(signo: i32, address: u64) -> Result<SigInfo> {
-        SigInfo::read_whole_from_user(Some(signo), address)
-    }
-
-    /// The same with the structure's own signal number, for a tracer.
-    pub fn read_whole_from_user(signo: Option<i32>, address: u64) -> Result<SigInfo> {
         let mut info: SigInfo = user::read(address)?;
-        info.signo = signo.unwrap_or(info.signo);
+        info.signo = signo;
         if !info.has_known_layout() {
             let rest: [u64; 10] = user::read(address + size_of::<SigInfo>() as u64)?;
             if rest != [0; 10] {
