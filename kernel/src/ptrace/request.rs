@@ -57,6 +57,13 @@ fn with_stopped(
         freeze(task)?;
     }
     let result = f(&mut Stopped { task });
+    let resumes = matches!(
+        request,
+        PTRACE_DETACH | PTRACE_CONT..=PTRACE_SINGLESTEP | PTRACE_SYSCALL
+    ) || matches!(request, PTRACE_SYSEMU..=PTRACE_SINGLEBLOCK);
+    if cfg!(debug_assertions) && !any_state && !resumes && !scheduler::is_asleep(task) {
+        crate::gate::violation("a tracee ran while its registers were the tracer's");
+    }
     if result.is_err() || request != PTRACE_DETACH {
         unfreeze(task);
     }

@@ -276,6 +276,10 @@ fn kill(task: &Task) {
 pub(super) fn wake_up(task: &Task, kill: bool) {
     raise(task);
     if !kill {
+        if cfg!(portcullis_ablate = "ptrace-signal-wakes") {
+            task.signals.lock().trap.stopped = false;
+            scheduler::wake_state(task, TRACED);
+        }
         scheduler::wake_state(task, INTERRUPTIBLE);
         return;
     }

@@ -191,9 +191,14 @@ pub fn wake_state(task: &Task, states: u32) -> bool {
     true
 }
 
+/// Whether a task is off its CPU and nobody has woken it.
+pub fn is_asleep(task: &Task) -> bool {
+    RUN_QUEUE.lock().entry(task).place == Place::Asleep
+}
+
 /// Waits until a task that has decided to sleep, and that nobody else wakes, is off its CPU, with all its registers saved.
 pub fn wait_until_asleep(task: &Task) {
-    while RUN_QUEUE.lock().entry(task).place != Place::Asleep {
+    while !is_asleep(task) {
         yield_now();
         core::hint::spin_loop();
     }

@@ -41,6 +41,7 @@ pub mod paranoid;
 pub mod regs;
 pub mod syscall;
 pub mod tables;
+mod watch;
 pub mod way_out;
 
 pub use asm::{clac_asm, stac_asm};

@@ -5,10 +5,12 @@ use core::sync::atomic::Ordering::Relaxed;
 use super::doors::Doors;
 use super::local::CpuLocal;
 use super::regs::UserRegs;
+use super::watch::Unwatched;
 use crate::state::Nmi;
 
 /// Runs the kernel's handler, with the depth raised.
 pub(super) fn run<K: Doors>(at: &mut Nmi<'_, UserRegs>) {
+    let _unwatched = Unwatched::new();
     let depth = &CpuLocal::this().nmi_depth;
     depth.store(depth.load(Relaxed) + 1, Relaxed);
     K::nmi(at);

@@ -18,6 +18,7 @@ use super::exception::from_user;
 use super::local::CpuLocal;
 use super::regs::UserRegs;
 use super::tables::IstStack;
+use super::watch::Unwatched;
 use crate::state::Nmi;
 
 /// From user mode, on an IST stack: GS becomes the kernel's, and the frame and RDI move to the thread stack, as the
@@ -164,6 +165,8 @@ pub(super) unsafe extern "C" fn entry<K: Doors, const VECTOR: u8>() {
 /// # Safety
 /// Called by [`entry`] only.
 unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut UserRegs, vector: u32) {
+    // Before anything is touched that may be watched.
+    let _unwatched = Unwatched::new();
     // SAFETY: the door has just come in from the kernel, interrupts are off, and `regs` are what it saved.
     let (mut at, saved) = unsafe { Nmi::enter_from_kernel::<K>(regs) };
     if vector == Exception::MC as u32 {
