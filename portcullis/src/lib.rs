@@ -36,6 +36,7 @@
 //! | follow an NMI, #DB, #MC, #DF | [`x86_64::paranoid`], [`x86_64::nmi`], then [`nmi`] |
 //! | restart interrupted system calls | [`restart`] |
 //! | enter a guest | [`guest`] |
+//! | keep a trace of what crossed | `trace` (with the feature of that name) |
 //!
 //! Imports point one way: the doors (`x86_64`) use the policy (`syscall`, `exit`, `interrupt`, `nmi`, `guest`, `idle`,
 //! `notify`), the policy uses the trait (`kernel`), the trait uses the states (`state`), which use nothing.
@@ -58,6 +59,8 @@ pub mod restart;
 )]
 pub mod state;
 pub mod syscall;
+#[cfg(feature = "trace")]
+pub mod trace;
 pub mod work;
 
 #[cfg(all(target_arch = "x86_64", not(loom)))]

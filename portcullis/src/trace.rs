@@ -1,0 +1,225 @@
+//! A ring of boundary events per CPU: what crossed, when, and what work ran (feature `trace`).
+//!
+//! The ring is the kernel's to place, one per CPU. Writing takes no lock and may happen anywhere, NMIs included: a
+//! writer takes a slot by one addition and marks it whole when it has filled it. A reader on any CPU sees whole records
+//! or none. Old records are overwritten.
+
+use core::sync::atomic::{AtomicU64, Ordering::*, fence};
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+#[non_exhaustive]
+pub enum Event {
+    /// User mode was left by a door.
+    FromUser = 0,
+    /// User mode is about to be entered.
+    ToUser = 1,
+    /// A system call begins; its number.
+    SyscallEnter = 2,
+    /// A system call has its result.
+    SyscallExit = 3,
+    /// A round of the exit loop begins; the exit-work word.
+    ExitWork = 4,
+    /// The exit loop's round is done.
+    ExitWorkDone = 5,
+    /// An interrupt or exception hit the kernel.
+    FromKernel = 6,
+    /// It is done.
+    ToKernel = 7,
+    /// An NMI.
+    Nmi = 8,
+    /// It is done.
+    NmiDone = 9,
+    /// A task's code is handed over to another; its number.
+    Switch = 10,
+    /// A probe in user code was hit; its address.
+    Probe = 11,
+}
+
+impl Event {
+    const ALL: [Event; 12] = [
+        Event::FromUser,
+        Event::ToUser,
+        Event::SyscallEnter,
+        Event::SyscallExit,
+        Event::ExitWork,
+        Event::ExitWorkDone,
+        Event::FromKernel,
+        Event::ToKernel,
+        Event::Nmi,
+        Event::NmiDone,
+        Event::Switch,
+        Event::Probe,
+    ];
+
+    /// Its name in tables and files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Event::FromUser => "from_user",
+            Event::ToUser => "to_user",
+            Event::SyscallEnter => "sys_enter",
+            Event::SyscallExit => "sys_exit",
+            Event::ExitWork => "exit_work",
+            Event::ExitWorkDone => "exit_work_done",
+            Event::FromKernel => "from_kernel",
+            Event::ToKernel => "to_kernel",
+            Event::Nmi => "nmi",
+            Event::NmiDone => "nmi_done",
+            Event::Switch => "switch",
+            Event::Probe => "probe",
+        }
+    }
+}
+
+/// One event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// The kernel's clock.
+    pub time: u64,
+    /// What happened.
+    pub event: Event,
+    /// The task that it happened to, by the kernel's number.
+    pub task: u32,
+    /// What the event says.
+    pub value: u64,
+}
+
+/// One CPU's records, the newest `N`.
+#[derive(Debug)]
+pub struct Ring<const N: usize> {
+    /// How many records were ever begun.
+    begun: AtomicU64,
+    slots: [Slot; N],
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// The number of the record that is in it, from 1; 0 while it is being written.
+    number: AtomicU64,
+    time: AtomicU64,
+    /// Event and task.
+    what: AtomicU64,
+    value: AtomicU64,
+}
+
+impl<const N: usize> Ring<N> {
+    /// Empty.
+    pub const fn new() -> Self {
+        Ring {
+            begun: AtomicU64::new(0),
+            slots: [const {
+                Slot {
+                    number: AtomicU64::new(0),
+                    time: AtomicU64::new(0),
+                    what: AtomicU64::new(0),
+                    value: AtomicU64::new(0),
+                }
+            }; N],
+        }
+    }
+
+    /// Adds a record. Only on the CPU that the ring belongs to; from any context.
+    #[inline]
+    pub fn push(&self, record: Record) {
+        let number = self.begun.fetch_add(1, Relaxed) + 1;
+        let Some(slot) = self.slots.get(number as usize % N.max(1)) else {
+            return;
+        };
+        slot.number.store(0, Relaxed);
+        // A reader that sees a part of what follows sees the slot unfinished.
+        fence(Release);
+        slot.time.store(record.time, Relaxed);
+        let what = (record.event as u64) << 32 | u64::from(record.task);
+        slot.what.store(what, Relaxed);
+        slot.value.store(record.value, Relaxed);
+        slot.number.store(number, Release);
+    }
+
+    /// How many records were ever added.
+    pub fn count(&self) -> u64 {
+        self.begun.load(Acquire)
+    }
+
+    /// The record with this number, from 1: None if it is not there any more, or not yet.
+    pub fn get(&self, number: u64) -> Option<Record> {
+        let slot = self.slots.get(number as usize % N.max(1))?;
+        if number == 0 || slot.number.load(Acquire) != number {
+            return None;
+        }
+        let (time, what) = (slot.time.load(Relaxed), slot.what.load(Relaxed));
+        let value = slot.value.load(Relaxed);
+        fence(Acquire);
+        if slot.number.load(Relaxed) != number {
+            return None;
+        }
+        Some(Record {
+            time,
+            event: *Event::ALL.get((what >> 32) as usize)?,
+            task: what as u32,
+            value,
+        })
+    }
+
+    /// The records that are there, the oldest first, from `first` on.
+    pub fn since(&self, first: u64) -> impl Iterator<Item = (u64, Record)> {
+        let end = self.count();
+        let start = first.max(1).max((end + 1).saturating_sub(N as u64));
+        (start..=end).filter_map(|number| Some((number, self.get(number)?)))
+    }
+}
+
+impl<const N: usize> Default for Ring<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn record(value: u64) -> Record {
+        Record {
+            time: value * 10,
+            event: Event::Switch,
+            task: 7,
+            value,
+        }
+    }
+
+    #[test]
+    fn the_newest_are_kept_in_order() {
+        let ring = Ring::<4>::new();
+        assert_eq!(ring.since(0).count(), 0);
+        for value in 1..=6 {
+            ring.push(record(value));
+        }
+        let all: Vec<_> = ring.since(0).collect();
+        assert_eq!(all, [3, 4, 5, 6].map(|value| (value, record(value))));
+        assert_eq!(ring.since(6).count(), 1);
+        assert_eq!((ring.get(2), ring.get(0), ring.get(7)), (None, None, None));
+    }
+
+    #[test]
+    fn every_event_has_its_place_and_a_name_of_its_own() {
+        for (place, event) in Event::ALL.into_iter().enumerate() {
+            assert_eq!(event as usize, place);
+            let same = Event::ALL.iter().filter(|other| other.name() == event.name());
+            assert_eq!(same.count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_reader_never_sees_a_torn_record() {
+        let ring = Ring::<2>::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| (1..20_000).for_each(|value| ring.push(record(value))));
+            for _ in 0..20_000 {
+                for (number, found) in ring.since(0) {
+                    assert_eq!(found, record(number));
+                }
+            }
+        });
+    }
+}
