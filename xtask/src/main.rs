@@ -10,12 +10,14 @@
 //! | `./x test`, its suites, ablation | [`mod@test`] |
 //! | `./x fmt`, `lint`, `doc` | [`lint`] |
 //! | `./x bench` | [`mod@bench`] |
+//! | `./x linux` | [`linux`] |
 
 mod bench;
 mod console;
 mod initramfs;
 mod kernel;
 mod lint;
+mod linux;
 mod program;
 mod progress;
 mod qemu;
@@ -62,6 +64,8 @@ enum Command {
     Test(test::TestArgs),
     /// Count the instructions of each crossing, beside Debian's stock kernel
     Bench(bench::BenchArgs),
+    /// Linux 6.1 with Portcullis as its gate: build, boot
+    Linux(linux::LinuxArgs),
     /// Format all code
     Fmt(lint::FmtArgs),
     /// Check formatting, and clippy with warnings as errors
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Test(args) => test::test(args),
         Command::Bench(args) => bench::bench(args).map(|()| ExitCode::SUCCESS),
+        Command::Linux(args) => linux::linux(args),
         Command::Fmt(args) => lint::fmt(args),
         Command::Lint => lint::lint(),
         Command::Doc(args) => lint::doc(args),

@@ -13,9 +13,12 @@ use crate::progress;
 
 /// One thing that must be there.
 pub struct Need {
-    what: &'static str,
-    packages: &'static [&'static str],
-    found: fn() -> bool,
+    /// What it is, for the reader.
+    pub what: &'static str,
+    /// The packages of Debian that bring it.
+    pub packages: &'static [&'static str],
+    /// Whether it is there.
+    pub found: fn() -> bool,
 }
 
 /// QEMU.

@@ -1,0 +1,76 @@
+//! `./x linux`: Linux 6.1 with Portcullis as its gate, and stock beside it.
+//!
+//! | you want to change … | look in … |
+//! | --- | --- |
+//! | where the source comes from | [`source`] |
+//! | which options are on | [`config`], `linux/config/` |
+//! | how it is built | [`build`] |
+
+pub mod build;
+pub mod config;
+mod source;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use build::Variant;
+use config::{Arch, Config};
+
+/// Linux 6.1 with Portcullis in the place of its own entry code, from Debian's source.
+///
+/// Source and objects are kept in `.cache/linux` (about 3 GB). The first build takes some minutes; the other variant is
+/// then only a link in the same tree.
+#[derive(clap::Args)]
+pub struct LinuxArgs {
+    #[command(subcommand)]
+    command: LinuxCommand,
+}
+
+#[derive(Subcommand)]
+enum LinuxCommand {
+    /// Build it, and print the path of its bootable image
+    Build(BuildArgs),
+}
+
+/// Which Linux.
+#[derive(Clone, Copy, clap::Args)]
+pub struct Which {
+    /// The CPU architecture
+    #[arg(long, value_enum, default_value_t = Arch::X86_64)]
+    arch: Arch,
+    /// The configuration: fragments of linux/config over tinyconfig
+    #[arg(long, value_enum, default_value_t = Config::Small)]
+    config: Config,
+    /// Linux's own entry code, in the same tree
+    #[arg(long)]
+    stock: bool,
+}
+
+#[derive(clap::Args)]
+struct BuildArgs {
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Which {
+    fn variant(self) -> Variant {
+        if self.stock {
+            Variant::Stock
+        } else {
+            Variant::Portcullis
+        }
+    }
+}
+
+/// Runs the command.
+pub fn linux(args: LinuxArgs) -> Result<ExitCode> {
+    match args.command {
+        LinuxCommand::Build(BuildArgs { which }) => {
+            let image = build::image(which.arch, which.config, which.variant())?;
+            println!("{}", image.display());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
