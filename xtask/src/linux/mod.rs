@@ -5,10 +5,14 @@
 //! | where the source comes from | [`source`] |
 //! | which options are on | [`config`], `linux/config/` |
 //! | how it is built | [`build`] |
+//! | what it boots to | [`userland`], `linux/guest/init.c` |
+//! | `./x linux run` | [`run`] |
 
 pub mod build;
 pub mod config;
+mod run;
 mod source;
+mod userland;
 
 use std::process::ExitCode;
 
@@ -32,6 +36,8 @@ pub struct LinuxArgs {
 enum LinuxCommand {
     /// Build it, and print the path of its bootable image
     Build(BuildArgs),
+    /// Boot it in QEMU: a shell, or one program of this machine
+    Run(run::RunArgs),
 }
 
 /// Which Linux.
@@ -72,5 +78,6 @@ pub fn linux(args: LinuxArgs) -> Result<ExitCode> {
             println!("{}", image.display());
             Ok(ExitCode::SUCCESS)
         }
+        LinuxCommand::Run(args) => run::run(args),
     }
 }
