@@ -13,6 +13,7 @@ impl<'r, R> Arrived<'r, R> {
     #[inline(always)]
     #[allow(unsafe_code, reason = "here a door makes the first state")]
     pub unsafe fn enter_from_user_mode<K: Kernel<Regs = R>>(regs: &'r mut R) -> Self {
+        K::arch_enter_from_user_mode(regs);
         if !K::Context::user_to_kernel() {
             K::invariant_broken(Broken::ArrivedNotFromUser);
         }
@@ -63,14 +64,17 @@ impl<'r, R> Leaving<'r, R> {
 
     #[inline(always)]
     fn exit<K: Kernel<Regs = R>>(mut self, last: impl FnOnce()) -> Cleared<'r, R> {
+        if K::CHECKS && K::Irqs::is_on() {
+            K::invariant_broken(Broken::InterruptsOn);
+        }
         K::tick_nohz_user_enter_prepare(&mut self);
         let mut work = K::exit_work();
-        if work & (K::EXIT_WORK.all() | K::EXTRA_EXIT_WORK) != 0 {
+        if work & (K::EXIT_WORK.all() | K::EXTRA_EXIT_WORK | K::EXTRA_ONCE_WORK) != 0 {
             (self, work) = exit_to_user_mode_slow::<K>(self, work);
         }
         K::arch_exit_to_user_mode_prepare(&mut self, work);
         last();
-        last_checks::<K>();
+        last_checks::<K>(&mut self);
         if !K::Context::kernel_to_user() {
             K::invariant_broken(Broken::LeavingNotFromKernel);
         }
@@ -88,6 +92,9 @@ fn exit_to_user_mode_slow<K: Kernel>(
     let (mut leaving, work) = exit_to_user_mode_loop::<K>(leaving, work);
     if work & K::EXIT_WORK.user_return_notify != 0 {
         K::fire_user_return_notifiers(&mut leaving);
+    }
+    if work & K::EXTRA_ONCE_WORK != 0 {
+        K::arch_exit_to_user_mode_once(&mut leaving, work);
     }
     (leaving, work)
 }
@@ -143,15 +150,16 @@ fn irqs_on_again<K: Kernel>(leaving: Leaving<'_, K::Regs>) -> InKernel<'_, K::Re
     InKernel::new(leaving.into_regs())
 }
 
-/// What must hold when user mode is entered. Checked in builds with debug assertions.
+/// What must hold when user mode is entered.
 #[inline(always)]
-fn last_checks<K: Kernel>() {
-    if cfg!(debug_assertions) {
+fn last_checks<K: Kernel>(leaving: &mut Leaving<'_, K::Regs>) {
+    if K::CHECKS {
         if K::Irqs::is_on() {
             K::invariant_broken(Broken::InterruptsOn);
         }
         if K::preempt_count() != 0 {
             K::invariant_broken(Broken::PreemptionDisabled);
         }
+        K::check_before_user_mode(leaving);
     }
 }

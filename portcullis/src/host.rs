@@ -49,8 +49,9 @@ pub trait Tracking {
     fn interrupt_enter() -> Self::Saved;
     /// Whether that was ordinary kernel code, and not the idle loop.
     fn hit_kernel(saved: Self::Saved) -> bool;
-    /// The interrupt or exception is done: back to what it found.
-    fn interrupt_exit(saved: Self::Saved);
+    /// The interrupt or exception is done: back to what it found. `interrupts_on` says whether going back turns
+    /// interrupts on, for a host that keeps account of that.
+    fn interrupt_exit(saved: Self::Saved, interrupts_on: bool);
     /// An NMI hit, possibly in the middle of any transition above: KERNEL from now on.
     fn nmi_enter() -> Self::Saved;
     /// The NMI is done: back to what it found.

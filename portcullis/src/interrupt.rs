@@ -3,8 +3,8 @@
 //! One rule says who tells the context tracking: the door's state does, and nobody else. From user mode it is
 //! [`Arrived`], from the kernel [`Interrupted`]; a handler is never asked to.
 
-use crate::host::{Registers, Tracking};
-use crate::kernel::Kernel;
+use crate::host::{InterruptFlag, Registers, Tracking};
+use crate::kernel::{Broken, Kernel};
 use crate::state::{Arrived, InInterrupt, Interrupted};
 
 /// What [`Interrupted::enter_from_kernel`] found, for [`Interrupted::exit_to_kernel`].
@@ -29,20 +29,30 @@ impl<'r, R: Registers> Interrupted<'r, R> {
     /// Interrupts are off.
     #[inline(always)]
     pub fn exit_to_kernel<K: Kernel<Regs = R>>(mut self, saved: Saved<K>) {
+        let interrupts_on = self.saved().interrupts_on();
+        if K::CHECKS {
+            if K::Irqs::is_on() {
+                K::invariant_broken(Broken::InterruptsOn);
+            }
+            if interrupts_on && K::Context::hit_kernel(saved) {
+                K::check_preemption_point();
+            }
+        }
         if K::preempt_count() == 0
             && K::exit_work() & K::EXIT_WORK.need_resched != 0
-            && self.saved().interrupts_on()
+            && interrupts_on
             && K::Context::hit_kernel(saved)
         {
             K::preempt_schedule_irq(&mut self);
         }
-        K::Context::interrupt_exit(saved);
+        K::Context::interrupt_exit(saved, interrupts_on);
     }
 
     /// Back to the handler that was hit, on the IRQ stack, where no other task may run.
     #[inline(always)]
     pub fn exit_to_handler<K: Kernel<Regs = R>>(self, saved: Saved<K>) {
-        K::Context::interrupt_exit(saved);
+        let interrupts_on = self.saved().interrupts_on();
+        K::Context::interrupt_exit(saved, interrupts_on);
     }
 
     /// The state in which the handler of a device interrupt runs.

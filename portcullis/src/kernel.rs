@@ -19,6 +19,8 @@ pub enum Broken {
     InterruptsOn,
     /// Preemption was disabled, or a lock was held, at the last check.
     PreemptionDisabled,
+    /// A system call came back with interrupts off, or outside the context KERNEL.
+    SyscallLeftWrongState,
     /// A notifier was to run in a context that is not KERNEL.
     NotifierOutsideKernel,
     /// A flag that the user set is still set in the kernel (TF, DF, NT or AC). Checked with debug assertions.
@@ -91,6 +93,8 @@ pub trait Kernel: Sized + 'static {
     /// TS_COMPAT). Interrupts off, context KERNEL.
     #[inline(always)]
     fn compat_call(_on: bool) {}
+    /// Whether the invariants that cost something are checked: the interrupt flag and the preemption count at every exit.
+    const CHECKS: bool = cfg!(debug_assertions);
     /// How often preemption is disabled on this CPU; 0 means that the kernel may be preempted here.
     fn preempt_count() -> usize;
 
@@ -115,6 +119,12 @@ pub trait Kernel: Sized + 'static {
     const EXTRA_EXIT_WORK: usize = 0;
 
     // ---- exit work, once, after the loop: interrupts off ----
+
+    /// Exit work of the host that runs once, with interrupts off: bits of [`EXTRA_ONCE_WORK`](Self::EXTRA_ONCE_WORK). Must
+    /// not raise exit work.
+    fn arch_exit_to_user_mode_once(_at: &mut Leaving<'_, Self::Regs>, _work: usize) {}
+    /// More bits of the exit-work word, for [`arch_exit_to_user_mode_once`](Self::arch_exit_to_user_mode_once).
+    const EXTRA_ONCE_WORK: usize = 0;
 
     /// Before each read of the exit-work word: what may still raise work with interrupts off (Linux: the tick).
     fn tick_nohz_user_enter_prepare(_at: &mut Leaving<'_, Self::Regs>) {}
@@ -169,10 +179,26 @@ pub trait Kernel: Sized + 'static {
 
     // ---- guests ----
 
+    /// NOTIFY_RESUME before a guest is entered: as [`resume_user_mode_work`](Self::resume_user_mode_work), but the registers
+    /// stay those of the hypervisor's system call and are not to be changed.
+    fn resume_guest_mode_work(at: &mut InKernel<'_, Self::Regs>) {
+        Self::resume_user_mode_work(at);
+    }
+
     /// The last thing before a guest is entered: no work pending, interrupts off, context KERNEL.
     fn arch_enter_guest_prepare(_at: &mut EnteringGuest<'_, Self::Regs>) {}
 
     // ---- checks ----
+
+    /// User mode was just left, the context is still USER: what the host checks about how the door saved it. Must be fit to
+    /// run there.
+    #[inline(always)]
+    fn arch_enter_from_user_mode(_regs: &Self::Regs) {}
+    /// With [`CHECKS`](Self::CHECKS): the host's own last checks before user mode (locks, mappings).
+    fn check_before_user_mode(_at: &mut Leaving<'_, Self::Regs>) {}
+    /// With [`CHECKS`](Self::CHECKS): an interrupt that hit the kernel with interrupts on is done. The kernel might be
+    /// preempted here.
+    fn check_preemption_point() {}
 
     /// An invariant of the crossing did not hold. The crossing goes on in the state it should have been in.
     #[cold]

@@ -37,6 +37,7 @@
 //! | restart interrupted system calls | [`restart`] |
 //! | enter a guest | [`guest`] |
 //! | keep a trace of what crossed | `trace` (with the feature of that name) |
+//! | give system calls back to user mode | [`user_dispatch`] |
 //!
 //! Imports point one way: the doors (`x86_64`) use the policy (`syscall`, `exit`, `interrupt`, `nmi`, `guest`, `idle`,
 //! `notify`), the policy uses the trait (`kernel`), the trait uses the states (`state`), which use nothing.
@@ -61,6 +62,7 @@ pub mod state;
 pub mod syscall;
 #[cfg(feature = "trace")]
 pub mod trace;
+pub mod user_dispatch;
 pub mod work;
 
 #[cfg(all(target_arch = "x86_64", not(loom)))]

@@ -1,7 +1,7 @@
 //! A system call, from arrival to the way out: entry work, the call, exit work, each exactly once.
 
-use crate::host::Registers;
-use crate::kernel::{Kernel, Skip};
+use crate::host::{InterruptFlag, Registers, Tracking};
+use crate::kernel::{Broken, Kernel, Skip};
 use crate::state::{Arrived, InKernel, InSyscall, Leaving};
 
 impl<'r, R> Arrived<'r, R> {
@@ -62,6 +62,9 @@ impl<'r, R> InSyscall<'r, R> {
     #[inline(always)]
     pub fn finish<K: Kernel<Regs = R>>(self) -> Leaving<'r, R> {
         let mut at = self.into_inner();
+        if K::CHECKS && !(K::Irqs::is_on() && K::Context::in_kernel()) {
+            K::invariant_broken(Broken::SyscallLeftWrongState);
+        }
         K::rseq_syscall(&mut at);
         if K::syscall_work() & K::SYSCALL_WORK.at_exit() != 0 {
             syscall_exit_work::<K>(&mut at);

@@ -90,6 +90,17 @@ impl ExitWorkBits {
             | self.rseq
     }
 
+    /// Work that is done before a guest is entered. Not the probes and patches: they need the registers and the stack of
+    /// the way to user mode.
+    pub const fn before_guest(&self) -> usize {
+        self.need_resched
+            | self.need_resched_lazy
+            | self.sigpending
+            | self.notify_signal
+            | self.notify_resume
+            | self.rseq
+    }
+
     /// All exit work: what the last check tests.
     pub const fn all(&self) -> usize {
         self.in_loop() | self.user_return_notify

@@ -140,14 +140,14 @@ impl Tracking for Context {
     fn hit_kernel(saved: bool) -> bool {
         saved
     }
-    fn interrupt_exit(saved: bool) {
+    fn interrupt_exit(saved: bool, _interrupts_on: bool) {
         world(|w| w.in_kernel = saved)
     }
     fn nmi_enter() -> bool {
         Self::interrupt_enter()
     }
     fn nmi_exit(saved: bool) {
-        Self::interrupt_exit(saved)
+        Self::interrupt_exit(saved, false)
     }
     fn in_kernel() -> bool {
         world(|w| w.in_kernel)

@@ -101,7 +101,7 @@ impl Tracking for Machine {
     fn hit_kernel(_: ()) -> bool {
         true
     }
-    fn interrupt_exit(_: ()) {}
+    fn interrupt_exit(_: (), _: bool) {}
     fn nmi_enter() {}
     fn nmi_exit(_: ()) {}
     fn in_kernel() -> bool {

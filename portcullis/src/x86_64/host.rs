@@ -98,7 +98,7 @@ impl Tracking for PerCpuContext {
         !saved.context().is_quiescent()
     }
     #[inline(always)]
-    fn interrupt_exit(saved: Found) {
+    fn interrupt_exit(saved: Found, _interrupts_on: bool) {
         CpuLocal::this().context.restore(saved);
     }
     #[inline(always)]
