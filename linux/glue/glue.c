@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * What of Linux is only there as macro or inline function, for the crate to call. Nothing here decides anything; what is on
+ * a fast path is not here but in the crate, as inline assembly.
+ */
+
+#include <linux/audit.h>
+#include <linux/context_tracking.h>
+#include <linux/entry-common.h>
+#include <linux/entry-kvm.h>
+#include <linux/export.h>
+#include <linux/ftrace_irq.h>
+#include <linux/highmem.h>
+#ifdef CONFIG_KVM_XFER_TO_GUEST_WORK
+#include <linux/kvm_host.h>
+#endif
+#include <linux/livepatch.h>
+#include <linux/resume_user_mode.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task_stack.h>
+#include <linux/static_call.h>
+#include <linux/syscalls.h>
+#include <linux/tick.h>
+#include <asm/apic.h>
+#include <asm/io_bitmap.h>
+#include <asm/nospec-branch.h>
+#include <asm/syscall.h>
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/syscalls.h>
+
+#ifdef CONFIG_KMSAN
+#error "Portcullis does not tell KMSAN about the registers at entry"
+#endif
+
+/* ---- exit work ---- */
+
+void portcullis_resume_user_mode_work(struct pt_regs *regs);
+void portcullis_resume_user_mode_work(struct pt_regs *regs)
+{
+	resume_user_mode_work(regs);
+}
+
+void portcullis_tss_update_io_bitmap(void);
+void portcullis_tss_update_io_bitmap(void)
+{
+	tss_update_io_bitmap();
+}
+
+#ifdef CONFIG_NO_HZ_FULL
+void portcullis_tick_nohz_user_enter_prepare(void);
+void portcullis_tick_nohz_user_enter_prepare(void)
+{
+	tick_nohz_user_enter_prepare();
+}
+#endif
+
+#ifdef CONFIG_LIVEPATCH
+void portcullis_klp_update_patch_state(void);
+void portcullis_klp_update_patch_state(void)
+{
+	klp_update_patch_state(current);
+}
+#endif
+
+void portcullis_ibpb_exit_to_user(void);
+void portcullis_ibpb_exit_to_user(void)
+{
+	if (this_cpu_read(x86_ibpb_exit_to_user)) {
+		indirect_branch_prediction_barrier();
+		this_cpu_write(x86_ibpb_exit_to_user, false);
+	}
+}
+
+/* ---- system-call work ---- */
+
+int portcullis_ptrace_report_syscall_entry(struct pt_regs *regs);
+int portcullis_ptrace_report_syscall_entry(struct pt_regs *regs)
+{
+	return ptrace_report_syscall_entry(regs);
+}
+
+void portcullis_ptrace_report_syscall_exit(struct pt_regs *regs, int step);
+void portcullis_ptrace_report_syscall_exit(struct pt_regs *regs, int step)
+{
+	ptrace_report_syscall_exit(regs, step);
+}
+
+int portcullis_secure_computing(void);
+int portcullis_secure_computing(void)
+{
+#ifdef CONFIG_SECCOMP
+	return __secure_computing(NULL);
+#else
+	return 0;
+#endif
+}
+
+void portcullis_trace_sys_enter(struct pt_regs *regs, long nr);
+void portcullis_trace_sys_enter(struct pt_regs *regs, long nr)
+{
+	trace_sys_enter(regs, nr);
+}
+
+void portcullis_trace_sys_exit(struct pt_regs *regs);
+void portcullis_trace_sys_exit(struct pt_regs *regs)
+{
+	trace_sys_exit(regs, syscall_get_return_value(current, regs));
+}
+
+void portcullis_audit_syscall_entry(struct pt_regs *regs, long nr);
+void portcullis_audit_syscall_entry(struct pt_regs *regs, long nr)
+{
+	unsigned long args[6];
+
+	syscall_get_arguments(current, regs, args);
+	audit_syscall_entry(nr, args[0], args[1], args[2], args[3]);
+}
+
+void portcullis_audit_syscall_exit(struct pt_regs *regs);
+void portcullis_audit_syscall_exit(struct pt_regs *regs)
+{
+	audit_syscall_exit(regs);
+}
+
+SYSCALL_DEFINE0(ni_syscall)
+{
+	return -ENOSYS;
+}
+
+/* ---- syscall user dispatch ---- */
+
+bool portcullis_is_vdso_sigreturn(struct pt_regs *regs);
+bool portcullis_is_vdso_sigreturn(struct pt_regs *regs)
+{
+	return arch_syscall_is_vdso_sigreturn(regs);
+}
+
+void portcullis_force_exit_sig(bool segv);
+void portcullis_force_exit_sig(bool segv)
+{
+	force_exit_sig(segv ? SIGSEGV : SIGSYS);
+}
+
+/* Rolls the call back and raises SIGSYS. */
+void portcullis_user_dispatch(struct pt_regs *regs);
+void portcullis_user_dispatch(struct pt_regs *regs)
+{
+	struct kernel_siginfo info;
+
+	syscall_rollback(current, regs);
+	clear_siginfo(&info);
+	info.si_signo = SIGSYS;
+	info.si_code = SYS_USER_DISPATCH;
+	info.si_arch = syscall_get_arch(current);
+	info.si_syscall = syscall_get_nr(current, regs);
+	info.si_call_addr = (void __user *)KSTK_EIP(current);
+	force_sig_info(&info);
+}
+
+bool portcullis_selector_ok(const char __user *selector);
+bool portcullis_selector_ok(const char __user *selector)
+{
+	return access_ok(selector, sizeof(*selector));
+}
+
+void portcullis_arm_user_dispatch(bool on);
+void portcullis_arm_user_dispatch(bool on)
+{
+	if (on)
+		set_syscall_work(SYSCALL_USER_DISPATCH);
+	else
+		clear_syscall_work(SYSCALL_USER_DISPATCH);
+}
+
+/* ---- 32-bit system calls ---- */
+
+#ifdef CONFIG_IA32_EMULATION
+bool __ia32_enabled __ro_after_init = true;
+
+#ifdef CONFIG_XEN_PV
+/* Whether the local APIC is a real one: Xen's has nothing to read. */
+bool portcullis_has_apic(void);
+bool portcullis_has_apic(void)
+{
+	return !cpu_feature_enabled(X86_FEATURE_XENPV);
+}
+#endif
+
+void portcullis_external_int80(void);
+void portcullis_external_int80(void)
+{
+	panic("Interrupt 0x80 came from outside, or from the kernel\n");
+}
+#endif
+
+/* ---- preemption ---- */
+
+#ifdef CONFIG_PREEMPT_DYNAMIC
+#if defined(CONFIG_HAVE_PREEMPT_DYNAMIC_CALL)
+DEFINE_STATIC_CALL(irqentry_exit_cond_resched, raw_irqentry_exit_cond_resched);
+#elif defined(CONFIG_HAVE_PREEMPT_DYNAMIC_KEY)
+DEFINE_STATIC_KEY_TRUE(sk_dynamic_irqentry_exit_cond_resched);
+#endif
+#endif
+
+/* ---- guests ---- */
+
+#ifdef CONFIG_KVM_XFER_TO_GUEST_WORK
+void portcullis_kvm_handle_signal_exit(struct kvm_vcpu *vcpu);
+void portcullis_kvm_handle_signal_exit(struct kvm_vcpu *vcpu)
+{
+	kvm_handle_signal_exit(vcpu);
+}
+EXPORT_SYMBOL_GPL(xfer_to_guest_mode_handle_work);
+#endif
+
+/* ---- NMIs ---- */
+
+#if defined(CONFIG_HWLAT_TRACER) || defined(CONFIG_OSNOISE_TRACER)
+void portcullis_ftrace_nmi(bool enter);
+void portcullis_ftrace_nmi(bool enter)
+{
+	if (enter)
+		ftrace_nmi_enter();
+	else
+		ftrace_nmi_exit();
+}
+#endif
+
+#if defined(CONFIG_TRACE_IRQFLAGS) || defined(CONFIG_LOCKDEP)
+noinstr void portcullis_lockdep_nmi_off(void);
+noinstr void portcullis_lockdep_nmi_off(void)
+{
+	lockdep_off();
+}
+
+noinstr void portcullis_lockdep_nmi_on(void);
+noinstr void portcullis_lockdep_nmi_on(void)
+{
+	lockdep_on();
+}
+
+noinstr void portcullis_lockdep_hardirq_enter(void);
+noinstr void portcullis_lockdep_hardirq_enter(void)
+{
+	lockdep_hardirq_enter();
+}
+
+noinstr void portcullis_lockdep_hardirq_exit(void);
+noinstr void portcullis_lockdep_hardirq_exit(void)
+{
+	lockdep_hardirq_exit();
+}
+#endif
+
+/* ---- checks ---- */
+
+noinstr void portcullis_bug(void);
+noinstr void portcullis_bug(void)
+{
+	BUG();
+}
+
+#ifdef CONFIG_DEBUG_ENTRY
+noinstr void portcullis_arch_enter_from_user_mode(struct pt_regs *regs);
+noinstr void portcullis_arch_enter_from_user_mode(struct pt_regs *regs)
+{
+	arch_enter_from_user_mode(regs);
+}
+#endif
+
+#ifdef CONFIG_PROVE_LOCKING
+/* What lockdep_assert_irqs_disabled() looks at. */
+noinstr bool portcullis_lockdep_irqs_on(void);
+noinstr bool portcullis_lockdep_irqs_on(void)
+{
+	return __lockdep_enabled && this_cpu_read(hardirqs_enabled);
+}
+#endif
+
+void portcullis_check_before_user_mode(void);
+void portcullis_check_before_user_mode(void)
+{
+	addr_limit_user_check();
+	kmap_assert_nomap();
+	lockdep_sys_exit();
+}
+
+void portcullis_check_preemption_point(void);
+void portcullis_check_preemption_point(void)
+{
+	rcu_irq_exit_check_preempt();
+	if (IS_ENABLED(CONFIG_DEBUG_ENTRY))
+		WARN_ON_ONCE(!on_thread_stack());
+}
+
+/* The order is that of the library's `Broken`. */
+static const char *const broken[] = {
+	"came from user mode, but the context was not user",
+	"going to user mode, but the context is not kernel",
+	"idle loop from the wrong context",
+	"guest from the wrong context",
+	"interrupts are on",
+	"preemption is disabled",
+	"system call left interrupts off, or the wrong context",
+	"notifier outside the kernel",
+	"user flags in the kernel",
+};
+
+noinstr void portcullis_invariant_broken(unsigned int which);
+noinstr void portcullis_invariant_broken(unsigned int which)
+{
+	instrumentation_begin();
+	WARN_ONCE(1, "portcullis: %s\n", which < ARRAY_SIZE(broken) ? broken[which] : "?");
+	instrumentation_end();
+}

@@ -1,0 +1,68 @@
+# The Rust object: `core` and the library as metadata with all code in it, the crate as one object that holds what it uses
+# of them. No cargo, no panic handler: a panic that could be reached is an undefined symbol when the kernel is linked.
+
+PORTCULLIS_RUSTC ?= /usr/bin/rustc
+PORTCULLIS_RUST_SRC ?= $(shell $(PORTCULLIS_RUSTC) --print sysroot)/lib/rustlib/src/rust/library
+
+rust-dir := $(obj)/portcullis-rust
+rust-crate := $(PORTCULLIS)/src
+rust-library := $(PORTCULLIS)/../portcullis/src
+
+# The same code-generation flags for all three crates: some of them change the ABI.
+rust-flags := -Cpanic=abort -Copt-level=2 -Ccodegen-units=1 -Cdebuginfo=0 -Cdebug-assertions=n -Coverflow-checks=n \
+	-Crelocation-model=static -Cno-redzone=y -Cforce-unwind-tables=n -Zfunction-sections=n -Cjump-tables=n
+ifdef CONFIG_X86_64
+rust-flags += --target=x86_64-unknown-none -Ccode-model=kernel
+else
+rust-flags += --target=$(PORTCULLIS)/kbuild/i686.json -Zregparm=3 -Zreg-struct-return
+endif
+ifdef CONFIG_RETPOLINE
+rust-flags += -Zretpoline-external-thunk
+endif
+ifdef CONFIG_RETHUNK
+rust-flags += -Zfunction-return=thunk-extern
+endif
+ifdef CONFIG_SLS
+rust-flags += -Ctarget-feature=+harden-sls-ret,+harden-sls-ijmp
+endif
+ifdef CONFIG_X86_KERNEL_IBT
+rust-flags += -Zcf-protection=branch
+endif
+ifdef CONFIG_FRAME_POINTER
+rust-flags += -Cforce-frame-pointers=y
+endif
+
+rust-cmd = RUSTC_BOOTSTRAP=1 $(PORTCULLIS_RUSTC) --sysroot=/dev/null --edition=2024 $(rust-flags) -L $(rust-dir)
+
+quiet_cmd_portcullis_core = RUSTC M $@
+      cmd_portcullis_core = mkdir -p $(rust-dir) && $(rust-cmd) --crate-name=core --crate-type=rlib --cap-lints=allow \
+	-Zalways-encode-mir --cfg=no_fp_fmt_parse --emit=metadata=$@ $(PORTCULLIS_RUST_SRC)/core/src/lib.rs
+
+$(rust-dir)/libcore.rmeta: FORCE
+	$(call if_changed,portcullis_core)
+
+quiet_cmd_portcullis_library = RUSTC M $@
+      cmd_portcullis_library = $(rust-cmd) --crate-name=portcullis --crate-type=rlib --cap-lints=allow \
+	-Zalways-encode-mir --cfg=portcullis_policy_only --emit=metadata=$@ $(rust-library)/lib.rs
+
+$(rust-dir)/libportcullis.rmeta: $(rust-dir)/libcore.rmeta $(wildcard $(rust-library)/*.rs) FORCE
+	$(call if_changed,portcullis_library)
+
+# What only the C compiler knows, as constants.
+quiet_cmd_portcullis_offsets = GEN     $@
+      cmd_portcullis_offsets = sed -ne 's:^[[:space:]]*\.ascii[[:space:]]*"->\([A-Z0-9_]*\) [$$\#]*\(-\{0,1\}[0-9]*\) .*:pub const \1\: usize = \2_i64 as usize;:p' $< > $@
+
+$(obj)/portcullis_offsets.rs: $(obj)/portcullis_offsets.s FORCE
+	$(call if_changed,portcullis_offsets)
+
+quiet_cmd_portcullis_crate = RUSTC   $@
+      cmd_portcullis_crate = PORTCULLIS_OFFSETS=$(abspath $(obj)/portcullis_offsets.rs) $(rust-cmd) \
+	--crate-name=portcullis_linux --crate-type=rlib @$(objtree)/include/generated/rustc_cfg \
+	--emit=obj=$@ $(rust-crate)/lib.rs $(cmd_objtool)
+
+$(obj)/portcullis.o: $(rust-dir)/libportcullis.rmeta $(obj)/portcullis_offsets.rs $(wildcard $(rust-crate)/*.rs) \
+		$(objtree)/include/generated/rustc_cfg FORCE
+	$(call if_changed,portcullis_crate)
+
+targets += portcullis-rust/libcore.rmeta portcullis-rust/libportcullis.rmeta portcullis_offsets.s portcullis_offsets.rs
+clean-files += portcullis-rust
