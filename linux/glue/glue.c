@@ -213,9 +213,39 @@ void portcullis_kvm_handle_signal_exit(struct kvm_vcpu *vcpu)
 	kvm_handle_signal_exit(vcpu);
 }
 EXPORT_SYMBOL_GPL(xfer_to_guest_mode_handle_work);
+
+struct pt_regs *portcullis_user_regs(void);
+struct pt_regs *portcullis_user_regs(void)
+{
+	return task_pt_regs(current);
+}
+#endif
+
+/* ---- the interrupt flag, where a hypervisor has it ---- */
+
+#ifdef CONFIG_PARAVIRT_XXL
+noinstr void portcullis_irq_enable(void);
+noinstr void portcullis_irq_enable(void)
+{
+	arch_local_irq_enable();
+}
+
+noinstr void portcullis_irq_disable(void);
+noinstr void portcullis_irq_disable(void)
+{
+	arch_local_irq_disable();
+}
 #endif
 
 /* ---- NMIs ---- */
+
+#ifdef CONFIG_TRACE_IRQFLAGS
+noinstr bool portcullis_lockdep_hardirqs_enabled(void);
+noinstr bool portcullis_lockdep_hardirqs_enabled(void)
+{
+	return lockdep_hardirqs_enabled();
+}
+#endif
 
 #if defined(CONFIG_HWLAT_TRACER) || defined(CONFIG_OSNOISE_TRACER)
 void portcullis_ftrace_nmi(bool enter);

@@ -32,7 +32,7 @@ ifdef CONFIG_FRAME_POINTER
 rust-flags += -Cforce-frame-pointers=y
 endif
 
-rust-cmd = RUSTC_BOOTSTRAP=1 $(PORTCULLIS_RUSTC) --sysroot=/dev/null --edition=2024 $(rust-flags) -L $(rust-dir)
+rust-cmd = MAKEFLAGS= RUSTC_BOOTSTRAP=1 $(PORTCULLIS_RUSTC) --sysroot=/dev/null --edition=2024 $(rust-flags) -L $(rust-dir)
 
 quiet_cmd_portcullis_core = RUSTC M $@
       cmd_portcullis_core = mkdir -p $(rust-dir) && $(rust-cmd) --crate-name=core --crate-type=rlib --cap-lints=allow \
@@ -41,11 +41,17 @@ quiet_cmd_portcullis_core = RUSTC M $@
 $(rust-dir)/libcore.rmeta: FORCE
 	$(call if_changed,portcullis_core)
 
+quiet_cmd_portcullis_builtins = RUSTC M $@
+      cmd_portcullis_builtins = $(rust-cmd) --crate-name=compiler_builtins --crate-type=rlib --emit=metadata=$@ $<
+
+$(rust-dir)/libcompiler_builtins.rmeta: $(PORTCULLIS)/kbuild/compiler_builtins.rs $(rust-dir)/libcore.rmeta FORCE
+	$(call if_changed,portcullis_builtins)
+
 quiet_cmd_portcullis_library = RUSTC M $@
       cmd_portcullis_library = $(rust-cmd) --crate-name=portcullis --crate-type=rlib --cap-lints=allow \
 	-Zalways-encode-mir --cfg=portcullis_policy_only --emit=metadata=$@ $(rust-library)/lib.rs
 
-$(rust-dir)/libportcullis.rmeta: $(rust-dir)/libcore.rmeta $(wildcard $(rust-library)/*.rs) FORCE
+$(rust-dir)/libportcullis.rmeta: $(rust-dir)/libcore.rmeta $(rust-dir)/libcompiler_builtins.rmeta $(wildcard $(rust-library)/*.rs) FORCE
 	$(call if_changed,portcullis_library)
 
 # What only the C compiler knows, as constants.
@@ -57,12 +63,12 @@ $(obj)/portcullis_offsets.rs: $(obj)/portcullis_offsets.s FORCE
 
 quiet_cmd_portcullis_crate = RUSTC   $@
       cmd_portcullis_crate = PORTCULLIS_OFFSETS=$(abspath $(obj)/portcullis_offsets.rs) $(rust-cmd) \
-	--crate-name=portcullis_linux --crate-type=rlib @$(objtree)/include/generated/rustc_cfg \
+	--crate-name=portcullis_linux --crate-type=rlib --extern=portcullis=$(rust-dir)/libportcullis.rmeta @$(objtree)/include/generated/rustc_cfg \
 	--emit=obj=$@ $(rust-crate)/lib.rs $(cmd_objtool)
 
 $(obj)/portcullis.o: $(rust-dir)/libportcullis.rmeta $(obj)/portcullis_offsets.rs $(wildcard $(rust-crate)/*.rs) \
 		$(objtree)/include/generated/rustc_cfg FORCE
 	$(call if_changed,portcullis_crate)
 
-targets += portcullis-rust/libcore.rmeta portcullis-rust/libportcullis.rmeta portcullis_offsets.s portcullis_offsets.rs
+targets += portcullis-rust/libcore.rmeta portcullis-rust/libcompiler_builtins.rmeta portcullis-rust/libportcullis.rmeta portcullis_offsets.s portcullis_offsets.rs
 clean-files += portcullis-rust

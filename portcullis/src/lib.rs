@@ -65,7 +65,7 @@ pub mod trace;
 pub mod user_dispatch;
 pub mod work;
 
-#[cfg(all(target_arch = "x86_64", not(loom)))]
+#[cfg(all(target_arch = "x86_64", not(loom), not(portcullis_policy_only)))]
 #[allow(unsafe_code, reason = "the doors")]
 pub mod x86_64;
 

@@ -137,4 +137,16 @@ assume! {
     /// Interrupts are off, the context is KERNEL, the thread stack is in use, and no other state of this crossing
     /// exists. `regs` are what user mode is to start with, at the top of the thread stack.
     Leaving;
+    /// Takes the state up again where code of the host stood between two calls of this crate.
+    ///
+    /// # Safety
+    /// The kernel was hit, interrupts are off, [`Interrupted::enter_from_kernel`] has run, and no other state of this
+    /// crossing exists. `regs` are the registers that the door saved.
+    Interrupted;
+    /// Takes the state up again where code of the host stood between two calls of this crate.
+    ///
+    /// # Safety
+    /// Interrupts are off, [`Nmi::enter_from_kernel`] has run, and no other state of this crossing exists. `regs` are the
+    /// registers that the door saved.
+    Nmi;
 }

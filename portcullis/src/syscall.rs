@@ -13,7 +13,7 @@ impl<'r, R> Arrived<'r, R> {
         let mut at = self.irqs_on::<K>();
         let mut skip = false;
         if K::syscall_work() & K::SYSCALL_WORK.at_entry() != 0 {
-            skip = syscall_entry_work::<K>(&mut at).is_err();
+            (at, skip) = syscall_entry_work_or_skip::<K>(at);
         }
         let mut at = InSyscall::new(at);
         if !skip {
@@ -46,7 +46,7 @@ impl<'r, R> InKernel<'r, R> {
     pub fn syscall_32<K: Kernel<Regs = R>>(mut self) -> Leaving<'r, R> {
         let mut skip = false;
         if K::syscall_work() & K::SYSCALL_WORK.at_entry() != 0 {
-            skip = syscall_entry_work::<K>(&mut self).is_err();
+            (self, skip) = syscall_entry_work_or_skip::<K>(self);
         }
         let mut at = InSyscall::new(self);
         if !skip {
@@ -54,6 +54,14 @@ impl<'r, R> InKernel<'r, R> {
             K::syscall_32(&mut at, number);
         }
         at.finish::<K>()
+    }
+}
+
+impl<'r, R> InKernel<'r, R> {
+    /// A new task's first way out is that of the system call that made it.
+    #[inline(always)]
+    pub fn in_syscall(self) -> InSyscall<'r, R> {
+        InSyscall::new(self)
     }
 }
 
@@ -67,7 +75,7 @@ impl<'r, R> InSyscall<'r, R> {
         }
         K::rseq_syscall(&mut at);
         if K::syscall_work() & K::SYSCALL_WORK.at_exit() != 0 {
-            syscall_exit_work::<K>(&mut at);
+            at = syscall_exit_work_and_back::<K>(at);
         }
         at.irqs_off::<K>()
     }
@@ -78,12 +86,26 @@ fn number<K: Kernel>(at: &InKernel<'_, K::Regs>) -> i64 {
     at.saved().syscall_number()
 }
 
+/// [`syscall_entry_work`], by value: a state that is only lent would have to be in memory.
+#[cold]
+#[inline(never)]
+fn syscall_entry_work_or_skip<K: Kernel>(mut at: InKernel<'_, K::Regs>) -> (InKernel<'_, K::Regs>, bool) {
+    let skip = syscall_entry_work::<K>(&mut at).is_err();
+    (at, skip)
+}
+
+/// [`syscall_exit_work`], by value.
+#[cold]
+#[inline(never)]
+fn syscall_exit_work_and_back<K: Kernel>(mut at: InKernel<'_, K::Regs>) -> InKernel<'_, K::Regs> {
+    syscall_exit_work::<K>(&mut at);
+    at
+}
+
 /// Something is armed: user dispatch, ptrace, seccomp, trace point, audit, in this order.
 ///
 /// The word is read again after the tracer's stop, which may arm and disarm; the number is read from the registers by
 /// whoever looks at it, so what a tracer changes is what the filters see.
-#[cold]
-#[inline(never)]
 fn syscall_entry_work<K: Kernel>(at: &mut InKernel<'_, K::Regs>) -> Result<(), Skip> {
     let bits = &K::SYSCALL_WORK;
     let mut work = K::syscall_work();
@@ -115,8 +137,6 @@ fn syscall_entry_work<K: Kernel>(at: &mut InKernel<'_, K::Regs>) -> Result<(), S
 }
 
 /// Something is armed: audit, trace point, ptrace and single-step, in this order.
-#[cold]
-#[inline(never)]
 fn syscall_exit_work<K: Kernel>(at: &mut InKernel<'_, K::Regs>) {
     let bits = &K::SYSCALL_WORK;
     let work = K::syscall_work();

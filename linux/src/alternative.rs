@@ -1,0 +1,68 @@
+//! Code that Linux replaces at boot by what fits the CPU (`.altinstructions`).
+
+/// The assembler's directive for a value as wide as a pointer.
+#[allow(unused_macros, reason = "only static keys and static calls use it")]
+#[cfg(CONFIG_X86_64)]
+macro_rules! alternative_pointer {
+    () => {
+        ".quad"
+    };
+}
+/// The assembler's directive for a value as wide as a pointer.
+#[allow(unused_macros, reason = "only static keys and static calls use it")]
+#[cfg(not(CONFIG_X86_64))]
+macro_rules! alternative_pointer {
+    () => {
+        ".long"
+    };
+}
+/// A directive with the width of a pointer as its argument.
+#[allow(unused_macros, reason = "only static keys and static calls use it")]
+#[cfg(CONFIG_X86_64)]
+macro_rules! alternative_word {
+    ($directive:literal) => {
+        concat!($directive, " 8")
+    };
+}
+/// A directive with the width of a pointer as its argument.
+#[allow(unused_macros, reason = "only static keys and static calls use it")]
+#[cfg(not(CONFIG_X86_64))]
+macro_rules! alternative_word {
+    ($directive:literal) => {
+        concat!($directive, " 4")
+    };
+}
+
+/// Whether the CPU has a feature (or a bug): a jump that is patched out where it has not.
+///
+/// Until it is patched the answer is no.
+macro_rules! cpu_has {
+    ($feature:expr) => {{
+        let mut has = false;
+        // SAFETY: NOPs, or, once patched, a jump to the label.
+        unsafe {
+            core::arch::asm!(
+                "661:",
+                ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00",
+                "662:",
+                ".pushsection .altinstructions, \"a\"",
+                ".long 661b - .",
+                ".long 663f - .",
+                ".word {feature}",
+                ".byte 662b - 661b",
+                ".byte 664f - 663f",
+                ".popsection",
+                ".pushsection .altinstr_replacement, \"ax\"",
+                // Five bytes, whatever the distance.
+                "663: .byte 0xe9",
+                ".long {target} - 664f",
+                "664:",
+                ".popsection",
+                feature = const $feature,
+                target = label { has = true; },
+                options(nomem, nostack, preserves_flags),
+            );
+        }
+        has
+    }};
+}

@@ -1,0 +1,150 @@
+//! Exceptions, interrupts, NMIs and a task's first way out: the functions of `kernel/entry/common.c` that Linux calls.
+//!
+//! Linux's C stands between a function that enters and the one that exits, so the state of the crossing is dropped at the
+//! end of the first and taken up again at the start of the second.
+
+use portcullis::host::Registers;
+use portcullis::state::{Arrived, InKernel, Interrupted, Leaving, Nmi};
+
+use crate::regs::PtRegs;
+use crate::tracking::IrqState;
+use crate::{Linux, annotate};
+
+/// User mode was left by an exception that Linux handles by itself.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".noinstr.text")]
+unsafe extern "C" fn irqentry_enter_from_user_mode(regs: &mut PtRegs) {
+    // SAFETY: Linux's assembly saved the registers; user mode was just left.
+    let _ = unsafe { Arrived::enter_from_user_mode::<Linux>(regs) };
+    annotate::end();
+}
+
+/// User mode was left, by whatever it was.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".noinstr.text")]
+unsafe extern "C" fn enter_from_user_mode(regs: &mut PtRegs) {
+    // SAFETY: as above.
+    let _ = unsafe { Arrived::enter_from_user_mode::<Linux>(regs) };
+    annotate::end();
+}
+
+/// The way out for what came in by `irqentry_enter_from_user_mode`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".noinstr.text")]
+unsafe extern "C" fn irqentry_exit_to_user_mode(regs: &mut PtRegs) {
+    annotate::begin();
+    // SAFETY: interrupts are off, the context is KERNEL; Linux's C has left the state of its entry.
+    let leaving = unsafe { Leaving::assume(regs) };
+    let _ = leaving.exit_to_user_mode::<Linux>();
+}
+
+/// A system call is done: also where a new task starts (`ret_from_fork`).
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".noinstr.text")]
+unsafe extern "C" fn syscall_exit_to_user_mode(regs: &mut PtRegs) {
+    annotate::begin();
+    // SAFETY: interrupts are on, the context is KERNEL, on the thread stack; there is no other state of this crossing.
+    let at = unsafe { InKernel::assume(regs) };
+    let _ = at.in_syscall().finish::<Linux>().exit_to_user_mode::<Linux>();
+}
+
+/// An interrupt or exception, from user mode or the kernel.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".noinstr.text")]
+unsafe extern "C" fn irqentry_enter(regs: &mut PtRegs) -> IrqState {
+    let saved = if regs.from_user() {
+        // SAFETY: as above.
+        let _ = unsafe { Arrived::enter_from_user_mode::<Linux>(regs) };
+        IrqState(0)
+    } else {
+        // SAFETY: the kernel was hit, interrupts are off, the registers are saved.
+        let (_, saved) = unsafe { Interrupted::enter_from_kernel::<Linux>(regs) };
+        saved
+    };
+    annotate::end();
+    saved
+}
+
+/// The interrupt or exception is handled.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".noinstr.text")]
+unsafe extern "C" fn irqentry_exit(regs: &mut PtRegs, state: IrqState) {
+    annotate::begin();
+    if regs.from_user() {
+        // SAFETY: interrupts are off, the context is KERNEL; Linux's C has left the state of its entry.
+        let leaving = unsafe { Leaving::assume(regs) };
+        let _ = leaving.exit_to_user_mode::<Linux>();
+    } else {
+        // SAFETY: as above; the kernel was hit.
+        let interrupted = unsafe { Interrupted::assume(regs) };
+        interrupted.exit_to_kernel::<Linux>(state);
+    }
+}
+
+/// An NMI, machine check or debug exception that may have hit anything.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".noinstr.text")]
+unsafe extern "C" fn irqentry_nmi_enter(regs: &mut PtRegs) -> IrqState {
+    // SAFETY: interrupts are off, the registers are saved.
+    let (_, saved) = unsafe { Nmi::enter_from_kernel::<Linux>(regs) };
+    annotate::end();
+    saved
+}
+
+/// It is handled.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".noinstr.text")]
+unsafe extern "C" fn irqentry_nmi_exit(regs: &mut PtRegs, state: IrqState) {
+    annotate::begin();
+    // SAFETY: interrupts are off; Linux's C has left the state of its entry.
+    let nmi = unsafe { Nmi::assume(regs) };
+    nmi.exit_to_kernel::<Linux>(state);
+}
+
+/// What a static call reaches that may be patched out at boot or at run time (PREEMPT_DYNAMIC).
+#[unsafe(no_mangle)]
+extern "C" fn raw_irqentry_exit_cond_resched() {
+    use portcullis::Kernel;
+    #[cfg(CONFIG_PREEMPTION)]
+    if Linux::preempt_count() == 0 && Linux::exit_work() & Linux::EXIT_WORK.need_resched != 0 {
+        crate::hooks::preempt();
+    }
+}
+
+/// The library found that another task should run: preemption as Linux is configured and was told at boot.
+#[inline(always)]
+pub fn cond_resched() {
+    #[cfg(all(CONFIG_PREEMPT_DYNAMIC, CONFIG_HAVE_PREEMPT_DYNAMIC_CALL))]
+    // SAFETY: the trampoline of a static call without arguments; objtool lists the call for patching by the key's name.
+    unsafe {
+        core::arch::asm!(
+            ".pushsection .discard.addressable, \"aw\"",
+            concat!(alternative_pointer!(), " __SCK__irqentry_exit_cond_resched"),
+            ".popsection",
+        );
+        __SCT__irqentry_exit_cond_resched();
+    }
+    #[cfg(all(CONFIG_PREEMPT_DYNAMIC, not(CONFIG_HAVE_PREEMPT_DYNAMIC_CALL)))]
+    dynamic_irqentry_exit_cond_resched();
+    #[cfg(all(CONFIG_PREEMPTION, not(CONFIG_PREEMPT_DYNAMIC)))]
+    crate::hooks::preempt();
+}
+
+#[cfg(all(CONFIG_PREEMPT_DYNAMIC, CONFIG_HAVE_PREEMPT_DYNAMIC_CALL))]
+unsafe extern "C" {
+    fn __SCT__irqentry_exit_cond_resched();
+}
+
+#[cfg(all(CONFIG_PREEMPT_DYNAMIC, not(CONFIG_HAVE_PREEMPT_DYNAMIC_CALL)))]
+unsafe extern "C" {
+    static sk_dynamic_irqentry_exit_cond_resched: crate::static_key::StaticKey;
+}
+
+/// The same where static calls cannot be patched: a static key.
+#[cfg(all(CONFIG_PREEMPT_DYNAMIC, not(CONFIG_HAVE_PREEMPT_DYNAMIC_CALL)))]
+#[unsafe(no_mangle)]
+extern "C" fn dynamic_irqentry_exit_cond_resched() {
+    if static_branch_likely!(sk_dynamic_irqentry_exit_cond_resched) {
+        raw_irqentry_exit_cond_resched();
+    }
+}

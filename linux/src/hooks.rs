@@ -1,0 +1,287 @@
+//! What each hook of the library is in Linux.
+
+use portcullis::work::{ExitWorkBits, SyscallWorkBits};
+use portcullis::{Broken, InKernel, InSyscall, Interrupted, Kernel, Leaving, Skip};
+
+use crate::current::{self, task};
+use crate::irq_flag::LocalIrq;
+use crate::regs::PtRegs;
+use crate::{Linux, offsets, syscall, user_dispatch};
+
+unsafe extern "C" {
+    fn schedule();
+    #[cfg(CONFIG_UPROBES)]
+    fn uprobe_notify_resume(regs: *mut PtRegs);
+    #[cfg(CONFIG_LIVEPATCH)]
+    fn portcullis_klp_update_patch_state();
+    fn arch_do_signal_or_restart(regs: *mut PtRegs);
+    fn portcullis_resume_user_mode_work(regs: *mut PtRegs);
+    #[cfg(CONFIG_NO_HZ_FULL)]
+    static context_tracking_key: crate::static_key::StaticKey;
+    #[cfg(CONFIG_NO_HZ_FULL)]
+    fn portcullis_tick_nohz_user_enter_prepare();
+    #[cfg(CONFIG_USER_RETURN_NOTIFIER)]
+    fn fire_user_return_notifiers();
+    fn portcullis_tss_update_io_bitmap();
+    fn switch_fpu_return();
+    #[cfg(CONFIG_X86_DEBUG_FPU)]
+    fn fpregs_assert_state_consistent();
+    fn portcullis_ibpb_exit_to_user();
+    fn portcullis_ptrace_report_syscall_entry(regs: *mut PtRegs) -> i32;
+    fn portcullis_ptrace_report_syscall_exit(regs: *mut PtRegs, step: i32);
+    fn portcullis_secure_computing() -> i32;
+    fn portcullis_trace_sys_enter(regs: *mut PtRegs, number: isize);
+    fn portcullis_trace_sys_exit(regs: *mut PtRegs);
+    fn portcullis_audit_syscall_entry(regs: *mut PtRegs, number: isize);
+    fn portcullis_audit_syscall_exit(regs: *mut PtRegs);
+    #[cfg(CONFIG_DEBUG_RSEQ)]
+    fn rseq_syscall(regs: *mut PtRegs);
+    #[cfg(CONFIG_PREEMPTION)]
+    fn preempt_schedule_irq();
+    #[cfg(CONFIG_DEBUG_ENTRY)]
+    fn portcullis_arch_enter_from_user_mode(regs: *const PtRegs);
+    fn portcullis_check_before_user_mode();
+    fn portcullis_check_preemption_point();
+    fn portcullis_invariant_broken(which: u32);
+}
+
+// Nothing that Linux tests may be missing here, and nothing else may be in it.
+const _: () = assert!(<Linux as Kernel>::EXIT_WORK.in_loop() == offsets::EXIT_WORK_ALL);
+const _: () = assert!(<Linux as Kernel>::SYSCALL_WORK.at_entry() == offsets::WORK_AT_ENTRY);
+const _: () = assert!(<Linux as Kernel>::SYSCALL_WORK.at_exit() == offsets::WORK_AT_EXIT);
+
+// SAFETY of all calls below: each is the function that Linux itself calls at this place, in the state that the library's
+// argument stands for; the registers are those of the crossing.
+impl Kernel for Linux {
+    type Regs = PtRegs;
+    type Irqs = LocalIrq;
+    type Context = Linux;
+
+    const EXIT_WORK: ExitWorkBits = ExitWorkBits {
+        need_resched: offsets::TIF_NEED_RESCHED_BIT,
+        need_resched_lazy: 0,
+        sigpending: offsets::TIF_SIGPENDING_BIT,
+        notify_signal: offsets::TIF_NOTIFY_SIGNAL_BIT,
+        notify_resume: offsets::TIF_NOTIFY_RESUME_BIT,
+        uprobe: offsets::TIF_UPROBE_BIT,
+        patch_pending: offsets::TIF_PATCH_PENDING_BIT,
+        user_return_notify: offsets::TIF_USER_RETURN_NOTIFY_BIT,
+        // Linux does it with NOTIFY_RESUME.
+        rseq: 0,
+    };
+    const EXTRA_ONCE_WORK: usize = offsets::TIF_IO_BITMAP_BIT | offsets::TIF_NEED_FPU_LOAD_BIT;
+    const SYSCALL_WORK: SyscallWorkBits = SyscallWorkBits {
+        user_dispatch: offsets::WORK_USER_DISPATCH,
+        trace: offsets::WORK_TRACE,
+        emu: offsets::WORK_EMU,
+        seccomp: offsets::WORK_SECCOMP,
+        tracepoint: offsets::WORK_TRACEPOINT,
+        audit: offsets::WORK_AUDIT,
+        exit_trap: offsets::WORK_EXIT_TRAP,
+    };
+    const CHECKS: bool = cfg!(any(CONFIG_DEBUG_ENTRY, CONFIG_PROVE_LOCKING));
+
+    #[inline(always)]
+    fn exit_work() -> usize {
+        task().thread_flags()
+    }
+
+    #[inline(always)]
+    fn syscall_work() -> usize {
+        task().syscall_work()
+    }
+
+    #[inline(always)]
+    fn preempt_count() -> usize {
+        current::preempt_count()
+    }
+
+    #[inline(always)]
+    fn syscall(at: &mut InSyscall<'_, PtRegs>, number: i64) {
+        #[cfg(CONFIG_X86_64)]
+        syscall::dispatch_64(at.regs(), number as i32);
+        #[cfg(not(CONFIG_X86_64))]
+        syscall::dispatch_32(at.regs(), number as i32);
+    }
+
+    #[inline(always)]
+    fn syscall_32(_at: &mut InSyscall<'_, PtRegs>, _number: u32) {
+        #[cfg(any(CONFIG_IA32_EMULATION, not(CONFIG_X86_64)))]
+        syscall::dispatch_32(_at.regs(), _number as i32);
+    }
+
+    #[inline(always)]
+    fn compat_call(_on: bool) {
+        // It ends with every exit: see `arch_exit_to_user_mode_prepare`.
+        #[cfg(CONFIG_IA32_EMULATION)]
+        if _on {
+            task().set_status(offsets::STATUS_COMPAT as u32);
+        }
+    }
+
+    // ---- exit work, in the loop ----
+
+    fn schedule(_at: &mut InKernel<'_, PtRegs>) {
+        unsafe { schedule() }
+    }
+
+    #[cfg(CONFIG_UPROBES)]
+    fn uprobe_notify_resume(at: &mut InKernel<'_, PtRegs>) {
+        unsafe { uprobe_notify_resume(at.regs()) }
+    }
+
+    #[cfg(CONFIG_LIVEPATCH)]
+    fn klp_update_patch_state(_at: &mut InKernel<'_, PtRegs>) {
+        unsafe { portcullis_klp_update_patch_state() }
+    }
+
+    fn do_signal_or_restart(at: &mut InKernel<'_, PtRegs>) {
+        unsafe { arch_do_signal_or_restart(at.regs()) }
+    }
+
+    fn resume_user_mode_work(at: &mut InKernel<'_, PtRegs>) {
+        unsafe { portcullis_resume_user_mode_work(at.regs()) }
+    }
+
+    fn resume_guest_mode_work(_at: &mut InKernel<'_, PtRegs>) {
+        // Null registers: they are not to be changed.
+        unsafe { portcullis_resume_user_mode_work(core::ptr::null_mut()) }
+    }
+
+    // ---- exit work, once ----
+
+    #[inline(always)]
+    fn tick_nohz_user_enter_prepare(_at: &mut Leaving<'_, PtRegs>) {
+        #[cfg(CONFIG_NO_HZ_FULL)]
+        if static_branch_unlikely!(context_tracking_key) {
+            unsafe { portcullis_tick_nohz_user_enter_prepare() }
+        }
+    }
+
+    #[cfg(CONFIG_USER_RETURN_NOTIFIER)]
+    fn fire_user_return_notifiers(_at: &mut Leaving<'_, PtRegs>) {
+        unsafe { fire_user_return_notifiers() }
+    }
+
+    fn arch_exit_to_user_mode_once(_at: &mut Leaving<'_, PtRegs>, work: usize) {
+        if work & offsets::TIF_IO_BITMAP_BIT != 0 {
+            unsafe { portcullis_tss_update_io_bitmap() }
+        }
+        #[cfg(CONFIG_X86_DEBUG_FPU)]
+        unsafe {
+            fpregs_assert_state_consistent();
+        }
+        if work & offsets::TIF_NEED_FPU_LOAD_BIT != 0 {
+            unsafe { switch_fpu_return() }
+        }
+    }
+
+    #[inline(always)]
+    fn arch_exit_to_user_mode_prepare(_at: &mut Leaving<'_, PtRegs>, _work: usize) {
+        #[cfg(CONFIG_X86_DEBUG_FPU)]
+        if _work & Self::EXTRA_ONCE_WORK == 0 {
+            unsafe { fpregs_assert_state_consistent() }
+        }
+        // After signals: a restart asks whether the call was a 32-bit one.
+        #[cfg(CONFIG_COMPAT)]
+        task().clear_status(offsets::STATUS_OF_ONE_CALL as u32);
+        #[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
+        crate::kstack::choose_offset();
+        if cpu_has!(offsets::FEATURE_IBPB_EXIT_TO_USER) {
+            unsafe { portcullis_ibpb_exit_to_user() }
+        }
+    }
+
+    // ---- system-call work ----
+
+    fn syscall_user_dispatch(at: &mut InKernel<'_, PtRegs>) -> bool {
+        user_dispatch::dispatch(at.regs())
+    }
+
+    fn ptrace_report_syscall_entry(at: &mut InKernel<'_, PtRegs>) -> Result<(), Skip> {
+        match unsafe { portcullis_ptrace_report_syscall_entry(at.regs()) } {
+            0 => Ok(()),
+            _ => Err(Skip),
+        }
+    }
+
+    fn secure_computing(_at: &mut InKernel<'_, PtRegs>) -> Result<(), Skip> {
+        match unsafe { portcullis_secure_computing() } {
+            -1 => Err(Skip),
+            _ => Ok(()),
+        }
+    }
+
+    fn trace_sys_enter(at: &mut InKernel<'_, PtRegs>, number: i64) {
+        unsafe { portcullis_trace_sys_enter(at.regs(), number as isize) }
+    }
+
+    fn audit_syscall_entry(at: &mut InKernel<'_, PtRegs>, number: i64) {
+        unsafe { portcullis_audit_syscall_entry(at.regs(), number as isize) }
+    }
+
+    #[inline(always)]
+    fn rseq_syscall(_at: &mut InKernel<'_, PtRegs>) {
+        #[cfg(CONFIG_DEBUG_RSEQ)]
+        unsafe {
+            rseq_syscall(_at.regs());
+        }
+    }
+
+    fn on_user_dispatch(_at: &mut InKernel<'_, PtRegs>) -> bool {
+        let on = task().on_dispatch();
+        task().set_on_dispatch(false);
+        on
+    }
+
+    fn audit_syscall_exit(at: &mut InKernel<'_, PtRegs>) {
+        unsafe { portcullis_audit_syscall_exit(at.regs()) }
+    }
+
+    fn trace_sys_exit(at: &mut InKernel<'_, PtRegs>) {
+        unsafe { portcullis_trace_sys_exit(at.regs()) }
+    }
+
+    fn ptrace_report_syscall_exit(at: &mut InKernel<'_, PtRegs>, step: bool) {
+        unsafe { portcullis_ptrace_report_syscall_exit(at.regs(), step as i32) }
+    }
+
+    // ---- what hits the kernel ----
+
+    #[inline(always)]
+    fn preempt_schedule_irq(_at: &mut Interrupted<'_, PtRegs>) {
+        crate::entry::cond_resched();
+    }
+
+    // ---- checks ----
+
+    #[inline(always)]
+    fn arch_enter_from_user_mode(_regs: &PtRegs) {
+        #[cfg(CONFIG_DEBUG_ENTRY)]
+        unsafe {
+            portcullis_arch_enter_from_user_mode(_regs);
+        }
+    }
+
+    fn check_before_user_mode(_at: &mut Leaving<'_, PtRegs>) {
+        unsafe { portcullis_check_before_user_mode() }
+    }
+
+    fn check_preemption_point() {
+        if current::preempt_count() == 0 {
+            unsafe { portcullis_check_preemption_point() }
+        }
+    }
+
+    #[cold]
+    #[inline(always)]
+    fn invariant_broken(broken: Broken) {
+        unsafe { portcullis_invariant_broken(broken as u32) }
+    }
+}
+
+/// Another task should run, and may: to the scheduler, which comes back with interrupts off.
+#[cfg(CONFIG_PREEMPTION)]
+pub fn preempt() {
+    unsafe { preempt_schedule_irq() }
+}

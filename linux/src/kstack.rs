@@ -1,0 +1,169 @@
+//! The random offset of the kernel stack (`CONFIG_RANDOMIZE_KSTACK_OFFSET`).
+//!
+//! A system call runs with the stack moved down by a number that user mode does not know. Rust cannot grow a function's
+//! stack by a variable; a few instructions between Linux's assembly and the Rust function do.
+
+#[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
+use crate::current::task;
+
+#[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
+unsafe extern "C" {
+    pub(crate) static randomize_kstack_offset: crate::static_key::StaticKey;
+}
+
+/// Mixes the time-stamp counter into the number for the next system call.
+#[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
+#[inline(always)]
+pub fn choose_offset() {
+    #[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET_DEFAULT)]
+    let on = static_branch_likely!(randomize_kstack_offset);
+    #[cfg(not(CONFIG_RANDOMIZE_KSTACK_OFFSET_DEFAULT))]
+    let on = static_branch_unlikely!(randomize_kstack_offset);
+    if on {
+        let low: u32;
+        // SAFETY: reads the counter.
+        unsafe {
+            core::arch::asm!("rdtsc", out("eax") low, out("edx") _, options(nomem, nostack, preserves_flags))
+        };
+        let offset = task().kstack_offset();
+        // SAFETY: a word of the task's own.
+        unsafe { *offset = (*offset).rotate_right(5) ^ low };
+    }
+}
+
+/// Defines functions that Linux's assembly calls with the registers. With the random offset each is two: a few instructions
+/// that move the stack, and the Rust function that they call.
+#[cfg(not(CONFIG_RANDOMIZE_KSTACK_OFFSET))]
+macro_rules! exported {
+    ($($(#[$attribute:meta])* $name:ident, $moved:ident: $body:ident -> $result:ty;)*) => {$(
+        $(#[$attribute])*
+        #[allow(non_snake_case, reason = "Linux's name")]
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = ".noinstr.text")]
+        unsafe extern "C" fn $name(regs: &mut crate::regs::PtRegs) -> $result {
+            // SAFETY: Linux's assembly calls this first, with interrupts off.
+            unsafe { $body(regs) }
+        }
+    )*};
+}
+
+/// Defines functions that Linux's assembly calls with the registers. With the random offset each is two: a few instructions
+/// that move the stack, and the Rust function that they call.
+#[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
+macro_rules! exported {
+    ($($(#[$attribute:meta])* $name:ident, $moved:ident: $body:ident -> $result:ty;)*) => {$(
+        $(#[$attribute])*
+        #[allow(non_snake_case, reason = "Linux's name")]
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = ".noinstr.text")]
+        unsafe extern "C" fn $name() -> $result {
+            on_moved_stack!($moved)
+        }
+
+        $(#[$attribute])*
+        #[allow(non_snake_case, reason = "Linux's name")]
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = ".noinstr.text")]
+        unsafe extern "C" fn $moved(regs: &mut crate::regs::PtRegs) -> $result {
+            // SAFETY: as above.
+            unsafe { $body(regs) }
+        }
+    )*};
+}
+
+/// Where the key is off the instruction is a jump, or becomes one.
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, CONFIG_RANDOMIZE_KSTACK_OFFSET_DEFAULT))]
+macro_rules! jump_if_off {
+    () => {
+        ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00"
+    };
+}
+/// Where the key is off the instruction is a jump, or becomes one.
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(CONFIG_RANDOMIZE_KSTACK_OFFSET_DEFAULT)))]
+macro_rules! jump_if_off {
+    () => {
+        ".byte 0xe9; .long 3f - . - 4"
+    };
+}
+/// The function's end.
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, CONFIG_RETHUNK))]
+macro_rules! return_instruction {
+    () => {
+        "jmp __x86_return_thunk"
+    };
+}
+/// The function's end. The trap stops what is executed by mistake after it (straight-line speculation).
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(CONFIG_RETHUNK)))]
+macro_rules! return_instruction {
+    () => {
+        "ret; int3"
+    };
+}
+
+/// The body of a function that calls `$moved` with its own arguments, on a stack moved by the random offset.
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, CONFIG_X86_64))]
+macro_rules! on_moved_stack {
+    ($moved:ident) => {
+        core::arch::naked_asm!(
+            "2:",
+            jump_if_off!(),
+            ".pushsection __jump_table, \"aw\"",
+            ".balign 8",
+            ".long 2b - .",
+            ".long 3f - .",
+            ".quad {key} + 1 - .",
+            ".popsection",
+            // On: RBP keeps the stack pointer, as objtool expects of a function with a variable frame.
+            "push rbp",
+            "mov rbp, rsp",
+            "mov rax, gs:[{current}]",
+            "mov eax, [rax + {offset}]",
+            // Ten bits, as a multiple of 16.
+            "and eax, 0x3f0",
+            "sub rsp, rax",
+            "call {moved}",
+            "leave",
+            return_instruction!(),
+            // Off.
+            "3: jmp {moved}",
+            key = sym crate::kstack::randomize_kstack_offset,
+            current = sym crate::current::current_task,
+            offset = const crate::offsets::TASK_KSTACK_OFFSET,
+            moved = sym $moved,
+        )
+    };
+}
+
+/// The body of a function that calls `$moved` with its own arguments, on a stack moved by the random offset.
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(CONFIG_X86_64)))]
+macro_rules! on_moved_stack {
+    ($moved:ident) => {
+        core::arch::naked_asm!(
+            "2:",
+            jump_if_off!(),
+            ".pushsection __jump_table, \"aw\"",
+            ".balign 4",
+            ".long 2b - .",
+            ".long 3f - .",
+            ".long {key} + 1 - .",
+            ".popsection",
+            "push ebp",
+            "mov ebp, esp",
+            "mov ecx, fs:[{current}]",
+            "mov ecx, [ecx + {offset}]",
+            // Ten bits, as a multiple of 4. The argument is in EAX.
+            "and ecx, 0x3fc",
+            "sub esp, ecx",
+            "call {moved}",
+            "leave",
+            return_instruction!(),
+            // Off.
+            "3: jmp {moved}",
+            key = sym crate::kstack::randomize_kstack_offset,
+            current = sym crate::current::current_task,
+            offset = const crate::offsets::TASK_KSTACK_OFFSET,
+            moved = sym $moved,
+        )
+    };
+}

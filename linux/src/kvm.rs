@@ -1,0 +1,27 @@
+//! Work before a virtual machine's guest is entered.
+
+/// Called by KVM with interrupts on, when its last check found work.
+#[cfg(CONFIG_KVM_XFER_TO_GUEST_WORK)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn xfer_to_guest_mode_handle_work(vcpu: *mut core::ffi::c_void) -> i32 {
+    use crate::current::task;
+    use portcullis::guest::SignalPending;
+    use portcullis::state::InKernel;
+
+    unsafe extern "C" {
+        fn portcullis_kvm_handle_signal_exit(vcpu: *mut core::ffi::c_void);
+    }
+    const EINTR: i32 = 4;
+
+    // SAFETY: KVM_RUN is a system call: ordinary kernel code, interrupts on. The library hands these registers to no hook
+    // that changes them.
+    let mut at = unsafe { InKernel::assume(&mut *task().user_regs()) };
+    match at.xfer_to_guest_mode_work::<crate::Linux>() {
+        Ok(()) => 0,
+        Err(SignalPending) => {
+            // SAFETY: KVM's own vcpu.
+            unsafe { portcullis_kvm_handle_signal_exit(vcpu) };
+            -EINTR
+        }
+    }
+}

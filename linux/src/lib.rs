@@ -1,0 +1,46 @@
+//! Linux 6.1's user/kernel boundary on the library: how Linux names what the library's trait asks for, and the functions that
+//! Linux's assembly and C call.
+//!
+//! | you want to … | look in |
+//! | --- | --- |
+//! | see where Linux calls in | [`entry`], [`syscall`], [`compat`], [`kvm`], [`user_dispatch`] |
+//! | see what a hook of the library is in Linux | [`hooks`] |
+//! | see what Linux keeps account of at each crossing | [`tracking`] (RCU, lockdep, tracers), [`irq_flag`] |
+//! | read Linux's data | [`current`], [`regs`], `offsets` (made from `glue/offsets.c`) |
+//! | follow code that Linux patches at run time | [`static_key`], [`alternative`] |
+//!
+//! Built by `kbuild/rust.mk` with `cfg(CONFIG_…)` from Linux's configuration.
+#![no_std]
+#![allow(unexpected_cfgs, reason = "Linux's configuration")]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "exported functions are called by Linux, in the state its own are called in"
+)]
+
+#[macro_use]
+mod alternative;
+#[macro_use]
+mod static_key;
+#[macro_use]
+mod kstack;
+mod annotate;
+mod compat;
+mod current;
+mod entry;
+mod hooks;
+mod irq_flag;
+mod kvm;
+mod lockdep;
+mod regs;
+mod syscall;
+mod tracking;
+mod user_dispatch;
+
+/// What only the C compiler knows.
+#[allow(dead_code, reason = "not every configuration uses each")]
+mod offsets {
+    include!(env!("PORTCULLIS_OFFSETS"));
+}
+
+/// Linux, as the library sees it.
+pub struct Linux;

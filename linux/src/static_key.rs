@@ -1,0 +1,86 @@
+//! Branches that Linux patches in or out at run time (`jump_label`).
+//!
+//! The branch is a five-byte NOP, or a jump, and an entry in `__jump_table`: the place, the target, and the key with the
+//! branch's sense in its lowest bit. Without `CONFIG_JUMP_LABEL` it is a load and a test.
+
+/// Linux's `struct static_key`, as far as it is read here.
+#[repr(C)]
+#[allow(dead_code, reason = "not every configuration has one")]
+pub struct StaticKey {
+    enabled: core::sync::atomic::AtomicI32,
+}
+
+impl StaticKey {
+    /// Whether the key is on, from memory.
+    #[cfg(not(CONFIG_JUMP_LABEL))]
+    #[inline(always)]
+    pub fn is_on(&self) -> bool {
+        self.enabled.load(core::sync::atomic::Ordering::Relaxed) > 0
+    }
+}
+
+/// Whether a key is on that is off from the start: a NOP that becomes a jump.
+#[allow(unused_macros, reason = "not every configuration has one")]
+macro_rules! static_branch_unlikely {
+    ($key:path) => {{
+        #[cfg(CONFIG_JUMP_LABEL)]
+        {
+            let mut on = false;
+            // SAFETY: a NOP, or, once patched, a jump to the label.
+            unsafe {
+                core::arch::asm!(
+                    "2:",
+                    ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00",
+                    ".pushsection __jump_table, \"aw\"",
+                    alternative_word!(".balign"),
+                    ".long 2b - .",
+                    ".long {target} - .",
+                    concat!(alternative_pointer!(), " {key} - ."),
+                    ".popsection",
+                    key = sym $key,
+                    target = label { on = true; },
+                    options(nomem, nostack, preserves_flags),
+                );
+            }
+            on
+        }
+        #[cfg(not(CONFIG_JUMP_LABEL))]
+        {
+            // SAFETY: Linux's key; its counter is only read.
+            unsafe { $key.is_on() }
+        }
+    }};
+}
+
+/// Whether a key is on that is on from the start: a NOP that becomes a jump.
+#[allow(unused_macros, reason = "not every configuration has one")]
+macro_rules! static_branch_likely {
+    ($key:path) => {{
+        #[cfg(CONFIG_JUMP_LABEL)]
+        {
+            let mut on = true;
+            // SAFETY: a NOP, or, once patched, a jump to the label.
+            unsafe {
+                core::arch::asm!(
+                    "2:",
+                    ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00",
+                    ".pushsection __jump_table, \"aw\"",
+                    alternative_word!(".balign"),
+                    ".long 2b - .",
+                    ".long {target} - .",
+                    concat!(alternative_pointer!(), " {key} + 1 - ."),
+                    ".popsection",
+                    key = sym $key,
+                    target = label { on = false; },
+                    options(nomem, nostack, preserves_flags),
+                );
+            }
+            on
+        }
+        #[cfg(not(CONFIG_JUMP_LABEL))]
+        {
+            // SAFETY: Linux's key; its counter is only read.
+            unsafe { $key.is_on() }
+        }
+    }};
+}
