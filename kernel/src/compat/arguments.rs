@@ -53,15 +53,7 @@ pub fn sys_llseek(fd: u64, high: u64, low: u64, result: u64, whence: u64) -> Res
     Ok(0)
 }
 
-/// fcntl(2): locks are `struct flock`. The commands of `flock64` are not known to it.
-pub fn sys_fcntl(fd: u64, command: u64, argument: u64) -> Result<usize> {
-    if lock64(command).is_some() {
-        return Err(Errno::EINVAL);
-    }
-    calls::fcntl(fd, command, argument, FlockLayout::Short)
-}
-
-/// fcntl64(2): the same, with commands of its own for `struct flock64`.
+/// fcntl(2) and fcntl64(2): there are commands for `struct flock`, and others for `struct flock64`.
 pub fn sys_fcntl64(fd: u64, command: u64, argument: u64) -> Result<usize> {
     match lock64(command) {
         Some(command) => calls::fcntl(fd, command, argument, FlockLayout::Long),
