@@ -6,15 +6,14 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bitflags::bitflags;
 use linux_raw_sys::general::{RLIMIT_AS, RLIMIT_DATA};
 
 use super::fault::Access;
-use super::frames::{self, Frame};
-use super::page_table::{self, PageTables};
+use super::frames;
+use super::page_table::PageTables;
 use super::shared::SharedMemory;
 use super::vma::{Area, AreaFlags, AreaSet, Prot, Source};
 use super::width::{Room, Width};
@@ -54,17 +53,6 @@ bitflags! {
         /// Not of the ABI: the file is open for reading only, so a shared mapping never becomes writable.
         const FILE_READ_ONLY = 1 << 31;
     }
-
-    /// `MREMAP_*`.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub struct RemapFlags: u32 {
-        /// It may move.
-        const MAYMOVE = 1;
-        /// It moves to the given address.
-        const FIXED = 2;
-        /// The old range stays mapped, without its pages.
-        const DONTUNMAP = 4;
-    }
 }
 
 /// Where the pages of a new mapping come from.
@@ -102,7 +90,7 @@ pub(super) struct Inner {
     brk_start: u64,
     brk: u64,
     /// Bytes in all areas.
-    size: u64,
+    pub size: u64,
     program: Program,
 }
 
@@ -115,23 +103,6 @@ pub struct Program {
     pub environment: Range<u64>,
     /// The stack pointer that it began with.
     pub stack_start: u64,
-}
-
-/// How much an address space has mapped, in bytes.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Usage {
-    /// In all areas.
-    pub size: u64,
-    /// In pages that are present.
-    pub resident: u64,
-    /// In pages that are present and shared or a file's.
-    pub shared: u64,
-    /// In executable areas.
-    pub text: u64,
-    /// In private writable areas.
-    pub data: u64,
-    /// In areas that grow down.
-    pub stack: u64,
 }
 
 impl AddressSpace {
@@ -208,7 +179,7 @@ impl AddressSpace {
     }
 
     /// Where new mappings go: 32-bit calls get addresses that they can hold, also from a 64-bit program.
-    fn room(&self) -> Room {
+    pub(super) fn room(&self) -> Room {
         if task::current().in_compat_call() {
             Width::Bits32.room()
         } else {
@@ -317,7 +288,7 @@ impl AddressSpace {
     }
 
     /// Takes areas and pages out of `range`. The result is to be dropped outside the lock.
-    fn take_out(&self, inner: &mut Inner, range: Range<u64>) -> Vec<Area> {
+    pub(super) fn take_out(&self, inner: &mut Inner, range: Range<u64>) -> Vec<Area> {
         let removed = inner.areas.remove(range.clone());
         if !removed.is_empty() {
             inner.size -= removed.iter().map(|area| area.end - area.start).sum::<u64>();
@@ -371,132 +342,6 @@ impl AddressSpace {
         }
         inner.areas.change(range.start..reached, |area| area.prot = prot);
         result
-    }
-
-    /// `mremap`. Returns where the mapping is afterwards.
-    pub fn remap(&self, old: u64, old_len: u64, new_len: u64, flags: RemapFlags, target: u64) -> Result<u64> {
-        let fixed = flags.contains(RemapFlags::FIXED);
-        let keep = flags.contains(RemapFlags::DONTUNMAP);
-        if (fixed || keep) && !flags.contains(RemapFlags::MAYMOVE) || keep && old_len != new_len {
-            return Err(Errno::EINVAL);
-        }
-        let (old_len, new_len) = (
-            page_up(old_len).ok_or(Errno::EINVAL)?,
-            page_up(new_len).ok_or(Errno::EINVAL)?,
-        );
-        if new_len == 0 || new_len > USER_END {
-            return Err(Errno::EINVAL);
-        }
-        let old_range = checked_range(old, old_len)?;
-        if fixed {
-            let new_range = checked_range(target, new_len)?;
-            if new_range.start < old_range.end && old_range.start < new_range.end {
-                return Err(Errno::EINVAL);
-            }
-            if target < MMAP_MIN_ADDR {
-                return Err(Errno::EPERM);
-            }
-            if new_range.end > self.end() {
-                return Err(Errno::EINVAL);
-            }
-        }
-        frames::require_spare()?;
-        let mut removed = Vec::new();
-        let mut inner = self.inner.lock();
-        let result = self.remap_locked(&mut inner, old_range, new_len, flags, target, &mut removed);
-        drop(inner);
-        drop(removed);
-        let (start, grown) = result?;
-        if let Some((range, access)) = grown {
-            let _ = self.populate(range, access);
-        }
-        Ok(start)
-    }
-
-    /// The part of [`remap`](Self::remap) under the lock: the new start, and what a locked area has grown by.
-    #[allow(clippy::type_complexity)]
-    fn remap_locked(
-        &self,
-        inner: &mut Inner,
-        old: Range<u64>,
-        new_len: u64,
-        flags: RemapFlags,
-        target: u64,
-        removed: &mut Vec<Area>,
-    ) -> Result<(u64, Option<(Range<u64>, Access)>)> {
-        let fixed = flags.contains(RemapFlags::FIXED);
-        let keep = flags.contains(RemapFlags::DONTUNMAP);
-        let old_len = old.end - old.start;
-        inner.areas.require_room()?;
-        let mut area = inner.areas.find(old.start).ok_or(Errno::EFAULT)?.clone();
-        if old_len == 0 && !area.is_shared() {
-            return Err(Errno::EINVAL);
-        }
-        if !fixed && !keep && new_len <= old_len {
-            if new_len < old_len {
-                removed.extend(self.take_out(inner, old.start + new_len..old.end));
-            }
-            return Ok((old.start, None));
-        }
-        if old.end > area.end {
-            return Err(Errno::EFAULT);
-        }
-        let more = if keep {
-            new_len
-        } else {
-            new_len.saturating_sub(old_len)
-        };
-        if !inner.may_grow(more) {
-            return Err(Errno::ENOMEM);
-        }
-        let access = Access::for_prot(area.prot);
-        let locked = area.flags.contains(AreaFlags::LOCKED);
-        let grown =
-            |start: u64| (locked && new_len > old_len).then(|| (start + old_len..start + new_len, access));
-        let offset = old.start - area.start;
-        if !fixed
-            && !keep
-            && old_len > 0
-            && old.end == area.end
-            && old
-                .start
-                .checked_add(new_len)
-                .is_some_and(|end| end <= self.end() && inner.areas.is_free(old.end..end))
-        {
-            if let Source::Shared { first, .. } | Source::File { first, .. } = &mut area.source {
-                *first += (old.end - area.start) / PAGE_SIZE;
-            }
-            (area.start, area.end) = (old.end, old.start + new_len);
-            inner.add(area);
-            return Ok((old.start, grown(old.start)));
-        }
-        if !flags.contains(RemapFlags::MAYMOVE) {
-            return Err(Errno::ENOMEM);
-        }
-        let start = if fixed {
-            removed.extend(self.take_out(inner, target..target + new_len));
-            target
-        } else {
-            inner.place(target, new_len, MapFlags::empty(), self.room())?
-        };
-        let moved = old.start..old.start + old_len.min(new_len);
-        self.tables.move_to(moved, start)?;
-        if old_len > 0 {
-            let taken = self.take_out(inner, old.clone());
-            if keep {
-                for area in taken {
-                    inner.add(area);
-                }
-            } else {
-                removed.extend(taken);
-            }
-        }
-        if let Source::Shared { first, .. } | Source::File { first, .. } = &mut area.source {
-            *first += offset / PAGE_SIZE;
-        }
-        (area.start, area.end) = (start, start + new_len);
-        inner.add(area);
-        Ok((start, grown(start)))
     }
 
     /// Maps the stack of a new program: small, and growing when it is touched.
@@ -576,18 +421,6 @@ impl AddressSpace {
         end
     }
 
-    /// Drops the pages of the range: anonymous memory reads as zeros afterwards. ENOMEM where parts are not mapped.
-    pub fn discard(&self, start: u64, len: u64) -> Result<()> {
-        let range = checked_range(start, len)?;
-        let inner = self.inner.lock();
-        self.tables.clear(range.clone(), 0..0);
-        if inner.areas.covers(range) {
-            Ok(())
-        } else {
-            Err(Errno::ENOMEM)
-        }
-    }
-
     /// Sets and clears properties of the areas in the range. ENOMEM where parts are not mapped.
     pub fn set_flags(&self, start: u64, len: u64, set: AreaFlags, clear: AreaFlags) -> Result<()> {
         let range = checked_range(start, len)?;
@@ -619,111 +452,10 @@ impl AddressSpace {
     pub fn areas(&self) -> Vec<Area> {
         self.inner.lock().areas.iter().cloned().collect()
     }
-
-    /// Makes every page of the range present, as if each was accessed.
-    pub fn populate(&self, range: Range<u64>, access: Access) -> Result<()> {
-        for page in range.step_by(PAGE_SIZE as usize) {
-            self.fault(page, access).map_err(|signal| signal.errno())?;
-        }
-        Ok(())
-    }
-
-    /// The frame behind `addr`, made present for `access` first. EFAULT where a program could not access it so.
-    ///
-    /// It is the page a program sees now; a later write may replace it (copy-on-write) unless `access` is a write.
-    pub fn page(&self, addr: u64, access: Access) -> Result<Frame> {
-        loop {
-            let inner = self.inner.lock();
-            let allowed = inner
-                .areas
-                .find(addr)
-                .is_some_and(|area| access.is_allowed(area.prot));
-            if let Some(entry) = self.tables.lookup(addr)
-                && addr < USER_END
-                && allowed
-            {
-                let entry = entry.load(Ordering::Relaxed);
-                if page_table::is_present(entry)
-                    && (access != Access::Write || page_table::is_writable(entry))
-                {
-                    return Ok(frames::share_raw(page_table::address(entry)));
-                }
-            }
-            drop(inner);
-            self.fault(addr, access).map_err(|_| Errno::EFAULT)?;
-        }
-    }
-
-    /// The frame behind `addr` if that is in a shared mapping, made present: what names the memory in all address
-    /// spaces alike. `None` for private memory.
-    pub fn shared_frame(&self, addr: u64) -> Result<Option<Frame>> {
-        let area_is_shared = self
-            .inner
-            .lock()
-            .areas
-            .find(addr)
-            .ok_or(Errno::EFAULT)?
-            .is_shared();
-        if area_is_shared {
-            self.page(addr, Access::Read).map(Some)
-        } else {
-            Ok(None)
-        }
-    }
-
-    /// True when the page at `addr` is present.
-    pub fn is_resident(&self, addr: u64) -> bool {
-        let _inner = self.inner.lock();
-        self.tables
-            .lookup(addr)
-            .is_some_and(|entry| entry.load(Ordering::Relaxed) != 0)
-    }
-
-    /// Reads memory of this address space, which need not be the current one. Returns how many bytes could be read.
-    pub fn read(&self, addr: u64, buffer: &mut [u8]) -> usize {
-        let mut done = 0;
-        while done < buffer.len() {
-            let at = addr.wrapping_add(done as u64);
-            let Ok(frame) = self.page(at, Access::Read) else {
-                break;
-            };
-            let offset = (at % PAGE_SIZE) as usize;
-            let len = (buffer.len() - done).min(PAGE_SIZE as usize - offset);
-            // SAFETY: within the frame, which the reference keeps; within the buffer, which is not user memory.
-            unsafe { ptr::copy_nonoverlapping(frame.as_ptr().add(offset), buffer[done..].as_mut_ptr(), len) };
-            done += len;
-        }
-        done
-    }
-
-    /// How much is mapped. Looks at every page.
-    pub fn usage(&self) -> Usage {
-        let inner = self.inner.lock();
-        let mut usage = Usage {
-            size: inner.size,
-            ..Usage::default()
-        };
-        for area in inner.areas.iter() {
-            let len = area.end - area.start;
-            let shared = !matches!(area.source, Source::Anonymous);
-            self.tables.for_each(area.range(), |_, _| {
-                usage.resident += PAGE_SIZE;
-                usage.shared += if shared { PAGE_SIZE } else { 0 };
-            });
-            if area.flags.contains(AreaFlags::GROWS_DOWN) {
-                usage.stack += len;
-            } else if area.prot.contains(Prot::EXEC) {
-                usage.text += len;
-            } else if area.prot.contains(Prot::WRITE) && !area.is_shared() {
-                usage.data += len;
-            }
-        }
-        usage
-    }
 }
 
 impl Inner {
-    fn add(&mut self, area: Area) {
+    pub(super) fn add(&mut self, area: Area) {
         self.size += area.end - area.start;
         self.areas.insert(area);
     }
@@ -739,7 +471,7 @@ impl Inner {
     }
 
     /// Where a mapping of `len` bytes goes.
-    fn place(&mut self, hint: u64, len: u64, flags: MapFlags, room: Room) -> Result<u64> {
+    pub(super) fn place(&mut self, hint: u64, len: u64, flags: MapFlags, room: Room) -> Result<u64> {
         if len > room.end {
             return Err(Errno::ENOMEM);
         }
@@ -781,7 +513,7 @@ pub(super) fn limit(which: u32) -> u64 {
 }
 
 /// The pages from `start`, which must begin one, to `start + len`. EINVAL where they are not the user's.
-fn checked_range(start: u64, len: u64) -> Result<Range<u64>> {
+pub(super) fn checked_range(start: u64, len: u64) -> Result<Range<u64>> {
     let len = page_up(len).ok_or(Errno::EINVAL)?;
     if start != page_down(start) || len > USER_END || start > USER_END - len {
         return Err(Errno::EINVAL);

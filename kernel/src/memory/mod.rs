@@ -5,7 +5,8 @@
 //! | get, share or free a page of memory | [`frames`] |
 //! | know where kernel allocations come from | [`heap`], [`stack`], both mapped by [`kernel_map`] |
 //! | follow a page fault | [`fault`] |
-//! | change what a process has mapped | [`address_space`] (the operations), [`vma`] (the set of areas) |
+//! | change what a process has mapped | [`address_space`] and [`remap`] (the operations), [`vma`] (the set of areas) |
+//! | read the memory of any process, or count it | [`contents`], [`foreign`] |
 //! | change how page tables are built, copied or torn down | [`page_table`] |
 //! | know where a 32-bit program's memory ends | [`width`] |
 //! | know when a translation is gone on every CPU | [`tlb`] |
@@ -16,6 +17,7 @@
 //! shootdown never waits for a CPU that waits for it.
 
 pub mod address_space;
+pub mod contents;
 pub mod fault;
 pub mod foreign;
 pub mod frames;
@@ -24,6 +26,7 @@ pub mod kernel_map;
 pub mod longs;
 pub mod maps;
 pub mod page_table;
+pub mod remap;
 pub mod shared;
 pub mod stack;
 pub mod syscalls;

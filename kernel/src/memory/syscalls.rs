@@ -4,8 +4,9 @@ use core::sync::atomic::Ordering;
 
 use linux_raw_sys::general as abi;
 
-use super::address_space::{AddressSpace, Backing, MapFlags, RemapFlags};
+use super::address_space::{AddressSpace, Backing, MapFlags};
 use super::fault::Access;
+use super::remap::RemapFlags;
 use super::vma::{AreaFlags, Prot, Source};
 use super::{PAGE_SIZE, USER_END, page_up, tlb, user};
 use crate::errno::{Errno, Result};

@@ -1,0 +1,145 @@
+//! What is behind an address space's areas: pages that are made present, read from outside, counted and dropped.
+
+use core::ops::Range;
+use core::ptr;
+use core::sync::atomic::Ordering;
+
+use super::address_space::{AddressSpace, checked_range};
+use super::fault::Access;
+use super::frames::{self, Frame};
+use super::page_table;
+use super::vma::{AreaFlags, Prot, Source};
+use super::{PAGE_SIZE, USER_END};
+use crate::errno::{Errno, Result};
+
+/// How much an address space has mapped, in bytes.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Usage {
+    /// In all areas.
+    pub size: u64,
+    /// In pages that are present.
+    pub resident: u64,
+    /// In pages that are present and shared or a file's.
+    pub shared: u64,
+    /// In executable areas.
+    pub text: u64,
+    /// In private writable areas.
+    pub data: u64,
+    /// In areas that grow down.
+    pub stack: u64,
+}
+
+impl AddressSpace {
+    /// Makes every page of the range present, as if each was accessed.
+    pub fn populate(&self, range: Range<u64>, access: Access) -> Result<()> {
+        for page in range.step_by(PAGE_SIZE as usize) {
+            self.fault(page, access).map_err(|signal| signal.errno())?;
+        }
+        Ok(())
+    }
+
+    /// The frame behind `addr`, made present for `access` first. EFAULT where a program could not access it so.
+    ///
+    /// It is the page a program sees now; a later write may replace it (copy-on-write) unless `access` is a write.
+    pub fn page(&self, addr: u64, access: Access) -> Result<Frame> {
+        loop {
+            let inner = self.inner.lock();
+            let allowed = inner
+                .areas
+                .find(addr)
+                .is_some_and(|area| access.is_allowed(area.prot));
+            if let Some(entry) = self.tables.lookup(addr)
+                && addr < USER_END
+                && allowed
+            {
+                let entry = entry.load(Ordering::Relaxed);
+                if page_table::is_present(entry)
+                    && (access != Access::Write || page_table::is_writable(entry))
+                {
+                    return Ok(frames::share_raw(page_table::address(entry)));
+                }
+            }
+            drop(inner);
+            self.fault(addr, access).map_err(|_| Errno::EFAULT)?;
+        }
+    }
+
+    /// The frame behind `addr` if that is in a shared mapping, made present: what names the memory in all address
+    /// spaces alike. `None` for private memory.
+    pub fn shared_frame(&self, addr: u64) -> Result<Option<Frame>> {
+        let area_is_shared = self
+            .inner
+            .lock()
+            .areas
+            .find(addr)
+            .ok_or(Errno::EFAULT)?
+            .is_shared();
+        if area_is_shared {
+            self.page(addr, Access::Read).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// True when the page at `addr` is present.
+    pub fn is_resident(&self, addr: u64) -> bool {
+        let _inner = self.inner.lock();
+        self.tables
+            .lookup(addr)
+            .is_some_and(|entry| entry.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Reads memory of this address space, which need not be the current one. Returns how many bytes could be read.
+    pub fn read(&self, addr: u64, buffer: &mut [u8]) -> usize {
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = addr.wrapping_add(done as u64);
+            let Ok(frame) = self.page(at, Access::Read) else {
+                break;
+            };
+            let offset = (at % PAGE_SIZE) as usize;
+            let len = (buffer.len() - done).min(PAGE_SIZE as usize - offset);
+            // SAFETY: within the frame, which the reference keeps; within the buffer, which is not user memory.
+            unsafe { ptr::copy_nonoverlapping(frame.as_ptr().add(offset), buffer[done..].as_mut_ptr(), len) };
+            done += len;
+        }
+        done
+    }
+
+    /// How much is mapped. Looks at every page.
+    pub fn usage(&self) -> Usage {
+        let inner = self.inner.lock();
+        let mut usage = Usage {
+            size: inner.size,
+            ..Usage::default()
+        };
+        for area in inner.areas.iter() {
+            let len = area.end - area.start;
+            let shared = !matches!(area.source, Source::Anonymous);
+            self.tables.for_each(area.range(), |_, _| {
+                usage.resident += PAGE_SIZE;
+                usage.shared += if shared { PAGE_SIZE } else { 0 };
+            });
+            if area.flags.contains(AreaFlags::GROWS_DOWN) {
+                usage.stack += len;
+            } else if area.prot.contains(Prot::EXEC) {
+                usage.text += len;
+            } else if area.prot.contains(Prot::WRITE) && !area.is_shared() {
+                usage.data += len;
+            }
+        }
+        usage
+    }
+
+    /// Drops the pages of the range: anonymous memory reads as zeros afterwards. ENOMEM where parts are not mapped.
+    pub fn discard(&self, start: u64, len: u64) -> Result<()> {
+        let range = checked_range(start, len)?;
+        let inner = self.inner.lock();
+        self.tables.clear(range.clone(), 0..0);
+        if inner.areas.covers(range) {
+            Ok(())
+        } else {
+            Err(Errno::ENOMEM)
+        }
+    }
+}
