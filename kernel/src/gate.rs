@@ -5,13 +5,17 @@ use core::arch::asm;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use portcullis::work::TaskWork;
+use portcullis::work::{ExitWork, TaskWork};
 use portcullis::x86_64::regs::flags;
 use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserRegs, WayOut, extable};
-use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi, Skip};
+use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Leaving, Nmi, Skip};
 use x86_64::registers::control::{Cr0, Cr4, Efer};
 
-use crate::{boot, compat, cpu, memory, panic, ptrace, signal, sync, syscall, task};
+use crate::task::hooks;
+use crate::{
+    audit, boot, compat, cpu, dispatch, memory, panic, patch, ptrace, return_notifier, rseq, seccomp, signal, sync,
+    syscall, task, trace, uprobe,
+};
 
 /// The reference kernel, as the library sees it.
 pub struct Gate;
@@ -69,6 +73,59 @@ impl Kernel for Gate {
         } else {
             ptrace::stop::report_exit();
         }
+    }
+
+    fn uprobe_notify_resume(at: &mut InKernel<'_, UserRegs>) {
+        hooks::exit_work(ExitWork::UPROBE, || uprobe::notify_resume(at.regs()));
+    }
+
+    fn klp_update_patch_state(_: &mut InKernel<'_, UserRegs>) {
+        hooks::exit_work(ExitWork::PATCH_PENDING, patch::update_state);
+    }
+
+    fn resume_user_mode_work(_: &mut InKernel<'_, UserRegs>) {
+        hooks::exit_work(ExitWork::NOTIFY_RESUME, task::work::run);
+    }
+
+    fn rseq_handle_notify_resume(at: &mut InKernel<'_, UserRegs>) {
+        hooks::exit_work(ExitWork::RSEQ, || rseq::handle_notify_resume(at.regs()));
+    }
+
+    fn fire_user_return_notifiers(_: &mut Leaving<'_, UserRegs>) {
+        hooks::leaving_work(ExitWork::USER_RETURN_NOTIFY, return_notifier::fire);
+    }
+
+    fn syscall_user_dispatch(at: &mut InKernel<'_, UserRegs>) -> bool {
+        hooks::syscall_work(false, || dispatch::at_entry(at.regs()))
+    }
+
+    fn secure_computing(at: &mut InKernel<'_, UserRegs>) -> Result<(), Skip> {
+        hooks::syscall_work(Ok(()), || seccomp::secure_computing(at.regs()))
+    }
+
+    fn trace_sys_enter(_: &mut InKernel<'_, UserRegs>, number: i64) {
+        hooks::syscall_work((), || trace::sys_enter(number));
+    }
+
+    fn audit_syscall_entry(at: &mut InKernel<'_, UserRegs>, number: i64) {
+        hooks::syscall_work((), || audit::syscall_entry(at.saved(), number));
+    }
+
+    #[inline(always)]
+    fn rseq_syscall(at: &mut InKernel<'_, UserRegs>) {
+        rseq::check_syscall(at.regs());
+    }
+
+    fn on_user_dispatch(_: &mut InKernel<'_, UserRegs>) -> bool {
+        hooks::syscall_work(false, dispatch::at_exit)
+    }
+
+    fn audit_syscall_exit(at: &mut InKernel<'_, UserRegs>) {
+        hooks::syscall_work((), || audit::syscall_exit(at.saved()));
+    }
+
+    fn trace_sys_exit(at: &mut InKernel<'_, UserRegs>) {
+        hooks::syscall_work((), || trace::sys_exit(at.saved()));
     }
 
     fn preempt_schedule_irq(_: &mut Interrupted<'_, UserRegs>) {

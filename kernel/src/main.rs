@@ -7,18 +7,26 @@
 
 extern crate alloc;
 
+mod audit;
 mod boot;
 mod compat;
 mod cpu;
+mod dispatch;
 mod errno;
 mod fs;
 mod gate;
 mod memory;
 mod panic;
+mod patch;
 mod ptrace;
 mod rcu;
+mod return_notifier;
+mod rseq;
+mod seccomp;
 mod signal;
 mod sync;
 mod syscall;
 mod task;
 mod time;
+mod trace;
+mod uprobe;

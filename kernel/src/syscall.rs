@@ -9,11 +9,14 @@ use crate::errno::{Errno, Result};
 use crate::fs::{self, calls as files};
 use crate::memory::syscalls as memory;
 use crate::ptrace::{self, access};
+use crate::rseq;
+use crate::seccomp::attach as seccomp;
 use crate::signal::calls as signal;
 use crate::signal::frame as signal_frame;
 use crate::signal::signalfd;
 use crate::task::{
-    affinity, clock, exec, exit, fork, futex, ids, limits, prctl, reap, robust, system, timers, usage,
+    affinity, clock, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, robust, system, timers,
+    unshare, usage,
 };
 
 /// A system call, with all registers: most take only their arguments from them.
@@ -148,6 +151,10 @@ static TABLE: [Call; CALLS] = calls! {
             __NR_mlockall => memory::sys_mlockall(rdi);
             __NR_munlockall => memory::sys_munlockall();
             __NR_membarrier => memory::sys_membarrier(rdi, rsi, rdx);
+            __NR_rseq => rseq::sys_rseq(rdi, rsi, rdx, r10);
+            __NR_seccomp => seccomp::sys_seccomp(rdi, rsi, rdx);
+            __NR_kcmp => kcmp::sys_kcmp(rdi, rsi, rdx, r10, r8);
+            __NR_unshare => unshare::sys_unshare(rdi);
             // Files.
             __NR_stat => files::sys_stat(rdi, rsi);
             __NR_lstat => files::sys_lstat(rdi, rsi);

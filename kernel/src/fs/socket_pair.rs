@@ -1,4 +1,5 @@
-//! `socketpair`: two connected stream sockets, each a pipe in either direction. There are no other sockets.
+//! `socketpair`: two connected stream sockets, each a pipe in either direction. Those that keep messages apart are in
+//! `packet_pair`; there are no other sockets.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -10,6 +11,7 @@ use super::buffer::{Destination, Source};
 use super::calls::install_pair;
 use super::file::{File, FileOps};
 use super::inode::new_ino;
+use super::packet_pair;
 use super::pipe::{Pipe, PipeEnd};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
@@ -19,6 +21,8 @@ use crate::task::wait::PollTable;
 
 const AF_UNIX: u32 = 1;
 const SOCK_STREAM: u32 = 1;
+const SOCK_DGRAM: u32 = 2;
+const SOCK_SEQPACKET: u32 = 5;
 /// `shutdown`: what is given up.
 const SHUT_RD: u32 = 0;
 const SHUT_WR: u32 = 1;
@@ -78,17 +82,22 @@ impl FileOps for Socket {
     }
 }
 
-/// `socketpair`: unnamed stream sockets of the local kind.
+/// `socketpair`: unnamed sockets of the local kind.
 pub fn sys_socketpair(family: u64, kind: u64, protocol: u64, address: u64) -> Result<usize> {
     let flags = kind as u32 & (abi::O_CLOEXEC | abi::O_NONBLOCK);
     if family as u32 != AF_UNIX {
         return Err(Errno(errno::EAFNOSUPPORT as usize));
     }
-    if kind as u32 & !flags != SOCK_STREAM {
+    let kind = kind as u32 & !flags;
+    if ![SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET].contains(&kind) {
         return Err(Errno(errno::ESOCKTNOSUPPORT as usize));
     }
     if protocol != 0 && protocol as u32 != AF_UNIX {
         return Err(Errno(errno::EPROTONOSUPPORT as usize));
+    }
+    if kind != SOCK_STREAM {
+        let (first, second) = packet_pair::pair(flags);
+        return install_pair(first, second, flags & abi::O_CLOEXEC != 0, address);
     }
     let pipes = [Pipe::new(), Pipe::new()];
     let make = |input: &Arc<Pipe>, output: &Arc<Pipe>| {

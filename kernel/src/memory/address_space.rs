@@ -77,6 +77,8 @@ pub struct AddressSpace {
     pub(super) inner: SpinLock<Inner>,
     /// The process has registered for membarrier(2).
     pub(super) uses_membarrier: AtomicBool,
+    /// The same for its restartable sequences.
+    pub(super) uses_membarrier_rseq: AtomicBool,
     /// Of the program that it was made for.
     width: Width,
     /// Where the fast 32-bit doors return to: in the 32-bit vDSO; 0 if there is none.
@@ -119,6 +121,7 @@ impl AddressSpace {
                 program: Program::default(),
             }),
             uses_membarrier: AtomicBool::new(false),
+            uses_membarrier_rseq: AtomicBool::new(false),
             width,
             int80_landing_pad: AtomicU64::new(0),
         }))
@@ -132,6 +135,10 @@ impl AddressSpace {
         child
             .uses_membarrier
             .store(self.uses_membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
+        child.uses_membarrier_rseq.store(
+            self.uses_membarrier_rseq.load(Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
         let inner = self.inner.lock();
         let mut copy = child.inner.lock();
         (copy.brk_start, copy.brk) = (inner.brk_start, inner.brk);

@@ -76,7 +76,7 @@ pub(super) fn leave(root: u64) {
 }
 
 /// A full memory barrier on every CPU that runs in the address space with this root.
-pub(super) fn barrier(root: u64) {
+pub fn barrier(root: u64) {
     shootdown(root, 0, 0);
 }
 

@@ -10,8 +10,8 @@ use super::info::{CORE_FLAG, SigInfo};
 use super::set::*;
 use super::{frame, job, mask, send};
 use crate::errno::Errno;
-use crate::ptrace;
-use crate::task::{Task, current, exit, process};
+use crate::task::{Task, current, exit, process, work};
+use crate::{ptrace, rseq};
 
 /// The number of `restart_syscall`, and that of the 32-bit table.
 const NR_RESTART_SYSCALL: u64 = linux_raw_sys::general::__NR_restart_syscall as u64;
@@ -22,6 +22,7 @@ const NR_RESTART_SYSCALL_32: u64 = 0;
 ///
 /// The library's exit work calls it while SIGPENDING is raised: interrupts on, may sleep, may not come back.
 pub fn do_signal_or_restart(regs: &mut UserRegs) {
+    work::notify_signal();
     match next() {
         Some((info, action)) => {
             let restart = action.flags().contains(ActionFlags::RESTART);
@@ -182,6 +183,7 @@ fn die(task: &Task, info: &SigInfo) -> ! {
 /// it dies.
 fn enter_handler(regs: &mut UserRegs, info: &SigInfo, action: &Action) {
     let task = current();
+    rseq::signal_deliver(regs, info.signo);
     // Before the frame is written: the step is not the program's.
     let stepped = ptrace::step::leave_for_handler(task, regs);
     let saved_mask = {

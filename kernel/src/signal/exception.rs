@@ -87,6 +87,11 @@ pub fn force_fault(info: SigInfo) {
     send::force(info);
 }
 
+/// As [`force_fault`], but no handler is asked: the process ends.
+pub fn force_fatal(info: SigInfo) {
+    send::force_fatal(info);
+}
+
 /// Keeps `cr2` of the last page fault.
 pub(crate) fn set_fault(vector: u8, error: u64) {
     let mut signals = task::current().signals.lock();

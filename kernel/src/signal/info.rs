@@ -40,6 +40,8 @@ mod codes {
     pub const CLD_TRAPPED: i32 = 4;
     pub const CLD_STOPPED: i32 = 5;
     pub const CLD_CONTINUED: i32 = 6;
+    pub const SYS_SECCOMP: i32 = 1;
+    pub const SYS_USER_DISPATCH: i32 = 2;
 }
 pub use codes::*;
 
@@ -104,6 +106,15 @@ impl SigInfo {
     /// A fault of an instruction; `addr` is what it touched, or the instruction itself.
     pub const fn fault(signo: i32, code: i32, addr: u64) -> SigInfo {
         SigInfo::new(signo, code, [addr, 0, 0, 0])
+    }
+
+    /// SIGSYS for a system call that is not made: who forbids it ([`SYS_SECCOMP`], [`SYS_USER_DISPATCH`]) and what they add,
+    /// the address after the instruction, the number, `AUDIT_ARCH_*`.
+    pub const fn system_call(code: i32, errno: i32, address: u64, number: i32, arch: u32) -> SigInfo {
+        SigInfo {
+            errno,
+            ..SigInfo::new(SIGSYS, code, [address, pair(number as u32, arch), 0, 0])
+        }
     }
 
     /// `si_code` and `si_status` of an end with this wait status.

@@ -37,7 +37,7 @@ pub mod state;
 
 pub use action::{Action, ActionFlags, SigHand};
 pub use delivery::do_signal_or_restart;
-pub use exception::{force_exception, force_fault, force_page_fault};
+pub use exception::{force_exception, force_fatal, force_fault, force_page_fault};
 pub use frame::min_stack_size;
 pub use info::SigInfo;
 pub use job::{check_terminal, exit_thread, session_leader_exits};

@@ -370,6 +370,7 @@ fn leave_old_program(mm: Arc<AddressSpace>, image: Image, name: &[u8]) {
     task.set_comm(name.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
     let old_image = core::mem::replace(&mut *process.image.lock(), Arc::new(image));
     drop(old_image);
+    super::hooks::reset_for_exec();
     switch::reset_segments(super::current_mm().width());
     switch::reset_fpu();
     ptrace::debug::reset_current();

@@ -58,6 +58,7 @@ pub fn do_exit(status: i32) -> ! {
         ptrace::stop::event(ptrace::Event::Exit, status as u32 as u64);
     }
     signal::exit_thread();
+    super::hooks::release();
     release_user_state();
     let task = current();
     ptrace::relation::exit_tracer();

@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::process::{self, FIRST_PROGRAM, Pid, REAPER, tree};
 use super::wait::Completion;
-use super::{NewTask, Process, Task, current, current_arc, fpu, scheduler, switch};
+use super::{NewTask, Process, Task, current, current_arc, fpu, hooks, scheduler, switch};
 use crate::errno::{Errno, Result};
 use crate::memory::{USER_END, user};
 use crate::ptrace::{self, Event};
@@ -305,6 +305,7 @@ fn publish(parent: &Task, child: &Arc<Task>, clone: &Clone, group_signals: u64, 
         return Err(Errno::ERESTARTNOINTR);
     }
     let process = &parent.process;
+    hooks::inherit(&mut tree, parent, child, clone.has(CLONE_VM));
     if clone.has(CLONE_THREAD) {
         if process.group_exit().is_some() || process.exec_thread.load(SeqCst) != 0 {
             return Err(Errno::ERESTARTNOINTR);

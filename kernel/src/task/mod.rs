@@ -12,14 +12,17 @@
 //! Lock order: process tree → `Process::signals` → `Task::signals` → wait queues → run queue.
 
 pub mod affinity;
+pub mod call;
 pub mod clock;
 pub mod exec;
 pub mod exit;
 pub mod fork;
 pub mod fpu;
 pub mod futex;
+pub mod hooks;
 pub mod ids;
 pub mod image;
+pub mod kcmp;
 pub mod limits;
 pub mod own;
 pub mod prctl;
@@ -30,8 +33,10 @@ pub mod scheduler;
 pub mod switch;
 pub mod system;
 pub mod timers;
+pub mod unshare;
 pub mod usage;
 pub mod wait;
+pub mod work;
 
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
@@ -98,6 +103,8 @@ pub struct Task {
     pub robust_list_32: AtomicU64,
     /// CPUs it may run on.
     pub affinity: AtomicU64,
+    /// What the gate's hooks keep.
+    pub hooks: hooks::Hooks,
     /// CPU time and events of this thread.
     pub usage: usage::Usage,
     /// Nice value, scheduling policy and priority: kept for the calls that ask, without effect on the order.
@@ -188,6 +195,7 @@ impl Task {
             robust_list: AtomicU64::new(0),
             robust_list_32: AtomicU64::new(0),
             affinity: AtomicU64::new(u64::MAX),
+            hooks: hooks::Hooks::new(),
             usage: usage::Usage::default(),
             policy: affinity::Policy::default(),
             parent_death_signal: AtomicI32::new(0),
@@ -238,7 +246,8 @@ impl Task {
     /// Whether a signal (or another reason to leave an interruptible sleep) is pending.
     #[inline]
     pub fn signal_pending(&self) -> bool {
-        self.work.is_raised(ExitWork::SIGPENDING)
+        self.work
+            .is_raised(ExitWork(ExitWork::SIGPENDING.0 | ExitWork::NOTIFY_SIGNAL.0))
     }
 
     /// The name `ps` shows: the program's, or what prctl(PR_SET_NAME) set; NUL-padded.

@@ -8,6 +8,7 @@ use super::process::{self, Pid};
 use super::{current, switch};
 use crate::errno::{Errno, Result};
 use crate::memory::{USER_END, user};
+use crate::{dispatch, seccomp};
 
 /// prctl(2).
 pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Result<usize> {
@@ -78,13 +79,14 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
             Ok(0)
         }
         PR_GET_TIMERSLACK => Ok(task.timer_slack.load(Relaxed) as usize),
-        // No seccomp filter can be there yet: the answer is "disabled".
-        PR_GET_SECCOMP => Ok(0),
         // Whoever may trace at all may trace this process: nothing narrower is kept.
         PR_SET_PTRACER => match arg2 {
             0 | u64::MAX => Ok(0),
             pid => process::find_task(pid as Pid).map(|_| 0).ok_or(Errno::EINVAL),
         },
+        PR_GET_SECCOMP => Ok(task.hooks.seccomp.mode().into()),
+        PR_SET_SECCOMP => seccomp::attach::prctl_set(arg2, arg3),
+        dispatch::PR_SET_SYSCALL_USER_DISPATCH => dispatch::set(arg2, arg3, arg4, arg5),
         // All capabilities are there.
         PR_CAPBSET_READ => Ok(1),
         PR_GET_KEEPCAPS | PR_GET_SECUREBITS => Ok(0),

@@ -302,6 +302,11 @@ impl Tree {
         self.nodes.values()
     }
 
+    /// All tasks that have not ended.
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.values()
+    }
+
     /// An id that is neither a process's, a task's, a group's nor a session's.
     pub fn allocate_pid(&mut self) -> Result<Pid> {
         for _ in 0..PID_MAX {

@@ -297,6 +297,9 @@ fn reschedule(preempted: bool) {
         drop(queue);
     } else {
         let now = time::now();
+        if prev.hooks.on_switch.load(Relaxed) != 0 {
+            super::hooks::switch(prev, next);
+        }
         prev.usage.switched_out(now, runnable);
         next.usage.switched_in(now);
         prev.work.switch_out();

@@ -15,6 +15,12 @@ use crate::time;
 pub const RELEASE: &str = "6.1.0-portcullis";
 /// What `uname -v` prints.
 pub const VERSION: &str = concat!("#1 SMP PREEMPT Portcullis ", env!("CARGO_PKG_VERSION"));
+/// What it prints for a task that runs the patched code; see `patch`.
+const PATCHED_VERSION: &str = concat!(
+    "#1 SMP PREEMPT Portcullis ",
+    env!("CARGO_PKG_VERSION"),
+    " patched"
+);
 
 const FIELD: usize = 65;
 
@@ -49,7 +55,11 @@ pub fn sys_uname(address: u64) -> Result<usize> {
         field("Linux"),
         host,
         field(RELEASE),
-        field(VERSION),
+        field(if crate::patch::is_patched() {
+            PATCHED_VERSION
+        } else {
+            VERSION
+        }),
         field(machine()),
         domain,
     ];

@@ -1,0 +1,128 @@
+//! The devices of the gate's hooks: `/dev/audit` and `/dev/trace` show what they record, `/dev/hooks` lets tests arm the
+//! others and look at their counters.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::sync::atomic::Ordering::Relaxed;
+
+use portcullis::work::SyscallWork;
+
+use super::buffer::{Destination, Source};
+use super::file::{File, FileOps};
+use super::generated::Generated;
+use super::inode::device_number;
+use crate::errno::{Errno, Result};
+use crate::task::work::{self, Notify};
+use crate::task::{hooks, process};
+use crate::{audit, patch, return_notifier, trace};
+
+/// Their device numbers.
+pub const AUDIT: u64 = device_number(10, 241);
+pub const TRACE: u64 = device_number(10, 242);
+pub const HOOKS: u64 = device_number(10, 243);
+
+/// The operations of the device with this number, if it is one of these.
+pub fn ops(number: u64) -> Option<Arc<dyn FileOps>> {
+    let device = match number {
+        AUDIT => Device::new(|| Ok(audit::text().into_bytes()), audit::command),
+        TRACE => Device::new(
+            || Ok(trace::text().into_bytes()),
+            |line| audit::set_armed(line, SyscallWork::TRACEPOINT),
+        ),
+        HOOKS => Device::new(status, command),
+        _ => return None,
+    };
+    Some(Arc::new(device))
+}
+
+/// Text to read, lines to write.
+struct Device {
+    text: Generated<fn() -> Result<Vec<u8>>>,
+    command: fn(&str) -> Result<()>,
+}
+
+impl Device {
+    fn new(text: fn() -> Result<Vec<u8>>, command: fn(&str) -> Result<()>) -> Self {
+        Device {
+            text: Generated::new(text),
+            command,
+        }
+    }
+}
+
+impl FileOps for Device {
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn read(&self, file: &File, to: &mut Destination, position: &mut u64) -> Result<usize> {
+        self.text.read(file, to, position)
+    }
+
+    fn write(&self, _file: &File, from: &mut Source, _position: &mut u64) -> Result<usize> {
+        let bytes = from.take_all(4096)?;
+        let text = core::str::from_utf8(&bytes).map_err(|_| Errno::EINVAL)?;
+        text.lines().try_for_each(self.command)?;
+        Ok(bytes.len())
+    }
+}
+
+/// `key value` lines.
+fn status() -> Result<Vec<u8>> {
+    let mut text = String::new();
+    for (key, value) in [
+        ("violations", hooks::VIOLATIONS.load(Relaxed)),
+        ("works", WORKS.load(Relaxed)),
+        ("patch_remaining", patch::remaining() as u64),
+        ("patch_switched", patch::SWITCHED.load(Relaxed)),
+        ("user_returns", return_notifier::FIRED.load(Relaxed)),
+    ] {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{key} {value}");
+    }
+    Ok(text.into_bytes())
+}
+
+/// How much task work of `/dev/hooks` was done.
+static WORKS: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
+
+/// Carries out one line.
+fn command(line: &str) -> Result<()> {
+    let mut words = line.split_ascii_whitespace();
+    let Some(name) = words.next() else { return Ok(()) };
+    let argument = words.next();
+    let number = || {
+        argument
+            .and_then(|word| word.parse::<u32>().ok())
+            .ok_or(Errno::EINVAL)
+    };
+    match name {
+        // Work for a thread, on its next way out or at once.
+        "work" => queue(number()?, Notify::Resume),
+        "work-now" => queue(number()?, Notify::Signal),
+        // The live patch: to the new code, back, and hurry.
+        "patch" => patch::begin(true),
+        "unpatch" => patch::begin(false),
+        "patch-hurry" => {
+            patch::hurry();
+            Ok(())
+        }
+        // TSC_AUX until the way to user mode.
+        "lend-tsc-aux" => return_notifier::lend_tsc_aux(number()?),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn queue(tid: u32, notify: Notify) -> Result<()> {
+    let task = process::find_task(tid as i32).ok_or(Errno::ESRCH)?;
+    work::add(
+        &task,
+        alloc::boxed::Box::new(|| {
+            WORKS.fetch_add(1, Relaxed);
+        }),
+        notify,
+    );
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! What the gate's hooks keep for each task, and what becomes of it at clone, exec, exit and at a switch.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use portcullis::host::{InterruptFlag, Tracking};
+use portcullis::work::{ExitWork, SyscallWork};
+use portcullis::x86_64::{PerCpuContext, Rflags};
+
+use super::process::{Pid, Tree, tree};
+use super::{Task, current, work};
+use crate::errno::{Errno, Result};
+use crate::{audit, dispatch, patch, return_notifier, rseq, seccomp, sync, uprobe};
+
+/// The task's part of each.
+pub struct Hooks {
+    /// What is due when the task is switched out (`SWITCH_*`): the one test of the switch.
+    pub on_switch: AtomicU32,
+    /// Restartable sequences.
+    pub rseq: rseq::TaskRseq,
+    /// Its filters.
+    pub seccomp: seccomp::TaskSeccomp,
+    /// Syscall user dispatch.
+    pub dispatch: dispatch::UserDispatch,
+    /// The audit record of the call under way.
+    pub audit: audit::TaskAudit,
+    /// Which code it runs.
+    pub patch: patch::TaskPatch,
+    /// The probe that it was stopped at.
+    pub probe: uprobe::TaskProbe,
+    /// Work that others have queued for it.
+    pub work: work::Queue,
+}
+
+/// [`Hooks::on_switch`]: a restartable sequence may have to be aborted.
+pub const SWITCH_RSEQ: u32 = 1;
+/// [`Hooks::on_switch`]: user-return notifiers wait on this CPU.
+pub const SWITCH_USER_RETURN: u32 = 2;
+
+impl Hooks {
+    /// Nothing armed.
+    pub fn new() -> Self {
+        Hooks {
+            on_switch: AtomicU32::new(0),
+            rseq: rseq::TaskRseq::default(),
+            seccomp: seccomp::TaskSeccomp::new(),
+            dispatch: dispatch::UserDispatch::default(),
+            audit: audit::TaskAudit::default(),
+            patch: patch::TaskPatch::default(),
+            probe: uprobe::TaskProbe::default(),
+            work: work::Queue::new(),
+        }
+    }
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A child is about to be published; its memory is its own unless `shares_memory`. The tree is locked.
+pub fn inherit(tree: &mut Tree, parent: &Task, child: &Task, shares_memory: bool) {
+    if !shares_memory {
+        rseq::inherit(parent, child);
+    }
+    seccomp::inherit(tree, parent, child);
+    patch::inherit(parent, child);
+    let reported = (SyscallWork::AUDIT.0 | SyscallWork::TRACEPOINT.0) as usize & parent.work.syscall_word();
+    child.work.arm(SyscallWork(reported as u32));
+}
+
+/// The current task's old program is gone.
+pub fn reset_for_exec() {
+    let task = current();
+    rseq::reset_for_exec(task);
+    dispatch::reset_for_exec(task);
+}
+
+/// The current task ends. May sleep.
+pub fn release() {
+    work::run();
+    seccomp::release();
+    audit::end();
+}
+
+/// `prev` gives its CPU to `next`, and something of it is armed. Interrupts are off.
+#[cold]
+pub fn switch(prev: &Task, next: &Task) {
+    let due = prev.hooks.on_switch.load(Relaxed);
+    if due & SWITCH_RSEQ != 0 && cfg!(not(portcullis_ablate = "rseq-switch")) {
+        rseq::switched_out(prev);
+    }
+    if due & SWITCH_USER_RETURN != 0 {
+        return_notifier::pass_on(prev, next);
+    }
+}
+
+/// Arms or disarms syscall work of one task, or of all. Tasks pass AUDIT and TRACEPOINT on to their children.
+pub fn set_armed(which: Option<Pid>, work: SyscallWork, on: bool) -> Result<()> {
+    let tree = tree();
+    let mut found = false;
+    for task in tree
+        .tasks()
+        .filter(|task| which.is_none_or(|tid| task.tid() == tid))
+    {
+        found = true;
+        if on {
+            task.work.arm(work);
+        } else {
+            task.work.disarm(work);
+        }
+    }
+    if found { Ok(()) } else { Err(Errno::ESRCH) }
+}
+
+/// Hooks that were called in a state in which they must not be, or for no reason.
+pub static VIOLATIONS: AtomicU64 = AtomicU64::new(0);
+
+#[cold]
+pub fn violation(what: &str) {
+    VIOLATIONS.fetch_add(1, Relaxed);
+    log::error!("a hook is called {what}");
+}
+
+/// Runs the consumer of exit work: interrupts on, may sleep. The flag is taken before the consumer looks at what it stands
+/// for, so that work that is raised meanwhile raises it again.
+pub fn exit_work(flag: ExitWork, mut consumer: impl FnMut()) {
+    let mut run = || {
+        if current().work.take(flag).0 == 0 {
+            violation("without its flag");
+        }
+        if cfg!(not(portcullis_ablate = "hooks-skipped")) {
+            expect(true);
+            consumer();
+        }
+    };
+    let _irqs = cfg!(portcullis_ablate = "hooks-state").then(sync::irqs_off);
+    if cfg!(portcullis_ablate = "hooks-twice") {
+        run();
+    }
+    run();
+}
+
+/// Runs the consumer of exit work that is due last of all: interrupts off, must not raise exit work.
+pub fn leaving_work(flag: ExitWork, mut consumer: impl FnMut()) {
+    let mut run = || {
+        if current().work.take(flag).0 == 0 {
+            violation("without its flag");
+        }
+        if cfg!(not(portcullis_ablate = "hooks-skipped")) {
+            expect(false);
+            consumer();
+        }
+    };
+    if cfg!(portcullis_ablate = "hooks-state") {
+        x86_64::instructions::interrupts::enable();
+    }
+    if cfg!(portcullis_ablate = "hooks-twice") {
+        run();
+    }
+    run();
+    if cfg!(portcullis_ablate = "hooks-state") {
+        x86_64::instructions::interrupts::disable();
+    }
+}
+
+/// Runs the consumer of syscall work: interrupts on, may sleep. `skipped` is what the hook says where it is ablated.
+pub fn syscall_work<T>(skipped: T, mut consumer: impl FnMut() -> T) -> T {
+    if cfg!(portcullis_ablate = "hooks-skipped") {
+        return skipped;
+    }
+    let _irqs = cfg!(portcullis_ablate = "hooks-state").then(sync::irqs_off);
+    expect(true);
+    if cfg!(portcullis_ablate = "hooks-twice") {
+        consumer();
+    }
+    consumer()
+}
+
+/// The state in which a hook must be called. Checked with debug assertions.
+#[inline(always)]
+fn expect(interrupts_on: bool) {
+    let as_expected =
+        || Rflags::is_on() == interrupts_on && PerCpuContext::in_kernel() && sync::preempt_count() == 0;
+    if cfg!(debug_assertions) && !as_expected() {
+        violation("in the wrong state");
+    }
+}
