@@ -5,6 +5,7 @@ use core::arch::asm;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use portcullis::notify::{Die, Notifier, Verdict, notify_die};
 use portcullis::work::{ExitWork, TaskWork};
 use portcullis::x86_64::regs::flags;
 use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserRegs, WayOut, extable};
@@ -24,6 +25,8 @@ impl Kernel for Gate {
     type Regs = UserRegs;
     type Irqs = Rflags;
     type Context = PerCpuContext;
+
+    const DIE_CHAIN: &'static [Notifier<UserRegs>] = &[uprobe::notifier];
 
     #[inline(always)]
     fn exit_work() -> usize {
@@ -162,7 +165,15 @@ impl Doors for Gate {
     }
 
     fn user_exception(at: &mut InKernel<'_, UserRegs>, exception: Exception) {
+        let die = Die {
+            vector: exception.vector,
+            error: match exception.vector {
+                Exception::DB => exception.address,
+                _ => exception.error,
+            },
+        };
         match exception.vector {
+            Exception::BP | Exception::DB if notify_die::<Gate>(at.regs(), die) == Verdict::Handled => {}
             Exception::PF => memory::fault::page_fault_user(at.regs(), exception.address, exception.error),
             Exception::DB => ptrace::debug::user_exception(at.regs(), exception.address),
             vector => signal::force_exception(vector, exception.error, at.regs()),

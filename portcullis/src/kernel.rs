@@ -36,7 +36,8 @@ pub struct Skip;
 pub struct Die {
     /// The exception's vector.
     pub vector: u8,
-    /// Its error code, 0 if it has none.
+    /// Its error code, 0 if it has none. For #DB why it came: DR6, with the bits inverted that read as 1 when nothing
+    /// happened.
     pub error: u64,
 }
 

@@ -16,7 +16,7 @@ use super::inode::device_number;
 use crate::errno::{Errno, Result};
 use crate::task::work::{self, Notify};
 use crate::task::{hooks, process};
-use crate::{audit, patch, return_notifier, trace};
+use crate::{audit, patch, return_notifier, trace, uprobe};
 
 /// Their device numbers.
 pub const AUDIT: u64 = device_number(10, 241);
@@ -77,6 +77,7 @@ fn status() -> Result<Vec<u8>> {
         ("works", WORKS.load(Relaxed)),
         ("patch_remaining", patch::remaining() as u64),
         ("patch_switched", patch::SWITCHED.load(Relaxed)),
+        ("probe_hits", uprobe::hits()),
         ("user_returns", return_notifier::FIRED.load(Relaxed)),
     ] {
         // Writing to a string does not fail.
@@ -107,6 +108,15 @@ fn command(line: &str) -> Result<()> {
         "unpatch" => patch::begin(false),
         "patch-hurry" => {
             patch::hurry();
+            Ok(())
+        }
+        // A probe in a file: its path, the offset.
+        "probe" => {
+            let offset = words.next().and_then(|word| word.parse().ok());
+            uprobe::register(argument.ok_or(Errno::EINVAL)?, offset.ok_or(Errno::EINVAL)?)
+        }
+        "unprobe" => {
+            uprobe::unregister_all();
             Ok(())
         }
         // TSC_AUX until the way to user mode.

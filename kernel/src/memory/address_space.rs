@@ -287,6 +287,7 @@ impl AddressSpace {
         });
         drop(inner);
         drop(replaced);
+        crate::uprobe::mapped(self, start);
         if flags.intersects(MapFlags::POPULATE | MapFlags::LOCKED) {
             // As on Linux, the mapping stands even where its pages cannot be had.
             let _ = self.populate(range, Access::for_prot(prot));

@@ -11,7 +11,7 @@ use super::set::*;
 use super::{frame, job, mask, send};
 use crate::errno::Errno;
 use crate::task::{Task, current, exit, process, work};
-use crate::{ptrace, rseq};
+use crate::{ptrace, rseq, uprobe};
 
 /// The number of `restart_syscall`, and that of the 32-bit table.
 const NR_RESTART_SYSCALL: u64 = linux_raw_sys::general::__NR_restart_syscall as u64;
@@ -183,6 +183,7 @@ fn die(task: &Task, info: &SigInfo) -> ! {
 /// it dies.
 fn enter_handler(regs: &mut UserRegs, info: &SigInfo, action: &Action) {
     let task = current();
+    uprobe::signal_deliver(regs);
     rseq::signal_deliver(regs, info.signo);
     // Before the frame is written: the step is not the program's.
     let stepped = ptrace::step::leave_for_handler(task, regs);
