@@ -5,10 +5,10 @@
 #include "check.h"
 #include <fcntl.h>
 
-/* Sends a command. False where there is no such device, or it refuses. */
-__attribute__((unused)) static int gate_command(const char *command)
+/* Sends a device a command. False where there is no such device, or it refuses. */
+__attribute__((unused)) static int device_command(const char *device, const char *command)
 {
-    int fd = open("/dev/gate", O_WRONLY);
+    int fd = open(device, O_WRONLY);
     if (fd < 0)
         return 0;
     ssize_t written = write(fd, command, strlen(command));
@@ -16,12 +16,17 @@ __attribute__((unused)) static int gate_command(const char *command)
     return written == (ssize_t)strlen(command);
 }
 
-/* The value of a status line, or -1 if there is none. */
-__attribute__((unused)) static long gate_status(const char *key)
+__attribute__((unused)) static int gate_command(const char *command)
+{
+    return device_command("/dev/gate", command);
+}
+
+/* The value of a device's status line, or -1 if there is none. */
+__attribute__((unused)) static long device_status(const char *device, const char *key)
 {
     char text[4096], word[64];
     long value;
-    int fd = open("/dev/gate", O_RDONLY), consumed;
+    int fd = open(device, O_RDONLY), consumed;
     ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
     if (fd >= 0)
         close(fd);
@@ -32,6 +37,11 @@ __attribute__((unused)) static long gate_status(const char *key)
         if (!strcmp(word, key))
             return value;
     return -1;
+}
+
+__attribute__((unused)) static long gate_status(const char *key)
+{
+    return device_status("/dev/gate", key);
 }
 
 #endif

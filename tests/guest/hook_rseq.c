@@ -1,0 +1,237 @@
+/* rseq_handle_notify_resume, rseq_syscall: a restartable sequence that is preempted or hit by a signal goes on at its abort
+ * handler; the area shows the CPU; a bad area or sequence is one SIGSEGV, whose handler does not bring it again (bug 38).
+ */
+#include "hooks.h"
+#include <linux/rseq.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/rseq.h>
+#include <sys/ucontext.h>
+
+enum { SIGNATURE = 0x2b3c4d5e };
+
+static struct rseq *own;
+static volatile int *flag; /* shared with the child that preempts */
+static volatile sig_atomic_t handled, handled_at_abort;
+
+static int rseq(void *area, unsigned size, int flags, unsigned signature)
+{
+    return syscall(SYS_rseq, area, size, flags, signature);
+}
+
+/* A sequence that spins until *flag is set. 0: it has seen that; 1: it was aborted. */
+extern const char sequence_abort[];
+struct sequence {
+    uint32_t version, flags;
+    uint64_t start, length, abort;
+} __attribute__((aligned(32)));
+int run_sequence(struct rseq *area, volatile int *until, const void *sequence);
+extern const char sequence_start[], sequence_end[];
+asm(".pushsection .text\n"
+    "run_sequence:\n"
+    "mov %rdx, 8(%rdi)\n"
+    "sequence_start:\n"
+    "1: cmpl $0, (%rsi)\n"
+    "je 1b\n"
+    "sequence_end:\n"
+    "xor %eax, %eax\n"
+    "ret\n"
+    ".long 0x2b3c4d5e\n"
+    "sequence_abort:\n"
+    "mov $1, %eax\n"
+    "ret\n"
+    ".popsection\n");
+
+/* The same with a system call inside. */
+int run_calling(struct rseq *area, const void *sequence);
+extern const char calling_start[], calling_end[], calling_abort[];
+asm(".pushsection .text\n"
+    "run_calling:\n"
+    "mov %rsi, 8(%rdi)\n"
+    "calling_start:\n"
+    "mov $39, %eax\n"
+    "syscall\n"
+    "calling_end:\n"
+    "xor %eax, %eax\n"
+    "ret\n"
+    ".long 0x2b3c4d5e\n"
+    "calling_abort:\n"
+    "mov $1, %eax\n"
+    "ret\n"
+    ".popsection\n");
+
+static struct sequence sequence, calling;
+
+static void on_signal(int signal, siginfo_t *info, void *context)
+{
+    ucontext_t *frame = context;
+    handled++;
+    handled_at_abort += frame->uc_mcontext.gregs[REG_RIP] == (greg_t)sequence_abort;
+    (void)signal, (void)info;
+}
+
+static void pin(int cpu)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    sched_setaffinity(0, sizeof set, &set);
+}
+
+static void registration(void)
+{
+    static char memory[96] __attribute__((aligned(32)));
+    check(rseq(memory + 8, 32, 0, SIGNATURE) < 0 && errno == EINVAL, "an area that is not aligned", "errno %d", errno);
+    check(rseq(memory, 31, 0, SIGNATURE) < 0 && errno == EINVAL, "an area that is too short", "errno %d", errno);
+    check(rseq(memory, 32, 4, SIGNATURE) < 0 && errno == EINVAL, "unknown flags", "errno %d", errno);
+    check(rseq((void *)-4096, 32, 0, SIGNATURE) < 0 && errno == EFAULT, "an area that is not the user's", "errno %d", errno);
+    check(rseq(own, 32, 1, SIGNATURE) < 0 && errno == EINVAL, "nothing to unregister", "errno %d", errno);
+    check(rseq(own, 32, 0, SIGNATURE) == 0, "registered", "errno %d", errno);
+    check(rseq(own, 32, 0, SIGNATURE) < 0 && errno == EBUSY, "twice", "errno %d", errno);
+    check(rseq(memory, 32, 0, SIGNATURE) < 0 && errno == EINVAL, "another area", "errno %d", errno);
+    check(rseq(own, 32, 0, 1) < 0 && errno == EPERM, "another signature", "errno %d", errno);
+    check(rseq(own, 32, 1, 1) < 0 && errno == EPERM, "unregistered with another signature", "errno %d", errno);
+}
+
+static void shows_the_cpu(void)
+{
+    int cpus = sysconf(_SC_NPROCESSORS_ONLN), right = 0;
+    for (int round = 0; round < 10 * cpus; round++) {
+        pin(round % cpus);
+        right += (int)own->cpu_id == round % cpus && own->cpu_id_start == own->cpu_id;
+    }
+    check(right == 10 * cpus, "the area shows the CPU", "%d of %d times", right, 10 * cpus);
+    pin(0);
+}
+
+static void preempted(void)
+{
+    int aborted = 0;
+    for (int round = 0; round < 5; round++) {
+        *flag = 0;
+        pid_t child = fork();
+        if (child == 0) {
+            *flag = 1; /* when this runs, the parent does not */
+            _exit(0);
+        }
+        aborted += run_sequence(own, flag, &sequence);
+        *flag = 1;
+        waitpid(child, NULL, 0);
+    }
+    check(aborted == 5, "preemption aborts", "%d of 5 sequences", aborted);
+    check(own->rseq_cs == 0, "an aborted sequence is named no more", "%#llx", (unsigned long long)own->rseq_cs);
+}
+
+static void signalled(void)
+{
+    struct sigaction action = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO };
+    sigaction(SIGALRM, &action, NULL);
+    *flag = 0;
+    int aborted = 0, runs = 0;
+    ualarm(20000, 0);
+    while (!handled && runs < 10000) /* something else may preempt it first */
+        runs++, aborted += run_sequence(own, flag, &sequence);
+    check(aborted == runs && handled == 1 && handled_at_abort == 1, "a signal aborts before its handler runs",
+          "%d of %d, %d handlers, %d from the abort handler", aborted, runs, (int)handled, (int)handled_at_abort);
+}
+
+/* A handler for SIGSEGV that blocks nothing, on a stack that others see. Delivering the signal fails again and again; it
+ * must not be tried more than once.
+ */
+enum { STACK = 256 * 1024 };
+static char *stack;
+static volatile int *segv;
+
+static void on_segv(int signal)
+{
+    ++*segv;
+    _exit(signal);
+}
+
+static void catch_segv(void)
+{
+    struct sigaction action = { .sa_handler = on_segv, .sa_flags = SA_NODEFER | SA_ONSTACK };
+    stack_t alternate = { .ss_sp = stack, .ss_size = STACK };
+    sigaltstack(&alternate, NULL);
+    sigaction(SIGSEGV, &action, NULL);
+}
+
+static void dies_once(const char *name, int (*body)(void))
+{
+    memset(stack, 0, STACK);
+    *segv = 0;
+    int status = in_child(body), untouched = 0;
+    while (untouched < STACK && stack[untouched] == 0)
+        untouched++;
+    /* One frame, with room for any extended state that the emulator has. */
+    check(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV && *segv == 0 && STACK - untouched < 16 * 1024, name,
+          "status %#x, %d handlers, %d bytes of frames", status, *segv, STACK - untouched);
+}
+
+static int unmapped_area(void)
+{
+    catch_segv();
+    rseq(own, 32, 1, SIGNATURE);
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    rseq(page, 32, 0, SIGNATURE);
+    munmap(page, 4096);
+    kill(getpid(), SIGALRM);
+    return 0;
+}
+
+static int bad_signature(void)
+{
+    catch_segv();
+    static struct sequence bad;
+    bad = sequence;
+    bad.abort++;
+    own->rseq_cs = (uint64_t)&bad;
+    kill(getpid(), SIGALRM);
+    return 0;
+}
+
+static int call_inside(void)
+{
+    return run_calling(own, &calling);
+}
+
+static int inherited(void)
+{
+    return own->cpu_id == 0 && rseq(own, 32, 0, SIGNATURE) < 0 && errno == EBUSY;
+}
+
+int main(void)
+{
+    void *pages = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    flag = pages;
+    segv = (int *)pages + 16;
+    stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    own = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    sequence = (struct sequence) { .start = (uint64_t)sequence_start, .length = sequence_end - sequence_start,
+                                   .abort = (uint64_t)sequence_abort };
+    calling = (struct sequence) { .start = (uint64_t)calling_start, .length = calling_end - calling_start + 1,
+                                  .abort = (uint64_t)calling_abort };
+    /* The C library has registered its own. */
+    if (__rseq_size)
+        rseq((char *)__builtin_thread_pointer() + __rseq_offset, 32, 1, RSEQ_SIG);
+    if (rseq(own, 32, 1, SIGNATURE) < 0 && errno == ENOSYS) {
+        skip("restartable sequences", "the kernel has none");
+        return done();
+    }
+    registration();
+    shows_the_cpu();
+    preempted();
+    signalled();
+    int status = in_child(inherited);
+    check(WIFEXITED(status) && WEXITSTATUS(status) == 1, "a child has the area, too", "status %#x", status);
+    dies_once("an area that is gone", unmapped_area);
+    dies_once("an abort handler without the signature", bad_signature);
+    status = in_child(call_inside);
+    if (access("/dev/hooks", F_OK))
+        skip("a system call inside a sequence", "Linux checks it only when built for debugging");
+    else
+        check(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "a system call inside a sequence", "status %#x", status);
+    check(rseq(own, 32, 1, SIGNATURE) == 0 && own->cpu_id == (unsigned)-1, "unregistered", "CPU %d", (int)own->cpu_id);
+    check_violations();
+    return done();
+}
