@@ -14,8 +14,8 @@ use x86_64::registers::control::{Cr0, Cr4, Efer};
 
 use crate::task::hooks;
 use crate::{
-    audit, boot, compat, cpu, dispatch, memory, panic, patch, ptrace, return_notifier, rseq, seccomp, signal, sync,
-    syscall, task, trace, uprobe,
+    audit, boot, compat, cpu, dispatch, memory, panic, patch, ptrace, return_notifier, rseq, seccomp, signal,
+    sync, syscall, task, trace, uprobe,
 };
 
 /// The reference kernel, as the library sees it.

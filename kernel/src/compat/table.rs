@@ -11,10 +11,13 @@ use crate::fs::{self, calls as files};
 use crate::memory::Width::Bits32;
 use crate::memory::syscalls as memory;
 use crate::ptrace::{self, access};
+use crate::rseq;
+use crate::seccomp::attach as seccomp;
 use crate::signal::calls as signal;
 use crate::signal::signalfd;
 use crate::task::{
-    affinity, clock, exec, exit, fork, futex, ids, limits, prctl, reap, robust, system, timers, usage,
+    affinity, clock, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, robust, system, timers,
+    unshare, usage,
 };
 
 /// A system call, with all registers: most take only their arguments from them.
@@ -336,6 +339,10 @@ static TABLE: [Call; CALLS] = calls! {
     358 execveat => exec::execveat(regs, a.ebx, a.ecx, a.edx, a.esi, a.edi);
     360 socketpair => fs::socket_pair::sys_socketpair(a.ebx, a.ecx, a.edx, a.esi);
     373 shutdown => fs::socket_pair::sys_shutdown(a.ebx, a.ecx);
+    310 unshare => unshare::sys_unshare(a.ebx);
+    349 kcmp => kcmp::sys_kcmp(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    354 seccomp => seccomp::sys_seccomp(a.ebx, a.ecx, a.edx);
+    386 rseq => rseq::sys_rseq(a.ebx, a.ecx, a.edx, a.esi);
     375 membarrier => memory::sys_membarrier(a.ebx, a.ecx, a.edx);
     376 mlock2 => memory::sys_mlock2(a.ebx, a.ecx, a.edx);
     377 copy_file_range => files::sys_copy_file_range(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);

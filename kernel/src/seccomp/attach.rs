@@ -10,7 +10,7 @@ use super::bpf::{self, Instruction};
 use super::filter::{Attached, Filter, action};
 use super::{DISABLED, FILTER, STRICT, follow, notify};
 use crate::errno::{Errno, Result};
-use crate::memory::user;
+use crate::memory::{Width, user};
 use crate::task::process::{Pid, Tree, tree};
 use crate::task::{Task, current};
 
@@ -102,11 +102,27 @@ struct Program {
     instructions: u64,
 }
 
+/// The same of a 32-bit program.
+#[derive(FromBytes)]
+#[repr(C)]
+struct Program32 {
+    len: u16,
+    padding: u16,
+    instructions: u32,
+}
+
 /// Reads a program and checks it.
 fn read_program(address: u64) -> Result<Vec<Instruction>> {
-    let Program {
-        len, instructions, ..
-    } = user::read(address)?;
+    let (len, instructions) = match Width::of_call() {
+        Width::Bits64 => {
+            let program: Program = user::read(address)?;
+            (program.len, program.instructions)
+        }
+        Width::Bits32 => {
+            let program: Program32 = user::read(address)?;
+            (program.len, program.instructions.into())
+        }
+    };
     let len = usize::from(len);
     if len == 0 || len > bpf::MAX_INSTRUCTIONS {
         return Err(Errno::EINVAL);

@@ -2,6 +2,8 @@
 
 use portcullis::x86_64::UserRegs;
 
+use super::current;
+
 /// `AUDIT_ARCH_X86_64`: EM_X86_64, 64-bit, little-endian.
 pub const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 /// `AUDIT_ARCH_I386`: EM_386, little-endian.
@@ -9,8 +11,13 @@ pub const AUDIT_ARCH_I386: u32 = 0x4000_0003;
 
 /// Which ABI the call under way came in by (`AUDIT_ARCH_*`). It is the door that says so, never the registers: a 64-bit
 /// program may use the 32-bit doors, and a child of such a call may not.
+#[inline]
 pub fn arch() -> u32 {
-    AUDIT_ARCH_X86_64
+    if current().in_compat_call() && cfg!(not(portcullis_ablate = "call-arch")) {
+        AUDIT_ARCH_I386
+    } else {
+        AUDIT_ARCH_X86_64
+    }
 }
 
 /// Its number, as the table of that ABI takes it.
