@@ -23,6 +23,7 @@ mod rcu;
 mod return_notifier;
 mod rseq;
 mod seccomp;
+mod segments;
 mod signal;
 mod sync;
 mod syscall;

@@ -13,6 +13,7 @@ use crate::memory::syscalls as memory;
 use crate::ptrace::{self, access};
 use crate::rseq;
 use crate::seccomp::attach as seccomp;
+use crate::segments::tls;
 use crate::signal::calls as signal;
 use crate::signal::signalfd;
 use crate::task::{
@@ -276,6 +277,8 @@ static TABLE: [Call; CALLS] = calls! {
     240 futex => futex::futex(Bits32, a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
     241 sched_setaffinity => affinity::sys_sched_setaffinity(a.ebx, a.ecx, a.edx);
     242 sched_getaffinity => affinity::sys_sched_getaffinity(a.ebx, a.ecx, a.edx);
+    243 set_thread_area => tls::sys_set_thread_area(a.ebx);
+    244 get_thread_area => tls::sys_get_thread_area(a.ebx);
     250 fadvise64 => files::sys_fadvise64(a.ebx);
     252 exit_group => exit::sys_exit_group(a.ebx);
     254 epoll_create => fs::epoll::sys_epoll_create(a.ebx);

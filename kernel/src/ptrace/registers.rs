@@ -157,7 +157,6 @@ impl Stopped<'_> {
         match word {
             CS => self.regs().cs = selector.into(),
             SS => self.regs().ss = selector.into(),
-            _ if !Segments::may_hold(selector) => return Err(Errno::EIO),
             DS => self.segments().ds = selector,
             ES => self.segments().es = selector,
             FS => self.segments().fs = selector,

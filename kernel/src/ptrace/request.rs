@@ -8,6 +8,7 @@ use super::state::EVENT_STOP;
 use super::{information, regset, relation, step};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
+use crate::segments::tls;
 use crate::signal::{self, SIGKILL, SIGRTMAX, SigInfo, SigSet};
 use crate::task::process::{self, Pid};
 use crate::task::scheduler::{self, TRACED};
@@ -154,6 +155,13 @@ pub(super) fn general(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: 
         PTRACE_SETOPTIONS | PTRACE_OLDSETOPTIONS => {
             let options = relation::check_options(data)?;
             task.trace.set_options(options);
+        }
+        PTRACE_GET_THREAD_AREA | PTRACE_SET_THREAD_AREA => {
+            let number = u32::try_from(addr).map_err(|_| Errno::EIO)?;
+            if request == PTRACE_GET_THREAD_AREA {
+                return tls::get(task, number, data);
+            }
+            return tls::set_of_other(task, stopped.segments(), number, data);
         }
         PTRACE_DETACH => relation::detach(task, data)?,
         PTRACE_KILL => {

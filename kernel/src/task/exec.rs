@@ -19,6 +19,7 @@ use crate::fs::{self, FdTable, File, FsContext};
 use crate::memory::address_space::AddressSpace;
 use crate::memory::{PAGE_SIZE, Width, user};
 use crate::ptrace;
+use crate::segments;
 use crate::signal::{self, SigHand, TaskSignals};
 
 /// The longest argument, with its NUL (MAX_ARG_STRLEN).
@@ -371,6 +372,7 @@ fn leave_old_program(mm: Arc<AddressSpace>, image: Image, name: &[u8]) {
     let old_image = core::mem::replace(&mut *process.image.lock(), Arc::new(image));
     drop(old_image);
     super::hooks::reset_for_exec();
+    segments::reset_for_exec();
     switch::reset_segments(super::current_mm().width());
     switch::reset_fpu();
     ptrace::debug::reset_current();

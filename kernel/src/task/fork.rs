@@ -13,6 +13,7 @@ use super::{NewTask, Process, Task, current, current_arc, fpu, hooks, scheduler,
 use crate::errno::{Errno, Result};
 use crate::memory::{USER_END, user};
 use crate::ptrace::{self, Event};
+use crate::segments::tls;
 use crate::signal;
 
 /// What to share with the child, and how it starts.
@@ -192,7 +193,6 @@ fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
         || needs(CLONE_THREAD, CLONE_SIGHAND)
         || needs(CLONE_SIGHAND, CLONE_VM)
         || (clone.flags & CLEAR_SIGHAND != 0 && clone.has(CLONE_SIGHAND))
-        || (clone.has(CLONE_SETTLS) && clone.tls >= USER_END)
     {
         return Err(Errno::EINVAL);
     }
@@ -281,7 +281,11 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<Arc<Task>> 
         }
         fpu::copy_current(&child.fpu);
     }
-    switch::copy_segments(&child, clone.has(CLONE_SETTLS).then_some(clone.tls));
+    child.tls.copy_from(parent, &child);
+    switch::copy_segments(&child);
+    if clone.has(CLONE_SETTLS) {
+        set_tls(&child, clone.tls)?;
+    }
     *child.comm.lock() = parent.comm();
     child.policy.copy_from(&parent.policy);
     child.affinity.store(parent.affinity.load(Relaxed), Relaxed);
@@ -293,6 +297,20 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<Arc<Task>> 
         child.clear_child_tid.store(clone.child_tid, Relaxed);
     }
     Ok(child)
+}
+
+/// CLONE_SETTLS: the base of FS for a 64-bit call; a 32-bit one gives the address of a descriptor.
+fn set_tls(child: &Task, tls: u64) -> Result<()> {
+    // SAFETY: the child has not started; nobody else looks at it.
+    let segments = unsafe { child.saved_segments() };
+    if current().in_compat_call() {
+        tls::set_of_child(child, segments, tls)?;
+    } else if tls >= USER_END {
+        return Err(Errno::EPERM);
+    } else {
+        (segments.fs, segments.fs_base) = (0, tls);
+    }
+    Ok(())
 }
 
 /// Puts the child into the tree: from here on it can be found and signalled.

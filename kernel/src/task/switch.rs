@@ -11,11 +11,12 @@ use core::sync::atomic::{AtomicBool, Ordering::*};
 use bitflags::bitflags;
 use portcullis::x86_64::CpuLocal;
 use portcullis::x86_64::cpu::{msr, rdmsr, wrmsr};
+use portcullis::x86_64::segments::{Segment, load_segment};
 use portcullis::x86_64::tables::USER_DS;
 
 use super::{Task, current, fpu, scheduler};
 use crate::memory::Width;
-use crate::{cpu, gate::Gate};
+use crate::{cpu, gate::Gate, segments};
 
 /// What user code may have in its segment registers. Kept while the task is not running.
 #[derive(Clone, Copy, Default)]
@@ -36,6 +37,8 @@ bitflags! {
         const DEBUG_REGISTERS = 1;
         /// Its single steps go from branch to branch.
         const BLOCK_STEP = 2;
+        /// It has descriptors for thread-local storage.
+        const TLS = 4;
     }
 }
 
@@ -140,10 +143,20 @@ pub fn set_gs_base_and_selector(base: u64) {
     set_gs_base(base);
 }
 
+/// Whether the base that was saved with the selector is to be put back. With FSGSBASE it always is: base and selector have
+/// nothing to do with each other. Without, a selector that names a descriptor stands for its base, which may be another
+/// one by now (as in Linux).
+#[inline]
+fn base_is_kept(selector: u16) -> bool {
+    selector <= 3 || has_fsgsbase()
+}
+
 impl Segments {
-    /// Whether DS, ES, FS and GS may be loaded with it: null, or the GDT's data segment.
-    pub(crate) const fn may_hold(selector: u16) -> bool {
-        selector <= 3 || selector == portcullis::x86_64::tables::USER_DS
+    /// Those of the current task, live. Interrupts off, or they may be another CPU's by the time they are looked at.
+    pub fn current() -> Segments {
+        let mut segments = Segments::default();
+        segments.save();
+        segments
     }
 
     #[inline]
@@ -160,16 +173,15 @@ impl Segments {
         }
     }
 
-    /// Loads these in place of `old`, which are what the CPU has now.
+    /// Loads these in place of `old`, which are what the CPU has now. Interrupts off; the task's descriptors are loaded.
     #[inline]
     fn load(&self, old: &Segments) {
         if (self.selectors() | old.selectors()) != 0 {
-            // SAFETY: the selectors were in these registers before, and the descriptors do not change.
-            unsafe { self.load_selectors() };
+            // SAFETY: interrupts are off, and so no table changes.
+            return unsafe { self.load_selectors(old) };
         }
-        // Loading a selector may have set the base, so the bases come second.
         set_fs_base(self.fs_base);
-        if (self.gs_base ^ old.gs_base) | u64::from(self.gs | old.gs) != 0 {
+        if self.gs_base != old.gs_base {
             set_gs_base(self.gs_base);
         }
     }
@@ -178,24 +190,36 @@ impl Segments {
         self.ds | self.es | self.fs | self.gs
     }
 
+    /// As `load`, where there are selectors. One whose descriptor has gone since becomes null.
+    ///
     /// # Safety
-    /// Interrupts off; the selectors are null or name data segments of the GDT.
+    /// Interrupts off.
     #[cold]
-    unsafe fn load_selectors(&self) {
-        // SAFETY: the caller's promise. Loading GS changes the active base, so it is done while the user's is active; an
-        // NMI in between decides by the base itself.
-        unsafe {
-            asm!("mov ds, {0:x}", "mov es, {1:x}", "mov fs, {2:x}", "swapgs", "mov gs, {3:x}", "swapgs",
-                in(reg) self.ds, in(reg) self.es, in(reg) self.fs, in(reg) self.gs,
-                options(nostack, preserves_flags));
+    unsafe fn load_selectors(&self, old: &Segments) {
+        for (segment, new, old) in [
+            (Segment::Ds, self.ds, old.ds),
+            (Segment::Es, self.es, old.es),
+            (Segment::Fs, self.fs, old.fs),
+            (Segment::Gs, self.gs, old.gs),
+        ] {
+            if new | old != 0 {
+                // SAFETY: the caller's.
+                let _ = unsafe { load_segment(segment, new) };
+            }
+        }
+        // Loading a selector may have set the base, so the bases come second.
+        if base_is_kept(self.fs) {
+            set_fs_base(self.fs_base);
+        }
+        if base_is_kept(self.gs) {
+            set_gs_base(self.gs_base);
         }
     }
 
     /// As a program starts: all null, all zero; a 32-bit one has its data in DS and ES.
     fn reset_current(width: Width) {
         let _guard = crate::sync::irqs_off();
-        let mut old = Segments::default();
-        old.save();
+        let old = Segments::current();
         let data = match width {
             Width::Bits64 => 0,
             Width::Bits32 => USER_DS,
@@ -215,15 +239,11 @@ pub fn reset_segments(width: Width) {
 }
 
 /// Copies the current task's live segment registers into a new task.
-pub(super) fn copy_segments(to: &Task, fs_base: Option<u64>) {
-    let mut segments = Segments::default();
-    {
+pub(super) fn copy_segments(to: &Task) {
+    let segments = {
         let _guard = crate::sync::irqs_off();
-        segments.save();
-    }
-    if let Some(base) = fs_base {
-        segments.fs_base = base;
-    }
+        Segments::current()
+    };
     // SAFETY: the new task has not been started; nobody else looks at it.
     unsafe { *to.segments.get() = segments };
 }
@@ -235,6 +255,14 @@ pub(super) fn copy_segments(to: &Task, fs_base: Option<u64>) {
 /// `load` is `next`'s.
 #[inline]
 pub(super) unsafe fn switch_to(prev: &Task, next: &Task, save: *mut u64, load: u64) -> *const Task {
+    // First what segment selectors name, then the selectors.
+    if !core::ptr::eq(&**prev.mm, &**next.mm) {
+        next.mm.activate();
+    }
+    let work = prev.switch_work.load(Relaxed) | next.switch_work.load(Relaxed);
+    if work != 0 {
+        switch_more(SwitchWork::from_bits_retain(work), prev, next);
+    }
     // SAFETY: `prev` is current and `next` is not running, so their saved states are nobody else's.
     unsafe {
         prev.fpu.save();
@@ -245,16 +273,21 @@ pub(super) unsafe fn switch_to(prev: &Task, next: &Task, save: *mut u64, load: u
             next.fpu.restore();
         }
     }
-    if !core::ptr::eq(&**prev.mm, &**next.mm) {
-        next.mm.activate();
-    }
-    if prev.switch_work.load(Relaxed) | next.switch_work.load(Relaxed) != 0 {
-        crate::ptrace::debug::switch(prev, next);
-    }
     // SAFETY: `next` is about to be current.
     unsafe {
         become_current(next);
         switch_stacks(save, load, prev)
+    }
+}
+
+/// What few tasks have, and one of these two has.
+#[cold]
+fn switch_more(work: SwitchWork, prev: &Task, next: &Task) {
+    if work.intersects(SwitchWork::DEBUG_REGISTERS | SwitchWork::BLOCK_STEP) {
+        crate::ptrace::debug::switch(prev, next);
+    }
+    if work.contains(SwitchWork::TLS) {
+        segments::tls::load(next);
     }
 }
 

@@ -7,9 +7,9 @@ use super::alternatives;
 use super::compat;
 use super::cpu::{self, Features, msr, wrmsr};
 use super::doors::Doors;
-use super::extable::{Segment, load_segment};
 use super::idt::Idt;
 use super::local::CpuLocal;
+use super::segments::{Segment, load_segment};
 use super::syscall::{CLEARED_FLAGS, syscall_entry, syscall_entry_closed};
 use super::tables::{KERNEL_CS, KERNEL_DS, STAR, TSS_SELECTOR, Tables};
 use crate::work::TaskWork;
@@ -56,7 +56,7 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) -> Features {
     } = description;
     let features = Features::detect();
 
-    local.set_up(id, tables.tss(), irq_stack_top, work);
+    local.set_up(id, tables, irq_stack_top, work);
     tables.fill(&raw const *local as u64, features.fsgsbase);
 
     // SAFETY: the caller's. In this order: nothing uses GS before it is loaded, and no exception may happen before the

@@ -4,7 +4,7 @@ use core::arch::asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::tables::Tss;
+use super::tables::Tables;
 use crate::context::ContextWord;
 use crate::work::TaskWork;
 
@@ -28,8 +28,8 @@ pub struct CpuLocal {
     pub(super) irq_depth: AtomicU32,
     /// The top of the IRQ stack.
     pub(super) irq_stack: u64,
-    /// This CPU's TSS, whose RSP0 follows `thread_stack`.
-    tss: *mut Tss,
+    /// This CPU's tables. RSP0 of the TSS follows `thread_stack`.
+    tables: *mut Tables,
     /// Number of this CPU.
     id: u32,
     /// How many NMI handlers are running: 0, or 1 while one is.
@@ -57,16 +57,16 @@ impl CpuLocal {
             context: ContextWord::new(),
             irq_depth: AtomicU32::new(0),
             irq_stack: 0,
-            tss: core::ptr::null_mut(),
+            tables: core::ptr::null_mut(),
             id: 0,
             nmi_depth: AtomicU32::new(0),
         }
     }
 
-    pub(super) fn set_up(&mut self, id: u32, tss: *mut Tss, irq_stack: u64, work: &'static TaskWork) {
+    pub(super) fn set_up(&mut self, id: u32, tables: *mut Tables, irq_stack: u64, work: &'static TaskWork) {
         self.this = self;
         self.id = id;
-        self.tss = tss;
+        self.tables = tables;
         self.irq_stack = irq_stack;
         self.work = work;
     }
@@ -112,21 +112,32 @@ impl CpuLocal {
         debug_assert!(stack_top.is_multiple_of(16));
         // SAFETY: GS is this CPU's and its fields are this CPU's alone, as interrupts are off.
         unsafe {
-            let tss: *mut Tss;
+            let tables: *mut Tables;
             asm!(
                 "mov gs:[{stack}], {top}",
                 "mov gs:[{work_at}], {work}",
-                "mov {tss}, gs:[{tss_at}]",
+                "mov {tables}, gs:[{tables_at}]",
                 top = in(reg) stack_top,
                 work = in(reg) work,
-                tss = lateout(reg) tss,
+                tables = lateout(reg) tables,
                 stack = const offset_of!(CpuLocal, thread_stack),
                 work_at = const offset_of!(CpuLocal, work),
-                tss_at = const offset_of!(CpuLocal, tss),
+                tables_at = const offset_of!(CpuLocal, tables),
                 options(nostack, preserves_flags),
             );
-            (*tss).set_rsp0(stack_top);
+            (*tables).tss.set_rsp0(stack_top);
         }
+    }
+
+    /// This CPU's tables. Only with interrupts off: the CPU may change otherwise.
+    #[inline(always)]
+    pub(super) fn tables() -> *mut Tables {
+        let tables: *mut Tables;
+        // SAFETY: GS is this CPU's.
+        unsafe {
+            asm!("mov {}, gs:[{}]", out(reg) tables, const offset_of!(CpuLocal, tables), options(nostack, preserves_flags, readonly));
+        }
+        tables
     }
 
     /// The running task's work flags.

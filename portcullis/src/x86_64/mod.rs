@@ -15,6 +15,7 @@
 //! | [`irq_stack`] | handlers on the IRQ stack |
 //! | [`extable`] | instructions that may fault, and where to go on |
 //! | [`alternatives`] | instructions that are patched in at boot where the CPU has them |
+//! | [`segments`] | segment registers with selectors of the user's choice, and the tables these may name |
 //! | [`tables`], [`idt`], [`init`] | GDT, TSS, IDT, MSRs and control registers from one description |
 //! | [`cpu`] | the few privileged instructions that these need |
 //!
@@ -39,6 +40,7 @@ pub mod nmi;
 mod nmi_handler;
 pub mod paranoid;
 pub mod regs;
+pub mod segments;
 pub mod syscall;
 pub mod tables;
 mod watch;

@@ -23,10 +23,17 @@ pub(super) const STAR: u64 = (USER32_CS as u64) << 48 | (KERNEL_CS as u64) << 32
 
 const _: () = assert!(KERNEL_DS == KERNEL_CS + 8 && USER_DS == USER32_CS + 8 && USER_CS == USER32_CS + 16);
 
-/// The global descriptor table: 16 entries as in Linux. Entries 12 to 14 are left for thread-local storage.
+/// The descriptor of the local descriptor table, two entries.
+pub(super) const LDT_SELECTOR: u16 = 0x50;
+/// The first of the entries for thread-local storage; the others follow it.
+pub const TLS_FIRST: usize = 12;
+/// How many entries there are for thread-local storage.
+pub const TLS_ENTRIES: usize = 3;
+
+/// The global descriptor table: 16 entries as in Linux.
 #[derive(Debug)]
 #[repr(C, align(16))]
-pub struct Gdt([u64; 16]);
+pub struct Gdt(pub(super) [u64; 16]);
 
 /// Segment descriptors (SDM volume 3, 3.4.5): present, accessed, flat, 4 KiB granularity.
 mod descriptor {
@@ -113,8 +120,8 @@ pub struct Tables {
     debug: IstStack,
     machine_check: IstStack,
     nmi: NmiStack,
-    gdt: Gdt,
-    tss: Tss,
+    pub(super) gdt: Gdt,
+    pub(super) tss: Tss,
 }
 
 impl Tables {
@@ -184,17 +191,13 @@ impl Tables {
             self.gdt.0[(selector >> 3) as usize] = descriptor;
         }
         let tss = &raw const self.tss as u64;
-        let [low, high] = tss_descriptor(tss, size_of::<Tss>() as u64 - 1);
+        let [low, high] = system_descriptor(AVAILABLE_TSS, tss, size_of::<Tss>() as u64 - 1);
         self.gdt.0[(TSS_SELECTOR >> 3) as usize] = low;
         self.gdt.0[(TSS_SELECTOR >> 3) as usize + 1] = high;
     }
 
     pub(super) fn gdt(&self) -> &Gdt {
         &self.gdt
-    }
-
-    pub(super) fn tss(&mut self) -> &mut Tss {
-        &mut self.tss
     }
 
     /// Whether an address lies in one of the stacks; which.
@@ -226,12 +229,18 @@ impl core::fmt::Debug for Tables {
     }
 }
 
-/// An available 64-bit TSS (SDM volume 3, figure 7-4).
-const fn tss_descriptor(base: u64, limit: u64) -> [u64; 2] {
-    const PRESENT_AVAILABLE_TSS: u64 = 0x89 << 40;
+/// The type of an available 64-bit TSS (SDM volume 3, table 3-2).
+const AVAILABLE_TSS: u64 = 9;
+/// The type of a local descriptor table.
+pub(super) const LDT: u64 = 2;
+
+/// A descriptor of two entries, present (SDM volume 3, figure 7-4).
+pub(super) const fn system_descriptor(kind: u64, base: u64, limit: u64) -> [u64; 2] {
+    const PRESENT: u64 = 1 << 47;
     let low = limit & 0xffff
         | (base & 0xff_ffff) << 16
-        | PRESENT_AVAILABLE_TSS
+        | PRESENT
+        | kind << 40
         | (limit >> 16 & 0xf) << 48
         | (base >> 24 & 0xff) << 56;
     [low, base >> 32]

@@ -1,0 +1,19 @@
+//! What programs may choose of segmentation: descriptors, and the selectors that name them.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | [`descriptor`] | `struct user_desc`, and the descriptors that it makes |
+//! | [`tls`] | set_thread_area and get_thread_area: three entries of the GDT for each task |
+//!
+//! What is loaded at a switch, and in which order, is in [`task::switch`](crate::task::switch); the library's part is
+//! [`portcullis::x86_64::segments`].
+
+pub mod descriptor;
+pub mod tls;
+
+use crate::task::current;
+
+/// Takes from the current task what exec does not keep.
+pub fn reset_for_exec() {
+    current().tls.clear(current());
+}

@@ -1,0 +1,157 @@
+//! Segment registers with selectors of the user's choice, and the descriptors of the user's choice that these may name: the
+//! entries of the GDT for thread-local storage, and the LDT.
+//!
+//! Which program has which descriptors, and what may stand in one, is the kernel's; see [`load_tls`] and [`load_ldt`] for
+//! what the doors rely on.
+
+use core::arch::asm;
+
+use super::local::CpuLocal;
+use super::tables::{LDT, LDT_SELECTOR, TLS_ENTRIES, TLS_FIRST, system_descriptor};
+
+/// A segment register that user programs choose the contents of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the registers by their names")]
+pub enum Segment {
+    Ds,
+    Es,
+    Fs,
+    /// The user's GS; the kernel's GS base is kept.
+    Gs,
+}
+
+/// The selector names no descriptor that may be loaded. The register holds the null selector.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BadSelector;
+
+/// Loads a segment register with a selector of the user's choice.
+///
+/// The descriptor may have gone: DS, ES and FS are loaded all the same, the CPU faults, and the exception table turns the
+/// fault into [`BadSelector`]. GS is loaded while the user's GS base is the active one, so that the kernel's survives,
+/// and a fault there would run the kernel with the user's: its descriptor is looked at before. Either way the
+/// register is null after an error.
+///
+/// # Safety
+/// Kernel mode, interrupts off; no other CPU changes the tables that this one has loaded. The base of FS, or the user's GS
+/// base, changes with the selector.
+pub unsafe fn load_segment(segment: Segment, selector: u16) -> Result<(), BadSelector> {
+    /// One `mov` to a segment register that may fault.
+    macro_rules! load {
+        ($register:literal) => {{
+            let mut bad: u32 = 0;
+            // SAFETY: the caller's; a fault goes on at 2, where the null selector is loaded, which cannot fault.
+            unsafe {
+                asm!(
+                    concat!("4: mov ", $register, ", {selector:x}"),
+                    "jmp 3f",
+                    "2: mov {bad:e}, 1",
+                    "xor {selector:e}, {selector:e}",
+                    concat!("mov ", $register, ", {selector:x}"),
+                    "3:",
+                    ".pushsection portcullis_extable, \"aR\"",
+                    ".balign 4",
+                    ".long (4b - .)",
+                    ".long (2b - .)",
+                    ".popsection",
+                    selector = inout(reg) selector as u32 => _,
+                    bad = inout(reg) bad,
+                    options(nostack),
+                );
+            }
+            if bad == 0 { Ok(()) } else { Err(BadSelector) }
+        }};
+    }
+    match segment {
+        Segment::Ds => load!("ds"),
+        Segment::Es => load!("es"),
+        Segment::Fs => load!("fs"),
+        Segment::Gs => {
+            let good = may_load(selector);
+            let selector = if good { selector } else { 0 };
+            // SAFETY: the load does not fault, and what hits between the two SWAPGS (NMI, #MC) decides nothing from GS.
+            unsafe {
+                asm!("swapgs", "mov gs, {:x}", "swapgs", in(reg) selector, options(nostack, preserves_flags));
+            }
+            if good { Ok(()) } else { Err(BadSelector) }
+        }
+    }
+}
+
+/// The present bit in what LAR returns.
+const PRESENT: u32 = 1 << 15;
+
+/// Whether a data segment register may be loaded with this selector in ring 0 without a fault (SDM volume 2, MOV): it is
+/// null, or names a present segment that may be read from the selector's ring.
+///
+/// Kernel mode; the answer holds while interrupts are off and the tables are not changed.
+pub fn may_load(selector: u16) -> bool {
+    /// A selector without its ring is null.
+    const RPL: u16 = 3;
+    if selector & !RPL == 0 {
+        return true;
+    }
+    if cfg!(portcullis_ablate = "gs-descriptor") {
+        return true;
+    }
+    let readable: u8;
+    // SAFETY: VERR changes nothing but the zero flag.
+    unsafe {
+        asm!("verr {:x}", "setz {}", in(reg) selector, out(reg_byte) readable, options(nomem, nostack));
+    }
+    readable != 0 && access_rights(selector).is_some_and(|rights| rights & PRESENT != 0)
+}
+
+/// The access rights of a descriptor (SDM volume 2, LAR: the second half of the descriptor without base and limit), if the
+/// selector names one that is visible from its ring.
+pub fn access_rights(selector: u16) -> Option<u32> {
+    let (rights, found): (u32, u8);
+    // SAFETY: LAR changes nothing but its destination and the zero flag.
+    unsafe {
+        asm!(
+            "lar {rights:e}, {selector:e}",
+            "setz {found}",
+            rights = out(reg) rights,
+            selector = in(reg) u32::from(selector),
+            found = out(reg_byte) found,
+            options(nomem, nostack),
+        );
+    }
+    (found != 0).then_some(rights)
+}
+
+/// Makes these the GDT's entries for thread-local storage on this CPU, selectors 0x63, 0x6b and 0x73. Segment registers that
+/// hold one of them keep what they have loaded.
+///
+/// # Safety
+/// Kernel mode, interrupts off. Each entry is zero or a 32-bit data segment of ring 3: the way out knows 16-bit stack
+/// segments of the LDT only (CVE-2014-8133), and a gate or a kernel segment would be a door of its own.
+#[inline]
+pub unsafe fn load_tls(entries: &[u64; TLS_ENTRIES]) {
+    // SAFETY: interrupts are off, so the tables are this CPU's, and nobody else writes these entries.
+    let gdt = unsafe { &mut (*CpuLocal::tables()).gdt.0 };
+    gdt[TLS_FIRST..TLS_FIRST + TLS_ENTRIES].copy_from_slice(entries);
+}
+
+/// Makes this table the LDT of this CPU; an empty one means none. Segment registers that hold one of its selectors keep
+/// what they have loaded.
+///
+/// # Safety
+/// Kernel mode, interrupts off. The table stays as it is until this CPU has loaded another one. It has at most 8192 entries;
+/// each is zero or a code or data segment of ring 3, with the accessed bit set (the CPU would set it, in memory that may be
+/// read-only) and without the long-mode bit.
+pub unsafe fn load_ldt(table: &[u64]) {
+    let selector = if table.is_empty() {
+        0
+    } else {
+        let [low, high] = system_descriptor(LDT, table.as_ptr() as u64, size_of_val(table) as u64 - 1);
+        let first = (LDT_SELECTOR >> 3) as usize;
+        // SAFETY: interrupts are off, so the tables are this CPU's; the entries are for this.
+        unsafe {
+            (*CpuLocal::tables()).gdt.0[first] = low;
+            (*CpuLocal::tables()).gdt.0[first + 1] = high;
+        }
+        LDT_SELECTOR
+    };
+    // SAFETY: null, or the descriptor that was just written.
+    unsafe { asm!("lldt {:x}", in(reg) selector, options(nostack, preserves_flags)) }
+}
