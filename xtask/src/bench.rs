@@ -10,7 +10,7 @@ mod profile;
 mod program;
 mod qmp;
 mod report;
-mod stock;
+pub mod stock;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -11,8 +11,10 @@
 //! | `./x fmt`, `lint`, `doc` | [`lint`] |
 //! | `./x bench` | [`mod@bench`] |
 //! | `./x linux` | [`linux`] |
+//! | `./x conformance` | [`mod@conformance`], [`selftests`] |
 
 mod bench;
+mod conformance;
 mod console;
 mod initramfs;
 mod kernel;
@@ -22,6 +24,7 @@ mod program;
 mod progress;
 mod qemu;
 mod run;
+mod selftests;
 mod setup;
 mod test;
 mod toolchain;
@@ -66,6 +69,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Linux 6.1 with Portcullis as its gate: build, boot
     Linux(linux::LinuxArgs),
+    /// Run Linux's own tests of the boundary in our kernel and in Linux, and compare
+    Conformance(conformance::ConformanceArgs),
     /// Format all code
     Fmt(lint::FmtArgs),
     /// Check formatting, and clippy with warnings as errors
@@ -80,6 +85,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::test(args),
         Command::Bench(args) => bench::bench(args).map(|()| ExitCode::SUCCESS),
         Command::Linux(args) => linux::linux(args),
+        Command::Conformance(args) => conformance::conformance(args),
         Command::Fmt(args) => lint::fmt(args),
         Command::Lint => lint::lint(),
         Command::Doc(args) => lint::doc(args),

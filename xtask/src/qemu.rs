@@ -130,6 +130,8 @@ pub struct Boot {
     pub append: String,
     /// When to give up.
     pub timeout: Option<Duration>,
+    /// How long no output may come before it is given up. For [`Console::Stream`].
+    pub silence: Option<Duration>,
     /// Whether the kernel's log goes to standard error as it comes.
     pub verbose: bool,
 }
@@ -161,6 +163,7 @@ pub struct Outcome {
 
 enum Event {
     QemuEnded,
+    Output,
     OutputClosed,
 }
 
@@ -174,6 +177,7 @@ impl Boot {
             initrd: None,
             append: String::new(),
             timeout: None,
+            silence: None,
             verbose: false,
         }
     }
@@ -279,19 +283,26 @@ impl Boot {
 
     /// Waits until QEMU ends, or ends it and says why.
     fn supervise(&self, qemu: &mut Child, events: &Receiver<Event>) -> Result<(ExitStatus, Option<Ending>)> {
-        let event = match self.timeout {
-            Some(limit) => events.recv_timeout(limit),
-            None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        let deadline = self.timeout.map(|limit| Instant::now() + limit);
+        let event = loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let event = match left.into_iter().chain(self.silence).min() {
+                Some(limit) => events.recv_timeout(limit),
+                None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            if !matches!(event, Ok(Event::Output)) {
+                break event;
+            }
         };
         let cut_short = match event {
             Ok(Event::OutputClosed) => Some(Ending::OutputClosed),
             Err(RecvTimeoutError::Timeout) => Some(Ending::TimedOut),
-            Ok(Event::QemuEnded) | Err(RecvTimeoutError::Disconnected) => None,
+            Ok(Event::QemuEnded | Event::Output) | Err(RecvTimeoutError::Disconnected) => None,
         };
         if cut_short.is_some() {
             let _ = rustix::process::kill_process(Pid::from_child(qemu), Signal::TERM);
             let deadline = Instant::now() + TERMINATION_LIMIT;
-            while let Ok(Event::OutputClosed) =
+            while let Ok(Event::Output | Event::OutputClosed) =
                 events.recv_timeout(deadline.saturating_duration_since(Instant::now()))
             {}
             let _ = qemu.kill();
@@ -438,6 +449,7 @@ fn copy_output(
                 let _ = events.send(Event::OutputClosed);
                 return;
             }
+            let _ = events.send(Event::Output);
         }
     })
 }

@@ -21,20 +21,31 @@ pub struct Stock {
 /// Fetches the kernel unless that was done before, and builds the module for it.
 pub fn fetch() -> Result<Stock> {
     let cache = repository(".cache/stock");
-    let release = match unpacked(&cache) {
-        Some(release) => release,
-        None => download(&cache).with_context(|| {
-            "fetching Debian's cloud kernel to compare with. It needs apt with a Debian 12 archive:\n  \
-             apt-get update && apt-get download linux-image-cloud-amd64\n\
-             Without it, `./x bench --no-stock` measures this project's kernel alone."
-        })?,
-    };
+    let release = release(&cache)?;
     let nmi_claim = build_module(&cache, &release);
     Ok(Stock {
         image: cache.join(format!("boot/vmlinuz-{release}")),
         release,
         nmi_claim,
     })
+}
+
+/// Fetches the kernel unless that was done before, and gives its bootable image.
+pub fn image() -> Result<PathBuf> {
+    let cache = repository(".cache/stock");
+    let release = release(&cache)?;
+    Ok(cache.join(format!("boot/vmlinuz-{release}")))
+}
+
+fn release(cache: &Path) -> Result<String> {
+    match unpacked(cache) {
+        Some(release) => Ok(release),
+        None => download(cache).with_context(|| {
+            "fetching Debian's cloud kernel to compare with. It needs apt with a Debian 12 archive:\n  \
+             apt-get update && apt-get download linux-image-cloud-amd64\n\
+             Without it, `--no-stock` runs this project's kernel alone."
+        }),
+    }
 }
 
 /// The newest kernel that is unpacked in `cache`.

@@ -120,7 +120,7 @@ fn build_flags(source: &str) -> Vec<&str> {
 }
 
 /// Compiles `tests/guest/NAME.c` unless that was done since it, or a header, changed.
-fn compile(name: &str) -> Result<PathBuf> {
+pub fn compile(name: &str) -> Result<PathBuf> {
     let sources = repository("tests/guest");
     let source = sources.join(name).with_extension("c");
     let program = repository("target/guest").join(name);

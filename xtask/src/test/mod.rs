@@ -83,6 +83,11 @@ const SUITES: &[Suite] = &[
     },
 ];
 
+/// Compiles one program of `tests/guest`, and gives its path.
+pub fn guest_program(name: &str) -> Result<std::path::PathBuf> {
+    guest::compile(name)
+}
+
 /// Runs it.
 pub fn test(args: TestArgs) -> Result<ExitCode> {
     if args.list {

@@ -1,0 +1,233 @@
+//! `./x conformance`: Linux's own tests of the boundary, in our kernel and in Linux, on the same emulated machine.
+
+mod page;
+mod record;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::qemu::{Machine, MachineType};
+use crate::selftests::compare::{Verdict, compare, difference};
+use crate::selftests::{self, Image, Outcome, Test};
+use crate::{bench, kernel, setup};
+use record::Record;
+
+/// Runs Linux's selftests of the boundary in our kernel and in stock Linux, and compares them test by test.
+///
+/// Fetches and builds them first: x86 (both widths), seccomp, ptrace, syscall_user_dispatch, rseq, sigaltstack,
+/// breakpoints. A test is equal when it ends alike and its result lines are the same. Any difference that is not on the
+/// list in xtask/src/selftests/compare.rs is a failure; passing where Linux does not is none.
+#[derive(clap::Args)]
+pub struct ConformanceArgs {
+    /// CPU model, as QEMU takes it, once for each (default: all that the project promises)
+    #[arg(long, value_name = "MODEL")]
+    cpu: Vec<String>,
+    /// Number of CPUs (default: 2 on each model, and 1 and 4 on the first)
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    smp: Vec<u32>,
+    /// Only tests whose name has this in it, such as `x86/`, `sigreturn_32`; their output is shown
+    #[arg(long, value_name = "TEST", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Leave out the injections of rseq's param_test, which are hundreds of runs
+    #[arg(long)]
+    quick: bool,
+    /// Compare with the recorded results of stock Linux
+    #[arg(long)]
+    no_stock: bool,
+    /// Run stock Linux alone, and record its results in tests/conformance/stock.json
+    #[arg(long, conflicts_with = "no_stock")]
+    record: bool,
+    /// Where the table goes as data
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the table to docs/conformance.md
+    #[arg(long)]
+    doc: bool,
+    /// Test this image of our kernel instead of building one
+    #[arg(long, value_name = "ELF")]
+    kernel: Option<PathBuf>,
+    /// Compare with this image of Linux instead of Debian's cloud kernel
+    #[arg(long, value_name = "BZIMAGE")]
+    stock: Option<PathBuf>,
+}
+
+/// The CPU models: SMAP on and off, an Intel and an AMD one.
+const MODELS: &[&str] = &["max,smap=off", "max", "Skylake-Client", "EPYC"];
+
+/// One row of the table.
+pub struct Row {
+    test: String,
+    bits: u32,
+    cpu: String,
+    smp: u32,
+    ours: String,
+    stock: String,
+    verdict: Verdict,
+}
+
+/// Runs the command.
+pub fn conformance(args: ConformanceArgs) -> Result<ExitCode> {
+    setup::ensure(&[setup::QEMU, setup::BUSYBOX, setup::LINKER])?;
+    let tests = chosen(&args.only, args.quick)?;
+    let ours = match (&args.kernel, args.record) {
+        (_, true) => None,
+        (Some(path), false) => Some(Image::reference(path)),
+        (None, false) => Some(Image::reference(&kernel::build_checked()?)),
+    };
+    let stock = match (&args.stock, args.no_stock) {
+        (_, true) => None,
+        (Some(path), false) => Some(Image::linux(path)),
+        (None, false) => Some(Image::linux(&bench::stock::image()?)),
+    };
+    let mut recorded = Record::read()?;
+    let mut rows = Vec::new();
+    for machine in machines(&args) {
+        // The modes of param_test say little about the CPU model.
+        let tests: Vec<&Test> = tests
+            .iter()
+            .filter(|test| !test.extended || (rows.is_empty() && !args.record))
+            .collect();
+        let theirs = match &stock {
+            Some(stock) => run("stock", stock, &machine, &tests, !args.only.is_empty())?,
+            None => recorded.outcomes(&machine),
+        };
+        if args.record {
+            recorded.replace(&machine, &tests, &theirs);
+        }
+        if let Some(ours) = &ours {
+            let ours = run("ours", ours, &machine, &tests, !args.only.is_empty())?;
+            rows.extend(judge(&tests, &machine, &ours, &theirs));
+        }
+    }
+    if args.record {
+        recorded.write()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print!("{}", page::table(&rows));
+    if let Some(path) = &args.json {
+        write_json(path, &rows)?;
+    }
+    if args.doc {
+        page::write(&rows)?;
+    }
+    let different = rows.iter().filter(|row| !row.verdict.is_accepted()).count();
+    println!("\n{} rows, {different} different", rows.len());
+    Ok(if different == 0 && !rows.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn chosen(only: &[String], quick: bool) -> Result<Vec<Test>> {
+    let mut tests = selftests::build()?;
+    tests.retain(|test| {
+        let id = test.id();
+        (!quick || !test.extended)
+            && (only.is_empty() || only.iter().any(|part| id.contains(part) || test.name == *part))
+    });
+    if tests.is_empty() {
+        bail!("no test has any of {only:?} in its name");
+    }
+    Ok(tests)
+}
+
+fn machines(args: &ConformanceArgs) -> Vec<Machine> {
+    let models: Vec<&str> = match args.cpu.is_empty() {
+        true => MODELS.to_vec(),
+        false => args.cpu.iter().map(String::as_str).collect(),
+    };
+    let mut machines = Vec::new();
+    for (index, cpu) in models.iter().enumerate() {
+        let counts = match (args.smp.is_empty(), index) {
+            (false, _) => args.smp.clone(),
+            (true, 0) if args.cpu.is_empty() => vec![2, 1, 4],
+            (true, _) => vec![2],
+        };
+        machines.extend(counts.into_iter().map(|smp| machine(cpu, smp)));
+    }
+    machines
+}
+
+fn machine(cpu: &str, smp: u32) -> Machine {
+    Machine {
+        cpu: cpu.to_owned(),
+        smp,
+        machine: MachineType::Q35,
+        memory: "512M".to_owned(),
+        ..Machine::default()
+    }
+}
+
+fn run(
+    name: &str,
+    image: &Image,
+    machine: &Machine,
+    tests: &[&Test],
+    show: bool,
+) -> Result<BTreeMap<String, Outcome>> {
+    eprintln!(
+        "x: {} tests in {name} on -cpu {} -smp {}",
+        tests.len(),
+        machine.cpu,
+        machine.smp
+    );
+    selftests::run(image, machine, tests, |test, outcome| {
+        eprintln!("x: {name}: {} {}", test.id(), outcome.summary());
+        if show {
+            outcome.output.iter().for_each(|line| eprintln!("    {line}"));
+        }
+    })
+    .with_context(|| format!("running the tests in {name}"))
+}
+
+fn judge(
+    tests: &[&Test],
+    machine: &Machine,
+    ours: &BTreeMap<String, Outcome>,
+    stock: &BTreeMap<String, Outcome>,
+) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for test in tests {
+        let (mine, theirs) = (ours.get(&test.id()), stock.get(&test.id()));
+        let summary = |outcome: Option<&Outcome>| outcome.map_or("not run".to_owned(), Outcome::summary);
+        let verdict = match (mine, theirs) {
+            (Some(mine), Some(theirs)) => compare(&test.name, test.bits, mine, theirs),
+            _ => Verdict::Different,
+        };
+        if let (Verdict::Different, Some(mine), Some(theirs)) = (&verdict, mine, theirs) {
+            let lines = difference(mine, theirs);
+            if !lines.is_empty() {
+                eprintln!("x: {} (- stock, + ours):", test.id());
+            }
+            lines.iter().for_each(|line| eprintln!("    {line}"));
+        }
+        rows.push(Row {
+            test: test.name.clone(),
+            bits: test.bits,
+            cpu: machine.cpu.clone(),
+            smp: machine.smp,
+            ours: summary(mine),
+            stock: summary(theirs),
+            verdict,
+        });
+    }
+    rows
+}
+
+fn write_json(path: &Path, rows: &[Row]) -> Result<()> {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            serde_json::json!({
+                "test": row.test, "bits": row.bits, "cpu": row.cpu, "smp": row.smp,
+                "ours": row.ours, "stock": row.stock, "equal": row.verdict == Verdict::Equal,
+            })
+        })
+        .collect();
+    std::fs::write(path, serde_json::to_string_pretty(&rows)? + "\n")
+        .with_context(|| format!("cannot write {}", path.display()))
+}
