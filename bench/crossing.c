@@ -8,20 +8,25 @@
  * Each row is the minimum over batches (an interrupt only ever adds), less the same loop without the crossing.
  * Freestanding: no libc start-up, no vDSO, nothing between the loop and the instruction that is measured.
  *
- *     gcc -O2 -static -nostdlib -ffreestanding -fno-stack-protector -mno-sse -o crossing crossing.c
+ *     gcc -O2 -static -nostdlib -ffreestanding -fno-stack-protector -mno-sse -mno-red-zone -o crossing crossing.c
  */
 
-typedef unsigned long u64;
+#include "measure.h"
+
 typedef long i64;
 
 enum {
 	SYS_read = 0, SYS_write = 1, SYS_open = 2, SYS_mmap = 9, SYS_munmap = 11, SYS_rt_sigaction = 13, SYS_sched_yield = 24,
-	SYS_clone = 56, SYS_exit = 60, SYS_getppid = 110, SYS_reboot = 169, SYS_sched_setaffinity = 203,
-	SYS_exit_group = 231, SYS_finit_module = 313,
+	SYS_clone = 56, SYS_execve = 59, SYS_exit = 60, SYS_wait4 = 61, SYS_kill = 62, SYS_uname = 63, SYS_ptrace = 101,
+	SYS_getppid = 110, SYS_prctl = 157, SYS_reboot = 169, SYS_sched_setaffinity = 203,
+	SYS_exit_group = 231, SYS_finit_module = 313, SYS_seccomp = 317,
+	SYS_getppid_32 = 64,
 	SYS_unknown = 0x7ffe0000,
 	/* Answered by a kernel built with `--cfg portcullis_floor` in its SYSCALL door, before anything else. */
 	SYS_floor = 0x7fff0000,
 };
+
+enum { SIGILL = 4, SIGTRAP = 5, SIGKILL = 9, SIGSEGV = 11, SIGCHLD = 17, SIGSTOP = 19, EFAULT = 14 };
 
 static inline i64 syscall6(i64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
@@ -33,117 +38,23 @@ static inline i64 syscall6(i64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 }
 #define syscall3(nr, a, b, c) syscall6(nr, (u64)(a), (u64)(b), (u64)(c), 0, 0, 0)
 
-static inline u64 rdtsc(void)
+static long write_out(const char *text, unsigned long length)
 {
-	unsigned lo, hi;
-	asm volatile("rdtsc" : "=a"(lo), "=d"(hi) : : "memory");
-	return (u64)hi << 32 | lo;
+	return syscall3(SYS_write, 1, text, length);
 }
 
-/* ---- output: one write per line, so that the lines stay whole ---- */
-
-static char line[512];
-static unsigned len;
-static int quiet;
-
-static void put(const char *s)
+/* A process of its own, for what cannot be undone. */
+static i64 fork(void)
 {
-	while (*s && len < sizeof line)
-		line[len++] = *s++;
+	return syscall3(SYS_clone, SIGCHLD, 0, 0);
 }
 
-static void put_number(u64 n)
+static int wait_for(i64 child)
 {
-	char digits[21], *p = digits + sizeof digits - 1;
-	*p = 0;
-	do
-		*--p = '0' + n % 10;
-	while (n /= 10);
-	put(p);
-}
+	int status = -1;
 
-static void flush(void)
-{
-	put("\n");
-	for (unsigned done = 0; !quiet && done < len;) {
-		i64 n = syscall3(SYS_write, 1, line + done, len - done);
-		if (n <= 0)
-			break;
-		done += n;
-	}
-	len = 0;
-}
-
-static void row(const char *name, u64 instructions)
-{
-	put("{\"row\":\"");
-	put(name);
-	put("\",\"instructions\":");
-	put_number(instructions);
-	put("}");
-	flush();
-}
-
-/* A row of which every sample was taken singly: the median and the number of samples tell how steady it is. */
-static void row_sampled(const char *name, u64 *samples, unsigned n)
-{
-	for (unsigned i = 1; i < n; i++)
-		for (unsigned j = i; j && samples[j - 1] > samples[j]; j--) {
-			u64 t = samples[j];
-			samples[j] = samples[j - 1];
-			samples[j - 1] = t;
-		}
-	put("{\"row\":\"");
-	put(name);
-	put("\",\"instructions\":");
-	put_number(samples[0]);
-	put(",\"median\":");
-	put_number(samples[n / 2]);
-	put(",\"samples\":");
-	put_number(n);
-	put("}");
-	flush();
-}
-
-static void missing(const char *name, const char *why)
-{
-	put("{\"row\":\"");
-	put(name);
-	put("\",\"missing\":\"");
-	put(why);
-	put("\"}");
-	flush();
-}
-
-/* ---- batches: the loop is assembly, so that a compiler cannot make the two loops differ ---- */
-
-enum { BATCHES = 64, ROUNDS = 128 };
-
-/* Runs `body` ROUNDS times between two RDTSC. RBX counts; `setup` loads what the body needs in each round. */
-#define TIME_LOOP(body, ...)                                                              \
-	({                                                                                \
-		u64 rounds_ = ROUNDS, start_ = rdtsc();                                   \
-		asm volatile("1:\n\t" body "\n\tdec %%rbx\n\tjnz 1b"                      \
-			     : "+b"(rounds_) : __VA_ARGS__                                \
-			     : "rax", "rcx", "rdx", "rdi", "rsi", "r8", "r9", "r10", "r11", "memory", "cc"); \
-		rdtsc() - start_;                                                         \
-	})
-
-#define MINIMUM(body, ...)                                                                \
-	({                                                                                \
-		u64 least_ = ~0ul;                                                        \
-		for (unsigned batch_ = 0; batch_ < BATCHES; batch_++) {                   \
-			u64 t_ = TIME_LOOP(body, __VA_ARGS__);                            \
-			if (t_ < least_)                                                  \
-				least_ = t_;                                              \
-		}                                                                         \
-		least_;                                                                   \
-	})
-
-/* Nearest whole number of instructions per round. */
-static u64 per_round(u64 batch, u64 empty, u64 rounds)
-{
-	return (batch - empty + rounds / 2) / rounds;
+	syscall6(SYS_wait4, child, (u64)&status, 0, 0, 0, 0);
+	return status;
 }
 
 static u64 syscall_loop(void)
@@ -172,7 +83,7 @@ static void measure_floor(void)
 
 /* ---- signals ---- */
 
-enum { SIGILL = 4, SIGSEGV = 11, SA_SIGINFO = 4, SA_RESTORER = 0x04000000, UCONTEXT_RIP = 168 };
+enum { SA_SIGINFO = 4, SA_RESTORER = 0x04000000, UCONTEXT_RIP = 168 };
 
 struct sigaction {
 	void *handler;
@@ -185,16 +96,23 @@ struct sigaction {
 asm("skip_two_bytes:\n\t"
     "addq $2, 168(%rdx)\n\t"
     "ret\n"
+    "go_on:\n\t"
+    "ret\n"
     "restorer:\n\t"
     "mov $15, %eax\n\t"
     "syscall\n");
-extern char skip_two_bytes[], restorer[];
+extern char skip_two_bytes[], go_on[], restorer[];
 _Static_assert(UCONTEXT_RIP == 168, "the handler names the offset of RIP in the ucontext");
+
+static void handle(u64 signal, void *handler)
+{
+	struct sigaction action = { handler, SA_SIGINFO | SA_RESTORER, restorer, 0 };
+	syscall6(SYS_rt_sigaction, signal, (u64)&action, 0, 8, 0, 0);
+}
 
 static void skip_on(u64 signal)
 {
-	struct sigaction action = { skip_two_bytes, SA_SIGINFO | SA_RESTORER, restorer, 0 };
-	syscall6(SYS_rt_sigaction, signal, (u64)&action, 0, 8, 0, 0);
+	handle(signal, skip_two_bytes);
 }
 
 static u64 signal_loop(void)
@@ -216,39 +134,130 @@ static void measure_fault(void)
 	    per_round(MINIMUM("xor %%eax, %%eax\n\tmov (%%rax), %%eax", "i"(0)), signal_loop(), ROUNDS));
 }
 
-/* ---- memory ---- */
+/*
+ * TF set by the program itself: #DB after the NOP and after each of the three instructions that clear TF again, so four
+ * signals a round.
+ */
+static void measure_single_step(void)
+{
+	handle(SIGTRAP, go_on);
+	u64 empty = MINIMUM("pushf\n\torl $0, (%%rsp)\n\tpopf\n\tnop\n\tpushf\n\tandl $~0x100, (%%rsp)\n\tpopf", "i"(0));
+	u64 stepped = MINIMUM("pushf\n\torl $0x100, (%%rsp)\n\tpopf\n\tnop\n\tpushf\n\tandl $~0x100, (%%rsp)\n\tpopf", "i"(0));
+	if (stepped - empty < 4 * ROUNDS)
+		missing("single-step", "TF raises no signal");
+	else
+		row("single-step", per_round(stepped, empty, 4 * ROUNDS));
+}
 
-enum { PAGES = 128, PAGE = 4096, PROT_RW = 3, MAP_PRIVATE_ANONYMOUS = 0x22 };
+/* ---- the 32-bit doors ---- */
+
+/* A kernel without the door sends SIGSEGV; `int $0x80` is two bytes, and RAX stays what it was. */
+static void measure_int80(void)
+{
+	i64 answer;
+
+	skip_on(SIGSEGV);
+	asm volatile("int $0x80" : "=a"(answer) : "a"(SYS_getppid_32) : "r8", "r9", "r10", "r11", "memory");
+	if (answer == SYS_getppid_32)
+		missing("int80", "this kernel has no INT 0x80");
+	else
+		row("int80", per_round(MINIMUM("mov %1, %%eax\n\tint $0x80", "i"(SYS_getppid_32)), syscall_loop(), ROUNDS));
+}
+
+/* What only a 32-bit program can do is another program's, which prints its rows itself. */
+static void measure_vdso32(void)
+{
+	static char *argv[] = { "/crossing32", "vdso32", 0 };
+	i64 child = fork();
+
+	if (!child) {
+		syscall3(SYS_execve, argv[0], argv, argv + 2);
+		syscall3(SYS_exit_group, 1, 0, 0);
+	}
+	if (child < 0 || wait_for(child))
+		missing("vdso32", "this kernel runs no 32-bit programs");
+}
+
+/* ---- work on the way in or out ---- */
+
+enum { PR_SET_NO_NEW_PRIVS = 38, SECCOMP_SET_MODE_FILTER = 1, SECCOMP_RET_ALLOW = 0x7fff0000, SECCOMP_RET_ERRNO = 0x50000 };
+
+/* A filter that forbids one system call and allows the others. It cannot be taken off: its process ends with the row. */
+static void measure_seccomp(void)
+{
+	static const struct {
+		unsigned short code;
+		unsigned char yes, no;
+		unsigned k;
+	} program[] = {
+		{ 0x20, 0, 0, 0 },			/* load the number */
+		{ 0x15, 0, 1, SYS_reboot },		/* is it this one? */
+		{ 0x06, 0, 0, SECCOMP_RET_ERRNO | 1 },
+		{ 0x06, 0, 0, SECCOMP_RET_ALLOW },
+	};
+	struct {
+		unsigned short length;
+		const void *program;
+	} filter = { sizeof program / sizeof *program, program };
+	i64 child = fork();
+
+	if (!child) {
+		syscall6(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
+		if (syscall3(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter))
+			syscall3(SYS_exit_group, 1, 0, 0);
+		row("seccomp", per_round(MINIMUM("mov %1, %%eax\n\tsyscall", "i"(SYS_getppid)), syscall_loop(), ROUNDS));
+		syscall3(SYS_exit_group, 0, 0, 0);
+	}
+	if (child < 0 || wait_for(child))
+		missing("seccomp", "this kernel has no seccomp filters");
+}
+
+/* One stop: the tracee is let go on, runs to its next entry or exit, and its tracer is told. */
+static void measure_ptrace(void)
+{
+	enum { PTRACE_TRACEME = 0, PTRACE_SYSCALL = 24, STOPPED = 0x7f };
+	u64 mask = 1, least = ~0ull;
+	i64 child;
+
+	syscall3(SYS_sched_setaffinity, 0, sizeof mask, &mask);
+	child = fork();
+	if (!child) {
+		if (syscall3(SYS_ptrace, PTRACE_TRACEME, 0, 0))
+			syscall3(SYS_exit_group, 1, 0, 0);
+		syscall3(SYS_kill, syscall3(39, 0, 0, 0), SIGSTOP, 0);
+		for (;;)
+			syscall3(SYS_getppid, 0, 0, 0);
+	}
+	if (child < 0 || (wait_for(child) & 0xff) != STOPPED) {
+		missing("ptrace-syscall", "this kernel has no ptrace");
+		return;
+	}
+	for (unsigned batch = 0; batch < BATCHES; batch++) {
+		u64 start = rdtsc(), took;
+		for (unsigned stop = 0; stop < ROUNDS; stop++) {
+			syscall6(SYS_ptrace, PTRACE_SYSCALL, child, 0, 0, 0, 0);
+			wait_for(child);
+		}
+		took = rdtsc() - start;
+		if (took < least)
+			least = took;
+	}
+	syscall3(SYS_kill, child, SIGKILL, 0);
+	wait_for(child);
+	row("ptrace-syscall", per_round(least, 0, ROUNDS));
+}
+
+/* ---- memory ---- */
 
 static void *map(u64 size)
 {
 	return (void *)syscall6(SYS_mmap, 0, size, PROT_RW, MAP_PRIVATE_ANONYMOUS, -1, 0);
 }
 
-/* One access to each of PAGES pages, in pages that follow each other. */
-#define TOUCH_EACH_PAGE(access, start)                                                    \
-	({                                                                                \
-		char *p_ = (start);                                                       \
-		u64 pages_ = PAGES, start_ = rdtsc();                                     \
-		asm volatile("1:\n\t" access "\n\tadd %2, %0\n\tdec %1\n\tjnz 1b"         \
-			     : "+r"(p_), "+r"(pages_) : "i"(PAGE) : "memory", "cc");      \
-		rdtsc() - start_;                                                         \
-	})
-
-/* Mapping and unmapping stay outside of the measured part; page-table pages are part of what a fresh range costs. */
-#define MEASURE_MINOR_FAULTS(name, access)                                                \
-	do {                                                                              \
-		u64 least_ = ~0ul, empty_ = ~0ul;                                         \
-		for (unsigned batch_ = 0; batch_ < BATCHES; batch_++) {                   \
-			char *range_ = map(PAGES * PAGE);                                 \
-			u64 fresh_ = TOUCH_EACH_PAGE(access, range_);                     \
-			u64 again_ = TOUCH_EACH_PAGE(access, range_);                     \
-			least_ = fresh_ < least_ ? fresh_ : least_;                       \
-			empty_ = again_ < empty_ ? again_ : empty_;                       \
-			syscall3(SYS_munmap, range_, PAGES * PAGE, 0);                    \
-		}                                                                         \
-		row(name, per_round(least_, empty_, PAGES));                              \
-	} while (0)
+static void unmap(void *range, u64 size)
+{
+	syscall3(SYS_munmap, range, size, 0);
+}
 
 /* A first read needs no memory of its own: a kernel may map one page of zeros. */
 static void measure_minor_read(void)
@@ -260,6 +269,17 @@ static void measure_minor_read(void)
 static void measure_minor_write(void)
 {
 	MEASURE_MINOR_FAULTS("minor-fault-write", "movb $1, (%0)");
+}
+
+/* The kernel's own access to an address that user mode gave it, and nothing is there: EFAULT. */
+static void measure_kernel_fault(void)
+{
+	if (syscall3(SYS_uname, 0, 0, 0) != -EFAULT)
+		missing("kernel-fault", "uname(NULL) is not EFAULT");
+	else
+		row("kernel-fault",
+		    per_round(MINIMUM("xor %%edi, %%edi\n\tmov %1, %%eax\n\tsyscall", "i"(SYS_uname)),
+			      MINIMUM("xor %%edi, %%edi\n\tmov %1, %%eax", "i"(SYS_uname)), ROUNDS));
 }
 
 /* ---- interrupts: a gap in a loop that does nothing but read the counter ---- */
@@ -279,7 +299,7 @@ static int next_gap(struct gap *gap, u64 patience)
 	static u64 usual;
 	u64 before = rdtsc(), now, begin = before;
 	if (!usual) {
-		usual = ~0ul;
+		usual = ~0ull;
 		for (unsigned i = 0; i < 64; i++) {
 			now = rdtsc();
 			if (now - before < usual)
@@ -302,13 +322,34 @@ static int next_gap(struct gap *gap, u64 patience)
 
 static u64 tick_period;
 
+/* A row of which every sample was taken singly: the median and the number of samples tell how steady it is. */
+static void row_sampled(const char *name, u64 *samples, unsigned n)
+{
+	for (unsigned i = 1; i < n; i++)
+		for (unsigned j = i; j && samples[j - 1] > samples[j]; j--) {
+			u64 t = samples[j];
+			samples[j] = samples[j - 1];
+			samples[j - 1] = t;
+		}
+	put("{\"row\":\"");
+	put(name);
+	put("\",\"instructions\":");
+	put_number(samples[0]);
+	put(",\"median\":");
+	put_number(samples[n / 2]);
+	put(",\"samples\":");
+	put_number(n);
+	put("}");
+	flush();
+}
+
 static void measure_timer(void)
 {
 	u64 extra[GAPS];
 	struct gap gap, last;
 	unsigned n = 0;
 
-	tick_period = ~0ul;
+	tick_period = ~0ull;
 	next_gap(&last, PATIENCE);
 	while (n < GAPS && next_gap(&gap, PATIENCE)) {
 		extra[n++] = gap.extra;
@@ -380,7 +421,7 @@ static __attribute__((noreturn, used)) void partner(void)
 /* A batch counts only if the partner ran exactly once per yield: a yield that switches nowhere is cheap, and no row. */
 static void measure_yield(void)
 {
-	u64 mask = 1, least = ~0ul;
+	u64 mask = 1, least = ~0ull;
 	i64 tid;
 
 	partner_stop = 0;
@@ -394,7 +435,8 @@ static void measure_yield(void)
 		missing("yield-switch", "clone failed");
 		return;
 	}
-	for (unsigned i = 0; i < 64; i++)
+	/* A scheduler that is fair lets the older task run for some time first. */
+	for (unsigned i = 0; i < 100000 && partner_turns < 64; i++)
 		syscall3(SYS_sched_yield, 0, 0, 0);
 	u64 empty = MINIMUM("mov %1, %%eax", "i"(SYS_sched_yield));
 	for (unsigned batch = 0; batch < BATCHES; batch++) {
@@ -447,21 +489,20 @@ static const struct {
 	{ "getppid", measure_getppid },
 	{ "unknown-syscall", measure_unknown },
 	{ "floor", measure_floor },
+	{ "int80", measure_int80 },
+	{ "vdso32", measure_vdso32 },
+	{ "seccomp", measure_seccomp },
 	{ "ud-signal", measure_ud },
 	{ "fault-signal", measure_fault },
+	{ "single-step", measure_single_step },
 	{ "minor-fault-read", measure_minor_read },
 	{ "minor-fault-write", measure_minor_write },
+	{ "kernel-fault", measure_kernel_fault },
 	{ "yield-switch", measure_yield },
+	{ "ptrace-syscall", measure_ptrace },
 	{ "timer-user", measure_timer },
 	{ "nmi-user", measure_nmi },
 };
-
-static int same(const char *a, const char *b)
-{
-	while (*a && *a == *b)
-		a++, b++;
-	return *a == *b;
-}
 
 /* Arguments: the rows to measure (none: all), or `loop ROW` to make that crossing for ever, for a profiler. */
 static __attribute__((noreturn, used)) void begin(u64 *stack)

@@ -3,13 +3,13 @@
 //! The measure is executed instructions, by QEMU's instruction counter, not time: it is the same from run to run and from
 //! machine to machine, and time under emulation misleads, even in sign.
 
-mod guest;
+pub mod guest;
 mod memory;
-mod plot;
+pub mod plot;
 mod profile;
-mod program;
+pub mod program;
 mod qmp;
-mod report;
+pub mod report;
 pub mod stock;
 
 use std::collections::BTreeMap;
@@ -65,11 +65,11 @@ pub fn bench(args: BenchArgs) -> Result<()> {
     }
     setup::ensure(&[setup::QEMU, setup::LINKER, setup::GCC, setup::BUSYBOX])?;
     let directory = repository(".cache/bench");
-    let program = program::compile(&directory)?;
+    let programs = program::compile(&directory)?;
     let kernel = args.kernel.clone().map_or_else(kernel::build, Ok)?;
     let boot = Boot {
         directory: &directory,
-        program: &program,
+        programs: &programs,
     };
 
     if let Some(row) = &args.profile {
@@ -166,12 +166,12 @@ pub fn bench(args: BenchArgs) -> Result<()> {
 /// What every boot of one run has in common.
 struct Boot<'a> {
     directory: &'a Path,
-    program: &'a Path,
+    programs: &'a program::Programs,
 }
 
 impl Boot<'_> {
     fn initramfs(&self, arguments: &[&str], nmi_claim: Option<&Path>) -> Result<PathBuf> {
-        self.write(&program::initramfs(self.program, arguments, nmi_claim)?)
+        self.write(&program::initramfs(self.programs, arguments, nmi_claim)?)
     }
 
     fn write(&self, root: &Initramfs) -> Result<PathBuf> {
@@ -205,17 +205,14 @@ fn compare(cpu: &str, ours: &Outcome, stock: &Outcome, stock_claims_nmi: bool) -
             .and_then(|line| line.instructions)
             // Without the module the row would measure how Linux prints its message about an unclaimed NMI.
             .filter(|_| row != "nmi-user" || stock_claims_nmi);
-        out.push(Measurement {
+        out.push(Measurement::new(
             row,
-            host: "portcullis-kernel",
-            cpu: cpu.to_owned(),
-            mitigations: "off",
-            ours: our_count,
-            stock: stock_count,
-            ratio: our_count
-                .zip(stock_count)
-                .map(|(a, b)| (a as f64 / b as f64 * 1000.0).round() / 1000.0),
-        });
+            "portcullis-kernel",
+            cpu,
+            "off",
+            our_count,
+            stock_count,
+        ));
     }
     out
 }

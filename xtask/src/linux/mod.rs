@@ -7,7 +7,9 @@
 //! | how it is built | [`build`] |
 //! | what it boots to | [`userland`], `linux/guest/init.c` |
 //! | `./x linux run` | [`run`] |
+//! | `./x linux bench` | [`mod@bench`] |
 
+mod bench;
 pub mod build;
 pub mod config;
 mod run;
@@ -38,6 +40,8 @@ enum LinuxCommand {
     Build(BuildArgs),
     /// Boot it in QEMU: a shell, or one program of this machine
     Run(run::RunArgs),
+    /// Count the instructions of each crossing, stock and ours
+    Bench(bench::BenchArgs),
 }
 
 /// Which Linux.
@@ -79,5 +83,6 @@ pub fn linux(args: LinuxArgs) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         LinuxCommand::Run(args) => run::run(args),
+        LinuxCommand::Bench(args) => bench::bench(args).map(|()| ExitCode::SUCCESS),
     }
 }

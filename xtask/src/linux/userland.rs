@@ -9,15 +9,7 @@ use anyhow::Result;
 use super::config::Arch;
 use super::source::cache;
 use crate::initramfs::Initramfs;
-use crate::setup::{self, Need};
-use crate::{progress, repository};
-
-/// Compiles 32-bit programs.
-pub const GCC_32: Need = Need {
-    what: "gcc for 32-bit programs",
-    packages: &["gcc-multilib"],
-    found: || std::path::Path::new("/usr/lib32/libc.a").exists(),
-};
+use crate::{progress, repository, setup};
 
 /// Compiles the first program for a width, unless that was done since it changed.
 fn init(arch: Arch) -> Result<PathBuf> {
@@ -30,7 +22,7 @@ fn init(arch: Arch) -> Result<PathBuf> {
     setup::ensure(&[setup::GCC])?;
     let mut gcc = Command::new("gcc");
     if arch == Arch::I386 {
-        setup::ensure(&[GCC_32])?;
+        setup::ensure(&[setup::GCC_32])?;
         gcc.arg("-m32");
     }
     gcc.args([

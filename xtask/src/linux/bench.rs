@@ -1,0 +1,188 @@
+//! `./x linux bench`: what each crossing costs in Linux with Portcullis, beside Linux's own code, linked in the same tree.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::build::{Tree, Variant};
+use super::config::{Arch, Config};
+use crate::bench::guest::{Guest, Outcome};
+use crate::bench::report::{self, LINUX, Measurement};
+use crate::bench::{plot, program};
+use crate::initramfs::Initramfs;
+use crate::{repository, setup};
+
+/// The rows, in their order in the tables. Timer and NMI are Linux's own code for the most part.
+const ROWS: [&str; 13] = [
+    "getppid",
+    "unknown-syscall",
+    "int80",
+    "vdso32",
+    "seccomp",
+    "minor-fault-read",
+    "minor-fault-write",
+    "kernel-fault",
+    "yield-switch",
+    "ud-signal",
+    "fault-signal",
+    "single-step",
+    "ptrace-syscall",
+];
+
+/// What both kernels are told: console on the serial port, no messages, no layout chosen at random. Mitigations stay as
+/// the CPU model makes Linux choose them.
+const APPEND: &str = "console=ttyS0 quiet norandmaps panic=-1";
+
+/// Counts the instructions of each crossing, stock and ours, in one run.
+#[derive(clap::Args)]
+pub struct BenchArgs {
+    /// The CPU architecture
+    #[arg(long, value_enum, default_value_t = Arch::X86_64)]
+    arch: Arch,
+    /// The configuration
+    #[arg(long, value_enum, default_value_t = Config::Small)]
+    config: Config,
+    /// CPU models of QEMU to measure on
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "MODEL,...",
+        default_value = "max,EPYC,Skylake-Server"
+    )]
+    cpu: Vec<String>,
+    /// Rows to measure (default: all); an unknown name lists them
+    #[arg(long, value_delimiter = ',', value_name = "ROW,...")]
+    rows: Vec<String>,
+    /// Where the results go (default: bench/linux.json for all rows of x86_64 small); a plot goes beside it
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Measure stock alone
+    #[arg(long)]
+    stock_only: bool,
+    /// Print a table in Markdown, for docs/linux.md
+    #[arg(long)]
+    markdown: bool,
+}
+
+/// Runs the command.
+pub fn bench(args: BenchArgs) -> Result<()> {
+    for row in &args.rows {
+        if !ROWS.contains(&row.as_str()) {
+            bail!("there is no row {row}; there are: {}", ROWS.join(", "));
+        }
+    }
+    setup::ensure(&[setup::QEMU])?;
+    let directory = repository(".cache/bench");
+    let programs = program::compile(&directory)?;
+    let tree = Tree::new(args.arch, args.config)?;
+    let stock = tree.image(Variant::Stock)?;
+    let ours = match args.stock_only {
+        true => None,
+        false => Some(tree.image(Variant::Portcullis)?),
+    };
+
+    let mut root = Initramfs::default();
+    match args.arch {
+        Arch::X86_64 => {
+            root.copy("init", &programs.crossing)?;
+            root.copy("crossing32", &programs.crossing32)?;
+        }
+        Arch::I386 => {
+            root.copy("init", &programs.crossing32)?;
+        }
+    }
+    let initrd = directory.join("linux.cpio");
+    root.write(&initrd)?;
+    let rows: Vec<&str> = ROWS
+        .into_iter()
+        .filter(|row| args.rows.is_empty() || args.rows.iter().any(|wanted| wanted == row))
+        .collect();
+
+    let mut measurements = Vec::new();
+    for cpu in &args.cpu {
+        eprintln!("x: measuring on -cpu {cpu}");
+        let measure = |image: &Path, variant: Variant| -> Result<Outcome> {
+            let guest = Guest {
+                kernel: image,
+                append: &format!("{APPEND} -- {}", rows.join(" ")),
+                initrd: &initrd,
+                cpu,
+                directory: &directory,
+            };
+            guest.measure().with_context(|| format!("in Linux, {variant}"))
+        };
+        let stock = measure(&stock, Variant::Stock)?;
+        let ours = ours
+            .as_ref()
+            .map(|image| measure(image, Variant::Portcullis))
+            .transpose()?
+            .unwrap_or_default();
+        for row in &rows {
+            let line = stock.rows.get(*row);
+            if let Some(why) = line.and_then(|line| line.missing.as_ref()) {
+                eprintln!("x: no number for {row}: {why}");
+            }
+            let count = |outcome: &Outcome| outcome.rows.get(*row).and_then(|line| line.instructions);
+            if count(&stock).or(count(&ours)).is_some() {
+                measurements.push(Measurement::new(
+                    row,
+                    LINUX,
+                    cpu,
+                    "auto",
+                    count(&ours),
+                    count(&stock),
+                ));
+            }
+        }
+    }
+
+    if args.markdown {
+        print!("{}", markdown(&measurements, &args.cpu));
+    } else {
+        print!("{}", report::table(&measurements));
+        println!(
+            "\nExecuted instructions per crossing (qemu -icount shift=0), minimum over batches, less the empty loop.\n\
+             Linux 6.1 {} {}, both variants linked in one build tree; mitigations as Linux chooses them for the CPU model.",
+            args.arch, args.config
+        );
+    }
+    let usual =
+        args.rows.is_empty() && !args.stock_only && (args.arch, args.config) == (Arch::X86_64, Config::Small);
+    let json = match &args.json {
+        Some(path) => path.clone(),
+        None if usual => repository("bench/linux.json"),
+        None => return Ok(()),
+    };
+    let objects: Vec<_> = measurements.iter().map(Measurement::json).collect();
+    fs::write(&json, serde_json::to_string_pretty(&objects)? + "\n")
+        .with_context(|| format!("writing {}", json.display()))?;
+    fs::write(json.with_extension("svg"), plot::svg(&measurements))?;
+    eprintln!("x: wrote {} and the plot beside it", json.display());
+    Ok(())
+}
+
+/// The table of the documentation: a line per row, three columns per CPU model.
+fn markdown(measurements: &[Measurement], cpus: &[String]) -> String {
+    let mut out = String::from("| operation |");
+    for cpu in cpus {
+        let _ = write!(out, " {cpu}: stock | ours | ratio |");
+    }
+    out += &format!("\n| --- |{}\n", " --- | --- | --- |".repeat(cpus.len()));
+    for row in ROWS {
+        let of_row = |cpu: &String| measurements.iter().find(|m| m.row == row && m.cpu == *cpu);
+        let Some(any) = cpus.iter().find_map(of_row) else {
+            continue;
+        };
+        let _ = write!(out, "| {} |", any.title());
+        for cpu in cpus {
+            let number = |value: Option<u64>| value.map_or("–".to_owned(), |n| n.to_string());
+            let (stock, ours, ratio) = of_row(cpu).map_or((None, None, None), |m| (m.stock, m.ours, m.ratio));
+            let ratio = ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.3}"));
+            let _ = write!(out, " {} | {} | {ratio} |", number(stock), number(ours));
+        }
+        out.push('\n');
+    }
+    out
+}
