@@ -13,6 +13,7 @@ static int sleep_long(void)
 {
     for (;;)
         pause();
+    return 0;
 }
 
 int main(void)

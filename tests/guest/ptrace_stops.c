@@ -53,6 +53,7 @@ static int sleep_long(void)
 {
     for (;;)
         pause();
+    return 0;
 }
 
 /* Row 40. */
@@ -230,6 +231,7 @@ static int exec_in_thread(void)
     pthread_create(&thread, NULL, exec_thread, NULL);
     for (;;)
         pause();
+    return 0;
 }
 
 static void exec(void)
