@@ -59,6 +59,13 @@ pub struct TaskRseq {
     events: AtomicU32,
 }
 
+impl TaskRseq {
+    /// The area's address, 0 while there is none, and the signature: for tracers.
+    pub fn registration(&self) -> (u64, u32) {
+        (self.area.load(Relaxed), self.signature.load(Relaxed))
+    }
+}
+
 /// rseq(2).
 pub fn sys_rseq(area: u64, len: u64, flags: u64, signature: u64) -> Result<usize> {
     let task = current();

@@ -15,8 +15,8 @@ use crate::signal::calls as signal;
 use crate::signal::frame as signal_frame;
 use crate::signal::signalfd;
 use crate::task::{
-    affinity, clock, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, robust, system, timers,
-    unshare, usage,
+    affinity, capabilities, clock, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, robust, system,
+    timers, unshare, usage,
 };
 
 /// A system call, with all registers: most take only their arguments from them.
@@ -134,7 +134,8 @@ static TABLE: [Call; CALLS] = calls! {
             __NR_sysinfo => system::sys_sysinfo(rdi);
             __NR_getrandom => system::sys_getrandom(rdi, rsi, rdx);
             __NR_reboot => system::sys_reboot(rdi, rsi, rdx);
-            __NR_capget => system::sys_capget(rdi, rsi);
+            __NR_capget => capabilities::sys_capget(rdi, rsi);
+            __NR_capset => capabilities::sys_capset(rdi, rsi);
             __NR_syslog => system::sys_syslog(rdi);
             // Memory.
             __NR_mmap => memory::sys_mmap(rdi, rsi, rdx, r10, r8, r9);

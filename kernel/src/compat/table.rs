@@ -17,8 +17,8 @@ use crate::segments::tls;
 use crate::signal::calls as signal;
 use crate::signal::signalfd;
 use crate::task::{
-    affinity, clock, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, robust, system, timers,
-    unshare, usage,
+    affinity, capabilities, clock, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, robust, system,
+    timers, unshare, usage,
 };
 
 /// A system call, with all registers: most take only their arguments from them.
@@ -236,7 +236,8 @@ static TABLE: [Call; CALLS] = calls! {
     181 pwrite64 => files::sys_pwrite64(a.ebx, a.ecx, a.edx, pair(a.esi, a.edi));
     182 chown => files::sys_chown(a.ebx, widen(a.ecx), widen(a.edx));
     183 getcwd => files::sys_getcwd(a.ebx, a.ecx);
-    184 capget => system::sys_capget(a.ebx, a.ecx);
+    185 capset => capabilities::sys_capset(a.ebx, a.ecx);
+    184 capget => capabilities::sys_capget(a.ebx, a.ecx);
     186 sigaltstack => signal::sys_sigaltstack(a.ebx, a.ecx, regs);
     187 sendfile => files::sendfile(Bits32, a.ebx, a.ecx, a.edx, a.esi);
     190 vfork => fork::sys_vfork(regs);

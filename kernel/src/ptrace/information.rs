@@ -161,11 +161,12 @@ struct RseqConfiguration {
 }
 
 /// PTRACE_GET_RSEQ_CONFIGURATION. Returns the structure's size.
-pub(super) fn rseq_configuration(_task: &Task, size: u64, to: u64) -> Result<usize> {
+pub(super) fn rseq_configuration(task: &Task, size: u64, to: u64) -> Result<usize> {
+    let (pointer, signature) = task.hooks.rseq.registration();
     let configuration = RseqConfiguration {
-        pointer: 0,
+        pointer,
         size: 32,
-        signature: 0,
+        signature,
         flags: 0,
         pad: 0,
     };

@@ -8,7 +8,7 @@ use crate::errno::{Errno, Result};
 use crate::signal::{self, SIGCHLD, SIGKILL, SIGRTMAX, SIGSTOP, SigInfo};
 use crate::task::process::{self, Node, Pid, REAPER, Tree};
 use crate::task::scheduler::{self, STOPPED, TRACED};
-use crate::task::{Task, current, current_arc, exit};
+use crate::task::{Task, capabilities, current, current_arc, exit};
 
 /// PTRACE_TRACEME: the thread that forked this process becomes its tracer.
 pub(super) fn traceme() -> Result<()> {
@@ -38,7 +38,7 @@ pub(super) fn check_options(options: u64) -> Result<u32> {
         return Err(Errno::EINVAL);
     }
     let options = options as u32;
-    if options & SUSPEND_SECCOMP != 0 && !access::is_privileged() {
+    if options & SUSPEND_SECCOMP != 0 && !capabilities::is_admin() {
         return Err(Errno::EPERM);
     }
     Ok(options)

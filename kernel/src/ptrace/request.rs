@@ -9,6 +9,7 @@ use super::{information, regset, relation, step};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::segments::tls;
+use crate::seccomp::inspect;
 use crate::signal::{self, SIGKILL, SIGRTMAX, SigInfo, SigSet};
 use crate::task::process::{self, Pid};
 use crate::task::scheduler::{self, TRACED};
@@ -192,6 +193,8 @@ pub(super) fn general(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: 
             task.signals.lock().set_mask_of_tracee(mask);
         }
         PTRACE_GET_SYSCALL_INFO => return information::syscall_info(stopped, addr, data),
+        PTRACE_SECCOMP_GET_FILTER => return inspect::get_filter(task, addr, data),
+        PTRACE_SECCOMP_GET_METADATA => return inspect::get_metadata(task, addr, data),
         PTRACE_GET_RSEQ_CONFIGURATION => return information::rseq_configuration(task, addr, data),
         _ => return Err(Errno::EIO),
     }

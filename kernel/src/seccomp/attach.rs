@@ -12,7 +12,7 @@ use super::{DISABLED, FILTER, STRICT, follow, notify};
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, user};
 use crate::task::process::{Pid, Tree, tree};
-use crate::task::{Task, current};
+use crate::task::{Task, capabilities, current};
 
 /// `SECCOMP_SET_MODE_STRICT` and its like.
 const SET_MODE_STRICT: u32 = 0;
@@ -21,7 +21,7 @@ const GET_ACTION_AVAIL: u32 = 2;
 const GET_NOTIF_SIZES: u32 = 3;
 
 /// `SECCOMP_FILTER_FLAG_*`.
-mod flag {
+pub(super) mod flag {
     /// All threads get the filter.
     pub const TSYNC: u32 = 1;
     /// Log what is not allowed.
@@ -128,8 +128,7 @@ fn read_program(address: u64) -> Result<Vec<Instruction>> {
         return Err(Errno::EINVAL);
     }
     // Otherwise a child with more rights would be at the filter's mercy.
-    let process = &current().process;
-    if !process.no_new_privs.load(Relaxed) && process.credentials.lock().user.effective != 0 {
+    if !current().process.no_new_privs.load(Relaxed) && !capabilities::is_admin() {
         return Err(Errno::EACCES);
     }
     let mut raw = alloc::vec![0u64; len];

@@ -77,7 +77,6 @@ impl Instruction {
     }
 
     /// Its eight bytes in memory.
-    #[cfg(test)]
     pub const fn raw(self) -> u64 {
         self.code as u64
             | (self.jump_true as u64) << 16

@@ -146,6 +146,16 @@ impl Filter {
         core::iter::successors(Some(self), |filter| filter.previous.as_deref())
     }
 
+    /// The program, for tracers that ask.
+    pub fn program(&self) -> &[Instruction] {
+        &self.program
+    }
+
+    /// The one that was attached before it.
+    pub fn previous(&self) -> Option<Arc<Filter>> {
+        self.previous.clone()
+    }
+
     /// Whether no task has it any more, so that it will never notify again.
     pub fn is_orphaned(&self) -> bool {
         self.users.load(Acquire) == 0

@@ -7,6 +7,7 @@
 //! | change what filters can express | [`bpf`] |
 //! | see how several filters agree, and the short cut for allowed calls | [`filter`] |
 //! | let another process decide | [`notify`] |
+//! | show filters to a tracer | [`inspect`] |
 //!
 //! **Locks.** The process tree's lock guards which filter a task has, where somebody else may look or change it (fork,
 //! TSYNC). A task reads its own without: whoever replaces it puts a filter there that keeps the old one alive.
@@ -14,6 +15,7 @@
 pub mod attach;
 pub mod bpf;
 pub mod filter;
+pub mod inspect;
 pub mod notify;
 
 use alloc::sync::Arc;

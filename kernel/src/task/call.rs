@@ -2,7 +2,7 @@
 
 use portcullis::x86_64::UserRegs;
 
-use super::current;
+use super::{Task, current};
 
 /// `AUDIT_ARCH_X86_64`: EM_X86_64, 64-bit, little-endian.
 pub const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
@@ -13,7 +13,13 @@ pub const AUDIT_ARCH_I386: u32 = 0x4000_0003;
 /// program may use the 32-bit doors, and a child of such a call may not.
 #[inline]
 pub fn arch() -> u32 {
-    if current().in_compat_call() && cfg!(not(portcullis_ablate = "call-arch")) {
+    arch_of(current())
+}
+
+/// The same for another task.
+#[inline]
+fn arch_of(task: &Task) -> u32 {
+    if task.in_compat_call() && cfg!(not(portcullis_ablate = "call-arch")) {
         AUDIT_ARCH_I386
     } else {
         AUDIT_ARCH_X86_64
@@ -27,7 +33,12 @@ pub fn number(regs: &UserRegs) -> i32 {
 
 /// Its six arguments.
 pub fn arguments(regs: &UserRegs) -> [u64; 6] {
-    if arch() == AUDIT_ARCH_I386 {
+    arguments_of(regs, current())
+}
+
+/// The same for another task, whose registers these are.
+pub fn arguments_of(regs: &UserRegs, task: &Task) -> [u64; 6] {
+    if arch_of(task) == AUDIT_ARCH_I386 {
         [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp].map(|register| register as u32 as u64)
     } else {
         [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9]

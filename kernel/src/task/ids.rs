@@ -29,6 +29,8 @@ pub struct Credentials {
     pub group: Ids,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+    /// What it may do beyond others.
+    pub capabilities: super::capabilities::Capabilities,
 }
 
 /// getpid(2).

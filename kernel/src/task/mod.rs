@@ -13,6 +13,7 @@
 
 pub mod affinity;
 pub mod call;
+pub mod capabilities;
 pub mod clock;
 pub mod exec;
 pub mod exit;

@@ -250,26 +250,6 @@ pub fn sys_reboot(magic1: u64, magic2: u64, command: u64) -> Result<usize> {
     }
 }
 
-/// capget(2): everything is permitted.
-pub fn sys_capget(header: u64, data: u64) -> Result<usize> {
-    const VERSION_3: u32 = 0x2008_0522;
-    const VERSION_1: u32 = 0x1998_0330;
-    let version: u32 = user::read(header)?;
-    let words: &[u32] = match version {
-        VERSION_1 => &[u32::MAX, u32::MAX, 0],
-        VERSION_3 | 0x2007_1026 => &[u32::MAX, u32::MAX, 0, 0x1ff, 0x1ff, 0],
-        _ => {
-            user::write(header, &VERSION_3)?;
-            return if data == 0 { Ok(0) } else { Err(Errno::EINVAL) };
-        }
-    };
-    if data != 0 {
-        // SAFETY: that many bytes are there.
-        unsafe { user::copy_to_user(data, words.as_ptr().cast(), size_of_val(words)) }?;
-    }
-    Ok(0)
-}
-
 /// syslog(2): the log goes to the host, there is nothing to read here.
 pub fn sys_syslog(kind: u64) -> Result<usize> {
     match kind {

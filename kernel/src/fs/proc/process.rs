@@ -14,7 +14,7 @@ use crate::fs::inode::Inode;
 use crate::fs::{path, tty};
 use crate::memory::address_space::AddressSpace;
 use crate::signal::SigSet;
-use crate::task::{scheduler, usage};
+use crate::task::{call, scheduler, usage};
 
 /// Nanoseconds per tick of `clock_t`.
 const TICK: u64 = 10_000_000;
@@ -80,6 +80,10 @@ pub(super) static ENTRIES: &[Entry] = &[
     Entry {
         name: "status",
         kind: Kind::Text(status),
+    },
+    Entry {
+        name: "syscall",
+        kind: Kind::Text(system_call),
     },
     Entry {
         name: "task",
@@ -273,6 +277,28 @@ fn statm(subject: &Subject) -> Result<Vec<u8>> {
         usage.text / PAGE,
         usage.data / PAGE
     )))
+}
+
+/// The system call that a task sleeps in: number, arguments, stack and instruction pointer.
+fn system_call(subject: &Subject) -> Result<Vec<u8>> {
+    let task = subject.task()?;
+    if !task.is_kernel_thread() && !scheduler::is_asleep(task) {
+        return Ok(b"running\n".to_vec());
+    }
+    // SAFETY: the registers are at the top of the task's stack, which the reference keeps. If it wakes up meanwhile, they
+    // are a mixture, but registers.
+    let regs = unsafe { task.user_regs().read_volatile() };
+    let number = call::number(&regs);
+    let place = format!("{:#x} {:#x}", regs.rsp, regs.rip);
+    if number == -1 {
+        return Ok(text(format!("-1 {place}\n")));
+    }
+    let mut out = format!("{number}");
+    for argument in call::arguments_of(&regs, task) {
+        let _ = write!(out, " {argument:#x}");
+    }
+    let _ = writeln!(out, " {place}");
+    Ok(text(out))
 }
 
 fn status(subject: &Subject) -> Result<Vec<u8>> {
