@@ -16,6 +16,7 @@
 mod bench;
 mod conformance;
 mod console;
+mod gdb;
 mod initramfs;
 mod kernel;
 mod lint;

@@ -76,6 +76,13 @@ pub struct Program {
     file: PathBuf,
 }
 
+impl Program {
+    /// The compiled file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+}
+
 /// Compiles every program of `tests/guest`.
 pub fn compile_all() -> Result<Vec<Program>> {
     let mut names: Vec<String> = Vec::new();

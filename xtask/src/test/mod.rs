@@ -4,6 +4,7 @@ mod ablate;
 mod command;
 mod example;
 mod guest;
+mod instructions;
 mod library;
 mod lints;
 mod programs;
@@ -72,6 +73,11 @@ const SUITES: &[Suite] = &[
         run: |args, report| guest::run(args.storm, report),
     },
     Suite {
+        name: "instructions",
+        about: "an NMI at each instruction of each door, by QEMU's debugger interface",
+        run: |_, report| instructions::run(report),
+    },
+    Suite {
         name: "programs",
         about: "the real programs of tests/programs, in the reference kernel and on the host: same output",
         run: |_, report| programs::run(report),
@@ -92,7 +98,7 @@ pub fn guest_program(name: &str) -> Result<std::path::PathBuf> {
 pub fn test(args: TestArgs) -> Result<ExitCode> {
     if args.list {
         for suite in SUITES {
-            println!("{:10} {}", suite.name, suite.about);
+            println!("{:12} {}", suite.name, suite.about);
         }
         return Ok(ExitCode::SUCCESS);
     }

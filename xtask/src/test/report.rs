@@ -66,7 +66,7 @@ impl Report {
     pub fn finish(self) -> ExitCode {
         println!();
         for (suite, time) in &self.timings {
-            println!("{suite:10} {:6.1} s", time.as_secs_f32());
+            println!("{suite:12} {:6.1} s", time.as_secs_f32());
         }
         for failure in &self.failures {
             println!("FAIL  {failure}");

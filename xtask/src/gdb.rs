@@ -1,0 +1,147 @@
+//! A client of QEMU's debugger interface (the GDB remote serial protocol), as far as the tests need it: run to an address,
+//! step, read and write.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// How long the machine may run until it stops at a breakpoint.
+const RUN_LIMIT: Duration = Duration::from_secs(20);
+
+/// The numbers of registers in the protocol's order for x86-64: each has eight bytes.
+pub const RSP: u32 = 7;
+/// See [`RSP`].
+pub const RIP: u32 = 16;
+
+/// A connection to the debugger interface of a machine with one CPU. Each method needs the machine stopped and leaves it
+/// stopped.
+pub struct Debugger {
+    stream: UnixStream,
+}
+
+impl Debugger {
+    /// Connects to the socket that QEMU makes at `path` when it starts, waiting up to five seconds for it. Stops the
+    /// machine.
+    pub fn connect(path: &Path) -> Result<Self> {
+        let started = Instant::now();
+        let stream = loop {
+            match UnixStream::connect(path) {
+                Ok(stream) => break stream,
+                Err(_) if started.elapsed() < Duration::from_secs(5) => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => return Err(error).context("QEMU did not open its debugger socket"),
+            }
+        };
+        stream.set_read_timeout(Some(RUN_LIMIT))?;
+        let mut debugger = Debugger { stream };
+        debugger.ask("?")?;
+        Ok(debugger)
+    }
+
+    /// Lets the machine run until it is about to execute the instruction at `address`.
+    pub fn run_to(&mut self, address: u64) -> Result<()> {
+        if self.register(RIP)? == address {
+            // A breakpoint here would be hit at once.
+            self.step()?;
+        }
+        self.demand_ok(&format!("Z0,{address:x},1"))?;
+        let stopped = self.ask("c");
+        if let Err(error) = stopped {
+            return Err(error.context(format!("{address:#x} was not reached")));
+        }
+        self.demand_ok(&format!("z0,{address:x},1"))?;
+        let at = self.register(RIP)?;
+        if at != address {
+            bail!("stopped at {at:#x} instead of {address:#x}");
+        }
+        Ok(())
+    }
+
+    /// Executes one instruction, or delivers the exception that it raises. Interrupts are held off.
+    pub fn step(&mut self) -> Result<()> {
+        self.ask("s").map(drop)
+    }
+
+    /// The value of a register.
+    pub fn register(&mut self, number: u32) -> Result<u64> {
+        // All of them: QEMU gives single ones only to clients that read its description of the registers first.
+        let values = self.ask("g")?;
+        let start = number as usize * 16;
+        let value = values.get(start..start + 16);
+        little_endian(value.with_context(|| format!("QEMU answered `{values}` to `g`"))?)
+    }
+
+    /// The word at an address of the current address space.
+    pub fn word(&mut self, address: u64) -> Result<u64> {
+        let value = self.ask(&format!("m{address:x},8"))?;
+        little_endian(&value).with_context(|| format!("cannot read {address:#x}"))
+    }
+
+    /// Writes one byte to the current address space.
+    pub fn write_byte(&mut self, address: u64, value: u8) -> Result<()> {
+        self.demand_ok(&format!("M{address:x},1:{value:02x}"))
+    }
+
+    /// Lets the machine go for good.
+    pub fn detach(mut self) -> Result<()> {
+        self.demand_ok("D")
+    }
+
+    fn demand_ok(&mut self, command: &str) -> Result<()> {
+        let reply = self.ask(command)?;
+        if reply != "OK" {
+            bail!("QEMU answered `{reply}` to `{command}`");
+        }
+        Ok(())
+    }
+
+    /// Sends `$command#checksum` and waits for the answer's payload.
+    fn ask(&mut self, command: &str) -> Result<String> {
+        let sum = command.bytes().fold(0u8, u8::wrapping_add);
+        self.stream
+            .write_all(format!("${command}#{sum:02x}").as_bytes())?;
+        let mut answer = Vec::new();
+        // An acknowledgement, `+`, comes first.
+        while self.byte()? != b'$' {}
+        loop {
+            match self.byte()? {
+                b'#' => break,
+                byte => answer.push(byte),
+            }
+        }
+        (self.byte()?, self.byte()?);
+        self.stream.write_all(b"+")?;
+        Ok(String::from_utf8(answer)?)
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        let mut byte = [0];
+        self.stream
+            .read_exact(&mut byte)
+            .context("the machine did not stop, or QEMU ended")?;
+        Ok(byte[0])
+    }
+}
+
+/// A value as the protocol gives it: hexadecimal, lowest byte first.
+fn little_endian(text: &str) -> Result<u64> {
+    u64::from_str_radix(text, 16)
+        .map(|value| value.swap_bytes() >> (64 - 4 * text.len().min(16)))
+        .with_context(|| format!("QEMU answered `{text}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_lowest_byte_first() {
+        assert_eq!(little_endian("8877665544332211").unwrap(), 0x1122334455667788);
+        assert_eq!(little_endian("34120000").unwrap(), 0x1234);
+        assert!(little_endian("E14").is_err());
+    }
+}
