@@ -152,6 +152,40 @@ fn doors_clear_every_register_before_they_call() {
     }
 }
 
+/// VERW's place (see `x86_64::alternatives`).
+const SEVEN_BYTE_NOP: &str = "nop    DWORD PTR [rax+0x0]";
+
+/// VERW is the last thing before each instruction that enters user mode.
+#[test]
+fn every_way_out_ends_with_the_place_of_verw() {
+    for (way, last) in [
+        ("leave", "sysretq"),
+        ("leave_32", "sysretd"),
+        ("leave_by_iret", "jmp"),
+    ] {
+        let code = disassemble(&["way_out", way]);
+        let end = code.iter().position(|i| i.starts_with(last));
+        let end = end.unwrap_or_else(|| panic!("{way} has no {last}: {code:?}"));
+        assert_eq!(code[end - 1], SEVEN_BYTE_NOP, "{way}");
+    }
+    assert_eq!(disassemble(&["way_out", "iret_to_user"])[0], "iretq");
+    // And nothing else in the doors enters user mode.
+    for door in [
+        &["syscall", "syscall_entry"],
+        &["compat", "int80_entry"],
+        &["compat", "sysenter_entry"],
+        &["compat", "syscall_entry"],
+        &["exception", "from_user"],
+    ] {
+        for instruction in disassemble(door) {
+            assert!(
+                !instruction.starts_with("sysret") && !instruction.starts_with("iret"),
+                "{door:?}: {instruction}"
+            );
+        }
+    }
+}
+
 #[test]
 fn an_lfence_stands_on_both_arms_of_a_conditional_swapgs() {
     for door in [
@@ -190,8 +224,8 @@ fn nothing_touches_the_stack_once_it_is_the_users() {
             .position(|i| i.starts_with("mov") && i.contains("rsp,"))
             .expect("the stack switch");
         assert_eq!(
-            code[switch + 1..switch + 3],
-            ["swapgs", sysret],
+            code[switch + 1..switch + 4],
+            ["swapgs", SEVEN_BYTE_NOP, sysret],
             "after {}",
             code[switch]
         );

@@ -8,8 +8,8 @@ mod memory;
 pub mod plot;
 mod profile;
 pub mod program;
-pub mod report;
 pub mod qmp;
+pub mod report;
 pub mod stock;
 
 use std::collections::BTreeMap;

@@ -1,23 +1,39 @@
-//! Instructions that not every CPU has: the doors hold three-byte NOPs, and where the CPU has SMAP the boot puts CLAC
-//! and STAC in their place.
+//! Instructions that not every CPU has, or needs: the doors hold NOPs, and the boot puts the instruction in their place where
+//! CPUID asks for it: CLAC and STAC with SMAP, VERW where it clears buffers that leak.
 //!
 //! The addresses are in the section `portcullis_alternatives`, which is retained; the linker
 //! provides `__start_portcullis_alternatives` and `__stop_portcullis_alternatives`.
 
 use super::cpu::{Features, without_write_protection};
+use super::tables::KERNEL_DS;
 
 /// A place to patch.
 #[repr(C)]
 struct Site {
     /// The address, relative to this field.
     address: i32,
-    /// The last byte of the instruction: CLAC is 0F 01 CA, STAC is 0F 01 CB.
-    last_byte: u32,
+    /// What goes there: the last byte of the instruction for CLAC (0F 01 CA) and STAC (0F 01 CB), [`VERW`].
+    what: u32,
 }
+
+/// [`Site::what`] for VERW: seven bytes.
+pub(super) const VERW: u32 = 0;
 
 unsafe extern "C" {
     static __start_portcullis_alternatives: [Site; 0];
     static __stop_portcullis_alternatives: [Site; 0];
+}
+
+/// What VERW reads: a data segment that may be written, so that the CPU also clears its buffers (SDM volume 3, "VERW
+/// instruction", the form with a memory operand).
+static VERW_SELECTOR: u16 = KERNEL_DS;
+
+/// `verw word ptr [rip + displacement]` for an instruction at `at`; `None` if the operand is out of reach.
+fn verw(at: u64, operand: u64) -> Option<[u8; 7]> {
+    let next = at.wrapping_add(7);
+    let displacement = i32::try_from(operand.wrapping_sub(next) as i64).ok()?;
+    let [a, b, c, d] = displacement.to_le_bytes();
+    Some([0x0f, 0x00, 0x2d, a, b, c, d])
 }
 
 /// Puts in what this CPU has. All CPUs must have the same.
@@ -25,12 +41,9 @@ unsafe extern "C" {
 /// # Safety
 /// Once, at boot, before another CPU runs and before a door is used; kernel mode, interrupts off; the text is mapped.
 pub(super) unsafe fn apply(features: Features) {
-    if !features.smap {
-        return;
-    }
     let mut site = (&raw const __start_portcullis_alternatives).cast::<Site>();
     let stop = (&raw const __stop_portcullis_alternatives).cast::<Site>();
-    // SAFETY: the linker's symbols bound an array of `Site`, and each names three bytes of text that are a NOP.
+    // SAFETY: the linker's symbols bound an array of `Site`, and each names a NOP as long as what replaces it.
     unsafe {
         without_write_protection(|| {
             while site < stop {
@@ -38,11 +51,39 @@ pub(super) unsafe fn apply(features: Features) {
                     .cast::<u8>()
                     .offset((*site).address as isize)
                     .cast_mut();
-                address.write_volatile(0x0f);
-                address.add(1).write_volatile(0x01);
-                address.add(2).write_volatile((*site).last_byte as u8);
+                let write = |bytes: &[u8]| {
+                    for (n, &byte) in bytes.iter().enumerate() {
+                        address.add(n).write_volatile(byte);
+                    }
+                };
+                match (*site).what {
+                    VERW => {
+                        let operand = &raw const VERW_SELECTOR as u64;
+                        if let Some(bytes) = verw(address as u64, operand).filter(|_| features.clear_buffers)
+                        {
+                            write(&bytes);
+                        }
+                    }
+                    last_byte if features.smap => write(&[0x0f, 0x01, last_byte as u8]),
+                    _ => {}
+                }
                 site = site.add(1);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verw_reaches_its_operand_from_the_next_instruction() {
+        assert_eq!(verw(0x1000, 0x1007), Some([0x0f, 0x00, 0x2d, 0, 0, 0, 0]));
+        assert_eq!(
+            verw(0x1000, 0x1006),
+            Some([0x0f, 0x00, 0x2d, 0xff, 0xff, 0xff, 0xff])
+        );
+        assert_eq!(verw(0, 1 << 40), None);
     }
 }

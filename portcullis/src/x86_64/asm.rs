@@ -66,6 +66,21 @@ guard!(
     // The list of places to patch must exist.
     "nop\n.pushsection portcullis_alternatives, \"aR\"\n.popsection\n"
 );
+guard!(
+    verw,
+    "verw",
+    // VERW where the CPU's buffers leak to user mode, otherwise a seven-byte NOP. The last thing before the CPU enters user
+    // mode: whatever is read after it may be left in a buffer. See [`alternatives`](super::alternatives).
+    concat!(
+        "771: .byte 0x0f, 0x1f, 0x80, 0, 0, 0, 0\n",
+        ".pushsection portcullis_alternatives, \"aR\"\n",
+        ".balign 4\n",
+        ".long (771b - .)\n",
+        ".long 0\n",
+        ".popsection\n",
+    ),
+    ""
+);
 guard!(cld, "cld", "cld\n", "");
 guard!(lfence, "lfence", "lfence\n", "");
 
@@ -171,5 +186,6 @@ guard!(
 guard!(put_in_gs_base, "paranoid-gs", "wrgsbase rax\n", "");
 guard!(put_in_gs_base_by_msr, "paranoid-gs", "wrmsr\n", "");
 
+pub(super) use verw;
 pub(super) use {clac, cld, clear_regs, lfence, pop_regs, push_regs, sysenter_flags};
 pub(super) use {nmi_hit_the_end, nmi_is_nested, put_in_gs_base, put_in_gs_base_by_msr};

@@ -3,7 +3,7 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::pop_regs;
+use super::asm::{pop_regs, verw};
 use super::regs::{UserRegs, flags};
 use super::tables::{USER_CS, USER_DS, USER32_CS};
 use crate::state::Cleared;
@@ -113,6 +113,7 @@ pub(super) unsafe extern "C" fn leave() {
         // of their own.
         "mov rsp, [rsp + 3 * 8]",
         "swapgs",
+        verw!(),
         "sysretq",
         iret = sym leave_by_iret,
     )
@@ -148,6 +149,7 @@ pub(super) unsafe extern "C" fn leave_32() {
         // From here on the stack is the user's, as in `leave`.
         "mov rsp, [rsp + {rsp} - {orig_rax}]",
         "swapgs",
+        verw!(),
         "sysret",
         iret = sym leave_by_iret,
         rip = const offset_of!(UserRegs, rip),
@@ -162,7 +164,7 @@ pub(super) unsafe extern "C" fn leave_32() {
 /// Enters user mode by IRET. As [`leave`].
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn leave_by_iret() {
-    naked_asm!(pop_regs!(), "swapgs", "jmp {iret}", iret = sym iret_to_user)
+    naked_asm!(pop_regs!(), "swapgs", verw!(), "jmp {iret}", iret = sym iret_to_user)
 }
 
 /// The IRET that enters user mode: one instruction with an address of its own, because it may fault on what the user
