@@ -33,6 +33,9 @@ const PROGRAM_LIMIT: u32 = 30;
 /// How long a boot may take beside its programs.
 const BOOT_LIMIT: Duration = Duration::from_secs(30);
 
+/// What the kernel logs when the gate's assertions do not hold: the programs only see that their number grew.
+const BROKEN: &str = "invariant broken";
+
 /// Runs the suite.
 pub fn run(storm_seconds: u32, report: &mut Report) -> Result<()> {
     let kernel = kernel::build_checked()?;
@@ -54,6 +57,9 @@ pub fn run(storm_seconds: u32, report: &mut Report) -> Result<()> {
                     result.report(name, report);
                 }
             })?;
+            for line in outcome.log.lines().filter(|line| line.contains(BROKEN)) {
+                report.note(&format!("{name}: {line}"));
+            }
             let Some(died) = session.interrupted(&outcome) else {
                 break;
             };
