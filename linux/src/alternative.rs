@@ -33,6 +33,21 @@ macro_rules! alternative_word {
     };
 }
 
+/// The NOP that Linux expects where it patches a jump in, and that every such CPU knows.
+#[cfg(CONFIG_X86_64)]
+macro_rules! patchable_nop {
+    () => {
+        ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00"
+    };
+}
+/// The NOP that Linux expects where it patches a jump in, and that every such CPU knows.
+#[cfg(not(CONFIG_X86_64))]
+macro_rules! patchable_nop {
+    () => {
+        ".byte 0x3e, 0x8d, 0x74, 0x26, 0x00"
+    };
+}
+
 /// Whether the CPU has a feature (or a bug): a jump that is patched out where it has not.
 ///
 /// Until it is patched the answer is no.
@@ -43,7 +58,7 @@ macro_rules! cpu_has {
         unsafe {
             core::arch::asm!(
                 "661:",
-                ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00",
+                patchable_nop!(),
                 "662:",
                 ".pushsection .altinstructions, \"a\"",
                 ".long 661b - .",

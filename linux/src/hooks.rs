@@ -163,6 +163,7 @@ impl Kernel for Linux {
         unsafe { fire_user_return_notifiers() }
     }
 
+    #[inline(always)]
     fn arch_exit_to_user_mode_once(_at: &mut Leaving<'_, PtRegs>, work: usize) {
         if work & offsets::TIF_IO_BITMAP_BIT != 0 {
             unsafe { portcullis_tss_update_io_bitmap() }

@@ -11,6 +11,9 @@ unsafe extern "C" {
     pub(crate) static randomize_kstack_offset: crate::static_key::StaticKey;
 }
 
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(CONFIG_JUMP_LABEL)))]
+compile_error!("the random offset of the kernel stack needs CONFIG_JUMP_LABEL here");
+
 /// Mixes the time-stamp counter into the number for the next system call.
 #[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
 #[inline(always)]
@@ -76,7 +79,7 @@ macro_rules! exported {
 #[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, CONFIG_RANDOMIZE_KSTACK_OFFSET_DEFAULT))]
 macro_rules! jump_if_off {
     () => {
-        ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00"
+        patchable_nop!()
     };
 }
 /// Where the key is off the instruction is a jump, or becomes one.

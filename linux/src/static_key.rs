@@ -30,7 +30,7 @@ macro_rules! static_branch_unlikely {
             unsafe {
                 core::arch::asm!(
                     "2:",
-                    ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00",
+                    patchable_nop!(),
                     ".pushsection __jump_table, \"aw\"",
                     alternative_word!(".balign"),
                     ".long 2b - .",
@@ -63,7 +63,7 @@ macro_rules! static_branch_likely {
             unsafe {
                 core::arch::asm!(
                     "2:",
-                    ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00",
+                    patchable_nop!(),
                     ".pushsection __jump_table, \"aw\"",
                     alternative_word!(".balign"),
                     ".long 2b - .",

@@ -257,7 +257,7 @@ fn clear_divider() {
     unsafe {
         core::arch::asm!(
             "661:",
-            ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00",
+            patchable_nop!(),
             "662:",
             ".pushsection .altinstructions, \"a\"",
             ".long 661b - .",

@@ -82,14 +82,16 @@ impl<'r, R> Leaving<'r, R> {
     }
 }
 
-/// Some exit work is pending: the loop, then what runs once.
-#[cold]
-#[inline(never)]
+/// Some exit work is pending: the loop, then what runs once. Inlined but for the loop: what a switch of tasks leaves to be
+/// done once (Linux: the FPU registers) should not pay for the loop's frame.
+#[inline(always)]
 fn exit_to_user_mode_slow<K: Kernel>(
-    leaving: Leaving<'_, K::Regs>,
-    work: usize,
+    mut leaving: Leaving<'_, K::Regs>,
+    mut work: usize,
 ) -> (Leaving<'_, K::Regs>, usize) {
-    let (mut leaving, work) = exit_to_user_mode_loop::<K>(leaving, work);
+    if work & (K::EXIT_WORK.in_loop() | K::EXTRA_EXIT_WORK) != 0 {
+        (leaving, work) = exit_to_user_mode_loop::<K>(leaving, work);
+    }
     if work & K::EXIT_WORK.user_return_notify != 0 {
         K::fire_user_return_notifiers(&mut leaving);
     }
@@ -103,6 +105,8 @@ fn exit_to_user_mode_slow<K: Kernel>(
 ///
 /// Because the last look is with interrupts off, and stays the last until user mode is entered, work that is raised
 /// afterwards by another CPU finds its interrupt pending the moment user mode starts.
+#[cold]
+#[inline(never)]
 fn exit_to_user_mode_loop<K: Kernel>(
     mut leaving: Leaving<'_, K::Regs>,
     mut work: usize,
