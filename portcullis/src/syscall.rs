@@ -72,6 +72,8 @@ impl<'r, R> InSyscall<'r, R> {
         let mut at = self.into_inner();
         if K::CHECKS && !(K::Irqs::is_on() && K::Context::in_kernel()) {
             K::invariant_broken(Broken::SyscallLeftWrongState);
+            // The exit work may sleep.
+            K::Irqs::on();
         }
         K::rseq_syscall(&mut at);
         if K::syscall_work() & K::SYSCALL_WORK.at_exit() != 0 {
