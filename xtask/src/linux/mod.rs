@@ -8,11 +8,13 @@
 //! | what it boots to | [`userland`], `linux/guest/init.c` |
 //! | `./x linux run` | [`run`] |
 //! | `./x linux bench` | [`mod@bench`] |
+//! | `./x linux selftests` | [`selftests`] |
 
 mod bench;
 pub mod build;
 pub mod config;
 mod run;
+mod selftests;
 mod source;
 mod userland;
 
@@ -42,6 +44,8 @@ enum LinuxCommand {
     Run(run::RunArgs),
     /// Count the instructions of each crossing, stock and ours
     Bench(bench::BenchArgs),
+    /// Run Linux's selftests of the boundary in both variants, and compare
+    Selftests(selftests::SelftestsArgs),
 }
 
 /// Which Linux.
@@ -83,6 +87,7 @@ pub fn linux(args: LinuxArgs) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         LinuxCommand::Run(args) => run::run(args),
+        LinuxCommand::Selftests(args) => selftests::selftests(args),
         LinuxCommand::Bench(args) => bench::bench(args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -61,7 +61,7 @@ pub fn boot(mut machine: Machine, image: &Path, initrd: PathBuf, klog: &Path) ->
 }
 
 /// How fast this machine's time-stamp counter runs, which is also the guest's.
-fn clock_khz() -> Option<u32> {
+pub fn clock_khz() -> Option<u32> {
     let cpus = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = cpus.lines().find(|line| line.starts_with("cpu MHz"))?;
     let mhz: f64 = line.split(':').nth(1)?.trim().parse().ok()?;

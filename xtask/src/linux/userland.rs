@@ -1,7 +1,7 @@
 //! What Linux boots to: `linux/guest/init.c` as the first program, and busybox.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -11,14 +11,34 @@ use super::source::cache;
 use crate::initramfs::Initramfs;
 use crate::{progress, repository, setup};
 
-/// Compiles the first program for a width, unless that was done since it changed.
+/// The first program of `./x linux run`.
 fn init(arch: Arch) -> Result<PathBuf> {
-    let source = repository("linux/guest/init.c");
-    let program = cache().join(format!("init-{arch}"));
-    let modified = |path: &PathBuf| fs::metadata(path).and_then(|metadata| metadata.modified());
-    if modified(&program).is_ok_and(|built| modified(&source).is_ok_and(|source| built > source)) {
+    compile(&repository("linux/guest/init.c"), arch)
+}
+
+/// What a native 32-bit Linux needs in place of 64-bit programs to run selftests.
+pub fn replacements(arch: Arch) -> Result<Vec<(&'static str, PathBuf)>> {
+    Ok(match arch {
+        Arch::X86_64 => Vec::new(),
+        Arch::I386 => vec![
+            (
+                "tests/runner",
+                compile(&repository("tests/guest/runner.c"), arch)?,
+            ),
+            ("bin/busybox", busybox_32()?),
+        ],
+    })
+}
+
+/// Compiles a program for a width, unless that was done since it changed.
+fn compile(source: &Path, arch: Arch) -> Result<PathBuf> {
+    let name = source.file_stem().unwrap_or_default().display();
+    let program = cache().join(format!("{name}-{arch}"));
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    if modified(&program).is_ok_and(|built| modified(source).is_ok_and(|source| built > source)) {
         return Ok(program);
     }
+    fs::create_dir_all(cache())?;
     setup::ensure(&[setup::GCC])?;
     let mut gcc = Command::new("gcc");
     if arch == Arch::I386 {
@@ -35,8 +55,8 @@ fn init(arch: Arch) -> Result<PathBuf> {
         "-o",
     ])
     .arg(&program)
-    .arg(&source);
-    progress::step("compiling linux/guest/init.c", &mut gcc, None)?;
+    .arg(source);
+    progress::step(&format!("compiling {name}.c for {arch}"), &mut gcc, None)?;
     Ok(program)
 }
 
@@ -52,7 +72,7 @@ pub fn busybox(arch: Arch, argv: &[String], env: &[String], stdin: &str) -> Resu
 }
 
 /// Debian's busybox for i386, unpacked in the cache: it is not for this machine's architecture, and not installed.
-fn busybox_32() -> Result<PathBuf> {
+pub fn busybox_32() -> Result<PathBuf> {
     let directory = cache().join("busybox-i386");
     let busybox = directory.join("bin/busybox");
     if busybox.exists() {

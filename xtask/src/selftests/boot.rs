@@ -22,6 +22,8 @@ pub struct Image {
     pub append: String,
     /// Whether it is the reference kernel, which takes the first program's name from the archive.
     pub reference: bool,
+    /// Files of the host that take the place of the archive's: a 32-bit kernel needs a 32-bit runner.
+    pub files: Vec<(&'static str, PathBuf)>,
 }
 
 impl Image {
@@ -31,6 +33,7 @@ impl Image {
             path: path.to_owned(),
             append: "stdin=stream".to_owned(),
             reference: true,
+            files: Vec::new(),
         }
     }
 
@@ -42,6 +45,7 @@ impl Image {
                 "console=ttyS0 loglevel=2 panic=-1 oops=panic idle=poll vsyscall=xonly rdinit=/tests/runner"
                     .to_owned(),
             reference: false,
+            files: Vec::new(),
         }
     }
 }
@@ -129,6 +133,9 @@ fn boot(image: &Image, machine: &Machine, tests: &[&Test], each: impl FnMut(&str
     }
     root.file("tests/list", 0o644, list);
     root.copy("tests/runner", &build::runner()?)?;
+    for (path, file) in &image.files {
+        root.copy(path, file)?;
+    }
     if image.reference {
         root.argv(&["/tests/runner"])
             .env(&environment())
