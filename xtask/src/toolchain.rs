@@ -4,11 +4,11 @@
 //! network to rustup's servers, a read-only toolchain), Debian's `rustc-web` with its library source builds `core` and
 //! `alloc` itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{progress, setup};
 
@@ -118,6 +118,38 @@ impl Toolchain {
             Toolchain::Debian if Path::new("/usr/bin/cargo-clippy").exists() => Ok(()),
             Toolchain::Debian => setup::install_packages("clippy for the kernel", &["rust-web-clippy"]),
         }
+    }
+}
+
+/// A rustc with the source of `core` beside it, for who compiles `core` for a target of their own: Debian's, or rustup's with
+/// the component `rust-src`.
+pub fn with_core_source() -> Result<PathBuf> {
+    if debian_is_complete() {
+        return Ok("/usr/bin/rustc".into());
+    }
+    let with_source = || {
+        let output = Command::new("rustc").args(["--print", "sysroot"]).output().ok()?;
+        let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        let core = sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs");
+        core.exists().then(|| sysroot.join("bin/rustc"))
+    };
+    if let Some(rustc) = with_source() {
+        return Ok(rustc);
+    }
+    if setup::in_path("rustup") {
+        let mut rustup = Command::new("rustup");
+        rustup.args(["component", "add", "rust-src"]);
+        let title = "installing the source of Rust's library (rustup component add rust-src)";
+        match progress::step(title, &mut rustup, Some(RUSTUP_LIMIT)) {
+            Ok(()) if with_source().is_some() => return with_source().context("it was there just now"),
+            Ok(()) => {}
+            Err(error) => eprintln!("x: {error:#}"),
+        }
+    }
+    setup::install_packages("a compiler for Linux's boundary", DEBIAN_PACKAGES)?;
+    match debian_is_complete() {
+        true => Ok("/usr/bin/rustc".into()),
+        false => bail!("no rustc has the source of `core`: rustup component add rust-src"),
     }
 }
 

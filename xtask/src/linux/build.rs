@@ -19,8 +19,8 @@ use rustix::fs::FlockOperation;
 
 use super::config::{Arch, Config, configure};
 use super::source::{Source, cache, source};
-use crate::repository;
 use crate::setup::{self, Need};
+use crate::{repository, toolchain};
 
 /// Whose code is at the boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +117,19 @@ impl Tree {
         Ok(kept)
     }
 
+    /// Makes some of our objects alone, which needs Linux's generated headers and nothing else of it.
+    pub fn objects(&self, objects: &[&str]) -> Result<()> {
+        self.make(Variant::Portcullis, &["prepare"])?;
+        self.make(Variant::Portcullis, objects)
+    }
+
+    /// Where Linux's source is.
+    pub fn source(&self) -> &Path {
+        &self.source.tree
+    }
+
     /// `make` for this tree, without a target.
-    pub fn command(&self, variant: Variant) -> Command {
+    fn command(&self, variant: Variant) -> Result<Command> {
         let mut make = Command::new("make");
         make.arg("-C")
             .arg(&self.source.tree)
@@ -126,6 +137,10 @@ impl Tree {
             .arg(format!("ARCH={}", self.arch));
         if variant == Variant::Portcullis {
             make.arg(format!("PORTCULLIS={}", repository("linux").display()));
+            make.arg(format!(
+                "PORTCULLIS_RUSTC={}",
+                toolchain::with_core_source()?.display()
+            ));
         }
         // The same bytes from the same source, whenever and wherever it is built.
         make.env("KBUILD_BUILD_TIMESTAMP", "@0")
@@ -133,7 +148,7 @@ impl Tree {
             .env("KBUILD_BUILD_USER", "portcullis")
             .env("KBUILD_BUILD_HOST", "portcullis");
         make.env_remove("MAKEFLAGS").env_remove("PORTCULLIS");
-        make
+        Ok(make)
     }
 
     /// Whether `image` is newer than all that it is made from.
@@ -155,7 +170,7 @@ impl Tree {
         let lock = File::create(self.build.join("lock"))?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive).context("cannot lock the build directory")?;
         let jobs = thread::available_parallelism().map_or(1, usize::from);
-        let mut make = self.command(variant);
+        let mut make = self.command(variant)?;
         make.arg(format!("-j{jobs}")).args(targets);
         let title = format!(
             "building Linux {} {} {variant} ({})",

@@ -84,7 +84,8 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     if let Some(directory) = &args.initramfs {
         root.tree(directory)?;
     }
-    if let Some(program) = program {
+    // The archive's busybox is of the guest's width, and the host's may not be.
+    if let Some(program) = program.filter(|program| setup::busybox().as_ref() != Some(&program.path)) {
         root.copy(&program.path, &program.path)?;
     }
     let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;

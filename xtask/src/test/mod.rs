@@ -7,6 +7,7 @@ mod guest;
 mod instructions;
 mod library;
 mod lints;
+mod linux;
 mod programs;
 mod report;
 
@@ -42,6 +43,9 @@ pub struct TestArgs {
     /// How long the storm test of the guest suite lasts
     #[arg(long, value_name = "SECS", default_value_t = 5)]
     storm: u32,
+    /// Also what takes long: Linux built, booted, and its selftests in both variants
+    #[arg(long)]
+    all: bool,
 }
 
 /// A group of tests.
@@ -86,6 +90,11 @@ const SUITES: &[Suite] = &[
         name: "run",
         about: "`./x run` itself: streams, exit codes, the terminal, the panic path",
         run: |_, report| command::run(report),
+    },
+    Suite {
+        name: "linux",
+        about: "the Linux overlay: its Rust for both widths; with --all also Linux built, booted, and its selftests",
+        run: |args, report| linux::run(args.all, report),
     },
 ];
 
