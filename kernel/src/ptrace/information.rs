@@ -113,7 +113,7 @@ pub(super) fn syscall_info(stopped: &mut Stopped<'_>, size: u64, to: u64) -> Res
                 regs.rax as i64
             };
             info.op = PTRACE_SYSCALL_INFO_EXIT as u8;
-            info.body[0] = if compat { regs.rax as u32 as u64 } else { regs.rax };
+            info.body[0] = regs.rax;
             if (-MAX_ERRNO..0).contains(&result) {
                 info.body[0] = result as u64;
                 info.body[1] = 1;
@@ -143,7 +143,7 @@ pub const fn audit_arch(compat: bool) -> u32 {
 /// The six arguments of the system call in the registers.
 fn arguments(regs: &UserRegs, compat: bool) -> [u64; 6] {
     if compat {
-        [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp].map(|register| register as u32 as u64)
+        [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp]
     } else {
         [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9]
     }
