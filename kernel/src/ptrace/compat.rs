@@ -7,6 +7,7 @@ use super::regset::{self, Kind};
 use super::{debug, request};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
+use crate::segments::tls;
 
 /// ptrace(2) of the 32-bit table. Arguments are zero-extended; signal numbers and options are the same.
 pub fn sys_ptrace(request: u64, pid: u64, addr: u64, data: u64) -> Result<usize> {
@@ -142,8 +143,15 @@ pub fn set(stopped: &mut Stopped<'_>, word: usize, value: u32) -> Result<()> {
         6 => regs.rax = wide,
         7 => stopped.set_selector(DS, selector)?,
         8 => stopped.set_selector(ES, selector)?,
-        9 => stopped.set_selector(FS, selector)?,
-        10 => stopped.set_selector(GS, selector)?,
+        // Whoever writes 32 bits has no other way to change the base.
+        9 => {
+            stopped.set_selector(FS, selector)?;
+            stopped.segments().fs_base = tls::base_of(stopped.task, selector);
+        }
+        10 => {
+            stopped.set_selector(GS, selector)?;
+            stopped.segments().gs_base = tls::base_of(stopped.task, selector);
+        }
         11 => {
             regs.orig_rax = wide;
             if value != u32::MAX {

@@ -4,12 +4,15 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use linux_raw_sys::ptrace::{PTRACE_GETFPREGS, PTRACE_GETREGSET, PTRACE_SETFPREGS};
-use portcullis::x86_64::tables::USER_CS;
+use portcullis::x86_64::tables::{TLS_ENTRIES, USER_CS};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::registers::{self, Stopped};
 use super::{compat, extended};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
+use crate::segments::descriptor::UserDesc;
+use crate::segments::tls;
 use crate::task::fpu;
 
 /// A register set.
@@ -23,6 +26,8 @@ pub enum Kind {
     Extended,
     /// NT_X86_XSTATE: XSAVE's.
     Xstate,
+    /// NT_386_TLS: the descriptors for thread-local storage; of 32-bit tracees.
+    Tls,
     /// NT_386_IOPERM: the bitmap of I/O ports.
     Ports,
 }
@@ -33,6 +38,7 @@ impl Kind {
             1 => Ok(Kind::General),
             2 => Ok(Kind::Float),
             0x46e6_2b7f if !wide => Ok(Kind::Extended),
+            0x200 if !wide => Ok(Kind::Tls),
             0x202 if fpu::has_xsave() => Ok(Kind::Xstate),
             0x201 => Ok(Kind::Ports),
             _ => Err(Errno::EINVAL),
@@ -43,6 +49,7 @@ impl Kind {
     fn element(self, wide: bool) -> usize {
         match self {
             Kind::Xstate => 8,
+            Kind::Tls => size_of::<UserDesc>(),
             _ if wide => 8,
             _ => 4,
         }
@@ -63,6 +70,7 @@ pub fn size64(kind: Kind) -> Result<usize> {
         Kind::General => Ok(registers::WORDS * 8),
         Kind::Float | Kind::Extended => Ok(fpu::LEGACY_SIZE),
         Kind::Xstate => Ok(fpu::size()),
+        Kind::Tls => Ok(size_of::<[UserDesc; TLS_ENTRIES]>()),
         Kind::Ports => Ok(PORTS),
     }
 }
@@ -87,6 +95,7 @@ pub fn get64(stopped: &mut Stopped<'_>, kind: Kind) -> Result<Vec<u8>> {
             .collect()),
         Kind::Float | Kind::Extended => Ok(extended::fxsave(stopped).to_vec()),
         Kind::Xstate => Ok(extended::xsave(stopped)),
+        Kind::Tls => Ok(tls::all(stopped.task).as_bytes().to_vec()),
         Kind::Ports => Err(Errno::ENXIO),
     }
 }
@@ -102,6 +111,12 @@ pub fn set64(stopped: &mut Stopped<'_>, kind: Kind, bytes: &[u8]) -> Result<()> 
         }
         Kind::Float | Kind::Extended => extended::set_fxsave(stopped, bytes, true),
         Kind::Xstate => extended::set_xsave(stopped, bytes),
+        Kind::Tls => {
+            let entries: Vec<UserDesc> = (bytes.as_chunks::<{ size_of::<UserDesc>() }>().0.iter())
+                .filter_map(|entry| UserDesc::read_from_bytes(entry).ok())
+                .collect();
+            tls::set_first(stopped.task, &entries)
+        }
         Kind::Ports => Err(Errno::EOPNOTSUPP),
     }
 }

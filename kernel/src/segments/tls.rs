@@ -136,6 +136,26 @@ pub fn get(task: &Task, number: u32, address: u64) -> Result<usize> {
     Ok(0)
 }
 
+/// The base that a selector of one of the entries of a task stands for; 0 for others.
+pub fn base_of(task: &Task, selector: u16) -> u64 {
+    let entry = task.tls.entry(u32::from(selector >> 3));
+    entry.map_or(0, |entry| descriptor::base(entry.load(Relaxed)))
+}
+
+/// All entries of a task that is stopped.
+pub fn all(task: &Task) -> [UserDesc; TLS_ENTRIES] {
+    [0, 1, 2].map(|n: usize| UserDesc::of(task.tls.0[n].load(Relaxed), (TLS_FIRST + n) as u32))
+}
+
+/// Replaces the first entries of a task that is stopped. All of them, or none.
+pub fn set_first(task: &Task, entries: &[UserDesc]) -> Result<()> {
+    entries.iter().try_for_each(check)?;
+    for (n, entry) in entries.iter().enumerate() {
+        set(task, (TLS_FIRST + n) as u32, entry)?;
+    }
+    Ok(())
+}
+
 /// CLONE_SETTLS of a 32-bit call: `address` is that of the child's `struct user_desc`. The child has not started, and
 /// `segments` are its segment registers.
 pub fn set_of_child(child: &Task, segments: &mut Segments, address: u64) -> Result<usize> {
