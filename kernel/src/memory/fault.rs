@@ -21,7 +21,9 @@ use crate::signal::{self, SigInfo};
 use crate::{sync, task};
 
 /// Bits of a page fault's error code (SDM volume 3, 4.7).
+const ERROR_PRESENT: u64 = 1 << 0;
 const ERROR_WRITE: u64 = 1 << 1;
+const ERROR_USER: u64 = 1 << 2;
 const ERROR_FETCH: u64 = 1 << 4;
 /// The interrupt flag in RFLAGS.
 const RFLAGS_IF: u64 = 1 << 9;
@@ -117,7 +119,13 @@ impl FaultSignal {
 type FaultResult = core::result::Result<(), FaultSignal>;
 
 /// A page fault in user mode: resolves it, or raises the signal.
+///
+/// A read of a page that is there can fault as the supervisor's: QEMU's translator reads the stack of a user's far return
+/// so, and SMAP refuses it. There is nothing to resolve, and the instruction would fault for ever.
 pub fn page_fault_user(_regs: &mut UserRegs, addr: u64, error: u64) {
+    if error & (ERROR_PRESENT | ERROR_WRITE | ERROR_FETCH | ERROR_USER) == ERROR_PRESENT {
+        return raise(FaultSignal::segv(SEGV_ACCERR, addr), error);
+    }
     match task::current_mm().fault(addr, Access::from_error(error)) {
         Ok(()) => {
             // Only the task itself counts here, so no atomic addition is needed.
