@@ -8,10 +8,12 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use portcullis::work::TaskWork;
 use portcullis::x86_64::tables::Tables;
-use portcullis::x86_64::{CpuDescription, CpuLocal, UserRegs};
+use portcullis::x86_64::{CpuDescription, CpuLocal, Espfix, UserRegs};
 
 use crate::boot::{self, apic};
 use crate::gate::Gate;
+use crate::memory::kernel_map;
+use crate::segments::ldt;
 use crate::task::Task;
 use crate::{sync, time};
 
@@ -51,6 +53,10 @@ pub struct Cpu {
     pub(crate) next_tick: Cell<u64>,
     /// Interprocessor interrupts this CPU has taken.
     pub ipis: AtomicU32,
+    /// The LDT that is loaded; see `segments::ldt`.
+    pub(crate) ldt: AtomicPtr<ldt::Table>,
+    /// Which bitmap of I/O ports is loaded; see `segments::ports`.
+    pub(crate) ports: Cell<u64>,
     /// GDT, TSS and the stacks it names.
     tables: UnsafeCell<Tables>,
     irq_guard: Guard,
@@ -73,6 +79,8 @@ impl Cpu {
             armed: AtomicU64::new(0),
             next_tick: Cell::new(0),
             ipis: AtomicU32::new(0),
+            ldt: AtomicPtr::new(ptr::null_mut()),
+            ports: Cell::new(0),
             tables: UnsafeCell::new(Tables::new()),
             irq_guard: Guard([0; 4096]),
             irq_stack: IrqStack(UnsafeCell::new([0; 16 << 10])),
@@ -99,6 +107,26 @@ unsafe impl Sync for Areas {}
 static AREAS: Areas = Areas(UnsafeCell::new([const { Cpu::new() }; MAX_CPUS]));
 /// Work flags of each CPU until the scheduler gives it its idle task.
 static BOOT_WORK: [TaskWork; MAX_CPUS] = [const { TaskWork::new() }; MAX_CPUS];
+
+/// A frame of the way out to 16-bit stacks.
+#[repr(C, align(64))]
+struct EspfixFrame(UnsafeCell<[u64; 8]>);
+
+/// Every CPU's, in a page of their own: `boot::paging` maps it a second time.
+#[repr(C, align(4096))]
+struct EspfixPage([EspfixFrame; 64]);
+
+// SAFETY: each frame is one CPU's, written by the library with interrupts off.
+unsafe impl Sync for EspfixPage {}
+
+const _: () = assert!(size_of::<EspfixPage>() == 4096 && MAX_CPUS <= 64);
+
+static ESPFIX_FRAMES: EspfixPage = EspfixPage([const { EspfixFrame(UnsafeCell::new([0; 8])) }; 64]);
+
+/// The address of the page that holds every CPU's frame for the way out to 16-bit stacks.
+pub fn espfix_page() -> u64 {
+    &raw const ESPFIX_FRAMES as u64
+}
 
 static ONLINE: AtomicU32 = AtomicU32::new(0);
 
@@ -168,6 +196,10 @@ pub unsafe fn adopt(n: usize) -> &'static Cpu {
         // Nothing comes from user mode before the scheduler has set the idle task's.
         thread_stack_top: irq_stack_top,
         work: &BOOT_WORK[n],
+        espfix: Some(Espfix {
+            frame: &raw const ESPFIX_FRAMES.0[n] as u64,
+            alias: kernel_map::ESPFIX + (n * size_of::<EspfixFrame>()) as u64,
+        }),
     };
     // SAFETY: kernel mode, interrupts off, once for this processor.
     unsafe { portcullis::x86_64::init_cpu::<Gate>(description) };

@@ -14,8 +14,8 @@ use x86_64::registers::control::{Cr0, Cr4, Efer};
 
 use crate::task::hooks;
 use crate::{
-    audit, boot, compat, cpu, dispatch, memory, panic, patch, ptrace, return_notifier, rseq, seccomp, signal,
-    sync, syscall, task, trace, uprobe,
+    audit, boot, compat, cpu, dispatch, memory, panic, patch, ptrace, return_notifier, rseq, seccomp,
+    segments, signal, sync, syscall, task, trace, uprobe,
 };
 
 /// The reference kernel, as the library sees it.
@@ -176,6 +176,7 @@ impl Doors for Gate {
             Exception::BP | Exception::DB if notify_die::<Gate>(at.regs(), die) == Verdict::Handled => {}
             Exception::PF => memory::fault::page_fault_user(at.regs(), exception.address, exception.error),
             Exception::DB => ptrace::debug::user_exception(at.regs(), exception.address),
+            Exception::GP if segments::ports::skip_interrupt_flag(at.regs()) => {}
             vector => signal::force_exception(vector, exception.error, at.regs()),
         }
     }

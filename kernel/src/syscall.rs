@@ -11,6 +11,7 @@ use crate::memory::syscalls as memory;
 use crate::ptrace::{self, access};
 use crate::rseq;
 use crate::seccomp::attach as seccomp;
+use crate::segments::{ldt, ports};
 use crate::signal::calls as signal;
 use crate::signal::frame as signal_frame;
 use crate::signal::signalfd;
@@ -78,6 +79,9 @@ static TABLE: [Call; CALLS] = calls! {
             __NR_set_tid_address => prctl::sys_set_tid_address(rdi);
             __NR_prctl => prctl::sys_prctl(rdi, rsi, rdx, r10, r8);
             __NR_arch_prctl => prctl::sys_arch_prctl(rdi, rsi);
+            __NR_modify_ldt => ldt::sys_modify_ldt(rdi, rsi, rdx);
+            __NR_iopl => ports::sys_iopl(rdi);
+            __NR_ioperm => ports::sys_ioperm(rdi, rsi, rdx);
             __NR_personality => prctl::sys_personality(rdi);
             __NR_restart_syscall => clock::sys_restart_syscall();
             // Other processes.

@@ -70,6 +70,7 @@ extern "C" fn start() -> ! {
             irq_stack_top: &raw const boot_stack_top as u64,
             thread_stack_top,
             work: &WORK,
+            espfix: None,
         });
         WORK.switch_in(0);
         map_user_page(&raw const user_program as u64 - KERNEL_BASE);

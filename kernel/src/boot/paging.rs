@@ -4,6 +4,8 @@
 //! 0xffff888000000000  direct map of all memory    2 MiB pages, data only
 //! 0xffffc90000000000  heap                        empty here, filled by `memory`
 //! 0xffffc98000000000  stacks                      likewise
+//! 0xffffff0000000000  the frames of the way out   one page, read-only, at every 64 KiB of 4 GiB
+//!                     to 16-bit stacks
 //! 0xffffffff80000000  the image, at + its load    4 KiB pages: text r-x, rodata r--, data rw-
 //!                     address (2 MiB)
 //! ```
@@ -168,6 +170,34 @@ impl Builder<'_> {
         }
     }
 
+    /// The page of [`cpu::espfix_page`] at every 64 KiB of the 4 GiB at [`kernel_map::ESPFIX`], read-only: all tables of a level
+    /// are one.
+    fn espfix(&mut self) {
+        let phys = image_phys(cpu::espfix_page() as *const u8);
+        let pages = self.frames.alloc();
+        let directory = self.frames.alloc();
+        for n in 0..512 {
+            // SAFETY: both are frames of `frames`, mapped and ours alone until CR3 is loaded.
+            unsafe {
+                if n % 16 == 0 {
+                    phys_to_virt(pages)
+                        .cast::<u64>()
+                        .add(n)
+                        .write(phys | PRESENT | GLOBAL | NO_EXECUTE);
+                }
+                phys_to_virt(directory)
+                    .cast::<u64>()
+                    .add(n)
+                    .write(pages | PRESENT);
+            }
+        }
+        for gib in 0..4 {
+            let entry = self.entry(kernel_map::ESPFIX + (gib << 30), 3);
+            // SAFETY: as above.
+            unsafe { *entry = directory | PRESENT };
+        }
+    }
+
     fn direct_map(&mut self) {
         let small =
             image().start & !(SIZE_2M - 1)..image_phys(&raw const __rodata_end).next_multiple_of(SIZE_2M);
@@ -214,6 +244,7 @@ pub unsafe fn init(info: &BootInfo) -> (u64, Range<u64>) {
     let mut builder = Builder { frames, pml4 };
     builder.image();
     builder.direct_map();
+    builder.espfix();
     for region in [kernel_map::HEAP, kernel_map::STACKS] {
         builder.entry(region, 3);
     }

@@ -13,7 +13,7 @@ use crate::memory::syscalls as memory;
 use crate::ptrace::{self, access};
 use crate::rseq;
 use crate::seccomp::attach as seccomp;
-use crate::segments::tls;
+use crate::segments::{ldt, ports, tls};
 use crate::signal::calls as signal;
 use crate::signal::signalfd;
 use crate::task::{
@@ -179,6 +179,7 @@ static TABLE: [Call; CALLS] = calls! {
     97 setpriority => affinity::sys_setpriority(a.ebx, a.ecx, signed(a.edx));
     99 statfs => files::statfs(stat::write_statfs, a.ebx, a.ecx);
     100 fstatfs => files::fstatfs(stat::write_statfs, a.ebx, a.ecx);
+    101 ioperm => ports::sys_ioperm(a.ebx, a.ecx, a.edx);
     102 socketcall => arguments::sys_socketcall(a.ebx, a.ecx);
     103 syslog => system::sys_syslog(a.ebx);
     104 setitimer => timers::sys_setitimer(a.ebx, a.ecx, a.edx);
@@ -186,12 +187,14 @@ static TABLE: [Call; CALLS] = calls! {
     106 stat => files::stat(stat::write_stat, a.ebx, true, a.ecx);
     107 lstat => files::stat(stat::write_stat, a.ebx, false, a.ecx);
     108 fstat => files::fstat(stat::write_stat, a.ebx, a.ecx);
+    110 iopl => ports::sys_iopl(a.ebx);
     114 wait4 => reap::sys_wait4(a.ebx, a.ecx, a.edx, a.esi);
     116 sysinfo => system::sys_sysinfo(a.ebx);
     118 fsync => files::sys_fsync(a.ebx);
     120 clone => fork::clone_with(regs, a.ebx, a.ecx, a.edx, a.edi, a.esi);
     121 setdomainname => system::sys_setdomainname(a.ebx, a.ecx);
     122 uname => system::sys_uname(a.ebx);
+    123 modify_ldt => ldt::sys_modify_ldt(a.ebx, a.ecx, a.edx);
     125 mprotect => memory::sys_mprotect(a.ebx, a.ecx, a.edx);
     126 sigprocmask => signals::sys_sigprocmask(a.ebx, a.ecx, a.edx);
     132 getpgid => ids::sys_getpgid(a.ebx);

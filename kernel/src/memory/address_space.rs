@@ -20,6 +20,7 @@ use super::width::{Room, Width};
 use super::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, page_down, page_up, tlb};
 use crate::errno::{Errno, Result};
 use crate::fs::Inode;
+use crate::segments::ldt::Ldt;
 use crate::sync::SpinLock;
 use crate::task;
 
@@ -79,6 +80,8 @@ pub struct AddressSpace {
     pub(super) uses_membarrier: AtomicBool,
     /// The same for its restartable sequences.
     pub(super) uses_membarrier_rseq: AtomicBool,
+    /// Dropped after `tables`, when no CPU has either loaded.
+    ldt: Ldt,
     /// Of the program that it was made for.
     width: Width,
     /// Where the fast 32-bit doors return to: in the 32-bit vDSO; 0 if there is none.
@@ -110,6 +113,10 @@ pub struct Program {
 impl AddressSpace {
     /// An empty address space.
     pub fn new(width: Width) -> Result<Arc<AddressSpace>> {
+        AddressSpace::with_ldt(width, Ldt::new())
+    }
+
+    fn with_ldt(width: Width, ldt: Ldt) -> Result<Arc<AddressSpace>> {
         frames::require_spare()?;
         Ok(Arc::new(AddressSpace {
             tables: PageTables::new()?,
@@ -122,6 +129,7 @@ impl AddressSpace {
             }),
             uses_membarrier: AtomicBool::new(false),
             uses_membarrier_rseq: AtomicBool::new(false),
+            ldt,
             width,
             int80_landing_pad: AtomicU64::new(0),
         }))
@@ -130,7 +138,7 @@ impl AddressSpace {
     /// A copy for a child: private pages are shared until one side writes.
     pub fn fork(&self) -> Result<Arc<AddressSpace>> {
         // Dropped last, that is after the locks, if copying fails.
-        let child = AddressSpace::new(self.width)?;
+        let child = AddressSpace::with_ldt(self.width, self.ldt.fork())?;
         child.set_int80_landing_pad(self.int80_landing_pad());
         child
             .uses_membarrier
@@ -195,9 +203,20 @@ impl AddressSpace {
     }
 
     /// Makes it the address space of this CPU. It must stay alive until another one is activated, or nobody refers to
-    /// it any more: then this CPU is told to leave it.
+    /// it any more: then this CPU is told to leave it. Interrupts off.
     pub fn activate(&self) {
         tlb::load(self.tables.root());
+        self.ldt.activate();
+    }
+
+    /// Its local descriptor table.
+    pub fn ldt(&self) -> &Ldt {
+        &self.ldt
+    }
+
+    /// Makes every CPU that runs in it load its local descriptor table anew.
+    pub fn reload_ldt(&self) {
+        tlb::reload_ldt(self.tables.root());
     }
 
     /// Physical address of the PML4.

@@ -15,12 +15,15 @@ use x86_64::structures::paging::PhysFrame;
 
 use super::{PAGE_SIZE, kernel_map};
 use crate::cpu::{self, CpuMask, MAX_CPUS};
+use crate::segments::ldt;
 use crate::sync::{self, SpinLock};
 
 /// Ranges of more pages are flushed by dropping all of the user's translations.
 const MAX_SINGLE_PAGES: u64 = 32;
 /// Stands for the root of a CPU that is between two address spaces.
 const SWITCHING: u64 = 1;
+/// Range end that asks a CPU to load the LDT of the address space anew.
+const RELOAD_LDT: u64 = u64::MAX - 1;
 /// Range end that asks a CPU to leave the address space altogether.
 const LEAVE: u64 = u64::MAX;
 
@@ -80,6 +83,11 @@ pub fn barrier(root: u64) {
     shootdown(root, 0, 0);
 }
 
+/// Makes every CPU that runs in the address space with this root load its LDT anew.
+pub(super) fn reload_ldt(root: u64) {
+    shootdown(root, 0, RELOAD_LDT);
+}
+
 fn shootdown(root: u64, start: u64, end: u64) {
     let _irqs = sync::irqs_off();
     let here = cpu::id();
@@ -123,6 +131,9 @@ fn perform(root: u64, start: u64, end: u64) {
     }
     if end == LEAVE {
         load_here(kernel_map::root());
+        ldt::forget();
+    } else if end == RELOAD_LDT {
+        ldt::reload();
     } else if end - start > MAX_SINGLE_PAGES * PAGE_SIZE {
         tlb::flush_all();
     } else {

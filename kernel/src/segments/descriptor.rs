@@ -60,6 +60,16 @@ impl UserDesc {
         self.base == 0 && self.limit == 0 && self.flags & KNOWN == 0
     }
 
+    /// Neither base nor limit: "empty" in the oldest form.
+    pub fn has_no_extent(&self) -> bool {
+        self.base == 0 && self.limit == 0
+    }
+
+    /// A descriptor without the bit that software may use.
+    pub const fn without_useable(descriptor: u64) -> u64 {
+        descriptor & !AVAILABLE
+    }
+
     /// The kind of segment.
     pub fn contents(&self) -> Contents {
         match (self.flags & CONTENTS) >> 1 {

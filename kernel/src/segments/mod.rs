@@ -3,12 +3,16 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | [`descriptor`] | `struct user_desc`, and the descriptors that it makes |
+//! | [`ldt`] | modify_ldt: a table for each address space |
+//! | [`ports`] | iopl and ioperm: the bitmap of I/O ports |
 //! | [`tls`] | set_thread_area and get_thread_area: three entries of the GDT for each task |
 //!
 //! What is loaded at a switch, and in which order, is in [`task::switch`](crate::task::switch); the library's part is
 //! [`portcullis::x86_64::segments`].
 
 pub mod descriptor;
+pub mod ldt;
+pub mod ports;
 pub mod tls;
 
 use crate::task::current;

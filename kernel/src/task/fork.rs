@@ -281,6 +281,7 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<Arc<Task>> 
         }
         fpu::copy_current(&child.fpu);
     }
+    child.ports.copy_from(parent, &child);
     child.tls.copy_from(parent, &child);
     switch::copy_segments(&child);
     if clone.has(CLONE_SETTLS) {

@@ -54,6 +54,7 @@ use crate::memory::Width;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::stack::KernelStack;
 use crate::ptrace::Trace;
+use crate::segments::ports::Ports;
 use crate::segments::tls::Tls;
 use crate::signal::{SigHand, TaskSignals};
 use crate::sync::{Once, SpinLock};
@@ -76,6 +77,8 @@ pub struct Task {
     segments: UnsafeCell<switch::Segments>,
     /// What a switch to or from it has to do beside the usual ([`switch::SwitchWork`]).
     switch_work: AtomicU32,
+    /// Which I/O ports it may use.
+    pub ports: Ports,
     /// Its descriptors for thread-local storage.
     pub tls: Tls,
     /// The extended register state while the task is not running.
@@ -184,6 +187,7 @@ impl Task {
             stack,
             segments: UnsafeCell::new(switch::Segments::default()),
             switch_work: AtomicU32::new(0),
+            ports: Ports::default(),
             tls: Tls::default(),
             fpu: fpu::FpuArea::new(),
             process: new.process,

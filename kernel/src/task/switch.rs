@@ -39,6 +39,8 @@ bitflags! {
         const BLOCK_STEP = 2;
         /// It has descriptors for thread-local storage.
         const TLS = 4;
+        /// It may use I/O ports.
+        const PORTS = 8;
     }
 }
 
@@ -288,6 +290,9 @@ fn switch_more(work: SwitchWork, prev: &Task, next: &Task) {
     }
     if work.contains(SwitchWork::TLS) {
         segments::tls::load(next);
+    }
+    if work.contains(SwitchWork::PORTS) {
+        segments::ports::load(next);
     }
 }
 

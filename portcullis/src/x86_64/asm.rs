@@ -182,10 +182,25 @@ guard!(
     "test dword ptr [rsp + {rflags}], {steering}\njnz 5f\n",
     "/* {rflags} {steering} */"
 );
+// Whether IRET is to load a stack segment of the LDT: RSP is at its frame.
+guard!(
+    ldt_stack,
+    "espfix",
+    "test byte ptr [rsp + 4 * 8], 4\njnz {to_ldt_stack}\n",
+    "/* {to_ldt_stack} */"
+);
+// Whether a double fault hit the IRET that enters user mode, with the registers saved.
+guard!(
+    hit_iret,
+    "espfix-fault",
+    "lea rax, [rip + {iret_to_user}]\ncmp [rsp + {rip}], rax\nje 2f\n",
+    "/* {iret_to_user} {rip} */"
+);
 // The paranoid doors put in this CPU's GS base (see `paranoid`); without the guard they believe that it is there.
 guard!(put_in_gs_base, "paranoid-gs", "wrgsbase rax\n", "");
 guard!(put_in_gs_base_by_msr, "paranoid-gs", "wrmsr\n", "");
 
 pub(super) use verw;
 pub(super) use {clac, cld, clear_regs, lfence, pop_regs, push_regs, sysenter_flags};
+pub(super) use {hit_iret, ldt_stack};
 pub(super) use {nmi_hit_the_end, nmi_is_nested, put_in_gs_base, put_in_gs_base_by_msr};

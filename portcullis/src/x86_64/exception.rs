@@ -185,7 +185,7 @@ unsafe extern "C" fn move_to_bad_iret(fault: *mut UserRegs) -> *mut UserRegs {
 ///
 /// # Safety
 /// Called by the doors only.
-unsafe extern "C" fn arrived<K: Doors>(regs: &mut UserRegs, vector: u32, error: u64) -> WayOut {
+pub(super) unsafe extern "C" fn arrived<K: Doors>(regs: &mut UserRegs, vector: u32, error: u64) -> WayOut {
     // SAFETY: the door has just come in from user mode, interrupts are off, and `regs` are what it saved.
     let mut arrived = unsafe { Arrived::enter_from_user_mode::<K>(regs) };
     check_flags::<K>();

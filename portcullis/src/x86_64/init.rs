@@ -7,6 +7,7 @@ use super::alternatives;
 use super::compat;
 use super::cpu::{self, Features, msr, wrmsr};
 use super::doors::Doors;
+use super::espfix::Espfix;
 use super::idt::Idt;
 use super::local::CpuLocal;
 use super::segments::{Segment, load_segment};
@@ -29,6 +30,8 @@ pub struct CpuDescription {
     pub thread_stack_top: u64,
     /// The work flags of the task that runs now.
     pub work: &'static TaskWork,
+    /// For a kernel whose programs may have 16-bit stack segments.
+    pub espfix: Option<Espfix>,
 }
 
 /// All CPUs' doors.
@@ -53,11 +56,13 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) -> Features {
         irq_stack_top,
         thread_stack_top,
         work,
+        espfix,
     } = description;
     let features = Features::detect();
 
     local.set_up(id, tables, irq_stack_top, work);
     tables.fill(&raw const *local as u64, features.fsgsbase);
+    tables.espfix = espfix.unwrap_or(Espfix::NONE);
 
     // SAFETY: the caller's. In this order: nothing uses GS before it is loaded, and no exception may happen before the
     // IDT is.

@@ -45,6 +45,7 @@ const _: () = assert!(size_of::<CpuLocal>() <= 128, "two cache lines");
 impl CpuLocal {
     pub(super) const USER_RSP: usize = offset_of!(CpuLocal, user_rsp);
     pub(super) const THREAD_STACK: usize = offset_of!(CpuLocal, thread_stack);
+    pub(super) const TABLES: usize = offset_of!(CpuLocal, tables);
     pub(super) const CONTEXT: usize = offset_of!(CpuLocal, context);
 
     /// One that is not in use yet: [`init_cpu`](super::init_cpu) makes it this CPU's.

@@ -11,6 +11,7 @@
 //! | [`paranoid`] | #DB, #MC and #DF on stacks of their own |
 //! | [`nmi`] | NMIs, nested ones too |
 //! | [`way_out`] | the last instructions before user mode |
+//! | [`espfix`] | the way out to a 16-bit stack |
 //! | [`first`] | a task's first way out, after fork or at the start |
 //! | [`irq_stack`] | handlers on the IRQ stack |
 //! | [`extable`] | instructions that may fault, and where to go on |
@@ -28,6 +29,7 @@ pub mod alternatives;
 pub mod compat;
 pub mod cpu;
 pub mod doors;
+pub mod espfix;
 pub mod exception;
 pub mod extable;
 pub mod first;
@@ -48,6 +50,7 @@ pub mod way_out;
 
 pub use asm::{clac_asm, stac_asm};
 pub use doors::{Doors, Exception};
+pub use espfix::Espfix;
 pub use first::first_way_out;
 pub use host::{PerCpuContext, Rflags};
 pub use init::{CpuDescription, init_cpu};

@@ -10,15 +10,17 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::{clac, cld, clear_regs, pop_regs, push_regs};
+use super::asm::{clac, cld, clear_regs, hit_iret, lfence, pop_regs, push_regs};
 use super::compat::is_sysenter_step;
 use super::cpu::{self, msr};
 use super::doors::{Doors, Exception};
-use super::exception::from_user;
+use super::espfix::move_from_alias;
+use super::exception::{arrived, from_user};
 use super::local::CpuLocal;
 use super::regs::UserRegs;
 use super::tables::IstStack;
 use super::watch::Unwatched;
+use super::way_out::{iret_to_user, leave_by_iret};
 use crate::state::Nmi;
 
 /// From user mode, on an IST stack: GS becomes the kernel's, and the frame and RDI move to the thread stack, as the
@@ -189,6 +191,10 @@ unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut UserRegs, vector: u32) {
 
 /// The door of #DF. There is no way back, so it looks at nothing: it saves, makes GS the CPU's, and reports.
 ///
+/// But for one case: the IRET that enters user mode has faulted on a stack where the CPU could not push the fault's frame
+/// ([`espfix`](super::espfix)). GS is the user's then. That becomes a general-protection fault in user mode; which fault
+/// it was is lost.
+///
 /// As [`entry`], and the CPU pushed an error code, always 0.
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn double_fault<K: Doors>() {
@@ -198,11 +204,40 @@ pub(super) unsafe extern "C" fn double_fault<K: Doors>() {
         "push rdi",
         push_regs!(),
         clear_regs!(),
+        hit_iret!(),
+        "4:",
         switch_gs!(),
         "mov rdi, rsp",
         "sub rsp, 8",
         "call {report}",
         "ud2",
+        // The IRET.
+        "2:",
+        "xor eax, eax",
+        "swapgs",
+        lfence!(),
+        "mov rdi, rsp",
+        "sub rsp, 8",
+        "call {move_from_alias}",
+        "add rsp, 8",
+        "test rax, rax",
+        "jz 4b",
+        "mov rsp, rax",
+        "mov rdi, rax",
+        "mov esi, {general_protection}",
+        "xor edx, edx",
+        "mov qword ptr [rsp + {orig_rax}], -1",
+        "sub rsp, 8",
+        "call {arrived}",
+        "add rsp, 8",
+        "jmp {leave}",
+        iret_to_user = sym iret_to_user,
+        rip = const offset_of!(UserRegs, rip),
+        orig_rax = const offset_of!(UserRegs, orig_rax),
+        move_from_alias = sym move_from_alias,
+        general_protection = const Exception::GP,
+        arrived = sym arrived::<K>,
+        leave = sym leave_by_iret,
         cpu_local = const CPU_LOCAL,
         fsgsbase = const FSGSBASE,
         gs_base = const msr::GS_BASE,

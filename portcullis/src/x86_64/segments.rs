@@ -1,5 +1,5 @@
 //! Segment registers with selectors of the user's choice, and the descriptors of the user's choice that these may name: the
-//! entries of the GDT for thread-local storage, and the LDT.
+//! entries of the GDT for thread-local storage, and the LDT. And the I/O permission map, which is as rare.
 //!
 //! Which program has which descriptors, and what may stand in one, is the kernel's; see [`load_tls`] and [`load_ldt`] for
 //! what the doors rely on.
@@ -8,6 +8,8 @@ use core::arch::asm;
 
 use super::local::CpuLocal;
 use super::tables::{LDT, LDT_SELECTOR, TLS_ENTRIES, TLS_FIRST, system_descriptor};
+
+pub use super::tables::IO_PORTS;
 
 /// A segment register that user programs choose the contents of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,4 +156,39 @@ pub unsafe fn load_ldt(table: &[u64]) {
     };
     // SAFETY: null, or the descriptor that was just written.
     unsafe { asm!("lldt {:x}", in(reg) selector, options(nostack, preserves_flags)) }
+}
+
+/// Lets user mode use the I/O ports whose bit is 0, on this CPU, until the next call of one of these three. Ports beyond the
+/// end of `words` are forbidden.
+///
+/// # Safety
+/// Kernel mode, interrupts off. Whoever runs may have these ports.
+pub unsafe fn load_io_bitmap(words: &[u64]) {
+    // SAFETY: interrupts are off, so the tables are this CPU's; of the TSS nothing but RSP0 is used elsewhere.
+    let tss = unsafe { &mut (*CpuLocal::tables()).tss };
+    let map = tss.io_map[..IO_PORTS / 8].as_chunks_mut().0;
+    for (n, bytes) in map.iter_mut().enumerate() {
+        *bytes = words.get(n).copied().unwrap_or(u64::MAX).to_le_bytes();
+    }
+    tss.use_io_map(true);
+}
+
+/// Lets user mode use all I/O ports, as [`load_io_bitmap`].
+///
+/// # Safety
+/// As [`load_io_bitmap`].
+pub unsafe fn allow_all_ports() {
+    // SAFETY: as above.
+    let tss = unsafe { &mut (*CpuLocal::tables()).tss };
+    tss.io_map[..IO_PORTS / 8].fill(0);
+    tss.use_io_map(true);
+}
+
+/// Forbids user mode all I/O ports.
+///
+/// # Safety
+/// Kernel mode, interrupts off.
+pub unsafe fn forbid_all_ports() {
+    // SAFETY: as above.
+    unsafe { (*CpuLocal::tables()).tss.use_io_map(false) }
 }

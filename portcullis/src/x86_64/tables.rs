@@ -2,6 +2,8 @@
 
 use core::mem::offset_of;
 
+use super::espfix::Espfix;
+
 // Selectors: Linux's (`arch/x86/include/asm/segment.h`), as user programs look at them.
 
 /// Kernel code.
@@ -61,15 +63,31 @@ pub struct Tss {
     reserved_2: u64,
     reserved_3: u16,
     io_map_base: u16,
+    /// A bit for each I/O port, 0 where user mode may use it, and a byte of ones, which the CPU may read with the last
+    /// ports' (SDM volume 1, 19.5.2). In use only while `io_map_base` points to it.
+    pub(super) io_map: [u8; IO_PORTS / 8 + 4],
 }
 
-const _: () = assert!(size_of::<Tss>() == 104);
+/// How many I/O ports there are.
+pub const IO_PORTS: usize = 1 << 16;
+
+const _: () = assert!(offset_of!(Tss, io_map) == 104);
 
 impl Tss {
     /// The stack that an interrupt from user mode uses.
     #[inline(always)]
     pub(super) fn set_rsp0(&mut self, top: u64) {
         self.rsp[0] = top;
+    }
+
+    /// Whether the I/O permission map counts; otherwise user mode may use no port.
+    pub(super) fn use_io_map(&mut self, on: bool) {
+        self.io_map_base = if on {
+            offset_of!(Tss, io_map) as u16
+        } else {
+            // Beyond the limit.
+            size_of::<Tss>() as u16
+        };
     }
 }
 
@@ -113,7 +131,7 @@ const _: () = {
     assert!(offset_of!(NmiStack, entry_end) % 16 == 0);
 };
 
-/// One CPU's tables, and the stacks of its interrupt-stack table. 33 KiB that live as long as the CPU runs.
+/// One CPU's tables, and the stacks of its interrupt-stack table. 41 KiB that live as long as the CPU runs.
 #[repr(C, align(4096))]
 pub struct Tables {
     double_fault: IstStack,
@@ -122,6 +140,7 @@ pub struct Tables {
     nmi: NmiStack,
     pub(super) gdt: Gdt,
     pub(super) tss: Tss,
+    pub(super) espfix: Espfix,
 }
 
 impl Tables {
@@ -154,7 +173,9 @@ impl Tables {
                 reserved_2: 0,
                 reserved_3: 0,
                 io_map_base: 0,
+                io_map: [0; _],
             },
+            espfix: Espfix::NONE,
         }
     }
 
@@ -178,8 +199,8 @@ impl Tables {
             ist[entry as usize - 1] = top;
         }
         self.tss.ist = ist;
-        // Beyond the limit: no I/O permission map.
-        self.tss.io_map_base = size_of::<Tss>() as u16;
+        self.tss.io_map = [u8::MAX; _];
+        self.tss.use_io_map(false);
 
         for (selector, descriptor) in [
             (KERNEL_CS, descriptor::KERNEL_CODE),

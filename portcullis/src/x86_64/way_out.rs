@@ -3,7 +3,8 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::{pop_regs, verw};
+use super::asm::{ldt_stack, pop_regs, verw};
+use super::espfix::leave_to_ldt_stack;
 use super::regs::{UserRegs, flags};
 use super::tables::{USER_CS, USER_DS, USER32_CS};
 use crate::state::Cleared;
@@ -164,7 +165,16 @@ pub(super) unsafe extern "C" fn leave_32() {
 /// Enters user mode by IRET. As [`leave`].
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn leave_by_iret() {
-    naked_asm!(pop_regs!(), "swapgs", verw!(), "jmp {iret}", iret = sym iret_to_user)
+    naked_asm!(
+        pop_regs!(),
+        // It may be 16-bit.
+        ldt_stack!(),
+        "swapgs",
+        verw!(),
+        "jmp {iret}",
+        to_ldt_stack = sym leave_to_ldt_stack,
+        iret = sym iret_to_user,
+    )
 }
 
 /// The IRET that enters user mode: one instruction with an address of its own, because it may fault on what the user
