@@ -191,8 +191,13 @@ int main(void)
 	int console = open("/dev/ttyS0", O_RDWR | O_NOCTTY);
 	if (console < 0)
 		fail("/dev/ttyS0");
-	if (!tty)
+	/* This program is the session's leader: when one ends, Linux throws away what its terminal has not sent yet. */
+	if (tty) {
+		setsid();
+		ioctl(console, TIOCSCTTY, 0);
+	} else {
 		make_raw(console);
+	}
 	int input = tty ? console : stream();
 	pid_t program = fork();
 	if (program < 0)
@@ -200,8 +205,12 @@ int main(void)
 	if (!program) {
 		/* No privilege of this program's is inherited but root's. */
 		iopl(0);
-		setsid();
-		ioctl(console, TIOCSCTTY, 0);
+		if (tty) {
+			setpgid(0, 0);
+			signal(SIGTTOU, SIG_IGN);
+			tcsetpgrp(console, getpid());
+			signal(SIGTTOU, SIG_DFL);
+		}
 		dup2(input, 0);
 		dup2(console, 1);
 		dup2(console, 2);

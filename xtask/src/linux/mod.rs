@@ -9,6 +9,7 @@
 //! | `./x linux run` | [`run`] |
 //! | `./x linux bench` | [`mod@bench`] |
 //! | `./x linux selftests` | [`selftests`] |
+//! | `./x linux stress` | [`stress`] |
 
 mod bench;
 pub mod build;
@@ -16,6 +17,7 @@ pub mod config;
 mod run;
 mod selftests;
 mod source;
+mod stress;
 mod userland;
 
 use std::process::ExitCode;
@@ -46,6 +48,8 @@ enum LinuxCommand {
     Bench(bench::BenchArgs),
     /// Run Linux's selftests of the boundary in both variants, and compare
     Selftests(selftests::SelftestsArgs),
+    /// Run stress-ng at the boundary, and look for warnings in the log
+    Stress(stress::StressArgs),
 }
 
 /// Which Linux.
@@ -87,6 +91,7 @@ pub fn linux(args: LinuxArgs) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         LinuxCommand::Run(args) => run::run(args),
+        LinuxCommand::Stress(args) => stress::stress(args),
         LinuxCommand::Selftests(args) => selftests::selftests(args),
         LinuxCommand::Bench(args) => bench::bench(args).map(|()| ExitCode::SUCCESS),
     }
