@@ -15,7 +15,7 @@ use crate::rseq;
 use crate::seccomp::attach as seccomp;
 use crate::segments::{ldt, ports, tls};
 use crate::signal::calls as signal;
-use crate::signal::signalfd;
+use crate::signal::{frame32, signalfd};
 use crate::task::{
     affinity, capabilities, clock, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, robust, system,
     timers, unshare, usage,
@@ -191,6 +191,7 @@ static TABLE: [Call; CALLS] = calls! {
     114 wait4 => reap::sys_wait4(a.ebx, a.ecx, a.edx, a.esi);
     116 sysinfo => system::sys_sysinfo(a.ebx);
     118 fsync => files::sys_fsync(a.ebx);
+    119 sigreturn => frame32::sys_sigreturn(regs);
     120 clone => fork::clone_with(regs, a.ebx, a.ecx, a.edx, a.edi, a.esi);
     121 setdomainname => system::sys_setdomainname(a.ebx, a.ecx);
     122 uname => system::sys_uname(a.ebx);
@@ -229,6 +230,7 @@ static TABLE: [Call; CALLS] = calls! {
     168 poll => fs::poll::sys_poll(a.ebx, a.ecx, a.edx);
     170 setresgid => ids::sys_set_res(ids::GROUP, widen(a.ebx), widen(a.ecx), widen(a.edx));
     172 prctl => prctl::sys_prctl(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    173 rt_sigreturn => frame32::sys_rt_sigreturn(regs);
     174 rt_sigaction => signals::sys_rt_sigaction(a.ebx, a.ecx, a.edx, a.esi);
     175 rt_sigprocmask => signal::sys_rt_sigprocmask(a.ebx, a.ecx, a.edx, a.esi);
     176 rt_sigpending => signal::sys_rt_sigpending(a.ebx, a.ecx);

@@ -9,10 +9,10 @@ use core::arch::asm;
 
 use super::registers::Stopped;
 use crate::errno::{Errno, Result};
-use crate::task::fpu;
+use crate::task::{fpu, fsave};
 
 /// Bytes of `struct user_i387_ia32_struct`: FSAVE's image.
-pub const FSAVE_SIZE: usize = 108;
+pub const FSAVE_SIZE: usize = fsave::SIZE;
 /// In the FXSAVE image: the first byte after what belongs to x87 and before MXCSR.
 const X87_END: usize = fpu::MXCSR;
 /// Where the x87 registers are, 16 bytes each.
@@ -177,55 +177,11 @@ pub fn set_xsave(stopped: &mut Stopped<'_>, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// FSAVE's image. Its tags say more than FXSAVE's, and are made from the registers.
+/// FSAVE's image.
 pub fn fsave(stopped: &mut Stopped<'_>) -> [u8; FSAVE_SIZE] {
-    let fxsave = fxsave(stopped);
-    let half = |at: usize| u32::from(u16::from_ne_bytes([fxsave[at], fxsave[at + 1]]));
-    let (control, status) = (half(0), half(2));
-    let environment = [
-        control | 0xffff_0000,
-        status | 0xffff_0000,
-        full_tags(&fxsave, status),
-        // In 64-bit mode the CPU tells offsets only; the selectors are those of now.
-        word(&fxsave, 8) as u32,
-        stopped.regs().cs as u32,
-        word(&fxsave, 16) as u32,
-        u32::from(stopped.segments().ds) | 0xffff_0000,
-    ];
-    let mut image = [0; FSAVE_SIZE];
-    for (n, value) in environment.into_iter().enumerate() {
-        put(&mut image, 4 * n, &value.to_ne_bytes());
-    }
-    for n in 0..8 {
-        put(&mut image, 28 + 10 * n, &fxsave[ST + 16 * n..ST + 16 * n + 10]);
-    }
-    image
-}
-
-/// Two bits for each physical register: valid, zero, special, empty (SDM volume 1, 8.1.7).
-fn full_tags(fxsave: &[u8; fpu::LEGACY_SIZE], status: u32) -> u32 {
-    const VALID: u32 = 0;
-    const ZERO: u32 = 1;
-    const SPECIAL: u32 = 2;
-    const EMPTY: u32 = 3;
-    let top = status >> 11 & 7;
-    (0..8).fold(0xffff_0000, |tags, n: u32| {
-        let register = ST + 16 * (n.wrapping_sub(top) & 7) as usize;
-        let mantissa = word(fxsave, register);
-        let exponent = word(fxsave, register + 8) as u16 & 0x7fff;
-        let tag = if fxsave[4] & 1 << n == 0 {
-            EMPTY
-        } else if exponent == 0x7fff {
-            SPECIAL
-        } else if exponent == 0 {
-            if mantissa == 0 { ZERO } else { SPECIAL }
-        } else if mantissa >> 63 != 0 {
-            VALID
-        } else {
-            SPECIAL
-        };
-        tags | tag << (2 * n)
-    })
+    let cs = stopped.regs().cs as u32;
+    let ds = u32::from(stopped.segments().ds) | 0xffff_0000;
+    fsave::of(&fxsave(stopped), cs, ds)
 }
 
 /// Replaces the x87 registers by FSAVE's image.
@@ -233,21 +189,8 @@ pub fn set_fsave(stopped: &mut Stopped<'_>, bytes: &[u8]) -> Result<()> {
     let mut image = fsave(stopped);
     let len = bytes.len().min(FSAVE_SIZE);
     put(&mut image, 0, &bytes[..len]);
-    let field = |n: usize| word(&image, 4 * n) as u32;
-    let (control, status, tags) = (field(0), field(1), field(2));
-    let abridged = (0..8).fold(0u8, |abridged, n| {
-        abridged | u8::from(tags >> (2 * n) & 3 != 3) << n
-    });
     let area = area(stopped);
-    put(area, 0, &(control as u16).to_ne_bytes());
-    put(area, 2, &(status as u16).to_ne_bytes());
-    put(area, 4, &[abridged, 0]);
-    put(area, 6, &((field(4) >> 16) as u16).to_ne_bytes());
-    put(area, 8, &u64::from(field(3)).to_ne_bytes());
-    put(area, 16, &u64::from(field(5)).to_ne_bytes());
-    for n in 0..8 {
-        put(area, ST + 16 * n, &image[28 + 10 * n..38 + 10 * n]);
-    }
+    fsave::fold(area, &image);
     mark(area, X87);
     Ok(())
 }

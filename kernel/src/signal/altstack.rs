@@ -29,15 +29,20 @@ pub struct AltStack {
 }
 
 impl AltStack {
+    /// One with these fields.
+    pub(super) const fn of(sp: u64, flags: i32, size: u64) -> AltStack {
+        AltStack {
+            sp,
+            flags,
+            pad: 0,
+            size,
+        }
+    }
+
     /// Reads one as wide as the call's: three words, the flags in the lower half of theirs.
     pub(super) fn read(address: u64) -> Result<AltStack> {
         let [sp, flags, size] = longs::read_unsigned(address)?;
-        Ok(AltStack {
-            sp,
-            flags: flags as i32,
-            pad: 0,
-            size,
-        })
+        Ok(AltStack::of(sp, flags as i32, size))
     }
 
     /// Writes it as wide as the call's.

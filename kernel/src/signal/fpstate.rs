@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::sync;
-use crate::task::{current, fpu};
+use crate::task::{current, fpu, fsave};
 
 /// Offset of the description in the FXSAVE layout.
 const DESCRIPTION: u64 = 464;
@@ -98,6 +98,11 @@ macro_rules! on_user_memory {
 
 /// Writes the current task's state to its frame at `address`.
 pub(super) fn store(address: u64) -> Result<()> {
+    store_with(address, 0)
+}
+
+/// Writes it with this many bytes in front that belong to it.
+fn store_with(address: u64, header_size: u32) -> Result<()> {
     if !user::is_user_range(address, frame_size()) {
         return Err(Errno::EFAULT);
     }
@@ -114,13 +119,89 @@ pub(super) fn store(address: u64) -> Result<()> {
     let size = fpu::size() as u32;
     let description = Description {
         magic1: MAGIC1,
-        extended_size: size + size_of::<u32>() as u32,
+        extended_size: header_size + size + size_of::<u32>() as u32,
         features: fpu::features(),
         size,
         padding: [0; 7],
     };
     user::write(address + DESCRIPTION, &description)?;
     user::write(address + u64::from(size), &MAGIC2)
+}
+
+/// Bytes in front of the state in a 32-bit frame: FSAVE's image, the status word, and a word that says that FXSAVE's image
+/// follows.
+pub(super) const FSAVE_HEADER: u64 = (fsave::SIZE + 4) as u64;
+
+/// FXSAVE's image of the current task's registers.
+#[repr(C, align(16))]
+struct Legacy([u8; fpu::LEGACY_SIZE]);
+
+impl Legacy {
+    fn save() -> Legacy {
+        let mut image = Legacy([0; _]);
+        // SAFETY: big enough and aligned; the registers are the current task's user state.
+        unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut image, options(nostack, preserves_flags)) };
+        image
+    }
+
+    /// Emulators load bits of MXCSR that a CPU refuses.
+    fn check_mxcsr(&self) -> Result<()> {
+        /// What may be set where the CPU does not say (SDM volume 1, 11.6.6).
+        const DEFAULT: u32 = 0xffbf;
+        let word = |at: usize| self.0[at..at + 4].try_into().map_or(0, u32::from_le_bytes);
+        let mask = match word(fpu::MXCSR + 4) {
+            0 => DEFAULT,
+            mask => mask,
+        };
+        if word(fpu::MXCSR) & !mask != 0 {
+            return Err(Errno::EFAULT);
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// MXCSR is one that the CPU takes.
+    unsafe fn restore(&self) {
+        // SAFETY: the caller's; the registers are the current task's user state.
+        unsafe { asm!("fxrstor64 [{}]", in(reg) self, options(nostack, readonly)) };
+    }
+}
+
+/// As [`store`], for a 32-bit frame, [`FSAVE_HEADER`] included.
+pub(super) fn store_32(address: u64, cs: u32) -> Result<()> {
+    if !user::is_user_range(address, FSAVE_HEADER) {
+        return Err(Errno::EFAULT);
+    }
+    let image = Legacy::save();
+    store_with(address + FSAVE_HEADER, FSAVE_HEADER as u32)?;
+    let ds: u16;
+    // SAFETY: reading a selector has no effect.
+    unsafe { asm!("mov {:x}, ds", out(reg) ds, options(nomem, nostack, preserves_flags)) };
+    let mut header = [0; FSAVE_HEADER as usize];
+    header[..fsave::SIZE].copy_from_slice(&fsave::of(&image.0, cs, ds.into()));
+    header[fsave::SIZE..fsave::SIZE + 2].copy_from_slice(&image.0[2..4]);
+    user::write(address, &header)
+}
+
+/// As [`load`], for a 32-bit frame. The x87 registers are those of FSAVE's image, which all programs know.
+pub(super) fn load_32(address: u64) -> Result<()> {
+    if address == 0 {
+        reset();
+        return Ok(());
+    }
+    let result = user::read(address).and_then(|image: [u8; fsave::SIZE]| {
+        try_load(address + FSAVE_HEADER)?;
+        let mut legacy = Legacy::save();
+        legacy.check_mxcsr()?;
+        fsave::fold(&mut legacy.0, &image);
+        // SAFETY: MXCSR is the one that was just loaded.
+        unsafe { legacy.restore() };
+        Ok(())
+    });
+    if result.is_err() {
+        reset();
+    }
+    result
 }
 
 /// Loads the current task's state from a frame, or the initial state where the frame has none. If it fails, the state is

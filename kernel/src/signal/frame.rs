@@ -23,6 +23,7 @@ use super::action::{Action, ActionFlags};
 use super::altstack::AltStack;
 use super::exception::Fault;
 use super::fpstate;
+use super::frame32;
 use super::info::{SIGINFO_SIZE, SigInfo};
 use super::set::SigSet;
 use crate::errno::{Errno, Result};
@@ -95,14 +96,14 @@ const STACK_ALIGNMENT: u64 = 16;
 const RED_ZONE: u64 = 128;
 
 /// `uc_flags`: the extended state has the layout of XSAVE.
-const UC_FP_XSTATE: u64 = 1;
+pub(super) const UC_FP_XSTATE: u64 = 1;
 /// `uc_flags`: SS is saved.
 const UC_SIGCONTEXT_SS: u64 = 2;
 /// `uc_flags`: SS is to be restored as it is, even if it is no good.
 const UC_STRICT_RESTORE_SS: u64 = 4;
 
 /// The flags that a frame may set (Linux's FIX_EFLAGS). The others steer the kernel or I/O.
-const RESTORED_FLAGS: u64 = if cfg!(portcullis_ablate = "sigreturn-flags") {
+pub(super) const RESTORED_FLAGS: u64 = if cfg!(portcullis_ablate = "sigreturn-flags") {
     // IOPL as well, so that user code could reach I/O ports.
     SAFE_FLAGS | flags::IOPL
 } else {
@@ -121,16 +122,17 @@ const SAFE_FLAGS: u64 = flags::AC
 
 /// The least stack that a handler's frame needs, for AT_MINSIGSTKSZ.
 pub fn min_stack_size() -> u64 {
-    let most = FRAME_SIZE + STACK_ALIGNMENT - 1 + fpstate::frame_size() + fpstate::ALIGNMENT - 1;
+    let most =
+        FRAME_SIZE + STACK_ALIGNMENT - 1 + fpstate::FSAVE_HEADER + fpstate::frame_size() + fpstate::ALIGNMENT
+            - 1;
     most.next_multiple_of(STACK_ALIGNMENT)
 }
 
 /// Writes a frame and makes the registers those of the handler's first instruction. On an error the registers are as
 /// they were, and the task cannot go on.
 pub(super) fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask: SigSet) -> Result<()> {
-    // A frame of 64-bit registers is nothing that a 32-bit handler could run with.
     if action.is_ia32() {
-        return Err(Errno::EFAULT);
+        return frame32::set_up(regs, action, info, mask);
     }
     // The handler returns through it; there is no other way back on x86-64.
     if !action.flags().contains(ActionFlags::RESTORER) {
@@ -174,7 +176,13 @@ pub(super) fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask:
     if regs.ss != u64::from(USER_DS) {
         make_ss_valid(regs);
     }
-    // The ABI wants DF clear; TF and RF belong to the code that was interrupted.
+    regs.rflags = flags_of_handler(regs.rflags);
+    fpstate::reset();
+    Ok(())
+}
+
+/// The flags that a handler starts with. The ABI wants DF clear; TF and RF belong to the code that was interrupted.
+pub(super) const fn flags_of_handler(interrupted: u64) -> u64 {
     let cleared = flags::RF
         | flags::TF
         | if cfg!(portcullis_ablate = "handler-df") {
@@ -182,9 +190,16 @@ pub(super) fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask:
         } else {
             flags::DF
         };
-    regs.rflags &= !cleared;
-    fpstate::reset();
-    Ok(())
+    interrupted & !cleared
+}
+
+/// The selector that CS or SS get for one in a frame.
+pub(super) const fn selector_of_ring_3(saved: u16) -> u16 {
+    if cfg!(portcullis_ablate = "sigreturn-rpl") {
+        saved
+    } else {
+        saved | 3
+    }
 }
 
 /// Where the frame and the extended state go, for a task with the stack pointer `sp`.
@@ -242,13 +257,6 @@ impl SigContext {
     /// Puts the registers back. All of them are the program's to choose, but it stays in ring 3 and keeps its flags from
     /// the kernel's. A bad RIP, CS or SS faults at the IRET and becomes a signal.
     fn restore(&self, regs: &mut UserRegs) {
-        let selector = |saved: u16| {
-            if cfg!(portcullis_ablate = "sigreturn-rpl") {
-                saved
-            } else {
-                saved | 3
-            }
-        };
         *regs = UserRegs {
             r15: self.r15,
             r14: self.r14,
@@ -268,10 +276,10 @@ impl SigContext {
             // No system call is under way any more: what is in RAX is no result.
             orig_rax: UserRegs::NO_SYSCALL,
             rip: self.rip,
-            cs: selector(self.cs).into(),
+            cs: selector_of_ring_3(self.cs).into(),
             rflags: regs.rflags & !RESTORED_FLAGS | self.rflags & RESTORED_FLAGS,
             rsp: self.rsp,
-            ss: selector(self.ss).into(),
+            ss: selector_of_ring_3(self.ss).into(),
         };
     }
 }
@@ -310,7 +318,7 @@ fn restore(regs: &mut UserRegs) -> Result<()> {
 }
 
 /// Linux ignores an alternate stack that `sigaltstack` would refuse.
-fn restore_altstack(task: &Task, stack: AltStack, sp: u64) {
+pub(super) fn restore_altstack(task: &Task, stack: AltStack, sp: u64) {
     let mut signals = task.signals.lock();
     if let Ok(altstack) = signals.altstack.replaced_by(stack, sp) {
         signals.altstack = altstack;

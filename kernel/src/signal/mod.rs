@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | send a signal from elsewhere in the kernel | [`send`]; for a fault of the current task [`force_fault`] |
 //! | see what `siginfo_t` is to 32-bit programs | [`info32`] |
-//! | see what a handler finds on its stack, and `rt_sigreturn` | [`frame`], [`fpstate`], [`altstack`] |
+//! | see what a handler finds on its stack, and `rt_sigreturn` | [`frame`], [`frame32`], [`fpstate`], [`altstack`] |
 //! | change which signal an exception becomes | [`exception`] |
 //! | change how a signal chooses its thread, or wakes it | [`send`] |
 //! | change stopping, continuing, SIGCHLD, terminal rules | [`job`] |
@@ -25,6 +25,7 @@ pub mod delivery;
 pub mod exception;
 pub mod fpstate;
 pub mod frame;
+pub mod frame32;
 pub mod info;
 pub mod info32;
 pub mod job;

@@ -19,6 +19,7 @@ pub mod exec;
 pub mod exit;
 pub mod fork;
 pub mod fpu;
+pub mod fsave;
 pub mod futex;
 pub mod hooks;
 pub mod ids;
