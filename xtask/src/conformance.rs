@@ -9,10 +9,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
+use crate::linux::build::Variant;
+use crate::linux::config::{Arch, Config};
 use crate::qemu::{Machine, MachineType};
 use crate::selftests::compare::{Verdict, compare, difference};
 use crate::selftests::{self, Image, Outcome, Test};
-use crate::{bench, kernel, setup};
+use crate::{bench, kernel, linux, setup};
 use record::Record;
 
 /// Runs Linux's selftests of the boundary in our kernel and in stock Linux, and compares them test by test.
@@ -49,9 +51,10 @@ pub struct ConformanceArgs {
     /// Test this image of our kernel instead of building one
     #[arg(long, value_name = "ELF")]
     kernel: Option<PathBuf>,
-    /// Compare with this image of Linux instead of Debian's cloud kernel
-    #[arg(long, value_name = "BZIMAGE")]
-    stock: Option<PathBuf>,
+    /// The Linux to compare with: `debian` (its cloud kernel), `small` (built as `./x linux build --stock` does; it has
+    /// 16-bit segments, which Debian's has not), or an image
+    #[arg(long, value_name = "WHICH", default_value = "debian")]
+    stock: PathBuf,
 }
 
 /// The CPU models: SMAP on and off, an Intel and an AMD one.
@@ -77,10 +80,14 @@ pub fn conformance(args: ConformanceArgs) -> Result<ExitCode> {
         (Some(path), false) => Some(Image::reference(path)),
         (None, false) => Some(Image::reference(&kernel::build_checked()?)),
     };
-    let stock = match (&args.stock, args.no_stock) {
-        (_, true) => None,
-        (Some(path), false) => Some(Image::linux(path)),
-        (None, false) => Some(Image::linux(&bench::stock::image()?)),
+    let stock = match args.stock.to_str() {
+        _ if args.no_stock => None,
+        Some("debian") => Some(Image::linux(&bench::stock::image()?)),
+        Some("small") => {
+            let image = linux::build::image(Arch::X86_64, Config::Small, Variant::Stock)?;
+            Some(Image::linux(&image))
+        }
+        _ => Some(Image::linux(&args.stock)),
     };
     let mut recorded = Record::read()?;
     let mut rows = Vec::new();
