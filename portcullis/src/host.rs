@@ -56,6 +56,6 @@ pub trait Tracking {
     fn nmi_enter() -> Self::Saved;
     /// The NMI is done: back to what it found.
     fn nmi_exit(saved: Self::Saved);
-    /// Whether the context is KERNEL.
+    /// Whether the context is KERNEL. Interrupts may be on: the answer is that of one CPU at one moment.
     fn in_kernel() -> bool;
 }

@@ -169,7 +169,11 @@ fn every_way_out_ends_with_the_place_of_verw() {
         assert_eq!(code[end - 1], SEVEN_BYTE_NOP, "{way}");
     }
     let to_ldt_stack = disassemble(&["espfix", "leave_to_ldt_stack"]);
-    for (n, _) in to_ldt_stack.iter().enumerate().filter(|(_, i)| i.starts_with("jmp")) {
+    for (n, _) in to_ldt_stack
+        .iter()
+        .enumerate()
+        .filter(|(_, i)| i.starts_with("jmp"))
+    {
         assert_eq!(to_ldt_stack[n - 1], SEVEN_BYTE_NOP, "to an LDT stack");
     }
     assert_eq!(disassemble(&["way_out", "iret_to_user"])[0], "iretq");

@@ -111,6 +111,13 @@ impl Tracking for PerCpuContext {
     }
     #[inline(always)]
     fn in_kernel() -> bool {
-        CpuLocal::this().context.context() == Context::Kernel
+        let word: u32;
+        // One instruction: between two, with interrupts on, the task may move to another CPU, and would read the word of the
+        // one that it left, which may be in user mode by then.
+        // SAFETY: GS is this CPU's.
+        unsafe {
+            asm!("mov {:e}, gs:[{}]", out(reg) word, const CpuLocal::CONTEXT, options(nostack, preserves_flags, readonly));
+        }
+        state(word) == Context::Kernel
     }
 }
