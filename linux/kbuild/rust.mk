@@ -2,7 +2,10 @@
 # of them. No cargo, no panic handler: a panic that could be reached is an undefined symbol when the kernel is linked.
 
 PORTCULLIS_RUSTC ?= /usr/bin/rustc
-PORTCULLIS_RUST_SRC ?= $(shell $(PORTCULLIS_RUSTC) --print sysroot)/lib/rustlib/src/rust/library
+ifndef PORTCULLIS_RUST_SRC
+# Without make's flags: rustc would look for a job server in them.
+PORTCULLIS_RUST_SRC := $(shell MAKEFLAGS= $(PORTCULLIS_RUSTC) --print sysroot)/lib/rustlib/src/rust/library
+endif
 
 rust-dir := $(obj)/portcullis-rust
 rust-crate := $(PORTCULLIS)/src
