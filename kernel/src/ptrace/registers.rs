@@ -69,7 +69,7 @@ impl Stopped<'_> {
     /// Its segment registers, as the switch saved them.
     pub fn segments(&mut self) -> &mut Segments {
         // SAFETY: as above.
-        unsafe { self.task.saved_segments() }
+        unsafe { &mut *self.task.saved_segments() }
     }
 
     /// A word of `struct user_regs_struct`.

@@ -303,7 +303,7 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<Arc<Task>> 
 /// CLONE_SETTLS: the base of FS for a 64-bit call; a 32-bit one gives the address of a descriptor.
 fn set_tls(child: &Task, tls: u64) -> Result<()> {
     // SAFETY: the child has not started; nobody else looks at it.
-    let segments = unsafe { child.saved_segments() };
+    let segments = unsafe { &mut *child.saved_segments() };
     if current().in_compat_call() {
         tls::set_of_child(child, segments, tls)?;
     } else if tls >= USER_END {

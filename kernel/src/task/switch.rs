@@ -59,13 +59,9 @@ impl Task {
         }
     }
 
-    /// Its segment registers, as the switch saved them.
-    ///
-    /// # Safety
-    /// The task is off its CPU and stays so while the reference lives, and there is no other one.
-    pub(crate) unsafe fn saved_segments(&self) -> &mut Segments {
-        // SAFETY: the caller's.
-        unsafe { &mut *self.segments.get() }
+    /// Its segment registers, as the switch saved them: to be looked at while the task is off its CPU and stays so.
+    pub(crate) fn saved_segments(&self) -> *mut Segments {
+        self.segments.get()
     }
 }
 
