@@ -63,11 +63,15 @@ static void signal_pending(void)
 }
 
 static int remaining;
+static struct registers in_spin; /* of the last signal there; a later one may come before the timer is off */
 
 static void leave_spin(int signal, siginfo_t *info, ucontext_t *context)
 {
     (void)signal, (void)info;
-    if (caught.rip == (uint64_t)spin && --remaining <= 0)
+    if (caught.rip != (uint64_t)spin)
+        return;
+    in_spin = caught.registers;
+    if (--remaining <= 0)
         context->uc_mcontext.gregs[REG_RIP] = (greg_t)spin_end;
 }
 
@@ -85,7 +89,7 @@ static void no_restart(uint64_t code, unsigned long flags)
     setitimer(ITIMER_REAL, &off, NULL);
     on_signal = NULL;
     const char *wrong = difference(&in, &out, 0);
-    const char *in_frame = difference(&in, &caught.registers, 0);
+    const char *in_frame = difference(&in, &in_spin, 0);
     snprintf(name, sizeof name, "RAX %ld at an interrupt%s", (long)code, flags ? ", SA_RESTART" : "");
     check(!wrong && !in_frame, name, "%s", wrong ? wrong : in_frame);
 
