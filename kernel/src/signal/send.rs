@@ -246,7 +246,8 @@ fn wants(task: &Task, signo: i32) -> bool {
     if signals.blocked.contains(signo) || signals.exiting {
         return false;
     }
-    let stopped = signals.stop.stopped || signals.trap.stopped;
+    let traced_stop = signals.trap.stopped && cfg!(not(portcullis_ablate = "ptrace-signal-wakes"));
+    let stopped = signals.stop.stopped || traced_stop;
     signo == SIGKILL || !stopped && (task.work.running_on().is_some() || !task.signal_pending())
 }
 
