@@ -1,5 +1,5 @@
-/* secure_computing: filters judge each call once, after the tracer has changed it (bug 18), and what a filter refuses is not
- * made.
+/* secure_computing: filters judge each call once, after the tracer has changed it (bug 18) and by the ABI of its
+ * door (bug 9), and what a filter refuses is not made.
  */
 #include "hooks.h"
 #include <linux/audit.h>
@@ -105,6 +105,46 @@ static void after_the_tracer(void)
     check(WIFEXITED(status) && WEXITSTATUS(status) == 1, "what a tracer makes of a call is judged", "status %#x", status);
 }
 
+/* A call by the 32-bit door, which a 64-bit program may use. */
+static long int80(long number)
+{
+    long result;
+    asm volatile("int $0x80" : "=a"(result) : "a"(number), "b"(0), "c"(0), "d"(0) : "r8", "r9", "r10", "r11", "memory");
+    return result;
+}
+
+/* Whether calls are judged by the door that they came in by: 0, or the number of what is wrong. */
+static int by_its_door(void)
+{
+    enum { GETPID_32 = 20, FORK_32 = 2 };
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_I386, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        ACTION(GETPID_32, SECCOMP_RET_ERRNO | 66),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        ACTION(SYS_getppid, SECCOMP_RET_ERRNO | 77),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { sizeof code / sizeof *code, code };
+    int status;
+    if (int80(GETPID_32) != getpid())
+        return 99; /* no such door */
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+        return 1;
+    if (int80(GETPID_32) != -66)
+        return 2;
+    if (syscall(SYS_getppid) != -1 || errno != 77)
+        return 3;
+    long child = int80(FORK_32);
+    if (child == 0)
+        _exit(syscall(SYS_getppid) == -1 && errno == 77);
+    return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 1 ? 0 : 4;
+}
+
 int main(void)
 {
     control("/dev/audit", "clear");
@@ -120,6 +160,11 @@ int main(void)
     status = in_child(killed);
     check(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS, "KILL", "status %#x", status);
     after_the_tracer();
+    status = in_child(by_its_door);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 99)
+        skip("a call is judged by its door", "the kernel has no 32-bit one");
+    else
+        check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a call is judged by its door", "status %#x", status);
     check_violations();
     return done();
 }
