@@ -116,7 +116,7 @@ impl UserDesc {
     pub fn of(descriptor: u64, entry_number: u32) -> UserDesc {
         let bit = |bit: u64, flag: u32| if descriptor & bit != 0 { flag } else { 0 };
         let not = |bit: u64, flag: u32| if descriptor & bit == 0 { flag } else { 0 };
-        let flags = (descriptor >> TYPE_SHIFT & 3) as u32 * (CONTENTS & !(CONTENTS << 1))
+        let flags = ((descriptor >> TYPE_SHIFT & 3) as u32) << CONTENTS.trailing_zeros()
             | bit(DEFAULT_32, SEG_32BIT)
             | not(WRITABLE_OR_READABLE, READ_EXEC_ONLY)
             | bit(PAGES, LIMIT_IN_PAGES)
