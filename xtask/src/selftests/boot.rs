@@ -27,11 +27,12 @@ pub struct Image {
 }
 
 impl Image {
-    /// The reference kernel.
+    /// The reference kernel. The programs print to a terminal there as in Linux: what they buffer for a pipe is lost when
+    /// they are killed, and comes twice when they fork.
     pub fn reference(path: &Path) -> Image {
         Image {
             path: path.to_owned(),
-            append: "stdin=stream".to_owned(),
+            append: "stdin=tty".to_owned(),
             reference: true,
             files: Vec::new(),
         }

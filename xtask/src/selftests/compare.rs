@@ -26,12 +26,16 @@ impl Verdict {
 struct Expected {
     /// The test's name.
     test: &'static str,
-    bits: u32,
+    bits: &'static [u32],
     reason: &'static str,
 }
 
 /// At most five.
-const EXPECTED: &[Expected] = &[];
+const EXPECTED: &[Expected] = &[Expected {
+    test: "x86/sigaltstack",
+    bits: &[64, 32],
+    reason: "with x87, SSE and AVX state alone a frame fits the smallest alternate stack: none is too small",
+}];
 
 /// Compares the outcomes of one test.
 pub fn compare(test: &str, bits: u32, ours: &Outcome, stock: &Outcome) -> Verdict {
@@ -50,7 +54,7 @@ pub fn compare(test: &str, bits: u32, ours: &Outcome, stock: &Outcome) -> Verdic
     }
     EXPECTED
         .iter()
-        .find(|expected| expected.test == test && expected.bits == bits)
+        .find(|expected| expected.test == test && expected.bits.contains(&bits))
         .map_or(Verdict::Different, |expected| Verdict::Known(expected.reason))
 }
 

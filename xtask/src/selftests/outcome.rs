@@ -110,7 +110,9 @@ fn normalise(line: &str) -> String {
             out.push('#');
             rest = &rest[2 + hex_digits..];
         } else if digits > 0 {
-            out.push_str(if digits > SHORT { "#" } else { &rest[..digits] });
+            // How many single steps a call takes depends on the vDSO's code.
+            let varies = digits > SHORT || rest[digits..].starts_with(" traps");
+            out.push_str(if varies { "#" } else { &rest[..digits] });
             rest = &rest[digits..];
         } else {
             out.push(if first == '\t' { ' ' } else { first });
