@@ -38,12 +38,13 @@ impl Image {
         }
     }
 
-    /// A Linux. It polls when idle, as wake-ups between CPUs dominate under an emulator, and an oops ends the boot.
+    /// A Linux. It polls when idle, as wake-ups between CPUs dominate under an emulator; an oops ends the boot; and it has
+    /// four levels of page tables, as ours.
     pub fn linux(path: &Path) -> Image {
         Image {
             path: path.to_owned(),
             append:
-                "console=ttyS0 loglevel=2 panic=-1 oops=panic idle=poll vsyscall=xonly rdinit=/tests/runner"
+                "console=ttyS0 loglevel=2 panic=-1 oops=panic idle=poll vsyscall=xonly no5lvl rdinit=/tests/runner"
                     .to_owned(),
             reference: false,
             files: Vec::new(),
