@@ -122,11 +122,11 @@ fn setting(line: &str) -> Option<(&str, &str)> {
 /// What `wanted` asks for and `made` does not have, in words.
 fn unheeded(wanted: &str, made: &str) -> Vec<String> {
     let last = |text: &'_ str, option: &str| -> Option<String> {
-        let values = text
+        let mut values = text
             .lines()
             .filter_map(setting)
             .filter(|(name, _)| *name == option);
-        values.last().map(|(_, value)| value.to_owned())
+        values.next_back().map(|(_, value)| value.to_owned())
     };
     let mut wrong = Vec::new();
     for (option, _) in wanted.lines().filter_map(setting) {
