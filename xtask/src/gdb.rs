@@ -113,7 +113,9 @@ impl Debugger {
                 byte => answer.push(byte),
             }
         }
-        (self.byte()?, self.byte()?);
+        // The checksum.
+        self.byte()?;
+        self.byte()?;
         self.stream.write_all(b"+")?;
         Ok(String::from_utf8(answer)?)
     }

@@ -446,15 +446,15 @@ mod tests {
         let mut attached = 0;
         for _ in 0..200_000 {
             let length = 1 + random() as usize % 6;
-            let mut program: Vec<Instruction> = (0..length)
+            let program: Vec<Instruction> = (0..length)
                 .map(|_| Instruction {
                     code: (random() & 0xff) as u16,
                     jump_true: (random() % 3) as u8,
                     jump_false: (random() % 3) as u8,
                     k: (random() % 80) as u32,
                 })
+                .chain([RETURN_A])
                 .collect();
-            program.push(RETURN_A);
             if check(&program) {
                 attached += 1;
                 run(&program, &data());
