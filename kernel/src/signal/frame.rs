@@ -149,8 +149,14 @@ pub(super) fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask:
     fpstate::store(fpstate)?;
     let context = SigContext::new(regs, &fault, mask, fpstate);
     let xstate = if fpu::has_xsave() { UC_FP_XSTATE } else { 0 };
+    // From 32-bit code SS may be anything, and a handler that knows nothing of it must still be able to return.
+    let strict = if regs.cs == u64::from(USER_CS) {
+        UC_STRICT_RESTORE_SS
+    } else {
+        0
+    };
     let context = UContext {
-        flags: xstate | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
+        flags: xstate | UC_SIGCONTEXT_SS | strict,
         link: 0,
         stack: altstack,
         context,

@@ -159,6 +159,11 @@ fn cr4() -> u64 {
     value
 }
 
+/// Whether the kernel's accesses to user memory fault unless AC is set.
+pub(super) fn smap_is_on() -> bool {
+    cr4() & CR4_SMAP != 0
+}
+
 /// Turns on what protects the kernel: WP and AM in CR0; SMEP, SMAP, UMIP, FSGSBASE and global pages in CR4 where the
 /// CPU has them.
 ///
