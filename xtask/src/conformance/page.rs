@@ -59,7 +59,15 @@ fn lines(rows: &[Row]) -> Vec<[String; 6]> {
 /// Writes the page.
 pub fn write(rows: &[Row]) -> Result<()> {
     let date = Command::new("date").args(["-u", "+%Y-%m-%d"]).output()?;
-    let command: Vec<String> = std::env::args().skip(1).collect();
+    // Without the options that name files of one machine.
+    let mut command: Vec<String> = Vec::new();
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--kernel" | "--json" => drop(words.next()),
+            _ => command.push(word),
+        }
+    }
     let different = rows.iter().filter(|row| !row.verdict.is_accepted()).count();
     let mut text = format!(
         "# Linux's selftests in the reference kernel\n\n\
