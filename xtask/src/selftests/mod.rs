@@ -3,7 +3,7 @@
 //! | you want to change … | look in … |
 //! | --- | --- |
 //! | which suites there are, which programs, in which modes | [`suites`] |
-//! | where the source comes from, how the programs are compiled | [`build`] |
+//! | where the source comes from, how the programs are compiled | [`mod@build`] |
 //! | how a kernel is booted with them, what happens when it dies | [`boot`] |
 //! | what one test came to, and which of its lines count | [`outcome`] |
 //! | when two outcomes are equal, and which differences are known | [`compare`] |
