@@ -31,3 +31,4 @@ mod task;
 mod time;
 mod trace;
 mod uprobe;
+mod vdso;

@@ -97,12 +97,20 @@ pub fn realtime() -> u64 {
     CLOCK.get().map_or(0, |clock| clock.epoch.load(Ordering::Relaxed)) + now()
 }
 
+/// Base, scale and epoch of the clock, for the vDSO.
+pub fn parameters() -> (u64, u64, u64) {
+    CLOCK.get().map_or((0, 0, 0), |clock| {
+        (clock.base, clock.scale, clock.epoch.load(Ordering::Relaxed))
+    })
+}
+
 /// Sets the real-time clock.
 pub fn set_realtime(nanoseconds: u64) {
     if let Some(clock) = CLOCK.get() {
         clock
             .epoch
             .store(nanoseconds.saturating_sub(now()), Ordering::Relaxed);
+        crate::vdso::clock_page::update();
     }
 }
 

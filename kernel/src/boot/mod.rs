@@ -35,6 +35,7 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     cpu::set_online(cpu);
     task::scheduler::init_cpu();
     smp::start(cr3);
+    crate::vdso::init();
     ::log::info!(
         "{} CPUs, {} MiB free",
         cpu::count(),

@@ -86,6 +86,8 @@ pub struct AddressSpace {
     width: Width,
     /// Where the fast 32-bit doors return to: in the 32-bit vDSO; 0 if there is none.
     int80_landing_pad: AtomicU64,
+    /// Where the vDSO's image is; 0 if there is none.
+    vdso: AtomicU64,
 }
 
 /// What the lock guards beside the tables.
@@ -106,6 +108,8 @@ pub struct Program {
     pub arguments: Range<u64>,
     /// The environment strings.
     pub environment: Range<u64>,
+    /// The auxiliary vector.
+    pub auxiliary: Range<u64>,
     /// The stack pointer that it began with.
     pub stack_start: u64,
 }
@@ -132,6 +136,7 @@ impl AddressSpace {
             ldt,
             width,
             int80_landing_pad: AtomicU64::new(0),
+            vdso: AtomicU64::new(0),
         }))
     }
 
@@ -140,6 +145,7 @@ impl AddressSpace {
         // Dropped last, that is after the locks, if copying fails.
         let child = AddressSpace::with_ldt(self.width, self.ldt.fork())?;
         child.set_int80_landing_pad(self.int80_landing_pad());
+        child.set_vdso(self.vdso());
         child
             .uses_membarrier
             .store(self.uses_membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -191,6 +197,30 @@ impl AddressSpace {
     /// Sets [`int80_landing_pad`](Self::int80_landing_pad). Whoever maps, or moves, the vDSO calls it.
     pub fn set_int80_landing_pad(&self, address: u64) {
         self.int80_landing_pad.store(address, Ordering::Relaxed);
+    }
+
+    /// Where the vDSO's image is; 0 if there is none.
+    pub fn vdso(&self) -> u64 {
+        self.vdso.load(Ordering::Relaxed)
+    }
+
+    /// Says where the vDSO's image has been mapped.
+    pub fn set_vdso(&self, address: u64) {
+        self.vdso.store(address, Ordering::Relaxed);
+    }
+
+    /// The vDSO's image has been moved by the current task, which may be on its way back to it.
+    pub(super) fn vdso_moved(&self, to: u64) {
+        let moved_by = to.wrapping_sub(self.vdso.swap(to, Ordering::Relaxed));
+        let pad = self.int80_landing_pad();
+        if pad != 0 {
+            self.set_int80_landing_pad(pad.wrapping_add(moved_by));
+            // SAFETY: the task is current and in a system call: its user registers are its own.
+            let regs = unsafe { &mut *task::current().user_regs() };
+            if task::current().in_compat_call() && regs.rip == pad {
+                regs.rip = self.int80_landing_pad();
+            }
+        }
     }
 
     /// Where new mappings go: 32-bit calls get addresses that they can hold, also from a 64-bit program.
@@ -396,16 +426,12 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Remembers where the program's arguments and environment are, and where its stack began, for `/proc`.
-    pub fn set_arguments(&self, arguments: Range<u64>, environment: Range<u64>, stack_start: u64) {
-        self.inner.lock().program = Program {
-            arguments,
-            environment,
-            stack_start,
-        };
+    /// Remembers what the program was started with, for `/proc`.
+    pub fn set_program(&self, program: Program) {
+        self.inner.lock().program = program;
     }
 
-    /// What [`set_arguments`](Self::set_arguments) remembered.
+    /// What [`set_program`](Self::set_program) remembered.
     pub fn program(&self) -> Program {
         self.inner.lock().program.clone()
     }
@@ -461,6 +487,14 @@ impl AddressSpace {
         } else {
             Err(Errno::ENOMEM)
         }
+    }
+
+    /// Limits what `mprotect` may allow in the range, and adds properties.
+    pub fn limit(&self, range: Range<u64>, max_prot: Prot, flags: AreaFlags) {
+        self.inner.lock().areas.change(range, |area| {
+            area.max_prot = max_prot;
+            area.flags |= flags;
+        });
     }
 
     /// True when `test` holds for each area in the range, and all of it is mapped.

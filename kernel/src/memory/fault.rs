@@ -18,6 +18,7 @@ use super::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, page_down, tlb};
 use crate::errno::{Errno, Result};
 use crate::fs::Inode;
 use crate::signal::{self, SigInfo};
+use crate::vdso::vsyscall;
 use crate::{sync, task};
 
 /// Bits of a page fault's error code (SDM volume 3, 4.7).
@@ -122,7 +123,7 @@ type FaultResult = core::result::Result<(), FaultSignal>;
 ///
 /// A read of a page that is there can fault as the supervisor's: QEMU's translator reads the stack of a user's far return
 /// so, and SMAP refuses it. There is nothing to resolve, and the instruction would fault for ever.
-pub fn page_fault_user(_regs: &mut UserRegs, addr: u64, error: u64) {
+pub fn page_fault_user(regs: &mut UserRegs, addr: u64, error: u64) {
     if error & (ERROR_PRESENT | ERROR_WRITE | ERROR_FETCH | ERROR_USER) == ERROR_PRESENT {
         return raise(FaultSignal::segv(SEGV_ACCERR, addr), error);
     }
@@ -132,13 +133,15 @@ pub fn page_fault_user(_regs: &mut UserRegs, addr: u64, error: u64) {
             let faults = &task::current().usage.minor_faults;
             faults.store(faults.load(Relaxed) + 1, Relaxed);
         }
-        Err(signal) => raise(signal, error),
+        Err(signal) => raise(regs, signal, error),
     }
 }
 
 #[cold]
-fn raise(signal: FaultSignal, error: u64) {
-    if signal.signo == SIGKILL {
+fn raise(regs: &mut UserRegs, signal: FaultSignal, error: u64) {
+    if error & ERROR_FETCH != 0 && vsyscall::contains(signal.addr) {
+        vsyscall::call(regs);
+    } else if signal.signo == SIGKILL {
         log::warn!("out of memory: task {} is killed", task::current().tid());
         signal::force_fault(SigInfo::kernel(SIGKILL));
     } else {

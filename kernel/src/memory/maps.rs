@@ -5,10 +5,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use super::PAGE_SIZE;
 use super::address_space::AddressSpace;
 use super::vma::{Area, AreaFlags, Prot, Source};
+use super::{PAGE_SIZE, Width};
 use crate::fs::Inode;
+use crate::vdso::vsyscall;
 
 /// The column in which names begin.
 const NAME_COLUMN: usize = 73;
@@ -19,6 +20,9 @@ impl AddressSpace {
         // A snapshot: names are looked up without the lock.
         for area in self.areas() {
             write_area(&area, out)?;
+        }
+        if self.width() == Width::Bits64 {
+            writeln!(out, "{}", vsyscall::MAPS_LINE)?;
         }
         Ok(())
     }

@@ -148,7 +148,11 @@ impl AddressSpace {
             *first += offset / PAGE_SIZE;
         }
         (area.start, area.end) = (start, start + new_len);
+        let is_vdso = area.flags.contains(AreaFlags::VDSO);
         inner.add(area);
+        if is_vdso {
+            self.vdso_moved(start - offset);
+        }
         Ok((start, grown(start)))
     }
 }

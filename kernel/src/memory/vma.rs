@@ -39,6 +39,8 @@ bitflags! {
         const HEAP = 16;
         /// Its pages are to be present (`mlock`): it is populated when it grows.
         const LOCKED = 32;
+        /// The vDSO's image: where it is matters to the kernel.
+        const VDSO = 64;
     }
 }
 

@@ -16,11 +16,12 @@ use super::{NewTask, Task, current, exit, kernel_mm, scheduler, switch};
 use crate::errno::{Errno, Result};
 use crate::fs::path::{Walk, shown_path, start_directory};
 use crate::fs::{self, FdTable, File, FsContext};
-use crate::memory::address_space::AddressSpace;
+use crate::memory::address_space::{self, AddressSpace};
 use crate::memory::{PAGE_SIZE, Width, user};
 use crate::ptrace;
 use crate::segments;
 use crate::signal::{self, SigHand, TaskSignals};
+use crate::vdso;
 
 /// The longest argument, with its NUL (MAX_ARG_STRLEN).
 const MAX_STRING: usize = 32 * PAGE_SIZE as usize;
@@ -396,7 +397,8 @@ fn load(
         None => None,
     };
     let base = interpreter.as_ref().map_or(0, |loaded| loaded.base);
-    let stack_pointer = build_stack(&main, base, name, arguments, environment)?;
+    let vdso = vdso::map(mm, mm.width(), 0)?;
+    let stack_pointer = build_stack(&main, base, vdso, name, arguments, environment)?;
     Ok((
         interpreter.map_or(main.entry, |loaded| loaded.entry),
         stack_pointer,
@@ -419,6 +421,7 @@ fn load(
 fn build_stack(
     main: &Loaded,
     interpreter_base: u64,
+    vdso: u64,
     name: &[u8],
     arguments: &Strings,
     environment: &Strings,
@@ -441,7 +444,8 @@ fn build_stack(
 
     let credentials = current().process.credentials.lock().clone();
     let cpuid = raw_cpuid::cpuid!(1);
-    let auxiliary: [(u32, u64); 20] = [
+    let mut auxiliary = vdso::auxiliary(mm.width(), vdso);
+    auxiliary.extend([
         (AT_MINSIGSTKSZ, crate::signal::min_stack_size()),
         (AT_HWCAP, cpuid.edx.into()),
         (AT_PAGESZ, PAGE_SIZE),
@@ -469,7 +473,7 @@ fn build_stack(
         (AT_EXECFN, name_at),
         (AT_PLATFORM, platform_at),
         (AT_NULL, 0),
-    ];
+    ]);
     let words = 1 + arguments.count + 1 + environment.count + 1 + 2 * auxiliary.len();
     let stack_pointer = (random_at - (word * words) as u64) & !15;
 
@@ -498,17 +502,20 @@ fn build_stack(
         }
         put_word(0);
     }
+    let auxiliary_at = stack_pointer + (word * (words - 2 * auxiliary.len())) as u64;
+    let auxiliary_end = stack_pointer + (word * words) as u64;
     for (kind, value) in auxiliary {
         put_word(kind.into());
         put_word(value);
     }
     // SAFETY: `memory` has that many bytes.
     unsafe { user::copy_to_user(stack_pointer, memory.as_ptr(), memory.len()) }?;
-    mm.set_arguments(
-        arguments_at..environment_at,
-        environment_at..name_at,
-        stack_pointer,
-    );
+    mm.set_program(address_space::Program {
+        arguments: arguments_at..environment_at,
+        environment: environment_at..name_at,
+        auxiliary: auxiliary_at..auxiliary_end,
+        stack_start: stack_pointer,
+    });
     Ok(stack_pointer)
 }
 

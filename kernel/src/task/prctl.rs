@@ -7,8 +7,9 @@ use linux_raw_sys::prctl::*;
 use super::process::{self, Pid};
 use super::{current, switch};
 use crate::errno::{Errno, Result};
-use crate::memory::{USER_END, user};
-use crate::{dispatch, seccomp};
+use crate::memory::vma::AreaFlags;
+use crate::memory::{USER_END, Width, user};
+use crate::{dispatch, seccomp, vdso};
 
 /// prctl(2).
 pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Result<usize> {
@@ -107,6 +108,9 @@ const ARCH_GET_FS: u64 = 0x1003;
 const ARCH_GET_GS: u64 = 0x1004;
 const ARCH_GET_CPUID: u64 = 0x1011;
 const ARCH_SET_CPUID: u64 = 0x1012;
+const ARCH_MAP_VDSO_X32: u64 = 0x2001;
+const ARCH_MAP_VDSO_32: u64 = 0x2002;
+const ARCH_MAP_VDSO_64: u64 = 0x2003;
 
 /// arch_prctl(2).
 pub fn sys_arch_prctl(option: u64, address: u64) -> Result<usize> {
@@ -132,8 +136,25 @@ pub fn sys_arch_prctl(option: u64, address: u64) -> Result<usize> {
         // CPUID never faults here.
         ARCH_GET_CPUID => Ok(1),
         ARCH_SET_CPUID => Err(Errno::ENODEV),
+        // There is no x32.
+        ARCH_MAP_VDSO_X32 => Err(Errno::EINVAL),
+        ARCH_MAP_VDSO_32 => map_vdso(Width::Bits32, address),
+        ARCH_MAP_VDSO_64 => map_vdso(Width::Bits64, address),
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// Maps the vDSO for a process that restores another one. EEXIST if it has one.
+fn map_vdso(width: Width, address: u64) -> Result<usize> {
+    let mm = super::current_mm();
+    if mm
+        .area(mm.vdso())
+        .is_some_and(|area| area.flags.contains(AreaFlags::VDSO))
+    {
+        return Err(Errno::EEXIST);
+    }
+    vdso::map(mm, width, address)?;
+    Ok(vdso::IMAGE_SIZE as usize)
 }
 
 /// "Only asking."

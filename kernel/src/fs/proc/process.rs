@@ -22,6 +22,10 @@ const PAGE: u64 = 4096;
 
 pub(super) static ENTRIES: &[Entry] = &[
     Entry {
+        name: "auxv",
+        kind: Kind::Text(|subject| Ok(strings(subject, |mm| mm.program().auxiliary))),
+    },
+    Entry {
         name: "cmdline",
         kind: Kind::Text(command_line),
     },
@@ -134,7 +138,7 @@ fn set_comm(subject: &Subject, name: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// What the process has in its argument or environment area now.
+/// What the process has now in an area that it was started with: arguments, environment, auxiliary vector.
 fn strings(subject: &Subject, area: fn(&AddressSpace) -> core::ops::Range<u64>) -> Vec<u8> {
     let Some(mm) = memory(subject) else {
         return Vec::new();
@@ -316,7 +320,9 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
     let _ = writeln!(out, "Umask:\t{umask:04o}");
     let _ = writeln!(out, "State:\t{letter} ({state})");
     let _ = writeln!(out, "Tgid:\t{}\nNgid:\t0\nPid:\t{id}", process.pid);
-    let _ = writeln!(out, "PPid:\t{}\nTracerPid:\t0", process.ppid());
+    let tracer = subject.task.as_ref().and_then(|task| task.trace.tracer());
+    let tracer = tracer.map_or(0, |tracer| tracer.tid());
+    let _ = writeln!(out, "PPid:\t{}\nTracerPid:\t{tracer}", process.ppid());
     let _ = writeln!(out, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0");
     let files = subject.task.as_ref().and_then(|task| task.files.share());
     let size = files.map_or(0, |files| files.descriptors().len().next_multiple_of(64));
