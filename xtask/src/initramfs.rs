@@ -11,6 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use cpio::newc::{Builder, ModeFileType};
 
+use crate::program::{self, Program};
 use crate::{kernel, setup};
 
 /// What one path in the archive is.
@@ -125,6 +126,50 @@ impl Initramfs {
         let data = fs::read(host).with_context(what)?;
         let mode = fs::metadata(host).with_context(what)?.permissions().mode() & 0o7777;
         Ok(self.file(path, mode, data))
+    }
+
+    /// A program of the host and what it needs, at the same places.
+    pub fn program(&mut self, program: &Program) -> Result<&mut Self> {
+        self.copy(&program.path, &program.path)?;
+        self.needs(&program.needs)
+    }
+
+    /// A file or directory of the host, at the same place, with the libraries that its programs and libraries need.
+    pub fn host(&mut self, path: &Path) -> Result<&mut Self> {
+        let kind = fs::symlink_metadata(path)
+            .with_context(|| format!("cannot read {}", path.display()))?
+            .file_type();
+        if kind.is_dir() {
+            self.directory(path);
+            for entry in fs::read_dir(path)? {
+                self.host(&entry?.path())?;
+            }
+        } else if kind.is_symlink() {
+            self.symlink(path, fs::read_link(path)?);
+        } else if kind.is_file() {
+            self.copy(path, path)?;
+            if let Ok(needs) = program::needs(path) {
+                self.needs(&needs)?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Libraries and interpreters of the host, found through the same links as there.
+    fn needs(&mut self, files: &[PathBuf]) -> Result<&mut Self> {
+        for directory in ["lib", "lib32", "lib64", "libx32"] {
+            if let Ok(target) = fs::read_link(Path::new("/").join(directory)) {
+                self.symlink(directory, target);
+            }
+        }
+        for file in files {
+            self.copy(file, file)?;
+        }
+        let cache = Path::new("/etc/ld.so.cache");
+        if !files.is_empty() && cache.exists() {
+            self.copy(cache, cache)?;
+        }
+        Ok(self)
     }
 
     /// Everything under `host`, a directory of the host, at the root.

@@ -32,8 +32,8 @@ const LOG_TAIL: usize = 60;
 /// Without a PROGRAM it is a busybox shell: interactive in a terminal (Ctrl-A X leaves QEMU, Ctrl-C goes to the guest);
 /// otherwise the shell reads its commands from standard input, and the last one's exit code is this command's.
 ///
-/// With a PROGRAM, a static binary of this machine: it runs in the guest with this standard input, its output is passed
-/// through, and its exit code is this command's. A kernel that fails gives 125 and its log, the host 126.
+/// With a PROGRAM of this machine: it runs in the guest with this standard input, with its dynamic linker and libraries, or,
+/// for a script, its interpreter; its output is passed through, and its exit code is this command's. A kernel that fails gives 125 and its log, the host 126.
 #[derive(clap::Args)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -41,6 +41,9 @@ pub struct RunArgs {
     /// Add the files under DIR to the guest's root
     #[arg(long, value_name = "DIR")]
     initramfs: Option<PathBuf>,
+    /// Add this file or directory of the host, at its own place, and the libraries that its programs need (repeatable)
+    #[arg(long, value_name = "PATH")]
+    with: Vec<PathBuf>,
     /// Boot this image instead of building one
     #[arg(long, value_name = "IMAGE")]
     kernel: Option<PathBuf>,
@@ -53,7 +56,7 @@ pub struct RunArgs {
     /// Give up after SECS seconds
     #[arg(long, value_name = "SECS")]
     timeout: Option<u64>,
-    /// A static program of this machine, and its arguments
+    /// A program of this machine, and its arguments
     #[arg(last = true, value_name = "PROGRAM")]
     program: Vec<String>,
 }
@@ -68,10 +71,13 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     if let Some(directory) = &args.initramfs {
         root.tree(directory)?;
     }
+    for path in &args.with {
+        root.host(&std::path::absolute(path)?)?;
+    }
     let mut argv = args.program.clone();
     match program {
         Some(program) => {
-            root.copy(&program.path, &program.path)?;
+            root.program(&program)?;
             argv[0] = program.path.to_str().map(str::to_owned).unwrap_or_default();
         }
         None => argv.push("/bin/sh".to_owned()),
