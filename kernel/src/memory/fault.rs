@@ -125,7 +125,7 @@ type FaultResult = core::result::Result<(), FaultSignal>;
 /// so, and SMAP refuses it. There is nothing to resolve, and the instruction would fault for ever.
 pub fn page_fault_user(regs: &mut UserRegs, addr: u64, error: u64) {
     if error & (ERROR_PRESENT | ERROR_WRITE | ERROR_FETCH | ERROR_USER) == ERROR_PRESENT {
-        return raise(FaultSignal::segv(SEGV_ACCERR, addr), error);
+        return raise(regs, FaultSignal::segv(SEGV_ACCERR, addr), error);
     }
     match task::current_mm().fault(addr, Access::from_error(error)) {
         Ok(()) => {

@@ -27,10 +27,12 @@ use super::info::SigInfo;
 use super::info32::SigInfo32;
 use super::set::SigSet;
 use crate::errno::{Errno, Result};
+use crate::memory::address_space::AddressSpace;
 use crate::memory::user;
 use crate::sync;
 use crate::task::switch::Segments;
-use crate::task::{RestartBlock, current, fpu};
+use crate::task::{RestartBlock, current, current_mm, fpu};
+use crate::vdso;
 
 /// `struct sigcontext_32`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -150,7 +152,7 @@ pub(super) fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask:
         user::write(
             frame,
             &RtFrame {
-                return_address: return_address(action, code),
+                return_address: return_address(action, vdso::rt_sigreturn_32, code),
                 signo: info.signo as u32,
                 info_address: info_address as u32,
                 context_address: context_address as u32,
@@ -169,7 +171,7 @@ pub(super) fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask:
     } else {
         let code = frame + offset_of!(Frame, code) as u64;
         let before = Frame {
-            return_address: return_address(action, code),
+            return_address: return_address(action, vdso::sigreturn_32, code),
             signo: info.signo as u32,
             context,
             unused: [0; _],
@@ -211,12 +213,15 @@ fn top(regs: &UserRegs, action: &Action, altstack: &AltStack) -> u64 {
     }
 }
 
-/// Where a handler returns to; `code` is the frame's own, for programs that say nothing.
-fn return_address(action: &Action, code: u64) -> u32 {
+/// Where a handler returns to: what the program says, else the `trampoline` of the vDSO, else, where there is none, the
+/// frame's own `code`.
+fn return_address(action: &Action, trampoline: fn(&AddressSpace) -> u32, code: u64) -> u32 {
     if action.flags().contains(ActionFlags::RESTORER) {
-        action.restorer as u32
-    } else {
-        code as u32
+        return action.restorer as u32;
+    }
+    match trampoline(&current_mm()) {
+        0 => code as u32,
+        address => address,
     }
 }
 

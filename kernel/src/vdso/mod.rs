@@ -180,6 +180,14 @@ pub fn rt_sigreturn_32(mm: &AddressSpace) -> u32 {
     in_image_32(mm, symbols32::KERNEL_RT_SIGRETURN)
 }
 
+/// Whether `rip` is behind the system call of one of the two.
+pub fn is_behind_sigreturn_32(mm: &AddressSpace, rip: u64) -> bool {
+    /// `pop eax; mov eax, NUMBER; int 0x80`, and the same without the first.
+    const LENGTHS: [u32; 2] = [1 + 5 + 2, 5 + 2];
+    mm.int80_landing_pad() != 0
+        && [sigreturn_32(mm) + LENGTHS[0], rt_sigreturn_32(mm) + LENGTHS[1]].contains(&(rip as u32))
+}
+
 fn in_image_32(mm: &AddressSpace, symbol: u64) -> u32 {
     if mm.int80_landing_pad() == 0 {
         return 0;
