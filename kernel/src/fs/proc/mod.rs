@@ -4,6 +4,7 @@
 //! are in `machine.rs`, those about a process in `process.rs`.
 
 mod machine;
+mod memory;
 mod process;
 
 use alloc::format;
@@ -70,6 +71,8 @@ enum Kind {
     ProcessSetting(fn(&Subject) -> Result<Vec<u8>>, fn(&Subject, &[u8]) -> Result<()>),
     /// A symbolic link to a name.
     Link(fn() -> Vec<u8>),
+    /// `/proc/PID/mem`.
+    Memory,
     /// A link to an object of a process.
     Object(fn(&Subject) -> Result<Arc<dyn Inode>>),
     /// `/proc` itself.
@@ -93,6 +96,7 @@ impl Kind {
             Kind::Descriptors { .. } => abi::S_IFDIR | 0o500,
             Kind::Machine(_) | Kind::Text(_) | Kind::DescriptorInfo(_) => abi::S_IFREG | 0o444,
             Kind::Setting(..) | Kind::ProcessSetting(..) => abi::S_IFREG | 0o644,
+            Kind::Memory => abi::S_IFREG | 0o600,
             Kind::Link(_) | Kind::Object(_) => abi::S_IFLNK | 0o777,
             Kind::Descriptor(_) => abi::S_IFLNK | 0o700,
         }
@@ -241,6 +245,7 @@ impl Inode for ProcInode {
             Kind::DescriptorInfo(fd) => Arc::new(Generated::new(move || {
                 process::descriptor_info(&Subject::find(id)?, fd)
             })),
+            Kind::Memory => Arc::new(memory::Memory::open(&Subject::find(id)?)?),
             Kind::Link(_) | Kind::Object(_) | Kind::Descriptor(_) => return Err(Errno::ELOOP),
             _ => Arc::new(DirectoryOps),
         };

@@ -62,6 +62,10 @@ pub(super) static ENTRIES: &[Entry] = &[
         kind: Kind::Text(maps),
     },
     Entry {
+        name: "mem",
+        kind: Kind::Memory,
+    },
+    Entry {
         name: "mountinfo",
         kind: Kind::Text(|_| Ok(MOUNT_INFO.to_vec())),
     },
