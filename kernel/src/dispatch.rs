@@ -11,7 +11,8 @@ use portcullis::x86_64::UserRegs;
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::signal::{self, SIGSEGV, SIGSYS, SigInfo, info::SYS_USER_DISPATCH};
-use crate::task::{Task, call, current, hooks};
+use crate::task::{Task, call, current, current_mm, hooks};
+use crate::vdso;
 
 /// prctl(PR_SET_SYSCALL_USER_DISPATCH): its number and the two modes.
 pub const PR_SET_SYSCALL_USER_DISPATCH: u32 = 59;
