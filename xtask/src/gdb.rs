@@ -4,9 +4,11 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+
+use crate::qemu;
 
 /// How long the machine may run until it stops at a breakpoint.
 const RUN_LIMIT: Duration = Duration::from_secs(20);
@@ -23,19 +25,9 @@ pub struct Debugger {
 }
 
 impl Debugger {
-    /// Connects to the socket that QEMU makes at `path` when it starts, waiting up to five seconds for it. Stops the
-    /// machine.
+    /// Connects to the socket that QEMU makes at `path` when it starts. Stops the machine.
     pub fn connect(path: &Path) -> Result<Self> {
-        let started = Instant::now();
-        let stream = loop {
-            match UnixStream::connect(path) {
-                Ok(stream) => break stream,
-                Err(_) if started.elapsed() < Duration::from_secs(5) => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(error) => return Err(error).context("QEMU did not open its debugger socket"),
-            }
-        };
+        let stream = qemu::connect(path)?;
         stream.set_read_timeout(Some(RUN_LIMIT))?;
         let mut debugger = Debugger { stream };
         debugger.ask("?")?;

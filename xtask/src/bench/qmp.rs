@@ -3,10 +3,12 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
+
+use crate::qemu;
 
 /// A connection to QEMU's machine protocol.
 pub struct Qmp {
@@ -14,18 +16,9 @@ pub struct Qmp {
 }
 
 impl Qmp {
-    /// Connects to the socket that QEMU makes at `path` when it starts, waiting up to five seconds for it.
+    /// Connects to the socket that QEMU makes at `path` when it starts.
     pub fn connect(path: &Path) -> Result<Self> {
-        let started = Instant::now();
-        let stream = loop {
-            match UnixStream::connect(path) {
-                Ok(stream) => break stream,
-                Err(_) if started.elapsed() < Duration::from_secs(5) => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(error) => return Err(error).context("QEMU did not open its control socket"),
-            }
-        };
+        let stream = qemu::connect(path)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         let mut qmp = Self {
             replies: BufReader::new(stream),
