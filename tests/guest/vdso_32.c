@@ -1,0 +1,3 @@
+// build: -m32
+/* The vDSO of 32-bit programs: as vdso.c. */
+#include "vdso.c"
