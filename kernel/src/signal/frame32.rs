@@ -219,7 +219,7 @@ fn return_address(action: &Action, trampoline: fn(&AddressSpace) -> u32, code: u
     if action.flags().contains(ActionFlags::RESTORER) {
         return action.restorer as u32;
     }
-    match trampoline(&current_mm()) {
+    match trampoline(current_mm()) {
         0 => code as u32,
         address => address,
     }
