@@ -80,7 +80,7 @@ use_syscall:
 
 # Where registers are when a handler has returned: in the sigcontext at ESP + `offset`. Offsets take two bytes as SLEB128.
         .macro in_context register, offset
-        .cfi_escape 0x10, \register, 3, 0x74, (\offset & 0x7f) | 0x80, (\offset >> 7) & 0x7f
+        .cfi_escape 0x10, \register, 3, 0x74, ((\offset) & 0x7f) | 0x80, ((\offset) >> 7) & 0x7f
         .endm
 
         .macro context at
