@@ -10,6 +10,7 @@ mod lints;
 mod linux;
 mod programs;
 mod report;
+mod sessions;
 
 /// The kernel's filter interpreter: its tests run here, as the kernel itself is for no host.
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::report::Report;
+use super::sessions;
 use crate::console::Capture;
 use crate::initramfs::Initramfs;
 use crate::qemu::{Boot, Console, Ending, Machine};
@@ -58,7 +59,7 @@ pub fn run(report: &mut Report) -> Result<()> {
             _ => {}
         }
     }
-    Ok(())
+    sessions::run(report, &kernel)
 }
 
 fn compile(compiler: &str, source: &Path) -> Result<PathBuf> {
