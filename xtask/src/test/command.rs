@@ -38,7 +38,8 @@ pub fn run(report: &mut Report) -> Result<()> {
         ("--memory 64M", small_memory),
         ("--initramfs", added_files),
         ("--machine q35 --smp 2", other_machine),
-        ("dynamic program is refused", dynamic),
+        ("a dynamically linked program", dynamic),
+        ("a program that there is not", missing),
         ("--timeout", timeout),
         ("panic", panic),
         ("image size", image_size),
@@ -242,11 +243,18 @@ fn other_machine(kernel: &Path) -> Outcome {
 }
 
 fn dynamic(kernel: &Path) -> Outcome {
-    let result = x_run(kernel, &["--", "ls"])?.stdin(Stdio::null()).output()?;
-    let errors = String::from_utf8_lossy(&result.stderr);
+    let script = "echo $((6 * 7)); exit 7";
+    expect(kernel, &["--", "/bin/bash", "-c", script], b"", b"42\n", 7)
+}
+
+fn missing(kernel: &Path) -> Outcome {
+    let result = x_run(kernel, &["--", "no-such-program"])?
+        .stdin(Stdio::null())
+        .output()?;
     let code = Some(i32::from(EXIT_HOST_FAILURE));
+    let errors = String::from_utf8_lossy(&result.stderr);
     anyhow::ensure!(
-        result.status.code() == code && errors.contains("static"),
+        result.status.code() == code && errors.contains("no-such-program"),
         "{result:?}"
     );
     Ok(())
