@@ -5,6 +5,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use portcullis::user_dispatch::{AllowedRange, Verdict, by_selector};
 use portcullis::work::SyscallWork;
 use portcullis::x86_64::UserRegs;
 
@@ -18,10 +19,6 @@ use crate::vdso;
 pub const PR_SET_SYSCALL_USER_DISPATCH: u32 = 59;
 const OFF: u64 = 0;
 const ON: u64 = 1;
-
-/// What the selector byte says.
-const ALLOW: u8 = 0;
-const BLOCK: u8 = 1;
 
 /// What a task keeps for it. Only the task itself touches this.
 #[derive(Default)]
@@ -38,10 +35,14 @@ pub struct UserDispatch {
 /// prctl(PR_SET_SYSCALL_USER_DISPATCH).
 pub fn set(mode: u64, start: u64, len: u64, selector: u64) -> Result<usize> {
     let task = current();
+    let allowed = AllowedRange {
+        start: start as usize,
+        length: len as usize,
+    };
     match mode {
         OFF if start | len | selector != 0 => return Err(Errno::EINVAL),
         OFF => {}
-        ON if start != 0 && start.wrapping_add(len) <= start => return Err(Errno::EINVAL),
+        ON if !allowed.is_valid() => return Err(Errno::EINVAL),
         ON if selector != 0 && !user::is_user_range(selector, 1) => return Err(Errno::EFAULT),
         ON => {}
         _ => return Err(Errno::EINVAL),
@@ -69,25 +70,27 @@ pub fn reset_for_exec(task: &Task) {
 pub fn at_entry(regs: &mut UserRegs) -> bool {
     let task = current();
     let dispatch = &task.hooks.dispatch;
-    let offset = regs.rip.wrapping_sub(dispatch.start.load(Relaxed));
-    if offset < dispatch.len.load(Relaxed) || is_sigreturn(regs) {
+    let allowed = AllowedRange {
+        start: dispatch.start.load(Relaxed) as usize,
+        length: dispatch.len.load(Relaxed) as usize,
+    };
+    if allowed.contains(regs.rip as usize) || is_sigreturn(regs) {
         return false;
     }
-    let selector = dispatch.selector.load(Relaxed);
-    if selector != 0 {
-        match user::read::<u8>(selector) {
-            Ok(ALLOW) => return false,
-            Ok(BLOCK) => {}
-            // A program that has lost its selector cannot be asked what it meant.
-            Ok(_) => {
-                signal::send::force_exit(SigInfo::kernel(SIGSYS));
-                return true;
-            }
-            Err(_) => {
-                signal::send::force_exit(SigInfo::kernel(SIGSEGV));
-                return true;
-            }
-        }
+    let selector = match dispatch.selector.load(Relaxed) {
+        0 => None,
+        address => Some(user::read::<u8>(address).ok()),
+    };
+    // A program that has lost its selector cannot be asked what it meant.
+    let fatal = match by_selector(selector) {
+        Verdict::Allow => return false,
+        Verdict::Dispatch => None,
+        Verdict::BadSelector => Some(SIGSYS),
+        Verdict::BadSelectorAddress => Some(SIGSEGV),
+    };
+    if let Some(signal) = fatal {
+        signal::send::force_exit(SigInfo::kernel(signal));
+        return true;
     }
     if dispatch.dispatched.swap(true, Relaxed) {
         hooks::violation("twice for one call");
