@@ -1,5 +1,5 @@
-//! Sessions with dynamically linked programs of the host, in the reference kernel: a shell, `ls`, Python, and the debuggers,
-//! whose output must have what it has on Linux.
+//! Sessions with dynamically linked programs of the host, in the reference kernel: a shell, `ls`, Python, the debuggers,
+//! and stress-ng, whose output must have what it has on Linux.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::report::Report;
 use crate::console::Capture;
 use crate::initramfs::Initramfs;
+use crate::linux::stress::{self, STRESS_NG, STRESSORS};
 use crate::program::Program;
 use crate::qemu::{Boot, Console, Ending, Machine};
 use crate::repository;
@@ -21,7 +22,8 @@ use crate::setup::{self, Need};
 const LIMIT: Duration = Duration::from_secs(180);
 
 /// The programs that not every Debian has.
-const PROGRAMS: [Need; 3] = [
+const PROGRAMS: [Need; 4] = [
+    STRESS_NG,
     Need {
         what: "Python",
         packages: &["python3"],
@@ -149,6 +151,14 @@ fn sessions() -> Result<Vec<Session>> {
                 "counter 3",
                 "exited with code 03",
             ],
+            code: 0,
+        },
+        Session {
+            name: "stress-ng",
+            program: "/usr/bin/stress-ng",
+            arguments: stress::arguments(&STRESSORS, 10),
+            with: Vec::new(),
+            expected: &["dispatching hogs", "successful run completed"],
             code: 0,
         },
     ])
