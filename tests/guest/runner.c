@@ -124,6 +124,7 @@ int main(void)
         say("%s: %s\n", list_path, strerror(errno));
         failed = 100;
     }
+    close(fd); /* the programs inherit what is open, and some count on the lowest free number */
     char *rest = list;
     for (char *line; (line = strsep(&rest, "\n"));) {
         char *words[34] = { NULL };
