@@ -4,6 +4,7 @@
  */
 #include "registers.h"
 #include "tracer.h"
+#include <asm/ldt.h>
 
 static unsigned char *code; /* below 4 GiB */
 
@@ -77,6 +78,26 @@ static void layout(void)
     struct regs32 after = get_32(child);
     check(!result && after.ebx == 0x11111111 && after.edi == 0x99999999 && !(after.eflags & 0x3000) && after.eflags & CF,
           "a write", "%ld, ebx %x, eflags %x", result, after.ebx, after.eflags);
+    finish(child);
+}
+
+/* Who writes 32 bits writes a selector, and the base follows it: here from the LDT, whose entry has the number that would
+ * be the second of the GDT's for threads, were it not for the bit that says which table. */
+static void selectors(void)
+{
+    enum { ENTRY = 13, SELECTOR = ENTRY << 3 | 7, BASE = 0x12345000 };
+    struct user_desc segment = { .entry_number = ENTRY, .base_addr = BASE, .limit = 0xfff, .seg_32bit = 1 };
+    if (syscall(SYS_modify_ldt, 0x11, &segment, sizeof segment)) {
+        skip("the base of an LDT selector", "this system has no modify_ldt");
+        return;
+    }
+    pid_t child = start_32();
+    struct regs32 regs = get_32(child);
+    regs.fs = regs.gs = SELECTOR;
+    struct iovec io = { &regs, sizeof regs };
+    long result = trace(PTRACE_SETREGSET, child, NT_PRSTATUS, (long)&io);
+    unsigned long fs = peek_user(child, REGISTER(fs_base)), gs = peek_user(child, REGISTER(gs_base));
+    check(!result && fs == BASE && gs == BASE, "the base of an LDT selector", "%ld, %#lx %#lx", result, fs, gs);
     finish(child);
 }
 
@@ -156,6 +177,7 @@ int main(void)
     memcpy(code + 2048, &(uint32_t){ (uint32_t)(long)code }, 4);
     memcpy(code + 2052, &(uint16_t){ 0x23 }, 2);
     layout();
+    selectors();
     calls();
     steps();
     return done();

@@ -7,7 +7,7 @@ use super::regset::{self, Kind};
 use super::{debug, request};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::segments::tls;
+use crate::segments;
 
 /// ptrace(2) of the 32-bit table. Arguments are zero-extended; signal numbers and options are the same.
 pub fn sys_ptrace(request: u64, pid: u64, addr: u64, data: u64) -> Result<usize> {
@@ -146,11 +146,11 @@ pub fn set(stopped: &mut Stopped<'_>, word: usize, value: u32) -> Result<()> {
         // Whoever writes 32 bits has no other way to change the base.
         9 => {
             stopped.set_selector(FS, selector)?;
-            stopped.segments().fs_base = tls::base_of(stopped.task, selector);
+            stopped.segments().fs_base = segments::base_of(stopped.task, selector);
         }
         10 => {
             stopped.set_selector(GS, selector)?;
-            stopped.segments().gs_base = tls::base_of(stopped.task, selector);
+            stopped.segments().gs_base = segments::base_of(stopped.task, selector);
         }
         11 => {
             regs.orig_rax = wide;

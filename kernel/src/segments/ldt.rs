@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicPtr, Ordering::*};
 
 use portcullis::x86_64::segments::{Segment, load_ldt, load_segment};
 
+use super::LOCAL;
 use super::descriptor::{Contents, UserDesc};
 use crate::cpu;
 use crate::errno::{Errno, Result};
@@ -53,6 +54,13 @@ impl Ldt {
             table: SpinLock::new(table),
             shown: AtomicPtr::new(shown),
         }
+    }
+
+    /// The descriptor with this number; 0 if there is none.
+    pub(super) fn descriptor(&self, number: u16) -> u64 {
+        let table = self.table.lock();
+        let entry = table.as_ref().and_then(|table| table.0.get(usize::from(number)));
+        entry.copied().unwrap_or(0)
     }
 
     /// Loads it on this CPU, unless it is loaded already. Interrupts off. The address space is the one that this CPU is known
@@ -185,8 +193,6 @@ fn install(number: usize, entry: u64) -> Result<()> {
 /// Loads the table of the current task's address space anew, with what DS and ES have from it. (CS and SS are loaded by
 /// the way out, and FS and GS keep their bases, as in Linux.)
 pub fn reload() {
-    /// Set in a selector of the LDT.
-    const LOCAL: u16 = 4;
     load(current_mm().ldt().shown.load(Acquire));
     let loaded = Segments::current();
     for (segment, selector) in [(Segment::Ds, loaded.ds), (Segment::Es, loaded.es)] {

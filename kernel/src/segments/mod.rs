@@ -15,7 +15,20 @@ pub mod ldt;
 pub mod ports;
 pub mod tls;
 
-use crate::task::current;
+use crate::task::{Task, current};
+
+/// Set in a selector of the LDT.
+const LOCAL: u16 = 4;
+
+/// The base that a selector stands for in a task that is stopped; 0 for one that names none of its descriptors.
+pub fn base_of(task: &Task, selector: u16) -> u64 {
+    let number = selector >> 3;
+    descriptor::base(if selector & LOCAL != 0 {
+        task.mm().ldt().descriptor(number)
+    } else {
+        tls::descriptor_of(task, number)
+    })
+}
 
 /// Takes from the current task what exec does not keep.
 pub fn reset_for_exec() {

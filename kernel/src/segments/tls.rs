@@ -136,10 +136,10 @@ pub fn get(task: &Task, number: u32, address: u64) -> Result<usize> {
     Ok(0)
 }
 
-/// The base that a selector of one of the entries of a task stands for; 0 for others.
-pub fn base_of(task: &Task, selector: u16) -> u64 {
-    let entry = task.tls.entry(u32::from(selector >> 3));
-    entry.map_or(0, |entry| descriptor::base(entry.load(Relaxed)))
+/// The descriptor in the entry with this number in the GDT, of a task that is stopped; 0 if it is none of the task's.
+pub(super) fn descriptor_of(task: &Task, number: u16) -> u64 {
+    let entry = task.tls.entry(number.into());
+    entry.map_or(0, |entry| entry.load(Relaxed))
 }
 
 /// All entries of a task that is stopped.
