@@ -1,7 +1,7 @@
 /* ioperm and iopl: which I/O ports a task may use, on which CPU, and who else has the right: children and threads from then
  * on, the next program too, and nobody beside. CLI and STI never work. Part of bug 20.
  */
-#include "check.h"
+#include "tracer.h"
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -145,6 +145,34 @@ static void beside(void)
     check(!lost, "and takes none away", "%d times of 100", lost);
 }
 
+static int nothing(void)
+{
+    return 0;
+}
+
+/* NT_386_IOPERM: what a tracer sees of the rights of a child that is stopped. */
+static void seen_by_a_tracer(void)
+{
+    static unsigned char bitmap[8192];
+    struct iovec io = { bitmap, sizeof bitmap };
+    pid_t child = start_traced(nothing);
+    long result = trace(PTRACE_GETREGSET, child, NT_386_IOPERM, (long)&io);
+    int wrong = 0;
+    for (unsigned n = 0; n < sizeof bitmap; n++)
+        wrong += bitmap[n] != (n == PORT / 8 ? 0xfe : 0xff);
+    check(!result && io.iov_len == sizeof bitmap && !wrong, "a tracer sees the bitmap", "%ld, %zu bytes, %d wrong", result,
+          io.iov_len, wrong);
+    result = trace(PTRACE_SETREGSET, child, NT_386_IOPERM, (long)&io);
+    check(result == -EOPNOTSUPP, "and cannot change it", "%ld", result);
+    finish(child);
+    ioperm(PORT, 1, 0);
+    child = start_traced(nothing);
+    result = trace(PTRACE_GETREGSET, child, NT_386_IOPERM, (long)&io);
+    check(result == -ENXIO, "nor see one that is not there", "%ld", result);
+    finish(child);
+    ioperm(PORT, 1, 1);
+}
+
 int main(int argc, char **argv)
 {
     struct sigaction action = { .sa_handler = on_fault };
@@ -192,6 +220,7 @@ int main(int argc, char **argv)
     status = in_child(with_level_3);
     check(code(status) == 0, "iopl", "step %d", code(status));
     check(rights() == 1, "and here all is as it was", "%d", rights());
+    seen_by_a_tracer();
     beside();
     check(ioperm(0, 65536, 1) == 0 && may(0xed) && may_16(PORT), "all ports", "%s", strerror(errno));
     check(ioperm(0, 65536, 0) == 0 && rights() == 0, "none again", "%d", rights());

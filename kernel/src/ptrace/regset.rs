@@ -4,6 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use linux_raw_sys::ptrace::{PTRACE_GETFPREGS, PTRACE_GETREGSET, PTRACE_SETFPREGS};
+use portcullis::x86_64::segments::IO_PORTS;
 use portcullis::x86_64::tables::{TLS_ENTRIES, USER_CS};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -12,7 +13,7 @@ use super::{compat, extended};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::segments::descriptor::UserDesc;
-use crate::segments::tls;
+use crate::segments::{ports, tls};
 use crate::task::fpu;
 
 /// A register set.
@@ -71,12 +72,9 @@ pub fn size64(kind: Kind) -> Result<usize> {
         Kind::Float | Kind::Extended => Ok(fpu::LEGACY_SIZE),
         Kind::Xstate => Ok(fpu::size()),
         Kind::Tls => Ok(size_of::<[UserDesc; TLS_ENTRIES]>()),
-        Kind::Ports => Ok(PORTS),
+        Kind::Ports => Ok(IO_PORTS / 8),
     }
 }
-
-/// Bytes of a bitmap of all I/O ports.
-const PORTS: usize = 65536 / 8;
 
 /// Bytes of a set in the 32-bit layout.
 pub fn size32(kind: Kind) -> Result<usize> {
@@ -96,7 +94,7 @@ pub fn get64(stopped: &mut Stopped<'_>, kind: Kind) -> Result<Vec<u8>> {
         Kind::Float | Kind::Extended => Ok(extended::fxsave(stopped).to_vec()),
         Kind::Xstate => Ok(extended::xsave(stopped)),
         Kind::Tls => Ok(tls::all(stopped.task).as_bytes().to_vec()),
-        Kind::Ports => Err(Errno::ENXIO),
+        Kind::Ports => ports::bitmap(stopped.task).ok_or(Errno::ENXIO),
     }
 }
 

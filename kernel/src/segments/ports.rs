@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use portcullis::x86_64::UserRegs;
 use portcullis::x86_64::segments::{IO_PORTS, allow_all_ports, forbid_all_ports, load_io_bitmap};
+use zerocopy::IntoBytes;
 
 use crate::cpu;
 use crate::errno::{Errno, Result};
@@ -88,6 +89,14 @@ pub fn load(task: &Task) {
             }
         }
     }
+}
+
+/// The bitmap of a task that has one (NT_386_IOPERM): a bit is set for each port that `ioperm` has not allowed.
+pub fn bitmap(task: &Task) -> Option<Vec<u8>> {
+    let bitmap = task.ports.0.lock().bitmap.clone()?;
+    let mut words = bitmap.words.clone();
+    words.resize(WORDS, u64::MAX);
+    Some(words.as_bytes().to_vec())
 }
 
 /// Changes the current task's rights, here and at every switch.
