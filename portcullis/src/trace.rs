@@ -28,9 +28,9 @@ pub enum Event {
     /// It is done.
     ToKernel = 7,
     /// An NMI.
-    NmiEnter = 8,
+    Nmi = 8,
     /// It is done.
-    NmiExit = 9,
+    NmiDone = 9,
     /// A task's code is handed over to another; its number.
     Switch = 10,
     /// A probe in user code was hit; its address.
@@ -47,8 +47,8 @@ impl Event {
         Event::ExitWorkDone,
         Event::FromKernel,
         Event::ToKernel,
-        Event::NmiEnter,
-        Event::NmiExit,
+        Event::Nmi,
+        Event::NmiDone,
         Event::Switch,
         Event::Probe,
     ];
@@ -64,8 +64,8 @@ impl Event {
             Event::ExitWorkDone => "exit_work_done",
             Event::FromKernel => "from_kernel",
             Event::ToKernel => "to_kernel",
-            Event::NmiEnter => "nmi_enter",
-            Event::NmiExit => "nmi_exit",
+            Event::Nmi => "nmi",
+            Event::NmiDone => "nmi_done",
             Event::Switch => "switch",
             Event::Probe => "probe",
         }

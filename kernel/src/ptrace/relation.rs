@@ -1,6 +1,7 @@
 //! Who traces whom: attach, detach, and what becomes of it at fork, exec and exit.
 
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering::SeqCst;
 
 use super::state::{self, EXITKILL, OPTIONS, SUSPEND_SECCOMP};
 use super::{access, step};
@@ -8,7 +9,7 @@ use crate::errno::{Errno, Result};
 use crate::signal::{self, SIGCHLD, SIGKILL, SIGRTMAX, SIGSTOP, SigInfo};
 use crate::task::process::{self, Node, Pid, REAPER, Tree};
 use crate::task::scheduler::{self, STOPPED, TRACED};
-use crate::task::{Task, capabilities, current, current_arc, exit};
+use crate::task::{Process, Task, capabilities, current, current_arc, exit};
 
 /// PTRACE_TRACEME: the thread that forked this process becomes its tracer.
 pub(super) fn traceme() -> Result<()> {
@@ -63,6 +64,9 @@ pub(super) fn attach(task: &Arc<Task>, seize: Option<u64>) -> Result<()> {
         if task.trace.is_traced() || tree.task(task.tid()).is_none() {
             return Err(Errno::EPERM);
         }
+        if exec_waits_for_tracer(&tree, &task.process) {
+            return Err(Errno::EAGAIN);
+        }
         {
             let _shared = task.process.signals.lock();
             state::link(task, &myself, seize.is_some(), options);
@@ -87,6 +91,12 @@ pub(super) fn attach(task: &Arc<Task>, seize: Option<u64>) -> Result<()> {
     // Whoever is killed here does not come back to user mode.
     let _ = task.trace.trapped.wait_killable(arrived);
     Ok(())
+}
+
+/// Whether a thread of the process is in exec and waits until tracers have seen other threads end. A new tracer could only
+/// attach to what is about to be replaced; and if it is it that exec waits for, it is to wait for those threads first.
+fn exec_waits_for_tracer(tree: &Tree, process: &Process) -> bool {
+    process.exec_thread.load(SeqCst) != 0 && tree.node(process.pid).is_some_and(|node| node.lingering != 0)
 }
 
 /// PTRACE_DETACH: the task, which is stopped, goes on with `signo`.
@@ -204,6 +214,7 @@ fn let_go(tree: &mut Tree, task: &Task, tracer: Pid) -> bool {
     };
     if task.tid() != task.process.pid {
         node.lingering = node.lingering.saturating_sub(1);
+        node.process.threads_changed.wake_all();
     } else {
         node.traced_leader = None;
         // A parent who was the tracer has been told, and will wait, or will not.

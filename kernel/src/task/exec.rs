@@ -325,10 +325,11 @@ fn become_only_thread() -> Result<()> {
         return Err(Errno::EAGAIN);
     }
     exit::kill_other_threads();
+    // Tracers first see the ends of the threads that they trace; the leader's is not told as its PID lives on.
     let alone = || {
         tree()
             .node(process.pid)
-            .is_some_and(|node| node.threads.len() == 1)
+            .is_some_and(|node| node.threads.len() == 1 && node.lingering == 0)
             .then_some(())
     };
     let result = process.threads_changed.wait_killable(alone);

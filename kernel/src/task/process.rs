@@ -47,12 +47,12 @@ pub struct Process {
     pub signals: SpinLock<ProcessSignals>,
     /// Woken when a child changes state; `wait4` sleeps here.
     pub children_changed: WaitQueue,
-    /// Woken when a thread ends; exec waits here until it is alone.
-    pub(super) threads_changed: WaitQueue,
+    /// Woken when a thread ends, and when a tracer has seen one end; exec waits here until it is alone.
+    pub threads_changed: WaitQueue,
     /// `GROUP_EXIT | status` once the whole process is ending.
     group_exit: AtomicU32,
     /// The thread that is in exec and waits for the others to end; 0 for none.
-    pub(super) exec_thread: AtomicI32,
+    pub exec_thread: AtomicI32,
     /// What it runs, for /proc.
     pub image: SpinLock<Arc<Image>>,
     /// Resource limits.

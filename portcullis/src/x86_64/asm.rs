@@ -26,7 +26,7 @@ macro_rules! guard {
 #[macro_export]
 macro_rules! portcullis_clac {
     () => {
-        $crate::portcullis_alternative!("0x0f, 0x1f, 0x00", "0xca")
+        $crate::portcullis_alternative!("0xca")
     };
 }
 
@@ -35,24 +35,22 @@ macro_rules! portcullis_clac {
 #[macro_export]
 macro_rules! portcullis_stac {
     () => {
-        $crate::portcullis_alternative!("0x0f, 0x1f, 0x00", "0xcb")
+        $crate::portcullis_alternative!("0xcb")
     };
 }
 
-/// A NOP and its entry in the list of places to patch. See [`alternatives`](super::alternatives) for what the entry says.
+/// A three-byte NOP and its entry in the list of places to patch.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! portcullis_alternative {
-    ($nop:literal, $what:literal) => {
+    ($last_byte:literal) => {
         concat!(
-            "771: .byte ",
-            $nop,
-            "\n",
+            "771: .byte 0x0f, 0x1f, 0x00\n",
             ".pushsection portcullis_alternatives, \"aR\"\n",
             ".balign 4\n",
             ".long (771b - .)\n",
             ".long ",
-            $what,
+            $last_byte,
             "\n",
             ".popsection\n",
         )
@@ -73,7 +71,14 @@ guard!(
     "verw",
     // VERW where the CPU's buffers leak to user mode, otherwise a seven-byte NOP. The last thing before the CPU enters user
     // mode: whatever is read after it may be left in a buffer. See [`alternatives`](super::alternatives).
-    crate::portcullis_alternative!("0x0f, 0x1f, 0x80, 0, 0, 0, 0", "0"),
+    concat!(
+        "771: .byte 0x0f, 0x1f, 0x80, 0, 0, 0, 0\n",
+        ".pushsection portcullis_alternatives, \"aR\"\n",
+        ".balign 4\n",
+        ".long (771b - .)\n",
+        ".long 0\n",
+        ".popsection\n",
+    ),
     ""
 );
 guard!(cld, "cld", "cld\n", "");

@@ -17,7 +17,7 @@ pub mod config;
 mod run;
 mod selftests;
 mod source;
-pub mod stress;
+mod stress;
 mod userland;
 
 use std::process::ExitCode;
