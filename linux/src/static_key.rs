@@ -19,13 +19,13 @@ impl StaticKey {
     }
 }
 
-/// Whether a key is on that is off from the start: a NOP that becomes a jump.
+/// Whether a key is on, which `$at_first` it is: a NOP that becomes a jump when that changes. `$sense` is the key's lowest bit.
 #[allow(unused_macros, reason = "not every configuration has one")]
-macro_rules! static_branch_unlikely {
-    ($key:path) => {{
+macro_rules! static_branch {
+    ($key:path, $at_first:literal, $sense:literal) => {{
         #[cfg(CONFIG_JUMP_LABEL)]
         {
-            let mut on = false;
+            let mut on = $at_first;
             // SAFETY: a NOP, or, once patched, a jump to the label.
             unsafe {
                 core::arch::asm!(
@@ -35,10 +35,10 @@ macro_rules! static_branch_unlikely {
                     alternative_word!(".balign"),
                     ".long 2b - .",
                     ".long {target} - .",
-                    concat!(alternative_pointer!(), " {key} - ."),
+                    concat!(alternative_pointer!(), " {key} + ", $sense, " - ."),
                     ".popsection",
                     key = sym $key,
-                    target = label { on = true; },
+                    target = label { on = !$at_first; },
                     options(nomem, nostack, preserves_flags),
                 );
             }
@@ -52,35 +52,18 @@ macro_rules! static_branch_unlikely {
     }};
 }
 
-/// Whether a key is on that is on from the start: a NOP that becomes a jump.
+/// Whether a key is on that is off from the start.
+#[allow(unused_macros, reason = "not every configuration has one")]
+macro_rules! static_branch_unlikely {
+    ($key:path) => {
+        static_branch!($key, false, "0")
+    };
+}
+
+/// Whether a key is on that is on from the start.
 #[allow(unused_macros, reason = "not every configuration has one")]
 macro_rules! static_branch_likely {
-    ($key:path) => {{
-        #[cfg(CONFIG_JUMP_LABEL)]
-        {
-            let mut on = true;
-            // SAFETY: a NOP, or, once patched, a jump to the label.
-            unsafe {
-                core::arch::asm!(
-                    "2:",
-                    patchable_nop!(),
-                    ".pushsection __jump_table, \"aw\"",
-                    alternative_word!(".balign"),
-                    ".long 2b - .",
-                    ".long {target} - .",
-                    concat!(alternative_pointer!(), " {key} + 1 - ."),
-                    ".popsection",
-                    key = sym $key,
-                    target = label { on = false; },
-                    options(nomem, nostack, preserves_flags),
-                );
-            }
-            on
-        }
-        #[cfg(not(CONFIG_JUMP_LABEL))]
-        {
-            // SAFETY: Linux's key; its counter is only read.
-            unsafe { $key.is_on() }
-        }
-    }};
+    ($key:path) => {
+        static_branch!($key, true, "1")
+    };
 }

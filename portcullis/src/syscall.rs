@@ -10,21 +10,9 @@ impl<'r, R> Arrived<'r, R> {
     /// Where nothing is armed the work is one test before the call and one after it.
     #[inline(always)]
     pub fn syscall<K: Kernel<Regs = R>>(self) -> Leaving<'r, R> {
-        let mut at = self.irqs_on::<K>();
-        let mut skip = false;
-        if K::syscall_work() & K::SYSCALL_WORK.at_entry() != 0 {
-            (at, skip) = syscall_entry_work_or_skip::<K>(at);
-        }
-        let mut at = InSyscall::new(at);
-        if !skip {
-            let number = number::<K>(&at);
-            K::syscall(&mut at, number);
-        }
-        at.finish::<K>()
+        self.irqs_on::<K>().with_syscall_work::<K>(K::syscall)
     }
-}
 
-impl<'r, R> Arrived<'r, R> {
     /// Makes the 32-bit system call in the registers, as [`syscall`](Self::syscall). The way out is
     /// [`exit_to_user_mode_32`](Leaving::exit_to_user_mode_32).
     #[inline(always)]
@@ -43,25 +31,32 @@ impl<'r, R> Arrived<'r, R> {
 impl<'r, R> InKernel<'r, R> {
     /// The second part of [`Arrived::syscall_32`].
     #[inline(always)]
-    pub fn syscall_32<K: Kernel<Regs = R>>(mut self) -> Leaving<'r, R> {
+    pub fn syscall_32<K: Kernel<Regs = R>>(self) -> Leaving<'r, R> {
+        self.with_syscall_work::<K>(|at, number| K::syscall_32(at, number as u32))
+    }
+
+    /// A new task's first way out is that of the system call that made it.
+    #[inline(always)]
+    pub fn in_syscall(self) -> InSyscall<'r, R> {
+        InSyscall::new(self)
+    }
+
+    /// Entry work, the call unless that work decided against it, exit work.
+    #[inline(always)]
+    fn with_syscall_work<K: Kernel<Regs = R>>(
+        mut self,
+        call: impl FnOnce(&mut InSyscall<'_, R>, i64),
+    ) -> Leaving<'r, R> {
         let mut skip = false;
         if K::syscall_work() & K::SYSCALL_WORK.at_entry() != 0 {
             (self, skip) = syscall_entry_work_or_skip::<K>(self);
         }
         let mut at = InSyscall::new(self);
         if !skip {
-            let number = number::<K>(&at) as u32;
-            K::syscall_32(&mut at, number);
+            let number = number::<K>(&at);
+            call(&mut at, number);
         }
         at.finish::<K>()
-    }
-}
-
-impl<'r, R> InKernel<'r, R> {
-    /// A new task's first way out is that of the system call that made it.
-    #[inline(always)]
-    pub fn in_syscall(self) -> InSyscall<'r, R> {
-        InSyscall::new(self)
     }
 }
 

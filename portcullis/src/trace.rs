@@ -28,9 +28,9 @@ pub enum Event {
     /// It is done.
     ToKernel = 7,
     /// An NMI.
-    Nmi = 8,
+    NmiEnter = 8,
     /// It is done.
-    NmiDone = 9,
+    NmiExit = 9,
     /// A task's code is handed over to another; its number.
     Switch = 10,
     /// A probe in user code was hit; its address.
@@ -47,8 +47,8 @@ impl Event {
         Event::ExitWorkDone,
         Event::FromKernel,
         Event::ToKernel,
-        Event::Nmi,
-        Event::NmiDone,
+        Event::NmiEnter,
+        Event::NmiExit,
         Event::Switch,
         Event::Probe,
     ];
@@ -64,8 +64,8 @@ impl Event {
             Event::ExitWorkDone => "exit_work_done",
             Event::FromKernel => "from_kernel",
             Event::ToKernel => "to_kernel",
-            Event::Nmi => "nmi",
-            Event::NmiDone => "nmi_done",
+            Event::NmiEnter => "nmi_enter",
+            Event::NmiExit => "nmi_exit",
             Event::Switch => "switch",
             Event::Probe => "probe",
         }

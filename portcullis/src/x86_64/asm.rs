@@ -26,7 +26,7 @@ macro_rules! guard {
 #[macro_export]
 macro_rules! portcullis_clac {
     () => {
-        $crate::portcullis_alternative!("0xca")
+        $crate::portcullis_alternative!("0x0f, 0x1f, 0x00", "0xca")
     };
 }
 
@@ -35,22 +35,24 @@ macro_rules! portcullis_clac {
 #[macro_export]
 macro_rules! portcullis_stac {
     () => {
-        $crate::portcullis_alternative!("0xcb")
+        $crate::portcullis_alternative!("0x0f, 0x1f, 0x00", "0xcb")
     };
 }
 
-/// A three-byte NOP and its entry in the list of places to patch.
+/// A NOP and its entry in the list of places to patch. See [`alternatives`](super::alternatives) for what the entry says.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! portcullis_alternative {
-    ($last_byte:literal) => {
+    ($nop:literal, $what:literal) => {
         concat!(
-            "771: .byte 0x0f, 0x1f, 0x00\n",
+            "771: .byte ",
+            $nop,
+            "\n",
             ".pushsection portcullis_alternatives, \"aR\"\n",
             ".balign 4\n",
             ".long (771b - .)\n",
             ".long ",
-            $last_byte,
+            $what,
             "\n",
             ".popsection\n",
         )
@@ -71,14 +73,7 @@ guard!(
     "verw",
     // VERW where the CPU's buffers leak to user mode, otherwise a seven-byte NOP. The last thing before the CPU enters user
     // mode: whatever is read after it may be left in a buffer. See [`alternatives`](super::alternatives).
-    concat!(
-        "771: .byte 0x0f, 0x1f, 0x80, 0, 0, 0, 0\n",
-        ".pushsection portcullis_alternatives, \"aR\"\n",
-        ".balign 4\n",
-        ".long (771b - .)\n",
-        ".long 0\n",
-        ".popsection\n",
-    ),
+    crate::portcullis_alternative!("0x0f, 0x1f, 0x80, 0, 0, 0, 0", "0"),
     ""
 );
 guard!(cld, "cld", "cld\n", "");

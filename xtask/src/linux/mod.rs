@@ -17,7 +17,7 @@ pub mod config;
 mod run;
 mod selftests;
 mod source;
-mod stress;
+pub mod stress;
 mod userland;
 
 use std::process::ExitCode;

@@ -14,14 +14,14 @@ use crate::run::environment;
 use crate::setup::{self, Need};
 
 /// stress-ng.
-const STRESS_NG: Need = Need {
+pub const STRESS_NG: Need = Need {
     what: "stress-ng",
     packages: &["stress-ng"],
     found: || setup::in_path("stress-ng"),
 };
 
 /// Signals of all kinds, faults, switches, traces, filters, and system calls with bad addresses.
-const STRESSORS: [&str; 9] = [
+pub const STRESSORS: [&str; 9] = [
     "signal",
     "signest",
     "sigsegv",
@@ -55,21 +55,27 @@ pub struct StressArgs {
     only: Vec<String>,
 }
 
+/// stress-ng's arguments: one of each, all at once.
+pub fn arguments(stressors: &[&str], seconds: u64) -> Vec<String> {
+    stressors
+        .iter()
+        .flat_map(|stressor| [format!("--{stressor}"), "1".to_owned()])
+        .chain(["--timeout".to_owned(), format!("{seconds}s")])
+        .chain(["--metrics-brief", "--temp-path", "/tmp"].map(str::to_owned))
+        .collect()
+}
+
 /// Runs the command.
 pub fn stress(args: StressArgs) -> Result<ExitCode> {
     setup::ensure(&[setup::QEMU, setup::BUSYBOX, STRESS_NG])?;
     let image = build::image(args.which.arch, args.which.config, args.which.variant())?;
     let stress_ng = crate::program::which("stress-ng").context("stress-ng was there just now")?;
-    let mut argv = vec![stress_ng.to_string_lossy().into_owned()];
     let stressors: Vec<&str> = match args.only.is_empty() {
         true => STRESSORS.to_vec(),
         false => args.only.iter().map(String::as_str).collect(),
     };
-    for stressor in stressors {
-        argv.extend([format!("--{stressor}"), "1".to_owned()]);
-    }
-    argv.extend(["--timeout".to_owned(), format!("{}s", args.minutes * 60)]);
-    argv.extend(["--metrics-brief", "--temp-path", "/tmp"].map(str::to_owned));
+    let mut argv = vec![stress_ng.to_string_lossy().into_owned()];
+    argv.extend(arguments(&stressors, args.minutes * 60));
 
     let mut root = userland::busybox(args.which.arch, &argv, &environment(), "stream")?;
     root.copy(&stress_ng, &stress_ng)?;

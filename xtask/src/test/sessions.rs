@@ -1,5 +1,5 @@
-//! Sessions with dynamically linked programs of the host, in the reference kernel: a shell, `ls`, Python, and the debuggers,
-//! whose output must have what it has on Linux. A program that is not installed is skipped.
+//! Sessions with dynamically linked programs of the host, in the reference kernel: a shell, `ls`, Python, the debuggers,
+//! and stress-ng, whose output must have what it has on Linux.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,35 @@ use anyhow::{Context, Result, bail};
 use super::report::Report;
 use crate::console::Capture;
 use crate::initramfs::Initramfs;
-use crate::program::{Program, which};
+use crate::linux::stress::{self, STRESS_NG, STRESSORS};
+use crate::program::Program;
 use crate::qemu::{Boot, Console, Ending, Machine};
 use crate::repository;
 use crate::run::{environment, log_tail};
+use crate::setup::{self, Need};
 
 /// How long one session may take.
 const LIMIT: Duration = Duration::from_secs(180);
+
+/// The programs that not every Debian has.
+const PROGRAMS: [Need; 4] = [
+    STRESS_NG,
+    Need {
+        what: "Python",
+        packages: &["python3"],
+        found: || Path::new("/usr/bin/python3.11").exists(),
+    },
+    Need {
+        what: "strace",
+        packages: &["strace"],
+        found: || Path::new("/usr/bin/strace").exists(),
+    },
+    Need {
+        what: "gdb",
+        packages: &["gdb"],
+        found: || Path::new("/usr/bin/gdb").exists(),
+    },
+];
 
 /// One program, its arguments, and what comes of it.
 struct Session {
@@ -33,14 +55,10 @@ struct Session {
 
 /// Runs them all.
 pub fn run(report: &mut Report, kernel: &Path) -> Result<()> {
+    setup::ensure(&PROGRAMS)?;
     for session in sessions()? {
-        let name = format!("programs/{}", session.name);
-        if which(session.program).is_none() {
-            report.skip(&name, &format!("{} is not installed", session.program));
-        } else {
-            let outcome = session.run(kernel).map_err(|error| format!("{error:#}"));
-            report.outcome(&name, outcome);
-        }
+        let outcome = session.run(kernel).map_err(|error| format!("{error:#}"));
+        report.outcome(&format!("programs/{}", session.name), outcome);
     }
     Ok(())
 }
@@ -133,6 +151,14 @@ fn sessions() -> Result<Vec<Session>> {
                 "counter 3",
                 "exited with code 03",
             ],
+            code: 0,
+        },
+        Session {
+            name: "stress-ng",
+            program: "/usr/bin/stress-ng",
+            arguments: stress::arguments(&STRESSORS, 10),
+            with: Vec::new(),
+            expected: &["dispatching hogs", "successful run completed"],
             code: 0,
         },
     ])
