@@ -6,6 +6,7 @@ use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use portcullis::notify::{Die, Notifier, Verdict, notify_die};
+use portcullis::trace::Event;
 use portcullis::work::{ExitWork, TaskWork};
 use portcullis::x86_64::regs::flags;
 use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserRegs, WayOut, extable};
@@ -143,6 +144,11 @@ impl Kernel for Gate {
         }
         cpu::skip_halt(at.regs());
         panic::nmi(at.regs());
+    }
+
+    #[inline(always)]
+    fn trace(event: Event, value: u64) {
+        trace::crossing(event, value);
     }
 
     fn invariant_broken(broken: Broken) {

@@ -2,20 +2,28 @@
 //!
 //! `on`, `off`, `on TID` and `off TID` are written to the device, as to `/dev/audit`. Each line that is read is one event:
 //! time in nanoseconds, CPU, thread, event, value.
+//!
+//! In a kernel built with `--cfg portcullis_trace` (`./x trace`) the rings hold every crossing instead, and the kernel's log
+//! ends with them.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use portcullis::trace::{Event, Record, Ring};
 use portcullis::x86_64::UserRegs;
 
+use crate::boot::log;
 use crate::cpu::{self, MAX_CPUS};
-use crate::task::current;
+use crate::task::{Task, current};
 use crate::{sync, time};
 
+/// Whether every crossing is recorded.
+const CROSSINGS: bool = cfg!(portcullis_trace);
+
 /// How many events each CPU keeps.
-const CAPACITY: usize = 1024;
+const CAPACITY: usize = if CROSSINGS { 1 << 15 } else { 1 << 10 };
 
 static RINGS: [Ring<CAPACITY>; MAX_CPUS] = [const { Ring::new() }; MAX_CPUS];
 
@@ -29,6 +37,61 @@ pub fn record(event: Event, value: u64) {
         task: current().tid() as u32,
         value,
     });
+}
+
+/// Whether the first program is about to start: before that there is nothing to see.
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// Starts to record crossings.
+pub fn start() {
+    STARTED.store(true, Relaxed);
+}
+
+/// The library's hook: the ring gets every event.
+#[inline(always)]
+pub fn crossing(event: Event, value: u64) {
+    if CROSSINGS && STARTED.load(Relaxed) {
+        let value = match event {
+            // SAFETY: the task's own registers, which the door has saved; nothing else uses them here.
+            Event::SyscallExit => unsafe { (*current().user_regs()).rax },
+            _ => value,
+        };
+        record(event, value);
+    }
+}
+
+/// The CPU goes over to another task.
+#[inline(always)]
+pub fn switch(next: &Task) {
+    crossing(Event::Switch, next.tid() as u64);
+}
+
+/// A task has got its name.
+pub fn named(task: &Task) {
+    if CROSSINGS {
+        let name = task.comm();
+        let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+        log::tell(&alloc::format!(
+            "trace: name {} {}",
+            task.tid(),
+            String::from_utf8_lossy(name)
+        ));
+    }
+}
+
+/// The end: all that was recorded, and how much was lost, goes to the host.
+pub fn tell(out: &mut impl Write) {
+    if CROSSINGS {
+        STARTED.store(false, Relaxed);
+        for (cpu, ring) in RINGS.iter().enumerate() {
+            let lost = ring.count().saturating_sub(CAPACITY as u64);
+            // The port takes everything.
+            let _ = writeln!(out, "trace: lost {cpu} {lost}");
+        }
+        for line in text().lines() {
+            let _ = writeln!(out, "trace: {line}");
+        }
+    }
 }
 
 /// The hook at entry.

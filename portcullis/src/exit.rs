@@ -3,6 +3,7 @@
 use crate::host::{InterruptFlag, Tracking};
 use crate::kernel::{Broken, Kernel};
 use crate::state::{Arrived, Cleared, InKernel, Leaving};
+use crate::trace::Event;
 
 impl<'r, R> Arrived<'r, R> {
     /// User mode was just left: moves the context from USER to KERNEL. Every door begins with this.
@@ -17,6 +18,7 @@ impl<'r, R> Arrived<'r, R> {
         if !K::Context::user_to_kernel() {
             K::invariant_broken(Broken::ArrivedNotFromUser);
         }
+        K::trace(Event::FromUser, 0);
         Arrived::new(regs)
     }
 
@@ -75,6 +77,7 @@ impl<'r, R> Leaving<'r, R> {
         K::arch_exit_to_user_mode_prepare(&mut self, work);
         last();
         last_checks::<K>(&mut self);
+        K::trace(Event::ToUser, 0);
         if !K::Context::kernel_to_user() {
             K::invariant_broken(Broken::LeavingNotFromKernel);
         }
@@ -114,6 +117,7 @@ fn exit_to_user_mode_loop<K: Kernel>(
     let bits = &K::EXIT_WORK;
     while work & (bits.in_loop() | K::EXTRA_EXIT_WORK) != 0 {
         let mut at = irqs_on_again::<K>(leaving);
+        K::trace(Event::ExitWork, work as u64);
 
         if work & (bits.need_resched | bits.need_resched_lazy) != 0 {
             K::schedule(&mut at);
@@ -137,6 +141,7 @@ fn exit_to_user_mode_loop<K: Kernel>(
             K::arch_exit_to_user_mode_work(&mut at, work);
         }
 
+        K::trace(Event::ExitWorkDone, 0);
         leaving = at.irqs_off::<K>();
         K::tick_nohz_user_enter_prepare(&mut leaving);
         work = if cfg!(portcullis_ablate = "recheck") {

@@ -6,6 +6,7 @@
 use crate::host::{InterruptFlag, Registers, Tracking};
 use crate::kernel::{Broken, Kernel};
 use crate::state::{Arrived, InInterrupt, Interrupted};
+use crate::trace::Event;
 
 /// What [`Interrupted::enter_from_kernel`] found, for [`Interrupted::exit_to_kernel`].
 pub type Saved<K> = <<K as Kernel>::Context as Tracking>::Saved;
@@ -20,6 +21,7 @@ impl<'r, R: Registers> Interrupted<'r, R> {
     #[allow(unsafe_code, reason = "here a door makes the first state")]
     pub unsafe fn enter_from_kernel<K: Kernel<Regs = R>>(regs: &'r mut R) -> (Self, Saved<K>) {
         let saved = K::Context::interrupt_enter();
+        K::trace(Event::FromKernel, 0);
         (Interrupted::new(regs), saved)
     }
 
@@ -45,6 +47,7 @@ impl<'r, R: Registers> Interrupted<'r, R> {
         {
             K::preempt_schedule_irq(&mut self);
         }
+        K::trace(Event::ToKernel, 0);
         K::Context::interrupt_exit(saved, interrupts_on);
     }
 
@@ -52,6 +55,7 @@ impl<'r, R: Registers> Interrupted<'r, R> {
     #[inline(always)]
     pub fn exit_to_handler<K: Kernel<Regs = R>>(self, saved: Saved<K>) {
         let interrupts_on = self.saved().interrupts_on();
+        K::trace(Event::ToKernel, 0);
         K::Context::interrupt_exit(saved, interrupts_on);
     }
 

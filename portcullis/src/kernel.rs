@@ -2,6 +2,7 @@
 
 use crate::host::{InterruptFlag, Registers, Tracking};
 use crate::state::{EnteringGuest, InKernel, InSyscall, Interrupted, Leaving, Nmi};
+use crate::trace::Event;
 use crate::work::{ExitWorkBits, SyscallWorkBits};
 
 /// An invariant that did not hold. See [`Kernel::invariant_broken`].
@@ -200,6 +201,17 @@ pub trait Kernel: Sized + 'static {
     /// With [`CHECKS`](Self::CHECKS): an interrupt that hit the kernel with interrupts on is done. The kernel might be
     /// preempted here.
     fn check_preemption_point() {}
+
+    // ---- tracing ----
+
+    /// Something crossed the boundary, or a part of a crossing begins or ends; what `value` is, the event says. For a
+    /// timeline of the crossings ([`trace`](crate::trace)).
+    ///
+    /// Context KERNEL, interrupts on or off, anywhere in the kernel, NMIs included: it may take no lock.
+    #[inline(always)]
+    fn trace(_event: Event, _value: u64) {}
+
+    // ---- when something is wrong ----
 
     /// An invariant of the crossing did not hold. The crossing goes on in the state it should have been in.
     #[cold]

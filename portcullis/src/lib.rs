@@ -36,7 +36,7 @@
 //! | follow an NMI, #DB, #MC, #DF | [`x86_64::paranoid`], [`x86_64::nmi`], then [`nmi`] |
 //! | restart interrupted system calls | [`restart`] |
 //! | enter a guest | [`guest`] |
-//! | keep a trace of what crossed | `trace` (with the feature of that name) |
+//! | keep a trace of what crossed | [`trace`], [`Kernel::trace`] |
 //! | give system calls back to user mode | [`user_dispatch`] |
 //!
 //! Imports point one way: the doors (`x86_64`) use the policy (`syscall`, `exit`, `interrupt`, `nmi`, `guest`, `idle`,
@@ -60,7 +60,6 @@ pub mod restart;
 )]
 pub mod state;
 pub mod syscall;
-#[cfg(feature = "trace")]
 pub mod trace;
 pub mod user_dispatch;
 pub mod work;

@@ -8,6 +8,7 @@ use crate::host::Tracking;
 use crate::interrupt::Saved;
 use crate::kernel::Kernel;
 use crate::state::{Arrived, Nmi};
+use crate::trace::Event;
 
 impl<'r, R> Nmi<'r, R> {
     /// The kernel was hit: KERNEL from now on, whatever the context was.
@@ -19,12 +20,14 @@ impl<'r, R> Nmi<'r, R> {
     #[allow(unsafe_code, reason = "here a door makes the first state")]
     pub unsafe fn enter_from_kernel<K: Kernel<Regs = R>>(regs: &'r mut R) -> (Self, Saved<K>) {
         let saved = K::Context::nmi_enter();
+        K::trace(Event::NmiEnter, 0);
         (Nmi::new(regs), saved)
     }
 
     /// Back to where it hit.
     #[inline(always)]
     pub fn exit_to_kernel<K: Kernel<Regs = R>>(self, saved: Saved<K>) {
+        K::trace(Event::NmiExit, 0);
         K::Context::nmi_exit(saved);
     }
 }

@@ -3,6 +3,7 @@
 use crate::host::{InterruptFlag, Registers, Tracking};
 use crate::kernel::{Broken, Kernel, Skip};
 use crate::state::{Arrived, InKernel, InSyscall, Leaving};
+use crate::trace::Event;
 
 impl<'r, R> Arrived<'r, R> {
     /// Makes the system call in the registers and runs its entry and exit work.
@@ -10,7 +11,8 @@ impl<'r, R> Arrived<'r, R> {
     /// Where nothing is armed the work is one test before the call and one after it.
     #[inline(always)]
     pub fn syscall<K: Kernel<Regs = R>>(self) -> Leaving<'r, R> {
-        self.irqs_on::<K>().with_syscall_work::<K>(K::syscall)
+        self.irqs_on::<K>()
+            .with_syscall_work::<K>(Event::SyscallEnter, K::syscall)
     }
 
     /// Makes the 32-bit system call in the registers, as [`syscall`](Self::syscall). The way out is
@@ -32,7 +34,9 @@ impl<'r, R> InKernel<'r, R> {
     /// The second part of [`Arrived::syscall_32`].
     #[inline(always)]
     pub fn syscall_32<K: Kernel<Regs = R>>(self) -> Leaving<'r, R> {
-        self.with_syscall_work::<K>(|at, number| K::syscall_32(at, number as u32))
+        self.with_syscall_work::<K>(Event::Syscall32Enter, |at, number| {
+            K::syscall_32(at, number as u32)
+        })
     }
 
     /// A new task's first way out is that of the system call that made it.
@@ -45,6 +49,7 @@ impl<'r, R> InKernel<'r, R> {
     #[inline(always)]
     fn with_syscall_work<K: Kernel<Regs = R>>(
         mut self,
+        event: Event,
         call: impl FnOnce(&mut InSyscall<'_, R>, i64),
     ) -> Leaving<'r, R> {
         let mut skip = false;
@@ -54,7 +59,9 @@ impl<'r, R> InKernel<'r, R> {
         let mut at = InSyscall::new(self);
         if !skip {
             let number = number::<K>(&at);
+            K::trace(event, number as u64);
             call(&mut at, number);
+            K::trace(Event::SyscallExit, 0);
         }
         at.finish::<K>()
     }

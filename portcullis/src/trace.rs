@@ -1,4 +1,7 @@
-//! A ring of boundary events per CPU: what crossed, when, and what work ran (feature `trace`).
+//! A ring of boundary events per CPU: what crossed, when, and what work ran.
+//!
+//! The policy and the doors tell the kernel of each event ([`Kernel::trace`](crate::Kernel::trace)), which compiles to nothing
+//! unless the kernel wants to know.
 //!
 //! The ring is the kernel's to place, one per CPU. Writing takes no lock and may happen anywhere, NMIs included: a
 //! writer takes a slot by one addition and marks it whole when it has filled it. A reader on any CPU sees whole records
@@ -6,7 +9,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::*, fence};
 
-/// What happened.
+/// What happened, and what the record's value says of it; 0 where nothing is said.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u16)]
 #[non_exhaustive]
@@ -15,34 +18,41 @@ pub enum Event {
     FromUser = 0,
     /// User mode is about to be entered.
     ToUser = 1,
-    /// A system call begins; its number.
+    /// A 64-bit system call begins; its number.
     SyscallEnter = 2,
-    /// A system call has its result.
-    SyscallExit = 3,
+    /// A 32-bit system call begins; its number.
+    Syscall32Enter = 3,
+    /// A system call is made; its result, where the kernel gives one.
+    SyscallExit = 4,
+    /// What crossed is an exception or interrupt; its vector.
+    Vector = 5,
     /// A round of the exit loop begins; the exit-work word.
-    ExitWork = 4,
+    ExitWork = 6,
     /// The exit loop's round is done.
-    ExitWorkDone = 5,
+    ExitWorkDone = 7,
     /// An interrupt or exception hit the kernel.
-    FromKernel = 6,
+    FromKernel = 8,
     /// It is done.
-    ToKernel = 7,
-    /// An NMI.
-    NmiEnter = 8,
+    ToKernel = 9,
+    /// An NMI, a machine check or a debug exception hit the kernel.
+    NmiEnter = 10,
     /// It is done.
-    NmiExit = 9,
-    /// A task's code is handed over to another; its number.
-    Switch = 10,
+    NmiExit = 11,
+    /// The CPU is about to go over to another task; that one's number.
+    Switch = 12,
     /// A probe in user code was hit; its address.
-    Probe = 11,
+    Probe = 13,
 }
 
 impl Event {
-    const ALL: [Event; 12] = [
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Event; 14] = [
         Event::FromUser,
         Event::ToUser,
         Event::SyscallEnter,
+        Event::Syscall32Enter,
         Event::SyscallExit,
+        Event::Vector,
         Event::ExitWork,
         Event::ExitWorkDone,
         Event::FromKernel,
@@ -59,7 +69,9 @@ impl Event {
             Event::FromUser => "from_user",
             Event::ToUser => "to_user",
             Event::SyscallEnter => "sys_enter",
+            Event::Syscall32Enter => "sys_enter_32",
             Event::SyscallExit => "sys_exit",
+            Event::Vector => "vector",
             Event::ExitWork => "exit_work",
             Event::ExitWorkDone => "exit_work_done",
             Event::FromKernel => "from_kernel",

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 
 use portcullis::host::{InterruptFlag, Registers, Tracking};
+use portcullis::trace;
 use portcullis::work::{ExitWork, ExitWorkBits, SyscallWork, SyscallWorkBits};
 use portcullis::{Arrived, Broken, InKernel, InSyscall, Interrupted, Kernel, Leaving, Nmi, Skip};
 
@@ -46,6 +47,8 @@ struct World {
     compat: bool,
     expect_compat: bool,
     broken: Vec<Broken>,
+    /// What the timeline is told.
+    told: Vec<trace::Event>,
 }
 
 thread_local! {
@@ -187,6 +190,12 @@ impl Kernel for Script {
             w.read_since |= w.raised;
             w.exit
         })
+    }
+    fn trace(event: trace::Event, _value: u64) {
+        world(|w| {
+            assert!(w.in_kernel, "{event:?} outside the context KERNEL");
+            w.told.push(event);
+        });
     }
     fn syscall_work() -> usize {
         world(|w| w.syscall)
@@ -401,7 +410,21 @@ fn check(what: &dyn Fn() -> String) {
             what(),
             w.trace
         );
+        assert!(is_whole(&w.told), "{}: the timeline has {:?}", what(), w.told);
     });
+}
+
+/// Whether a timeline has a crossing from end to end: maybe a system call in it, then rounds of exit work.
+fn is_whole(told: &[trace::Event]) -> bool {
+    use trace::Event::*;
+    let [FromUser, inside @ .., ToUser] = told else {
+        return false;
+    };
+    let rounds = match inside {
+        [SyscallEnter | Syscall32Enter, SyscallExit, rounds @ ..] => rounds,
+        rounds => rounds,
+    };
+    rounds.chunks(2).all(|round| round == [ExitWork, ExitWorkDone])
 }
 
 #[test]

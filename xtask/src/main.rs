@@ -7,6 +7,7 @@
 //! | what the guest finds in its file system | [`initramfs`], [`program`] |
 //! | QEMU's command line, the guest's consoles, its exit status | [`qemu`], [`console`] |
 //! | `./x run` | [`run`] |
+//! | `./x trace` | [`mod@trace`] |
 //! | `./x test`, its suites, ablation | [`mod@test`] |
 //! | `./x fmt`, `lint`, `doc` | [`lint`] |
 //! | `./x bench` | [`mod@bench`] |
@@ -29,6 +30,7 @@ mod selftests;
 mod setup;
 mod test;
 mod toolchain;
+mod trace;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -53,6 +55,7 @@ Examples:
   echo 'uname -a; exit 3' | ./x run          commands from standard input
   ./x run --smp 2 --cpu EPYC --verbose       two CPUs of an AMD model, the kernel's log on standard error
   ./x run --gdb                              waits for gdb and says how to attach it
+  ./x trace -- /bin/busybox ls               every crossing of a program, as a timeline
   ./x test                                   everything that can be checked
   ./x test --list                            what that is
   ./x test --only guest                      one suite of it
@@ -64,6 +67,8 @@ without it, rustup's is taken where the target x86_64-unknown-none can be had, e
 enum Command {
     /// Boot the reference kernel in QEMU: a shell, or one program of this machine
     Run(run::RunArgs),
+    /// Show every crossing between a program and the reference kernel, as a timeline
+    Trace(trace::TraceArgs),
     /// Run the tests: library, lints, guest programs, real programs, this command itself
     Test(test::TestArgs),
     /// Count the instructions of each crossing, beside Debian's stock kernel
@@ -83,6 +88,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
+        Command::Trace(args) => trace::trace(args),
         Command::Test(args) => test::test(args),
         Command::Bench(args) => bench::bench(args).map(|()| ExitCode::SUCCESS),
         Command::Linux(args) => linux::linux(args),

@@ -1,7 +1,7 @@
 //! `./x run`: boots the reference kernel to a shell, or with one program of the host.
 
 use std::io::{IsTerminal, stdin, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -46,13 +46,13 @@ pub struct RunArgs {
     with: Vec<PathBuf>,
     /// Boot this image instead of building one
     #[arg(long, value_name = "IMAGE")]
-    kernel: Option<PathBuf>,
+    pub kernel: Option<PathBuf>,
     /// Wait for gdb, and say how to attach it
     #[arg(long)]
     gdb: bool,
     /// Show the kernel's log on standard error
     #[arg(long, short)]
-    verbose: bool,
+    pub verbose: bool,
     /// Give up after SECS seconds
     #[arg(long, value_name = "SECS")]
     timeout: Option<u64>,
@@ -63,10 +63,20 @@ pub struct RunArgs {
 
 /// Runs it.
 pub fn run(args: RunArgs) -> Result<ExitCode> {
-    setup::ensure(&[setup::QEMU, setup::BUSYBOX, setup::LINKER])?;
-    let program = args.program.first().map(|name| Program::find(name)).transpose()?;
-    let kernel = args.kernel.map_or_else(kernel::build, Ok)?;
+    let program = prepare(&args)?;
+    let kernel = args.kernel.clone().map_or_else(kernel::build, Ok)?;
+    let (outcome, interactive) = boot(&args, program, &kernel)?;
+    report(&outcome, interactive, args.verbose)
+}
 
+/// Installs what is missing, and finds the program.
+pub fn prepare(args: &RunArgs) -> Result<Option<Program>> {
+    setup::ensure(&[setup::QEMU, setup::BUSYBOX, setup::LINKER])?;
+    args.program.first().map(|name| Program::find(name)).transpose()
+}
+
+/// Boots `kernel` as the arguments say; also whether it had the terminal.
+pub fn boot(args: &RunArgs, program: Option<Program>, kernel: &Path) -> Result<(Outcome, bool)> {
     let mut root = Initramfs::busybox()?;
     if let Some(directory) = &args.initramfs {
         root.tree(directory)?;
@@ -82,14 +92,14 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         }
         None => argv.push("/bin/sh".to_owned()),
     }
-    root.argv(&argv).env(&environment()).symbols_of(&kernel)?;
+    root.argv(&argv).env(&environment()).symbols_of(kernel)?;
     let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let initrd = scratch.path().join("initramfs.cpio");
     root.write(&initrd)?;
 
     // A program whose output is not for the terminal must not have its line ends changed by one.
     let interactive = stdin().is_terminal() && (args.program.is_empty() || stdout().is_terminal());
-    let mut boot = Boot::new(args.machine, &kernel);
+    let mut boot = Boot::new(args.machine.clone(), kernel);
     boot.initrd = Some(initrd);
     boot.timeout = args.timeout.map(Duration::from_secs);
     boot.verbose = args.verbose;
@@ -108,12 +118,11 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
             output: Box::new(stdout()),
         }
     };
-    let outcome = boot.run(console)?;
-    report(&outcome, interactive, args.verbose)
+    Ok((boot.run(console)?, interactive))
 }
 
 /// The exit code, after what there is to say.
-fn report(outcome: &Outcome, interactive: bool, log_was_shown: bool) -> Result<ExitCode> {
+pub fn report(outcome: &Outcome, interactive: bool, log_was_shown: bool) -> Result<ExitCode> {
     let code = match &outcome.ending {
         Ending::Exit(code) => return Ok(ExitCode::from(*code as u8)),
         // Ctrl-A X.

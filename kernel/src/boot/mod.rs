@@ -7,7 +7,7 @@ use core::fmt::Write;
 
 use x86_64::instructions::{interrupts, port::Port};
 
-use crate::{cpu, fs, memory, task, time};
+use crate::{cpu, fs, memory, task, time, trace};
 
 pub mod apic;
 pub mod entry;
@@ -42,6 +42,7 @@ extern "C" fn boot_main(start_info: u64) -> ! {
         memory::frames::free_bytes() >> 20
     );
     fs::init(initramfs());
+    trace::start();
     task::start_init();
     task::scheduler::idle()
 }
@@ -62,7 +63,9 @@ const EXIT_PANIC: u32 = 0x11;
 /// The first program has ended with `exit_code`: says so on the log port and turns the machine off.
 pub fn shutdown(exit_code: i32) -> ! {
     interrupts::disable();
-    let _ = writeln!(log::close(), "exit: {exit_code}");
+    let mut port = log::close();
+    trace::tell(&mut port);
+    let _ = writeln!(port, "exit: {exit_code}");
     power_off(EXIT_ORDERLY)
 }
 

@@ -21,6 +21,7 @@ use crate::memory::{PAGE_SIZE, Width, user};
 use crate::ptrace;
 use crate::segments;
 use crate::signal::{self, SigHand, TaskSignals};
+use crate::trace;
 use crate::vdso;
 
 /// The longest argument, with its NUL (MAX_ARG_STRLEN).
@@ -371,6 +372,7 @@ fn leave_old_program(mm: Arc<AddressSpace>, image: Image, name: &[u8]) {
     }
     task.parent_death_signal.store(0, Relaxed);
     task.set_comm(name.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
+    trace::named(task);
     let old_image = core::mem::replace(&mut *process.image.lock(), Arc::new(image));
     drop(old_image);
     super::hooks::reset_for_exec();

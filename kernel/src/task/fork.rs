@@ -14,7 +14,7 @@ use crate::errno::{Errno, Result};
 use crate::memory::{USER_END, user};
 use crate::ptrace::{self, Event};
 use crate::segments::tls;
-use crate::signal;
+use crate::{signal, trace};
 
 /// What to share with the child, and how it starts.
 #[derive(Clone, Copy, Default)]
@@ -288,6 +288,7 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<Arc<Task>> 
         set_tls(&child, clone.tls)?;
     }
     *child.comm.lock() = parent.comm();
+    trace::named(&child);
     child.policy.copy_from(&parent.policy);
     child.affinity.store(parent.affinity.load(Relaxed), Relaxed);
     child.timer_slack.store(parent.timer_slack.load(Relaxed), Relaxed);

@@ -23,7 +23,7 @@ use x86_64::instructions::interrupts;
 use super::{Task, current, switch};
 use crate::cpu::{self, MAX_CPUS};
 use crate::sync::{self, SpinLock};
-use crate::{rcu, time};
+use crate::{rcu, time, trace};
 
 /// On a CPU or in the run queue.
 pub const RUNNING: u32 = 0;
@@ -297,6 +297,7 @@ fn reschedule(preempted: bool) {
         drop(queue);
     } else {
         let now = time::now();
+        trace::switch(next);
         if prev.hooks.on_switch.load(Relaxed) != 0 {
             super::hooks::switch(prev, next);
         }

@@ -12,6 +12,7 @@ use super::nmi_handler;
 use super::regs::UserRegs;
 use super::way_out::{WayOut, iret_to_user, leave_by_iret};
 use crate::state::{Arrived, Interrupted};
+use crate::trace::Event;
 
 /// The first vector that is not an exception.
 pub const FIRST_INTERRUPT: u8 = 32;
@@ -189,6 +190,7 @@ pub(super) unsafe extern "C" fn arrived<K: Doors>(regs: &mut UserRegs, vector: u
     // SAFETY: the door has just come in from user mode, interrupts are off, and `regs` are what it saved.
     let mut arrived = unsafe { Arrived::enter_from_user_mode::<K>(regs) };
     check_flags::<K>();
+    K::trace(Event::Vector, vector.into());
     let vector = vector as u8;
     let leaving = match vector {
         FIRST_INTERRUPT.. => {
@@ -229,6 +231,7 @@ pub(super) unsafe extern "C" fn arrived<K: Doors>(regs: &mut UserRegs, vector: u
 unsafe extern "C" fn interrupted<K: Doors>(regs: &mut UserRegs, vector: u32, error: u64) {
     // SAFETY: the door has just come in from the kernel, interrupts are off, and `regs` are what it saved.
     let (mut interrupted, saved) = unsafe { Interrupted::enter_from_kernel::<K>(regs) };
+    K::trace(Event::Vector, vector.into());
     let vector = vector as u8;
     if vector >= FIRST_INTERRUPT {
         on_irq_stack(|| K::interrupt(&mut interrupted.in_interrupt(), vector));

@@ -42,6 +42,7 @@ pub fn run(report: &mut Report) -> Result<()> {
         ("a program that there is not", missing),
         ("--timeout", timeout),
         ("panic", panic),
+        ("./x trace", trace),
         ("image size", image_size),
     ];
     for (name, test) in tests {
@@ -65,6 +66,52 @@ pub fn run(report: &mut Report) -> Result<()> {
 }
 
 type Outcome = Result<()>;
+
+/// `./x trace`: the program's output and exit code, and both timelines.
+fn trace(_: &Path) -> Outcome {
+    let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
+    let (text, json) = (scratch.path().join("text"), scratch.path().join("json"));
+    let result = Command::new(std::env::current_exe()?)
+        .arg("trace")
+        .args(["--smp", "2", "--timeout", "60", "--output"])
+        .arg(&text)
+        .arg("--json")
+        .arg(&json)
+        .args(["--", "/bin/busybox", "sh", "-c", "sleep 0 & wait; exit 3"])
+        .stdin(Stdio::null())
+        .output()?;
+    anyhow::ensure!(
+        result.status.code() == Some(3),
+        "{} and not exit status 3; errors:\n{}",
+        result.status,
+        String::from_utf8_lossy(&result.stderr)
+    );
+    let text = std::fs::read_to_string(text)?;
+    for part in [
+        "system call clone",
+        "system call wait4",
+        "system call exit_group",
+        "exception #PF",
+        "away; the CPU goes to ",
+    ] {
+        anyhow::ensure!(
+            text.contains(part),
+            "there is no `{part}` in the timeline:\n{text}"
+        );
+    }
+    let file: serde_json::Value = serde_json::from_reader(File::open(json)?)?;
+    let events = file["traceEvents"].as_array().context("no list of events")?;
+    let named = |name: &str| {
+        events
+            .iter()
+            .any(|event| event["name"] == name && event["ph"] == "X")
+    };
+    anyhow::ensure!(
+        named("wait4") && named("system call wait4"),
+        "the file for ui.perfetto.dev lacks spans"
+    );
+    Ok(())
+}
 
 /// A test of this suite: takes the kernel's image.
 type Test = fn(&Path) -> Outcome;

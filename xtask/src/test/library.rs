@@ -11,14 +11,8 @@ use crate::repository;
 /// Runs the suite.
 pub fn run(report: &mut Report) -> Result<()> {
     let mut host = Command::new("cargo");
-    host.args([
-        "test",
-        "--workspace",
-        "--features",
-        "portcullis/trace",
-        "--no-fail-fast",
-    ])
-    .current_dir(repository(""));
+    host.args(["test", "--workspace", "--no-fail-fast"])
+        .current_dir(repository(""));
     run_cargo_test("library", &mut host, report)?;
 
     // The models replace the atomics of the library, so that everything is built once more: a target directory of its own.
