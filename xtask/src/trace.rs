@@ -30,7 +30,7 @@ use record::Recording;
 ///
 /// The program runs as with `./x run`, in a kernel that records what the library tells it. Its output is passed through; the
 /// timeline follows on standard error, or goes to the file that -o names. A second file has the same for
-/// https://ui.perfetto.dev ("Open trace file").
+/// ui.perfetto.dev ("Open trace file").
 #[derive(clap::Args)]
 pub struct TraceArgs {
     /// Write the text here, not to standard error

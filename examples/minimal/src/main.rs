@@ -7,7 +7,6 @@
 #![no_main]
 
 use core::arch::{asm, global_asm};
-use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use portcullis::work::{ExitWork, TaskWork};
@@ -18,6 +17,9 @@ use portcullis::x86_64::{
     init_cpu, stac_asm,
 };
 use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi};
+
+mod qemu;
+use qemu::{Debugcon, FAILURE, SUCCESS, out, power_off, println};
 
 global_asm!(include_str!("boot.s"), options(att_syntax));
 global_asm!(include_str!("program.s"), options(att_syntax));
@@ -234,48 +236,6 @@ impl Doors for Minimal {
     }
     fn double_fault(regs: &UserRegs, address: u64) -> ! {
         panic!("double fault at {:#x}, address {address:#x}", regs.rip);
-    }
-}
-
-// ---- 5. Two of QEMU's devices: a port that shows what is written to it, and one that ends QEMU ----
-
-/// Written to the exit port; QEMU's exit status is twice that and 1.
-const SUCCESS: u8 = 0x10;
-const FAILURE: u8 = 0x11;
-
-struct Debugcon;
-
-impl Debugcon {
-    fn put(byte: u8) {
-        // SAFETY: nothing but QEMU's debug console is at this port.
-        unsafe { out(0xe9, byte) }
-    }
-}
-
-impl Write for Debugcon {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.bytes().for_each(Debugcon::put);
-        Ok(())
-    }
-}
-
-macro_rules! println {
-    // Writing to a port does not fail.
-    ($($argument:tt)*) => {{ let _ = writeln!(Debugcon, $($argument)*); }};
-}
-use println;
-
-/// # Safety
-/// The device at the port does nothing that the kernel is not prepared for.
-unsafe fn out(port: u16, byte: u8) {
-    // SAFETY: the caller's.
-    unsafe { asm!("out dx, al", in("dx") port, in("al") byte, options(nostack, preserves_flags)) }
-}
-
-fn power_off(how: u8) -> ! {
-    loop {
-        // SAFETY: ends QEMU; on a machine without the exit port nothing happens.
-        unsafe { out(0xf4, how) }
     }
 }
 
