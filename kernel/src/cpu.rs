@@ -3,6 +3,7 @@
 use core::arch::{asm, naked_asm};
 use core::cell::{Cell, UnsafeCell};
 use core::mem::offset_of;
+use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -90,6 +91,15 @@ impl Cpu {
     /// 0 is the boot processor.
     pub fn id(&self) -> usize {
         self.local.id() as usize
+    }
+
+    /// Where the stacks of an exception are, by its name.
+    pub fn exception_stack(&self, name: &str) -> Option<Range<u64>> {
+        // SAFETY: the library writes other parts of it only, and only the addresses are looked at.
+        let stacks = unsafe { &*self.tables.get() }.stacks();
+        stacks
+            .into_iter()
+            .find_map(|(of, stack)| (of == name).then_some(stack))
     }
 
     /// Its local APIC's identity.

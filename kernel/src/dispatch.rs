@@ -93,7 +93,7 @@ pub fn at_entry(regs: &mut UserRegs) -> bool {
         return true;
     }
     if dispatch.dispatched.swap(true, Relaxed) {
-        hooks::violation("twice for one call");
+        hooks::Hook::UserDispatch.violation("twice for one call");
     }
     call::roll_back(regs);
     signal::force_fault(SigInfo::system_call(

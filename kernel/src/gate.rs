@@ -11,9 +11,10 @@ use portcullis::work::{ExitWork, TaskWork};
 use portcullis::x86_64::regs::flags;
 use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserRegs, WayOut, extable};
 use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Leaving, Nmi, Skip};
+use x86_64::instructions::segmentation::{SS, Segment};
 use x86_64::registers::control::{Cr0, Cr4, Efer};
 
-use crate::task::hooks;
+use crate::task::hooks::{self, Hook};
 use crate::{
     audit, boot, compat, cpu, dispatch, memory, panic, patch, ptrace, return_notifier, rseq, seccomp,
     segments, signal, sync, syscall, task, trace, uprobe,
@@ -64,55 +65,65 @@ impl Kernel for Gate {
     }
 
     fn do_signal_or_restart(at: &mut InKernel<'_, UserRegs>) {
-        signal::do_signal_or_restart(at.regs());
+        hooks::task_work(Hook::Signal, || signal::do_signal_or_restart(at.regs()));
     }
 
     fn ptrace_report_syscall_entry(_: &mut InKernel<'_, UserRegs>) -> Result<(), Skip> {
-        ptrace::stop::report_entry()
+        hooks::syscall_work(Hook::Ptrace, Ok(()), ptrace::stop::report_entry)
     }
 
     fn ptrace_report_syscall_exit(at: &mut InKernel<'_, UserRegs>, step: bool) {
-        if step {
-            ptrace::step::report_syscall(at.regs());
-        } else {
-            ptrace::stop::report_exit();
-        }
+        hooks::syscall_work(Hook::Ptrace, (), || {
+            if step {
+                ptrace::step::report_syscall(at.regs());
+            } else {
+                ptrace::stop::report_exit();
+            }
+        });
     }
 
     fn uprobe_notify_resume(at: &mut InKernel<'_, UserRegs>) {
-        hooks::exit_work(ExitWork::UPROBE, || uprobe::notify_resume(at.regs()));
+        hooks::exit_work(Hook::Uprobe, ExitWork::UPROBE, || {
+            uprobe::notify_resume(at.regs())
+        });
     }
 
     fn klp_update_patch_state(_: &mut InKernel<'_, UserRegs>) {
-        hooks::exit_work(ExitWork::PATCH_PENDING, patch::update_state);
+        hooks::exit_work(Hook::Patch, ExitWork::PATCH_PENDING, patch::update_state);
     }
 
     fn resume_user_mode_work(_: &mut InKernel<'_, UserRegs>) {
-        hooks::exit_work(ExitWork::NOTIFY_RESUME, task::work::run);
+        hooks::exit_work(Hook::TaskWork, ExitWork::NOTIFY_RESUME, task::work::run);
     }
 
     fn rseq_handle_notify_resume(at: &mut InKernel<'_, UserRegs>) {
-        hooks::exit_work(ExitWork::RSEQ, || rseq::handle_notify_resume(at.regs()));
+        hooks::exit_work(Hook::Rseq, ExitWork::RSEQ, || {
+            rseq::handle_notify_resume(at.regs())
+        });
     }
 
     fn fire_user_return_notifiers(_: &mut Leaving<'_, UserRegs>) {
-        hooks::leaving_work(ExitWork::USER_RETURN_NOTIFY, return_notifier::fire);
+        hooks::leaving_work(
+            Hook::UserReturn,
+            ExitWork::USER_RETURN_NOTIFY,
+            return_notifier::fire,
+        );
     }
 
     fn syscall_user_dispatch(at: &mut InKernel<'_, UserRegs>) -> bool {
-        hooks::syscall_work(false, || dispatch::at_entry(at.regs()))
+        hooks::syscall_work(Hook::UserDispatch, false, || dispatch::at_entry(at.regs()))
     }
 
     fn secure_computing(at: &mut InKernel<'_, UserRegs>) -> Result<(), Skip> {
-        hooks::syscall_work(Ok(()), || seccomp::secure_computing(at.regs()))
+        hooks::syscall_work(Hook::Seccomp, Ok(()), || seccomp::secure_computing(at.regs()))
     }
 
     fn trace_sys_enter(_: &mut InKernel<'_, UserRegs>, number: i64) {
-        hooks::syscall_work((), || trace::sys_enter(number));
+        hooks::syscall_work(Hook::Tracepoint, (), || trace::sys_enter(number));
     }
 
     fn audit_syscall_entry(at: &mut InKernel<'_, UserRegs>, number: i64) {
-        hooks::syscall_work((), || audit::syscall_entry(at.saved(), number));
+        hooks::syscall_work(Hook::Audit, (), || audit::syscall_entry(at.saved(), number));
     }
 
     #[inline(always)]
@@ -121,15 +132,15 @@ impl Kernel for Gate {
     }
 
     fn on_user_dispatch(_: &mut InKernel<'_, UserRegs>) -> bool {
-        hooks::syscall_work(false, dispatch::at_exit)
+        hooks::syscall_work(Hook::UserDispatch, false, dispatch::at_exit)
     }
 
     fn audit_syscall_exit(at: &mut InKernel<'_, UserRegs>) {
-        hooks::syscall_work((), || audit::syscall_exit(at.saved()));
+        hooks::syscall_work(Hook::Audit, (), || audit::syscall_exit(at.saved()));
     }
 
     fn trace_sys_exit(at: &mut InKernel<'_, UserRegs>) {
-        hooks::syscall_work((), || trace::sys_exit(at.saved()));
+        hooks::syscall_work(Hook::Tracepoint, (), || trace::sys_exit(at.saved()));
     }
 
     fn preempt_schedule_irq(_: &mut Interrupted<'_, UserRegs>) {
@@ -195,7 +206,10 @@ impl Doors for Gate {
             return;
         }
         match extable::fixup(regs.rip) {
-            Some(fixup) => regs.rip = fixup,
+            Some(fixup) => {
+                FAULT_RSP.store(regs.rsp, Relaxed);
+                regs.rip = fixup;
+            }
             None => panic::die_of_exception(regs, exception),
         }
     }
@@ -226,6 +240,9 @@ impl Doors for Gate {
                 &COUNTERS.irets
             };
             counter.fetch_add(1, Relaxed);
+            if way.is_sysret() && SS::get_reg().0 == 0 {
+                violation("SYSRET with SS null: on AMD's processors the user's would be unusable");
+            }
         }
     }
 
@@ -284,12 +301,27 @@ pub fn violation(what: &str) {
     log::error!("invariant broken: {what}");
 }
 
-/// A general-protection fault that goes on at the next instruction.
-fn take_an_exception() {
+/// The stack pointer of the last frame of an exception that the kernel took and went on from.
+static FAULT_RSP: AtomicU64 = AtomicU64::new(0);
+
+/// Takes an exception, and sees whether the stack pointer in its frame is the one that it had: whatever the CPU's mode, such a
+/// frame has one. For `/dev/gate`.
+pub fn compare_stack_pointers() {
+    let _irqs = sync::irqs_off();
+    let actual = take_an_exception();
+    if FAULT_RSP.load(Relaxed) != actual {
+        violation("another stack pointer in the frame of an exception");
+    }
+}
+
+/// A general-protection fault that goes on at the next instruction. Gives the stack pointer that it had.
+fn take_an_exception() -> u64 {
+    let actual;
     const NON_CANONICAL: u64 = 1 << 63;
     // SAFETY: the read faults, and the exception table goes on at 3.
     unsafe {
         asm!(
+            "mov {1}, rsp",
             "2: mov {0}, [{0}]",
             "3:",
             ".pushsection portcullis_extable, \"aR\"",
@@ -298,9 +330,11 @@ fn take_an_exception() {
             ".long (3b - .)",
             ".popsection",
             inout(reg) NON_CANONICAL => _,
+            out(reg) actual,
             options(nostack, readonly),
         );
     }
+    actual
 }
 
 /// What is counted about the gate.
@@ -341,6 +375,11 @@ pub fn status(out: &mut String) {
     ] {
         // Writing to a string does not fail.
         let _ = writeln!(out, "{key} {value}");
+    }
+    if let Some(stack) = cpu::this().exception_stack("NMI") {
+        // As programs read it.
+        let _ = writeln!(out, "nmi_stack {}", stack.start as i64);
+        let _ = writeln!(out, "nmi_stack_end {}", stack.end as i64);
     }
     if cfg!(debug_assertions) {
         let _ = writeln!(out, "sysrets {}", COUNTERS.sysrets.load(Relaxed));

@@ -36,6 +36,20 @@ static const char *syscall_door(void)
     return compare(NO_RAX | NO_RCX | NO_R11);
 }
 
+/* A system call with the stack pointer in the middle of the NMI's own stacks, which is where it points until the door has
+ * switched stacks.
+ */
+static const char *nmi_stack_door(void)
+{
+    static uint64_t top, end;
+    if (!top) {
+        top = gate_status("nmi_stack");
+        end = gate_status("nmi_stack_end");
+    }
+    in.rsp = top + random_number() % (end - top + 64) / 8 * 8;
+    return syscall_door();
+}
+
 /* A page fault in the kernel. */
 static const char *efault_door(void)
 {
@@ -124,7 +138,8 @@ static const struct door {
     const char *(*cross)(void);
     int needs_gate;
 } doors[] = {
-    { "syscall", syscall_door, 0 }, { "efault", efault_door, 0 },     { "exception", exception_door, 0 },
+    { "syscall", syscall_door, 0 }, { "nmi_stack", nmi_stack_door, 1 },
+    { "efault", efault_door, 0 },   { "exception", exception_door, 0 },
     { "fault", fault_door, 0 },     { "step", step_door, 0 },         { "bad_iret", bad_iret_door, 0 },
     { "fork", fork_door, 0 },       { "nmi", nmi_door, 1 },           { "interrupt", interrupt_door, 1 },
 };

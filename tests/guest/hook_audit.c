@@ -58,6 +58,6 @@ int main(void)
     control("/dev/audit", "clear");
     getppid();
     check(count_lines(device_text("/dev/audit"), "syscall=110 ", "", "") == 0, "nothing while it is off", "there are records");
-    check_violations();
+    check_violations("Audit");
     return done();
 }

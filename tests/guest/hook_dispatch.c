@@ -98,6 +98,6 @@ int main(void)
     check(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS, "a selector that is neither kills", "status %#x", status);
     check(prctl(PR_SET_SYSCALL_USER_DISPATCH, 0, 0, 0, 0) == 0 && (selector = 1, raw_call(SYS_getppid, 0)) == getppid(),
           "off", "it is not");
-    check_violations();
+    check_violations("UserDispatch");
     return done();
 }

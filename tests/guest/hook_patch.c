@@ -54,6 +54,6 @@ int main(void)
           hooks_status("patch_remaining"));
     close(asks[1]);
     waitpid(child, NULL, 0);
-    check_violations();
+    check_violations("Patch");
     return done();
 }

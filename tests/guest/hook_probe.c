@@ -105,6 +105,6 @@ int main(void)
     /* An INT3 of the program's own is its own affair. */
     asm volatile("int3");
     check(traps == 1, "the program's own breakpoint", "%d traps", (int)traps);
-    check_violations();
+    check_violations("Uprobe");
     return done();
 }

@@ -244,6 +244,6 @@ int main(void)
     else
         check(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "a system call inside a sequence", "status %#x", status);
     check(rseq(own, 32, 1, SIGNATURE) == 0 && own->cpu_id == (unsigned)-1, "unregistered", "CPU %d", (int)own->cpu_id);
-    check_violations();
+    check_violations("Rseq");
     return done();
 }

@@ -165,6 +165,6 @@ int main(void)
         skip("a call is judged by its door", "the kernel has no 32-bit one");
     else
         check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a call is judged by its door", "status %#x", status);
-    check_violations();
+    check_violations("Seccomp");
     return done();
 }

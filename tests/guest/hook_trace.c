@@ -33,6 +33,6 @@ int main(void)
         return done();
     one("getppid", SYS_getppid);
     one("a number that is none", 0x7ffffffe);
-    check_violations();
+    check_violations("Tracepoint");
     return done();
 }

@@ -37,6 +37,6 @@ int main(void)
     check(fired == 100, "one notifier for each time", "%ld for 100", fired);
     getppid();
     check(hooks_status("user_returns") - before == fired, "none without a cause", "more have run");
-    check_violations();
+    check_violations("UserReturn");
     return done();
 }

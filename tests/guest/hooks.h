@@ -31,11 +31,18 @@ __attribute__((unused)) static int has_hooks(const char *name)
     return 0;
 }
 
-/* No hook was called in a state in which it must not be, or without its flag. Seen with debug assertions only. */
-__attribute__((unused)) static void check_violations(void)
+/* No hook was called in a state in which it must not be, or without its flag; `hook` is the one under test. Seen with debug
+ * assertions only.
+ */
+__attribute__((unused)) static void check_violations(const char *hook)
 {
-    if (access("/dev/hooks", F_OK) == 0)
-        check(hooks_status("violations") == 0, "every hook is called in its state", "%ld are not", hooks_status("violations"));
+    char key[64], name[64];
+    if (access("/dev/hooks", F_OK) != 0)
+        return;
+    snprintf(key, sizeof key, "violations.%s", hook);
+    snprintf(name, sizeof name, "the hook %s is called in its state", hook);
+    check(hooks_status(key) == 0, name, "%ld times it was not", hooks_status(key));
+    check(hooks_status("violations") == 0, "and so is every other", "%ld times one was not", hooks_status("violations"));
 }
 
 /* What a device shows, in memory that is used again by the next call. */

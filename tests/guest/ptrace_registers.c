@@ -3,6 +3,7 @@
  * Catalogue rows: 1, 2 (a bad RIP at a stop), 14 (extended state), 20 (privileged flags), 22 (the kernel's selectors),
  * 34 (restart codes), 36 (an edit of RFLAGS is lost).
  */
+#include "gate.h"
 #include "registers.h"
 #include "tracer.h"
 #include <sys/io.h>
@@ -161,6 +162,44 @@ static void bad_addresses(void)
         }
     }
     check(1, "bad RIPs at every stop are the tracee's fault", "%d", 0);
+}
+
+/* The SYSRETs of all CPUs while a tracee leaves `ROUNDS` system calls for `rip`, with RCX and R11 to match. */
+static long sysrets(uint64_t rip, int signal, const char **wrong)
+{
+    enum { ROUNDS = 200 };
+    pid_t child = start_snippet(one_call);
+    struct user_regs_struct at_call;
+    go(PTRACE_SYSCALL, child, 0);
+    go(PTRACE_CONT, child, 0);
+    at_call = registers_of(child);
+    long before = gate_status("sysrets");
+    for (int round = 0; round < ROUNDS && !*wrong; round++) {
+        at_call.rip = (uint64_t)one_call;
+        set_registers(child, at_call);
+        go(PTRACE_SYSCALL, child, 0);
+        struct user_regs_struct regs = registers_of(child);
+        regs.rip = regs.rcx = rip;
+        regs.r11 = regs.eflags;
+        set_registers(child, regs);
+        if (go(PTRACE_CONT, child, 0) != STOP(signal))
+            *wrong = "another stop";
+    }
+    long taken = gate_status("sysrets") - before;
+    finish(child);
+    return taken;
+}
+
+/* An emulated CPU does SYSRET to bad addresses without harm; there the kernel's count tells. */
+static void no_sysret(void)
+{
+    const char *name = "no SYSRET to a bad RIP", *wrong = NULL;
+    if (gate_status("sysrets") < 0) {
+        skip(name, "no /dev/gate that counts SYSRETs");
+        return;
+    }
+    long good = sysrets((uint64_t)two_traps, SIGTRAP, &wrong), bad = sysrets(0xdeadbeef00000000, SIGSEGV, &wrong);
+    check(!wrong && bad + 150 < good, name, "%ld SYSRETs with a bad one, %ld with a good one, %s", bad, good, wrong ? wrong : "stops right");
 }
 
 /* The number and the result of a system call are the tracer's to change. */
@@ -323,6 +362,7 @@ int main(void)
     user_area();
     flags();
     bad_addresses();
+    no_sysret();
     system_call();
     bad_selectors();
     float_registers();

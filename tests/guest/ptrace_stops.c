@@ -2,8 +2,8 @@
  *
  * Catalogue rows: 40 (a signal releases a ptrace stop), 10 (bad numbers skip no stop).
  */
+#include "hooks.h"
 #include "tracer.h"
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -540,5 +540,6 @@ int main(int argc, char **argv)
     sigchld();
     masks();
     memory();
+    check_violations("Ptrace");
     return done();
 }

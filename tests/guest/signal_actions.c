@@ -1,6 +1,6 @@
 /* sigaction's flags, masks, and the default action of every signal.
  */
-#include "check.h"
+#include "hooks.h"
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -275,5 +275,6 @@ int main(int argc, char **argv)
     forced();
     int status = in_child(exec_self);
     check(status == 0, "exec resets handlers, keeps SIG_IGN and the mask", "status %#x", status);
+    check_violations("Signal");
     return done();
 }

@@ -63,6 +63,7 @@ fn command(line: &str) -> Result<()> {
         "nmi" => cpu::send_nmi(a_cpu()?),
         "nmi-all" => (0..cpu::count()).for_each(cpu::send_nmi),
         "nmi-nested" => gate::nest_nmi(),
+        "stack-pointers" => gate::compare_stack_pointers(),
         "watch" => gate::watch_debug_handler(),
         "paranoid" => gate::enter_paranoid_doors(),
         "ipi" => cpu::send_reschedule(a_cpu()?),

@@ -73,7 +73,6 @@ impl FileOps for Device {
 fn status() -> Result<Vec<u8>> {
     let mut text = String::new();
     for (key, value) in [
-        ("violations", hooks::VIOLATIONS.load(Relaxed)),
         ("works", WORKS.load(Relaxed)),
         ("patch_remaining", patch::remaining() as u64),
         ("patch_switched", patch::SWITCHED.load(Relaxed)),
@@ -82,6 +81,12 @@ fn status() -> Result<Vec<u8>> {
     ] {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{key} {value}");
+    }
+    // What was wrong with their calls, in all and one by one.
+    let violations = hooks::Hook::ALL.map(hooks::Hook::violations);
+    let _ = writeln!(text, "violations {}", violations.iter().sum::<u64>());
+    for (hook, violations) in hooks::Hook::ALL.iter().zip(violations) {
+        let _ = writeln!(text, "violations.{hook:?} {violations}");
     }
     Ok(text.into_bytes())
 }

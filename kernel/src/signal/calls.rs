@@ -130,9 +130,13 @@ pub fn sys_sigaltstack(new: u64, old: u64, regs: &UserRegs) -> Result<usize> {
 
 /// Sleeps until a signal is pending.
 fn sleep_until_signal() {
-    while !current().signal_pending() {
+    loop {
         scheduler::set_state(INTERRUPTIBLE);
+        // Comes back at once if one is pending already.
         scheduler::schedule();
+        if current().signal_pending() {
+            break;
+        }
     }
     scheduler::set_state(RUNNING);
 }

@@ -113,76 +113,115 @@ pub fn set_armed(which: Option<Pid>, work: SyscallWork, on: bool) -> Result<()> 
     if found { Ok(()) } else { Err(Errno::ESRCH) }
 }
 
-/// Hooks that were called in a state in which they must not be, or for no reason.
-pub static VIOLATIONS: AtomicU64 = AtomicU64::new(0);
-
-#[cold]
-pub fn violation(what: &str) {
-    VIOLATIONS.fetch_add(1, Relaxed);
-    log::error!("a hook is called {what}");
+/// The hooks that have a consumer, as tests name them.
+#[derive(Clone, Copy, Debug)]
+pub enum Hook {
+    UserDispatch,
+    Ptrace,
+    Seccomp,
+    Tracepoint,
+    Audit,
+    Signal,
+    Rseq,
+    Uprobe,
+    Patch,
+    TaskWork,
+    UserReturn,
 }
+
+impl Hook {
+    /// Each of them, in the order of their numbers.
+    pub const ALL: [Hook; 11] = [
+        Hook::UserDispatch,
+        Hook::Ptrace,
+        Hook::Seccomp,
+        Hook::Tracepoint,
+        Hook::Audit,
+        Hook::Signal,
+        Hook::Rseq,
+        Hook::Uprobe,
+        Hook::Patch,
+        Hook::TaskWork,
+        Hook::UserReturn,
+    ];
+
+    /// How often it was called in a state in which it must not be, or for no reason.
+    pub fn violations(self) -> u64 {
+        VIOLATIONS[self as usize].load(Relaxed)
+    }
+
+    #[cold]
+    pub fn violation(self, what: &str) {
+        VIOLATIONS[self as usize].fetch_add(1, Relaxed);
+        log::error!("the hook {self:?} is called {what}");
+    }
+
+    /// The state in which it must be called. Checked with debug assertions.
+    #[inline(always)]
+    fn expect(self, interrupts_on: bool) {
+        let as_expected =
+            || Rflags::is_on() == interrupts_on && PerCpuContext::in_kernel() && sync::preempt_count() == 0;
+        if cfg!(debug_assertions) && !as_expected() {
+            self.violation("in the wrong state");
+        }
+    }
+}
+
+static VIOLATIONS: [AtomicU64; Hook::ALL.len()] = [const { AtomicU64::new(0) }; Hook::ALL.len()];
 
 /// Runs the consumer of exit work: interrupts on, may sleep. The flag is taken before the consumer looks at what it stands
 /// for, so that work that is raised meanwhile raises it again.
-pub fn exit_work(flag: ExitWork, mut consumer: impl FnMut()) {
-    let mut run = || {
+pub fn exit_work(hook: Hook, flag: ExitWork, mut consumer: impl FnMut()) {
+    task_work(hook, || {
         if current().work.take(flag).0 == 0 {
-            violation("without its flag");
+            hook.violation("without its flag");
         }
         if cfg!(not(portcullis_ablate = "hooks-skipped")) {
-            expect(true);
             consumer();
         }
-    };
-    let _irqs = cfg!(portcullis_ablate = "hooks-state").then(sync::irqs_off);
-    if cfg!(portcullis_ablate = "hooks-twice") {
-        run();
-    }
-    run();
+    });
 }
 
 /// Runs the consumer of exit work that is due last of all: interrupts off, must not raise exit work.
-pub fn leaving_work(flag: ExitWork, mut consumer: impl FnMut()) {
+pub fn leaving_work(hook: Hook, flag: ExitWork, mut consumer: impl FnMut()) {
     let mut run = || {
         if current().work.take(flag).0 == 0 {
-            violation("without its flag");
+            hook.violation("without its flag");
         }
         if cfg!(not(portcullis_ablate = "hooks-skipped")) {
-            expect(false);
             consumer();
         }
     };
     if cfg!(portcullis_ablate = "hooks-state") {
         x86_64::instructions::interrupts::enable();
     }
+    hook.expect(false);
+    if cfg!(portcullis_ablate = "hooks-state") {
+        x86_64::instructions::interrupts::disable();
+    }
     if cfg!(portcullis_ablate = "hooks-twice") {
         run();
     }
     run();
-    if cfg!(portcullis_ablate = "hooks-state") {
-        x86_64::instructions::interrupts::disable();
-    }
 }
 
 /// Runs the consumer of syscall work: interrupts on, may sleep. `skipped` is what the hook says where it is ablated.
-pub fn syscall_work<T>(skipped: T, mut consumer: impl FnMut() -> T) -> T {
+pub fn syscall_work<T>(hook: Hook, skipped: T, consumer: impl FnMut() -> T) -> T {
     if cfg!(portcullis_ablate = "hooks-skipped") {
         return skipped;
     }
-    let _irqs = cfg!(portcullis_ablate = "hooks-state").then(sync::irqs_off);
-    expect(true);
+    task_work(hook, consumer)
+}
+
+/// Runs a consumer that works as the task: interrupts on, may sleep.
+pub fn task_work<T>(hook: Hook, mut consumer: impl FnMut() -> T) -> T {
+    {
+        // Only the check sees the wrong state: the consumer would take the kernel down, and tell nothing about the check.
+        let _irqs = cfg!(portcullis_ablate = "hooks-state").then(sync::irqs_off);
+        hook.expect(true);
+    }
     if cfg!(portcullis_ablate = "hooks-twice") {
         consumer();
     }
     consumer()
-}
-
-/// The state in which a hook must be called. Checked with debug assertions.
-#[inline(always)]
-fn expect(interrupts_on: bool) {
-    let as_expected =
-        || Rflags::is_on() == interrupts_on && PerCpuContext::in_kernel() && sync::preempt_count() == 0;
-    if cfg!(debug_assertions) && !as_expected() {
-        violation("in the wrong state");
-    }
 }

@@ -4,7 +4,7 @@ use core::arch::asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::tables::Tables;
+use super::tables::{KERNEL_DS, Tables};
 use crate::context::ContextWord;
 use crate::work::TaskWork;
 
@@ -104,7 +104,7 @@ impl CpuLocal {
     /// Makes another task's stack and work flags those of this CPU. Called by the scheduler's switch.
     ///
     /// `stack_top` is the end of the thread stack, 16-byte aligned: the doors save [`UserRegs`](super::UserRegs) right
-    /// below it.
+    /// below it. SS becomes the kernel's data segment, where an interrupt has left the null selector.
     ///
     /// # Safety
     /// Interrupts are off. The stack and the flags live until the next call on this CPU.
@@ -128,6 +128,7 @@ impl CpuLocal {
             );
             (*tables).tss.set_rsp0(stack_top);
         }
+        mend_ss();
     }
 
     /// This CPU's tables. Only with interrupts off: the CPU may change otherwise.
@@ -150,6 +151,20 @@ impl CpuLocal {
             asm!("mov {}, gs:[{}]", out(reg) work, const offset_of!(CpuLocal, work), options(nostack, preserves_flags, readonly));
             &*work
         }
+    }
+}
+
+/// What comes in from user mode but by SYSCALL and SYSENTER leaves SS null (SDM volume 3, 6.14.3), and its own IRET loads SS anew.
+/// Another task may leave by SYSRET, which on AMD's processors changes the selector and keeps what else the register holds
+/// (APM volume 3, SYSRET): 32-bit code would have no stack.
+#[inline(always)]
+fn mend_ss() {
+    let ss: u16;
+    // SAFETY: reading a selector has no effect.
+    unsafe { asm!("mov {:x}, ss", out(reg) ss, options(nomem, nostack, preserves_flags)) };
+    if ss != KERNEL_DS && cfg!(not(portcullis_ablate = "sysret-ss")) {
+        // SAFETY: the GDT's own descriptor, of this ring.
+        unsafe { asm!("mov ss, {:x}", in(reg) KERNEL_DS, options(nomem, nostack, preserves_flags)) };
     }
 }
 

@@ -1,6 +1,7 @@
 //! GDT, TSS and the stacks that the TSS names.
 
 use core::mem::offset_of;
+use core::ops::Range;
 
 use super::espfix::Espfix;
 
@@ -221,17 +222,15 @@ impl Tables {
         &self.gdt
     }
 
-    /// Whether an address lies in one of the stacks; which.
-    pub fn stack_name(&self, address: u64) -> Option<&'static str> {
-        let contains = |start: u64, size: usize| (start..start + size as u64).contains(&address);
+    /// Where the stacks are, by the exceptions that use them.
+    pub fn stacks(&self) -> [(&'static str, Range<u64>); 4] {
         [
             ("#DF", &raw const self.double_fault as u64, size_of::<IstStack>()),
             ("#DB", &raw const self.debug as u64, size_of::<IstStack>()),
             ("#MC", &raw const self.machine_check as u64, size_of::<IstStack>()),
             ("NMI", &raw const self.nmi as u64, size_of::<NmiStack>()),
         ]
-        .into_iter()
-        .find_map(|(name, start, size)| contains(start, size).then_some(name))
+        .map(|(name, start, size)| (name, start..start + size as u64))
     }
 }
 

@@ -1,80 +1,98 @@
-//! `./x test --ablate`: each guard is taken out, and its test must fail then. A test that still passes proves nothing.
+//! `./x test --ablate`: each guard is taken out, and its tests must fail then. A test that still passes proves nothing.
 
-use std::fs;
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::guards::{self, Guard, Kind};
 use super::guest::{self, Session};
 use super::library;
 use super::report::Report;
 use crate::qemu::Machine;
 use crate::{kernel, repository};
 
-/// One row of the table in docs/guards.md.
-#[derive(Debug, PartialEq)]
-struct Guard {
-    name: String,
-    test: String,
-    cpu: String,
-    smp: u32,
-}
-
-/// Where a test is.
-enum Kind {
-    /// A program of tests/guest.
-    Guest,
-    /// A loom model.
-    Loom,
-    /// Another test of the library.
-    Library,
-}
-
-/// Ablates the guard `only`, or all.
-pub fn run(only: Option<&str>, report: &mut Report) -> Result<()> {
-    let path = repository("docs/guards.md");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut guards = parse(&text)?;
-    if let Some(only) = only {
-        guards.retain(|guard| guard.name == only);
-        if guards.is_empty() {
-            bail!("docs/guards.md has no guard `{only}`");
+/// Ablates the guards of these names, or all.
+pub fn run(only: &[String], report: &mut Report) -> Result<()> {
+    let mut guards = guards::read()?;
+    if let Some(unknown) = only
+        .iter()
+        .find(|name| guards.iter().all(|guard| guard.name != **name))
+    {
+        bail!("docs/guards.md has no guard `{unknown}`");
+    }
+    guards.retain(|guard| only.is_empty() || only.contains(&guard.name));
+    let mut kernels = Kernels::build()?;
+    let mut table = Vec::new();
+    for guard in &guards {
+        for test in &guard.tests {
+            let outcome = ablate(guard, test, &mut kernels).unwrap_or_else(|error| Err(format!("{error:#}")));
+            let verdict = outcome
+                .clone()
+                .unwrap_or_else(|reason| format!("NOT CAUGHT: {reason}"));
+            let verdict = verdict.lines().next().unwrap_or_default();
+            table.push(format!("{:24} {test:28} {:16} {verdict}", guard.name, guard.cpu));
+            report.outcome(&format!("ablate/{}/{test}", guard.name), outcome.map(|_| ()));
         }
     }
-    let intact = kernel::build_checked()?;
-    let mut rows = Vec::new();
-    for guard in &guards {
-        let outcome = ablate(guard, &intact).unwrap_or_else(|error| Err(format!("{error:#}")));
-        let verdict = outcome
-            .clone()
-            .unwrap_or_else(|reason| format!("NOT CAUGHT: {reason}"));
-        rows.push((guard, verdict));
-        report.outcome(&format!("ablate/{}", guard.name), outcome.map(|_| ()));
-    }
     println!("\n{:24} {:28} {:16} without the guard", "guard", "test", "CPU");
-    for (guard, verdict) in rows {
-        let verdict = verdict.lines().next().unwrap_or_default();
-        println!("{:24} {:28} {:16} {verdict}", guard.name, guard.test, guard.cpu);
-    }
+    table.iter().for_each(|row| println!("{row}"));
     Ok(())
 }
 
-/// How the guard's test fails without it, or why it does not.
-fn ablate(guard: &Guard, intact: &Path) -> Result<Result<String, String>> {
-    match kind(&guard.test) {
-        Kind::Guest => {
-            if let Some(reason) = guest_failure(guard, intact)? {
-                return Ok(Err(format!("{} fails with the guard, too: {reason}", guard.test)));
-            }
-            let kernel = kernel::Build {
+/// The kernels under test. There is one without a guard at a time: they are built in the same place.
+struct Kernels {
+    intact: PathBuf,
+    /// How the tests end in the intact kernel, by test and machine.
+    intact_failures: HashMap<(String, String, u32), Option<String>>,
+    /// The guard that is out, and the kernel without it.
+    ablated: Option<(String, PathBuf)>,
+}
+
+impl Kernels {
+    fn build() -> Result<Self> {
+        Ok(Kernels {
+            intact: kernel::build_checked()?,
+            intact_failures: HashMap::new(),
+            ablated: None,
+        })
+    }
+
+    /// How the test fails in the kernel as it is.
+    fn intact_failure(&mut self, guard: &Guard, test: &str) -> Result<Option<String>> {
+        let key = (test.to_owned(), guard.cpu.clone(), guard.smp);
+        if let Some(known) = self.intact_failures.get(&key) {
+            return Ok(known.clone());
+        }
+        let failure = guest_failure(guard, test, &self.intact)?;
+        self.intact_failures.insert(key, failure.clone());
+        Ok(failure)
+    }
+
+    /// The kernel without the guard.
+    fn without(&mut self, guard: &Guard) -> Result<&Path> {
+        if self.ablated.as_ref().is_none_or(|(name, _)| *name != guard.name) {
+            let build = kernel::Build {
                 ablate: Some(guard.name.clone()),
                 checked: true,
                 cfg: Vec::new(),
+            };
+            self.ablated = Some((guard.name.clone(), build.run()?));
+        }
+        Ok(&self.ablated.as_ref().context("it was built just now")?.1)
+    }
+}
+
+/// How the test fails without the guard, or why it does not.
+fn ablate(guard: &Guard, test: &str, kernels: &mut Kernels) -> Result<Result<String, String>> {
+    let passes = || format!("{test} passes without the guard");
+    match guards::find_test(test)? {
+        Kind::Guest => {
+            if let Some(reason) = kernels.intact_failure(guard, test)? {
+                return Ok(Err(format!("{test} fails with the guard, too: {reason}")));
             }
-            .run()?;
-            Ok(guest_failure(guard, &kernel)?
-                .ok_or_else(|| format!("{} passes without the guard", guard.test)))
+            Ok(guest_failure(guard, test, kernels.without(guard)?)?.ok_or_else(passes))
         }
         kind => {
             let mut command = Command::new("cargo");
@@ -96,19 +114,19 @@ fn ablate(guard: &Guard, intact: &Path) -> Result<Result<String, String>> {
                     command.args(kernel::package_cfg("dev", &["portcullis"], &cfg));
                 }
             }
-            command.env("RUSTC_BOOTSTRAP", "1").arg(&guard.test);
-            if library::fails(&mut command, &guard.test)? {
-                Ok(Ok("the test fails".to_owned()))
+            command.env("RUSTC_BOOTSTRAP", "1").arg(test);
+            Ok(if library::fails(&mut command, test)? {
+                Ok("the test fails".to_owned())
             } else {
-                Ok(Err(format!("{} passes without the guard", guard.test)))
-            }
+                Err(passes())
+            })
         }
     }
 }
 
-/// How the guard's guest test fails in this kernel, if it does.
-fn guest_failure(guard: &Guard, kernel: &Path) -> Result<Option<String>> {
-    let program = guest::compile_one(&guard.test)?;
+/// How the guest test fails in this kernel, if it does.
+fn guest_failure(guard: &Guard, test: &str, kernel: &Path) -> Result<Option<String>> {
+    let program = guest::compile_one(test)?;
     let machine = Machine {
         cpu: guard.cpu.clone(),
         smp: guard.smp,
@@ -123,86 +141,4 @@ fn guest_failure(guard: &Guard, kernel: &Path) -> Result<Option<String>> {
     Ok(interrupted
         .or(result)
         .map_or_else(|| Some("it did not run".to_owned()), |result| result.failure()))
-}
-
-fn kind(test: &str) -> Kind {
-    let has =
-        |file: &str, what: &str| fs::read_to_string(repository(file)).is_ok_and(|text| text.contains(what));
-    if repository("tests/guest").join(test).with_extension("c").exists() {
-        Kind::Guest
-    } else if has("portcullis/tests/loom.rs", &format!("fn {test}(")) {
-        Kind::Loom
-    } else {
-        Kind::Library
-    }
-}
-
-/// The rows of the table whose first column is headed `guard`: guard, where, what it guards, test, CPU model.
-fn parse(text: &str) -> Result<Vec<Guard>> {
-    let mut guards = Vec::new();
-    let mut in_table = false;
-    for line in text.lines() {
-        let Some(row) = line
-            .trim()
-            .strip_prefix('|')
-            .and_then(|row| row.strip_suffix('|'))
-        else {
-            in_table = false;
-            continue;
-        };
-        let cells: Vec<&str> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
-        if cells[0].to_lowercase().starts_with("guard") {
-            in_table = true;
-        } else if in_table && !cells[0].starts_with('-') && !cells[0].starts_with(':') {
-            let [name, _, _, test, cpu] = cells[..] else {
-                bail!(
-                    "docs/guards.md: a row has {} columns and not 5: {line}",
-                    cells.len()
-                );
-            };
-            let words: Vec<&str> = cpu
-                .split([' ', ',', '`'])
-                .filter(|word| !word.is_empty())
-                .collect();
-            let smp = words.iter().find_map(|word| word.parse().ok()).unwrap_or(1);
-            let model = words
-                .first()
-                .filter(|word| !["-", "–", "any", "host"].contains(word) && word.parse::<u32>().is_err());
-            guards.push(Guard {
-                name: name.to_owned(),
-                test: test.to_owned(),
-                cpu: model.map_or("max", |model| *model).to_owned(),
-                smp,
-            });
-        }
-    }
-    if guards.is_empty() {
-        bail!("docs/guards.md has no table of guards");
-    }
-    Ok(guards)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_of_guards_is_read() {
-        let text = "# Guards\n\n| a | b |\n|---|---|\n| x | y |\n\n\
-            | guard | where | what it guards | test | CPU model |\n| --- | --- | --- | --- | --- |\n\
-            | `sysret-canonical` | `way_out.rs` | bug 1 | `sysret_noncanonical` | `Skylake-Client`, 2 CPUs |\n\
-            | `recheck` | `exit.rs` | bug 29 | `no_work_is_lost` | any |\n";
-        let guard = |name: &str, test: &str, cpu: &str, smp| Guard {
-            name: name.into(),
-            test: test.into(),
-            cpu: cpu.into(),
-            smp,
-        };
-        let expected = [
-            guard("sysret-canonical", "sysret_noncanonical", "Skylake-Client", 2),
-            guard("recheck", "no_work_is_lost", "max", 1),
-        ];
-        assert_eq!(parse(text).unwrap(), expected);
-        assert!(parse("no table").is_err());
-    }
 }

@@ -29,6 +29,7 @@ use crate::run::{environment, log_tail};
 /// A door, and where its crossing begins: a label of the program, or the first of the library's functions of that name.
 const DOORS: &[(&str, Start)] = &[
     ("syscall", Start::Program("crossing_syscall")),
+    ("nmi_stack", Start::Program("crossing_syscall")),
     ("efault", Start::Program("crossing_efault")),
     ("exception", Start::Program("crossing_exception")),
     ("fault", Start::Program("crossing_fault")),

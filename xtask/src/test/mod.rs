@@ -3,6 +3,7 @@
 mod ablate;
 mod command;
 mod example;
+mod guards;
 mod guest;
 mod instructions;
 mod library;
@@ -38,9 +39,9 @@ pub struct TestArgs {
     /// List the suites
     #[arg(long)]
     list: bool,
-    /// Take out each guard of docs/guards.md (or the one named) and check that its test fails then
-    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with = "only")]
-    ablate: Option<String>,
+    /// Take out each guard of docs/guards.md (or those named) and check that its tests fail then
+    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with = "only")]
+    ablate: Option<Vec<String>>,
     /// How long the storm test of the guest suite lasts
     #[arg(long, value_name = "SECS", default_value_t = 5)]
     storm: u32,
@@ -99,6 +100,11 @@ const SUITES: &[Suite] = &[
     },
 ];
 
+/// Whether a suite has this name.
+fn is_suite(name: &str) -> bool {
+    SUITES.iter().any(|suite| suite.name == name)
+}
+
 /// Compiles one program of `tests/guest`, and gives its path.
 pub fn guest_program(name: &str) -> Result<std::path::PathBuf> {
     guest::compile(name)
@@ -112,11 +118,7 @@ pub fn test(args: TestArgs) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(unknown) = args
-        .only
-        .iter()
-        .find(|name| SUITES.iter().all(|suite| suite.name != **name))
-    {
+    if let Some(unknown) = args.only.iter().find(|name| !is_suite(name)) {
         let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
         bail!("there is no suite `{unknown}`; there are {}", names.join(", "));
     }
@@ -129,8 +131,8 @@ pub fn test(args: TestArgs) -> Result<ExitCode> {
     ])?;
 
     let mut report = Report::default();
-    if let Some(guard) = &args.ablate {
-        ablate::run(Some(guard.as_str()).filter(|name| !name.is_empty()), &mut report)?;
+    if let Some(guards) = &args.ablate {
+        ablate::run(guards, &mut report)?;
         return Ok(report.finish());
     }
     let chosen = SUITES
