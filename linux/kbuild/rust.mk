@@ -17,7 +17,7 @@ rust-flags := -Cpanic=abort -Copt-level=2 -Ccodegen-units=1 -Cdebuginfo=0 -Cdebu
 ifdef CONFIG_X86_64
 rust-flags += --target=x86_64-unknown-none -Ccode-model=kernel
 else
-rust-flags += --target=$(PORTCULLIS)/kbuild/i686.json -Zunstable-options -Zregparm=3 -Zreg-struct-return
+rust-flags += --target=$(PORTCULLIS)/kbuild/i686.json -Zunstable-options -Zregparm=3
 ifdef CONFIG_X86_CMOV
 rust-flags += -Ctarget-cpu=i686
 endif

@@ -1,7 +1,9 @@
 //! Exceptions, interrupts, NMIs and a task's first way out: the functions of `kernel/entry/common.c` that Linux calls.
 //!
 //! Linux's C stands between a function that enters and the one that exits, so the state of the crossing is dropped at the
-//! end of the first and taken up again at the start of the second.
+//! end of the first and taken up again at the start of the second. What the second must know (`irqentry_state_t`, a struct
+//! of one byte) goes through that C in a register: as an integer here, since on i386 rustc would look for a struct on the
+//! stack. Only the lowest byte of the argument is C's.
 
 use portcullis::host::Registers;
 use portcullis::state::{Arrived, InKernel, Interrupted, Leaving, Nmi};
@@ -51,7 +53,7 @@ unsafe extern "C" fn syscall_exit_to_user_mode(regs: &mut PtRegs) {
 /// An interrupt or exception, from user mode or the kernel.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".noinstr.text")]
-unsafe extern "C" fn irqentry_enter(regs: &mut PtRegs) -> IrqState {
+unsafe extern "C" fn irqentry_enter(regs: &mut PtRegs) -> u8 {
     let saved = if regs.from_user() {
         // SAFETY: as above.
         let _ = unsafe { Arrived::enter_from_user_mode::<Linux>(regs) };
@@ -62,13 +64,13 @@ unsafe extern "C" fn irqentry_enter(regs: &mut PtRegs) -> IrqState {
         saved
     };
     annotate::end();
-    saved
+    saved.0
 }
 
 /// The interrupt or exception is handled.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".noinstr.text")]
-unsafe extern "C" fn irqentry_exit(regs: &mut PtRegs, state: IrqState) {
+unsafe extern "C" fn irqentry_exit(regs: &mut PtRegs, state: u32) {
     annotate::begin();
     if regs.from_user() {
         // SAFETY: interrupts are off, the context is KERNEL; Linux's C has left the state of its entry.
@@ -77,28 +79,28 @@ unsafe extern "C" fn irqentry_exit(regs: &mut PtRegs, state: IrqState) {
     } else {
         // SAFETY: as above; the kernel was hit.
         let interrupted = unsafe { Interrupted::assume(regs) };
-        interrupted.exit_to_kernel::<Linux>(state);
+        interrupted.exit_to_kernel::<Linux>(IrqState(state as u8));
     }
 }
 
 /// An NMI, machine check or debug exception that may have hit anything.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".noinstr.text")]
-unsafe extern "C" fn irqentry_nmi_enter(regs: &mut PtRegs) -> IrqState {
+unsafe extern "C" fn irqentry_nmi_enter(regs: &mut PtRegs) -> u8 {
     // SAFETY: interrupts are off, the registers are saved.
     let (_, saved) = unsafe { Nmi::enter_from_kernel::<Linux>(regs) };
     annotate::end();
-    saved
+    saved.0
 }
 
 /// It is handled.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".noinstr.text")]
-unsafe extern "C" fn irqentry_nmi_exit(regs: &mut PtRegs, state: IrqState) {
+unsafe extern "C" fn irqentry_nmi_exit(regs: &mut PtRegs, state: u32) {
     annotate::begin();
     // SAFETY: interrupts are off; Linux's C has left the state of its entry.
     let nmi = unsafe { Nmi::assume(regs) };
-    nmi.exit_to_kernel::<Linux>(state);
+    nmi.exit_to_kernel::<Linux>(IrqState(state as u8));
 }
 
 /// What a static call reaches that may be patched out at boot or at run time (PREEMPT_DYNAMIC).

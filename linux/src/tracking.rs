@@ -60,7 +60,6 @@ fn enabled() -> bool {
 /// For an interrupt: the idle task was hit, so that RCU is told on the way back. For an NMI: lockdep believed that
 /// interrupts were on.
 #[derive(Clone, Copy)]
-#[repr(C)]
 pub struct IrqState(pub u8);
 
 impl Tracking for Linux {
