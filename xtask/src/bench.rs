@@ -6,7 +6,7 @@
 pub mod guest;
 mod memory;
 pub mod plot;
-mod profile;
+pub mod profile;
 pub mod program;
 pub mod qmp;
 pub mod report;
@@ -75,7 +75,7 @@ pub fn bench(args: BenchArgs) -> Result<()> {
     if let Some(row) = &args.profile {
         let initrd = boot.initramfs(&["loop", row], None)?;
         let cpu = args.cpu.first().context("--cpu names no model")?;
-        return profile::run(&boot.guest(&kernel, "", &initrd, cpu), row);
+        return profile::run(&boot.guest(&kernel, "", &initrd, cpu), &kernel, row);
     }
 
     let rows: Vec<&str> = args.rows.iter().map(String::as_str).collect();

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::build::{Tree, Variant};
 use super::config::{Arch, Config};
 use crate::bench::guest::{Guest, Outcome};
 use crate::bench::report::{self, LINUX, Measurement};
-use crate::bench::{plot, program};
+use crate::bench::{plot, profile, program};
 use crate::initramfs::Initramfs;
 use crate::{repository, setup};
 
@@ -61,6 +61,9 @@ pub struct BenchArgs {
     /// Measure stock alone
     #[arg(long)]
     stock_only: bool,
+    /// Show where the instructions of one row go in both kernels, function by function
+    #[arg(long, value_name = "ROW", conflicts_with_all = ["rows", "json", "markdown"])]
+    profile: Option<String>,
     /// Print a table in Markdown, for docs/linux.md
     #[arg(long)]
     markdown: bool,
@@ -68,7 +71,7 @@ pub struct BenchArgs {
 
 /// Runs the command.
 pub fn bench(args: BenchArgs) -> Result<()> {
-    for row in &args.rows {
+    for row in args.rows.iter().chain(&args.profile) {
         if !ROWS.contains(&row.as_str()) {
             bail!("there is no row {row}; there are: {}", ROWS.join(", "));
         }
@@ -95,6 +98,27 @@ pub fn bench(args: BenchArgs) -> Result<()> {
     }
     let initrd = directory.join("linux.cpio");
     root.write(&initrd)?;
+    if let Some(row) = &args.profile {
+        ensure!(args.arch == Arch::X86_64, "profiles are of 64-bit kernels only");
+        let cpu = args.cpu.first().context("--cpu names no model")?;
+        let images = [
+            (Variant::Stock, Some(&stock)),
+            (Variant::Portcullis, ours.as_ref()),
+        ];
+        for (variant, image) in images {
+            let Some(image) = image else { continue };
+            println!("\n== {variant}, -cpu {cpu}");
+            let guest = Guest {
+                kernel: image,
+                append: &format!("{APPEND} -- loop {row}"),
+                initrd: &initrd,
+                cpu,
+                directory: &directory,
+            };
+            profile::run(&guest, &tree.elf(variant), row)?;
+        }
+        return Ok(());
+    }
     let rows: Vec<&str> = ROWS
         .into_iter()
         .filter(|row| args.rows.is_empty() || args.rows.iter().any(|wanted| wanted == row))

@@ -117,6 +117,11 @@ impl Tree {
         Ok(kept)
     }
 
+    /// The ELF file that a variant's image is made of, with its symbols; there when the image is.
+    pub fn elf(&self, variant: Variant) -> PathBuf {
+        self.build.join(format!("vmlinux-{variant}"))
+    }
+
     /// Makes some of our objects alone, which needs Linux's generated headers and nothing else of it.
     pub fn objects(&self, objects: &[&str]) -> Result<()> {
         self.make(Variant::Portcullis, &["prepare"])?;
