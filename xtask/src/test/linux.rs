@@ -64,6 +64,8 @@ fn run_command(this: &Path, arguments: &[&str]) -> Result<()> {
 fn objects(arch: Arch) -> Result<()> {
     let tree = Tree::new(arch, Config::Small)?;
     tree.objects(&OBJECTS)?;
+    let configuration = fs::read_to_string(tree.build.join(".config"))?;
+    branches_are_guarded(&disassemble(&tree.build.join(OBJECTS[0]))?, &configuration)?;
     let (mut defined, mut wanted) = (BTreeSet::new(), BTreeSet::new());
     for name in OBJECTS {
         let path = tree.build.join(name);
@@ -102,6 +104,54 @@ fn objects(arch: Arch) -> Result<()> {
     Ok(())
 }
 
+/// The instructions of an object file, without addresses.
+fn disassemble(path: &Path) -> Result<Vec<String>> {
+    let output = Command::new("objdump")
+        .args(["--disassemble", "--no-show-raw-insn", "-Mintel"])
+        .arg(path)
+        .output()
+        .context("cannot start objdump (package binutils)")?;
+    ensure!(
+        output.status.success(),
+        "objdump {}: {}",
+        path.display(),
+        output.status
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    let instructions = text.lines().filter_map(|line| line.split_once(":\t"));
+    Ok(instructions
+        .map(|(_, instruction)| instruction.trim().to_owned())
+        .collect())
+}
+
+/// What objtool looks for, and a 32-bit kernel has no objtool: branches and returns go through the thunks of the
+/// mitigations that are configured, and nothing is executed by mistake after a return.
+fn branches_are_guarded(code: &[String], configuration: &str) -> Result<()> {
+    let is_set = |option: &str| {
+        configuration
+            .lines()
+            .any(|line| line == format!("CONFIG_{option}=y"))
+    };
+    ensure!(code.len() > 100, "only {} instructions were found", code.len());
+    for (at, instruction) in code.iter().enumerate() {
+        let (operation, operand) = instruction.split_once(' ').unwrap_or((instruction, ""));
+        let target = operand.split_whitespace().next().unwrap_or_default();
+        let indirect = ["call", "jmp"].contains(&operation) && u64::from_str_radix(target, 16).is_err();
+        let returns = operation == "ret";
+        let stopped = code.get(at + 1).is_some_and(|next| next == "int3");
+        if indirect && is_set("RETPOLINE") {
+            bail!("an indirect branch without retpoline: {instruction}");
+        }
+        if returns && is_set("RETHUNK") {
+            bail!("a return without thunk");
+        }
+        if returns && is_set("SLS") && !stopped {
+            bail!("a return without int3 after it");
+        }
+    }
+    Ok(())
+}
+
 /// Removes the names that occur as a word in a source file below `directory`.
 fn strike_out_declared(directory: &Path, names: &mut BTreeSet<String>) -> Result<()> {
     for entry in fs::read_dir(directory)? {
@@ -122,4 +172,26 @@ fn strike_out_declared(directory: &Path, names: &mut BTreeSet<String>) -> Result
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unguarded_branch_is_found() {
+        let with = |instruction: &str, configuration: &str| {
+            let mut code = vec!["nop".to_owned(); 200];
+            code[100] = instruction.to_owned();
+            branches_are_guarded(&code, configuration).is_ok()
+        };
+        let retpoline = "CONFIG_RETPOLINE=y";
+        assert!(!with("call   eax", retpoline));
+        assert!(!with("jmp    DWORD PTR [eax*4+0x0]", retpoline));
+        assert!(with("call   3b <do_SYSENTER_32+0x3b>", retpoline));
+        assert!(with("call   eax", "# CONFIG_RETPOLINE is not set"));
+        assert!(!with("ret", "CONFIG_RETHUNK=y"));
+        assert!(!with("ret", "CONFIG_SLS=y"));
+        assert!(with("ret", retpoline));
+    }
 }
