@@ -27,6 +27,7 @@
 //! | you want to … | look in |
 //! | --- | --- |
 //! | write a kernel on this | [`Kernel`], [`x86_64::Doors`], [`x86_64::init_cpu`] |
+//! | write it as `loop { match user.run() { … } }` | [`x86_64::user_context`] |
 //! | see how a system call comes in and gets out | [`x86_64::syscall`], then [`syscall`], then [`exit`] |
 //! | add a kind of exit work | [`work`] (its flag), [`Kernel`] (its hook), [`exit`] (one line in the loop) |
 //! | add work to every system call | [`work`], [`Kernel`], [`syscall`] |

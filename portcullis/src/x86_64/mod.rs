@@ -13,6 +13,7 @@
 //! | [`way_out`] | the last instructions before user mode |
 //! | [`espfix`] | the way out to a 16-bit stack |
 //! | [`first`] | a task's first way out, after fork or at the start |
+//! | [`user_context`] | the doors for kernels that are written as `loop { match user.run() { … } }` |
 //! | [`irq_stack`] | handlers on the IRQ stack |
 //! | [`extable`] | instructions that may fault, and where to go on |
 //! | [`alternatives`] | instructions that are patched in at boot where the CPU has them |
@@ -45,6 +46,7 @@ pub mod regs;
 pub mod segments;
 pub mod syscall;
 pub mod tables;
+pub mod user_context;
 mod watch;
 pub mod way_out;
 
@@ -56,4 +58,5 @@ pub use host::{PerCpuContext, Rflags};
 pub use init::{CpuDescription, init_cpu};
 pub use local::CpuLocal;
 pub use regs::UserRegs;
+pub use user_context::{UserContext, UserLoop};
 pub use way_out::WayOut;

@@ -1,4 +1,4 @@
-//! Suite `example`: the kernel of `examples/minimal` builds, boots, and says what it should.
+//! Suite `example`: the kernels of `examples/minimal` build, boot, and say what they should.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A CPU with all that the doors can use, and one with next to nothing of it.
 const CPUS: &[&str] = &["max", "qemu64"];
 
-/// All that it prints.
+/// All that each prints.
 const OUTPUT: &str = "\
 kernel: the doors are open
 user: hello
@@ -33,15 +33,21 @@ const STATUS: i32 = 33;
 
 /// Runs the suite.
 pub fn run(report: &mut Report) -> Result<()> {
-    let kernel = build()?;
-    for &cpu in CPUS {
-        let outcome = boots(&kernel, cpu).map_err(|error| format!("{error:#}"));
-        report.outcome(&format!("example/minimal on {cpu}"), outcome);
+    let images = build()?;
+    for name in KERNELS {
+        for &cpu in CPUS {
+            let outcome =
+                boots(&images.join(format!("portcullis-{name}")), cpu).map_err(|error| format!("{error:#}"));
+            report.outcome(&format!("example/{name} on {cpu}"), outcome);
+        }
     }
     Ok(())
 }
 
-/// Builds it, and gives the path of its image.
+/// The two: with hooks, and as a loop.
+const KERNELS: [&str; 2] = ["minimal", "loop"];
+
+/// Builds them, and gives the folder of their images.
 fn build() -> Result<PathBuf> {
     let directory = repository("examples/minimal");
     let mut cargo = Toolchain::install()?.cargo("build");
@@ -58,10 +64,7 @@ fn build() -> Result<PathBuf> {
             "it could not be built ({status}). The errors stand above; tried, in examples/minimal/: {shown}"
         );
     }
-    Ok(directory
-        .join("target")
-        .join(TARGET)
-        .join("release/portcullis-minimal"))
+    Ok(directory.join("target").join(TARGET).join("release"))
 }
 
 fn boots(kernel: &Path, cpu: &str) -> Result<()> {

@@ -1,0 +1,145 @@
+//! The same kernel, written as a loop: `user.run()` comes back with what the program does, and the loop answers.
+//!
+//! The hooks of the library only go over to the loop ([`UserContext::came_in`]). The exit work is done when the loop runs the
+//! user again, by the same way out: `main.rs` and this differ in style only.
+#![no_std]
+#![no_main]
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use portcullis::work::{ExitWork, TaskWork};
+use portcullis::x86_64::tables::Tables;
+use portcullis::x86_64::{
+    CpuDescription, CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserContext, UserLoop, UserRegs,
+    init_cpu,
+};
+use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi};
+
+mod machine;
+use machine::{Stack, power_off, println};
+
+static mut LOCAL: CpuLocal = CpuLocal::new();
+static mut TABLES: Tables = Tables::new();
+static mut THREAD_STACK: Stack = Stack::new();
+static mut IRQ_STACK: Stack = Stack::new();
+static WORK: TaskWork = TaskWork::new();
+/// How often `schedule` was called.
+static RESCHEDULED: AtomicU32 = AtomicU32::new(0);
+
+/// The boot assembly calls this: 64-bit mode, interrupts off, boot stack, which is the loop's.
+#[unsafe(no_mangle)]
+extern "C" fn start() -> ! {
+    machine::mask_interrupts();
+    let (local, tables) = (&raw mut LOCAL, &raw mut TABLES);
+    // SAFETY: one CPU, interrupts off, called once, so nobody else uses the statics.
+    let mut user = unsafe {
+        let user =
+            UserContext::<Looping>::new(Stack::end(&raw const THREAD_STACK), machine::user_registers());
+        init_cpu::<Looping>(CpuDescription {
+            id: 0,
+            local: &mut *local,
+            tables: &mut *tables,
+            irq_stack_top: Stack::end(&raw const IRQ_STACK),
+            thread_stack_top: user.thread_stack_top(),
+            work: &WORK,
+            espfix: None,
+        });
+        WORK.switch_in(0);
+        machine::map_user_page();
+        user
+    };
+    // SAFETY: the doors are open.
+    unsafe { core::arch::asm!("sti") };
+    println!("kernel: the doors are open");
+    loop {
+        // SAFETY: the only task there is.
+        let event = unsafe { user.run() };
+        let regs = user.regs();
+        match event {
+            Event::Syscall(1) => regs.rax = machine::write(regs.rsi, regs.rdx) as u64,
+            Event::Syscall(24) => {
+                // The way out, in `run`, sees the flag and calls `schedule`.
+                let owed = WORK.raise(ExitWork::NEED_RESCHED, CpuLocal::this().id());
+                debug_assert!(owed.is_none());
+                regs.rax = 0;
+            }
+            Event::Syscall(60) => {
+                println!("kernel: the program exits with status {}", regs.rdi);
+                println!(
+                    "kernel: schedule was called {} time(s)",
+                    RESCHEDULED.load(Relaxed)
+                );
+                power_off(machine::SUCCESS);
+            }
+            // -ENOSYS is in RAX.
+            Event::Syscall(_) => {}
+            Event::Exception(Exception {
+                vector: Exception::UD,
+                ..
+            }) => {
+                println!("kernel: ud2 in user mode, stepping over it");
+                regs.rip += 2;
+            }
+            Event::Exception(Exception { vector, .. }) => {
+                panic!("the program was killed by exception {vector} at {:#x}", regs.rip);
+            }
+        }
+    }
+}
+
+/// What the loop is told.
+enum Event {
+    Syscall(i64),
+    Exception(Exception),
+}
+
+struct Looping;
+
+// SAFETY: the only task enters user mode by `run`.
+unsafe impl UserLoop for Looping {
+    type Event = Event;
+}
+
+impl Kernel for Looping {
+    type Regs = UserRegs;
+    type Irqs = Rflags;
+    type Context = PerCpuContext;
+
+    fn exit_work() -> usize {
+        CpuLocal::work().exit_word()
+    }
+    fn syscall_work() -> usize {
+        CpuLocal::work().syscall_word()
+    }
+    fn preempt_count() -> usize {
+        0
+    }
+    fn syscall(at: &mut InSyscall<'_, UserRegs>, number: i64) {
+        UserContext::<Looping>::came_in(at, Event::Syscall(number));
+    }
+    fn schedule(_: &mut InKernel<'_, UserRegs>) {
+        CpuLocal::work().take(ExitWork::NEED_RESCHED);
+        RESCHEDULED.fetch_add(1, Relaxed);
+    }
+    fn invariant_broken(broken: Broken) {
+        panic!("invariant broken: {broken:?}");
+    }
+}
+
+impl Doors for Looping {
+    fn user_exception(at: &mut InKernel<'_, UserRegs>, exception: Exception) {
+        UserContext::<Looping>::came_in(at, Event::Exception(exception));
+    }
+    fn kernel_exception(at: &mut Interrupted<'_, UserRegs>, exception: Exception) {
+        panic!("{exception:x?} in the kernel at {:#x}", at.regs().rip);
+    }
+    fn interrupt(_: &mut InInterrupt<'_, UserRegs>, vector: u8) {
+        panic!("interrupt {vector}");
+    }
+    fn machine_check(_: &mut Nmi<'_, UserRegs>) {
+        panic!("machine check");
+    }
+    fn double_fault(regs: &UserRegs, address: u64) -> ! {
+        panic!("double fault at {:#x}, address {address:#x}", regs.rip);
+    }
+}
