@@ -29,7 +29,7 @@ fn here() -> usize {
         #[cfg(CONFIG_X86_64)]
         core::arch::asm!("lea {}, [rip]", out(reg) ip, options(nomem, nostack, preserves_flags));
         #[cfg(not(CONFIG_X86_64))]
-        core::arch::asm!("mov {}, offset 2f", "2:", out(reg) ip, options(nomem, nostack, preserves_flags));
+        core::arch::asm!("2: movl $2b, {}", out(reg) ip, options(att_syntax, nomem, nostack, preserves_flags));
     }
     ip
 }
