@@ -17,8 +17,9 @@ typedef long i64;
 
 enum {
 	SYS_read = 0, SYS_write = 1, SYS_open = 2, SYS_mmap = 9, SYS_munmap = 11, SYS_rt_sigaction = 13, SYS_sched_yield = 24,
-	SYS_clone = 56, SYS_execve = 59, SYS_exit = 60, SYS_wait4 = 61, SYS_kill = 62, SYS_uname = 63, SYS_ptrace = 101,
-	SYS_getppid = 110, SYS_prctl = 157, SYS_reboot = 169, SYS_sched_setaffinity = 203,
+	SYS_getpid = 39, SYS_clone = 56, SYS_execve = 59, SYS_exit = 60, SYS_wait4 = 61, SYS_kill = 62, SYS_uname = 63,
+	SYS_ptrace = 101, SYS_getppid = 110, SYS_sched_setscheduler = 144, SYS_prctl = 157, SYS_reboot = 169,
+	SYS_sched_setaffinity = 203,
 	SYS_exit_group = 231, SYS_finit_module = 313, SYS_seccomp = 317,
 	SYS_getppid_32 = 64,
 	SYS_unknown = 0x7ffe0000,
@@ -26,7 +27,7 @@ enum {
 	SYS_floor = 0x7fff0000,
 };
 
-enum { SIGILL = 4, SIGTRAP = 5, SIGKILL = 9, SIGSEGV = 11, SIGCHLD = 17, SIGSTOP = 19, EFAULT = 14 };
+enum { SIGILL = 4, SIGTRAP = 5, SIGSEGV = 11, EFAULT = 14 };
 
 static inline i64 syscall6(i64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
@@ -43,19 +44,7 @@ static long write_out(const char *text, unsigned long length)
 	return syscall3(SYS_write, 1, text, length);
 }
 
-/* A process of its own, for what cannot be undone. */
-static i64 fork(void)
-{
-	return syscall3(SYS_clone, SIGCHLD, 0, 0);
-}
-
-static int wait_for(i64 child)
-{
-	int status = -1;
-
-	syscall6(SYS_wait4, child, (u64)&status, 0, 0, 0, 0);
-	return status;
-}
+#include "process.h"
 
 static u64 syscall_loop(void)
 {
@@ -210,41 +199,6 @@ static void measure_seccomp(void)
 	}
 	if (child < 0 || wait_for(child))
 		missing("seccomp", "this kernel has no seccomp filters");
-}
-
-/* One stop: the tracee is let go on, runs to its next entry or exit, and its tracer is told. */
-static void measure_ptrace(void)
-{
-	enum { PTRACE_TRACEME = 0, PTRACE_SYSCALL = 24, STOPPED = 0x7f };
-	u64 mask = 1, least = ~0ull;
-	i64 child;
-
-	syscall3(SYS_sched_setaffinity, 0, sizeof mask, &mask);
-	child = fork();
-	if (!child) {
-		if (syscall3(SYS_ptrace, PTRACE_TRACEME, 0, 0))
-			syscall3(SYS_exit_group, 1, 0, 0);
-		syscall3(SYS_kill, syscall3(39, 0, 0, 0), SIGSTOP, 0);
-		for (;;)
-			syscall3(SYS_getppid, 0, 0, 0);
-	}
-	if (child < 0 || (wait_for(child) & 0xff) != STOPPED) {
-		missing("ptrace-syscall", "this kernel has no ptrace");
-		return;
-	}
-	for (unsigned batch = 0; batch < BATCHES; batch++) {
-		u64 start = rdtsc(), took;
-		for (unsigned stop = 0; stop < ROUNDS; stop++) {
-			syscall6(SYS_ptrace, PTRACE_SYSCALL, child, 0, 0, 0, 0);
-			wait_for(child);
-		}
-		took = rdtsc() - start;
-		if (took < least)
-			least = took;
-	}
-	syscall3(SYS_kill, child, SIGKILL, 0);
-	wait_for(child);
-	row("ptrace-syscall", per_round(least, 0, ROUNDS));
 }
 
 /* ---- memory ---- */

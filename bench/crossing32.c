@@ -10,8 +10,9 @@
 typedef unsigned long u32;
 
 enum {
-	SYS_exit = 1, SYS_write = 4, SYS_getppid = 64, SYS_reboot = 88, SYS_munmap = 91, SYS_clone = 120, SYS_uname = 122,
-	SYS_sched_yield = 158, SYS_rt_sigaction = 174, SYS_mmap2 = 192, SYS_sched_setaffinity = 241, SYS_exit_group = 252,
+	SYS_exit = 1, SYS_write = 4, SYS_getpid = 20, SYS_ptrace = 26, SYS_kill = 37, SYS_getppid = 64, SYS_reboot = 88,
+	SYS_munmap = 91, SYS_wait4 = 114, SYS_clone = 120, SYS_uname = 122, SYS_sched_setscheduler = 156, SYS_sched_yield = 158,
+	SYS_rt_sigaction = 174, SYS_mmap2 = 192, SYS_sched_setaffinity = 241, SYS_exit_group = 252,
 	SYS_unknown = 0x7ffe0000,
 };
 
@@ -27,6 +28,8 @@ static long write_out(const char *text, unsigned long length)
 {
 	return syscall3(SYS_write, 1, text, length);
 }
+
+#include "process.h"
 
 static u64 syscall_loop(void)
 {
@@ -215,9 +218,10 @@ static const struct {
 	{ "minor-fault-write", measure_minor_write },
 	{ "kernel-fault", measure_kernel_fault },
 	{ "yield-switch", measure_yield },
+	{ "ptrace-syscall", measure_ptrace },
 };
 
-/* Arguments: the rows to measure; without any it is the first program, measures all, and ends the machine. */
+/* Arguments: the rows to measure (none: all). As the first program it ends the machine. */
 static __attribute__((noreturn, used)) void begin(u32 *stack)
 {
 	enum { AT_NULL = 0, AT_SYSINFO = 32, RB_AUTOBOOT = 0x01234567, MAGIC1 = 0xfee1dead, MAGIC2 = 672274793 };
@@ -237,7 +241,7 @@ static __attribute__((noreturn, used)) void begin(u32 *stack)
 		if (wanted)
 			rows[i].measure();
 	}
-	if (argc < 2) {
+	if (syscall3(SYS_getpid, 0, 0, 0) == 1) {
 		put("{\"done\":true}");
 		flush();
 		syscall3(SYS_reboot, MAGIC1, MAGIC2, RB_AUTOBOOT);
