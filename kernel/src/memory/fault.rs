@@ -142,8 +142,7 @@ fn raise(regs: &mut UserRegs, signal: FaultSignal, error: u64) {
     if error & ERROR_FETCH != 0 && vsyscall::contains(signal.addr) {
         vsyscall::call(regs);
     } else if signal.signo == SIGKILL {
-        log::warn!("out of memory: task {} is killed", task::current().tid());
-        signal::force_fault(SigInfo::kernel(SIGKILL));
+        kill_for_memory();
     } else {
         signal::force_page_fault(
             SigInfo::fault(signal.signo, signal.code, signal.addr),
@@ -167,12 +166,22 @@ pub fn page_fault_kernel(regs: &mut UserRegs, addr: u64, error: u64) -> bool {
     true
 }
 
-/// Resolves a fault of the routines that touch user memory, with interrupts on: a file may let us sleep.
+/// Resolves a fault of the routines that touch user memory, with interrupts on: a file may let us sleep. Where there is no
+/// memory for it the task is killed, as for a fault of its own: its address was a good one.
 fn resolve(addr: u64, error: u64) -> bool {
     interrupts::enable();
     let result = task::current_mm().fault(addr, Access::from_error(error));
+    if result.as_ref().is_err_and(|signal| signal.signo == SIGKILL) {
+        kill_for_memory();
+    }
     interrupts::disable();
     result.is_ok()
+}
+
+#[cold]
+fn kill_for_memory() {
+    log::warn!("out of memory: task {} is killed", task::current().tid());
+    signal::force_fault(SigInfo::kernel(SIGKILL));
 }
 
 impl AddressSpace {
