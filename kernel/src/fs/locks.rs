@@ -15,6 +15,7 @@ use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::sync::SpinLock;
 use crate::task::current;
+use crate::task::pid_namespace::seen;
 use crate::task::wait::WaitQueue;
 
 /// Whose lock it is: an open file (`flock`, `F_OFD_SETLK`) or a descriptor table, that is, a process.
@@ -280,7 +281,8 @@ pub fn fcntl(file: &Arc<File>, command: u32, argument: u64, layout: FlockLayout)
                     } else {
                         (other.end - other.start) as i64
                     };
-                    request.pid = other.pid;
+                    // A lock of an open file has no owner to name.
+                    request.pid = if other.pid < 0 { other.pid } else { seen(other.pid) };
                 }
             }
             request.write(layout, argument)?;

@@ -16,6 +16,7 @@ use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::signal::{self, SigInfo};
 use crate::sync::SpinLock;
+use crate::task::pid_namespace::{meant, seen};
 use crate::task::wait::{FOREVER, PollTable, WaitQueue, sleep_until};
 use crate::task::{Pid, Process, current, process};
 use crate::time;
@@ -416,6 +417,7 @@ impl TtyOps {
         if pgrp < 0 {
             return Err(Errno::EINVAL);
         }
+        let pgrp = meant(pgrp);
         let group = process::group(pgrp);
         let member = group.first().ok_or(Errno::ESRCH)?;
         if member.session() != current().process.session() {
@@ -553,8 +555,8 @@ impl FileOps for TtyOps {
             ioctl::TCSETS | ioctl::TCSETSW | ioctl::TCSETSF => self.set_termios(request, argument)?,
             ioctl::TCSETS2 | ioctl::TCSETSW2 | ioctl::TCSETSF2 => self.set_termios(request, argument)?,
             ioctl::TIOCGPGRP | ioctl::TIOCGSID if !is_controlling() => return Err(Errno::ENOTTY),
-            ioctl::TIOCGPGRP => user::write(argument, &session_and_foreground().1)?,
-            ioctl::TIOCGSID => user::write(argument, &session_and_foreground().0)?,
+            ioctl::TIOCGPGRP => user::write(argument, &seen(session_and_foreground().1))?,
+            ioctl::TIOCGSID => user::write(argument, &seen(session_and_foreground().0))?,
             ioctl::TIOCSPGRP => self.set_foreground(argument)?,
             ioctl::TIOCSCTTY => self.take_control(argument)?,
             ioctl::TIOCNOTTY => self.give_up()?,

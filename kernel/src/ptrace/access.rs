@@ -7,15 +7,20 @@ use crate::errno::{Errno, Result};
 use crate::memory::address_space::AddressSpace;
 use crate::memory::fault::Access;
 use crate::memory::{Width, longs, user};
+use crate::task::pid_namespace::meant;
 use crate::task::process::{self, Pid};
-use crate::task::{Task, current};
+use crate::task::{Task, capabilities, current, user_namespace};
 
 /// Whether the current task may trace `task` and see its memory: it is of the same process, or belongs to the same user and
 /// hides nothing, or the current task has all rights. EPERM otherwise.
 pub fn check(task: &Task) -> Result<()> {
     let process = &current().process;
-    if core::ptr::eq(&**process, &*task.process) || is_privileged() {
+    if core::ptr::eq(&**process, &*task.process) || capabilities::is_root() {
         return Ok(());
+    }
+    let namespace = process.credentials.lock().namespace.clone();
+    if !user_namespace::is_within(&task.process.credentials.lock().namespace, &namespace) {
+        return Err(Errno::EPERM);
     }
     let (user, group) = {
         let mine = process.credentials.lock();
@@ -31,11 +36,6 @@ pub fn check(task: &Task) -> Result<()> {
     } else {
         Err(Errno::EPERM)
     }
-}
-
-/// Whether the current task has all rights.
-pub fn is_privileged() -> bool {
-    current().process.credentials.lock().user.effective == 0
 }
 
 /// `struct iovec`.
@@ -103,7 +103,7 @@ fn transfer(pid: u64, local: (u64, u64), remote: (u64, u64), flags: u64, access:
     if remote.iter().all(|vector| vector.len == 0) {
         return Ok(0);
     }
-    let task = process::find_task(pid as Pid).ok_or(Errno::ESRCH)?;
+    let task = process::find_task(meant(pid as Pid)).ok_or(Errno::ESRCH)?;
     check(&task)?;
     let mm = task.mm();
     let mut local = Cursor::new(&local);

@@ -11,6 +11,7 @@ use crate::memory::user;
 use crate::seccomp::inspect;
 use crate::segments::tls;
 use crate::signal::{self, SIGKILL, SIGRTMAX, SigInfo, SigSet};
+use crate::task::pid_namespace::meant;
 use crate::task::process::{self, Pid};
 use crate::task::scheduler::{self, TRACED};
 use crate::task::{Task, current};
@@ -35,7 +36,7 @@ pub(super) fn dispatch(
     if request == PTRACE_TRACEME {
         return relation::traceme().map(|()| 0);
     }
-    let task = process::find_task(pid as Pid).ok_or(Errno::ESRCH)?;
+    let task = process::find_task(meant(pid as Pid)).ok_or(Errno::ESRCH)?;
     match request {
         PTRACE_ATTACH => relation::attach(&task, None).map(|()| 0),
         PTRACE_SEIZE if addr != 0 => Err(Errno::EIO),

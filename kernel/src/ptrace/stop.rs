@@ -7,6 +7,7 @@ use portcullis::Skip;
 use super::state::{EVENT_STOP, Event, TRACESYSGOOD};
 use crate::signal::info::{CLD_STOPPED, CLD_TRAPPED, SI_USER};
 use crate::signal::{self, SIGTRAP, SigInfo};
+use crate::task::pid_namespace::seen;
 use crate::task::process::{self, Pid};
 use crate::task::scheduler::{self, TRACED};
 use crate::task::{Task, current};
@@ -91,7 +92,7 @@ fn notify(code: i32, why: i32, message: u64) -> i32 {
 fn information(signo: i32, code: i32) -> SigInfo {
     let task = current();
     let uid = task.process.credentials.lock().user.real;
-    SigInfo::user(signo, code, task.tid(), uid)
+    SigInfo::user(signo, code, seen(task.tid()), uid)
 }
 
 /// Stops for a trap that is no event: a handler is entered by a step.
@@ -172,8 +173,8 @@ pub fn signal(info: SigInfo, shared: bool) -> Option<SigInfo> {
 
 fn tracer_identity(task: &Task) -> (Pid, u32) {
     match task.trace.tracer() {
-        Some(tracer) => (tracer.tid(), tracer.process.credentials.lock().user.real),
-        None => (task.process.ppid(), 0),
+        Some(tracer) => (seen(tracer.tid()), tracer.process.credentials.lock().user.real),
+        None => (seen(task.process.ppid()), 0),
     }
 }
 

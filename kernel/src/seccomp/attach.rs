@@ -11,6 +11,7 @@ use super::filter::{Attached, Filter, action};
 use super::{DISABLED, FILTER, STRICT, follow, notify};
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, user};
+use crate::task::pid_namespace::seen;
 use crate::task::process::{Pid, Tree, tree};
 use crate::task::{Task, capabilities, current};
 
@@ -128,7 +129,7 @@ fn read_program(address: u64) -> Result<Vec<Instruction>> {
         return Err(Errno::EINVAL);
     }
     // Otherwise a child with more rights would be at the filter's mercy.
-    if !current().process.no_new_privs.load(Relaxed) && !capabilities::is_admin() {
+    if !current().process.no_new_privs.load(Relaxed) && !capabilities::is_admin_here() {
         return Err(Errno::EACCES);
     }
     let mut raw = alloc::vec![0u64; len];
@@ -237,7 +238,7 @@ fn attach_locked(
             return Err(Errno::ESRCH);
         }
         if !fits {
-            return Ok(Some(thread.tid()));
+            return Ok(Some(seen(thread.tid())));
         }
     }
     replaced.push(follow(task, tree, filter));

@@ -20,6 +20,7 @@ use crate::fs::anonymous::anonymous_file;
 use crate::fs::file::FileOps;
 use crate::memory::user;
 use crate::sync::SpinLock;
+use crate::task::pid_namespace::seen;
 use crate::task::wait::{PollTable, WaitQueue};
 use crate::task::{Pid, current};
 
@@ -343,7 +344,7 @@ impl Notifier {
             entry.state = State::Sent;
             Some(Notification {
                 id: entry.id,
-                pid: entry.pid as u32,
+                pid: seen(entry.pid) as u32,
                 flags: 0,
                 data: entry.data,
             })

@@ -16,7 +16,7 @@ use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::sync::{self, SpinLock};
 use crate::task::switch::SwitchWork;
-use crate::task::{Task, current};
+use crate::task::{Task, capabilities, current};
 
 /// Words of a bitmap.
 const WORDS: usize = IO_PORTS / 64;
@@ -109,11 +109,6 @@ fn set(rights: Rights) {
     drop(old);
 }
 
-/// Whether the current task has CAP_SYS_RAWIO.
-fn is_privileged() -> bool {
-    current().process.credentials.lock().user.effective == 0
-}
-
 /// iopl(2).
 pub fn sys_iopl(level: u64) -> Result<usize> {
     let level = level as u32;
@@ -121,7 +116,7 @@ pub fn sys_iopl(level: u64) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let rights = current().ports.0.lock().clone();
-    if level > u32::from(rights.level) && !is_privileged() {
+    if level > u32::from(rights.level) && !capabilities::is_root() {
         return Err(Errno::EPERM);
     }
     set(Rights {
@@ -138,7 +133,7 @@ pub fn sys_ioperm(from: u64, count: u64, allow: u64) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let allow = allow as i32 != 0;
-    if allow && !is_privileged() {
+    if allow && !capabilities::is_root() {
         return Err(Errno::EPERM);
     }
     let rights = current().ports.0.lock().clone();

@@ -14,6 +14,7 @@ use super::{mask, send};
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, user};
 use crate::task::clock::Timespec;
+use crate::task::pid_namespace::meant;
 use crate::task::process::{self, Pid};
 use crate::task::scheduler::{self, INTERRUPTIBLE, RUNNING};
 use crate::task::{Task, current};
@@ -253,11 +254,11 @@ pub fn sys_kill(pid: u64, signo: u64) -> Result<usize> {
     let (pid, signo) = (pid as Pid, signo as i32);
     let info = from_user(signo, SI_USER);
     match pid {
-        1.. => to_process(pid, info)?,
+        1.. => to_process(meant(pid), info)?,
         Pid::MIN => return Err(Errno::ESRCH),
         -1 => to_all(info)?,
         0 => to_group(current().process.pgrp(), info)?,
-        group => to_group(-group, info)?,
+        group => to_group(meant(-group), info)?,
     }
     Ok(0)
 }
@@ -310,7 +311,7 @@ pub fn sys_tkill(tid: u64, signo: u64) -> Result<usize> {
     if tid as Pid <= 0 {
         return Err(Errno::EINVAL);
     }
-    to_thread(None, tid as Pid, from_user(signo as i32, SI_TKILL))
+    to_thread(None, meant(tid as Pid), from_user(signo as i32, SI_TKILL))
 }
 
 /// tgkill(2).
@@ -319,7 +320,7 @@ pub fn sys_tgkill(tgid: u64, tid: u64, signo: u64) -> Result<usize> {
     if tgid <= 0 || tid <= 0 {
         return Err(Errno::EINVAL);
     }
-    to_thread(Some(tgid), tid, from_user(signo as i32, SI_TKILL))
+    to_thread(Some(meant(tgid)), meant(tid), from_user(signo as i32, SI_TKILL))
 }
 
 fn to_thread(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
@@ -338,7 +339,7 @@ fn to_thread(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
 
 /// A program may make up the information, but not so that it looks like the kernel's or `tkill`'s, except to itself.
 fn made_up(signo: u64, info: u64, tgid: Pid) -> Result<SigInfo> {
-    let info = SigInfo::read_for_call(signo as i32, info)?;
+    let info = SigInfo::read_for_call(signo as i32, info)?.with_pid(meant);
     if (info.code >= 0 || info.code == SI_TKILL) && current().process.pid != tgid {
         return Err(Errno::EPERM);
     }
@@ -347,8 +348,9 @@ fn made_up(signo: u64, info: u64, tgid: Pid) -> Result<SigInfo> {
 
 /// rt_sigqueueinfo(2).
 pub fn sys_rt_sigqueueinfo(pid: u64, signo: u64, info: u64) -> Result<usize> {
-    let info = made_up(signo, info, pid as Pid)?;
-    to_process(pid as Pid, info)?;
+    let process = meant(pid as Pid);
+    let info = made_up(signo, info, process)?;
+    to_process(process, info)?;
     Ok(0)
 }
 
@@ -359,7 +361,7 @@ pub fn sys_rt_tgsigqueueinfo(tgid: u64, tid: u64, signo: u64, info: u64) -> Resu
         if tgid <= 0 || tid <= 0 {
             return Err(Errno::EINVAL);
         }
-        made_up(signo, info, tgid)?
+        made_up(signo, info, meant(tgid))?
     };
-    to_thread(Some(tgid), tid, info)
+    to_thread(Some(meant(tgid)), meant(tid), info)
 }

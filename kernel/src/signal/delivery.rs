@@ -1,5 +1,7 @@
 //! Delivery: what happens to pending signals on the way to user mode, and to the system call that one interrupted.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use linux_raw_sys::general::RLIMIT_CORE;
 use portcullis::restart::{self, Delivery, Restart};
 use portcullis::x86_64::UserRegs;
@@ -94,7 +96,8 @@ fn next() -> Option<(SigInfo, Action)> {
         if action.handler > SIG_IGN {
             return Some((info, action));
         }
-        if action.ignores(signo) {
+        let spared = task.process.unkillable.load(Relaxed) && ![SIGKILL, SIGSTOP].contains(&signo);
+        if action.ignores(signo) || spared {
             continue;
         }
         if SigSet::STOP.contains(signo) {

@@ -165,6 +165,16 @@ impl SigInfo {
         SigInfo::new(signo, code, fields)
     }
 
+    /// With another process id, where it is from a process or about a child.
+    pub(super) fn with_pid(mut self, change: impl FnOnce(Pid) -> Pid) -> SigInfo {
+        let about_child = self.signo == SIGCHLD && (CLD_EXITED..=CLD_CONTINUED).contains(&self.code);
+        if about_child || matches!(self.code, SI_USER | SI_TKILL) {
+            let (pid, uid) = (self.fields[0] as Pid, (self.fields[0] >> 32) as u32);
+            self.fields[0] = pair(change(pid) as u32, uid);
+        }
+        self
+    }
+
     /// The timer's number, where this comes from a POSIX timer.
     pub const fn timer_id(&self) -> Option<i32> {
         if self.code == SI_TIMER {

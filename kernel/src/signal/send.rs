@@ -5,6 +5,7 @@
 //! tree.
 
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering::Relaxed;
 
 use portcullis::work::ExitWork;
 
@@ -18,7 +19,7 @@ use crate::errno::{Errno, Result};
 use crate::ptrace;
 use crate::task::process::{self, Node, Pid, REAPER, Tree};
 use crate::task::scheduler::{self, INTERRUPTIBLE, KILLABLE, STOPPED, TRACED};
-use crate::task::{Process, Task, current};
+use crate::task::{Process, Task, current, pid_namespace};
 
 /// No limit to queued information: for what the kernel sends.
 pub(super) const UNLIMITED: usize = usize::MAX;
@@ -41,6 +42,7 @@ pub fn to_task_in(tree: &Tree, task: &Task, info: SigInfo) -> Result<()> {
 /// Puts back a signal that was taken, for the current task or for its process.
 pub(crate) fn put_back(task: &Task, thread: Option<&Task>, info: SigInfo) {
     // What is pending again already is not sent twice.
+    let info = info.with_pid(pid_namespace::meant);
     let _ = send(&process::tree(), &task.process, thread, info, UNLIMITED);
 }
 
@@ -107,6 +109,7 @@ pub(super) fn send(
     limit: usize,
 ) -> Result<()> {
     let signo = info.signo;
+    let info = info.with_pid(|id| pid_namespace::seen_by(process, id));
     // The reaper is part of the kernel. It has nothing that a signal could be delivered to.
     if process.pid == REAPER {
         return Ok(());
@@ -129,7 +132,7 @@ pub(super) fn send(
         }
         if let Some(target) = thread.or(node.threads.first().map(Arc::as_ref))
             && let Some(hand) = target.sighand.share()
-            && !is_ignored(target, &hand.get(signo), signo)
+            && !is_ignored(target, &hand.get(signo), &info)
         {
             let news = match thread {
                 Some(thread) => thread.signals.lock().pending.push(info, limit)?,
@@ -156,13 +159,25 @@ pub(super) fn send(
 
 /// Whether the signal would be thrown away at delivery, so that it need not be sent. A blocked signal is kept: the
 /// action may change before it is unblocked.
-fn is_ignored(task: &Task, action: &Action, signo: i32) -> bool {
+fn is_ignored(task: &Task, action: &Action, info: &SigInfo) -> bool {
+    let signo = info.signo;
     // A tracer may want to know of it all the same.
     if task.trace.is_traced() && signo != SIGKILL {
         return false;
     }
     let signals = task.signals.lock();
-    !signals.blocked.union(signals.awaited).contains(signo) && action.ignores(signo)
+    !signals.blocked.union(signals.awaited).contains(signo)
+        && (action.ignores(signo) || is_shielded(&task.process, action, info))
+}
+
+/// Whether a namespace's init is spared: from all signals without a handler but the two that nobody can handle, and from
+/// these, too, if they come from within.
+fn is_shielded(process: &Process, action: &Action, info: &SigInfo) -> bool {
+    let from_outside =
+        || info.code == SI_KERNEL || pid_namespace::seen_by(process, current().process.pid) == 0;
+    process.unkillable.load(Relaxed)
+        && action.handler == SIG_DFL
+        && !([SIGKILL, SIGSTOP].contains(&info.signo) && from_outside())
 }
 
 /// Forgets pending signals of a process and all its threads.
@@ -333,13 +348,17 @@ fn force_with(info: SigInfo, fatal: bool) {
             actions[signo].handler = SIG_DFL;
             signals.blocked.remove(signo);
         }
+        if actions[signo].handler == SIG_DFL {
+            // Not even a namespace's init lives through its own faults.
+            task.process.unkillable.store(false, Relaxed);
+        }
     }
     // Pending already: nothing to add. It is delivered before the task goes back to user mode, blocked no more.
     let _ = signals.pending.push(info, UNLIMITED);
     signals.recalculate(task, &shared);
 }
 
-/// Whether the whole machine's other processes are meant by `kill(-1)`: not the reaper, not the sender.
+/// Whether a process is meant by `kill(-1)`: not the reaper, not the sender, and of its namespace but for init.
 pub(super) fn is_other(node: &Node) -> bool {
-    node.process.pid > REAPER && node.process.pid != current().process.pid
+    pid_namespace::seen(node.process.pid) > REAPER && node.process.pid != current().process.pid
 }

@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicI32, Ordering::*};
 use linux_raw_sys::general::{PRIO_PGRP, PRIO_PROCESS, PRIO_USER};
 
 use super::clock::Timespec;
+use super::pid_namespace::{meant, seen};
 use super::{Pid, Task, current, current_arc, process, scheduler};
 use crate::cpu;
 use crate::errno::{Errno, Result};
@@ -33,7 +34,7 @@ fn task_or_self(tid: u64) -> Result<Arc<Task>> {
     match tid as Pid {
         ..0 => Err(Errno::EINVAL),
         0 => Ok(current_arc()),
-        tid => process::find_task(tid).ok_or(Errno::ESRCH),
+        tid => process::find_task(meant(tid)).ok_or(Errno::ESRCH),
     }
 }
 
@@ -143,7 +144,11 @@ fn priority_tasks(which: u64, who: u64) -> Result<alloc::vec::Vec<Arc<Task>>> {
     let tasks = match which as u32 {
         PRIO_PROCESS => alloc::vec![task_or_self(who as u64)?],
         PRIO_PGRP => {
-            let pgrp = if who == 0 { current().process.pgrp() } else { who };
+            let pgrp = if who == 0 {
+                current().process.pgrp()
+            } else {
+                meant(who)
+            };
             process::group(pgrp)
                 .iter()
                 .flat_map(|process| process.threads())
@@ -151,6 +156,7 @@ fn priority_tasks(which: u64, who: u64) -> Result<alloc::vec::Vec<Arc<Task>>> {
         }
         PRIO_USER => process::all()
             .iter()
+            .filter(|process| seen(process.pid) != 0)
             .flat_map(|process| process.threads())
             .collect(),
         _ => return Err(Errno::EINVAL),

@@ -3,6 +3,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::pid_namespace::meant;
 use super::process::{Pid, find};
 use super::{Process, current};
 use crate::errno::{Errno, Result};
@@ -30,10 +31,28 @@ impl Default for Capabilities {
     }
 }
 
-/// Whether the current task is the administrator: root, and has not given it up.
+impl Capabilities {
+    /// CAP_SYS_ADMIN.
+    pub fn has_admin(&self) -> bool {
+        self.effective & SYS_ADMIN != 0
+    }
+}
+
+/// Whether the current task is the administrator: root, and has not given it up, and not of a namespace alone.
 pub fn is_admin() -> bool {
     let credentials = current().process.credentials.lock();
-    credentials.user.effective == 0 && credentials.capabilities.effective & SYS_ADMIN != 0
+    credentials.namespace.is_none() && credentials.is_admin()
+}
+
+/// Whether the current task is the administrator of its user namespace.
+pub fn is_admin_here() -> bool {
+    current().process.credentials.lock().is_admin()
+}
+
+/// Whether the current task has root's rights to the machine.
+pub fn is_root() -> bool {
+    let credentials = current().process.credentials.lock();
+    credentials.namespace.is_none() && credentials.user.effective == 0
 }
 
 /// `struct __user_cap_header_struct`.
@@ -82,7 +101,7 @@ pub fn sys_capget(address: u64, data: u64) -> Result<usize> {
     let of = |process: &Process| process.credentials.lock().capabilities;
     let capabilities = match header.pid {
         0 => of(&current().process),
-        pid => of(&*find(pid).ok_or(Errno::ESRCH)?),
+        pid => of(&*find(meant(pid)).ok_or(Errno::ESRCH)?),
     };
     if data == 0 {
         return Ok(0);
@@ -103,7 +122,7 @@ pub fn sys_capget(address: u64, data: u64) -> Result<usize> {
 pub fn sys_capset(address: u64, data: u64) -> Result<usize> {
     let (header, halves) = header(address)?.ok_or(Errno::EINVAL)?;
     let process = &current().process;
-    if header.pid != 0 && header.pid != process.pid {
+    if header.pid != 0 && meant(header.pid) != process.pid {
         return Err(Errno::EPERM);
     }
     let mut new = Capabilities {

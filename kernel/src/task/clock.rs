@@ -3,6 +3,7 @@
 use linux_raw_sys::general::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::pid_namespace::meant;
 use super::process::{self, Pid};
 use super::wait::sleep_until;
 use super::{RestartBlock, current, usage};
@@ -146,9 +147,11 @@ impl Clock {
             Clock::Realtime => time::realtime(),
             Clock::Monotonic => time::now(),
             Clock::Process(0) => usage::of_process(&current().process).total(),
-            Clock::Process(pid) => usage::of_process(&*process::find(pid).ok_or(Errno::EINVAL)?).total(),
+            Clock::Process(pid) => {
+                usage::of_process(&*process::find(meant(pid)).ok_or(Errno::EINVAL)?).total()
+            }
             Clock::Thread(0) => current().usage.total(),
-            Clock::Thread(tid) => process::find_task(tid).ok_or(Errno::EINVAL)?.usage.total(),
+            Clock::Thread(tid) => process::find_task(meant(tid)).ok_or(Errno::EINVAL)?.usage.total(),
         })
     }
 

@@ -10,9 +10,10 @@ use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
 use portcullis::x86_64::tables::{USER_CS, USER_DS, USER32_CS};
 
+use super::ids::{GROUP, USER};
 use super::image::{Loaded, Program};
 use super::process::{self, FIRST_PROGRAM, Image, Process, tree};
-use super::{NewTask, Task, current, exit, kernel_mm, scheduler, switch};
+use super::{NewTask, Task, current, exit, kernel_mm, pid_namespace, scheduler, switch, user_namespace};
 use crate::errno::{Errno, Result};
 use crate::fs::path::{Walk, shown_path, start_directory};
 use crate::fs::{self, FdTable, File, FsContext};
@@ -240,7 +241,10 @@ fn exec(
     }
     let mm = AddressSpace::new(width)?;
     let image = Image { path };
-    let old_tid = current().tid();
+    let tracer = current().trace.tracer();
+    let old_tid = tracer.map_or(0, |tracer| {
+        pid_namespace::seen_by(&tracer.process, current().tid())
+    });
     become_only_thread()?;
     // From here on the old program is gone: what fails now ends the process.
     leave_old_program(mm, image, &name);
@@ -446,6 +450,7 @@ fn build_stack(
     let random_at = (platform_at - random.len() as u64) & !15;
 
     let credentials = current().process.credentials.lock().clone();
+    let seen = |kind, id| u64::from(user_namespace::seen(&credentials.namespace, kind, id));
     let cpuid = raw_cpuid::cpuid!(1);
     let mut auxiliary = vdso::auxiliary(mm.width(), vdso);
     auxiliary.extend([
@@ -459,10 +464,10 @@ fn build_stack(
         (AT_BASE, interpreter_base),
         (AT_FLAGS, 0),
         (AT_ENTRY, main.entry),
-        (AT_UID, credentials.user.real.into()),
-        (AT_EUID, credentials.user.effective.into()),
-        (AT_GID, credentials.group.real.into()),
-        (AT_EGID, credentials.group.effective.into()),
+        (AT_UID, seen(USER, credentials.user.real)),
+        (AT_EUID, seen(USER, credentials.user.effective)),
+        (AT_GID, seen(GROUP, credentials.group.real)),
+        (AT_EGID, seen(GROUP, credentials.group.effective)),
         (AT_SECURE, 0),
         (AT_RANDOM, random_at),
         (
@@ -544,7 +549,7 @@ fn first_task() -> Result<Arc<Task>> {
     }
     Task::new(NewTask {
         tid: pid,
-        process: Process::new(pid, None),
+        process: Process::new(pid, None, None),
         mm: kernel_mm(),
         files: Some(Arc::new(files)),
         fs: Some(Arc::new(FsContext::new(fs::root()))),

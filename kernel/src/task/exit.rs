@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::*;
 use linux_raw_sys::general::{SIGCHLD, SIGCONT, SIGHUP};
 
 use super::process::{self, Node, Pid, Process, Tree, tree};
-use super::{current, current_arc, fork, futex, kernel_mm, replace_mm, robust, scheduler};
+use super::{current, current_arc, fork, futex, kernel_mm, pid_namespace, replace_mm, robust, scheduler};
 use crate::errno::Result;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::user;
@@ -117,6 +117,7 @@ fn end_process(process: &Arc<Process>, status: i32) {
     }
     let pid = process.pid;
     let groups = groups_of_children(process);
+    let namespace = pid_namespace::close(process);
     let orphans = tree().reparent_children(pid);
     for pgrp in groups {
         hang_up_if_orphaned(pgrp, None);
@@ -126,6 +127,9 @@ fn end_process(process: &Arc<Process>, status: i32) {
     }
     if let Some(heir) = orphans.new_parent {
         heir.children_changed.wake_all();
+    }
+    if let Some(namespace) = namespace {
+        pid_namespace::end(namespace, process);
     }
     let told = {
         let mut tree = tree();

@@ -9,7 +9,10 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::process::{self, FIRST_PROGRAM, Pid, REAPER, tree};
 use super::wait::Completion;
-use super::{NewTask, Process, Task, current, current_arc, fpu, hooks, scheduler, switch};
+use super::{
+    NewTask, Process, Task, current, current_arc, fpu, hooks, pid_namespace, scheduler, switch,
+    user_namespace,
+};
 use crate::errno::{Errno, Result};
 use crate::memory::{USER_END, user};
 use crate::ptrace::{self, Event};
@@ -64,6 +67,8 @@ const KNOWN: u64 = (CLONE_VM
     | CLONE_UNTRACED
     | CLONE_PTRACE
     | CLONE_CHILD_SETTID
+    | CLONE_NEWUSER
+    | CLONE_NEWPID
     | CLONE_IO) as u64
     | CLEAR_SIGHAND;
 /// The low byte of `clone`'s flags is the exit signal.
@@ -197,32 +202,53 @@ fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let parent = current();
+    check_namespaces(parent, &clone)?;
     let group_signals = process::group_signals();
     if parent.signal_pending() {
         return Err(Errno::ERESTARTNOINTR);
     }
     let event = clone.event().filter(|&event| parent.trace.wants(event));
     let child = new_task(parent, regs, &clone)?;
-    let tid = child.tid();
-    if clone.has(CLONE_PARENT_SETTID) {
-        // Before the child runs, so that it finds it too. Linux ignores a bad address here.
-        let _ = user::write(clone.parent_tid, &tid);
-    }
     let vfork_done = clone.has(CLONE_VFORK).then(|| Arc::new(Completion::new()));
     *child.vfork_done.lock() = vfork_done.clone();
     let traced = event.is_some() || clone.has(CLONE_PTRACE);
     publish(parent, &child, &clone, group_signals, traced)?;
+    let id = child.tid();
+    let number = pid_namespace::seen(id);
+    if clone.has(CLONE_PARENT_SETTID) {
+        // Before the child runs, so that it finds it too. Linux ignores a bad address here.
+        let _ = user::write(clone.parent_tid, &number);
+    }
+    let for_tracer = parent
+        .trace
+        .tracer()
+        .map_or(0, |tracer| pid_namespace::seen_by(&tracer.process, id));
     scheduler::start(child);
     if let Some(event) = event {
-        ptrace::stop::event(event, tid as u64);
+        ptrace::stop::event(event, for_tracer as u64);
     }
     if let Some(done) = vfork_done {
         // Only being killed ends this wait early; the child then keeps the completion alive.
         if done.wait_killable().is_ok() && parent.trace.wants(Event::VforkDone) {
-            ptrace::stop::event(Event::VforkDone, tid as u64);
+            ptrace::stop::event(Event::VforkDone, for_tracer as u64);
         }
     }
-    Ok(tid as usize)
+    Ok(number as usize)
+}
+
+/// Threads are of one namespace. Orphans of a namespace are its init's, which is to have no sisters.
+fn check_namespaces(parent: &Task, clone: &Clone) -> Result<()> {
+    let here = &parent.process.pid_namespace;
+    let stays = !clone.has(CLONE_NEWUSER)
+        && !clone.has(CLONE_NEWPID)
+        && pid_namespace::is_same(here, &parent.pid_namespace_of_children.lock());
+    if clone.has(CLONE_THREAD) && !stays
+        || clone.has(CLONE_PARENT) && parent.process.unkillable.load(Relaxed)
+        || clone.has(CLONE_FS) && clone.has(CLONE_NEWUSER)
+    {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
 }
 
 /// Makes everything that the child does not share.
@@ -231,7 +257,18 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<Arc<Task>> 
     let process = if clone.has(CLONE_THREAD) {
         parent.process.clone()
     } else {
-        Process::new(tid, Some(&parent.process))
+        let mut credentials = parent.process.credentials.lock().clone();
+        if clone.has(CLONE_NEWUSER) {
+            user_namespace::enter_new(&mut credentials)?;
+        }
+        let namespace = if clone.has(CLONE_NEWPID) {
+            pid_namespace::new(&credentials)?
+        } else {
+            parent.pid_namespace_of_children.lock().clone()
+        };
+        let process = Process::new(tid, Some(&parent.process), namespace);
+        *process.credentials.lock() = credentials;
+        process
     };
     let mm = if clone.has(CLONE_VM) {
         parent.mm()
@@ -330,6 +367,7 @@ fn publish(parent: &Task, child: &Arc<Task>, clone: &Clone, group_signals: u64, 
         if process.group_exit().is_some() || process.exec_thread.load(SeqCst) != 0 {
             return Err(Errno::ERESTARTNOINTR);
         }
+        pid_namespace::enter(&tree, child)?;
         tree.add_thread(child);
     } else {
         let (parent_pid, parent_thread): (Pid, Pid) = if clone.has(CLONE_PARENT) {
@@ -347,6 +385,7 @@ fn publish(parent: &Task, child: &Arc<Task>, clone: &Clone, group_signals: u64, 
         } else {
             clone.exit_signal
         };
+        pid_namespace::enter(&tree, child)?;
         tree.add_process(parent_pid, parent_thread, exit_signal, child);
     }
     if traced {

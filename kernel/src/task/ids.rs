@@ -1,9 +1,12 @@
 //! Who is who: process, group, session, user and group ids.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::current;
-use super::process::{self, Pid, tree};
+use super::pid_namespace::{meant, seen};
+use super::process::{self, Pid, Process, tree};
+use super::user_namespace::{self, Namespace};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 
@@ -29,52 +32,74 @@ pub struct Credentials {
     pub group: Ids,
     /// Supplementary groups.
     pub groups: Vec<u32>,
-    /// What it may do beyond others.
+    /// What it may do beyond others, in its namespace.
     pub capabilities: super::capabilities::Capabilities,
+    /// Where its capabilities count, and which ids it sees.
+    pub namespace: Namespace,
+}
+
+impl Credentials {
+    fn ids(&mut self, kind: Kind) -> &mut Ids {
+        match kind {
+            USER => &mut self.user,
+            GROUP => &mut self.group,
+        }
+    }
+
+    /// Whether they are the administrator's of their namespace: it is root's, or nobody's yet, and has not given it up.
+    pub fn is_admin(&self) -> bool {
+        let is_root = self.namespace.is_some() || self.user.effective == 0;
+        is_root && self.capabilities.has_admin()
+    }
 }
 
 /// getpid(2).
 #[inline]
 pub fn sys_getpid() -> Result<usize> {
-    Ok(current().process.pid as usize)
+    Ok(seen(current().process.pid) as usize)
 }
 
 /// gettid(2).
 #[inline]
 pub fn sys_gettid() -> Result<usize> {
-    Ok(current().tid() as usize)
+    Ok(seen(current().tid()) as usize)
 }
 
 /// getppid(2).
 #[inline]
 pub fn sys_getppid() -> Result<usize> {
-    Ok(current().process.ppid() as usize)
+    Ok(seen(current().process.ppid()) as usize)
+}
+
+fn process_or_self(pid: u64) -> Result<Arc<Process>> {
+    match pid as Pid {
+        0 => Ok(current().process.clone()),
+        pid => process::find(meant(pid)).ok_or(Errno::ESRCH),
+    }
 }
 
 /// getpgid(2).
 pub fn sys_getpgid(pid: u64) -> Result<usize> {
-    match pid as Pid {
-        0 => Ok(current().process.pgrp() as usize),
-        pid => Ok(process::find(pid).ok_or(Errno::ESRCH)?.pgrp() as usize),
-    }
+    Ok(seen(process_or_self(pid)?.pgrp()) as usize)
 }
 
 /// getsid(2).
 pub fn sys_getsid(pid: u64) -> Result<usize> {
-    match pid as Pid {
-        0 => Ok(current().process.session() as usize),
-        pid => Ok(process::find(pid).ok_or(Errno::ESRCH)?.session() as usize),
-    }
+    Ok(seen(process_or_self(pid)?.session()) as usize)
 }
 
 /// setpgid(2).
 pub fn sys_setpgid(pid: u64, pgrp: u64) -> Result<usize> {
     let own = &current().process;
-    let pid = if pid as Pid == 0 { own.pid } else { pid as Pid };
-    let pgrp = if pgrp as Pid == 0 { pid } else { pgrp as Pid };
-    if pgrp < 0 {
+    if (pgrp as Pid) < 0 {
         return Err(Errno::EINVAL);
     }
+    let pid = if pid as Pid == 0 {
+        own.pid
+    } else {
+        meant(pid as Pid)
+    };
+    let pgrp = if pgrp as Pid == 0 { pid } else { meant(pgrp as Pid) };
     let mut tree = tree();
     let node = tree.node(pid).ok_or(Errno::ESRCH)?;
     let process = node.process.clone();
@@ -108,28 +133,46 @@ pub fn sys_setsid() -> Result<usize> {
         return Err(Errno::EPERM);
     }
     tree.set_session(process);
-    Ok(process.pid as usize)
+    Ok(seen(process.pid) as usize)
 }
 
 /// Which of the two kinds of id a call is about.
-type Kind = fn(&mut Credentials) -> &mut Ids;
-/// The user ids.
-pub const USER: Kind = |credentials| &mut credentials.user;
-/// The group ids.
-pub const GROUP: Kind = |credentials| &mut credentials.group;
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Of users.
+    User,
+    /// Of groups.
+    Group,
+}
+pub use Kind::{Group as GROUP, User as USER};
 
 fn with<T>(kind: Kind, f: impl FnOnce(&mut Ids) -> T) -> T {
-    f(kind(&mut current().process.credentials.lock()))
+    f(current().process.credentials.lock().ids(kind))
+}
+
+/// One of the current process's ids, as it sees it.
+fn get(kind: Kind, which: fn(&Ids) -> u32) -> u32 {
+    let mut credentials = current().process.credentials.lock();
+    let id = which(credentials.ids(kind));
+    user_namespace::seen(&credentials.namespace, kind, id)
+}
+
+/// The id that an argument means; [`KEEP`] stays what it is.
+fn meant_id(kind: Kind, number: u64) -> Result<u32> {
+    match number as u32 {
+        KEEP => Ok(KEEP),
+        number => user_namespace::meant(&current().process.credentials.lock().namespace, kind, number),
+    }
 }
 
 /// getuid(2), getgid(2).
 pub fn sys_get_real(kind: Kind) -> Result<usize> {
-    Ok(with(kind, |ids| ids.real) as usize)
+    Ok(get(kind, |ids| ids.real) as usize)
 }
 
 /// geteuid(2), getegid(2).
 pub fn sys_get_effective(kind: Kind) -> Result<usize> {
-    Ok(with(kind, |ids| ids.effective) as usize)
+    Ok(get(kind, |ids| ids.effective) as usize)
 }
 
 /// "Leave it as it is."
@@ -145,7 +188,7 @@ pub fn sys_set(kind: Kind, id: u64) -> Result<usize> {
 
 /// setreuid(2), setregid(2).
 pub fn sys_set_re(kind: Kind, real: u64, effective: u64) -> Result<usize> {
-    let (real, effective) = (real as u32, effective as u32);
+    let (real, effective) = (meant_id(kind, real)?, meant_id(kind, effective)?);
     with(kind, |ids| {
         let old_real = ids.real;
         if real != KEEP {
@@ -164,14 +207,19 @@ pub fn sys_set_re(kind: Kind, real: u64, effective: u64) -> Result<usize> {
 
 /// setresuid(2), setresgid(2).
 pub fn sys_set_res(kind: Kind, real: u64, effective: u64, saved: u64) -> Result<usize> {
+    let [real, effective, saved] = [
+        meant_id(kind, real)?,
+        meant_id(kind, effective)?,
+        meant_id(kind, saved)?,
+    ];
     with(kind, |ids| {
         for (id, to) in [
             (real, &mut ids.real),
             (effective, &mut ids.effective),
             (saved, &mut ids.saved),
         ] {
-            if id as u32 != KEEP {
-                *to = id as u32;
+            if id != KEEP {
+                *to = id;
             }
         }
         ids.file_system = ids.effective;
@@ -181,31 +229,36 @@ pub fn sys_set_res(kind: Kind, real: u64, effective: u64, saved: u64) -> Result<
 
 /// getresuid(2), getresgid(2).
 pub fn sys_get_res(kind: Kind, real: u64, effective: u64, saved: u64) -> Result<usize> {
-    let ids = with(kind, |ids| *ids);
-    user::write(real, &ids.real)?;
-    user::write(effective, &ids.effective)?;
-    user::write(saved, &ids.saved)?;
+    user::write(real, &get(kind, |ids| ids.real))?;
+    user::write(effective, &get(kind, |ids| ids.effective))?;
+    user::write(saved, &get(kind, |ids| ids.saved))?;
     Ok(0)
 }
 
 /// setfsuid(2), setfsgid(2): returns the old one.
 pub fn sys_set_file_system(kind: Kind, id: u64) -> Result<usize> {
-    let old = with(kind, |ids| {
-        let old = ids.file_system;
-        if id as u32 != KEEP {
-            ids.file_system = id as u32;
-        }
-        old
-    });
+    let old = get(kind, |ids| ids.file_system);
+    // An id that there is not changes nothing, and is no error.
+    match meant_id(kind, id) {
+        Ok(KEEP) | Err(_) => {}
+        Ok(id) => with(kind, |ids| ids.file_system = id),
+    }
     Ok(old as usize)
 }
 
 /// The most supplementary groups.
 const MAX_GROUPS: usize = 65536;
 
+/// The current process's supplementary groups, as it sees them.
+pub fn groups() -> Vec<u32> {
+    let credentials = current().process.credentials.lock();
+    let seen = |&id: &u32| user_namespace::seen(&credentials.namespace, GROUP, id);
+    credentials.groups.iter().map(seen).collect()
+}
+
 /// getgroups(2).
 pub fn sys_getgroups(size: u64, address: u64) -> Result<usize> {
-    let groups = current().process.credentials.lock().groups.clone();
+    let groups = groups();
     let size = size as i32;
     if size < 0 || size != 0 && (size as usize) < groups.len() {
         return Err(Errno::EINVAL);
@@ -219,6 +272,10 @@ pub fn sys_getgroups(size: u64, address: u64) -> Result<usize> {
 
 /// setgroups(2).
 pub fn sys_setgroups(size: u64, address: u64) -> Result<usize> {
+    let namespace = current().process.credentials.lock().namespace.clone();
+    if !user_namespace::may_set_groups(&namespace) {
+        return Err(Errno::EPERM);
+    }
     let size = size as u32 as usize;
     if size > MAX_GROUPS {
         return Err(Errno::EINVAL);
@@ -226,6 +283,9 @@ pub fn sys_setgroups(size: u64, address: u64) -> Result<usize> {
     let mut groups = alloc::vec![0u32; size];
     // SAFETY: the vector has that many bytes.
     unsafe { user::copy_from_user(groups.as_mut_ptr().cast(), address, size_of_val(&*groups)) }?;
+    for group in &mut groups {
+        *group = user_namespace::meant(&namespace, GROUP, *group)?;
+    }
     let _old = core::mem::replace(&mut current().process.credentials.lock().groups, groups);
     Ok(0)
 }

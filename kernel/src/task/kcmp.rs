@@ -4,6 +4,7 @@
 use alloc::sync::Arc;
 use core::ptr;
 
+use super::pid_namespace::meant;
 use super::process::find_task;
 use super::{Task, process::Pid};
 use crate::errno::{Errno, Result};
@@ -20,7 +21,7 @@ const SYSVSEM: u32 = 6;
 
 /// kcmp(2): 0 if they are the same, 1 and 2 for the order otherwise.
 pub fn sys_kcmp(first: u64, second: u64, kind: u64, index_1: u64, index_2: u64) -> Result<usize> {
-    let task = |tid: u64| find_task(tid as Pid).ok_or(Errno::ESRCH);
+    let task = |tid: u64| find_task(meant(tid as Pid)).ok_or(Errno::ESRCH);
     let (one, other) = (task(first)?, task(second)?);
     match kind as u32 {
         FILE => {

@@ -3,6 +3,7 @@
 use linux_raw_sys::general::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::pid_namespace::meant;
 use super::process::{self, Pid};
 use super::{Process, current};
 use crate::errno::{Errno, Result};
@@ -142,7 +143,10 @@ pub fn sys_setrlimit(which: u64, address: u64) -> Result<usize> {
 pub fn sys_prlimit64(pid: u64, which: u64, new: u64, old: u64) -> Result<usize> {
     let process = match pid as Pid {
         0 => current().process.clone(),
-        pid => process::find_task(pid).ok_or(Errno::ESRCH)?.process.clone(),
+        pid => process::find_task(meant(pid))
+            .ok_or(Errno::ESRCH)?
+            .process
+            .clone(),
     };
     let new = if new == 0 {
         None

@@ -27,6 +27,7 @@ pub mod image;
 pub mod kcmp;
 pub mod limits;
 pub mod own;
+pub mod pid_namespace;
 pub mod prctl;
 pub mod process;
 pub mod reap;
@@ -37,6 +38,7 @@ pub mod system;
 pub mod timers;
 pub mod unshare;
 pub mod usage;
+pub mod user_namespace;
 pub mod wait;
 pub mod work;
 
@@ -61,6 +63,7 @@ use crate::signal::{SigHand, TaskSignals};
 use crate::sync::{Once, SpinLock};
 
 pub use own::Own;
+use pid_namespace::Namespace;
 pub use process::{Pid, Process};
 
 /// One thread of execution.
@@ -119,6 +122,8 @@ pub struct Task {
     pub policy: affinity::Policy,
     /// prctl(PR_SET_PDEATHSIG).
     pub parent_death_signal: AtomicI32,
+    /// Where its children have further numbers: its process's namespace, but after `unshare`. Changed by the task alone.
+    pub pid_namespace_of_children: SpinLock<Namespace>,
     /// Timer slack, kept for prctl.
     pub timer_slack: AtomicU64,
     comm: SpinLock<[u8; 16]>,
@@ -180,6 +185,7 @@ impl Task {
         unsafe { (regs as *mut UserRegs).write_bytes(0, 1) };
         // SAFETY: as above: the stack is ours alone.
         let stack_pointer = unsafe { switch::prepare_stack(regs) };
+        let namespace = new.process.pid_namespace.clone();
         Ok(Arc::new(Task {
             work: TaskWork::new(),
             sched: scheduler::Entry::new(stack_pointer),
@@ -209,6 +215,7 @@ impl Task {
             usage: usage::Usage::default(),
             policy: affinity::Policy::default(),
             parent_death_signal: AtomicI32::new(0),
+            pid_namespace_of_children: SpinLock::new(namespace),
             timer_slack: AtomicU64::new(50_000),
             comm: SpinLock::new([0; 16]),
             vfork_done: SpinLock::new(None),

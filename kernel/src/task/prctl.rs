@@ -4,6 +4,7 @@ use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::prctl::*;
 
+use super::pid_namespace::{meant, seen};
 use super::process::{self, Pid};
 use super::{current, switch};
 use crate::errno::{Errno, Result};
@@ -83,7 +84,9 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
         // Whoever may trace at all may trace this process: nothing narrower is kept.
         PR_SET_PTRACER => match arg2 {
             0 | u64::MAX => Ok(0),
-            pid => process::find_task(pid as Pid).map(|_| 0).ok_or(Errno::EINVAL),
+            pid => process::find_task(meant(pid as Pid))
+                .map(|_| 0)
+                .ok_or(Errno::EINVAL),
         },
         PR_GET_SECCOMP => Ok(task.hooks.seccomp.mode().into()),
         PR_SET_SECCOMP => seccomp::attach::prctl_set(arg2, arg3),
@@ -174,5 +177,5 @@ pub fn sys_personality(persona: u64) -> Result<usize> {
 pub fn sys_set_tid_address(address: u64) -> Result<usize> {
     let task = current();
     task.clear_child_tid.store(address, Relaxed);
-    Ok(task.tid() as usize)
+    Ok(seen(task.tid()) as usize)
 }

@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::
 use linux_raw_sys::general::SIGCHLD;
 
 use super::limits::Limits;
+use super::pid_namespace::{self, Namespace};
 use super::timers::Timers;
 use super::usage::Usage;
 use super::wait::WaitQueue;
@@ -28,14 +29,16 @@ pub const REAPER: Pid = 1;
 /// The first program.
 pub const FIRST_PROGRAM: Pid = 2;
 /// IDs stay below this, as Linux's default `pid_max`.
-const PID_MAX: Pid = 32768;
+pub(super) const PID_MAX: Pid = 32768;
 /// After a wrap, numbering goes on from here.
-const PID_RESTART: Pid = 300;
+pub(super) const PID_RESTART: Pid = 300;
 
 /// A thread group.
 pub struct Process {
     /// Its id: the TID of its first thread.
     pub pid: Pid,
+    /// Where it has further numbers.
+    pub pid_namespace: Namespace,
     parent: AtomicI32,
     pgrp: AtomicI32,
     session: AtomicI32,
@@ -65,6 +68,8 @@ pub struct Process {
     pub timers: Timers,
     /// prctl(PR_SET_DUMPABLE).
     pub dumpable: AtomicBool,
+    /// Whether it is a namespace's init, which no signal ends but one from outside, or a fault of its own.
+    pub unkillable: AtomicBool,
     /// prctl(PR_SET_CHILD_SUBREAPER).
     pub subreaper: AtomicBool,
     /// prctl(PR_SET_NO_NEW_PRIVS) (kept: nothing here raises privileges).
@@ -88,10 +93,11 @@ const GROUP_EXIT: u32 = 1 << 31;
 
 impl Process {
     /// A process that nobody knows yet. `from` is the process that forks it.
-    pub fn new(pid: Pid, from: Option<&Process>) -> Arc<Process> {
+    pub fn new(pid: Pid, from: Option<&Process>, pid_namespace: Namespace) -> Arc<Process> {
         let get = |field: fn(&Process) -> Pid| from.map_or(0, field);
         Arc::new(Process {
             pid,
+            pid_namespace,
             parent: AtomicI32::new(0),
             pgrp: AtomicI32::new(get(Process::pgrp)),
             session: AtomicI32::new(get(Process::session)),
@@ -108,6 +114,7 @@ impl Process {
             children_usage: Usage::default(),
             timers: Timers::default(),
             dumpable: AtomicBool::new(true),
+            unkillable: AtomicBool::new(false),
             subreaper: AtomicBool::new(false),
             no_new_privs: AtomicBool::new(from.is_some_and(|from| from.no_new_privs.load(Relaxed))),
             credentials: SpinLock::new(
@@ -314,17 +321,19 @@ impl Tree {
             self.wrapped |= next >= PID_MAX;
             self.last_pid = if next >= PID_MAX { PID_RESTART } else { next };
             let pid = self.last_pid;
-            let taken = || {
-                let group_or_session = |n: &Node| n.process.pgrp() == pid || n.process.session() == pid;
-                self.nodes.contains_key(&pid)
-                    || self.tasks.contains_key(&pid)
-                    || self.nodes.values().any(group_or_session)
-            };
-            if !self.wrapped || !taken() {
+            if !self.wrapped || !self.is_taken(pid) {
                 return Ok(pid);
             }
         }
         Err(Errno::EAGAIN)
+    }
+
+    /// Whether it is the id of a process, a task, a group or a session.
+    pub fn is_taken(&self, pid: Pid) -> bool {
+        let group_or_session = |n: &Node| n.process.pgrp() == pid || n.process.session() == pid;
+        self.nodes.contains_key(&pid)
+            || self.tasks.contains_key(&pid)
+            || self.nodes.values().any(group_or_session)
     }
 
     /// Adds a new process with its first thread.
@@ -387,6 +396,7 @@ impl Tree {
                 }
             }
         }
+        pid_namespace::left(self, &task.process, tid);
         ((from_tasks, from_threads), last)
     }
 
@@ -405,9 +415,12 @@ impl Tree {
         {
             child.parent_thread = pid;
         }
+        if old != pid {
+            pid_namespace::left(self, &task.process, old);
+        }
     }
 
-    /// Gives the children of a process that ends to its nearest living subreaper, or to PID 1.
+    /// Gives the children of a process that ends to its nearest living subreaper, its namespace's init, or PID 1.
     pub fn reparent_children(&mut self, pid: Pid) -> Orphans {
         let children = core::mem::take(&mut self.nodes.get_mut(&pid).expect("a process that ends").children);
         let mut orphans = Orphans::default();
@@ -440,14 +453,21 @@ impl Tree {
     }
 
     fn heir(&self, pid: Pid) -> Pid {
-        let mut at = self.nodes.get(&pid).map_or(REAPER, |node| node.parent);
-        while let Some(node) = self.nodes.get(&at) {
+        let Some(node) = self.nodes.get(&pid) else {
+            return REAPER;
+        };
+        let namespace = &node.process.pid_namespace;
+        let mut at = node.parent;
+        while let Some(node) = self.nodes.get(&at)
+            && pid_namespace::is_same(&node.process.pid_namespace, namespace)
+        {
             if node.process.subreaper.load(Relaxed) && !node.threads.is_empty() {
                 return at;
             }
             at = node.parent;
         }
-        REAPER
+        let init = namespace.as_ref().and_then(|namespace| namespace.init());
+        init.unwrap_or(REAPER)
     }
 
     /// Takes a zombie out of the tree.
@@ -456,6 +476,7 @@ impl Tree {
         if let Some(parent) = self.nodes.get_mut(&node.parent) {
             parent.children.retain(|&child| child != pid);
         }
+        pid_namespace::left(self, &node.process, pid);
         Some(node)
     }
 
@@ -489,7 +510,7 @@ impl Tree {
 pub(super) fn kernel_task(pid: Pid, start: fn()) -> Result<Arc<Task>> {
     let task = Task::new(NewTask {
         tid: pid,
-        process: Process::new(pid, None),
+        process: Process::new(pid, None, None),
         mm: super::kernel_mm(),
         files: None,
         fs: None,

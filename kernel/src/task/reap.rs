@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use linux_raw_sys::general::*;
 
+use super::pid_namespace::{meant, seen};
 use super::process::{self, FIRST_PROGRAM, Pid, Process, REAPER, Tree, tree};
 use super::usage::{Rusage, of_process};
 use super::{Task, current, scheduler};
@@ -21,6 +22,7 @@ enum Which {
 
 /// What was found out about a child.
 struct Report {
+    /// As the waiting process sees it.
     pid: Pid,
     change: Change,
     usage: Rusage,
@@ -71,8 +73,8 @@ pub fn sys_wait4(pid: u64, status: u64, options: u64, rusage: u64) -> Result<usi
         Pid::MIN => return Err(Errno::ESRCH),
         -1 => Which::Any,
         0 => Which::Group(current().process.pgrp()),
-        pid @ 1.. => Which::Pid(pid),
-        group => Which::Group(-group),
+        pid @ 1.. => Which::Pid(meant(pid)),
+        group => Which::Group(meant(-group)),
     };
     let Some(report) = wait(which, options | WEXITED)? else {
         return Ok(0);
@@ -96,9 +98,9 @@ pub fn sys_waitid(kind: u64, id: u64, info: u64, options: u64, rusage: u64) -> R
     let id = id as Pid;
     let which = match kind as u32 {
         P_ALL => Which::Any,
-        P_PID if id > 0 => Which::Pid(id),
+        P_PID if id > 0 => Which::Pid(meant(id)),
         P_PGID if id == 0 => Which::Group(current().process.pgrp()),
-        P_PGID if id > 0 => Which::Group(id),
+        P_PGID if id > 0 => Which::Group(meant(id)),
         _ => return Err(Errno::EINVAL),
     };
     let report = wait(which, options)?;
@@ -152,6 +154,8 @@ fn look(process: &Arc<Process>, which: Which, options: u32) -> Option<Result<Rep
             Some(Err(Errno::ECHILD))
         };
     };
+    // While it has its number.
+    let pid = seen(found.pid);
     let usage = Rusage::from(&of_process(&found.process));
     if let (Change::Ended(_), 0) = (found.change, options & WNOWAIT) {
         let taken = match &found.tracee {
@@ -164,7 +168,7 @@ fn look(process: &Arc<Process>, which: Which, options: u32) -> Option<Result<Rep
         }
     }
     Some(Ok(Report {
-        pid: found.pid,
+        pid,
         change: found.change,
         usage,
     }))

@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering::*};
 
 use linux_raw_sys::general::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
 
+use super::pid_namespace::{meant, seen};
 use super::process::{self, Pid};
 use super::{Task, current, futex};
 use crate::errno::{Errno, Result};
@@ -70,7 +71,7 @@ pub fn sys_get_robust_list(tid: u64, head: u64, len: u64) -> Result<usize> {
     let width = Width::of_call();
     let address = match tid as Pid {
         0 => list(current(), width).load(Relaxed),
-        tid => list(&*process::find_task(tid).ok_or(Errno::ESRCH)?, width).load(Relaxed),
+        tid => list(&*process::find_task(meant(tid)).ok_or(Errno::ESRCH)?, width).load(Relaxed),
     };
     longs::write_unsigned(len, [head_size()])?;
     longs::write_unsigned(head, [address])?;
@@ -123,7 +124,7 @@ fn give_up(task: &Task, address: u64, pi: bool, pending: bool) -> Result<()> {
         futex::wake(address, 1);
         return Ok(());
     }
-    while value & FUTEX_TID_MASK == task.tid() as u32 {
+    while value & FUTEX_TID_MASK == seen(task.tid()) as u32 {
         let seen = user::atomic_cmpxchg_u32(address, value, value & FUTEX_WAITERS | FUTEX_OWNER_DIED)?;
         if seen == value {
             if !pi && value & FUTEX_WAITERS != 0 {

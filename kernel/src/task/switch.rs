@@ -388,7 +388,7 @@ unsafe extern "sysv64" fn first_run(last: *const Task) {
     let address = task.set_child_tid.load(Relaxed);
     if address != 0 {
         // Linux ignores a bad address here.
-        let _ = crate::memory::user::write(address, &task.tid());
+        let _ = crate::memory::user::write(address, &super::pid_namespace::seen(task.tid()));
     }
     x86_64::instructions::interrupts::disable();
 }

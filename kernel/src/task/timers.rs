@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, Ordering::*};
 use linux_raw_sys::general::*;
 
 use super::clock::{Clock, SECOND, Timespec, Timeval};
+use super::pid_namespace::meant;
 use super::process::{self, Pid};
 use super::{Process, Task, current, usage};
 use crate::errno::{Errno, Result};
@@ -338,11 +339,11 @@ pub fn sys_timer_create(clock: u64, event: u64, id: u64) -> Result<usize> {
             SIGEV_NONE => (0, event.value, 0),
             SIGEV_SIGNAL => (event.signal, event.value, 0),
             SIGEV_THREAD_ID => {
-                let thread = process::find_task(event.thread).ok_or(Errno::EINVAL)?;
+                let thread = process::find_task(meant(event.thread)).ok_or(Errno::EINVAL)?;
                 if !Arc::ptr_eq(&thread.process, process) {
                     return Err(Errno::EINVAL);
                 }
-                (event.signal, event.value, event.thread)
+                (event.signal, event.value, thread.tid())
             }
             _ => return Err(Errno::EINVAL),
         }

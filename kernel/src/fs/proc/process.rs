@@ -14,7 +14,8 @@ use crate::fs::inode::Inode;
 use crate::fs::{path, tty};
 use crate::memory::address_space::AddressSpace;
 use crate::signal::SigSet;
-use crate::task::{call, scheduler, usage};
+use crate::task::ids::{GROUP, USER};
+use crate::task::{call, scheduler, usage, user_namespace};
 
 /// Nanoseconds per tick of `clock_t`.
 const TICK: u64 = 10_000_000;
@@ -54,6 +55,13 @@ pub(super) static ENTRIES: &[Entry] = &[
         kind: Kind::Descriptors { info: true },
     },
     Entry {
+        name: "gid_map",
+        kind: Kind::ProcessSetting(
+            |subject| Ok(text(user_namespace::show_map(&subject.process, GROUP))),
+            |subject, map| user_namespace::write_map(&subject.process, GROUP, map),
+        ),
+    },
+    Entry {
         name: "limits",
         kind: Kind::Text(limits),
     },
@@ -78,6 +86,13 @@ pub(super) static ENTRIES: &[Entry] = &[
         kind: Kind::Object(root_directory),
     },
     Entry {
+        name: "setgroups",
+        kind: Kind::ProcessSetting(
+            |subject| Ok(user_namespace::show_setgroups(&subject.process).into()),
+            |subject, value| user_namespace::write_setgroups(&subject.process, value),
+        ),
+    },
+    Entry {
         name: "stat",
         kind: Kind::Text(stat),
     },
@@ -96,6 +111,13 @@ pub(super) static ENTRIES: &[Entry] = &[
     Entry {
         name: "task",
         kind: Kind::Threads,
+    },
+    Entry {
+        name: "uid_map",
+        kind: Kind::ProcessSetting(
+            |subject| Ok(text(user_namespace::show_map(&subject.process, USER))),
+            |subject, map| user_namespace::write_map(&subject.process, USER, map),
+        ),
     },
     Entry {
         name: "wchan",
