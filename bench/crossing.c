@@ -99,45 +99,6 @@ static void handle(u64 signal, void *handler)
 	syscall6(SYS_rt_sigaction, signal, (u64)&action, 0, 8, 0, 0);
 }
 
-static void skip_on(u64 signal)
-{
-	handle(signal, skip_two_bytes);
-}
-
-static u64 signal_loop(void)
-{
-	return MINIMUM("xor %%eax, %%eax", "i"(0));
-}
-
-static void measure_ud(void)
-{
-	skip_on(SIGILL);
-	row("ud-signal", per_round(MINIMUM("xor %%eax, %%eax\n\tud2", "i"(0)), signal_loop(), ROUNDS));
-}
-
-/* Address 0 is never mapped; the load is `8b 00`, two bytes. */
-static void measure_fault(void)
-{
-	skip_on(SIGSEGV);
-	row("fault-signal",
-	    per_round(MINIMUM("xor %%eax, %%eax\n\tmov (%%rax), %%eax", "i"(0)), signal_loop(), ROUNDS));
-}
-
-/*
- * TF set by the program itself: #DB after the NOP and after each of the three instructions that clear TF again, so four
- * signals a round.
- */
-static void measure_single_step(void)
-{
-	handle(SIGTRAP, go_on);
-	u64 empty = MINIMUM("pushf\n\torl $0, (%%rsp)\n\tpopf\n\tnop\n\tpushf\n\tandl $~0x100, (%%rsp)\n\tpopf", "i"(0));
-	u64 stepped = MINIMUM("pushf\n\torl $0x100, (%%rsp)\n\tpopf\n\tnop\n\tpushf\n\tandl $~0x100, (%%rsp)\n\tpopf", "i"(0));
-	if (stepped - empty < 4 * ROUNDS)
-		missing("single-step", "TF raises no signal");
-	else
-		row("single-step", per_round(stepped, empty, 4 * ROUNDS));
-}
-
 /* ---- the 32-bit doors ---- */
 
 /* A kernel without the door sends SIGSEGV; `int $0x80` is two bytes, and RAX stays what it was. */
@@ -145,7 +106,7 @@ static void measure_int80(void)
 {
 	i64 answer;
 
-	skip_on(SIGSEGV);
+	handle(SIGSEGV, skip_two_bytes);
 	asm volatile("int $0x80" : "=a"(answer) : "a"(SYS_getppid_32) : "r8", "r9", "r10", "r11", "memory");
 	if (answer == SYS_getppid_32)
 		missing("int80", "this kernel has no INT 0x80");
@@ -211,18 +172,6 @@ static void *map(u64 size)
 static void unmap(void *range, u64 size)
 {
 	syscall3(SYS_munmap, range, size, 0);
-}
-
-/* A first read needs no memory of its own: a kernel may map one page of zeros. */
-static void measure_minor_read(void)
-{
-	MEASURE_MINOR_FAULTS("minor-fault-read", "cmpb $1, (%0)");
-}
-
-/* A first write takes a page and clears it. */
-static void measure_minor_write(void)
-{
-	MEASURE_MINOR_FAULTS("minor-fault-write", "movb $1, (%0)");
 }
 
 /* The kernel's own access to an address that user mode gave it, and nothing is there: EFAULT. */
@@ -354,58 +303,20 @@ static void measure_nmi(void)
 		missing("nmi-user", "too few NMIs seen");
 }
 
-/* ---- two tasks ---- */
+/* ---- the rows of both widths ---- */
 
-enum { CLONE_VM = 0x100, CLONE_FS = 0x200, CLONE_FILES = 0x400, CLONE_SIGHAND = 0x800, CLONE_THREAD = 0x10000 };
+#define CALL "syscall"
+#include "rows.h"
 
-static volatile u64 partner_turns;
-static volatile int partner_stop;
-static char partner_stack[4096] __attribute__((aligned(16)));
-
-static __attribute__((noreturn, used)) void partner(void)
+static long start_partner(void)
 {
-	while (!partner_stop) {
-		partner_turns++;
-		syscall3(SYS_sched_yield, 0, 0, 0);
-	}
-	for (;;)
-		syscall3(SYS_exit, 0, 0, 0);
-}
+	long tid;
 
-/* A batch counts only if the partner ran exactly once per yield: a yield that switches nowhere is cheap, and no row. */
-static void measure_yield(void)
-{
-	u64 mask = 1, least = ~0ull;
-	i64 tid;
-
-	partner_stop = 0;
-	syscall3(SYS_sched_setaffinity, 0, sizeof mask, &mask);
 	asm volatile("syscall\n\ttest %%rax, %%rax\n\tjnz 1f\n\txor %%ebp, %%ebp\n\tcall partner\n1:"
 		     : "=a"(tid)
-		     : "a"(SYS_clone), "D"(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD),
-		       "S"(partner_stack + sizeof partner_stack), "d"(0)
+		     : "a"(SYS_clone), "D"(PARTNER_FLAGS), "S"(partner_stack + sizeof partner_stack), "d"(0)
 		     : "rcx", "r11", "memory");
-	if (tid < 0) {
-		missing("yield-switch", "clone failed");
-		return;
-	}
-	/* A scheduler that is fair lets the older task run for some time first. */
-	for (unsigned i = 0; i < 100000 && partner_turns < 64; i++)
-		syscall3(SYS_sched_yield, 0, 0, 0);
-	u64 empty = MINIMUM("mov %1, %%eax", "i"(SYS_sched_yield));
-	for (unsigned batch = 0; batch < BATCHES; batch++) {
-		u64 turns = partner_turns;
-		u64 t = TIME_LOOP("mov %1, %%eax\n\tsyscall", "i"(SYS_sched_yield));
-		if (partner_turns - turns == ROUNDS && t < least)
-			least = t;
-	}
-	partner_stop = 1;
-	for (unsigned i = 0; i < 64; i++)
-		syscall3(SYS_sched_yield, 0, 0, 0);
-	if (least == ~0ul)
-		missing("yield-switch", "the two tasks never alternated");
-	else
-		row("yield-switch", per_round(least, empty, 2 * ROUNDS));
+	return tid;
 }
 
 /* ---- what the library keeps, as the reference kernel's test device tells it: lines `key value` ---- */

@@ -87,33 +87,6 @@ static void handle(u32 signal, void *handler)
 	syscall5(SYS_rt_sigaction, signal, (u32)&action, 0, 8, 0);
 }
 
-static u64 signal_loop(void)
-{
-	return MINIMUM("xor %%eax, %%eax", "i"(0));
-}
-
-static void measure_ud(void)
-{
-	handle(SIGILL, skip_two_bytes);
-	row("ud-signal", per_round(MINIMUM("xor %%eax, %%eax\n\tud2", "i"(0)), signal_loop(), ROUNDS));
-}
-
-static void measure_fault(void)
-{
-	handle(SIGSEGV, skip_two_bytes);
-	row("fault-signal",
-	    per_round(MINIMUM("xor %%eax, %%eax\n\tmov (%%eax), %%eax", "i"(0)), signal_loop(), ROUNDS));
-}
-
-/* Four signals a round, as in crossing.c. */
-static void measure_single_step(void)
-{
-	handle(SIGTRAP, go_on);
-	u64 empty = MINIMUM("pushf\n\torl $0, (%%esp)\n\tpopf\n\tnop\n\tpushf\n\tandl $~0x100, (%%esp)\n\tpopf", "i"(0));
-	u64 stepped = MINIMUM("pushf\n\torl $0x100, (%%esp)\n\tpopf\n\tnop\n\tpushf\n\tandl $~0x100, (%%esp)\n\tpopf", "i"(0));
-	row("single-step", per_round(stepped, empty, 4 * ROUNDS));
-}
-
 /* ---- memory ---- */
 
 static void *map(u32 size)
@@ -132,74 +105,26 @@ static void unmap(void *range, u32 size)
 	syscall3(SYS_munmap, range, size, 0);
 }
 
-static void measure_minor_read(void)
-{
-	MEASURE_MINOR_FAULTS("minor-fault-read", "cmpb $1, (%0)");
-}
-
-static void measure_minor_write(void)
-{
-	MEASURE_MINOR_FAULTS("minor-fault-write", "movb $1, (%0)");
-}
-
 static void measure_kernel_fault(void)
 {
 	/* EBX counts the rounds and is the first argument too: 1 to ROUNDS are addresses where nothing is. */
 	row("kernel-fault", per_round(MINIMUM("mov %1, %%eax\n\tint $0x80", "i"(SYS_uname)), syscall_loop(), ROUNDS));
 }
 
-/* ---- two tasks ---- */
+/* ---- the rows of both widths ---- */
 
-enum { CLONE_VM = 0x100, CLONE_FS = 0x200, CLONE_FILES = 0x400, CLONE_SIGHAND = 0x800, CLONE_THREAD = 0x10000 };
+#define CALL "int $0x80"
+#include "rows.h"
 
-static volatile u32 partner_turns;
-static volatile int partner_stop;
-static char partner_stack[4096] __attribute__((aligned(16)));
-
-static __attribute__((noreturn, used)) void partner(void)
+static long start_partner(void)
 {
-	while (!partner_stop) {
-		partner_turns++;
-		syscall3(SYS_sched_yield, 0, 0, 0);
-	}
-	for (;;)
-		syscall3(SYS_exit, 0, 0, 0);
-}
-
-static void measure_yield(void)
-{
-	u32 mask = 1;
-	u64 least = ~0ull;
 	long tid;
 
-	partner_stop = 0;
-	syscall3(SYS_sched_setaffinity, 0, sizeof mask, &mask);
 	asm volatile("int $0x80\n\ttest %%eax, %%eax\n\tjnz 1f\n\txor %%ebp, %%ebp\n\tcall partner\n1:"
 		     : "=a"(tid)
-		     : "a"(SYS_clone), "b"(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD),
-		       "c"(partner_stack + sizeof partner_stack), "d"(0), "S"(0), "D"(0)
+		     : "a"(SYS_clone), "b"(PARTNER_FLAGS), "c"(partner_stack + sizeof partner_stack), "d"(0), "S"(0), "D"(0)
 		     : "memory");
-	if (tid < 0) {
-		missing("yield-switch", "clone failed");
-		return;
-	}
-	/* A scheduler that is fair lets the older task run for some time first. */
-	for (unsigned i = 0; i < 100000 && partner_turns < 64; i++)
-		syscall3(SYS_sched_yield, 0, 0, 0);
-	u64 empty = MINIMUM("mov %1, %%eax", "i"(SYS_sched_yield));
-	for (unsigned batch = 0; batch < BATCHES; batch++) {
-		u32 turns = partner_turns;
-		u64 t = TIME_LOOP("mov %1, %%eax\n\tint $0x80", "i"(SYS_sched_yield));
-		if (partner_turns - turns == ROUNDS && t < least)
-			least = t;
-	}
-	partner_stop = 1;
-	for (unsigned i = 0; i < 64; i++)
-		syscall3(SYS_sched_yield, 0, 0, 0);
-	if (least == ~0ull)
-		missing("yield-switch", "the two tasks never alternated");
-	else
-		row("yield-switch", per_round(least, empty, 2 * ROUNDS));
+	return tid;
 }
 
 /* ---- start ---- */

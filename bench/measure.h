@@ -77,9 +77,13 @@ enum { BATCHES = 64, ROUNDS = 128 };
 /* Runs `body` ROUNDS times between two RDTSC. (E|R)BX counts; the body may use what is named as clobbered. */
 #ifdef __x86_64__
 #define COUNTER "%%rbx"
+#define AX "%%rax"
+#define SP "%%rsp"
 #define BODY_USES "rax", "rcx", "rdx", "rdi", "rsi", "r8", "r9", "r10", "r11", "memory", "cc"
 #else
 #define COUNTER "%%ebx"
+#define AX "%%eax"
+#define SP "%%esp"
 #define BODY_USES "eax", "ecx", "edx", "esi", "edi", "memory", "cc"
 #endif
 #define TIME_LOOP(body, ...)                                                              \
