@@ -3,7 +3,6 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use super::alternatives;
 use super::compat;
 use super::cpu::{self, Features, msr, wrmsr};
 use super::doors::Doors;
@@ -13,6 +12,7 @@ use super::local::CpuLocal;
 use super::segments::{Segment, load_segment};
 use super::syscall::{CLEARED_FLAGS, syscall_entry, syscall_entry_closed};
 use super::tables::{KERNEL_CS, KERNEL_DS, STAR, TSS_SELECTOR, Tables};
+use super::{alternatives, extable};
 use crate::work::TaskWork;
 
 /// What [`init_cpu`] needs to know of a CPU. All of it is used as long as the CPU runs.
@@ -70,6 +70,7 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) -> Features {
         if FIRST.swap(false, SeqCst) {
             IDT.fill::<K>();
             alternatives::apply(features);
+            extable::sort();
         }
         load_gdt(tables);
         for segment in [Segment::Ds, Segment::Es, Segment::Fs] {
