@@ -15,7 +15,7 @@ mod bench;
 pub mod build;
 pub mod config;
 mod run;
-mod selftests;
+pub mod selftests;
 mod source;
 pub mod stress;
 mod userland;

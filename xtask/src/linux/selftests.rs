@@ -42,6 +42,9 @@ pub struct SelftestsArgs {
     all: bool,
 }
 
+/// How much longer a test may take in the debug configuration.
+const DEBUG_FACTOR: u32 = 4;
+
 /// Runs the command.
 pub fn selftests(args: SelftestsArgs) -> Result<ExitCode> {
     setup::ensure(&[setup::QEMU, setup::BUSYBOX])?;
@@ -51,6 +54,10 @@ pub fn selftests(args: SelftestsArgs) -> Result<ExitCode> {
             && (args.arch == Arch::X86_64 || test.bits == 32)
             && (args.only.is_empty() || args.only.iter().any(|part| test.id().contains(part)))
     });
+    if args.config == Config::Debug {
+        // Every lock that is taken is looked at.
+        tests.iter_mut().for_each(|test| test.limit *= DEBUG_FACTOR);
+    }
     if tests.is_empty() {
         bail!("no test has any of {:?} in its name", args.only);
     }

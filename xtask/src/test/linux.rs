@@ -11,6 +11,7 @@ use object::{Object, ObjectSymbol};
 use super::report::Report;
 use crate::linux::build::Tree;
 use crate::linux::config::{Arch, Config};
+use crate::linux::selftests::warnings;
 
 /// What the overlay makes: the Rust object, and the C that it calls.
 const OBJECTS: [&str; 2] = ["kernel/entry/portcullis.o", "kernel/entry/portcullis_glue.o"];
@@ -42,10 +43,33 @@ pub fn run(all: bool, report: &mut Report) -> Result<()> {
             &["run", "--timeout", "300", "--", "/bin/busybox", "true"],
         ),
         ("selftests are equal", &["selftests"]),
+        ("selftests are equal, debug", &["selftests", "--config", "debug"]),
     ] {
         let outcome = run_command(&this, arguments).map_err(|error| format!("{error:#}"));
         report.outcome(&format!("linux/{name}"), outcome);
     }
+    let outcome = debug_boot(&this).map_err(|error| format!("{error:#}"));
+    report.outcome("linux/a boot with every check, and the NMI selftest", outcome);
+    Ok(())
+}
+
+/// Linux has nothing to complain of when it boots with every check of its own, and its NMI selftest passes.
+fn debug_boot(this: &Path) -> Result<()> {
+    let result = Command::new(this)
+        .args("linux run --config debug --smp 2 --timeout 600".split(' '))
+        .args(["--append", "log_buf_len=1M", "--", "/bin/busybox", "dmesg"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()?;
+    ensure!(result.status.success(), "it ended with {}", result.status);
+    let log = String::from_utf8_lossy(&result.stdout);
+    let lines: Vec<String> = log.lines().map(str::to_owned).collect();
+    let warnings = warnings(&lines);
+    ensure!(warnings.is_empty(), "Linux complains: {warnings:?}");
+    ensure!(
+        log.contains("NMI testsuite:") && log.contains("testcases passed!"),
+        "the NMI selftest has not passed:\n{log}"
+    );
     Ok(())
 }
 
