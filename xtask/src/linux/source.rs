@@ -3,12 +3,13 @@
 //! The copy is made of hard links; in it two makefiles are replaced by includes of `linux/kbuild/`. Nothing else of it is
 //! changed, and nothing of it is tracked.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use rustix::fs::FlockOperation;
 
 use crate::setup::{self, Need};
 use crate::{progress, repository};
@@ -40,9 +41,21 @@ pub fn cache() -> PathBuf {
     repository(".cache/linux")
 }
 
+/// Waits until no other `./x` makes `what` in the cache. The caller makes it, or finds it made, as long as it holds the file.
+pub fn lock(what: &str) -> Result<File> {
+    let cache = cache();
+    fs::create_dir_all(&cache)?;
+    let path = cache.join(what).with_extension("lock");
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive)
+        .with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
+}
+
 /// Fetches, unpacks and copies the source, as far as that was not done before.
 pub fn source() -> Result<Source> {
     setup::ensure(&[PACKAGE])?;
+    let _lock = lock("source")?;
     let cache = cache();
     let (unpacked, tree, stamp) = (
         cache.join("source"),
