@@ -120,8 +120,9 @@ static void preempted(void)
         *flag = 0;
         pid_t child = fork();
         if (child == 0) {
-            /* On one CPU: when this runs, the parent does not. It may have been preempted before it began. */
-            while (!parent_in_sequence())
+            /* On one CPU: when this runs, the parent does not. It may have been preempted before it began, or have been
+             * preempted and gone on already. */
+            while (!*flag && !parent_in_sequence())
                 sched_yield();
             *flag = 1;
             _exit(0);
