@@ -2,8 +2,9 @@
 //! (speculation, leftover register values) is read off the disassembly (`objdump`, from binutils).
 #![cfg(not(loom))]
 
-use std::process::Command;
+mod machine_code;
 
+use machine_code::{disassemble, lines};
 use portcullis::x86_64::{
     CpuDescription, Doors, Exception, PerCpuContext, Rflags, UserRegs, first_way_out, init_cpu,
 };
@@ -44,53 +45,6 @@ fn every_door_links() {
     let init: unsafe fn(CpuDescription) -> _ = init_cpu::<Minimal>;
     let first: unsafe extern "C" fn() = first_way_out::<Minimal>;
     assert_ne!(init as usize, first as usize);
-}
-
-/// The instructions of a function of the library, by the path of its name: `["nmi", "entry"]`.
-fn disassemble(path: &[&str]) -> Vec<String> {
-    lines(path)
-        .into_iter()
-        .map(|(_, instruction)| {
-            instruction
-                .split('#')
-                .next()
-                .unwrap_or_default()
-                .trim()
-                .to_owned()
-        })
-        .collect()
-}
-
-/// As [`disassemble`], with the addresses, and objdump's comments left in.
-fn lines(path: &[&str]) -> Vec<(u64, String)> {
-    every_door_links();
-    let executable = std::env::current_exe().expect("this test's file");
-    let output = Command::new("objdump")
-        .args(["--disassemble", "--demangle", "--no-show-raw-insn", "-Mintel"])
-        .arg(executable)
-        .output()
-        .expect("objdump (from binutils) runs");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let name = format!("<portcullis::x86_64::{}", path.join("::"));
-    let start = text
-        .lines()
-        .position(|line| {
-            let rest = line.split_once(&name).map(|(_, rest)| rest);
-            line.ends_with(">:") && rest.is_some_and(|rest| rest.starts_with(['>', ':', '<']))
-        })
-        .unwrap_or_else(|| panic!("no function {name}"));
-    text.lines()
-        .skip(start + 1)
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.split_once('\t'))
-        .map(|(address, instruction)| {
-            let address = address.trim().trim_end_matches(':');
-            (
-                u64::from_str_radix(address, 16).expect("an address"),
-                instruction.to_owned(),
-            )
-        })
-        .collect()
 }
 
 /// The doors that save a whole `UserRegs` and call Rust.
@@ -190,6 +144,23 @@ fn every_way_out_ends_with_the_place_of_verw() {
                 !instruction.starts_with("sysret") && !instruction.starts_with("iret"),
                 "{door:?}: {instruction}"
             );
+        }
+    }
+}
+
+/// Page-table isolation costs a kernel nothing that does without it.
+#[test]
+fn no_door_touches_the_page_table() {
+    let ways: [&[&str]; 5] = [
+        &["exception", "entry"],
+        &["way_out", "leave"],
+        &["way_out", "leave_32"],
+        &["way_out", "leave_by_iret"],
+        &["espfix", "leave_to_ldt_stack"],
+    ];
+    for door in DOORS.iter().chain(&ways) {
+        for instruction in disassemble(door) {
+            assert!(!instruction.contains("cr3"), "{door:?}: {instruction}");
         }
     }
 }

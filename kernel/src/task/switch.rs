@@ -299,7 +299,7 @@ fn switch_more(work: SwitchWork, prev: &Task, next: &Task) {
 #[inline]
 pub(super) unsafe fn become_current(task: &Task) {
     // SAFETY: interrupts are off, and the scheduler keeps the task alive while it is current.
-    unsafe { CpuLocal::switch_to(task.stack.top(), &task.work) };
+    unsafe { CpuLocal::switch_to::<Gate>(task.stack.top(), &task.work) };
     cpu::this()
         .current
         .store(core::ptr::from_ref(task).cast_mut(), Relaxed);

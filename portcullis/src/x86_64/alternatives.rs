@@ -4,6 +4,8 @@
 //! The addresses are in the section `portcullis_alternatives`, which is retained; the linker
 //! provides `__start_portcullis_alternatives` and `__stop_portcullis_alternatives`.
 
+use core::arch::naked_asm;
+
 use super::cpu::{Features, without_write_protection};
 use super::tables::KERNEL_DS;
 
@@ -25,8 +27,13 @@ unsafe extern "C" {
 }
 
 /// What VERW reads: a data segment that may be written, so that the CPU also clears its buffers (SDM volume 3, "VERW
-/// instruction", the form with a memory operand).
-static VERW_SELECTOR: u16 = KERNEL_DS;
+/// instruction", the form with a memory operand). A word among the doors' code, because VERW stands where nothing else may be
+/// mapped ([`isolation`](super::isolation)).
+#[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
+unsafe extern "C" fn verw_selector() {
+    naked_asm!(".word {}", const KERNEL_DS)
+}
 
 /// `verw word ptr [rip + displacement]` for an instruction at `at`; `None` if the operand is out of reach.
 fn verw(at: u64, operand: u64) -> Option<[u8; 7]> {
@@ -58,7 +65,7 @@ pub(super) unsafe fn apply(features: Features) {
                 };
                 match (*site).what {
                     VERW => {
-                        let operand = &raw const VERW_SELECTOR as u64;
+                        let operand = verw_selector as *const () as u64;
                         if let Some(bytes) = verw(address as u64, operand).filter(|_| features.clear_buffers)
                         {
                             write(&bytes);

@@ -195,7 +195,108 @@ guard!(
 guard!(put_in_gs_base, "paranoid-gs", "wrgsbase rax\n", "");
 guard!(put_in_gs_base_by_msr, "paranoid-gs", "wrmsr\n", "");
 
+// Page-table isolation (see `isolation`): nothing where `{user_table}` is 0.
+
+/// Puts in the kernel's page table. Changes the flags.
+macro_rules! kernel_table {
+    ($scratch:literal) => {
+        concat!(
+            ".if {user_table}\nmov ",
+            $scratch,
+            ", cr3\nand ",
+            $scratch,
+            ", -1 - {user_table}\nmov cr3, ",
+            $scratch,
+            "\n.endif\n"
+        )
+    };
+}
+
+/// Puts in the user's page table: only what both map can be reached from here on. Changes the flags.
+macro_rules! user_table {
+    ($scratch:literal) => {
+        concat!(
+            ".if {user_table}\nmov ",
+            $scratch,
+            ", cr3\nor ",
+            $scratch,
+            ", {user_table}\nmov cr3, ",
+            $scratch,
+            "\n.endif\n"
+        )
+    };
+}
+
+/// As `user_table`, where RSP is the user's already and no other register is free.
+macro_rules! user_table_by_rsp {
+    () => {
+        concat!(
+            ".if {user_table}\nmov gs:[{user_rsp}], rsp\n",
+            $crate::x86_64::asm::user_table!("rsp"),
+            "mov rsp, gs:[{user_rsp}]\n.endif\n"
+        )
+    };
+}
+
+/// From user mode, on the entry stack with GS the kernel's: puts in the kernel's page table, and moves the CPU's frame to the
+/// thread stack, with the error code and RDI below it if a stub has pushed these.
+macro_rules! leave_entry_stack {
+    (frame) => {
+        $crate::x86_64::asm::leave_entry_stack!("")
+    };
+    (frame and stub) => {
+        $crate::x86_64::asm::leave_entry_stack!(
+            "push qword ptr [rsi + 7 * 8]\npush qword ptr [rsi + 6 * 8]\n"
+        )
+    };
+    ($first_pushes:literal) => {
+        concat!(
+            ".if {user_table}\npush rsi\n",
+            $crate::x86_64::asm::kernel_table!("rsi"),
+            "
+            mov rsi, rsp
+            mov rsp, gs:[{thread_stack}]
+            ",
+            $first_pushes,
+            "
+            push qword ptr [rsi + 5 * 8]
+            push qword ptr [rsi + 4 * 8]
+            push qword ptr [rsi + 3 * 8]
+            push qword ptr [rsi + 2 * 8]
+            push qword ptr [rsi + 1 * 8]
+            mov rsi, [rsi]
+            .endif
+            "
+        )
+    };
+}
+
+/// With IRET's frame on top of the thread stack and all registers the user's: copies the frame to the entry stack, which both
+/// tables map, and puts in the user's table.
+macro_rules! iret_on_entry_stack {
+    () => {
+        concat!(
+            "
+            .if {user_table}
+            push rdi
+            mov rdi, rsp
+            mov rsp, gs:[{tables}]
+            lea rsp, [rsp + {entry_stack}]
+            push qword ptr [rdi + 5 * 8]
+            push qword ptr [rdi + 4 * 8]
+            push qword ptr [rdi + 3 * 8]
+            push qword ptr [rdi + 2 * 8]
+            push qword ptr [rdi + 1 * 8]
+            push qword ptr [rdi]
+            ",
+            $crate::x86_64::asm::user_table!("rdi"),
+            "pop rdi\n.endif\n"
+        )
+    };
+}
+
 pub(super) use verw;
 pub(super) use {clac, cld, clear_regs, lfence, pop_regs, push_regs, sysenter_flags};
 pub(super) use {hit_iret, ldt_stack};
+pub(super) use {iret_on_entry_stack, kernel_table, leave_entry_stack, user_table, user_table_by_rsp};
 pub(super) use {nmi_hit_the_end, nmi_is_nested, put_in_gs_base, put_in_gs_base_by_msr};

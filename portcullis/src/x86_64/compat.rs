@@ -13,8 +13,9 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::{clac, cld, clear_regs, push_regs, sysenter_flags};
+use super::asm::{clac, cld, clear_regs, kernel_table, leave_entry_stack, push_regs, sysenter_flags};
 use super::doors::{Doors, check_flags};
+use super::isolation::user_table;
 use super::local::CpuLocal;
 use super::regs::{UserRegs, flags};
 use super::syscall::ENOSYS;
@@ -34,7 +35,7 @@ const EFAULT: u64 = 14;
 ///   in:   EAX number, EBX ECX EDX ESI EDI EBP arguments; the upper halves may hold anything, as may R8 to R15.
 ///         GS the user's, interrupts off; the gate has cleared TF, NT and RF, but neither DF nor AC
 ///
-///   top of the thread stack (RSP0)
+///   top of the thread stack (RSP0; with page-table isolation moved there from the entry stack)
 ///     ss       +160    pushed by the CPU
 ///     rsp      +152
 ///     rflags   +144
@@ -45,12 +46,14 @@ const EFAULT: u64 = 14;
 ///     rsi … r15  +104 … 0    rax as -ENOSYS, the others whole: 64-bit code gets them back
 /// ```
 #[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn int80_entry<K: Doors>() {
     naked_asm!(
         cld!(),
         clac!(),
         // Not conditional, and so without a fence: the gate is only ever entered from user mode.
         "swapgs",
+        leave_entry_stack!(frame),
         "mov eax, eax",
         "push rax",
         "push rdi",
@@ -62,9 +65,11 @@ pub(super) unsafe extern "C" fn int80_entry<K: Doors>() {
         "call {int80}",
         "add rsp, 8",
         "jmp {leave}",
+        user_table = const user_table::<K>(),
+        thread_stack = const CpuLocal::THREAD_STACK,
         enosys = const ENOSYS,
         int80 = sym int80::<K>,
-        leave = sym leave_by_iret,
+        leave = sym leave_by_iret::<K>,
     )
 }
 
@@ -105,10 +110,17 @@ const SYSENTER_SIZE: usize = 192;
 ///     rsi … r15  +104 … 0    rax as -ENOSYS; rbp is read from user memory by the Rust half
 /// ```
 #[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn sysenter_entry<K: Doors>() {
     naked_asm!(
         "770:",
         "swapgs",
+        // The flags are the user's until they are saved, so none may be changed: a LEA takes the bit away.
+        ".if {user_table}",
+        "mov rsp, cr3",
+        "lea rsp, [rsp - {user_table}]",
+        "mov cr3, rsp",
+        ".endif",
         "mov rsp, gs:[{thread_stack}]",
         "push {user_ds}",
         "push rbp",
@@ -135,6 +147,7 @@ pub(super) unsafe extern "C" fn sysenter_entry<K: Doors>() {
         "popfq",
         "jmp 4b",
         ".skip {size} - (. - 770b), 0xcc",
+        user_table = const user_table::<K>(),
         thread_stack = const CpuLocal::THREAD_STACK,
         user_ds = const USER_DS,
         user_cs = const USER32_CS,
@@ -144,7 +157,7 @@ pub(super) unsafe extern "C" fn sysenter_entry<K: Doors>() {
         fixed = const flags::FIXED,
         enosys = const ENOSYS,
         fast = sym fast::<K>,
-        leave = sym leave_32,
+        leave = sym leave_32::<K>,
         size = const SYSENTER_SIZE,
     )
 }
@@ -173,10 +186,12 @@ pub(super) fn is_sysenter_step<K: Doors>(rip: u64) -> bool {
 ///     rsi … r15  +104 … 0    rax as -ENOSYS; rcx is EBP; rbp is read from user memory by the Rust half
 /// ```
 #[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn syscall_entry<K: Doors>() {
     naked_asm!(
         "swapgs",
         "mov gs:[{user_rsp}], rsp",
+        kernel_table!("rsp"),
         "mov rsp, gs:[{thread_stack}]",
         "push {user_ds}",
         "push qword ptr gs:[{user_rsp}]",
@@ -195,13 +210,14 @@ pub(super) unsafe extern "C" fn syscall_entry<K: Doors>() {
         "call {fast}",
         "add rsp, 8",
         "jmp {leave}",
+        user_table = const user_table::<K>(),
         user_rsp = const CpuLocal::USER_RSP,
         thread_stack = const CpuLocal::THREAD_STACK,
         user_ds = const USER_DS,
         user_cs = const USER32_CS,
         enosys = const ENOSYS,
         fast = sym fast::<K>,
-        leave = sym leave_32,
+        leave = sym leave_32::<K>,
     )
 }
 

@@ -64,6 +64,14 @@ pub(super) fn cr2() -> u64 {
     address
 }
 
+/// CR3: the page table, and flags.
+pub(super) fn cr3() -> u64 {
+    let value: u64;
+    // SAFETY: called in kernel mode only.
+    unsafe { core::arch::asm!("mov {}, cr3", out(reg) value, options(nostack, preserves_flags, nomem)) }
+    value
+}
+
 /// # Safety
 /// Kernel mode; only to put back what was there.
 pub(super) unsafe fn set_cr2(address: u64) {

@@ -67,6 +67,11 @@ pub trait Doors: Kernel<Regs = UserRegs> {
     /// mode. Where they are closed, the first two are faults and the third fails with -ENOSYS.
     const IA32_EMULATION: bool = false;
 
+    /// Whether user mode runs on a page table of its own, which maps next to nothing of the kernel, so that no CPU can be made
+    /// to tell user mode what the kernel's memory holds (CVE-2017-5754, "Meltdown"). Where it is off, nothing of it is in the
+    /// doors. What the kernel owes where it is on: [`isolation`](super::isolation).
+    const PAGE_TABLE_ISOLATION: bool = false;
+
     /// Where the current program goes on after SYSENTER and 32-bit SYSCALL: behind the INT 0x80 of its vDSO
     /// (`int80_landing_pad`), or 0 if it has none, which is no good place to go. Interrupts off. Below 4 GiB.
     #[inline(always)]

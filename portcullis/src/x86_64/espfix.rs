@@ -23,10 +23,12 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::verw;
+use super::asm::{iret_on_entry_stack, user_table, verw};
+use super::doors::Doors;
+use super::isolation;
 use super::local::CpuLocal;
 use super::regs::UserRegs;
-use super::tables::{KERNEL_CS, Tables};
+use super::tables::{ENTRY_STACK_TOP, KERNEL_CS, Tables};
 use super::way_out::iret_to_user;
 
 /// Where a CPU's way out to a 16-bit stack puts IRET's frame. A kernel whose programs have no 16-bit segments needs none.
@@ -51,7 +53,8 @@ const ALIAS: usize = offset_of!(Tables, espfix) + offset_of!(Espfix, alias);
 /// Enters user mode with a stack segment of the LDT. As [`leave_by_iret`](super::way_out), with the general registers
 /// restored: RSP is at IRET's frame on top of the thread stack, GS the kernel's.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn leave_to_ldt_stack() {
+#[unsafe(link_section = ".portcullis.entry")]
+pub(super) unsafe extern "C" fn leave_to_ldt_stack<K: Doors>() {
     naked_asm!(
         "push rdi",
         "mov rdi, gs:[{tables}]",
@@ -75,16 +78,20 @@ pub(super) unsafe extern "C" fn leave_to_ldt_stack() {
         "pop rdi",
         "swapgs",
         "mov rsp, rax",
+        user_table!("rax"),
         "pop rax",
         verw!(),
         "jmp {iret}",
         "2: pop rdi",
+        iret_on_entry_stack!(),
         "swapgs",
         verw!(),
         "jmp {iret}",
         tables = const CpuLocal::TABLES,
         frame = const FRAME,
         alias = const ALIAS,
+        user_table = const isolation::user_table::<K>(),
+        entry_stack = const ENTRY_STACK_TOP,
         iret = sym iret_to_user,
     )
 }

@@ -3,10 +3,11 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::{clac, cld, clear_regs, lfence, pop_regs, push_regs};
+use super::asm::{clac, cld, clear_regs, kernel_table, leave_entry_stack, lfence, pop_regs, push_regs};
 use super::cpu;
 use super::doors::{Doors, Exception, check_flags};
 use super::irq_stack::on_irq_stack;
+use super::isolation::user_table;
 use super::local::CpuLocal;
 use super::nmi_handler;
 use super::regs::UserRegs;
@@ -32,7 +33,8 @@ const CPU_PUSHES_ERROR: u32 = Exception::WITH_ERROR_CODE
 ///
 /// A stub makes all entries alike: an error code, RDI saved, and the vector in EDI.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn stubs<K: Doors>() {
+#[unsafe(link_section = ".portcullis.entry")]
+unsafe extern "C" fn stubs<K: Doors>() {
     naked_asm!(
         ".balign {size}",
         ".set portcullis_vector, 0",
@@ -53,12 +55,18 @@ pub(super) unsafe extern "C" fn stubs<K: Doors>() {
     )
 }
 
+/// Where vector 0's stub is: the function that holds them need not be aligned itself.
+pub(super) fn first_stub<K: Doors>() -> u64 {
+    (stubs::<K> as *const () as u64).next_multiple_of(STUB_SIZE as u64)
+}
+
 /// The door of all exceptions and interrupts.
 ///
 /// ```text
 ///   in:   EDI the vector, GS, flags and all other registers as they were, interrupts off
 ///
-///   from user mode: top of the thread stack (RSP0); from the kernel: the stack that was hit, aligned
+///   from user mode: top of the thread stack (RSP0), with page-table isolation of the entry stack; from the kernel: the
+///   stack that was hit, aligned
 ///     ss      +48
 ///     rsp     +40
 ///     rflags  +32
@@ -68,6 +76,7 @@ pub(super) unsafe extern "C" fn stubs<K: Doors>() {
 ///     rdi     +0     ← rsp
 /// ```
 #[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
 unsafe extern "C" fn entry<K: Doors>() {
     naked_asm!(
         cld!(),
@@ -77,7 +86,10 @@ unsafe extern "C" fn entry<K: Doors>() {
         "swapgs",
         // The SWAPGS is conditional: without the fence the CPU may run ahead with the user's GS.
         lfence!(),
+        leave_entry_stack!(frame and stub),
         "jmp {from_user}",
+        user_table = const user_table::<K>(),
+        thread_stack = const CpuLocal::THREAD_STACK,
         from_kernel = sym from_kernel::<K>,
         from_user = sym from_user::<K>,
     )
@@ -86,6 +98,7 @@ unsafe extern "C" fn entry<K: Doors>() {
 /// From user mode: as [`entry`], and GS is the kernel's, the stack the thread's. Also where the IST doors go on when
 /// they came from user mode.
 #[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn from_user<K: Doors>() {
     naked_asm!(
         push_regs!(),
@@ -100,15 +113,16 @@ pub(super) unsafe extern "C" fn from_user<K: Doors>() {
         "jmp {leave}",
         orig_rax = const offset_of!(UserRegs, orig_rax),
         arrived = sym arrived::<K>,
-        leave = sym leave_by_iret,
+        leave = sym leave_by_iret::<K>,
     )
 }
 
 /// From the kernel: as [`entry`].
 ///
 /// If the IRET that was to enter user mode faulted, the kernel was hit, but in the user's name: GS is the user's already,
-/// and so are all registers. That becomes an arrival from user mode, with the frame that IRET could not load.
+/// and so are all registers, and the page table. That becomes an arrival from user mode, with the frame that IRET could not load.
 #[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
 unsafe extern "C" fn from_kernel<K: Doors>() {
     naked_asm!(
         lfence!(),
@@ -130,8 +144,14 @@ unsafe extern "C" fn from_kernel<K: Doors>() {
         "2:",
         "swapgs",
         lfence!(),
+        kernel_table!("rax"),
         "mov ebx, edi",
         "mov rdi, rsp",
+        ".if {user_table}",
+        // Below what is about to be put there.
+        "mov rsp, gs:[{thread_stack}]",
+        "sub rsp, {size}",
+        ".endif",
         "sub rsp, 8",
         "call {move_to_bad_iret}",
         "mov rsp, rax",
@@ -143,13 +163,16 @@ unsafe extern "C" fn from_kernel<K: Doors>() {
         "call {arrived}",
         "add rsp, 8",
         "jmp {leave}",
+        user_table = const user_table::<K>(),
+        thread_stack = const CpuLocal::THREAD_STACK,
+        size = const UserRegs::SIZE,
         iret_to_user = sym guarded_iret,
         rip = const offset_of!(UserRegs, rip),
         orig_rax = const offset_of!(UserRegs, orig_rax),
         interrupted = sym interrupted::<K>,
-        move_to_bad_iret = sym move_to_bad_iret,
+        move_to_bad_iret = sym move_to_bad_iret::<K>,
         arrived = sym arrived::<K>,
-        leave = sym leave_by_iret,
+        leave = sym leave_by_iret::<K>,
     )
 }
 
@@ -170,8 +193,19 @@ unsafe extern "C" fn stubs_end() {
 ///
 /// # Safety
 /// Called by [`from_kernel`] only: `fault` is what it saved, and its `rsp` points to IRET's frame.
-unsafe extern "C" fn move_to_bad_iret(fault: *mut UserRegs) -> *mut UserRegs {
+unsafe extern "C" fn move_to_bad_iret<K: Doors>(fault: *mut UserRegs) -> *mut UserRegs {
     let words = offset_of!(UserRegs, rip) / 8;
+    if K::PAGE_TABLE_ISOLATION {
+        // SAFETY: `fault` and IRET's frame are on the entry stack; nothing is left on the thread stack, and this runs below
+        // what is put there.
+        unsafe {
+            let frame = (*fault).rsp as *const u64;
+            let user = (CpuLocal::this().thread_stack as *mut u8).sub(UserRegs::SIZE);
+            core::ptr::copy_nonoverlapping(fault.cast::<u64>(), user.cast::<u64>(), words);
+            core::ptr::copy_nonoverlapping(frame, user.cast::<u64>().add(words), UserRegs::SIZE / 8 - words);
+            return user.cast();
+        }
+    }
     // SAFETY: IRET's five words are the top of the thread stack, and above `fault`; the regions may overlap.
     unsafe {
         let user = ((*fault).rsp as *mut u8)
@@ -270,7 +304,7 @@ mod tests {
 
     /// The first bytes of a vector's stub.
     fn stub(vector: usize) -> [u8; 3] {
-        let start = (stubs::<Nothing> as *const () as usize).next_multiple_of(STUB_SIZE);
+        let start = first_stub::<Nothing>() as usize;
         // SAFETY: the stubs are 256 times `STUB_SIZE` bytes of readable code.
         unsafe { *((start + vector * STUB_SIZE) as *const [u8; 3]) }
     }

@@ -16,6 +16,7 @@ use crate::state::Leaving;
 /// The scheduler's switch is complete: this CPU's stack and flags are the task's
 /// ([`CpuLocal::switch_to`](super::CpuLocal::switch_to)).
 #[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
 pub unsafe extern "C" fn first_way_out<K: Doors>() {
     naked_asm!(
         "xor ebp, ebp",
@@ -25,7 +26,7 @@ pub unsafe extern "C" fn first_way_out<K: Doors>() {
         "add rsp, 8",
         "jmp {leave}",
         first = sym first::<K>,
-        leave = sym leave,
+        leave = sym leave::<K>,
     )
 }
 

@@ -4,7 +4,7 @@ use core::cell::UnsafeCell;
 
 use super::compat::INT80;
 use super::doors::{Doors, Exception};
-use super::exception::{STUB_SIZE, stubs};
+use super::exception::{STUB_SIZE, first_stub};
 use super::tables::{Ist, KERNEL_CS};
 use super::{compat, nmi, paranoid};
 
@@ -31,7 +31,7 @@ impl Idt {
     /// # Safety
     /// Once, at boot, while no other CPU uses it.
     pub(super) unsafe fn fill<K: Doors>(&self) {
-        let table = stubs::<K> as *const () as u64;
+        let table = first_stub::<K>();
         for vector in 0..=255u8 {
             let mut address = table + vector as u64 * STUB_SIZE as u64;
             let mut ist = 0;

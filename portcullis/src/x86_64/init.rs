@@ -8,6 +8,7 @@ use super::cpu::{self, Features, msr, wrmsr};
 use super::doors::Doors;
 use super::espfix::Espfix;
 use super::idt::Idt;
+use super::isolation;
 use super::local::CpuLocal;
 use super::segments::{Segment, load_segment};
 use super::syscall::{CLEARED_FLAGS, syscall_entry, syscall_entry_closed};
@@ -35,7 +36,7 @@ pub struct CpuDescription {
 }
 
 /// All CPUs' doors.
-static IDT: Idt = Idt::new();
+pub(super) static IDT: Idt = Idt::new();
 /// Whether the first CPU has filled the table and patched the doors.
 static FIRST: AtomicBool = AtomicBool::new(true);
 
@@ -59,6 +60,10 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) -> Features {
         espfix,
     } = description;
     let features = Features::detect();
+    debug_assert!(
+        !K::PAGE_TABLE_ISOLATION || isolation::is_kernel_table(),
+        "CR3 is the user's"
+    );
 
     local.set_up(id, tables, irq_stack_top, work);
     tables.fill(&raw const *local as u64, features.fsgsbase);
@@ -87,7 +92,7 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) -> Features {
         load_idt(&IDT);
         init_syscall::<K>(features);
         cpu::protect(features);
-        CpuLocal::switch_to(thread_stack_top, work);
+        CpuLocal::switch_to::<K>(thread_stack_top, work);
     }
     features
 }

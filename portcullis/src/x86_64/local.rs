@@ -4,6 +4,7 @@ use core::arch::asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use super::doors::Doors;
 use super::tables::{KERNEL_DS, Tables};
 use crate::context::ContextWord;
 use crate::work::TaskWork;
@@ -28,7 +29,7 @@ pub struct CpuLocal {
     pub(super) irq_depth: AtomicU32,
     /// The top of the IRQ stack.
     pub(super) irq_stack: u64,
-    /// This CPU's tables. RSP0 of the TSS follows `thread_stack`.
+    /// This CPU's tables. RSP0 of the TSS follows `thread_stack`, or with page-table isolation stays at the entry stack.
     tables: *mut Tables,
     /// Number of this CPU.
     id: u32,
@@ -109,7 +110,7 @@ impl CpuLocal {
     /// # Safety
     /// Interrupts are off. The stack and the flags live until the next call on this CPU.
     #[inline]
-    pub unsafe fn switch_to(stack_top: u64, work: *const TaskWork) {
+    pub unsafe fn switch_to<K: Doors>(stack_top: u64, work: *const TaskWork) {
         debug_assert!(stack_top.is_multiple_of(16));
         // SAFETY: GS is this CPU's and its fields are this CPU's alone, as interrupts are off.
         unsafe {
@@ -126,7 +127,10 @@ impl CpuLocal {
                 tables_at = const offset_of!(CpuLocal, tables),
                 options(nostack, preserves_flags),
             );
-            (*tables).tss.set_rsp0(stack_top);
+            // With page-table isolation it is the entry stack for good.
+            if !K::PAGE_TABLE_ISOLATION {
+                (*tables).tss.set_rsp0(stack_top);
+            }
         }
         mend_ss();
     }

@@ -12,6 +12,7 @@
 //! | [`nmi`] | NMIs, nested ones too |
 //! | [`way_out`] | the last instructions before user mode |
 //! | [`espfix`] | the way out to a 16-bit stack |
+//! | [`isolation`] | the user's own page table, for kernels that want one |
 //! | [`first`] | a task's first way out, after fork or at the start |
 //! | [`user_context`] | the doors for kernels that are written as `loop { match user.run() { … } }` |
 //! | [`irq_stack`] | handlers on the IRQ stack |
@@ -38,6 +39,7 @@ pub mod host;
 pub mod idt;
 pub mod init;
 pub mod irq_stack;
+pub mod isolation;
 pub mod local;
 pub mod nmi;
 mod nmi_handler;

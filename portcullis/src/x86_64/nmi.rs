@@ -18,9 +18,12 @@ use super::asm::{clac, cld, clear_regs, nmi_hit_the_end, nmi_is_nested, pop_regs
 use super::cpu::msr;
 use super::doors::{Doors, Exception};
 use super::exception::from_user;
+use super::isolation::user_table;
 use super::local::CpuLocal;
 use super::nmi_handler;
-use super::paranoid::{CPU_LOCAL, FSGSBASE, move_to_thread_stack, restore_gs, switch_gs};
+use super::paranoid::{
+    CPU_LOCAL, FSGSBASE, move_to_thread_stack, restore_gs, restore_table, switch_gs, switch_table,
+};
 use super::regs::UserRegs;
 use super::tables::NmiStack;
 use crate::state::Nmi;
@@ -45,6 +48,7 @@ const ENTRY_FROM_WORK: usize = offset_of!(NmiStack, entry_end) - offset_of!(NmiS
 ///     rip     +0   ← rsp                  rip      ENTRY_FROM_WORK below the one on the left
 /// ```
 #[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn entry<K: Doors>() {
     naked_asm!(
         cld!(),
@@ -75,12 +79,14 @@ pub(super) unsafe extern "C" fn entry<K: Doors>() {
         "push rdi",
         push_regs!(),
         clear_regs!(),
+        switch_table!(),
         switch_gs!(),
         "mov rdi, rsp",
         "mov qword ptr [rsp + {orig_rax}], -1",
         "sub rsp, 8",
         "call {kernel}",
         "add rsp, 8",
+        restore_table!(),
         restore_gs!(),
         pop_regs!(),
         "sub qword ptr [rsp + {state_from_frame}], 1",
@@ -104,6 +110,7 @@ pub(super) unsafe extern "C" fn entry<K: Doors>() {
         move_to_thread_stack!(),
         "mov edi, {vector}",
         "jmp {from_user}",
+        user_table = const user_table::<K>(),
         vector = const Exception::NMI,
         orig_rax = const offset_of!(UserRegs, orig_rax),
         entry_from_work = const ENTRY_FROM_WORK,

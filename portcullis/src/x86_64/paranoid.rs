@@ -3,19 +3,20 @@
 //!
 //! From user mode they move to the thread stack and take the ordinary way. From the kernel the GS base may be anything, so
 //! nothing is decided from it: it is saved, the CPU's own is put in, and in the end what was there is put back. Entry and
-//! exit cannot disagree.
+//! exit cannot disagree. With page-table isolation the same goes for the page table, which may be the user's.
 //!
 //! The IST stack's own top says what the CPU's GS base is (`IstStack` in [`tables`](super::tables)).
 
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::{clac, cld, clear_regs, hit_iret, lfence, pop_regs, push_regs};
+use super::asm::{clac, cld, clear_regs, hit_iret, kernel_table, lfence, pop_regs, push_regs};
 use super::compat::is_sysenter_step;
 use super::cpu::{self, msr};
 use super::doors::{Doors, Exception};
 use super::espfix::move_from_alias;
 use super::exception::{arrived, from_user};
+use super::isolation::user_table;
 use super::local::CpuLocal;
 use super::regs::UserRegs;
 use super::tables::IstStack;
@@ -41,6 +42,9 @@ macro_rules! move_to_thread_stack {
             $crate::x86_64::asm::lfence!(),
             "
             push rdi
+            ",
+            $crate::x86_64::asm::kernel_table!("rdi"),
+            "
             mov rdi, rsp
             mov rsp, gs:[{thread_stack}]
             push qword ptr [rdi + 6 * 8]
@@ -107,7 +111,41 @@ macro_rules! restore_gs {
     };
 }
 
-pub(super) use {move_to_thread_stack, restore_gs, switch_gs};
+/// Puts in the kernel's page table, and keeps in R12 the bit that the user's has in CR3 if it was that. The rest of CR3 is the
+/// kernel's to change meanwhile.
+macro_rules! switch_table {
+    () => {
+        "
+        .if {user_table}
+        mov r12, cr3
+        mov rax, r12
+        and r12d, {user_table}
+        jz 773f
+        sub rax, r12
+        mov cr3, rax
+        773:
+        .endif
+        "
+    };
+}
+
+/// Puts back the user's page table if `switch_table` found it. From here on the stack and the doors' code are all there is.
+macro_rules! restore_table {
+    () => {
+        "
+        .if {user_table}
+        test r12d, r12d
+        jz 774f
+        mov rax, cr3
+        or rax, r12
+        mov cr3, rax
+        774:
+        .endif
+        "
+    };
+}
+
+pub(super) use {move_to_thread_stack, restore_gs, restore_table, switch_gs, switch_table};
 
 /// Where the IST stack's own words are, from a `UserRegs` right below them.
 pub(super) const CPU_LOCAL: usize = UserRegs::SIZE;
@@ -127,6 +165,7 @@ pub(super) const FSGSBASE: usize = UserRegs::SIZE + 8;
 ///     rip     +0   ← rsp
 /// ```
 #[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn entry<K: Doors, const VECTOR: u8>() {
     naked_asm!(
         cld!(),
@@ -137,6 +176,7 @@ pub(super) unsafe extern "C" fn entry<K: Doors, const VECTOR: u8>() {
         "push rdi",
         push_regs!(),
         clear_regs!(),
+        switch_table!(),
         switch_gs!(),
         "mov rdi, rsp",
         "mov esi, {vector}",
@@ -144,6 +184,7 @@ pub(super) unsafe extern "C" fn entry<K: Doors, const VECTOR: u8>() {
         "sub rsp, 8",
         "call {kernel}",
         "add rsp, 8",
+        restore_table!(),
         restore_gs!(),
         pop_regs!(),
         "iretq",
@@ -151,6 +192,7 @@ pub(super) unsafe extern "C" fn entry<K: Doors, const VECTOR: u8>() {
         move_to_thread_stack!(),
         "mov edi, {vector}",
         "jmp {from_user}",
+        user_table = const user_table::<K>(),
         vector = const VECTOR,
         orig_rax = const offset_of!(UserRegs, orig_rax),
         cpu_local = const CPU_LOCAL,
@@ -197,6 +239,7 @@ unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut UserRegs, vector: u32) {
 ///
 /// As [`entry`], and the CPU pushed an error code, always 0.
 #[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn double_fault<K: Doors>() {
     naked_asm!(
         cld!(),
@@ -204,6 +247,7 @@ pub(super) unsafe extern "C" fn double_fault<K: Doors>() {
         "push rdi",
         push_regs!(),
         clear_regs!(),
+        kernel_table!("rax"),
         hit_iret!(),
         "4:",
         switch_gs!(),
@@ -231,13 +275,14 @@ pub(super) unsafe extern "C" fn double_fault<K: Doors>() {
         "call {arrived}",
         "add rsp, 8",
         "jmp {leave}",
+        user_table = const user_table::<K>(),
         iret_to_user = sym iret_to_user,
         rip = const offset_of!(UserRegs, rip),
         orig_rax = const offset_of!(UserRegs, orig_rax),
         move_from_alias = sym move_from_alias,
         general_protection = const Exception::GP,
         arrived = sym arrived::<K>,
-        leave = sym leave_by_iret,
+        leave = sym leave_by_iret::<K>,
         cpu_local = const CPU_LOCAL,
         fsgsbase = const FSGSBASE,
         gs_base = const msr::GS_BASE,

@@ -3,8 +3,9 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::{clear_regs, push_regs};
+use super::asm::{clear_regs, kernel_table, push_regs};
 use super::doors::{Doors, check_flags};
+use super::isolation::user_table;
 use super::local::CpuLocal;
 use super::regs::{UserRegs, flags};
 use super::tables::{USER_CS, USER_DS};
@@ -53,14 +54,16 @@ pub(super) const ENOSYS: i32 = 38;
 #[cfg(portcullis_floor)]
 macro_rules! floor {
     () => {
-        "
-        cmp eax, 0x7fff0000
-        jne 2f
-        mov rsp, gs:[{user_rsp}]
-        swapgs
-        sysretq
-        2:
-        "
+        concat!(
+            "cmp eax, 0x7fff0000\njne 2f\n",
+            $crate::x86_64::asm::user_table!("rsp"),
+            "
+            mov rsp, gs:[{user_rsp}]
+            swapgs
+            sysretq
+            2:
+            "
+        )
     };
 }
 #[cfg(not(portcullis_floor))]
@@ -87,15 +90,17 @@ macro_rules! floor {
 ///     rsi … r15  +104 … 0    rax as -ENOSYS
 /// ```
 ///
-/// 1. GS and the stack become the kernel's; nothing is pushed before that, as RSP is whatever the user made it.
+/// 1. GS, the page table and the stack become the kernel's; nothing is pushed before that, as RSP is whatever the user made it.
 /// 2. All registers are saved and those that the user filled are cleared.
 /// 3. The Rust half makes the system call and all exit work.
 /// 4. It says by which way to leave.
 #[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn syscall_entry<K: Doors>() {
     naked_asm!(
         "swapgs",
         "mov gs:[{user_rsp}], rsp",
+        kernel_table!("rsp"),
         "mov rsp, gs:[{thread_stack}]",
         floor!(),
         "push {user_ds}",
@@ -113,13 +118,14 @@ pub(super) unsafe extern "C" fn syscall_entry<K: Doors>() {
         "call {syscall}",
         "add rsp, 8",
         "jmp {leave}",
+        user_table = const user_table::<K>(),
         user_rsp = const CpuLocal::USER_RSP,
         thread_stack = const CpuLocal::THREAD_STACK,
         user_ds = const USER_DS,
         user_cs = const USER_CS,
         enosys = const ENOSYS,
         syscall = sym syscall::<K>,
-        leave = sym leave,
+        leave = sym leave::<K>,
     )
 }
 
@@ -144,6 +150,7 @@ unsafe extern "C" fn syscall<K: Doors>(regs: &mut UserRegs) -> WayOut {
 /// ([`IA32_EMULATION`](super::Doors::IA32_EMULATION)): the call fails with -ENOSYS. CSTAR points somewhere on every CPU, so
 /// that no user program can make the CPU jump to address 0 in ring 0.
 #[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn syscall_entry_closed() {
     naked_asm!("mov eax, -{enosys}", "sysret", enosys = const ENOSYS)
 }

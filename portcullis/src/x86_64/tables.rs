@@ -132,7 +132,15 @@ const _: () = {
     assert!(offset_of!(NmiStack, entry_end) % 16 == 0);
 };
 
-/// One CPU's tables, and the stacks of its interrupt-stack table. 41 KiB that live as long as the CPU runs.
+/// Where the CPU arrives from user mode with page-table isolation, and where IRET's frame lies on the way out: both tables map
+/// it. See [`isolation`](super::isolation).
+#[repr(C, align(16))]
+struct EntryStack([u8; 512]);
+
+/// The entry stack's top, from the start of [`Tables`].
+pub(super) const ENTRY_STACK_TOP: usize = offset_of!(Tables, entry_stack) + size_of::<EntryStack>();
+
+/// One CPU's tables, and the stacks of its interrupt-stack table. 44 KiB in whole pages that live as long as the CPU runs.
 #[repr(C, align(4096))]
 pub struct Tables {
     double_fault: IstStack,
@@ -142,6 +150,7 @@ pub struct Tables {
     pub(super) gdt: Gdt,
     pub(super) tss: Tss,
     pub(super) espfix: Espfix,
+    entry_stack: EntryStack,
 }
 
 impl Tables {
@@ -177,11 +186,14 @@ impl Tables {
                 io_map: [0; _],
             },
             espfix: Espfix::NONE,
+            entry_stack: EntryStack([0; _]),
         }
     }
 
     /// Fills everything in. `gs_base` is the address of the CPU's `CpuLocal`, `fsgsbase` whether it has RDGSBASE.
     pub(super) fn fill(&mut self, gs_base: u64, fsgsbase: bool) {
+        let entry_stack_top = &raw const *self as u64 + ENTRY_STACK_TOP as u64;
+        self.tss.set_rsp0(entry_stack_top);
         for stack in [&mut self.double_fault, &mut self.debug, &mut self.machine_check] {
             stack.cpu_local = gs_base;
             stack.fsgsbase = fsgsbase as u64;

@@ -3,10 +3,13 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::{ldt_stack, pop_regs, verw};
+use super::asm::{iret_on_entry_stack, ldt_stack, pop_regs, user_table_by_rsp, verw};
+use super::doors::Doors;
 use super::espfix::leave_to_ldt_stack;
+use super::isolation::user_table;
+use super::local::CpuLocal;
 use super::regs::{UserRegs, flags};
-use super::tables::{USER_CS, USER_DS, USER32_CS};
+use super::tables::{ENTRY_STACK_TOP, USER_CS, USER_DS, USER32_CS};
 use crate::state::Cleared;
 
 /// Which way out a door's Rust half chose. Only [`Cleared`] makes one, so a door cannot return without the exit work.
@@ -105,7 +108,8 @@ pub const fn sysret_is_equivalent(regs: &UserRegs, address_bits: u32) -> bool {
 ///         ss                     the top of the thread stack
 /// ```
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn leave() {
+#[unsafe(link_section = ".portcullis.entry")]
+pub(super) unsafe extern "C" fn leave<K: Doors>() {
     naked_asm!(
         "test al, al",
         "jz {iret}",
@@ -113,10 +117,13 @@ pub(super) unsafe extern "C" fn leave() {
         // From here on the stack is the user's. Nothing is pushed: interrupts are off, and NMI, #MC and #DB have stacks
         // of their own.
         "mov rsp, [rsp + 3 * 8]",
+        user_table_by_rsp!(),
         "swapgs",
         verw!(),
         "sysretq",
-        iret = sym leave_by_iret,
+        user_table = const user_table::<K>(),
+        user_rsp = const CpuLocal::USER_RSP,
+        iret = sym leave_by_iret::<K>,
     )
 }
 
@@ -126,7 +133,8 @@ pub(super) unsafe extern "C" fn leave() {
 /// SYSRET takes EIP from ECX and the flags from R11. R8 to R10, which 64-bit code of the same program could look at, are
 /// cleared; R12 to R15 are the user's own.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn leave_32() {
+#[unsafe(link_section = ".portcullis.entry")]
+pub(super) unsafe extern "C" fn leave_32<K: Doors>() {
     naked_asm!(
         "test al, al",
         "jz {iret}",
@@ -149,10 +157,13 @@ pub(super) unsafe extern "C" fn leave_32() {
         "xor r10d, r10d",
         // From here on the stack is the user's, as in `leave`.
         "mov rsp, [rsp + {rsp} - {orig_rax}]",
+        user_table_by_rsp!(),
         "swapgs",
         verw!(),
         "sysret",
-        iret = sym leave_by_iret,
+        user_table = const user_table::<K>(),
+        user_rsp = const CpuLocal::USER_RSP,
+        iret = sym leave_by_iret::<K>,
         rip = const offset_of!(UserRegs, rip),
         rflags = const offset_of!(UserRegs, rflags),
         r11 = const offset_of!(UserRegs, r11),
@@ -163,16 +174,23 @@ pub(super) unsafe extern "C" fn leave_32() {
 }
 
 /// Enters user mode by IRET. As [`leave`].
+///
+/// With page-table isolation IRET's frame moves to the entry stack: the thread stack is gone with the kernel's table.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn leave_by_iret() {
+#[unsafe(link_section = ".portcullis.entry")]
+pub(super) unsafe extern "C" fn leave_by_iret<K: Doors>() {
     naked_asm!(
         pop_regs!(),
         // It may be 16-bit.
         ldt_stack!(),
+        iret_on_entry_stack!(),
         "swapgs",
         verw!(),
         "jmp {iret}",
-        to_ldt_stack = sym leave_to_ldt_stack,
+        user_table = const user_table::<K>(),
+        tables = const CpuLocal::TABLES,
+        entry_stack = const ENTRY_STACK_TOP,
+        to_ldt_stack = sym leave_to_ldt_stack::<K>,
         iret = sym iret_to_user,
     )
 }
@@ -181,6 +199,7 @@ pub(super) unsafe extern "C" fn leave_by_iret() {
 /// put into CS, SS, RIP or RFLAGS. The exception door recognises the address and makes it the task's fault
 /// ([`exception`](super::exception)).
 #[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn iret_to_user() {
     naked_asm!("iretq")
 }

@@ -1,0 +1,184 @@
+//! The doors of a kernel with page-table isolation: their machine code touches nothing that the user's table does not map while
+//! that may be in force.
+#![cfg(not(loom))]
+
+mod machine_code;
+
+use machine_code::{disassemble, disassembly};
+use portcullis::x86_64::{
+    CpuDescription, Doors, Exception, PerCpuContext, Rflags, UserRegs, first_way_out, init_cpu,
+};
+use portcullis::{InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi};
+
+struct Isolated;
+
+impl Kernel for Isolated {
+    type Regs = UserRegs;
+    type Irqs = Rflags;
+    type Context = PerCpuContext;
+
+    fn exit_work() -> usize {
+        0
+    }
+    fn syscall_work() -> usize {
+        0
+    }
+    fn syscall(_: &mut InSyscall<'_, UserRegs>, _: i64) {}
+    fn preempt_count() -> usize {
+        0
+    }
+}
+
+impl Doors for Isolated {
+    const IA32_EMULATION: bool = true;
+    const PAGE_TABLE_ISOLATION: bool = true;
+    fn user_exception(_: &mut InKernel<'_, UserRegs>, _: Exception) {}
+    fn kernel_exception(_: &mut Interrupted<'_, UserRegs>, _: Exception) {}
+    fn interrupt(_: &mut InInterrupt<'_, UserRegs>, _: u8) {}
+    fn machine_check(_: &mut Nmi<'_, UserRegs>) {}
+    fn double_fault(_: &UserRegs, _: u64) -> ! {
+        unreachable!()
+    }
+}
+
+#[test]
+fn every_door_links() {
+    let init: unsafe fn(CpuDescription) -> _ = init_cpu::<Isolated>;
+    let first: unsafe extern "C" fn() = first_way_out::<Isolated>;
+    assert_ne!(init as usize, first as usize);
+}
+
+/// Everything that runs while the user's table may be in force.
+const DOORS: [&[&str]; 16] = [
+    &["syscall", "syscall_entry"],
+    &["compat", "int80_entry"],
+    &["compat", "sysenter_entry"],
+    &["compat", "syscall_entry"],
+    &["exception", "stubs"],
+    &["exception", "entry"],
+    &["exception", "from_kernel"],
+    &["paranoid", "entry"],
+    &["paranoid", "double_fault"],
+    &["nmi", "entry"],
+    &["way_out", "leave"],
+    &["way_out", "leave_32"],
+    &["way_out", "leave_by_iret"],
+    &["way_out", "iret_to_user"],
+    &["espfix", "leave_to_ldt_stack"],
+    &["alternatives", "verw_selector"],
+];
+
+#[test]
+fn the_doors_code_has_a_section_of_its_own() {
+    let (mut section, mut found) = ("", Vec::new());
+    for line in disassembly().lines() {
+        if let Some(name) = line.strip_prefix("Disassembly of section ") {
+            section = name.trim_end_matches(':');
+        } else if line.ends_with(">:") {
+            for door in DOORS {
+                let name = format!("<portcullis::x86_64::{}", door.join("::"));
+                let rest = line.split_once(&name).map(|(_, rest)| rest);
+                if rest.is_some_and(|rest| rest.starts_with(['>', ':', '<'])) {
+                    assert_eq!(section, ".portcullis.entry", "{door:?}");
+                    found.push(door);
+                }
+            }
+        }
+    }
+    for door in DOORS {
+        assert!(found.contains(&door), "{door:?}");
+    }
+}
+
+/// Whether an instruction writes CR3.
+fn loads_table(instruction: &str) -> bool {
+    instruction.starts_with("mov") && instruction.contains("cr3,")
+}
+
+/// Before a door has put in the kernel's table it may touch its own stack, and `CpuLocal::user_rsp`.
+#[test]
+fn arrivals_touch_nothing_before_the_kernels_table_is_in() {
+    const USER_RSP: &str = "gs:0x8";
+    for door in [
+        &["syscall", "syscall_entry"],
+        &["compat", "int80_entry"],
+        &["compat", "sysenter_entry"],
+        &["compat", "syscall_entry"],
+        &["exception", "entry"],
+    ] {
+        let code = disassemble(door);
+        let switch = code.iter().position(|i| loads_table(i)).expect("a switch");
+        for instruction in &code[..switch] {
+            let reads = instruction.contains('[') || instruction.contains("gs:");
+            let touches = reads && !instruction.starts_with("lea") && !instruction.starts_with("nop");
+            let allowed = instruction.contains("[rsp+") || instruction.contains(USER_RSP);
+            assert!(!touches || allowed, "{door:?}: {instruction}");
+            assert!(!instruction.starts_with("call"), "{door:?}: {instruction}");
+        }
+        // The thread stack comes after, in one of the next two instructions.
+        let stack = code[switch + 1..switch + 3]
+            .iter()
+            .any(|i| i.starts_with("mov") && i.contains("rsp,") && i.contains("gs:"));
+        assert!(stack, "{door:?}: {:?}", &code[switch..switch + 3]);
+    }
+}
+
+/// VERW's place (see `x86_64::alternatives`).
+const SEVEN_BYTE_NOP: &str = "nop    DWORD PTR [rax+0x0]";
+
+/// After the user's table is in, each way out has one access left, and it is to what both tables map.
+#[test]
+fn ways_out_touch_next_to_nothing_once_the_users_table_is_in() {
+    for (path, rest) in [
+        (
+            &["way_out", "leave"],
+            ["mov    rsp,QWORD PTR gs:0x8", "swapgs", SEVEN_BYTE_NOP, "sysretq"],
+        ),
+        (
+            &["way_out", "leave_32"],
+            ["mov    rsp,QWORD PTR gs:0x8", "swapgs", SEVEN_BYTE_NOP, "sysretd"],
+        ),
+        (
+            &["way_out", "leave_by_iret"],
+            ["pop    rdi", "swapgs", SEVEN_BYTE_NOP, "jmp"],
+        ),
+        (
+            &["espfix", "leave_to_ldt_stack"],
+            ["pop    rax", SEVEN_BYTE_NOP, "jmp", ""],
+        ),
+    ] {
+        let code = disassemble(path);
+        let switch = code.iter().position(|i| loads_table(i)).expect("a switch");
+        for (instruction, expected) in code[switch + 1..].iter().zip(rest) {
+            assert!(
+                instruction.starts_with(expected),
+                "{path:?}: {instruction} is not {expected}"
+            );
+        }
+    }
+}
+
+/// The doors that may find either table put back what they found: behind the call there is one write of CR3, and it is skipped
+/// where the one before the call was.
+#[test]
+fn doors_on_stacks_of_their_own_put_back_the_table_they_found() {
+    for door in [&["paranoid", "entry"], &["nmi", "entry"]] {
+        let code = disassemble(door);
+        let call = code.iter().position(|i| i.starts_with("call")).expect("a call");
+        let skipped = |code: &[String]| {
+            let switch = code.iter().position(|i| loads_table(i)).expect("a switch");
+            code[..switch]
+                .iter()
+                .rev()
+                .find(|i| i.starts_with('j'))
+                .expect("a condition")
+                .starts_with("je")
+        };
+        assert!(skipped(&code[..call]), "{door:?}: before the call");
+        assert!(skipped(&code[call..]), "{door:?}: after the call");
+        assert!(
+            code[call..].iter().any(|i| i.starts_with("test   r12d,r12d")),
+            "{door:?}"
+        );
+    }
+}
