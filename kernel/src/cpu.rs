@@ -3,7 +3,7 @@
 use core::arch::{asm, naked_asm};
 use core::cell::{Cell, UnsafeCell};
 use core::mem::offset_of;
-use core::ops::Range;
+use core::ops::{Deref, Range};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -28,6 +28,18 @@ pub type CpuMask = u32;
 #[repr(C, align(4096))]
 struct Guard([u8; 4096]);
 
+/// Something on pages of its own with page-table isolation, as user mode's tables map it.
+#[cfg_attr(feature = "isolation", repr(C, align(4096)))]
+#[cfg_attr(not(feature = "isolation"), repr(transparent))]
+pub struct Shared<T>(T);
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
 /// Where interrupts are handled.
 #[repr(C, align(4096))]
 struct IrqStack(UnsafeCell<[u8; 16 << 10]>);
@@ -38,7 +50,7 @@ struct IrqStack(UnsafeCell<[u8; 16 << 10]>);
 #[repr(C, align(64))]
 pub struct Cpu {
     /// The library's part.
-    pub local: CpuLocal,
+    pub local: Shared<CpuLocal>,
     /// The task this CPU runs.
     pub current: AtomicPtr<Task>,
     /// The task it runs when there is no other.
@@ -71,7 +83,7 @@ impl Cpu {
     /// All zeroes, so that the array takes no room in the image; `adopt` sets what is not.
     const fn new() -> Self {
         Cpu {
-            local: CpuLocal::new(),
+            local: Shared(CpuLocal::new()),
             current: AtomicPtr::new(ptr::null_mut()),
             idle: AtomicPtr::new(ptr::null_mut()),
             preempt_count: Cell::new(0),
@@ -195,7 +207,7 @@ pub unsafe fn adopt(n: usize) -> &'static Cpu {
     // SAFETY: in bounds.
     let cpu = unsafe { AREAS.0.get().cast::<Cpu>().add(n) };
     // SAFETY: the area is this processor's alone, as the caller vouches; `tables` is only ever used by the library.
-    let (local, tables) = unsafe { (&mut (*cpu).local, &mut *(*cpu).tables.get()) };
+    let (local, tables) = unsafe { (&mut (*cpu).local.0, &mut *(*cpu).tables.get()) };
     // SAFETY: likewise.
     let irq_stack_top = unsafe { &raw const (*cpu).irq_stack as u64 + size_of::<IrqStack>() as u64 };
     let description = CpuDescription {
@@ -218,6 +230,17 @@ pub unsafe fn adopt(n: usize) -> &'static Cpu {
     cpu.armed.store(time::NEVER, Ordering::Relaxed);
     cpu.next_tick.set(time::NEVER);
     cpu
+}
+
+/// What user mode's tables map of the CPUs' areas with page-table isolation.
+pub fn shared() -> impl Iterator<Item = Range<u64>> {
+    fn pages<T>(start: *const T) -> Range<u64> {
+        start as u64..start as u64 + size_of::<T>() as u64
+    }
+    (0..MAX_CPUS).flat_map(|n| {
+        let cpu = get(n);
+        [pages(&raw const cpu.local), pages(&raw const cpu.tables)]
+    })
 }
 
 /// The pages that stay unmapped in front of the interrupt stacks.

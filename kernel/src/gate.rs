@@ -170,6 +170,7 @@ impl Kernel for Gate {
 
 impl Doors for Gate {
     const IA32_EMULATION: bool = true;
+    const PAGE_TABLE_ISOLATION: bool = memory::isolation::ON;
 
     #[inline(always)]
     fn int80_landing_pad() -> u64 {
@@ -338,7 +339,7 @@ fn take_an_exception() -> u64 {
 }
 
 /// What is counted about the gate.
-struct Counters {
+pub struct Counters {
     violations: AtomicU64,
     nmis: AtomicU64,
     /// Debug exceptions that hit the kernel.
@@ -347,7 +348,7 @@ struct Counters {
     irets: AtomicU64,
 }
 
-static COUNTERS: Counters = Counters {
+pub static COUNTERS: Counters = Counters {
     violations: AtomicU64::new(0),
     nmis: AtomicU64::new(0),
     debugs: AtomicU64::new(0),

@@ -78,7 +78,7 @@ pub fn conformance(args: ConformanceArgs) -> Result<ExitCode> {
     let ours = match (&args.kernel, args.record) {
         (_, true) => None,
         (Some(path), false) => Some(Image::reference(path)),
-        (None, false) => Some(Image::reference(&kernel::build_checked()?)),
+        (None, false) => Some(Image::reference(&kernel::build_checked(false)?)),
     };
     let stock = match args.stock.to_str() {
         _ if args.no_stock => None,

@@ -18,6 +18,8 @@ pub struct Build {
     pub ablate: Option<String>,
     /// With debug assertions, which are the library's invariants: what the tests run.
     pub checked: bool,
+    /// With page-table isolation, in a target directory of its own.
+    pub isolation: bool,
     /// Further `--cfg` flags for the library and the kernel, in a target directory of their own.
     pub cfg: Vec<String>,
 }
@@ -27,10 +29,11 @@ pub fn build() -> Result<PathBuf> {
     Build::default().run()
 }
 
-/// Builds the kernel with debug assertions, and gives the path of its ELF image.
-pub fn build_checked() -> Result<PathBuf> {
+/// Builds the kernel with debug assertions, with page-table isolation or without, and gives the path of its ELF image.
+pub fn build_checked(isolation: bool) -> Result<PathBuf> {
     Build {
         checked: true,
+        isolation,
         ..Build::default()
     }
     .run()
@@ -42,6 +45,7 @@ impl Build {
         let toolchain = Toolchain::install()?;
         let directory = repository("kernel");
         let target = match (&self.ablate, self.cfg.is_empty()) {
+            (None, true) if self.isolation => directory.join("target/isolation"),
             (None, true) => directory.join("target"),
             (Some(_), true) => directory.join("target/ablate"),
             _ => directory.join("target/cfg"),
@@ -56,6 +60,9 @@ impl Build {
                 .map(|name| format!("portcullis_ablate=\"{name}\"")),
         );
         cargo.args(package_cfg(profile, &["portcullis", "portcullis-kernel"], &flags));
+        if self.isolation {
+            cargo.args(["--features", "isolation"]);
+        }
         cargo
             .current_dir(&directory)
             .stdin(Stdio::null())

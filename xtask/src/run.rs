@@ -44,6 +44,9 @@ pub struct RunArgs {
     /// Add this file or directory of the host, at its own place, and the libraries that its programs need (repeatable)
     #[arg(long, value_name = "PATH")]
     with: Vec<PathBuf>,
+    /// With page-table isolation: user mode runs on page tables of its own, without the kernel
+    #[arg(long, conflicts_with = "kernel")]
+    isolation: bool,
     /// Boot this image instead of building one
     #[arg(long, value_name = "IMAGE")]
     pub kernel: Option<PathBuf>,
@@ -64,7 +67,14 @@ pub struct RunArgs {
 /// Runs it.
 pub fn run(args: RunArgs) -> Result<ExitCode> {
     let program = prepare(&args)?;
-    let kernel = args.kernel.clone().map_or_else(kernel::build, Ok)?;
+    let kernel = match &args.kernel {
+        Some(kernel) => kernel.clone(),
+        None => kernel::Build {
+            isolation: args.isolation,
+            ..kernel::Build::default()
+        }
+        .run()?,
+    };
     let (outcome, interactive) = boot(&args, program, &kernel)?;
     report(&outcome, interactive, args.verbose)
 }

@@ -152,7 +152,8 @@ global_asm!(
     "    .word boot_gdt_end - boot_gdt - 1",
     "    .long boot_gdt - {base}",
 
-    ".balign 4096",
+    // A multiple of 8 KiB: bit 12 of CR3 is clear in the kernel (`portcullis::x86_64::isolation`).
+    ".balign 8192",
     "boot_pml4:",
     "    .quad boot_pdpt_low - {base} + {table}",
     "    .fill {direct_slot} - 1, 8, 0",

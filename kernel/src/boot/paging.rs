@@ -17,7 +17,7 @@ use core::ops::Range;
 
 use super::pvh::BootInfo;
 use crate::cpu;
-use crate::memory::{DIRECT_MAP, kernel_map, phys_to_virt};
+use crate::memory::{DIRECT_MAP, isolation, kernel_map, phys_to_virt};
 
 /// Where physical address 0 would be in the image's mapping.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
@@ -35,7 +35,7 @@ const WRITABLE: u64 = 1 << 1;
 const WRITE_THROUGH: u64 = 1 << 3;
 const CACHE_DISABLE: u64 = 1 << 4;
 const LARGE: u64 = 1 << 7;
-const GLOBAL: u64 = 1 << 8;
+const GLOBAL: u64 = isolation::GLOBAL.bits();
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -45,6 +45,8 @@ const SIZE_512G: u64 = 512 << 30;
 
 unsafe extern "C" {
     static __image_start: u8;
+    static __doors_start: u8;
+    static __doors_end: u8;
     static __text_end: u8;
     static __rodata_end: u8;
     static __boot_stack_guard: u8;
@@ -64,6 +66,11 @@ pub fn image() -> Range<u64> {
 /// Whether `address` is in the image's text.
 pub fn is_text(address: u64) -> bool {
     (&raw const __image_start as u64..&raw const __text_end as u64).contains(&address)
+}
+
+/// The pages of the doors' code.
+pub fn doors() -> Range<u64> {
+    &raw const __doors_start as u64..&raw const __doors_end as u64
 }
 
 /// What is taken when the frame allocator starts: low memory, the image, what the loader left, the frames taken here.
@@ -198,6 +205,24 @@ impl Builder<'_> {
         }
     }
 
+    /// What user mode's own tables map of the kernel, in the PML4 behind the kernel's.
+    fn user_tables(&mut self) {
+        let kernel = self.pml4;
+        self.pml4 = isolation::user_root(kernel);
+        for (range, rights) in isolation::shared() {
+            for virt in range.step_by(SIZE_4K as usize) {
+                self.map(virt, virt - KERNEL_BASE, 1, rights.bits());
+            }
+        }
+        let slot = (kernel_map::ESPFIX >> 39 & 511) as usize;
+        // SAFETY: both are frames of `frames`, mapped and ours alone until CR3 is loaded.
+        unsafe {
+            let entry = phys_to_virt(kernel).cast::<u64>().add(slot).read();
+            phys_to_virt(self.pml4).cast::<u64>().add(slot).write(entry);
+        }
+        self.pml4 = kernel;
+    }
+
     fn direct_map(&mut self) {
         let small =
             image().start & !(SIZE_2M - 1)..image_phys(&raw const __rodata_end).next_multiple_of(SIZE_2M);
@@ -240,13 +265,21 @@ pub unsafe fn init(info: &BootInfo) -> (u64, Range<u64>) {
             }
         }
     }
+    // Two of them at a multiple of their size with page-table isolation.
+    frames.next = frames.next.next_multiple_of(2 * SIZE_4K);
     let pml4 = frames.alloc();
+    if isolation::ON {
+        frames.alloc();
+    }
     let mut builder = Builder { frames, pml4 };
     builder.image();
     builder.direct_map();
     builder.espfix();
     for region in [kernel_map::HEAP, kernel_map::STACKS] {
         builder.entry(region, 3);
+    }
+    if isolation::ON {
+        builder.user_tables();
     }
     debug_assert!(
         info.ram().iter().all(|ram| ram.end <= SIZE_512G),

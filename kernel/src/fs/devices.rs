@@ -17,7 +17,7 @@ use crate::task::system::fill_random;
 use crate::task::wait::{PollTable, WaitQueue};
 
 /// The nodes that `/dev` has: name, permissions, number.
-pub const NODES: [(&str, u32, u64); 13] = [
+pub const NODES: [(&str, u32, u64); 14] = [
     ("null", 0o666, device_number(1, 3)),
     ("zero", 0o666, device_number(1, 5)),
     ("full", 0o666, device_number(1, 7)),
@@ -28,6 +28,7 @@ pub const NODES: [(&str, u32, u64); 13] = [
     ("ttyS0", 0o620, device_number(4, 64)),
     ("kmsg", 0o644, device_number(1, 11)),
     ("gate", 0o600, gate_device::NUMBER),
+    ("user-table", 0o600, gate_device::USER_TABLE),
     ("audit", 0o600, hook_devices::AUDIT),
     ("trace", 0o600, hook_devices::TRACE),
     ("hooks", 0o600, hook_devices::HOOKS),
@@ -48,6 +49,7 @@ pub fn open(inode: Arc<dyn Inode>, file_type: u32, rdev: u64, flags: u32) -> Res
         (5, 1) => return tty::open(inode, flags, false),
         (4, 64) => return tty::open(inode, flags, true),
         _ if rdev == gate_device::NUMBER => gate_device::ops(),
+        _ if rdev == gate_device::USER_TABLE => gate_device::user_table_ops(),
         _ => hook_devices::ops(rdev).ok_or(Errno::ENXIO)?,
     };
     Ok(File::new(inode, ops, flags))

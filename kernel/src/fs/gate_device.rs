@@ -1,4 +1,5 @@
 //! `/dev/gate`: lets tests cause what hardware does (NMIs, interprocessor interrupts) and look at the gate's counters.
+//! `/dev/user-table`: what the page tables that the reader has in user mode map of the kernel.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -9,11 +10,13 @@ use super::file::{File, FileOps};
 use super::generated::Generated;
 use super::inode::device_number;
 use crate::errno::{Errno, Result};
+use crate::memory::isolation;
 use crate::sync::SpinLock;
 use crate::{cpu, gate, rcu, time};
 
-/// Its device number.
+/// Their device numbers.
 pub const NUMBER: u64 = device_number(10, 240);
+pub const USER_TABLE: u64 = device_number(10, 244);
 
 type Status = Generated<fn() -> Result<alloc::vec::Vec<u8>>>;
 
@@ -26,6 +29,11 @@ fn status() -> Result<alloc::vec::Vec<u8>> {
     let mut text = String::new();
     gate::status(&mut text);
     Ok(text.into_bytes())
+}
+
+/// The operations of `/dev/user-table`.
+pub fn user_table_ops() -> Arc<dyn FileOps> {
+    Arc::new(Generated::new(|| Ok(isolation::status().into_bytes())))
 }
 
 struct Gate(Status);

@@ -12,7 +12,7 @@ use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
-use super::{PAGE_SIZE, kernel_map, page_down, phys_to_virt};
+use super::{PAGE_SIZE, kernel_map, page_down, phys_to_virt, root};
 use crate::errno::{Errno, Result};
 use crate::sync::SpinLock;
 
@@ -178,6 +178,21 @@ impl Pool {
         None
     }
 
+    /// Takes memory that was never used out of the pool for good, at a multiple of two pages.
+    fn set_aside(&mut self, bytes: u64) -> Range<u64> {
+        if bytes == 0 {
+            return 0..0;
+        }
+        let room = bytes + PAGE_SIZE;
+        let range = (self.fresh.iter_mut())
+            .find(|range| range.end - range.start >= room)
+            .expect("memory in one piece");
+        range.end -= room;
+        self.free -= (room / PAGE_SIZE) as usize;
+        let start = range.end.next_multiple_of(2 * PAGE_SIZE);
+        start..start + bytes
+    }
+
     /// Adds memory that was never used, but for the parts of it in `reserved`.
     fn add(&mut self, range: Range<u64>, reserved: &[Range<u64>]) {
         let range = range.start.next_multiple_of(PAGE_SIZE).max(PAGE_SIZE)..page_down(range.end);
@@ -217,7 +232,10 @@ pub fn init(map: &[Range<u64>], reserved: &[Range<u64>]) {
     let counts = phys_to_virt(range.start);
     range.start += bytes;
     pool.free -= (bytes / PAGE_SIZE) as usize;
+    let roots = root::share(pool.free as u64 * PAGE_SIZE);
+    let roots = pool.set_aside(roots);
     drop(pool);
+    root::init(roots);
     // SAFETY: memory taken from the pool just now, in the direct map.
     unsafe { ptr::write_bytes(counts, 0, bytes as usize) };
     COUNTS.store(counts.cast(), Ordering::Release);

@@ -9,7 +9,7 @@ use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
 use super::page_table::{self, Table};
-use super::{PAGE_SIZE, frames};
+use super::{PAGE_SIZE, frames, isolation};
 use crate::errno::Result;
 use crate::sync::SpinLock;
 
@@ -24,7 +24,8 @@ pub const ESPFIX: u64 = 0xffff_ff00_0000_0000;
 static LOCK: SpinLock<()> = SpinLock::new(());
 static ROOT: AtomicU64 = AtomicU64::new(0);
 
-/// Physical address of the kernel's own PML4, which has no user half. The first call (at boot) reads it from CR3.
+/// Physical address of the kernel's own PML4, which has no user half. With page-table isolation what the user's tables map of
+/// the kernel is in the PML4 behind it. The first call (at boot) reads it from CR3.
 pub fn root() -> u64 {
     match ROOT.load(Ordering::Relaxed) {
         0 => {
@@ -56,7 +57,7 @@ pub fn map(start: u64, end: u64) -> Result<()> {
         }
         let entry = table.entry(0, addr);
         if entry.load(Ordering::Relaxed) == 0 {
-            let flags = page_table::KERNEL_TABLE | Flags::GLOBAL | Flags::NO_EXECUTE;
+            let flags = page_table::KERNEL_TABLE | isolation::GLOBAL | Flags::NO_EXECUTE;
             entry.store(
                 frames::alloc_reserve()?.into_raw() | flags.bits(),
                 Ordering::Release,

@@ -8,6 +8,7 @@
 //! | change what a process has mapped | [`address_space`] and [`remap`] (the operations), [`vma`] (the set of areas) |
 //! | read the memory of any process, or count it | [`contents`], [`foreign`] |
 //! | change how page tables are built, copied or torn down | [`page_table`] |
+//! | know what user mode's own page tables map of the kernel | [`isolation`]; [`root`]: where they come from |
 //! | know where a 32-bit program's memory ends | [`width`] |
 //! | know when a translation is gone on every CPU | [`tlb`] |
 //! | read or write user memory | [`user`]; structures that differ between 32- and 64-bit calls: [`longs`] |
@@ -22,11 +23,13 @@ pub mod fault;
 pub mod foreign;
 pub mod frames;
 pub mod heap;
+pub mod isolation;
 pub mod kernel_map;
 pub mod longs;
 pub mod maps;
 pub mod page_table;
 pub mod remap;
+mod root;
 pub mod shared;
 pub mod stack;
 pub mod syscalls;

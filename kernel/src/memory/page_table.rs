@@ -11,6 +11,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use x86_64::structures::paging::PageTableFlags as Flags;
 
 use super::frames::{self, Frame};
+use super::isolation::{self, user_root};
+use super::root::Root;
 use super::vma::Prot;
 use super::{PAGE_SIZE, kernel_map, phys_to_virt, tlb};
 use crate::errno::Result;
@@ -58,7 +60,7 @@ pub fn leaf(addr: u64, prot: Prot, writable: bool) -> u64 {
 }
 
 /// Bytes that one entry of a table of `level` covers; level 0 is the page table.
-const fn span(level: u32) -> u64 {
+pub const fn span(level: u32) -> u64 {
     PAGE_SIZE << (9 * level)
 }
 
@@ -90,18 +92,33 @@ impl Table {
     }
 }
 
+/// Makes `entry` the one for `addr` in the top-level table at `root`, and in the user's, if that is another one. Gives the old
+/// one.
+fn set_top(root: u64, addr: u64, entry: u64) -> u64 {
+    let leave_user_table = cfg!(portcullis_ablate = "isolation-top-level") && entry == 0;
+    if isolation::ON && !leave_user_table {
+        Table::at(user_root(root)).entry(3, addr).store(entry, Relaxed);
+    }
+    Table::at(root).entry(3, addr).swap(entry, Relaxed)
+}
+
 /// The tables of one address space.
 pub struct PageTables {
-    root: Frame,
+    root: Root,
 }
 
 impl PageTables {
     /// Tables with the kernel's half and an empty user half.
     pub fn new() -> Result<PageTables> {
-        let root = frames::alloc_zeroed()?;
-        let (table, kernel) = (Table::at(root.addr()), Table::at(kernel_map::root()));
-        for index in USER_ENTRIES.end..512 {
-            table.0[index].store(kernel.0[index].load(Relaxed), Relaxed);
+        let root = Root::new()?;
+        copy_kernel_half(kernel_map::root(), root.addr());
+        if isolation::ON {
+            let from = if cfg!(portcullis_ablate = "isolation") {
+                kernel_map::root()
+            } else {
+                user_root(kernel_map::root())
+            };
+            copy_kernel_half(from, user_root(root.addr()));
         }
         Ok(PageTables { root })
     }
@@ -142,7 +159,12 @@ impl PageTables {
         for level in [3, 2, 1] {
             let entry = table.entry(level, addr);
             if entry.load(Relaxed) == 0 {
-                entry.store(frames::alloc_zeroed()?.into_raw() | USER_TABLE, Relaxed);
+                let new = frames::alloc_zeroed()?.into_raw() | USER_TABLE;
+                if level == 3 {
+                    set_top(self.root(), addr, new);
+                } else {
+                    entry.store(new, Relaxed);
+                }
             }
             table = Table::at(address(entry.load(Relaxed)));
         }
@@ -255,6 +277,14 @@ impl Drop for PageTables {
     }
 }
 
+/// Copies what the top-level table at `from` maps of the kernel to the one at `to`.
+fn copy_kernel_half(from: u64, to: u64) {
+    let (from, to) = (Table::at(from), Table::at(to));
+    for index in USER_ENTRIES.end..512 {
+        to.0[index].store(from.0[index].load(Relaxed), Relaxed);
+    }
+}
+
 /// Frees what the entry of a table of `level` holds: tables and frames that no CPU uses any more.
 fn free_subtree(entry: &AtomicU64, level: u32) {
     let old = entry.swap(0, Relaxed);
@@ -282,7 +312,11 @@ fn prune(table: Table, level: u32, base: u64, range: &Range<u64>, unused: &Range
                 prune(child, level - 1, start, range, unused, gather);
             }
             if unused.start <= start && start + span <= unused.end {
-                let old = table.entry(level, start).swap(0, Relaxed);
+                let old = if level == 3 {
+                    set_top(gather.root, start, 0)
+                } else {
+                    table.entry(level, start).swap(0, Relaxed)
+                };
                 gather.push(start, address(old), true);
             }
         }

@@ -5,6 +5,8 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::UnsafeCell;
+use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering::*};
 
@@ -12,9 +14,9 @@ use portcullis::x86_64::segments::{Segment, load_ldt, load_segment};
 
 use super::LOCAL;
 use super::descriptor::{Contents, UserDesc};
-use crate::cpu;
+use crate::cpu::{self, MAX_CPUS};
 use crate::errno::{Errno, Result};
-use crate::memory::user;
+use crate::memory::{isolation, user};
 use crate::sync::SpinLock;
 use crate::task::current_mm;
 use crate::task::switch::Segments;
@@ -80,6 +82,33 @@ fn shown(table: &Option<Arc<Table>>) -> *mut Table {
         .map_or(ptr::null_mut(), |table| Arc::as_ptr(table).cast_mut())
 }
 
+/// Where a CPU has its table with page-table isolation: user mode's tables map this, and not the heap.
+#[repr(C, align(4096))]
+struct Area(UnsafeCell<[u64; MAX_ENTRIES]>);
+
+// SAFETY: each is one CPU's, and changed with interrupts off.
+unsafe impl Sync for Area {}
+
+static AREAS: [Area; if isolation::ON { MAX_CPUS } else { 0 }] =
+    [const { Area(UnsafeCell::new([0; MAX_ENTRIES])) }; _];
+
+/// The pages of these.
+pub fn areas() -> Range<u64> {
+    let start = &raw const AREAS as u64;
+    start..start + size_of_val(&AREAS) as u64
+}
+
+/// Copies a table to where user mode finds it, with interrupts off.
+fn copy_to_area(entries: &[u64]) -> &[u64] {
+    let area = AREAS[cpu::id()].0.get();
+    // SAFETY: the area is this CPU's alone. Nothing looks into the table that is being replaced: none is loaded meanwhile.
+    unsafe {
+        load_ldt(&[]);
+        (&mut *area)[..entries.len()].copy_from_slice(entries);
+        &(&*area)[..entries.len()]
+    }
+}
+
 /// Loads a table, null for none.
 #[cold]
 fn load(table: *mut Table) {
@@ -88,6 +117,11 @@ fn load(table: *mut Table) {
     } else {
         // SAFETY: the address space keeps it until no CPU has it loaded any more (`install`, `forget`).
         unsafe { (*table).0.as_slice() }
+    };
+    let entries = if isolation::ON {
+        copy_to_area(entries)
+    } else {
+        entries
     };
     // SAFETY: interrupts are off; `UserDesc::descriptor` makes nothing but segments of ring 3, not of long mode and with the
     // accessed bit set; the table lives as above.

@@ -32,10 +32,10 @@ impl Qmp {
         self.execute("inject-nmi", json!({})).map(drop)
     }
 
-    /// Runs a command of the human monitor, for what the machine protocol has no request for.
-    pub fn monitor(&mut self, command: &str) -> Result<()> {
-        self.execute("human-monitor-command", json!({ "command-line": command }))
-            .map(drop)
+    /// Runs a command of the human monitor, for what the machine protocol has no request for, and gives what it prints.
+    pub fn monitor(&mut self, command: &str) -> Result<String> {
+        let printed = self.execute("human-monitor-command", json!({ "command-line": command }))?;
+        Ok(printed.as_str().unwrap_or_default().to_owned())
     }
 
     fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {

@@ -23,7 +23,7 @@ pub fn run(only: &[String], report: &mut Report) -> Result<()> {
         bail!("docs/guards.md has no guard `{unknown}`");
     }
     guards.retain(|guard| only.is_empty() || only.contains(&guard.name));
-    let mut kernels = Kernels::build()?;
+    let mut kernels = Kernels::default();
     let mut table = Vec::new();
     for guard in &guards {
         for test in &guard.tests {
@@ -42,30 +42,22 @@ pub fn run(only: &[String], report: &mut Report) -> Result<()> {
 }
 
 /// The kernels under test. There is one without a guard at a time: they are built in the same place.
+#[derive(Default)]
 struct Kernels {
-    intact: PathBuf,
-    /// How the tests end in the intact kernel, by test and machine.
-    intact_failures: HashMap<(String, String, u32), Option<String>>,
+    /// How the tests end in the kernel as it is, by test and machine.
+    intact_failures: HashMap<(String, String, u32, bool), Option<String>>,
     /// The guard that is out, and the kernel without it.
     ablated: Option<(String, PathBuf)>,
 }
 
 impl Kernels {
-    fn build() -> Result<Self> {
-        Ok(Kernels {
-            intact: kernel::build_checked()?,
-            intact_failures: HashMap::new(),
-            ablated: None,
-        })
-    }
-
     /// How the test fails in the kernel as it is.
     fn intact_failure(&mut self, guard: &Guard, test: &str) -> Result<Option<String>> {
-        let key = (test.to_owned(), guard.cpu.clone(), guard.smp);
+        let key = (test.to_owned(), guard.cpu.clone(), guard.smp, guard.isolation);
         if let Some(known) = self.intact_failures.get(&key) {
             return Ok(known.clone());
         }
-        let failure = guest_failure(guard, test, &self.intact)?;
+        let failure = guest_failure(guard, test, &kernel::build_checked(guard.isolation)?)?;
         self.intact_failures.insert(key, failure.clone());
         Ok(failure)
     }
@@ -76,7 +68,8 @@ impl Kernels {
             let build = kernel::Build {
                 ablate: Some(guard.name.clone()),
                 checked: true,
-                cfg: Vec::new(),
+                isolation: guard.isolation,
+                ..kernel::Build::default()
             };
             self.ablated = Some((guard.name.clone(), build.run()?));
         }

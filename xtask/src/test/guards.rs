@@ -25,6 +25,8 @@ pub struct Guard {
     pub cpu: String,
     /// And how many CPUs.
     pub smp: u32,
+    /// And whether the kernel has page-table isolation.
+    pub isolation: bool,
 }
 
 /// Where a test is.
@@ -145,6 +147,7 @@ fn parse(text: &str) -> Result<Vec<Guard>> {
             tests: names(tests),
             cpu: model.unwrap_or("max").to_owned(),
             smp: smp.unwrap_or(1),
+            isolation: cpu.ends_with(", isolated"),
         });
     }
     ensure!(!guards.is_empty(), "{PAGE} has no table of guards");
@@ -165,7 +168,8 @@ mod tests {
         let text = "# Guards\n\n| a | b |\n|---|---|\n| x | y |\n\n\
             | guard | where | what it guards | test | CPU model |\n| --- | --- | --- | --- | --- |\n\
             | here | `way_out.rs` | a bug (1, 32) | one, `two` | Skylake-Client, 2 CPUs |\n\
-            | there | `exit.rs` | another (not a number) | no_work_is_lost | – |\n";
+            | there | `exit.rs` | another (not a number) | no_work_is_lost | – |\n\
+            | alone | `page_table.rs` | a third (12) | three | EPYC, 1 CPU, isolated |\n";
         let guard = |name: &str, file: &str, bugs: &[usize], tests: &[&str], cpu: &str, smp| Guard {
             name: name.into(),
             file: file.into(),
@@ -173,6 +177,7 @@ mod tests {
             tests: tests.iter().map(|&test| test.into()).collect(),
             cpu: cpu.into(),
             smp,
+            isolation: name == "alone",
         };
         let expected = [
             guard(
@@ -184,6 +189,7 @@ mod tests {
                 2,
             ),
             guard("there", "exit.rs", &[], &["no_work_is_lost"], "max", 1),
+            guard("alone", "page_table.rs", &[12], &["three"], "EPYC", 1),
         ];
         assert_eq!(parse(text).unwrap(), expected);
         assert!(parse("no table").is_err());

@@ -18,13 +18,14 @@ use crate::qemu::{Boot, Ending, Machine, MachineType, Outcome};
 use crate::run::{environment, log_tail};
 use crate::{kernel, repository, setup};
 
-/// The machines of the suite: name, CPU model, machine type, number of CPUs.
-const MACHINES: &[(&str, &str, MachineType, u32)] = &[
-    ("intel-1", "Skylake-Client", MachineType::Microvm, 1),
-    ("intel-2", "Skylake-Client", MachineType::Microvm, 2),
-    ("amd-1", "EPYC", MachineType::Microvm, 1),
-    ("amd-2", "EPYC", MachineType::Microvm, 2),
-    ("q35-2", "max", MachineType::Q35, 2),
+/// The machines of the suite: name, CPU model, machine type, number of CPUs, whether the kernel has page-table isolation.
+const MACHINES: &[(&str, &str, MachineType, u32, bool)] = &[
+    ("intel-1", "Skylake-Client", MachineType::Microvm, 1, false),
+    ("intel-2", "Skylake-Client", MachineType::Microvm, 2, false),
+    ("isolated-2", "Skylake-Client", MachineType::Microvm, 2, true),
+    ("amd-1", "EPYC", MachineType::Microvm, 1, false),
+    ("amd-2", "EPYC", MachineType::Microvm, 2, false),
+    ("q35-2", "max", MachineType::Q35, 2, false),
 ];
 
 /// How long one program may take, in seconds; the storm test takes its own time on top.
@@ -38,9 +39,9 @@ const BROKEN: &str = "invariant broken";
 
 /// Runs the suite.
 pub fn run(storm_seconds: u32, report: &mut Report) -> Result<()> {
-    let kernel = kernel::build_checked()?;
     let programs = compile_all()?;
-    for &(name, cpu, machine, smp) in MACHINES {
+    for &(name, cpu, machine, smp, isolation) in MACHINES {
+        let kernel = kernel::build_checked(isolation)?;
         let machine = Machine {
             cpu: cpu.to_owned(),
             machine,

@@ -45,22 +45,29 @@ enum Start {
     Kernel(&'static str),
 }
 
-/// CPU models that enter their NMI handlers with and without FSGSBASE.
-const MODELS: &[&str] = &["Skylake-Client", "Skylake-Client,fsgsbase=off"];
+/// CPU models that enter their NMI handlers with and without FSGSBASE; and whether the kernel has page-table isolation.
+const MACHINES: &[(&str, bool)] = &[
+    ("Skylake-Client", false),
+    ("Skylake-Client,fsgsbase=off", false),
+    ("Skylake-Client", true),
+];
 
 /// The instructions of a crossing that are followed at most. Delivering a signal takes some thousands.
 const LONGEST: usize = 40_000;
+
+/// The bit of CR3 that the user's page tables have, and the kernel's have not (`portcullis::x86_64::isolation`).
+const USER_TABLE: u64 = 1 << 12;
 
 /// Where the kernel's half of the address space begins.
 const KERNEL_HALF: u64 = 1 << 63;
 
 /// Runs the suite.
 pub fn run(report: &mut Report) -> Result<()> {
-    let kernel = kernel::build_checked()?;
     let program = guest::compile_one("every_instruction")?;
-    let kernel_symbols = Symbols::read(&kernel)?;
     let program_symbols = Symbols::read(program.file())?;
-    for cpu in MODELS {
+    for &(cpu, isolation) in MACHINES {
+        let kernel = kernel::build_checked(isolation)?;
+        let kernel_symbols = Symbols::read(&kernel)?;
         for (door, start) in DOORS {
             let start = match start {
                 Start::Program(label) => program_symbols.named(label)?,
@@ -72,11 +79,13 @@ pub fn run(report: &mut Report) -> Result<()> {
                 program: program.file(),
                 door,
                 cpu,
+                isolation,
                 main: program_symbols.named("main")?,
                 start,
                 finish: program_symbols.named("finish")?,
             };
-            let name = format!("instructions/{cpu}/{door}");
+            let isolated = if isolation { ",isolated" } else { "" };
+            let name = format!("instructions/{cpu}{isolated}/{door}");
             match crossing.test() {
                 Ok(instructions) => report.pass_many(&name, instructions, "an NMI at each instruction"),
                 Err(error) => report.fail(&name, &format!("{error:#}")),
@@ -93,6 +102,7 @@ struct Crossing<'a> {
     program: &'a Path,
     door: &'a str,
     cpu: &'a str,
+    isolation: bool,
     main: u64,
     start: u64,
     finish: u64,
@@ -176,6 +186,12 @@ impl Crossing<'_> {
                 debugger.step()?;
             }
         }
+        if self.isolation {
+            let cr3 = cr3(&mut qmp)?;
+            if cr3 & USER_TABLE == 0 {
+                bail!("user mode runs on the kernel's page tables: CR3 is {cr3:#x}");
+            }
+        }
         debugger.write_byte(self.finish, 1)?;
         debugger.detach()?;
         Ok(instructions.len())
@@ -227,6 +243,17 @@ impl Crossing<'_> {
             }
         }
     }
+}
+
+/// The machine's CR3.
+fn cr3(qmp: &mut Qmp) -> Result<u64> {
+    let registers = qmp.monitor("info registers")?;
+    let value = registers
+        .split("CR3=")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
+    let value = value.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    value.with_context(|| format!("QEMU says no CR3: {registers}"))
 }
 
 /// Functions and labels of an ELF file: address, size, name.

@@ -1,0 +1,134 @@
+//! Page-table isolation, with the feature of that name: what the user's tables map of the kernel, and a look at them as the
+//! CPU would look. What must be mapped is the library's to say (`portcullis::x86_64::isolation`).
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::fmt::Write;
+use core::ops::Range;
+use core::sync::atomic::Ordering::Relaxed;
+
+use portcullis::x86_64::isolation::{USER_TABLE, interrupt_table};
+use x86_64::registers::control::Cr3;
+use x86_64::structures::paging::PageTableFlags as Flags;
+
+use super::page_table::{Table, address, span};
+use super::{DIRECT_MAP, PAGE_SIZE, kernel_map};
+use crate::{boot, cpu, gate, segments};
+
+/// Whether user mode runs on page tables of its own.
+pub const ON: bool = cfg!(feature = "isolation");
+
+/// The flag of a page whose translation stays when CR3 is loaded. With isolation there is no such page.
+pub const GLOBAL: Flags = if ON { Flags::empty() } else { Flags::GLOBAL };
+
+/// The user's top-level table of the address space whose kernel's one is at `root`.
+pub const fn user_root(root: u64) -> u64 {
+    if ON { root | USER_TABLE } else { root }
+}
+
+/// What of the image is mapped in the user's tables, with its rights. And the frames of the way out to 16-bit stacks, which
+/// are a top-level entry of their own.
+pub fn shared() -> impl Iterator<Item = (Range<u64>, Flags)> {
+    let data = Flags::WRITABLE.union(Flags::NO_EXECUTE);
+    let idt = interrupt_table();
+    [
+        (boot::paging::doors(), Flags::empty()),
+        (idt..idt + PAGE_SIZE, Flags::NO_EXECUTE),
+        (segments::ldt::areas(), data),
+    ]
+    .into_iter()
+    .chain(cpu::shared().map(move |range| (range, data)))
+}
+
+/// The flags that make up a page's rights.
+const RIGHTS: Flags = Flags::WRITABLE
+    .union(Flags::NO_EXECUTE)
+    .union(Flags::USER_ACCESSIBLE)
+    .union(Flags::GLOBAL);
+
+/// Whether a page of the kernel's half may be in the user's tables with these rights.
+fn is_listed(page: u64, rights: Flags) -> bool {
+    const ALIASES: Range<u64> = kernel_map::ESPFIX..kernel_map::ESPFIX + (4 << 30);
+    if ALIASES.contains(&page) {
+        return rights == Flags::NO_EXECUTE;
+    }
+    shared().any(|(range, allowed)| range.contains(&page) && rights == allowed)
+}
+
+/// What is found in the kernel's half of a table.
+#[derive(Default)]
+struct Found {
+    /// Pages that are mapped, and are no aliases of the way out to 16-bit stacks.
+    pages: u64,
+    /// Pages that are mapped and should not be, or with other rights than they should.
+    strangers: u64,
+}
+
+impl Found {
+    /// Goes through what `table`, of `level`, maps from address `base` on. `rights` are those that the levels above leave.
+    fn walk(&mut self, table: Table, level: u32, base: u64, indices: Range<u64>, rights: Flags) {
+        for index in indices {
+            let at = base + index * span(level);
+            let entry = Flags::from_bits_retain(table.entry(level, at).load(Relaxed));
+            if !entry.contains(Flags::PRESENT) {
+                continue;
+            }
+            // A right is there if every level gives it; NX if any level has it.
+            let both = Flags::WRITABLE | Flags::USER_ACCESSIBLE;
+            let here = rights & entry & both | (rights | entry) & Flags::NO_EXECUTE;
+            if level > 0 && !entry.contains(Flags::HUGE_PAGE) {
+                self.walk(Table::at(address(entry.bits())), level - 1, at, 0..512, here);
+                continue;
+            }
+            let listed = level == 0 && is_listed(at, (here | entry & Flags::GLOBAL) & RIGHTS);
+            self.pages += u64::from(at >> 39 != kernel_map::ESPFIX >> 39);
+            self.strangers += u64::from(!listed);
+        }
+    }
+}
+
+/// Whether the table at `root` maps `virt`.
+fn maps(root: u64, virt: u64) -> bool {
+    let mut table = Table::at(root);
+    for level in [3, 2, 1, 0] {
+        let entry = Flags::from_bits_retain(table.entry(level, virt).load(Relaxed));
+        if !entry.contains(Flags::PRESENT) {
+            return false;
+        }
+        if entry.contains(Flags::HUGE_PAGE) {
+            break;
+        }
+        table = Table::at(address(entry.bits()));
+    }
+    true
+}
+
+/// What `/dev/user-table` shows of the tables that this task has in user mode: whether they are others than the kernel's, how
+/// many pages of the kernel's half they map, how many of these they should not, and whether they map this and that.
+pub fn status() -> String {
+    let mut out = String::new();
+    let root = user_root(Cr3::read_raw().0.start_address().as_u64());
+    let mut found = Found::default();
+    let all = Flags::WRITABLE | Flags::USER_ACCESSIBLE;
+    found.walk(Table::at(root), 3, 0xffff_0000_0000_0000, 256..512, all);
+    let on_stack = 0u8;
+    let on_heap = Box::new(0u8);
+    for (key, value) in [
+        ("isolation", u64::from(ON)),
+        ("pages", found.pages),
+        ("strangers", found.strangers),
+        ("code", u64::from(maps(root, status as *const () as u64))),
+        ("data", u64::from(maps(root, &raw const gate::COUNTERS as u64))),
+        ("direct_map", u64::from(maps(root, DIRECT_MAP + root))),
+        ("heap", u64::from(maps(root, &raw const *on_heap as u64))),
+        ("stack", u64::from(maps(root, &raw const on_stack as u64))),
+        (
+            "cpu",
+            u64::from(maps(root, &raw const cpu::this().current as u64)),
+        ),
+    ] {
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "{key} {value}");
+    }
+    out
+}
