@@ -71,6 +71,7 @@ int main(void)
             check(*page == (char)slot, "memory under it", "%d is not %u", *page, slot);
             munmap((void *)page, 4096);
         }
+        check(table("differences") == 0, "the user half", "%ld top-level entries are not the kernel's", table("differences"));
     }
     int status = in_child(touch_unmapped);
     check(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "a top-level entry that is gone", "status %#x", status);

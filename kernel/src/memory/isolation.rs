@@ -103,11 +103,21 @@ fn maps(root: u64, virt: u64) -> bool {
     true
 }
 
+/// How many top-level entries of the user half differ between the kernel's table and the user's.
+fn differences(kernel: u64, user: u64) -> u64 {
+    let entry = |root, index| Table::at(root).entry(3, index * span(3)).load(Relaxed);
+    (0..256)
+        .map(|index| u64::from(entry(kernel, index) != entry(user, index)))
+        .sum()
+}
+
 /// What `/dev/user-table` shows of the tables that this task has in user mode: whether they are others than the kernel's, how
-/// many pages of the kernel's half they map, how many of these they should not, and whether they map this and that.
+/// many pages of the kernel's half they map, how many of these they should not, whether they map this and that, and how
+/// many entries of the user half are not the kernel's.
 pub fn status() -> String {
     let mut out = String::new();
-    let root = user_root(Cr3::read_raw().0.start_address().as_u64());
+    let kernel = Cr3::read_raw().0.start_address().as_u64();
+    let root = user_root(kernel);
     let mut found = Found::default();
     let all = Flags::WRITABLE | Flags::USER_ACCESSIBLE;
     found.walk(Table::at(root), 3, 0xffff_0000_0000_0000, 256..512, all);
@@ -117,6 +127,7 @@ pub fn status() -> String {
         ("isolation", u64::from(ON)),
         ("pages", found.pages),
         ("strangers", found.strangers),
+        ("differences", differences(kernel, root)),
         ("code", u64::from(maps(root, status as *const () as u64))),
         ("data", u64::from(maps(root, &raw const gate::COUNTERS as u64))),
         ("direct_map", u64::from(maps(root, DIRECT_MAP + root))),
