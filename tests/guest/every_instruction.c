@@ -13,6 +13,7 @@
 __attribute__((used)) static volatile int finish;
 
 SNIPPET(door_syscall, ".globl crossing_syscall\ncrossing_syscall: syscall");
+SNIPPET(door_int80, ".globl crossing_int80\ncrossing_int80: int $0x80");
 SNIPPET(door_efault, ".globl crossing_efault\ncrossing_efault: syscall");
 SNIPPET(door_exception, ".globl crossing_exception\ncrossing_exception: ud2");
 SNIPPET(door_fault, ".globl crossing_fault\ncrossing_fault: movb $1, (%rsi)");
@@ -48,6 +49,16 @@ static const char *nmi_stack_door(void)
     }
     in.rsp = top + random_number() % (end - top + 64) / 8 * 8;
     return syscall_door();
+}
+
+static const char *int80_door(void)
+{
+    enum { I386_GETPPID = 64 };
+    in.rax = I386_GETPPID;
+    run(door_int80);
+    if (out.rax != (uint64_t)getppid())
+        return "the result is wrong";
+    return compare(NO_RAX);
 }
 
 /* A page fault in the kernel. */
@@ -138,7 +149,7 @@ static const struct door {
     const char *(*cross)(void);
     int needs_gate;
 } doors[] = {
-    { "syscall", syscall_door, 0 }, { "nmi_stack", nmi_stack_door, 1 },
+    { "syscall", syscall_door, 0 }, { "nmi_stack", nmi_stack_door, 1 }, { "int80", int80_door, 0 },
     { "efault", efault_door, 0 },   { "exception", exception_door, 0 },
     { "fault", fault_door, 0 },     { "step", step_door, 0 },         { "bad_iret", bad_iret_door, 0 },
     { "fork", fork_door, 0 },       { "nmi", nmi_door, 1 },           { "interrupt", interrupt_door, 1 },

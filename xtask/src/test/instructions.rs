@@ -30,6 +30,7 @@ use crate::run::{environment, log_tail};
 const DOORS: &[(&str, Start)] = &[
     ("syscall", Start::Program("crossing_syscall")),
     ("nmi_stack", Start::Program("crossing_syscall")),
+    ("int80", Start::Program("crossing_int80")),
     ("efault", Start::Program("crossing_efault")),
     ("exception", Start::Program("crossing_exception")),
     ("fault", Start::Program("crossing_fault")),
