@@ -1,45 +1,86 @@
-//! The recorded results of stock Linux, `tests/conformance/stock.json`.
+//! The recorded results of stock Linux, `tests/conformance/stock.txt`.
+//!
+//! ```text
+//! # Linux 6.1.192
+//! == x86/sysret_rip_64
+//! exit 0, 52/52 | max ×1, max ×2, EPYC ×1, EPYC ×2
+//!     50× [OK] a result line that came fifty times
+//!     [OK] one that came once
+//! ```
+//!
+//! Under a test's name stands each outcome that it had, with the machines that gave it. The order of result lines does not
+//! count, so that equal ones stand together.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::fs;
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
 
+use super::name;
 use crate::qemu::Machine;
 use crate::repository;
 use crate::selftests::{Outcome, Test};
 
-const FILE: &str = "tests/conformance/stock.json";
+const FILE: &str = "tests/conformance/stock.txt";
+const INDENT: &str = "    ";
 
-/// By machine and test: summary and result lines.
+/// An outcome: its summary, and its result lines.
+type Recorded = (String, Vec<String>);
+
+/// The outcomes by test and machine.
 #[derive(Default)]
-pub struct Record(BTreeMap<(String, String), (String, Vec<String>)>);
+pub struct Record {
+    /// Which Linux gave them.
+    pub version: String,
+    outcomes: BTreeMap<(String, String), Recorded>,
+}
 
 impl Record {
     /// What is recorded; nothing if there is no record.
     pub fn read() -> Result<Record> {
-        let Ok(text) = fs::read_to_string(repository(FILE)) else {
-            return Ok(Record::default());
-        };
-        let rows: Vec<Value> = serde_json::from_str(&text).with_context(|| format!("{FILE} is no table"))?;
-        let row = |row: &Value| {
-            let string = |key: &str| Some(row.get(key)?.as_str()?.to_owned());
-            let lines = row.get("lines")?.as_array()?;
-            let lines = lines.iter().filter_map(|line| Some(line.as_str()?.to_owned()));
-            Some((
-                (string("machine")?, string("test")?),
-                (string("outcome")?, lines.collect()),
-            ))
-        };
-        Ok(Record(rows.iter().filter_map(row).collect()))
+        match fs::read_to_string(repository(FILE)) {
+            Ok(text) => Record::parse(&text).with_context(|| format!("{FILE} cannot be understood")),
+            Err(_) => Ok(Record::default()),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Record> {
+        let mut record = Record::default();
+        let mut test = "";
+        let mut machines: Vec<&str> = Vec::new();
+        for line in text.lines() {
+            if let Some(version) = line.strip_prefix("# ") {
+                record.version = version.to_owned();
+            } else if let Some(id) = line.strip_prefix("== ") {
+                test = id;
+            } else if let Some(result) = line.strip_prefix(INDENT) {
+                let (count, result) = match result.split_once("× ") {
+                    Some((count, result)) => (count.parse().context(line.to_owned())?, result),
+                    None => (1, result),
+                };
+                for machine in &machines {
+                    let key = (test.to_owned(), (*machine).to_owned());
+                    let (_, lines) = record.outcomes.get_mut(&key).with_context(|| line.to_owned())?;
+                    lines.extend(std::iter::repeat_n(result.to_owned(), count));
+                }
+            } else {
+                let (summary, on) = line.split_once(" | ").with_context(|| line.to_owned())?;
+                machines = on.split(", ").collect();
+                for machine in &machines {
+                    let key = (test.to_owned(), (*machine).to_owned());
+                    record.outcomes.insert(key, (summary.to_owned(), Vec::new()));
+                }
+            }
+        }
+        Ok(record)
     }
 
     /// The outcomes on one machine, by the tests' ids.
     pub fn outcomes(&self, machine: &Machine) -> BTreeMap<String, Outcome> {
         let name = name(machine);
-        let rows = self.0.iter().filter(|((machine, _), _)| *machine == name);
-        rows.filter_map(|((_, id), (summary, lines))| {
+        let rows = self.outcomes.iter().filter(|((_, on), _)| *on == name);
+        rows.filter_map(|((id, _), (summary, lines))| {
             Some((id.clone(), Outcome::from_record(summary, lines.clone())?))
         })
         .collect()
@@ -49,27 +90,66 @@ impl Record {
     pub fn replace(&mut self, machine: &Machine, tests: &[&Test], outcomes: &BTreeMap<String, Outcome>) {
         for test in tests {
             if let Some(outcome) = outcomes.get(&test.id()) {
-                let row = (outcome.summary(), outcome.lines.clone());
-                self.0.insert((name(machine), test.id()), row);
+                let mut lines = outcome.lines.clone();
+                lines.sort();
+                let key = (test.id(), name(machine));
+                self.outcomes.insert(key, (outcome.summary(), lines));
             }
         }
     }
 
-    /// Writes the file, a row per line.
+    /// Writes the file.
     pub fn write(&self) -> Result<()> {
-        let rows: Vec<String> = self
-            .0
-            .iter()
-            .map(|((machine, test), (outcome, lines))| {
-                json!({ "machine": machine, "test": test, "outcome": outcome, "lines": lines }).to_string()
-            })
-            .collect();
         let path = repository(FILE);
-        fs::write(&path, format!("[\n{}\n]\n", rows.join(",\n")))
-            .with_context(|| format!("cannot write {}", path.display()))
+        fs::write(&path, self.text()).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn text(&self) -> String {
+        let mut tests: BTreeMap<&str, Vec<(&Recorded, Vec<&str>)>> = BTreeMap::new();
+        for ((test, machine), outcome) in &self.outcomes {
+            let outcomes = tests.entry(test).or_default();
+            match outcomes.iter_mut().find(|(other, _)| *other == outcome) {
+                Some((_, machines)) => machines.push(machine),
+                None => outcomes.push((outcome, vec![machine])),
+            }
+        }
+        let mut text = format!("# {}\n", self.version);
+        for (test, outcomes) in tests {
+            let _ = writeln!(text, "== {test}");
+            for ((summary, lines), machines) in outcomes {
+                let _ = writeln!(text, "{summary} | {}", machines.join(", "));
+                for alike in lines.chunk_by(|a, b| a == b) {
+                    let _ = match alike.len() {
+                        1 => writeln!(text, "{INDENT}{}", alike[0]),
+                        count => writeln!(text, "{INDENT}{count}× {}", alike[0]),
+                    };
+                }
+            }
+        }
+        text
     }
 }
 
-fn name(machine: &Machine) -> String {
-    format!("-cpu {} -smp {}", machine.cpu, machine.smp)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let text = "# Linux 6.1\n\
+                    == ptrace/a_64\n\
+                    exit 0, 3/3 | EPYC ×1, max ×2\n    2× [OK] a\n    [OK] b\n\
+                    panic | max,smap=off ×2\n\
+                    == x86/b_32\n\
+                    exit 1 | EPYC ×1\n";
+        let record = Record::parse(text).unwrap();
+        assert_eq!(record.text(), text);
+        let outcomes = record.outcomes(&Machine {
+            cpu: "max".to_owned(),
+            smp: 2,
+            ..Machine::default()
+        });
+        assert_eq!(outcomes.len(), 1);
+        assert_eq!(outcomes["ptrace/a_64"].lines, ["[OK] a", "[OK] a", "[OK] b"]);
+    }
 }

@@ -58,12 +58,34 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// How often a kernel may fail to come as far as the first test.
 const BOOT_ATTEMPTS: u32 = 3;
 
-/// Runs `tests` in `image`; each outcome also goes to `each` as it comes.
+/// Runs `tests` in `image`; each outcome also goes to `each` as it comes. What a limit of time ended is run once more, as
+/// the host may have been too busy.
 pub fn run(
     image: &Image,
     machine: &Machine,
     tests: &[&Test],
     mut each: impl FnMut(&Test, &Outcome),
+) -> Result<BTreeMap<String, Outcome>> {
+    let mut outcomes = run_all(image, machine, tests, &mut each)?;
+    let late: Vec<&Test> = tests
+        .iter()
+        .copied()
+        .filter(|test| outcomes.get(&test.id()).is_some_and(Outcome::ran_out_of_time))
+        .collect();
+    if !late.is_empty() {
+        let names: Vec<String> = late.iter().map(|test| test.id()).collect();
+        eprintln!("x: out of time, and so once more: {}", names.join(", "));
+        outcomes.extend(run_all(image, machine, &late, &mut each)?);
+    }
+    Ok(outcomes)
+}
+
+/// Runs `tests`, in as many boots as it takes.
+fn run_all(
+    image: &Image,
+    machine: &Machine,
+    tests: &[&Test],
+    each: &mut impl FnMut(&Test, &Outcome),
 ) -> Result<BTreeMap<String, Outcome>> {
     let mut waiting: Vec<&Test> = tests.to_vec();
     let mut outcomes = BTreeMap::new();

@@ -9,6 +9,8 @@ pub enum Verdict {
     Equal,
     /// Ours passes where stock does not, or skips a part.
     Better,
+    /// Stock dies of it on this machine; ours does as stock on others, or gives the signal.
+    Survives,
     /// Different, for this reason.
     Known(&'static str),
     /// Different.

@@ -56,6 +56,20 @@ impl Outcome {
         self.ending == Ending::Exit(0) && self.failures() == 0
     }
 
+    /// Whether the kernel did not live through it.
+    pub fn killed_kernel(&self) -> bool {
+        matches!(self.ending, Ending::Panic | Ending::Hang)
+    }
+
+    /// Whether a limit of time ended it, or a part of it: the runner's, ours, or the test's own.
+    pub fn ran_out_of_time(&self) -> bool {
+        matches!(self.ending, Ending::Timeout | Ending::Hang)
+            || self
+                .output
+                .iter()
+                .any(|line| line.contains("terminated by timeout"))
+    }
+
     /// A few words.
     pub fn summary(&self) -> String {
         let ending = match self.ending {

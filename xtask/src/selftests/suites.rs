@@ -33,6 +33,17 @@ impl Test {
         id
     }
 
+    /// The id of the plain mode of which this is an extended one: what that gives in stock Linux is recorded, and is what
+    /// this one is to give.
+    pub fn plain_id(&self) -> Option<String> {
+        let plain = |id: &str| {
+            let (modes, rest) = id.split_once(",-t,")?;
+            let threads = rest.split(',').next()?;
+            Some(format!("{modes},-t,{threads}"))
+        };
+        self.extended.then(|| plain(&self.id())).flatten()
+    }
+
     /// Where the program is in the guest.
     pub fn guest_path(&self) -> String {
         let program = self.name.split(' ').next().unwrap_or_default();
@@ -123,5 +134,26 @@ mod tests {
         };
         assert_eq!(test.id(), "rseq/param_test_32,-T,b,-M");
         assert_eq!(test.guest_path(), "/tests/rseq/param_test_32");
+        assert_eq!(test.plain_id(), None);
+    }
+
+    #[test]
+    fn an_injection_has_its_plain_mode() {
+        let test = |(mode, extended): &(String, bool)| Test {
+            name: format!("rseq/param_test {mode}"),
+            bits: 64,
+            program: PathBuf::new(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            limit: 1,
+            extended: *extended,
+        };
+        let tests: Vec<Test> = param_test_modes().iter().map(test).collect();
+        let (extended, plain): (Vec<&Test>, Vec<&Test>) = tests.iter().partition(|test| test.extended);
+        assert!(
+            extended
+                .iter()
+                .all(|test| plain.iter().any(|plain| Some(plain.id()) == test.plain_id()))
+        );
     }
 }

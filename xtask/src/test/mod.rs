@@ -2,6 +2,7 @@
 
 mod ablate;
 mod command;
+mod conformance;
 mod example;
 mod guards;
 mod guest;
@@ -87,6 +88,11 @@ const SUITES: &[Suite] = &[
         name: "programs",
         about: "the real programs of tests/programs, in the reference kernel and on the host: same output",
         run: |_, report| programs::run(report),
+    },
+    Suite {
+        name: "conformance",
+        about: "Linux's selftests of the boundary in the reference kernel, against the record of stock Linux",
+        run: |_, report| conformance::run(report),
     },
     Suite {
         name: "run",
