@@ -67,10 +67,15 @@ quiet_cmd_portcullis_offsets = GEN     $@
 $(obj)/portcullis_offsets.rs: $(obj)/portcullis_offsets.s FORCE
 	$(call if_changed,portcullis_offsets)
 
+# objtool's marks in kernels that have no objtool, for a test to read.
+ifdef PORTCULLIS_ANNOTATED
+rust-annotated := --cfg=CONFIG_NOINSTR_VALIDATION
+endif
+
 quiet_cmd_portcullis_crate = RUSTC   $@
       cmd_portcullis_crate = PORTCULLIS_OFFSETS=$(abspath $(obj)/portcullis_offsets.rs) $(rust-cmd) \
 	--crate-name=portcullis_linux --crate-type=rlib --extern=portcullis=$(rust-dir)/libportcullis.rmeta @$(objtree)/include/generated/rustc_cfg \
-	--emit=obj=$@ $(rust-crate)/lib.rs $(cmd_objtool)
+	$(rust-annotated) --emit=obj=$@ $(rust-crate)/lib.rs $(cmd_objtool)
 
 $(obj)/portcullis.o: $(rust-dir)/libportcullis.rmeta $(obj)/portcullis_offsets.rs $(wildcard $(rust-crate)/*.rs) \
 		$(objtree)/include/generated/rustc_cfg FORCE

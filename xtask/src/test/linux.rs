@@ -8,10 +8,12 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use object::{Object, ObjectSymbol};
 
+use super::noinstr;
 use super::report::Report;
 use crate::linux::build::Tree;
 use crate::linux::config::{Arch, Config};
 use crate::linux::selftests::warnings;
+use crate::repository;
 
 /// What the overlay makes: the Rust object, and the C that it calls.
 const OBJECTS: [&str; 2] = ["kernel/entry/portcullis.o", "kernel/entry/portcullis_glue.o"];
@@ -32,6 +34,8 @@ pub fn run(all: bool, report: &mut Report) -> Result<()> {
         );
         return Ok(());
     }
+    let outcome = noinstr().map_err(|error| format!("{error:#}"));
+    report.outcome("linux/nothing leaves noinstr code, i386", outcome);
     let this = std::env::current_exe()?;
     for (name, arguments) in [
         (
@@ -80,6 +84,39 @@ fn run_command(this: &Path, arguments: &[&str]) -> Result<()> {
         .stdin(Stdio::null())
         .status()?;
     ensure!(status.success(), "./x linux {}: {status}", arguments.join(" "));
+    Ok(())
+}
+
+/// The 32-bit object with every check of the debug configuration in it, and with the marks that objtool reads.
+fn noinstr() -> Result<()> {
+    let tree = Tree::new(Arch::I386, Config::Debug)?;
+    tree.objects(&["PORTCULLIS_ANNOTATED=1", OBJECTS[0]])?;
+    let mut functions = BTreeSet::new();
+    for directory in [
+        tree.source().join("kernel"),
+        tree.source().join("arch/x86"),
+        repository("linux/glue"),
+    ] {
+        find_noinstr(&directory, &mut functions)?;
+    }
+    noinstr::check(&tree.build.join(OBJECTS[0]), |name| functions.contains(name))
+}
+
+/// The functions that C sources below `directory` define as noinstr.
+fn find_noinstr(directory: &Path, functions: &mut BTreeSet<String>) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find_noinstr(&path, functions)?;
+        } else if path.extension().is_some_and(|end| end == "c") {
+            let text = fs::read(&path)?;
+            for line in String::from_utf8_lossy(&text).lines() {
+                if let Some((before, _)) = line.split_once('(').filter(|_| line.contains("noinstr ")) {
+                    functions.extend(before.split_whitespace().next_back().map(str::to_owned));
+                }
+            }
+        }
+    }
     Ok(())
 }
 

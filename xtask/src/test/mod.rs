@@ -10,6 +10,7 @@ mod instructions;
 mod library;
 mod lints;
 mod linux;
+mod noinstr;
 mod programs;
 mod report;
 mod sessions;
