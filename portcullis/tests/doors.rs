@@ -130,7 +130,7 @@ fn every_way_out_ends_with_the_place_of_verw() {
     {
         assert_eq!(to_ldt_stack[n - 1], SEVEN_BYTE_NOP, "to an LDT stack");
     }
-    assert_eq!(disassemble(&["way_out", "iret_to_user"])[0], "iretq");
+    assert_eq!(disassemble(&["asm", "iret_to_user"])[0], "iretq");
     // And nothing else in the doors enters user mode.
     for door in [
         &["syscall", "syscall_entry"],

@@ -63,7 +63,7 @@ const DOORS: [&[&str]; 16] = [
     &["way_out", "leave"],
     &["way_out", "leave_32"],
     &["way_out", "leave_by_iret"],
-    &["way_out", "iret_to_user"],
+    &["asm", "iret_to_user"],
     &["espfix", "leave_to_ldt_stack"],
     &["alternatives", "verw_selector"],
 ];

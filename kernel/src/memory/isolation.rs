@@ -7,7 +7,8 @@ use core::fmt::Write;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 
-use portcullis::x86_64::isolation::{USER_TABLE, interrupt_table};
+use portcullis::x86_64::init::interrupt_table;
+use portcullis::x86_64::isolation::USER_TABLE;
 use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::PageTableFlags as Flags;
 

@@ -2,6 +2,8 @@
 //!
 //! Each guard is a macro, so that a test build can leave it out: `--cfg portcullis_ablate="NAME"` (docs/guards.md).
 
+use core::arch::naked_asm;
+
 /// A piece of assembly that a test build can replace.
 macro_rules! guard {
     ($macro:ident, $name:tt, $code:expr, $ablated:expr) => {
@@ -293,6 +295,15 @@ macro_rules! iret_on_entry_stack {
             "pop rdi\n.endif\n"
         )
     };
+}
+
+/// The IRET that enters user mode: one instruction with an address of its own, because it may fault on what the user
+/// put into CS, SS, RIP or RFLAGS. The exception door recognises the address and makes it the task's fault
+/// ([`exception`](super::exception)).
+#[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
+pub(super) unsafe extern "C" fn iret_to_user() {
+    naked_asm!("iretq")
 }
 
 pub(super) use verw;

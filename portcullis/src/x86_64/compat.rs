@@ -19,8 +19,9 @@ use super::isolation::user_table;
 use super::local::CpuLocal;
 use super::regs::{UserRegs, flags};
 use super::syscall::ENOSYS;
+use super::sysret::WayOut;
 use super::tables::{USER_DS, USER32_CS};
-use super::way_out::{WayOut, leave_32, leave_by_iret};
+use super::way_out::{leave_32, leave_by_iret};
 use crate::state::Arrived;
 
 /// The vector of INT 0x80. No device may have it: the door takes it that user mode was hit.

@@ -5,7 +5,7 @@ use crate::state::{InInterrupt, InKernel, Interrupted, Nmi};
 
 use super::cpu;
 use super::regs::{UserRegs, flags};
-use super::way_out::WayOut;
+use super::sysret::WayOut;
 
 /// An exception, as the CPU reported it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -23,28 +23,13 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
+use super::asm::iret_to_user;
 use super::asm::{iret_on_entry_stack, user_table, verw};
 use super::doors::Doors;
 use super::isolation;
 use super::local::CpuLocal;
 use super::regs::UserRegs;
-use super::tables::{ENTRY_STACK_TOP, KERNEL_CS, Tables};
-use super::way_out::iret_to_user;
-
-/// Where a CPU's way out to a 16-bit stack puts IRET's frame. A kernel whose programs have no 16-bit segments needs none.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Espfix {
-    /// 64 bytes of this CPU's, 64-byte aligned: writable, not accessible to user mode.
-    pub frame: u64,
-    /// Where the same 64 bytes are mapped read-only, not accessible to user mode, in every address space. Bits 16 to 31 are
-    /// zero; at each address that differs from this one in these bits alone the same bytes are mapped.
-    pub alias: u64,
-}
-
-impl Espfix {
-    /// There is none: such a stack's RSP then shows bits 16 to 31 of a kernel address.
-    pub(super) const NONE: Espfix = Espfix { frame: 0, alias: 0 };
-}
+use super::tables::{ENTRY_STACK_TOP, Espfix, KERNEL_CS, Tables};
 
 /// Where this CPU's [`Espfix`] is.
 const FRAME: usize = offset_of!(Tables, espfix) + offset_of!(Espfix, frame);

@@ -3,6 +3,7 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
+use super::asm::iret_to_user;
 use super::asm::{clac, cld, clear_regs, kernel_table, leave_entry_stack, lfence, pop_regs, push_regs};
 use super::cpu;
 use super::doors::{Doors, Exception, check_flags};
@@ -11,7 +12,8 @@ use super::isolation::user_table;
 use super::local::CpuLocal;
 use super::nmi_handler;
 use super::regs::UserRegs;
-use super::way_out::{WayOut, iret_to_user, leave_by_iret};
+use super::sysret::WayOut;
+use super::way_out::leave_by_iret;
 use crate::state::{Arrived, Interrupted};
 use crate::trace::Event;
 

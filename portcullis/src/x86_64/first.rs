@@ -4,7 +4,8 @@ use core::arch::naked_asm;
 
 use super::doors::Doors;
 use super::regs::UserRegs;
-use super::way_out::{WayOut, leave};
+use super::sysret::WayOut;
+use super::way_out::leave;
 use crate::state::Leaving;
 
 /// A task's first way out: after fork, or when the first program starts.

@@ -6,12 +6,12 @@ use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use super::compat;
 use super::cpu::{self, Features, msr, wrmsr};
 use super::doors::Doors;
-use super::espfix::Espfix;
 use super::idt::Idt;
 use super::isolation;
 use super::local::CpuLocal;
 use super::segments::{Segment, load_segment};
 use super::syscall::{CLEARED_FLAGS, syscall_entry, syscall_entry_closed};
+use super::tables::Espfix;
 use super::tables::{KERNEL_CS, KERNEL_DS, STAR, TSS_SELECTOR, Tables};
 use super::{alternatives, extable};
 use crate::work::TaskWork;
@@ -36,9 +36,14 @@ pub struct CpuDescription {
 }
 
 /// All CPUs' doors.
-pub(super) static IDT: Idt = Idt::new();
+static IDT: Idt = Idt::new();
 /// Whether the first CPU has filled the table and patched the doors.
 static FIRST: AtomicBool = AtomicBool::new(true);
+
+/// The page that the interrupt table fills, one for all CPUs. See [`isolation`](super::isolation).
+pub fn interrupt_table() -> u64 {
+    IDT.address()
+}
 
 /// Sets this CPU up: segments, task-state segment, interrupt table, the registers of SYSCALL, and what protects the kernel
 /// (WP, AM, NX, and SMEP, SMAP, UMIP, FSGSBASE where the CPU has them). The context is KERNEL afterwards and the doors

@@ -9,7 +9,7 @@
 //!   ─────────────────────             ────────────────────────────────
 //!   user half                   ===   user half
 //!   the doors' code             ===   the doors' code                   r-x   section .portcullis.entry
-//!   IDT                         ===   IDT                               r--   interrupt_table()
+//!   IDT                         ===   IDT                               r--   init::interrupt_table()
 //!   each CPU's Tables           ===   each CPU's Tables                 rw-   GDT, TSS, entry stack, IST stacks
 //!   each CPU's CpuLocal         ===   each CPU's CpuLocal               rw-
 //!   aliases for 16-bit stacks   ===   aliases for 16-bit stacks         r--   Espfix::alias
@@ -44,7 +44,6 @@
 //!   each switch drops all.)
 
 use super::doors::Doors;
-use super::init;
 
 /// The bit of CR3 that tells the user's table from the kernel's.
 pub const USER_TABLE: u64 = 1 << 12;
@@ -56,11 +55,6 @@ pub(super) const fn user_table<K: Doors>() -> u32 {
     } else {
         0
     }
-}
-
-/// The page that the interrupt table fills, one for all CPUs.
-pub fn interrupt_table() -> u64 {
-    init::IDT.address()
 }
 
 /// Whether the kernel's table is in use.

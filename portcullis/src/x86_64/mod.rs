@@ -5,11 +5,12 @@
 //! | [`regs`] | [`UserRegs`]: what every door saves, in Linux's `pt_regs` order |
 //! | [`local`] | [`CpuLocal`]: the library's part of the per-CPU area, at GS:0 |
 //! | [`doors`] | [`Doors`]: what a kernel does with exceptions and interrupts |
-//! | [`syscall`] | SYSCALL, and the decision between SYSRET and IRET |
+//! | [`syscall`] | 64-bit SYSCALL |
 //! | [`compat`] | the 32-bit doors: INT 0x80, SYSENTER, SYSCALL from compatibility mode |
 //! | [`exception`] | exceptions and interrupts, from user mode and from the kernel, through one table |
 //! | [`paranoid`] | #DB, #MC and #DF on stacks of their own |
 //! | [`nmi`] | NMIs, nested ones too |
+//! | [`sysret`] | which way out: SYSRET or IRET |
 //! | [`way_out`] | the last instructions before user mode |
 //! | [`espfix`] | the way out to a 16-bit stack |
 //! | [`isolation`] | the user's own page table, for kernels that want one |
@@ -47,6 +48,7 @@ pub mod paranoid;
 pub mod regs;
 pub mod segments;
 pub mod syscall;
+pub mod sysret;
 pub mod tables;
 pub mod user_context;
 mod watch;
@@ -54,11 +56,11 @@ pub mod way_out;
 
 pub use asm::{clac_asm, stac_asm};
 pub use doors::{Doors, Exception};
-pub use espfix::Espfix;
 pub use first::first_way_out;
 pub use host::{PerCpuContext, Rflags};
 pub use init::{CpuDescription, init_cpu};
 pub use local::CpuLocal;
 pub use regs::UserRegs;
+pub use sysret::WayOut;
+pub use tables::Espfix;
 pub use user_context::{UserContext, UserLoop};
-pub use way_out::WayOut;

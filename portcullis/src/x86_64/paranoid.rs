@@ -10,6 +10,7 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
+use super::asm::iret_to_user;
 use super::asm::{clac, cld, clear_regs, hit_iret, kernel_table, lfence, pop_regs, push_regs};
 use super::compat::is_sysenter_step;
 use super::cpu::{self, msr};
@@ -21,7 +22,7 @@ use super::local::CpuLocal;
 use super::regs::UserRegs;
 use super::tables::IstStack;
 use super::watch::Unwatched;
-use super::way_out::{iret_to_user, leave_by_iret};
+use super::way_out::leave_by_iret;
 use crate::state::Nmi;
 
 /// From user mode, on an IST stack: GS becomes the kernel's, and the frame and RDI move to the thread stack, as the

@@ -8,8 +8,9 @@ use super::doors::{Doors, check_flags};
 use super::isolation::user_table;
 use super::local::CpuLocal;
 use super::regs::{UserRegs, flags};
+use super::sysret::WayOut;
 use super::tables::{USER_CS, USER_DS};
-use super::way_out::{WayOut, leave};
+use super::way_out::leave;
 use crate::state::Arrived;
 
 /// The flags that SYSCALL clears (SFMASK): everything that could steer kernel code. Interrupts stay off until the

@@ -3,8 +3,6 @@
 use core::mem::offset_of;
 use core::ops::Range;
 
-use super::espfix::Espfix;
-
 // Selectors: Linux's (`arch/x86/include/asm/segment.h`), as user programs look at them.
 
 /// Kernel code.
@@ -131,6 +129,21 @@ const _: () = {
     assert!(offset_of!(IstStack, cpu_local) % 16 == 0 && offset_of!(NmiStack, top) % 16 == 0);
     assert!(offset_of!(NmiStack, entry_end) % 16 == 0);
 };
+
+/// Where a CPU's way out to a 16-bit stack puts IRET's frame. A kernel whose programs have no 16-bit segments needs none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Espfix {
+    /// 64 bytes of this CPU's, 64-byte aligned: writable, not accessible to user mode.
+    pub frame: u64,
+    /// Where the same 64 bytes are mapped read-only, not accessible to user mode, in every address space. Bits 16 to 31 are
+    /// zero; at each address that differs from this one in these bits alone the same bytes are mapped.
+    pub alias: u64,
+}
+
+impl Espfix {
+    /// There is none: such a stack's RSP then shows bits 16 to 31 of a kernel address.
+    pub(super) const NONE: Espfix = Espfix { frame: 0, alias: 0 };
+}
 
 /// Where the CPU arrives from user mode with page-table isolation, and where IRET's frame lies on the way out: both tables map
 /// it. See [`isolation`](super::isolation).

@@ -3,7 +3,7 @@
 
 use portcullis::host::{InterruptFlag, Tracking};
 use portcullis::work::{ExitWorkBits, SyscallWorkBits};
-use portcullis::x86_64::way_out::sysret_is_equivalent;
+use portcullis::x86_64::sysret::sysret_is_equivalent;
 use portcullis::x86_64::{CpuLocal, PerCpuContext, Rflags, UserRegs, WayOut};
 use portcullis::{Arrived, Broken, InKernel, InSyscall, Kernel, Leaving};
 
