@@ -40,7 +40,7 @@ static IDT: Idt = Idt::new();
 /// Whether the first CPU has filled the table and patched the doors.
 static FIRST: AtomicBool = AtomicBool::new(true);
 
-/// The page that the interrupt table fills, one for all CPUs. See [`isolation`](super::isolation).
+/// The page that the interrupt table fills, one for all CPUs. See [`isolation`].
 pub fn interrupt_table() -> u64 {
     IDT.address()
 }
