@@ -84,7 +84,7 @@ pub fn selftests(args: SelftestsArgs) -> Result<ExitCode> {
             image.append += &format!(" tsc_early_khz={khz}");
         }
         let with_log: Vec<&Test> = tests.iter().copied().chain([&log]).collect();
-        selftests::run(&image, &machine, &with_log, |test, outcome| {
+        selftests::run_once(&image, &machine, &with_log, |test, outcome| {
             eprintln!("x: {variant}: {} {}", test.id(), outcome.summary());
             if !args.only.is_empty() {
                 outcome.output.iter().for_each(|line| eprintln!("    {line}"));

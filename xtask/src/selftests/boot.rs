@@ -66,7 +66,7 @@ pub fn run(
     tests: &[&Test],
     mut each: impl FnMut(&Test, &Outcome),
 ) -> Result<BTreeMap<String, Outcome>> {
-    let mut outcomes = run_all(image, machine, tests, &mut each)?;
+    let mut outcomes = run_once(image, machine, tests, &mut each)?;
     let late: Vec<&Test> = tests
         .iter()
         .copied()
@@ -75,17 +75,17 @@ pub fn run(
     if !late.is_empty() {
         let names: Vec<String> = late.iter().map(|test| test.id()).collect();
         eprintln!("x: out of time, and so once more: {}", names.join(", "));
-        outcomes.extend(run_all(image, machine, &late, &mut each)?);
+        outcomes.extend(run_once(image, machine, &late, &mut each)?);
     }
     Ok(outcomes)
 }
 
-/// Runs `tests`, in as many boots as it takes.
-fn run_all(
+/// Runs each of `tests` once, in as many boots as it takes.
+pub fn run_once(
     image: &Image,
     machine: &Machine,
     tests: &[&Test],
-    each: &mut impl FnMut(&Test, &Outcome),
+    mut each: impl FnMut(&Test, &Outcome),
 ) -> Result<BTreeMap<String, Outcome>> {
     let mut waiting: Vec<&Test> = tests.to_vec();
     let mut outcomes = BTreeMap::new();
