@@ -68,7 +68,7 @@ pub(super) fn cr2() -> u64 {
 pub(super) fn cr3() -> u64 {
     let value: u64;
     // SAFETY: called in kernel mode only.
-    unsafe { core::arch::asm!("mov {}, cr3", out(reg) value, options(nostack, preserves_flags, nomem)) }
+    unsafe { asm!("mov {}, cr3", out(reg) value, options(nostack, preserves_flags, nomem)) }
     value
 }
 

@@ -66,8 +66,8 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) -> Features {
     } = description;
     let features = Features::detect();
     debug_assert!(
-        !K::PAGE_TABLE_ISOLATION || isolation::is_kernel_table(),
-        "CR3 is the user's"
+        !K::PAGE_TABLE_ISOLATION || isolation::is_prepared(&raw const *local as u64),
+        "what page-table isolation demands of CR3 and of CpuLocal's address"
     );
 
     local.set_up(id, tables, irq_stack_top, work);

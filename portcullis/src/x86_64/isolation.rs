@@ -37,12 +37,15 @@
 //!   CR3 that it runs with has bit 12 clear, those of idle CPUs too.
 //! * The user's maps the user half as the kernel's does (top-level entries are copied whenever they change; the levels below
 //!   are shared), and of the kernel's half what is listed above, at the same addresses, not accessible to user mode.
-//! * Each of these has its pages to itself: what lies beside it can be read, too. The linker puts the section
+//! * `CpuLocal` is the first thing in the kernel's per-CPU area, and the only one on its page: the kernel's own part begins on
+//!   the next. `Tables` and the interrupt table fill their pages.
+//! * Each of the others has its pages to itself: what lies beside it can be read, too. The linker puts the section
 //!   `.portcullis.entry` on pages of its own.
 //! * No page of the kernel is global (bit 8 of its entry): its translation would outlive the switch.
 //! * A translation is gone from a CPU when that CPU has invalidated it, or loaded CR3, with either table. (Without PCIDs
 //!   each switch drops all.)
 
+use super::cpu;
 use super::doors::Doors;
 
 /// The bit of CR3 that tells the user's table from the kernel's.
@@ -57,7 +60,9 @@ pub(super) const fn user_table<K: Doors>() -> u32 {
     }
 }
 
-/// Whether the kernel's table is in use.
-pub(super) fn is_kernel_table() -> bool {
-    super::cpu::cr3() & USER_TABLE == 0
+/// Whether a kernel with isolation has done, as far as can be seen here, what it owes before its CPU is set up: the kernel's
+/// table is in use, and `CpuLocal`, at `local`, begins a page.
+pub(super) fn is_prepared(local: u64) -> bool {
+    const PAGE: u64 = 4096;
+    cpu::cr3() & USER_TABLE == 0 && local.is_multiple_of(PAGE)
 }

@@ -17,7 +17,8 @@ use crate::work::TaskWork;
 pub struct CpuLocal {
     /// The address of this structure, so that GS:0 yields it.
     this: *const CpuLocal,
-    /// The user's stack pointer, between SYSCALL and the push.
+    /// The user's stack pointer, between SYSCALL and the push; with page-table isolation also while the way out by SYSRET
+    /// switches tables.
     pub(super) user_rsp: u64,
     /// The top of the running task's thread stack.
     pub(super) thread_stack: u64,
