@@ -128,40 +128,6 @@ static void measure_vdso32(void)
 		missing("vdso32", "this kernel runs no 32-bit programs");
 }
 
-/* ---- work on the way in or out ---- */
-
-enum { PR_SET_NO_NEW_PRIVS = 38, SECCOMP_SET_MODE_FILTER = 1, SECCOMP_RET_ALLOW = 0x7fff0000, SECCOMP_RET_ERRNO = 0x50000 };
-
-/* A filter that forbids one system call and allows the others. It cannot be taken off: its process ends with the row. */
-static void measure_seccomp(void)
-{
-	static const struct {
-		unsigned short code;
-		unsigned char yes, no;
-		unsigned k;
-	} program[] = {
-		{ 0x20, 0, 0, 0 },			/* load the number */
-		{ 0x15, 0, 1, SYS_reboot },		/* is it this one? */
-		{ 0x06, 0, 0, SECCOMP_RET_ERRNO | 1 },
-		{ 0x06, 0, 0, SECCOMP_RET_ALLOW },
-	};
-	struct {
-		unsigned short length;
-		const void *program;
-	} filter = { sizeof program / sizeof *program, program };
-	i64 child = fork();
-
-	if (!child) {
-		syscall6(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
-		if (syscall3(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter))
-			syscall3(SYS_exit_group, 1, 0, 0);
-		row("seccomp", per_round(MINIMUM("mov %1, %%eax\n\tsyscall", "i"(SYS_getppid)), syscall_loop(), ROUNDS));
-		syscall3(SYS_exit_group, 0, 0, 0);
-	}
-	if (child < 0 || wait_for(child))
-		missing("seccomp", "this kernel has no seccomp filters");
-}
-
 /* ---- memory ---- */
 
 static void *map(u64 size)

@@ -12,8 +12,8 @@ typedef unsigned long u32;
 enum {
 	SYS_exit = 1, SYS_write = 4, SYS_getpid = 20, SYS_ptrace = 26, SYS_kill = 37, SYS_getppid = 64, SYS_reboot = 88,
 	SYS_munmap = 91, SYS_wait4 = 114, SYS_clone = 120, SYS_uname = 122, SYS_sched_setscheduler = 156, SYS_sched_yield = 158,
-	SYS_rt_sigaction = 174, SYS_mmap2 = 192, SYS_sched_setaffinity = 241, SYS_exit_group = 252,
-	SYS_unknown = 0x7ffe0000,
+	SYS_prctl = 172, SYS_rt_sigaction = 174, SYS_mmap2 = 192, SYS_sched_setaffinity = 241, SYS_exit_group = 252,
+	SYS_seccomp = 354, SYS_unknown = 0x7ffe0000,
 };
 
 static long syscall5(long nr, u32 a, u32 b, u32 c, u32 d, u32 e)
@@ -136,6 +136,7 @@ static const struct {
 	{ "int80", measure_getppid },
 	{ "unknown-syscall", measure_unknown },
 	{ "vdso32", measure_vdso },
+	{ "seccomp", measure_seccomp },
 	{ "ud-signal", measure_ud },
 	{ "fault-signal", measure_fault },
 	{ "single-step", measure_single_step },
