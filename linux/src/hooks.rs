@@ -6,7 +6,7 @@ use portcullis::{Broken, InKernel, InSyscall, Interrupted, Kernel, Leaving, Skip
 use crate::current::{self, task};
 use crate::irq_flag::LocalIrq;
 use crate::regs::PtRegs;
-use crate::{Linux, offsets, syscall, user_dispatch};
+use crate::{Linux, offsets, preempt, syscall, user_dispatch};
 
 unsafe extern "C" {
     fn schedule();
@@ -36,8 +36,6 @@ unsafe extern "C" {
     fn portcullis_audit_syscall_exit(regs: *mut PtRegs);
     #[cfg(CONFIG_DEBUG_RSEQ)]
     fn rseq_syscall(regs: *mut PtRegs);
-    #[cfg(CONFIG_PREEMPTION)]
-    fn preempt_schedule_irq();
     #[cfg(CONFIG_DEBUG_ENTRY)]
     fn portcullis_arch_enter_from_user_mode(regs: *const PtRegs);
     fn portcullis_check_before_user_mode();
@@ -251,7 +249,7 @@ impl Kernel for Linux {
 
     #[inline(always)]
     fn preempt_schedule_irq(_at: &mut Interrupted<'_, PtRegs>) {
-        crate::entry::cond_resched();
+        preempt::cond_resched();
     }
 
     // ---- checks ----
@@ -279,10 +277,4 @@ impl Kernel for Linux {
     fn invariant_broken(broken: Broken) {
         unsafe { portcullis_invariant_broken(broken as u32) }
     }
-}
-
-/// Another task should run, and may: to the scheduler, which comes back with interrupts off.
-#[cfg(CONFIG_PREEMPTION)]
-pub fn preempt() {
-    unsafe { preempt_schedule_irq() }
 }

@@ -4,7 +4,7 @@
 //! | you want to … | look in |
 //! | --- | --- |
 //! | see where Linux calls in | [`entry`], [`syscall`], [`compat`], [`kvm`], [`user_dispatch`] |
-//! | see what a hook of the library is in Linux | [`hooks`] |
+//! | see what a hook of the library is in Linux | [`hooks`], [`preempt`] |
 //! | see what Linux keeps account of at each crossing | [`tracking`] (RCU, lockdep, tracers), [`irq_flag`] |
 //! | read Linux's data | [`current`], [`regs`], `offsets` (made from `glue/offsets.c`) |
 //! | follow code that Linux patches at run time | [`static_key`], [`alternative`] |
@@ -31,6 +31,7 @@ mod hooks;
 mod irq_flag;
 mod kvm;
 mod lockdep;
+mod preempt;
 mod regs;
 mod syscall;
 mod tracking;
