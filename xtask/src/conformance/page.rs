@@ -155,7 +155,7 @@ pub fn write(rows: &[Row], stock: &str) -> Result<()> {
          good; `equal`\nmeans the same ending and the same lines. `better`: it passes in ours and not in stock. `stock \
          dies`: on this emulated\nmachine it makes stock oops or hang (with SMAP on, QEMU takes the reads of a far return in user mode \
          for the kernel's);\nin ours it gives the signal, or what it gives in stock on other machines.\n\n\
-         Stock: {stock}.\nMachines: {}; `all` are these.\n\n\
+         Stock: {stock}.\nMachines: {}; `all` are these. What is not recorded with four CPUs is compared with two.\n\n\
          | {} |\n| --- | --- | --- | --- | --- | --- |\n",
         command.join(" "),
         String::from_utf8_lossy(&date.stdout).trim(),

@@ -76,9 +76,18 @@ impl Record {
         Ok(record)
     }
 
-    /// The outcomes on one machine, by the tests' ids.
+    /// The outcomes on one machine, by the tests' ids. What was not run with so many CPUs is taken from a run with two: stock
+    /// Linux polls when idle, and more CPUs than the host has take too long for the tests' own limits.
     pub fn outcomes(&self, machine: &Machine) -> BTreeMap<String, Outcome> {
-        let name = name(machine);
+        const ENOUGH: u32 = 2;
+        let exact = name(machine);
+        let name = match self.outcomes.keys().any(|(_, on)| *on == exact) {
+            true => exact,
+            false => name(&Machine {
+                smp: machine.smp.min(ENOUGH),
+                ..machine.clone()
+            }),
+        };
         let rows = self.outcomes.iter().filter(|((_, on), _)| *on == name);
         rows.filter_map(|((id, _), (summary, lines))| {
             Some((id.clone(), Outcome::from_record(summary, lines.clone())?))
@@ -151,5 +160,11 @@ mod tests {
         });
         assert_eq!(outcomes.len(), 1);
         assert_eq!(outcomes["ptrace/a_64"].lines, ["[OK] a", "[OK] a", "[OK] b"]);
+        let with_four = record.outcomes(&Machine {
+            cpu: "max".to_owned(),
+            smp: 4,
+            ..Machine::default()
+        });
+        assert_eq!(with_four.len(), 1);
     }
 }
