@@ -154,7 +154,8 @@ pub fn write(rows: &[Row], stock: &str) -> Result<()> {
          stock\nLinux, in QEMU with the same options. A row shows how the program ended and how many of its result lines are \
          good; `equal`\nmeans the same ending and the same lines. `better`: it passes in ours and not in stock. `stock \
          dies`: on this emulated\nmachine it makes stock oops or hang (with SMAP on, QEMU takes the reads of a far return in user mode \
-         for the kernel's);\nin ours it gives the signal, or what it gives in stock on other machines.\n\n\
+         for the kernel's;\non Intel models it lets 32-bit programs use SYSCALL, for which Linux has no door there); in ours it gives the signal, \
+         or what it\ngives in stock on other machines.\n\n\
          Stock: {stock}.\nMachines: {}; `all` are these. What is not recorded with four CPUs is compared with two.\n\n\
          | {} |\n| --- | --- | --- | --- | --- | --- |\n",
         command.join(" "),
