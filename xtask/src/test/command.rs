@@ -2,18 +2,15 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::fs::{Mode, OFlags};
-use rustix::pty::OpenptFlags;
 
 use super::report::Report;
+use super::terminal::Terminal;
 use crate::kernel;
 use crate::run::{EXIT_HOST_FAILURE, EXIT_KERNEL_FAILURE, EXIT_OUTPUT_CLOSED, EXIT_TIMED_OUT};
 
@@ -367,87 +364,10 @@ fn image_size(kernel: &Path) -> Outcome {
     Ok(())
 }
 
-/// A terminal with `./x run` on it, and what it shows.
-struct Terminal {
-    keyboard: File,
-    screen: Receiver<Vec<u8>>,
-    shown: String,
-}
-
-impl Terminal {
-    /// Starts `command` on a new terminal. Also gives the terminal's other end, to look at its state.
-    fn start(command: &mut Command) -> Result<(Terminal, Child, OwnedFd)> {
-        let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
-        rustix::pty::grantpt(&master)?;
-        rustix::pty::unlockpt(&master)?;
-        let name = rustix::pty::ptsname(&master, Vec::new())?;
-        let slave = rustix::fs::open(
-            name,
-            OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        let end = || -> Result<Stdio> { Ok(slave.try_clone()?.into()) };
-        let child = command.stdin(end()?).stdout(end()?).stderr(end()?).spawn()?;
-        let keyboard = File::from(master);
-        let mut display = keyboard.try_clone()?;
-        let (sender, screen) = mpsc::channel();
-        thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = display.read(&mut buffer) {
-                if sender.send(buffer[..length].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok((
-            Terminal {
-                keyboard,
-                screen,
-                shown: String::new(),
-            },
-            child,
-            slave,
-        ))
-    }
-
-    fn type_in(&mut self, keys: &str) -> Result<()> {
-        Ok(self.keyboard.write_all(keys.as_bytes())?)
-    }
-
-    /// Waits until `text` is shown after everything that was waited for before.
-    fn wait_for(&mut self, text: &str) -> Result<()> {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            if let Some(at) = self.shown.find(text) {
-                self.shown.drain(..at + text.len());
-                return Ok(());
-            }
-            let Ok(bytes) = self
-                .screen
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            else {
-                anyhow::bail!("the terminal never showed {text:?}, but {:?}", self.shown);
-            };
-            self.shown.push_str(&String::from_utf8_lossy(&bytes));
-        }
-    }
-}
-
-/// Ends a child whatever happens.
-struct Reaped(Child);
-
-impl Drop for Reaped {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// An interactive session. Gives the time to the first prompt.
 fn terminal(kernel: &Path) -> Result<Duration> {
     let mut command = x_run(kernel, &[])?;
-    let (mut terminal, child, state) = Terminal::start(&mut command)?;
-    let mut child = Reaped(child);
+    let (mut terminal, mut child, state) = Terminal::start(&mut command, LIMIT)?;
     let before = rustix::termios::tcgetattr(&state)?;
     terminal.wait_for("Ctrl-A X")?;
     let booting = Instant::now();
@@ -462,14 +382,7 @@ fn terminal(kernel: &Path) -> Result<Duration> {
     terminal.type_in("echo sta''tus $?\r")?;
     terminal.wait_for("status 130")?;
     terminal.type_in("\x01x")?;
-    let deadline = Instant::now() + LIMIT;
-    let status = loop {
-        match child.0.try_wait()? {
-            Some(status) => break status,
-            None if Instant::now() > deadline => anyhow::bail!("Ctrl-A X did not end it"),
-            None => thread::sleep(Duration::from_millis(20)),
-        }
-    };
+    let status = child.wait(LIMIT).context("Ctrl-A X did not end it")?;
     anyhow::ensure!(status.success(), "after Ctrl-A X: {status}");
     let after = rustix::termios::tcgetattr(&state)?;
     let same = before.local_modes == after.local_modes

@@ -14,6 +14,7 @@ mod noinstr;
 mod programs;
 mod report;
 mod sessions;
+mod terminal;
 
 /// The kernel's filter interpreter: its tests run here, as the kernel itself is for no host.
 #[cfg(test)]
