@@ -5,6 +5,8 @@
  * The program that `/.portcullis/argv` names runs with the environment of `/.portcullis/env`. Its output goes to COM1. Its input
  * comes from there too (`/.portcullis/stdin` says `tty`), or from COM2, where 0xff introduces what is no plain byte: 0xff
  * 0xff is that byte, 0xff 0x00 the end. How it ended goes to the log port: `exit: N`, as the reference kernel has it.
+ *
+ * If there is a `/.portcullis/disk`, it names a disk with an ext4 file system, which takes this one's place.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -52,6 +54,18 @@ static void __attribute__((noreturn)) fail(const char *what)
 	snprintf(line, sizeof line, "init: %s: %s", what, strerror(errno));
 	log_line(line);
 	end(125);
+}
+
+/* What a small file says; empty if it is not there. */
+static void word(const char *path, char *text, size_t size)
+{
+	int file = open(path, O_RDONLY);
+	ssize_t n = file < 0 ? 0 : read(file, text, size - 1);
+
+	text[n < 0 ? 0 : n] = 0;
+	text[strcspn(text, "\n")] = 0;
+	if (file >= 0)
+		close(file);
 }
 
 /* A file of NUL-terminated strings, as a vector. */
@@ -164,13 +178,32 @@ static void mount_at(const char *type, const char *at)
 		fail(at);
 }
 
+/* The file system on `disk` takes the place of this one. */
+static void change_root(const char *disk)
+{
+	mount_at("devtmpfs", "/dev");
+	mkdir("/disk", 0755);
+	if (mount(disk, "/disk", "ext4", 0, NULL))
+		fail(disk);
+	if (chdir("/disk") || mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/"))
+		fail("changing the root");
+}
+
 int main(void)
 {
-	int status, tty = 0;
-	char mode[4] = "";
+	int status, tty;
+	char mode[8], disk[64], name[64];
 
 	if (iopl(3))
 		return 125;
+	char **argv = strings("/.portcullis/argv"), **env = strings("/.portcullis/env");
+	word("/.portcullis/stdin", mode, sizeof mode);
+	tty = !strcmp(mode, "tty");
+	word("/.portcullis/disk", disk, sizeof disk);
+	if (*disk)
+		change_root(disk);
+	word("/etc/hostname", name, sizeof name);
+	sethostname(name, strlen(name));
 	mount_at("proc", "/proc");
 	mount_at("sysfs", "/sys");
 	mount_at("devtmpfs", "/dev");
@@ -182,11 +215,6 @@ int main(void)
 	symlink("/proc/self/fd/0", "/dev/stdin");
 	symlink("/proc/self/fd/1", "/dev/stdout");
 	symlink("/proc/self/fd/2", "/dev/stderr");
-	char **argv = strings("/.portcullis/argv"), **env = strings("/.portcullis/env");
-	int file = open("/.portcullis/stdin", O_RDONLY);
-	if (file >= 0)
-		read(file, mode, 3);
-	tty = !strcmp(mode, "tty");
 
 	int console = open("/dev/ttyS0", O_RDWR | O_NOCTTY);
 	if (console < 0)

@@ -5,7 +5,7 @@
 //! | where the source comes from | [`source`] |
 //! | which options are on | [`config`], `linux/config/` |
 //! | how it is built | [`build`] |
-//! | what it boots to | [`userland`], `linux/guest/init.c` |
+//! | what it boots to | [`userland`], [`debian`], `linux/guest/init.c` |
 //! | `./x linux run` | [`run`] |
 //! | `./x linux bench` | [`mod@bench`] |
 //! | `./x linux selftests` | [`selftests`] |
@@ -14,11 +14,12 @@
 mod bench;
 pub mod build;
 pub mod config;
+mod debian;
 mod run;
 pub mod selftests;
 mod source;
 pub mod stress;
-mod userland;
+pub mod userland;
 
 use std::process::ExitCode;
 

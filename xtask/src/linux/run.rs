@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
 
-use super::{Which, build, userland};
+use super::config::{Arch, Config};
+use super::{Which, build, debian, userland};
+use crate::initramfs::Initramfs;
 use crate::program::Program;
 use crate::qemu::{Boot, Console, Ending, Machine, Outcome};
 use crate::run::{EXIT_KERNEL_FAILURE, EXIT_OUTPUT_CLOSED, EXIT_TIMED_OUT, environment, log_tail};
@@ -17,11 +20,25 @@ use crate::setup;
 /// The command line of every boot: the kernel's messages have a serial port to themselves, and a panic ends the machine.
 const APPEND: &str = "console=ttyS2,115200 panic=-1 vsyscall=xonly";
 
-/// Boots Linux in QEMU: a shell, or one program of this machine, with its exit code.
+/// Which programs Linux finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Userland {
+    /// Busybox, and one program of this machine
+    Busybox,
+    /// Debian 12 on a disk (debootstrap, with gcc), made the first time; what is written to it is not kept
+    Debian,
+}
+
+/// Boots Linux in QEMU: a shell, or one program, with its exit code.
+///
+/// Without PROGRAM a terminal gets an interactive shell, and commands are read from standard input otherwise.
 #[derive(clap::Args)]
 pub struct RunArgs {
     #[command(flatten)]
     which: Which,
+    /// Which programs it finds. For Debian's take --config debian-like
+    #[arg(long, value_enum, default_value_t = Userland::Busybox)]
+    userland: Userland,
     #[command(flatten)]
     machine: Machine,
     /// Add the files under DIR to the guest's root
@@ -36,7 +53,7 @@ pub struct RunArgs {
     /// Give up after SECS seconds
     #[arg(long, value_name = "SECS")]
     timeout: Option<u64>,
-    /// A static program of this machine, and its arguments
+    /// A program of this machine, or with --userland debian one of Debian's, and its arguments
     #[arg(last = true, value_name = "PROGRAM")]
     program: Vec<String>,
 }
@@ -69,25 +86,15 @@ pub fn clock_khz() -> Option<u32> {
 }
 
 /// Runs the command.
-pub fn run(args: RunArgs) -> Result<ExitCode> {
+pub fn run(mut args: RunArgs) -> Result<ExitCode> {
     setup::ensure(&[setup::QEMU, setup::BUSYBOX])?;
-    let image = build::image(args.which.arch, args.which.config, args.which.variant())?;
-    let program = args.program.first().map(|name| Program::find(name)).transpose()?;
-    let mut argv = args.program.clone();
-    match &program {
-        Some(program) => argv[0] = program.path.to_string_lossy().into_owned(),
-        None => argv.push("/bin/sh".to_owned()),
-    }
     let interactive = stdin().is_terminal() && (args.program.is_empty() || stdout().is_terminal());
     let input = if interactive { "tty" } else { "stream" };
-    let mut root = userland::busybox(args.which.arch, &argv, &environment(), input)?;
-    if let Some(directory) = &args.initramfs {
-        root.tree(directory)?;
-    }
-    // The archive's busybox is of the guest's width, and the host's may not be.
-    if let Some(program) = program.filter(|program| setup::busybox().as_ref() != Some(&program.path)) {
-        root.copy(&program.path, &program.path)?;
-    }
+    let root = match args.userland {
+        Userland::Busybox => busybox(&args, input)?,
+        Userland::Debian => debian(&mut args, input)?,
+    };
+    let image = build::image(args.which.arch, args.which.config, args.which.variant())?;
     let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let initrd = scratch.path().join("initramfs.cpio");
     root.write(&initrd)?;
@@ -121,6 +128,50 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         fs::read_to_string(&klog).unwrap_or_default()
     };
     report(&outcome, interactive, &log)
+}
+
+/// Busybox, and the program that was asked for.
+fn busybox(args: &RunArgs, input: &str) -> Result<Initramfs> {
+    let program = args.program.first().map(|name| Program::find(name)).transpose()?;
+    let mut argv = args.program.clone();
+    match &program {
+        Some(program) => argv[0] = program.path.to_string_lossy().into_owned(),
+        None => argv.push("/bin/sh".to_owned()),
+    }
+    let mut root = userland::busybox(args.which.arch, &argv, &environment(), input)?;
+    if let Some(directory) = &args.initramfs {
+        root.tree(directory)?;
+    }
+    // The archive's busybox is of the guest's width, and the host's may not be.
+    if let Some(program) = program.filter(|program| setup::busybox().as_ref() != Some(&program.path)) {
+        root.program(&program)?;
+    }
+    Ok(root)
+}
+
+/// Debian's disk in the machine, and what starts a program of it: without one, a login shell.
+fn debian(args: &mut RunArgs, input: &str) -> Result<Initramfs> {
+    let Which { arch, config, .. } = args.which;
+    ensure!(
+        arch == Arch::X86_64 && config == Config::DebianLike,
+        "Debian's userland is 64-bit, and of the configurations debian-like alone has the driver and the file system of its \
+         disk: ./x linux run --config debian-like --userland debian"
+    );
+    ensure!(
+        args.initramfs.is_none(),
+        "--initramfs adds files to busybox's userland; Debian's is a disk. Give them on standard input, or leave \
+         --userland debian out"
+    );
+    debian::attach(&mut args.machine, &debian::disk()?);
+    let mut argv = args.program.clone();
+    if argv.is_empty() {
+        argv.extend(["/bin/bash", "--login"].map(str::to_owned));
+    }
+    let mut environment = environment();
+    // The shell's own, and a prompt that says where one is.
+    environment.retain(|variable| !variable.starts_with("SHELL=") && !variable.starts_with("PS1="));
+    environment.push("SHELL=/bin/bash".to_owned());
+    userland::debian(&argv, &environment, input)
 }
 
 /// The exit code, after what there is to say.

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::config::Arch;
+use super::debian;
 use super::source::cache;
 use crate::initramfs::Initramfs;
 use crate::{progress, repository, setup};
@@ -30,8 +31,8 @@ pub fn replacements(arch: Arch) -> Result<Vec<(&'static str, PathBuf)>> {
     })
 }
 
-/// Compiles a program for a width, unless that was done since it changed.
-fn compile(source: &Path, arch: Arch) -> Result<PathBuf> {
+/// Compiles a program for a width, unless that was done since it changed, and gives its path.
+pub fn compile(source: &Path, arch: Arch) -> Result<PathBuf> {
     let name = source.file_stem().unwrap_or_default().display();
     let program = cache().join(format!("{name}-{arch}"));
     let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
@@ -68,6 +69,17 @@ pub fn busybox(arch: Arch, argv: &[String], env: &[String], stdin: &str) -> Resu
     }
     root.copy("init", &init(arch)?)?;
     root.argv(argv).env(env).file(".portcullis/stdin", 0o644, stdin);
+    Ok(root)
+}
+
+/// The archive of a boot whose root is the disk of [`debian`], where the first program runs `argv`.
+pub fn debian(argv: &[String], env: &[String], stdin: &str) -> Result<Initramfs> {
+    let mut root = Initramfs::default();
+    root.copy("init", &init(Arch::X86_64)?)?;
+    root.argv(argv)
+        .env(env)
+        .file(".portcullis/stdin", 0o644, stdin)
+        .file(".portcullis/disk", 0o644, debian::DEVICE);
     Ok(root)
 }
 

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use object::{Object, ObjectSymbol};
 
+use super::debian;
 use super::noinstr;
 use super::report::Report;
 use crate::linux::build::Tree;
@@ -54,6 +55,7 @@ pub fn run(all: bool, report: &mut Report) -> Result<()> {
     }
     let outcome = debug_boot(&this).map_err(|error| format!("{error:#}"));
     report.outcome("linux/a boot with every check, and the NMI selftest", outcome);
+    debian::run(report);
     Ok(())
 }
 

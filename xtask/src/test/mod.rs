@@ -3,6 +3,7 @@
 mod ablate;
 mod command;
 mod conformance;
+mod debian;
 mod example;
 mod guards;
 mod guest;
