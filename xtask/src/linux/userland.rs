@@ -72,7 +72,7 @@ pub fn busybox(arch: Arch, argv: &[String], env: &[String], stdin: &str) -> Resu
     Ok(root)
 }
 
-/// The archive of a boot whose root is the disk of [`debian`], where the first program runs `argv`.
+/// The archive of a boot whose root is the disk of [`mod@debian`], where the first program runs `argv`.
 pub fn debian(argv: &[String], env: &[String], stdin: &str) -> Result<Initramfs> {
     let mut root = Initramfs::default();
     root.copy("init", &init(Arch::X86_64)?)?;
