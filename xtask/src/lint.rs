@@ -76,13 +76,15 @@ fn lints() -> Result<Vec<Check>> {
     host.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
         .current_dir(repository(""));
     let toolchain = Toolchain::install()?;
-    let kernel = |directory: &str| {
+    let kernel = |directory: &str, features: &[&str]| {
         toolchain
             .ensure_clippy()
             .map(|()| {
                 let mut command = toolchain.cargo("clippy");
                 command
-                    .args(["--release", "--", "-D", "warnings"])
+                    .arg("--release")
+                    .args(features)
+                    .args(["--", "-D", "warnings"])
                     .current_dir(repository(directory));
                 command
             })
@@ -95,11 +97,15 @@ fn lints() -> Result<Vec<Check>> {
     });
     checks.push(Check {
         name: "clippy-kernel",
-        command: kernel("kernel"),
+        command: kernel("kernel", &[]),
+    });
+    checks.push(Check {
+        name: "clippy-isolated",
+        command: kernel("kernel", &["--features", "isolation"]),
     });
     checks.push(Check {
         name: "clippy-example",
-        command: kernel("examples/minimal"),
+        command: kernel("examples/minimal", &[]),
     });
     Ok(checks)
 }
