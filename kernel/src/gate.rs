@@ -1,7 +1,7 @@
 //! Where the kernel meets the library: what it does with what the doors bring in, and with each kind of exit work.
 
 use alloc::string::String;
-use core::arch::asm;
+use core::arch::{asm, naked_asm};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -16,8 +16,8 @@ use x86_64::registers::control::{Cr0, Cr4, Efer};
 
 use crate::task::hooks::{self, Hook};
 use crate::{
-    audit, boot, compat, cpu, dispatch, memory, panic, patch, ptrace, return_notifier, rseq, seccomp,
-    segments, signal, sync, syscall, task, trace, uprobe,
+    audit, boot, compat, cpu, dispatch, machine_check, memory, panic, patch, ptrace, return_notifier, rseq,
+    seccomp, segments, signal, sync, syscall, task, trace, uprobe,
 };
 
 /// The reference kernel, as the library sees it.
@@ -248,7 +248,7 @@ impl Doors for Gate {
     }
 
     fn machine_check(at: &mut Nmi<'_, UserRegs>) {
-        panic::die(at.regs(), "machine check");
+        machine_check::handle(at.regs());
     }
 
     fn double_fault(regs: &UserRegs, address: u64) -> ! {
@@ -288,11 +288,20 @@ pub fn watch_debug_handler() {
     // SAFETY: what is watched are the counter's eight bytes; in the end nothing is. The current task has nothing watched of
     // its own, or gets it back with the next switch.
     unsafe {
-        asm!("mov dr0, {}", in(reg) &raw const COUNTERS.debugs, options(nostack, preserves_flags));
-        asm!("mov dr7, {}", in(reg) WRITES, options(nostack, preserves_flags));
+        watch(&raw const COUNTERS.debugs as u64, WRITES);
         COUNTERS.debugs.fetch_add(1, Relaxed);
-        asm!("mov dr7, {}", in(reg) 0u64, options(nostack, preserves_flags));
+        watch(0, 0);
     }
+}
+
+/// Puts an address in DR0, and what is watched in DR7. The suite `instructions` runs this from a debugger, wherever the kernel
+/// is: it uses no stack and changes no other register.
+///
+/// # Safety
+/// Interrupts off; the kernel is ready for what is watched.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn watch(address: u64, control: u64) {
+    naked_asm!("mov dr0, rdi", "mov dr7, rsi", "ret")
 }
 
 /// An invariant of the kernel's own did not hold: for the tests, which look at the count.
@@ -362,6 +371,7 @@ pub fn status(out: &mut String) {
         ("violations", COUNTERS.violations.load(Relaxed)),
         ("nmis", COUNTERS.nmis.load(Relaxed)),
         ("debugs", COUNTERS.debugs.load(Relaxed)),
+        ("machine_checks", machine_check::survived()),
         (
             "ipis",
             cpu::all().map(|cpu| u64::from(cpu.ipis.load(Relaxed))).sum(),

@@ -15,6 +15,7 @@ mod dispatch;
 mod errno;
 mod fs;
 mod gate;
+mod machine_check;
 mod memory;
 mod panic;
 mod patch;

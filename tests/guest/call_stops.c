@@ -4,7 +4,7 @@
 #include "hooks.h"
 #include "tracer.h"
 #ifdef __i386__
-#include <sys/auxv.h>
+#include "registers32.h"
 #endif
 
 static const long numbers[] = {
@@ -17,42 +17,32 @@ enum { NUMBERS = sizeof numbers / sizeof *numbers };
 
 /* The doors: each makes the call `number` and returns its result. */
 #ifdef __x86_64__
-static long by_syscall(long number)
+static long through_syscall(long number)
 {
     long result;
     asm volatile("syscall" : "=a"(result) : "a"(number), "D"(0), "S"(0), "d"(0) : "rcx", "r11", "memory");
     return result;
 }
-#else
-/* As the vDSO enters, whose code is where either way leads back to. */
-asm(".pushsection .text\n"
-    "enter_by_sysenter: push %ecx; push %edx; push %ebp; mov %esp, %ebp; sysenter; ud2\n"
-    "enter_by_syscall: push %ecx; push %edx; push %ebp; mov %ecx, %ebp; syscall; ud2\n"
-    ".popsection\n");
 
-static long by_sysenter(long number)
-{
-    asm volatile("call enter_by_sysenter" : "+a"(number) : "b"(0), "c"(0), "d"(0) : "memory");
-    return number;
-}
-
-static long by_syscall(long number)
-{
-    asm volatile("call enter_by_syscall" : "+a"(number) : "b"(0), "c"(0), "d"(0) : "memory");
-    return number;
-}
-#endif
-
-static long by_int80(long number)
+static long through_int80(long number)
 {
     long result;
-    asm volatile("int $0x80" : "=a"(result) : "a"(number), "b"(0), "c"(0), "d"(0) : "memory"
-#ifdef __x86_64__
-                 , "r8", "r9", "r10", "r11"
-#endif
-    );
+    asm volatile("int $0x80" : "=a"(result) : "a"(number), "b"(0), "c"(0), "d"(0) : "r8", "r9", "r10", "r11", "memory");
     return result;
 }
+#else
+static long enter(const void *by, long number)
+{
+    randomize();
+    in.eax = number;
+    run(by);
+    return out.eax;
+}
+
+static long through_int80(long number) { return enter(by_int80, number); }
+static long through_sysenter(long number) { return enter(by_sysenter, number); }
+static long through_syscall(long number) { return enter(by_syscall, number); }
+#endif
 
 static long (*door)(long number);
 
@@ -60,7 +50,7 @@ static long (*door)(long number);
 static long number_of(int index)
 {
     enum { I386_GETPPID = 64 };
-    return index == 0 && door == by_int80 ? I386_GETPPID : numbers[index];
+    return index == 0 && door == through_int80 ? I386_GETPPID : numbers[index];
 }
 
 static int makes_calls(void)
@@ -128,9 +118,9 @@ static void audited(const char *name)
     check(bad < 0, text, "number %#lx: %d beginnings, %d ends", bad < 0 ? 0 : number_of(bad), entries, exits);
 }
 
-static void by(const char *name, long (*by_door)(long number))
+static void by(const char *name, long (*through)(long number))
 {
-    door = by_door;
+    door = through;
     traced(name);
     if (has_hooks(name))
         audited(name);
@@ -138,22 +128,18 @@ static void by(const char *name, long (*by_door)(long number))
 
 int main(void)
 {
-    by("INT 0x80", by_int80);
+    by("INT 0x80", through_int80);
 #ifdef __x86_64__
-    by("SYSCALL", by_syscall);
+    by("SYSCALL", through_syscall);
 #else
-    unsigned a, b, c, d;
-    __cpuid(0, a, b, c, d);
-    int intel = b == 0x756e6547, amd = b == 0x68747541; /* Genu, Auth */
-    int ours = gate_status("violations") >= 0, vdso = getauxval(AT_SYSINFO) != 0;
-    if (vdso && intel)
-        by("SYSENTER", by_sysenter);
+    if (has_sysenter())
+        by("SYSENTER", through_sysenter);
     else
-        skip("SYSENTER", "this CPU has none, or there is no vDSO to come back to");
-    if (vdso && (amd || (ours && emulated())))
-        by("SYSCALL from 32-bit code", by_syscall);
+        skip("SYSENTER", NO_FAST_DOOR);
+    if (has_syscall(gate_status("violations") >= 0))
+        by("SYSCALL from 32-bit code", through_syscall);
     else
-        skip("SYSCALL from 32-bit code", "this CPU has none, or there is no vDSO to come back to");
+        skip("SYSCALL from 32-bit code", NO_FAST_DOOR);
 #endif
     return done();
 }

@@ -33,10 +33,10 @@ int main(void)
         restored &= tsc_aux() == own;
     }
     check(restored, "TSC_AUX is user mode's again", "it is %#x and was %#x", tsc_aux(), own);
+    check_violations("UserReturn");
     long fired = hooks_status("user_returns") - before;
     check(fired == 100, "one notifier for each time", "%ld for 100", fired);
     getppid();
     check(hooks_status("user_returns") - before == fired, "none without a cause", "more have run");
-    check_violations("UserReturn");
     return done();
 }

@@ -14,8 +14,12 @@ use crate::qemu;
 const RUN_LIMIT: Duration = Duration::from_secs(20);
 
 /// The numbers of registers in the protocol's order for x86-64: each has eight bytes.
+pub const RSI: u32 = 4;
+/// See [`RSI`].
+pub const RDI: u32 = 5;
+/// See [`RSI`].
 pub const RSP: u32 = 7;
-/// See [`RSP`].
+/// See [`RSI`].
 pub const RIP: u32 = 16;
 
 /// A connection to the debugger interface of a machine with one CPU. Each method needs the machine stopped and leaves it
@@ -31,6 +35,8 @@ impl Debugger {
         stream.set_read_timeout(Some(RUN_LIMIT))?;
         let mut debugger = Debugger { stream };
         debugger.ask("?")?;
+        // QEMU gives single registers only to clients that have read its description of them.
+        debugger.ask("qXfer:features:read:target.xml:0,1000")?;
         Ok(debugger)
     }
 
@@ -60,11 +66,13 @@ impl Debugger {
 
     /// The value of a register.
     pub fn register(&mut self, number: u32) -> Result<u64> {
-        // All of them: QEMU gives single ones only to clients that read its description of the registers first.
-        let values = self.ask("g")?;
-        let start = number as usize * 16;
-        let value = values.get(start..start + 16);
-        little_endian(value.with_context(|| format!("QEMU answered `{values}` to `g`"))?)
+        let value = self.ask(&format!("p{number:x}"))?;
+        little_endian(&value)
+    }
+
+    /// Changes a register.
+    pub fn set_register(&mut self, number: u32, value: u64) -> Result<()> {
+        self.demand_ok(&format!("P{number:x}={:016x}", value.swap_bytes()))
     }
 
     /// The word at an address of the current address space.

@@ -102,6 +102,8 @@ pub struct Features {
     pub smep: bool,
     /// Supervisor-mode access prevention.
     pub smap: bool,
+    /// Machine-check exceptions.
+    pub mce: bool,
     /// User-mode instruction prevention.
     pub umip: bool,
     /// RDFSBASE and its siblings.
@@ -126,6 +128,7 @@ impl Features {
         } else {
             (0, 0, 0)
         };
+        let one_edx = __cpuid_count(1, 0).edx;
         let extended = __cpuid_count(0x8000_0001, 0).edx;
         Features {
             fsgsbase: seven_ebx & 1 << 0 != 0,
@@ -133,7 +136,8 @@ impl Features {
             smap: seven_ebx & 1 << 20 != 0,
             umip: seven_ecx & 1 << 2 != 0,
             nx: extended & 1 << 20 != 0,
-            pge: __cpuid_count(1, 0).edx & 1 << 13 != 0,
+            mce: one_edx & 1 << 7 != 0,
+            pge: one_edx & 1 << 13 != 0,
             la57: cr4() & CR4_LA57 != 0,
             clear_buffers: seven_edx & MD_CLEAR != 0 && !mds_no(seven_edx),
         }
@@ -151,6 +155,7 @@ fn mds_no(seven_edx: u32) -> bool {
     seven_edx & HAS_ARCH_CAPABILITIES != 0 && unsafe { rdmsr(msr::ARCH_CAPABILITIES) } & MDS_NO != 0
 }
 
+const CR4_MCE: u64 = 1 << 6;
 const CR4_PGE: u64 = 1 << 7;
 const CR4_UMIP: u64 = 1 << 11;
 const CR4_LA57: u64 = 1 << 12;
@@ -172,8 +177,8 @@ pub(super) fn smap_is_on() -> bool {
     cr4() & CR4_SMAP != 0
 }
 
-/// Turns on what protects the kernel: WP and AM in CR0; SMEP, SMAP, UMIP, FSGSBASE and global pages in CR4 where the
-/// CPU has them.
+/// Turns on what protects the kernel: WP and AM in CR0; SMEP, SMAP, UMIP, FSGSBASE, global pages and machine checks, which
+/// would shut the CPU down otherwise, in CR4 where the CPU has them.
 ///
 /// # Safety
 /// Kernel mode; the kernel's pages are supervisor pages and it touches user pages between STAC and CLAC only.
@@ -186,6 +191,7 @@ pub(super) unsafe fn protect(features: Features) {
         asm!("mov cr0, {}", in(reg) cr0, options(nostack, preserves_flags));
         let mut value = cr4();
         for (has, bit) in [
+            (features.mce, CR4_MCE),
             (features.pge, CR4_PGE),
             (features.umip && cfg!(not(portcullis_ablate = "umip")), CR4_UMIP),
             (features.fsgsbase, CR4_FSGSBASE),

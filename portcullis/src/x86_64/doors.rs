@@ -108,7 +108,8 @@ pub trait Doors: Kernel<Regs = UserRegs> {
         at.regs().rflags &= !flags::TF;
     }
 
-    /// A machine check. If it hit user mode, on the thread stack; otherwise on its own.
+    /// A machine check. If it hit user mode, on the thread stack; otherwise on its own. A handler that goes on clears
+    /// MCG_STATUS, without which the next one shuts the CPU down (SDM volume 3, 16.3.1.2).
     fn machine_check(at: &mut Nmi<'_, UserRegs>);
 
     /// A double fault, on its own stack: an exception could not be delivered, mostly because the kernel stack is used

@@ -1,6 +1,7 @@
 //! The NMI door: an NMI may hit anything, the NMI door included.
 //!
-//! The CPU holds NMIs off until the next IRET. If the handler takes an exception, that exception's IRET lets the next
+//! The CPU holds NMIs off until the next IRET. (A machine check in the door's first instructions, and at once another NMI, are
+//! therefore one too many: the frame has not been moved yet.) If the handler takes an exception, that exception's IRET lets the next
 //! NMI in too early, and the CPU would push its frame over the one in use. So:
 //!
 //! * The CPU pushes to a small **entry stack**. The door moves the frame to a **working stack** and runs the handler

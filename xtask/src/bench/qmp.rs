@@ -1,4 +1,4 @@
-//! The two requests the bench makes of QEMU while it runs: inject an NMI, and run a monitor command.
+//! What the bench and the tests ask of QEMU while it runs.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -30,6 +30,11 @@ impl Qmp {
     /// Sends an NMI to every CPU.
     pub fn inject_nmi(&mut self) -> Result<()> {
         self.execute("inject-nmi", json!({})).map(drop)
+    }
+
+    /// Ends QEMU.
+    pub fn quit(&mut self) -> Result<()> {
+        self.execute("quit", json!({})).map(drop)
     }
 
     /// Runs a command of the human monitor, for what the machine protocol has no request for, and gives what it prints.

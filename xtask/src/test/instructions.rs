@@ -1,57 +1,144 @@
-//! Suite `instructions`: an NMI at each instruction of each door.
+//! Suite `instructions`: an NMI, a machine check and a debug exception at each instruction of each door.
 //!
 //! A program crosses one door again and again (tests/guest/every_instruction.c). Through QEMU's debugger interface the machine
-//! is stopped before one instruction of the library, an NMI is injected, and the machine goes on: the NMI's door must be
-//! entered from that very instruction, and the program must notice nothing. Then the next instruction, until all that
-//! the crossing executes have had theirs.
+//! is stopped before one instruction of the library and each of the three is injected there: its door must be entered from
+//! that very instruction, with that stack pointer in its frame, and the program must notice nothing. Then the next
+//! instruction, until all that the crossing executes have had theirs.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use object::read::elf::ElfFile64;
-use object::{Object, ObjectSymbol};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::guest;
 use super::report::Report;
+use super::symbols::Symbols;
 use crate::bench::qmp::Qmp;
 use crate::console::Capture;
-use crate::gdb::{Debugger, RIP, RSP};
+use crate::gdb::{Debugger, RDI, RIP, RSI, RSP};
 use crate::initramfs::Initramfs;
 use crate::kernel;
 use crate::qemu::{Boot, Console, Ending, Machine};
 use crate::run::{environment, log_tail};
 
-/// A door, and where its crossing begins: a label of the program, or the first of the library's functions of that name.
-const DOORS: &[(&str, Start)] = &[
-    ("syscall", Start::Program("crossing_syscall")),
-    ("nmi_stack", Start::Program("crossing_syscall")),
-    ("int80", Start::Program("crossing_int80")),
-    ("efault", Start::Program("crossing_efault")),
-    ("exception", Start::Program("crossing_exception")),
-    ("fault", Start::Program("crossing_fault")),
-    ("step", Start::Program("crossing_step")),
-    ("bad_iret", Start::Program("signal_restorer")),
-    ("fork", Start::Kernel("first::first_way_out")),
-    ("nmi", Start::Kernel("nmi::entry")),
-    ("interrupt", Start::Kernel("exception::from_kernel")),
-];
+/// A door under test.
+struct Door {
+    /// Its name in the program that crosses it.
+    name: &'static str,
+    program: &'static str,
+    start: Start,
+    machines: &'static [MachineKind],
+}
 
+/// A CPU model, and whether the kernel has page-table isolation.
+type MachineKind = (&'static str, bool);
+
+/// Where a crossing begins: at a label of the program, or at the first of the library's functions of that name.
 enum Start {
     Program(&'static str),
     Kernel(&'static str),
 }
 
-/// CPU models that enter their NMI handlers with and without FSGSBASE; and whether the kernel has page-table isolation.
-const MACHINES: &[(&str, bool)] = &[
+const INTEL: &[MachineKind] = &[("Skylake-Client", false), ("Skylake-Client", true)];
+/// What hits the kernel saves GS with and without FSGSBASE.
+const INTEL_ALL: &[MachineKind] = &[
     ("Skylake-Client", false),
     ("Skylake-Client,fsgsbase=off", false),
     ("Skylake-Client", true),
 ];
+/// SYSCALL is AMD's door for 32-bit code.
+const AMD: &[MachineKind] = &[("EPYC", false), ("EPYC", true)];
+
+const fn door(name: &'static str, start: Start) -> Door {
+    Door {
+        name,
+        program: "every_instruction",
+        start,
+        machines: INTEL,
+    }
+}
+
+const fn door_32(name: &'static str, label: &'static str, machines: &'static [MachineKind]) -> Door {
+    Door {
+        name,
+        program: "every_instruction_32",
+        start: Start::Program(label),
+        machines,
+    }
+}
+
+const DOORS: &[Door] = &[
+    Door {
+        machines: INTEL_ALL,
+        ..door("syscall", Start::Program("crossing_syscall"))
+    },
+    door("nmi_stack", Start::Program("crossing_syscall")),
+    door("int80", Start::Program("crossing_int80")),
+    door("efault", Start::Program("crossing_efault")),
+    Door {
+        machines: INTEL_ALL,
+        ..door("exception", Start::Program("crossing_exception"))
+    },
+    door("fault", Start::Program("crossing_fault")),
+    door(STEP, Start::Program("crossing_step")),
+    door("bad_iret", Start::Program("signal_restorer")),
+    door("fork", Start::Kernel("first::first_way_out")),
+    Door {
+        machines: INTEL_ALL,
+        ..door(NMI, Start::Kernel("nmi::entry"))
+    },
+    door("interrupt", Start::Kernel("exception::from_kernel")),
+    door_32("sysenter", "by_sysenter", INTEL),
+    door_32("syscall", "by_syscall", AMD),
+];
+
+/// Inside the handler of an NMI the CPU holds another one off until the handler's IRET.
+const NMI: &str = "nmi";
+/// A debug exception of the user's. Nothing in the kernel can be watched but by the kernel itself, which does not: the door of
+/// debug exceptions may take it that no other one hits it.
+const STEP: &str = "step";
+
+/// What is injected.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Injection {
+    Nmi,
+    /// An error that the CPU can go on from.
+    MachineCheck,
+    /// A breakpoint in the debug registers.
+    Debug,
+}
+
+impl Injection {
+    const ALL: [Injection; 3] = [Injection::Nmi, Injection::MachineCheck, Injection::Debug];
+
+    /// The library's function that is its door.
+    fn door(self) -> &'static str {
+        match self {
+            Injection::Nmi => "nmi::entry",
+            Injection::MachineCheck => "paranoid::entry, 18",
+            Injection::Debug => "paranoid::entry, 1",
+        }
+    }
+
+    /// What the program calls the number of those that were handled.
+    fn counter(self) -> &'static str {
+        match self {
+            Injection::Nmi => "nmis",
+            Injection::MachineCheck => "machine_checks",
+            Injection::Debug => "debugs",
+        }
+    }
+}
+
+/// The monitor's command for a machine check on CPU 0: bank 1; an uncorrected error that is reported, whose context is whole
+/// (IA32_MCi_STATUS: VAL, UC, EN); execution can go on (MCG_STATUS: RIPV, MCIP); no address.
+const MACHINE_CHECK: &str = "mce 0 1 0xb000000000000000 0x5 0 0";
+
+/// DR7: DR0 is a breakpoint on execution.
+const EXECUTION: u64 = 1;
 
 /// The instructions of a crossing that are followed at most. Delivering a signal takes some thousands.
 const LONGEST: usize = 40_000;
@@ -64,16 +151,23 @@ const KERNEL_HALF: u64 = 1 << 63;
 
 /// Runs the suite.
 pub fn run(report: &mut Report) -> Result<()> {
-    let program = guest::compile_one("every_instruction")?;
-    let program_symbols = Symbols::read(program.file())?;
-    for &(cpu, isolation) in MACHINES {
-        let kernel = kernel::build_checked(isolation)?;
-        let kernel_symbols = Symbols::read(&kernel)?;
-        for (door, start) in DOORS {
-            let start = match start {
-                Start::Program(label) => program_symbols.named(label)?,
-                Start::Kernel(function) => kernel_symbols.of_the_library(function)?,
-            };
+    for isolation in [false, true] {
+        run_all(isolation, report)?;
+    }
+    Ok(())
+}
+
+fn run_all(isolation: bool, report: &mut Report) -> Result<()> {
+    let kernel = kernel::build_checked(isolation)?;
+    let kernel_symbols = Symbols::read(&kernel)?;
+    for door in DOORS {
+        let program = guest::compile_one(door.program)?;
+        let program_symbols = Symbols::read(program.file())?;
+        let start = match door.start {
+            Start::Program(label) => program_symbols.named(label)?,
+            Start::Kernel(function) => kernel_symbols.of_the_library(function)?,
+        };
+        for (cpu, _) in door.machines.iter().filter(|kind| kind.1 == isolation) {
             let crossing = Crossing {
                 kernel: &kernel,
                 symbols: &kernel_symbols,
@@ -86,9 +180,9 @@ pub fn run(report: &mut Report) -> Result<()> {
                 finish: program_symbols.named("finish")?,
             };
             let isolated = if isolation { ",isolated" } else { "" };
-            let name = format!("instructions/{cpu}{isolated}/{door}");
+            let name = format!("instructions/{cpu}{isolated}/{}/{}", door.program, door.name);
             match crossing.test() {
-                Ok(instructions) => report.pass_many(&name, instructions, "an NMI at each instruction"),
+                Ok(injected) => report.pass_many(&name, injected.iter().sum(), &note(injected)),
                 Err(error) => report.fail(&name, &format!("{error:#}")),
             }
         }
@@ -96,12 +190,23 @@ pub fn run(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// One door under test.
+fn note(injected: Injected) -> String {
+    let kinds = Injection::ALL.iter().zip(injected);
+    let kinds: Vec<String> = kinds
+        .map(|(kind, count)| format!("{count} {}", kind.counter()))
+        .collect();
+    kinds.join(", ")
+}
+
+/// How many of each kind.
+type Injected = [usize; Injection::ALL.len()];
+
+/// One door on one CPU model.
 struct Crossing<'a> {
     kernel: &'a Path,
     symbols: &'a Symbols,
     program: &'a Path,
-    door: &'a str,
+    door: &'a Door,
     cpu: &'a str,
     isolation: bool,
     main: u64,
@@ -110,9 +215,8 @@ struct Crossing<'a> {
 }
 
 impl Crossing<'_> {
-    /// Boots, injects an NMI at each instruction, lets the program end and looks at what it says. Gives the number of
-    /// instructions.
-    fn test(&self) -> Result<usize> {
+    /// Boots, injects at each instruction, lets the program end and looks at what it says.
+    fn test(&self) -> Result<Injected> {
         let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
         let (gdb, qmp) = (scratch.path().join("gdb"), scratch.path().join("qmp"));
         let boot = self.boot(scratch.path(), &gdb, &qmp)?;
@@ -122,7 +226,13 @@ impl Crossing<'_> {
         // Not joined if the debugger fails: QEMU has a time limit.
         thread::spawn(move || sender.send(boot.run(console)));
 
-        let injected = self.inject_everywhere(&gdb, &qmp);
+        let debugger = Debugger::connect(&gdb)?;
+        let mut qmp = Qmp::connect(&qmp)?;
+        let injected = self.inject_everywhere(debugger, &mut qmp);
+        if injected.is_err() {
+            // Or the program would cross until the time is up.
+            let _ = qmp.quit();
+        }
         let outcome = outcome.recv().context("the boot did not end")??;
         let injected = injected.map_err(|error| error.context(log_tail(&outcome.log)))?;
         let text = output.text();
@@ -133,19 +243,22 @@ impl Crossing<'_> {
                 log_tail(&outcome.log)
             );
         }
-        let handled = text
-            .lines()
-            .find_map(|line| line.strip_prefix("nmis ")?.parse::<usize>().ok());
-        if handled != Some(injected) {
-            bail!("{injected} NMIs were sent and {handled:?} handled");
+        for (kind, sent) in Injection::ALL.into_iter().zip(injected) {
+            let counted = |line: &str| line.strip_prefix(kind.counter())?.trim().parse::<usize>().ok();
+            let handled = text.lines().find_map(counted);
+            ensure!(
+                handled == Some(sent),
+                "{sent} {} were injected and {handled:?} handled",
+                kind.counter()
+            );
         }
         Ok(injected)
     }
 
     fn boot(&self, scratch: &Path, gdb: &Path, qmp: &Path) -> Result<Boot> {
         let mut root = Initramfs::busybox()?;
-        root.copy("tests/every_instruction", self.program)?;
-        root.argv(&["/tests/every_instruction", self.door])
+        root.copy("tests/crosses", self.program)?;
+        root.argv(&["/tests/crosses", self.door.name])
             .env(&environment())
             .symbols_of(self.kernel)?;
         let initrd = scratch.join("initramfs.cpio");
@@ -164,21 +277,27 @@ impl Crossing<'_> {
         let mut boot = Boot::new(machine, self.kernel);
         boot.initrd = Some(initrd);
         boot.append = "stdin=stream".to_owned();
-        boot.timeout = Some(Duration::from_secs(120));
+        boot.timeout = Some(Duration::from_secs(300));
         Ok(boot)
     }
 
-    fn inject_everywhere(&self, gdb: &Path, qmp: &Path) -> Result<usize> {
-        let mut debugger = Debugger::connect(gdb)?;
-        let mut qmp = Qmp::connect(qmp)?;
-        let nmi_door = self.symbols.of_the_library("nmi::entry")?;
+    fn inject_everywhere(&self, mut debugger: Debugger, qmp: &mut Qmp) -> Result<Injected> {
+        let mut injected = Injected::default();
         let instructions = self.record(&mut debugger)?;
         if instructions.is_empty() {
             bail!("the crossing executed no instruction of the library");
         }
         for &at in &instructions {
-            self.inject(&mut debugger, &mut qmp, at, nmi_door)
-                .with_context(|| format!("an NMI at {}", self.symbols.describe(at)))?;
+            for (kind, count) in Injection::ALL.into_iter().zip(&mut injected) {
+                // With isolation the kernel's code that loads the debug registers is not there everywhere. The door of machine
+                // checks, which is the same code, stands for that of debug exceptions.
+                if kind == Injection::Debug && (self.door.name == STEP || self.isolation) {
+                    continue;
+                }
+                self.inject(&mut debugger, qmp, at, kind)
+                    .with_context(|| format!("{} at {}", kind.counter(), self.symbols.describe(at)))?;
+                *count += 1;
+            }
         }
         debugger.run_to(self.start)?;
         if self.start >= KERNEL_HALF {
@@ -188,14 +307,14 @@ impl Crossing<'_> {
             }
         }
         if self.isolation {
-            let cr3 = cr3(&mut qmp)?;
+            let cr3 = cr3(qmp)?;
             if cr3 & USER_TABLE == 0 {
                 bail!("user mode runs on the kernel's page tables: CR3 is {cr3:#x}");
             }
         }
         debugger.write_byte(self.finish, 1)?;
         debugger.detach()?;
-        Ok(instructions.len())
+        Ok(injected)
     }
 
     /// The library's instructions that every crossing executes. The first one has more: pages are touched for the first
@@ -224,25 +343,68 @@ impl Crossing<'_> {
         bail!("the crossing did not end within {LONGEST} instructions")
     }
 
-    /// Lets the NMI come just before the instruction at `at`, sees to it that it did, and lets its handler end.
-    fn inject(&self, debugger: &mut Debugger, qmp: &mut Qmp, at: u64, nmi_door: u64) -> Result<()> {
-        debugger.run_to(at)?;
-        qmp.inject_nmi()?;
-        debugger.run_to(nmi_door)?;
+    /// Injects just before the instruction at `at`, sees to it that the door is entered from there, and lets the handler end.
+    fn inject(&self, debugger: &mut Debugger, qmp: &mut Qmp, at: u64, kind: Injection) -> Result<()> {
+        if self.door.name == NMI {
+            // Each in an NMI of its own: what comes in the door's first instructions lets the next NMI in, and there the door
+            // does not stand another one.
+            debugger.run_to(self.start)?;
+        }
+        if debugger.register(RIP)? != at {
+            debugger.run_to(at)?;
+        }
+        let stack_before = debugger.register(RSP)?;
+        match kind {
+            Injection::Nmi => qmp.inject_nmi()?,
+            Injection::MachineCheck => {
+                let printed = qmp.monitor(MACHINE_CHECK)?;
+                ensure!(printed.is_empty(), "QEMU said to `{MACHINE_CHECK}`: {printed}");
+            }
+            Injection::Debug => self.watch(debugger, at, EXECUTION)?,
+        }
+        debugger.run_to(self.symbols.of_the_library(kind.door())?)?;
+        if kind == Injection::Debug {
+            // Where the debugger stops the machine, QEMU raises the exception again, whatever RF says.
+            self.watch(debugger, 0, 0)?;
+        }
         let frame = debugger.register(RSP)?;
         let hit = debugger.word(frame)?;
-        // Inside the handler of an NMI the CPU holds another one off until the handler's IRET.
-        if hit != at && self.door != "nmi" {
+        let stack = debugger.word(frame + 3 * 8)?;
+        let held_off = kind == Injection::Nmi && self.door.name == NMI;
+        if hit != at && !held_off {
             bail!("it came at {}", self.symbols.describe(hit));
         }
-        let stack = debugger.word(frame + 3 * 8)?;
+        if hit == at && stack != stack_before && !held_off {
+            bail!("the stack pointer in its frame is {stack:#x} and not {stack_before:#x}");
+        }
         loop {
             // The handler may execute the same instruction, on its own stack.
             debugger.run_to(hit)?;
             if debugger.register(RSP)? == stack {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// Loads the debug registers by the kernel's own code, from wherever it is.
+    fn watch(&self, debugger: &mut Debugger, address: u64, control: u64) -> Result<()> {
+        /// The code's size up to its return.
+        const SIZE: u64 = 6;
+        let code = self.symbols.named("portcullis_kernel::gate::watch")?;
+        let mut saved = [0; 3];
+        let arguments = [(RDI, address), (RSI, control), (RIP, code)];
+        for ((register, value), saved) in arguments.into_iter().zip(&mut saved) {
+            *saved = debugger.register(register)?;
+            debugger.set_register(register, value)?;
+        }
+        while debugger.register(RIP)? != code + SIZE {
+            debugger.step()?;
+        }
+        for ((register, _), saved) in arguments.into_iter().zip(saved) {
+            debugger.set_register(register, saved)?;
+        }
+        Ok(())
     }
 }
 
@@ -256,65 +418,3 @@ fn cr3(qmp: &mut Qmp) -> Result<u64> {
     let value = value.and_then(|digits| u64::from_str_radix(digits, 16).ok());
     value.with_context(|| format!("QEMU says no CR3: {registers}"))
 }
-
-/// Functions and labels of an ELF file: address, size, name.
-struct Symbols(Vec<(u64, u64, String)>);
-
-impl Symbols {
-    fn read(file: &Path) -> Result<Symbols> {
-        let data = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let elf: ElfFile64 = ElfFile64::parse(&*data)?;
-        let mut symbols: Vec<_> = elf
-            .symbols()
-            .filter(|symbol| symbol.is_definition())
-            .filter_map(|symbol| Some((symbol.address(), symbol.size(), symbol.name().ok()?)))
-            .map(|(address, size, name)| (address, size, format!("{:#}", rustc_demangle::demangle(name))))
-            .collect();
-        symbols.sort();
-        Ok(Symbols(symbols))
-    }
-
-    fn named(&self, name: &str) -> Result<u64> {
-        let found = self.0.iter().find(|symbol| symbol.2 == name);
-        found
-            .map(|symbol| symbol.0)
-            .with_context(|| format!("there is no symbol {name}"))
-    }
-
-    /// A function of the library's doors, by the end of its path.
-    fn of_the_library(&self, function: &str) -> Result<u64> {
-        let path = format!("{DOORS_PATH}{function}::<");
-        let found = self.0.iter().find(|symbol| symbol.2.starts_with(&path));
-        found
-            .map(|symbol| symbol.0)
-            .with_context(|| format!("the library has no function {function}"))
-    }
-
-    fn at(&self, address: u64) -> Option<&(u64, u64, String)> {
-        let below = self.0.partition_point(|symbol| symbol.0 <= address);
-        let last = self.0[..below].last()?;
-        // Several symbols may share the address; the one with a size is the function.
-        let same = self.0[..below]
-            .iter()
-            .rev()
-            .take_while(|symbol| symbol.0 == last.0);
-        same.max_by_key(|symbol| symbol.1)
-            .filter(|symbol| address < symbol.0 + symbol.1)
-    }
-
-    fn is_in_the_library(&self, address: u64) -> bool {
-        self.at(address).is_some_and(|symbol| {
-            symbol.2.starts_with("portcullis::") || symbol.2.starts_with("<portcullis::")
-        })
-    }
-
-    fn describe(&self, address: u64) -> String {
-        match self.at(address) {
-            Some((start, _, name)) => format!("{address:#x} ({name} + {})", address - start),
-            None => format!("{address:#x}"),
-        }
-    }
-}
-
-/// The module whose functions the doors are.
-const DOORS_PATH: &str = "portcullis::x86_64::";

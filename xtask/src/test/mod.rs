@@ -15,6 +15,7 @@ mod noinstr;
 mod programs;
 mod report;
 mod sessions;
+mod symbols;
 mod terminal;
 
 /// The kernel's filter interpreter: its tests run here, as the kernel itself is for no host.
@@ -84,7 +85,7 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "instructions",
-        about: "an NMI at each instruction of each door, by QEMU's debugger interface",
+        about: "an NMI, a machine check and a debug exception at each instruction of each door, by QEMU's debugger interface",
         run: |_, report| instructions::run(report),
     },
     Suite {
