@@ -51,7 +51,7 @@ pub struct BenchArgs {
     profile: Option<String>,
 }
 
-/// Console on the serial port, no messages, and neither mitigations (ours has none yet) nor layout chosen at random.
+/// Console on the serial port, no messages, and neither mitigations (ours runs without) nor layout chosen at random.
 const STOCK_APPEND: &str = "console=ttyS0 quiet mitigations=off norandmaps";
 const BOOTS: u32 = 5;
 
@@ -139,7 +139,7 @@ pub fn bench(args: BenchArgs) -> Result<()> {
     );
     if let Some(stock) = &stock {
         println!(
-            "stock: Linux {} with mitigations=off, as ours has none yet.",
+            "stock: Linux {} with mitigations=off, as ours runs without page-table isolation.",
             stock.release
         );
     }
