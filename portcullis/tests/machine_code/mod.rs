@@ -1,8 +1,52 @@
-//! The machine code of the doors in this test's executable, by `objdump` (from binutils).
+//! A kernel that takes every default, and the machine code of its doors in this test's executable, by `objdump` (from binutils).
 #![allow(dead_code, reason = "not every test needs all of it")]
 
 use std::process::Command;
 use std::sync::OnceLock;
+
+use portcullis::x86_64::{
+    CpuDescription, Doors, Exception, PerCpuContext, Rflags, UserRegs, first_way_out, init_cpu,
+};
+use portcullis::{InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi};
+
+/// A kernel that takes every default, with or without page-table isolation.
+pub struct Minimal<const ISOLATED: bool>;
+
+impl<const ISOLATED: bool> Kernel for Minimal<ISOLATED> {
+    type Regs = UserRegs;
+    type Irqs = Rflags;
+    type Context = PerCpuContext;
+
+    fn exit_work() -> usize {
+        0
+    }
+    fn syscall_work() -> usize {
+        0
+    }
+    fn syscall(_: &mut InSyscall<'_, UserRegs>, _: i64) {}
+    fn preempt_count() -> usize {
+        0
+    }
+}
+
+impl<const ISOLATED: bool> Doors for Minimal<ISOLATED> {
+    const IA32_EMULATION: bool = true;
+    const PAGE_TABLE_ISOLATION: bool = ISOLATED;
+    fn user_exception(_: &mut InKernel<'_, UserRegs>, _: Exception) {}
+    fn kernel_exception(_: &mut Interrupted<'_, UserRegs>, _: Exception) {}
+    fn interrupt(_: &mut InInterrupt<'_, UserRegs>, _: u8) {}
+    fn machine_check(_: &mut Nmi<'_, UserRegs>) {}
+    fn double_fault(_: &UserRegs, _: u64) -> ! {
+        unreachable!()
+    }
+}
+
+/// Links its doors into the test.
+pub fn link<const ISOLATED: bool>() {
+    let init: unsafe fn(CpuDescription) -> _ = init_cpu::<Minimal<ISOLATED>>;
+    let first: unsafe extern "C" fn() = first_way_out::<Minimal<ISOLATED>>;
+    assert_ne!(init as usize, first as usize);
+}
 
 /// All of it.
 pub fn disassembly() -> &'static str {
