@@ -48,6 +48,7 @@ pub fn run(all: bool, report: &mut Report) -> Result<()> {
             &["run", "--timeout", "300", "--", "/bin/busybox", "true"],
         ),
         ("selftests are equal", &["selftests"]),
+        ("selftests are equal, i386", &["selftests", "--arch", "i386"]),
         ("selftests are equal, debug", &["selftests", "--config", "debug"]),
     ] {
         let outcome = run_command(&this, arguments).map_err(|error| format!("{error:#}"));
