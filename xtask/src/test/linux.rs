@@ -10,6 +10,7 @@ use object::{Object, ObjectSymbol};
 
 use super::debian;
 use super::noinstr;
+use super::objdump::objdump;
 use super::report::Report;
 use crate::linux::build::Tree;
 use crate::linux::config::{Arch, Config};
@@ -170,18 +171,7 @@ fn objects(arch: Arch) -> Result<()> {
 
 /// The instructions of an object file, without addresses.
 fn disassemble(path: &Path) -> Result<Vec<String>> {
-    let output = Command::new("objdump")
-        .args(["--disassemble", "--no-show-raw-insn", "-Mintel"])
-        .arg(path)
-        .output()
-        .context("cannot start objdump (package binutils)")?;
-    ensure!(
-        output.status.success(),
-        "objdump {}: {}",
-        path.display(),
-        output.status
-    );
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = objdump(path, &[])?;
     let instructions = text.lines().filter_map(|line| line.split_once(":\t"));
     Ok(instructions
         .map(|(_, instruction)| instruction.trim().to_owned())

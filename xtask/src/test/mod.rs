@@ -12,6 +12,7 @@ mod library;
 mod lints;
 mod linux;
 mod noinstr;
+mod objdump;
 mod programs;
 mod report;
 mod sessions;

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSection};
+
+use super::objdump::objdump;
 
 /// Where the code is that RCU may not watch.
 const SECTION: &str = ".noinstr.text";
@@ -41,18 +42,7 @@ pub fn check(path: &Path, is_noinstr: impl Fn(&str) -> bool) -> Result<()> {
 
 impl Code {
     fn read(path: &Path) -> Result<Code> {
-        let output = Command::new("objdump")
-            .args(["-d", "-r", "--no-show-raw-insn", "-Mintel", "-j", SECTION])
-            .arg(path)
-            .output()
-            .context("cannot start objdump (package binutils)")?;
-        ensure!(
-            output.status.success(),
-            "objdump {}: {}",
-            path.display(),
-            output.status
-        );
-        let mut code = Code::parse(&String::from_utf8_lossy(&output.stdout));
+        let mut code = Code::parse(&objdump(path, &["-r", "-j", SECTION])?);
 
         let data = fs::read(path)?;
         let file = object::File::parse(&*data)?;
