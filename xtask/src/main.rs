@@ -59,6 +59,7 @@ Examples:
   ./x test                                   everything that can be checked
   ./x test --list                            what that is
   ./x test --only guest                      one suite of it
+  ./x test --program ldt --machine amd-2     one guest program on one machine
 
 `./x help COMMAND` says more about each. PORTCULLIS_TOOLCHAIN=rustup or =debian chooses the compiler of the kernel;
 without it, rustup's is taken where the target x86_64-unknown-none can be had, else Debian's rustc-web.";
@@ -103,10 +104,22 @@ fn main() -> ExitCode {
     })
 }
 
+/// The variable in which `x` says where the checkout is. Nothing of that is compiled in: a copy of a checkout works on itself.
+const ROOT_VARIABLE: &str = "PORTCULLIS_ROOT";
+
 /// A path inside the repository, whatever the current directory is.
+///
+/// # Panics
+///
+/// When neither `./x` nor cargo started the tool.
 fn repository(path: impl AsRef<Path>) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask/ is in the repository's root")
+    let root = std::env::var_os(ROOT_VARIABLE).map(PathBuf::from);
+    // `cargo test` and `cargo run` name the package's folder.
+    let package = || {
+        let folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR")?);
+        Some(folder.parent()?.to_owned())
+    };
+    root.or_else(package)
+        .expect("started by ./x, which sets PORTCULLIS_ROOT, or by cargo")
         .join(path)
 }
