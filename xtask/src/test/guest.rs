@@ -37,10 +37,28 @@ const BOOT_LIMIT: Duration = Duration::from_secs(30);
 /// What the kernel logs when the gate's assertions do not hold: the programs only see that their number grew.
 const BROKEN: &str = "invariant broken";
 
-/// Runs the suite.
-pub fn run(storm_seconds: u32, report: &mut Report) -> Result<()> {
-    let programs = compile_all()?;
-    for &(name, cpu, machine, smp, isolation) in MACHINES {
+/// Fails for the first name that is none of those there are.
+fn known<'a>(what: &str, chosen: &[String], there: impl Iterator<Item = &'a str>) -> Result<()> {
+    let there: Vec<&str> = there.collect();
+    match chosen.iter().find(|name| !there.contains(&name.as_str())) {
+        Some(unknown) => bail!("there is no {what} `{unknown}`; there are {}", there.join(", ")),
+        None => Ok(()),
+    }
+}
+
+/// Runs the suite: these programs on these machines, all where none is named.
+pub fn run(only: &[String], machines: &[String], storm_seconds: u32, report: &mut Report) -> Result<()> {
+    let names = program_names()?;
+    known("program", only, names.iter().map(String::as_str))?;
+    known("machine", machines, MACHINES.iter().map(|machine| machine.0))?;
+    let chosen = |names: &[String], name: &str| names.is_empty() || names.iter().any(|one| one == name);
+    let programs = names
+        .iter()
+        .filter(|name| chosen(only, name))
+        .map(|name| compile_one(name))
+        .collect::<Result<Vec<Program>>>()?;
+    for &(name, cpu, machine, smp, isolation) in MACHINES.iter().filter(|machine| chosen(machines, machine.0))
+    {
         let kernel = kernel::build_checked(isolation)?;
         let machine = Machine {
             cpu: cpu.to_owned(),
@@ -90,8 +108,8 @@ impl Program {
     }
 }
 
-/// Compiles every program of `tests/guest`.
-pub fn compile_all() -> Result<Vec<Program>> {
+/// The programs of `tests/guest`, in alphabetical order.
+fn program_names() -> Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     let sources = repository("tests/guest");
     for entry in fs::read_dir(&sources).with_context(|| format!("cannot read {}", sources.display()))? {
@@ -104,15 +122,7 @@ pub fn compile_all() -> Result<Vec<Program>> {
     }
     names.retain(|name| name != "runner");
     names.sort();
-    names
-        .into_iter()
-        .map(|name| {
-            Ok(Program {
-                file: compile(&name)?,
-                name,
-            })
-        })
-        .collect()
+    Ok(names)
 }
 
 /// Compiles one of them.

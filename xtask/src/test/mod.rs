@@ -42,6 +42,22 @@ pub struct TestArgs {
     /// Run these suites only
     #[arg(long, value_delimiter = ',', value_name = "SUITE,...")]
     only: Vec<String>,
+    /// Of the suite `guest`, run these programs only
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "NAME,...",
+        conflicts_with = "ablate"
+    )]
+    program: Vec<String>,
+    /// Of the suite `guest`, use these machines only
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "NAME,...",
+        conflicts_with = "ablate"
+    )]
+    machine: Vec<String>,
     /// List the suites
     #[arg(long)]
     list: bool,
@@ -82,7 +98,7 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "guest",
         about: "the programs of tests/guest in the reference kernel, on Intel and AMD models, 1 and 2 CPUs",
-        run: |args, report| guest::run(args.storm, report),
+        run: |args, report| guest::run(&args.program, &args.machine, args.storm, report),
     },
     Suite {
         name: "instructions",
@@ -146,10 +162,12 @@ pub fn test(args: TestArgs) -> Result<ExitCode> {
         ablate::run(guards, &mut report)?;
         return Ok(report.finish());
     }
-    let chosen = SUITES
-        .iter()
-        .filter(|suite| args.only.is_empty() || args.only.iter().any(|name| name == suite.name));
-    for suite in chosen {
+    let guest_only = !args.program.is_empty() || !args.machine.is_empty();
+    let chosen = |suite: &&Suite| match &args.only[..] {
+        [] => !guest_only || suite.name == "guest",
+        only => only.iter().any(|name| name == suite.name),
+    };
+    for suite in SUITES.iter().filter(chosen) {
         let start = Instant::now();
         println!("== {}: {}", suite.name, suite.about);
         if let Err(error) = (suite.run)(&args, &mut report) {
