@@ -4,7 +4,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Result;
 
-use crate::toolchain::Toolchain;
+use crate::msrv::MSRV;
+use crate::toolchain::{TARGET, Toolchain};
 use crate::{repository, setup};
 
 /// Formats all code with rustfmt.
@@ -107,7 +108,47 @@ fn lints() -> Result<Vec<Check>> {
         name: "clippy-example",
         command: kernel("examples/minimal", &[]),
     });
+    checks.extend(oldest_compiler());
     Ok(checks)
+}
+
+/// That the oldest compiler which Cargo.toml names builds the host's part and the kernel, where rustup has exactly that one.
+/// Everywhere, clippy's `incompatible_msrv` checks that no newer part of the standard library is used.
+fn oldest_compiler() -> [Check; 2] {
+    let toolchain = format!("{MSRV}.0");
+    let check = |directory: &str, arguments: &[&str]| {
+        let mut command = Command::new("rustup");
+        command
+            .args(["run", &toolchain, "cargo", "check", "--target-dir"])
+            .arg(repository("target/msrv"))
+            .args(arguments)
+            .env("RUSTC_BOOTSTRAP", "1")
+            .current_dir(repository(directory));
+        command
+    };
+    let installed = setup::succeeds(Command::new("rustup").args(["run", &toolchain, "rustc", "--version"]));
+    let targets = Command::new("rustup")
+        .args(["target", "list", "--installed", "--toolchain", &toolchain])
+        .output();
+    let with_target = installed
+        && targets.is_ok_and(|list| {
+            String::from_utf8_lossy(&list.stdout)
+                .lines()
+                .any(|line| line == TARGET)
+        });
+    let missing = || format!("rustup has no toolchain {toolchain} here");
+    [
+        Check {
+            name: "msrv",
+            command: installed.then(|| check("", &["--workspace"])).ok_or_else(missing),
+        },
+        Check {
+            name: "msrv-kernel",
+            command: with_target
+                .then(|| check("kernel", &["--release"]))
+                .ok_or_else(missing),
+        },
+    ]
 }
 
 /// The documentation, with warnings as errors.

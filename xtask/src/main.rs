@@ -2,7 +2,7 @@
 //!
 //! | you want to change … | look in … |
 //! | --- | --- |
-//! | what must be installed, and how it gets there | [`setup`], [`toolchain`] |
+//! | what must be installed, and how it gets there | [`setup`], [`toolchain`], [`msrv`] |
 //! | how the kernel is built | [`kernel`] |
 //! | what the guest finds in its file system | [`initramfs`], [`program`] |
 //! | QEMU's command line, the guest's consoles, its exit status | [`qemu`], [`console`] |
@@ -22,6 +22,7 @@ mod initramfs;
 mod kernel;
 mod lint;
 mod linux;
+mod msrv;
 mod program;
 mod progress;
 mod qemu;

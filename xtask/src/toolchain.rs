@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{progress, setup};
+use crate::{msrv, progress, setup};
 
 /// The kernel's target.
 pub const TARGET: &str = "x86_64-unknown-none";
@@ -70,8 +70,9 @@ impl Toolchain {
             Some(toolchain) => Ok(toolchain),
             None => bail!(
                 "there is no compiler for the kernel: neither has the `rustc` in PATH the target {TARGET} (install it: \
-                 rustup target add {TARGET}), nor is /usr/bin/rustc a Debian rustc-web 1.88 or newer with rust-web-src \
+                 rustup target add {TARGET}), nor is /usr/bin/rustc a Debian rustc-web {} or newer with rust-web-src \
                  (install them: apt-get install -y {})",
+                msrv::MSRV,
                 DEBIAN_PACKAGES.join(" ")
             ),
         }
@@ -166,30 +167,9 @@ fn debian_is_complete() -> bool {
     let recent = Command::new("/usr/bin/rustc")
         .arg("--version")
         .output()
-        .is_ok_and(|output| {
-            minor_version(&String::from_utf8_lossy(&output.stdout)).is_some_and(|minor| minor >= 88)
-        });
+        .is_ok_and(|output| msrv::is_recent_enough(&String::from_utf8_lossy(&output.stdout)));
     recent
         && Path::new("/usr/bin/cargo").exists()
         && Path::new("/usr/lib/rustlib/src/rust/library/core/Cargo.toml").exists()
         && setup::in_path("ld")
-}
-
-/// The 88 of `rustc 1.88.0 (…)`.
-fn minor_version(version: &str) -> Option<u32> {
-    version.strip_prefix("rustc 1.")?.split('.').next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_the_version_of_rustc() {
-        assert_eq!(
-            minor_version("rustc 1.96.0 (ac68faa20 2026-05-25) (built from a source tarball)"),
-            Some(96)
-        );
-        assert_eq!(minor_version("rustc 2.0.0"), None);
-    }
 }
