@@ -38,32 +38,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Portcullis: the gate between user mode and an x86-64 kernel, and a kernel that proves it.
-///
-/// Start with `./x run`: it installs what is missing, builds the reference kernel, and boots it in QEMU to a busybox
-/// shell in this terminal. Ctrl-A X leaves QEMU.
 #[derive(Parser)]
-#[command(name = "./x", bin_name = "./x", disable_help_subcommand = false, after_help = EXAMPLES)]
+#[command(name = "./x", bin_name = "./x", override_help = HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  ./x run                                    an interactive shell in the reference kernel
-  ./x run -- /bin/busybox echo hello         one static program of this machine, its output and its exit code
-  echo 'uname -a; exit 3' | ./x run          commands from standard input
-  ./x run --smp 2 --cpu EPYC --verbose       two CPUs of an AMD model, the kernel's log on standard error
-  ./x run --gdb                              waits for gdb and says how to attach it
-  ./x trace -- /bin/busybox ls               every crossing of a program, as a timeline
-  ./x test                                   everything that can be checked
-  ./x test --list                            what that is
-  ./x test --only guest                      one suite of it
-  ./x test --program ldt --machine amd-2     one guest program on one machine
-
-`./x help COMMAND` says more about each. PORTCULLIS_TOOLCHAIN=rustup or =debian chooses the compiler of the kernel;
-without it, rustup's is taken where the target x86_64-unknown-none can be had, else Debian's rustc-web.";
+/// What `./x help` prints; the script `x` does so without building this program.
+const HELP: &str = include_str!("../help.txt");
 
 #[derive(Subcommand)]
 enum Command {
@@ -123,4 +106,50 @@ fn repository(path: impl AsRef<Path>) -> PathBuf {
     root.or_else(package)
         .expect("started by ./x, which sets PORTCULLIS_ROOT, or by cargo")
         .join(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_help_text_has_each_command() {
+        let cli = Cli::command();
+        let listed: Vec<String> = HELP
+            .lines()
+            .skip_while(|line| *line != "Commands:")
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .filter(|line| !line.starts_with("help "))
+            .collect();
+        let commands: Vec<String> = cli
+            .get_subcommands()
+            .map(|command| {
+                format!(
+                    "{} {}",
+                    command.get_name(),
+                    command.get_about().unwrap_or_default()
+                )
+            })
+            .collect();
+        assert_eq!(listed, commands);
+    }
+
+    /// Neither cargo nor a compiler is needed for it.
+    #[test]
+    fn the_script_prints_the_help_text_without_building() {
+        for arguments in [&["help"][..], &["--help"], &["-h"]] {
+            let output = std::process::Command::new(repository("x"))
+                .args(arguments)
+                .env("PATH", "/usr/bin:/bin")
+                .env("CARGO_TARGET_DIR", "/nowhere")
+                .output()
+                .unwrap();
+            assert!(output.status.success());
+            assert_eq!(String::from_utf8_lossy(&output.stdout), HELP);
+        }
+    }
 }
