@@ -44,10 +44,11 @@ impl AddressSpace {
     pub fn page(&self, addr: u64, access: Access) -> Result<Frame> {
         loop {
             let inner = self.inner.lock();
-            let allowed = inner
-                .areas
-                .find(addr)
-                .is_some_and(|area| access.is_allowed(area.prot));
+            let area = inner.areas.find(addr);
+            if area.is_some_and(|area| area.flags.contains(AreaFlags::IO)) {
+                return Err(Errno::EFAULT);
+            }
+            let allowed = area.is_some_and(|area| access.is_allowed(area.prot));
             if let Some(entry) = self.tables.lookup(addr)
                 && addr < USER_END
                 && allowed

@@ -11,6 +11,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use super::address_space::AddressSpace;
 use super::fault::Access;
 use super::frames::{self, Frame};
+use super::vma::AreaFlags;
 use super::{PAGE_SIZE, USER_END, page_table};
 use crate::errno::{Errno, Result};
 
@@ -68,16 +69,19 @@ impl AddressSpace {
         }
         loop {
             let inner = self.inner.lock();
-            let shared = inner.areas.find(addr).map(|area| area.is_shared());
+            let area = inner.areas.find(addr);
+            if area.is_some_and(|area| area.flags.contains(AreaFlags::IO)) {
+                return Err(Errno::EFAULT);
+            }
             if let Some(entry) = self.tables.lookup(addr)
-                && let Some(shared) = shared
+                && let Some(area) = area
             {
                 let entry = entry.load(Relaxed);
                 let own = || {
                     let address = page_table::address(entry);
                     // SAFETY: the entry's reference, which stays with the entry.
                     let frame = ManuallyDrop::new(unsafe { Frame::from_raw(address) });
-                    !shared && address != frames::zero_frame() && frame.is_unique()
+                    area.may_force_write() && address != frames::zero_frame() && frame.is_unique()
                 };
                 if entry != 0 && (access != Access::Write || page_table::is_writable(entry) || own()) {
                     return Ok(frames::share_raw(page_table::address(entry)));

@@ -41,6 +41,8 @@ bitflags! {
         const LOCKED = 32;
         /// The vDSO's image: where it is matters to the kernel.
         const VDSO = 64;
+        /// Not memory of the program's (VM_IO, VM_PFNMAP): nobody but the program itself accesses it.
+        const IO = 128;
     }
 }
 
@@ -96,6 +98,12 @@ impl Area {
             self.source,
             Source::Shared { .. } | Source::File { shared: true, .. }
         )
+    }
+
+    /// True when a debugger may write here although the program may not: it gets a private copy, as the program could
+    /// after an mprotect(2).
+    pub fn may_force_write(&self) -> bool {
+        !self.is_shared() && self.max_prot.contains(Prot::WRITE)
     }
 
     /// Index of the page at `addr` in the source.

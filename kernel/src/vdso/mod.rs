@@ -147,7 +147,7 @@ pub fn map(mm: &AddressSpace, width: Width, hint: u64) -> Result<u64> {
         };
         mm.map(page, PAGE_SIZE, prot, MAP_PRIVATE | MAP_FIXED, backing)?;
     }
-    mm.limit(start..start + PAGE_SIZE, Prot::READ, AreaFlags::empty());
+    mm.limit(start..start + PAGE_SIZE, Prot::READ, AreaFlags::IO);
     let image = start + PAGE_SIZE;
     mm.limit(image..image + PAGE_SIZE, Prot::all(), AreaFlags::VDSO);
     mm.set_vdso(image);
