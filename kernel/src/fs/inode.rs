@@ -136,9 +136,16 @@ pub trait Inode: Send + Sync + Any {
     }
 
     /// The frame that holds page `index` of the data: the very one that `read` and `write` use, so that mappings are
-    /// coherent with them. ENXIO beyond the end (the mapping's access is then a bus error).
+    /// coherent with them. ENXIO beyond the end (the mapping's access is then a bus error). Called with the lock of an
+    /// address space: it may not sleep.
     fn page(&self, _index: u64) -> Result<Frame> {
         Err(Errno::ENODEV)
+    }
+
+    /// It is about to be mapped; called with the lock of the address space. With `writes`, what programs write to the
+    /// mapping reaches the file. EPERM where a seal forbids that; false where it forbids only writes.
+    fn map(&self, _writes: bool) -> Result<bool> {
+        Ok(true)
     }
 
     /// The entry `name` of this directory.

@@ -375,13 +375,17 @@ impl Inode for RamInode {
             Content::Directory(_) => return Err(Errno::EISDIR),
             _ => self.data().ok_or(Errno::EINVAL)?,
         };
-        data.truncate(size)?;
+        data.truncate(self, size)?;
         self.attributes.lock().touch_modified();
         Ok(())
     }
 
     fn page(&self, index: u64) -> Result<Frame> {
         self.data().ok_or(Errno::ENODEV)?.page(index)
+    }
+
+    fn map(&self, writes: bool) -> Result<bool> {
+        self.data().ok_or(Errno::ENODEV)?.map(writes)
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {

@@ -3,16 +3,19 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use linux_raw_sys::general as abi;
 
 use super::buffer::{Destination, Source};
 use super::file::{File, FileOps};
+use super::inode::Inode;
 use super::ramfs::RamInode;
 use super::sleep_lock::SleepLock;
 use crate::errno::{Errno, Result};
 use crate::memory::frames::{self, Frame};
+use crate::memory::rmap;
 use crate::signal::{self, SigInfo};
 use crate::sync::SpinLock;
 use crate::task::current;
@@ -38,6 +41,8 @@ struct Pages {
 pub struct Data {
     writing: SleepLock<()>,
     pages: SpinLock<Pages>,
+    /// Whether it was ever mapped.
+    mapped: AtomicBool,
     /// `F_SEAL_*` of a memfd.
     seals: AtomicU32,
     name: Option<Box<[u8]>>,
@@ -52,6 +57,7 @@ impl Data {
                 size: 0,
                 frames: BTreeMap::new(),
             }),
+            mapped: AtomicBool::new(false),
             seals: AtomicU32::new(abi::F_SEAL_SEAL),
             name: None,
         }
@@ -89,16 +95,35 @@ impl Data {
         self.seals.load(Ordering::Relaxed)
     }
 
-    /// `fcntl(F_ADD_SEALS)`.
-    pub fn add_seals(&self, seals: u32) -> Result<()> {
+    /// See [`Inode::map`](super::inode::Inode::map).
+    pub fn map(&self, writes: bool) -> Result<bool> {
+        // Before any fault asks for a page: a truncation that does not see this is seen by all of them.
+        self.mapped.store(true, Ordering::SeqCst);
+        let seals = self.seals.load(Ordering::SeqCst);
+        if writes && seals & abi::F_SEAL_WRITE != 0 {
+            return Err(Errno::EPERM);
+        }
+        Ok(!writes || seals & abi::F_SEAL_FUTURE_WRITE == 0)
+    }
+
+    /// `fcntl(F_ADD_SEALS)`, for the data of `file`.
+    pub fn add_seals(&self, file: &dyn Inode, seals: u32) -> Result<()> {
         let known = abi::F_SEAL_SEAL | abi::F_SEAL_SHRINK | abi::F_SEAL_GROW | abi::F_SEAL_WRITE;
         if seals & !(known | abi::F_SEAL_FUTURE_WRITE) != 0 {
             return Err(Errno::EINVAL);
         }
-        if self.seals() & abi::F_SEAL_SEAL != 0 {
+        let _writing = self.writing.lock();
+        let old = self.seals();
+        if old & abi::F_SEAL_SEAL != 0 {
             return Err(Errno::EPERM);
         }
-        self.seals.fetch_or(seals, Ordering::Relaxed);
+        // First the seal, then the search: a mapping made meanwhile is refused, or found.
+        self.seals.fetch_or(seals, Ordering::SeqCst);
+        let new_write_seal = seals & !old & abi::F_SEAL_WRITE != 0;
+        if new_write_seal && self.is_mapped() && rmap::is_mapped_writable(file) {
+            self.seals.store(old, Ordering::SeqCst);
+            return Err(Errno::EBUSY);
+        }
         Ok(())
     }
 
@@ -111,8 +136,12 @@ impl Data {
         pages.frame(index)
     }
 
-    /// Cuts or extends to `size`.
-    pub fn truncate(&self, size: u64) -> Result<()> {
+    fn is_mapped(&self) -> bool {
+        self.mapped.load(Ordering::SeqCst)
+    }
+
+    /// Cuts or extends to `size` the data of `file`.
+    pub fn truncate(&self, file: &dyn Inode, size: u64) -> Result<()> {
         if size > MAX_SIZE {
             return Err(Errno::EFBIG);
         }
@@ -130,25 +159,36 @@ impl Data {
             pages.size = size;
             pages.frames.split_off(&size.div_ceil(PAGE))
         };
+        if size < old && self.is_mapped() {
+            rmap::unmap_truncated(file, size.div_ceil(PAGE)..u64::MAX);
+        }
         // Outside the lock: freeing a large file takes a while.
         drop(cut);
         Ok(())
     }
 
-    /// `fallocate`: makes room for, or with `FALLOC_FL_PUNCH_HOLE` or `_ZERO_RANGE` clears, `offset..offset + len`.
-    pub fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
+    /// `fallocate`: makes room for `offset..offset + len` in the data of `file`, clears it with `FALLOC_FL_ZERO_RANGE`,
+    /// gives it back with `FALLOC_FL_PUNCH_HOLE`.
+    pub fn allocate(&self, file: &dyn Inode, mode: u32, offset: u64, len: u64) -> Result<()> {
         let end = offset
             .checked_add(len)
             .filter(|&end| end <= MAX_SIZE)
             .ok_or(Errno::EFBIG)?;
         let _writing = self.writing.lock();
+        let punches = mode & abi::FALLOC_FL_PUNCH_HOLE != 0;
+        if !punches && end > self.size() && self.seals() & abi::F_SEAL_GROW != 0 {
+            return Err(Errno::EPERM);
+        }
         if mode & (abi::FALLOC_FL_PUNCH_HOLE | abi::FALLOC_FL_ZERO_RANGE) != 0 {
-            if self.seals() & abi::F_SEAL_WRITE != 0 {
+            if self.seals() & (abi::F_SEAL_WRITE | abi::F_SEAL_FUTURE_WRITE) != 0 {
                 return Err(Errno::EPERM);
             }
             self.clear(offset, end);
         }
-        if mode & abi::FALLOC_FL_PUNCH_HOLE == 0 {
+        if punches {
+            self.punch(file, offset.div_ceil(PAGE)..end / PAGE);
+        }
+        if !punches {
             for index in offset / PAGE..end.div_ceil(PAGE) {
                 self.pages.lock().frame(index)?;
             }
@@ -157,6 +197,22 @@ impl Data {
             self.extend(end)?;
         }
         Ok(())
+    }
+
+    /// Gives whole pages back, which are holes then.
+    fn punch(&self, file: &dyn Inode, indices: Range<u64>) {
+        let mut removed = BTreeMap::new();
+        {
+            let mut pages = self.pages.lock();
+            let within = indices.start..indices.end.max(indices.start);
+            let held: Vec<u64> = pages.frames.range(within).map(|(&index, _)| index).collect();
+            for index in held {
+                removed.extend(pages.frames.remove(&index).map(|frame| (index, frame)));
+            }
+        }
+        if !removed.is_empty() && self.is_mapped() {
+            rmap::unmap_punched(file, indices, |index| removed.get(&index).map(Frame::addr));
+        }
     }
 
     fn clear(&self, offset: u64, end: u64) {

@@ -1,7 +1,6 @@
 //! An address space: what it has mapped, and the operations that change it.
 //!
-//! One lock guards areas and page tables. Whatever may free a file or take long with other locks (dropping areas,
-//! asking a file for a page) happens outside it.
+//! One lock guards areas and page tables. Whatever may free a file (dropping areas) happens outside it.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -17,15 +16,19 @@ use super::page_table::PageTables;
 use super::shared::SharedMemory;
 use super::vma::{Area, AreaFlags, AreaSet, Prot, Source};
 use super::width::{Room, Width};
-use super::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, page_down, page_up, tlb};
+use super::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, page_down, page_up, rmap, tlb};
 use crate::errno::{Errno, Result};
 use crate::fs::Inode;
 use crate::segments::ldt::Ldt;
 use crate::sync::SpinLock;
 use crate::task;
 
-/// Where MAP_32BIT places mappings.
-const LOW_RANGE: Range<u64> = 0x4000_0000..0x8000_0000;
+/// Where MAP_32BIT of a 64-bit call places mappings: in the second GiB, the lowest first; a hint may be below.
+const LOW_ROOM: Room = Room {
+    end: 0x8000_0000,
+    top: None,
+    bottom: 0x4000_0000,
+};
 /// What a new stack begins with, before it grows.
 const INITIAL_STACK: u64 = 132 << 10;
 
@@ -88,6 +91,8 @@ pub struct AddressSpace {
     int80_landing_pad: AtomicU64,
     /// Where the vDSO's image is; 0 if there is none.
     vdso: AtomicU64,
+    /// Its place in the order of [`rmap`].
+    pub(super) number: u64,
 }
 
 /// What the lock guards beside the tables.
@@ -122,7 +127,8 @@ impl AddressSpace {
 
     fn with_ldt(width: Width, ldt: Ldt) -> Result<Arc<AddressSpace>> {
         frames::require_spare()?;
-        Ok(Arc::new(AddressSpace {
+        let number = rmap::new_number();
+        let mm = Arc::new(AddressSpace {
             tables: PageTables::new()?,
             inner: SpinLock::new(Inner {
                 areas: AreaSet::new(),
@@ -137,7 +143,10 @@ impl AddressSpace {
             width,
             int80_landing_pad: AtomicU64::new(0),
             vdso: AtomicU64::new(0),
-        }))
+            number,
+        });
+        rmap::register(number, &mm);
+        Ok(mm)
     }
 
     /// A copy for a child: private pages are shared until one side writes.
@@ -267,15 +276,18 @@ impl AddressSpace {
             len => len,
         };
         frames::require_spare()?;
-        let (source, max_prot) = match backing {
-            Backing::Anonymous if flags.contains(MapFlags::SHARED) => (
-                Source::Shared {
-                    memory: Arc::new(SharedMemory::new()),
-                    first: 0,
-                },
-                Prot::all(),
-            ),
-            Backing::Anonymous => (Source::Anonymous, Prot::all()),
+        let read_only = flags.contains(MapFlags::SHARED | MapFlags::FILE_READ_ONLY);
+        let mut max_prot = if read_only {
+            Prot::READ | Prot::EXEC
+        } else {
+            Prot::all()
+        };
+        let source = match backing {
+            Backing::Anonymous if flags.contains(MapFlags::SHARED) => Source::Shared {
+                memory: Arc::new(SharedMemory::new()),
+                first: 0,
+            },
+            Backing::Anonymous => Source::Anonymous,
             Backing::File {
                 inode,
                 offset,
@@ -287,20 +299,11 @@ impl AddressSpace {
                 if offset.checked_add(len).is_none_or(|end| end > i64::MAX as u64) {
                     return Err(Errno::EOVERFLOW);
                 }
-                let read_only = shared && flags.contains(MapFlags::FILE_READ_ONLY);
-                let max_prot = if read_only {
-                    Prot::READ | Prot::EXEC
-                } else {
-                    Prot::all()
-                };
-                (
-                    Source::File {
-                        inode,
-                        first: offset / PAGE_SIZE,
-                        shared,
-                    },
-                    max_prot,
-                )
+                Source::File {
+                    inode,
+                    first: offset / PAGE_SIZE,
+                    shared,
+                }
             }
         };
         if !max_prot.contains(prot) {
@@ -311,12 +314,23 @@ impl AddressSpace {
             return Err(Errno::ENOMEM);
         }
 
+        let fixed = flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
+        let low = flags.contains(MapFlags::LOW_32BIT) && !fixed && !task::current().in_compat_call();
+        let room = if low { LOW_ROOM } else { self.room() };
         let mut inner = self.inner.lock();
-        let start = inner.place(hint, len, flags, self.room())?;
+        let start = inner.place(hint, len, flags, room)?;
         let range = start..start + len;
         inner.areas.require_room()?;
         if !inner.may_grow(len) {
             return Err(Errno::ENOMEM);
+        }
+        if let Source::File { inode, shared, .. } = &source
+            && !inode.map(*shared && !read_only)?
+        {
+            if prot.contains(Prot::WRITE) {
+                return Err(Errno::EPERM);
+            }
+            max_prot -= Prot::WRITE;
         }
         let replaced = self.take_out(&mut inner, range.clone());
         let mut area_flags = AreaFlags::empty();
@@ -559,10 +573,7 @@ impl Inner {
         {
             return Ok(hint);
         }
-        if flags.contains(MapFlags::LOW_32BIT) {
-            return self.areas.gap_above(len, LOW_RANGE).ok_or(Errno::ENOMEM);
-        }
-        (self.areas.gap_below(len, room.top))
+        (room.top.and_then(|top| self.areas.gap_below(len, top)))
             .or_else(|| self.areas.gap_above(len, room.bottom..room.end))
             .ok_or(Errno::ENOMEM)
     }

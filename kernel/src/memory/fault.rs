@@ -3,7 +3,6 @@
 //! The ordinary one, the first touch of a page of anonymous memory, takes a look at the area that was found last, a walk
 //! down the tables, a frame from the pool and the zeroing of it.
 
-use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use linux_raw_sys::general::RLIMIT_STACK;
@@ -16,7 +15,6 @@ use super::page_table::{self, leaf};
 use super::vma::{AreaFlags, Prot, STACK_GUARD_GAP, Source};
 use super::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, page_down, tlb};
 use crate::errno::{Errno, Result};
-use crate::fs::Inode;
 use crate::signal::{self, SigInfo};
 use crate::vdso::vsyscall;
 use crate::{sync, task};
@@ -213,8 +211,6 @@ impl AddressSpace {
             return Err(FaultSignal::segv(SEGV_MAPERR, addr));
         }
         let page = page_down(addr);
-        // A file's page is fetched without the lock, and is dropped without it.
-        let mut fetched: Option<(Arc<dyn Inode>, u64, Frame)> = None;
         let mut inner = self.inner.lock();
         loop {
             let Some(area) = inner.areas.find(addr) else {
@@ -223,7 +219,7 @@ impl AddressSpace {
                 }
                 return Err(FaultSignal::segv(SEGV_MAPERR, addr));
             };
-            let forced = force && (access != Access::Write || !area.is_shared());
+            let forced = force && (access != Access::Write || area.may_force_write());
             if !access.is_allowed(area.prot) && !forced {
                 return Err(FaultSignal::segv(SEGV_ACCERR, addr));
             }
@@ -237,32 +233,19 @@ impl AddressSpace {
                 Source::Shared { memory, .. } => {
                     self.fault_backed(page, prot, shared, access, || memory.page(index))
                 }
+                // Under the lock, so that a truncation finds the page here, or the fault finds the file cut.
                 Source::File { inode, .. } => {
-                    let wanted = match &fetched {
-                        Some((of, at, frame)) if Arc::ptr_eq(of, inode) && *at == index => Ok(frame),
-                        _ => Err(Errno::EAGAIN),
-                    };
-                    match self.fault_backed(page, prot, shared, access, || wanted.cloned()) {
-                        Err(Errno::EAGAIN) => {
-                            let inode = inode.clone();
-                            drop(inner);
-                            let frame = inode.page(index).map_err(|errno| match errno {
-                                Errno::ENOMEM => FaultSignal::out_of_memory(addr),
-                                _ => FaultSignal {
-                                    signo: SIGBUS,
-                                    code: BUS_ADRERR,
-                                    addr,
-                                },
-                            })?;
-                            fetched = Some((inode, index, frame));
-                            inner = self.inner.lock();
-                            continue;
-                        }
-                        result => result,
-                    }
+                    self.fault_backed(page, prot, shared, access, || inode.page(index))
                 }
             };
-            return resolved.map_err(|_| FaultSignal::out_of_memory(addr));
+            return resolved.map_err(|errno| match errno {
+                Errno::ENOMEM => FaultSignal::out_of_memory(addr),
+                _ => FaultSignal {
+                    signo: SIGBUS,
+                    code: BUS_ADRERR,
+                    addr,
+                },
+            });
         }
     }
 

@@ -6,6 +6,7 @@
 //! | know where kernel allocations come from | [`heap`], [`stack`], both mapped by [`kernel_map`] |
 //! | follow a page fault | [`fault`] |
 //! | change what a process has mapped | [`address_space`] and [`remap`] (the operations), [`vma`] (the set of areas) |
+//! | take a file's pages out of every process | [`rmap`] |
 //! | read the memory of any process, or count it | [`contents`], [`foreign`] |
 //! | change how page tables are built, copied or torn down | [`page_table`] |
 //! | know what user mode's own page tables map of the kernel | [`isolation`]; [`root`]: where they come from |
@@ -29,6 +30,7 @@ pub mod longs;
 pub mod maps;
 pub mod page_table;
 pub mod remap;
+pub mod rmap;
 mod root;
 pub mod shared;
 pub mod stack;

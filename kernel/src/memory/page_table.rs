@@ -204,6 +204,19 @@ impl PageTables {
         prune(Table::at(self.root()), 3, 0, &range, &unused, &mut gather);
     }
 
+    /// Takes the frames that `gone` chooses, given address and frame, out of `range`, and frees them once no CPU has a
+    /// translation left.
+    pub fn clear_if(&self, range: Range<u64>, mut gone: impl FnMut(u64, u64) -> bool) {
+        let mut gather = Gather::new(self.root());
+        self.for_each(range, |addr, entry| {
+            let old = entry.load(Relaxed);
+            if gone(addr, address(old)) {
+                entry.store(0, Relaxed);
+                gather.push(addr, address(old), is_present(old));
+            }
+        });
+    }
+
     /// Gives the pages of `range` the protection `prot`. Private pages never become writable by this: a write fault
     /// finds out whether the frame is shared.
     pub fn protect(&self, range: Range<u64>, prot: Prot, shared: bool) {

@@ -59,6 +59,9 @@ pub fn sys_mmap(addr: u64, len: u64, prot: u64, flags: u64, fd: u64, offset: u64
         if !file.is_readable() || shared && prot & abi::PROT_WRITE != 0 && !file.is_writable() {
             return Err(Errno::EACCES);
         }
+        if flags & abi::MAP_GROWSDOWN != 0 && inode.file_type() == abi::S_IFREG {
+            return Err(Errno::EINVAL);
+        }
         if !file.is_writable() {
             map_flags |= MapFlags::FILE_READ_ONLY.bits();
         }

@@ -24,9 +24,9 @@ const BOTTOM_UP_BASE_32: u64 = 0x5555_5000;
 pub struct Room {
     /// One past the highest address.
     pub end: u64,
-    /// Where the search begins, downwards.
-    pub top: u64,
-    /// Where it goes on, upwards.
+    /// Where the search begins, downwards; None: it goes upwards only.
+    pub top: Option<u64>,
+    /// Where it goes on, or begins, upwards.
     pub bottom: u64,
 }
 
@@ -69,12 +69,12 @@ impl Width {
         match self {
             Width::Bits64 => Room {
                 end: USER_END,
-                top: MMAP_BASE,
+                top: Some(MMAP_BASE),
                 bottom: BOTTOM_UP_BASE,
             },
             Width::Bits32 => Room {
                 end: USER_END_32,
-                top: MMAP_BASE_32,
+                top: Some(MMAP_BASE_32),
                 bottom: BOTTOM_UP_BASE_32,
             },
         }

@@ -201,7 +201,7 @@ pub fn fcntl(fd: u64, command: u64, argument: u64, layout: FlockLayout) -> Resul
             if !file.is_writable() {
                 return Err(Errno::EPERM);
             }
-            memory_file(&file)?.add_seals(argument as u32)?;
+            memory_file(&file)?.add_seals(&**file.inode(), argument as u32)?;
             Ok(0)
         }
         _ => Err(Errno::EINVAL),

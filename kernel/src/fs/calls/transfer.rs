@@ -291,7 +291,7 @@ pub fn sys_fallocate(fd: u64, mode: u64, offset: u64, len: u64) -> Result<usize>
         .downcast::<RamInode>()
         .and_then(RamInode::data)
         .ok_or(Errno::ENOTSUP)?;
-    data.allocate(mode, offset, len)?;
+    data.allocate(&**file.inode(), mode, offset, len)?;
     Ok(0)
 }
 

@@ -1,0 +1,118 @@
+//! Reverse mapping: from a file to the address spaces that map it.
+//!
+//! A file that loses pages (truncation, a punched hole) loses them in every address space at once. That is rare, and
+//! mappings come and go all the time, so no file keeps a list of its mappings: the address spaces are registered here,
+//! and all of them are searched. Files that were never mapped know that ([`Inode::map`]) and skip the search.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use core::ops::{Bound, Range};
+use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::PAGE_SIZE;
+use super::address_space::AddressSpace;
+use super::vma::{Area, Prot, Source};
+use crate::fs::Inode;
+use crate::sync::SpinLock;
+
+/// The address spaces in the order in which they were made. A child comes after its parent, so that a search that runs
+/// beside a fork finds a copied page in one of the two: the copy is made under the parent's lock, after the child is here.
+static SPACES: SpinLock<BTreeMap<u64, Weak<AddressSpace>>> = SpinLock::new(BTreeMap::new());
+
+/// A number for a new address space, higher than those given before.
+pub(super) fn new_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Lets searches find `mm`. To be called before anything is mapped in it.
+pub(super) fn register(number: u64, mm: &Arc<AddressSpace>) {
+    SPACES.lock().insert(number, Arc::downgrade(mm));
+}
+
+/// Ends what [`register`] began.
+pub(super) fn forget(number: u64) {
+    SPACES.lock().remove(&number);
+}
+
+/// The first living address space with a number above `number`.
+fn next_above(number: u64) -> Option<(u64, Arc<AddressSpace>)> {
+    let spaces = SPACES.lock();
+    spaces
+        .range((Bound::Excluded(number), Bound::Unbounded))
+        .find_map(|(&number, mm)| Some((number, mm.upgrade()?)))
+}
+
+/// Calls `visit` with every address space, without the lock: it may sleep, and may be the last to drop one.
+fn for_each_space(mut visit: impl FnMut(&AddressSpace)) {
+    let mut number = 0;
+    while let Some((next, mm)) = next_above(number) {
+        visit(&mm);
+        number = next;
+    }
+}
+
+/// Whether `area` maps `file`; then the index of its first page in it, and whether writes go there.
+fn maps(area: &Area, file: &dyn Inode) -> Option<(u64, bool)> {
+    match &area.source {
+        Source::File { inode, first, shared } if ptr::addr_eq(Arc::as_ptr(inode), file) => {
+            Some((*first, *shared))
+        }
+        _ => None,
+    }
+}
+
+/// Takes the pages with the indices `pages` of `file` out of every address space, private copies included. The file does
+/// not have these pages any more, so that no fault brings them back.
+pub fn unmap_truncated(file: &dyn Inode, pages: Range<u64>) {
+    for_each_space(|mm| mm.unmap_file_pages(file, &pages, |_, _| true));
+}
+
+/// As [`unmap_truncated`], but private copies stay: only entries that hold the frame that `removed` gives for an index go.
+pub fn unmap_punched(file: &dyn Inode, pages: Range<u64>, removed: impl Fn(u64) -> Option<u64>) {
+    for_each_space(|mm| {
+        mm.unmap_file_pages(file, &pages, |index, frame| removed(index) == Some(frame));
+    });
+}
+
+/// Whether a mapping exists through which programs write to `file`, or may come to by mprotect(2).
+pub fn is_mapped_writable(file: &dyn Inode) -> bool {
+    let mut found = false;
+    for_each_space(|mm| {
+        found |= mm.any_area(|area| {
+            maps(area, file).is_some_and(|(_, shared)| shared && area.max_prot.contains(Prot::WRITE))
+        });
+    });
+    found
+}
+
+impl AddressSpace {
+    /// Takes the frames out of the entries for `pages` of `file` where `gone` says so, given index and frame.
+    fn unmap_file_pages(&self, file: &dyn Inode, pages: &Range<u64>, gone: impl Fn(u64, u64) -> bool) {
+        let inner = self.inner.lock();
+        for area in inner.areas.iter() {
+            let Some((first, _)) = maps(area, file) else {
+                continue;
+            };
+            let last = first + (area.end - area.start) / PAGE_SIZE;
+            let (from, to) = (first.max(pages.start), last.min(pages.end));
+            if from < to {
+                let address = |index: u64| area.start + (index - first) * PAGE_SIZE;
+                self.tables.clear_if(address(from)..address(to), |addr, frame| {
+                    gone(area.page_index(addr), frame)
+                });
+            }
+        }
+    }
+
+    fn any_area(&self, test: impl FnMut(&Area) -> bool) -> bool {
+        self.inner.lock().areas.iter().any(test)
+    }
+}
+
+impl Drop for AddressSpace {
+    fn drop(&mut self) {
+        forget(self.number);
+    }
+}
