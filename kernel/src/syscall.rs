@@ -74,6 +74,7 @@ static TABLE: [Call; CALLS] = calls! {
             __NR_wait4 => reap::sys_wait4(rdi, rsi, rdx, r10);
             __NR_waitid => reap::sys_waitid(rdi, rsi, rdx, r10, r8);
             __NR_futex => futex::sys_futex(rdi, rsi, rdx, r10, r8, r9);
+            __NR_futex_waitv => futex::waitv::sys_futex_waitv(rdi, rsi, rdx, r10, r8);
             __NR_set_robust_list => robust::sys_set_robust_list(rdi, rsi);
             __NR_get_robust_list => robust::sys_get_robust_list(rdi, rsi, rdx);
             __NR_set_tid_address => prctl::sys_set_tid_address(rdi);

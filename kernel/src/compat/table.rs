@@ -375,6 +375,7 @@ static TABLE: [Call; CALLS] = calls! {
     436 close_range => files::sys_close_range(a.ebx, a.ecx, a.edx);
     437 openat2 => files::sys_openat2(a.ebx, a.ecx, a.edx, a.esi);
     439 faccessat2 => files::sys_faccessat2(a.ebx, a.ecx, a.edx, a.esi);
+    449 futex_waitv => futex::waitv::sys_futex_waitv(a.ebx, a.ecx, a.edx, a.esi, a.edi);
 };
 
 /// A number without a call: ENOSYS, and one line in the log per number.

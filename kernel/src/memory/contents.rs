@@ -9,7 +9,7 @@ use super::fault::Access;
 use super::frames::{self, Frame};
 use super::page_table;
 use super::vma::{AreaFlags, Prot, Source};
-use super::{PAGE_SIZE, USER_END};
+use super::{PAGE_SIZE, USER_END, page_down};
 use crate::errno::{Errno, Result};
 
 /// How much an address space has mapped, in bytes.
@@ -27,6 +27,20 @@ pub struct Usage {
     pub data: u64,
     /// In areas that grow down.
     pub stack: u64,
+}
+
+/// Whose memory a word is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Identity {
+    /// The address space's alone.
+    Own,
+    /// Anybody's who maps this offset of the file or memory object with this number.
+    Shared {
+        /// The inode's number, or that of the shared anonymous memory.
+        object: u64,
+        /// Offset in bytes.
+        offset: u64,
+    },
 }
 
 impl AddressSpace {
@@ -65,21 +79,35 @@ impl AddressSpace {
         }
     }
 
-    /// The frame behind `addr` if that is in a shared mapping, made present: what names the memory in all address
-    /// spaces alike. `None` for private memory.
-    pub fn shared_frame(&self, addr: u64) -> Result<Option<Frame>> {
-        let area_is_shared = self
-            .inner
-            .lock()
-            .areas
-            .find(addr)
-            .ok_or(Errno::EFAULT)?
-            .is_shared();
-        if area_is_shared {
-            self.page(addr, Access::Read).map(Some)
-        } else {
-            Ok(None)
+    /// Whose memory the word at `addr` is in: what two address spaces that map it agree on. The page is made present, for
+    /// writing where the program could write. EFAULT where it could not access it so, and for private pages that it can only
+    /// read: they never change.
+    pub fn identity(&self, addr: u64, access: Access) -> Result<Identity> {
+        let (frame, read_only) = match self.page(addr, Access::Write) {
+            Err(Errno::EFAULT) if access == Access::Read => (self.page(addr, Access::Read)?, true),
+            frame => (frame?, false),
+        };
+        let area = self.area(addr).ok_or(Errno::EFAULT)?;
+        if read_only && !area.prot.contains(Prot::READ) {
+            return Err(Errno::EFAULT);
         }
+        let index = area.page_index(page_down(addr));
+        let object = match &area.source {
+            Source::Shared { memory, .. } => memory.number(),
+            Source::File {
+                inode, shared: true, ..
+            } => inode.metadata().ino,
+            // Not written to so far, it is still the file's own page.
+            Source::File { inode, .. } if read_only && inode.page(index)?.addr() == frame.addr() => {
+                inode.metadata().ino
+            }
+            _ if read_only => return Err(Errno::EFAULT),
+            _ => return Ok(Identity::Own),
+        };
+        Ok(Identity::Shared {
+            object,
+            offset: index * PAGE_SIZE + addr % PAGE_SIZE,
+        })
     }
 
     /// True when the page at `addr` is present.

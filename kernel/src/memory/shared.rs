@@ -4,11 +4,13 @@ use alloc::collections::BTreeMap;
 
 use super::frames::{self, Frame};
 use crate::errno::Result;
+use crate::fs::inode::new_ino;
 use crate::sync::SpinLock;
 
 /// Pages that come into being, filled with zeros, when they are first touched, and go with the last mapping.
 pub struct SharedMemory {
     pages: SpinLock<BTreeMap<u64, Frame>>,
+    number: u64,
 }
 
 impl SharedMemory {
@@ -16,7 +18,13 @@ impl SharedMemory {
     pub fn new() -> SharedMemory {
         SharedMemory {
             pages: SpinLock::new(BTreeMap::new()),
+            number: new_ino(),
         }
+    }
+
+    /// Its number: no other memory and no file has it.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The frame of page `index`.

@@ -30,6 +30,11 @@ impl Policy {
     }
 }
 
+/// The priority of a task of a real-time policy, 0 for any other.
+pub fn real_time_priority(task: &Task) -> i32 {
+    task.policy.priority.load(Relaxed)
+}
+
 fn task_or_self(tid: u64) -> Result<Arc<Task>> {
     match tid as Pid {
         ..0 => Err(Errno::EINVAL),

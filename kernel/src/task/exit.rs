@@ -98,7 +98,9 @@ fn release_user_state() {
 /// joiners (set_tid_address), a vfork parent.
 pub(super) fn leave_memory(to: Arc<AddressSpace>) {
     let task = current();
+    futex::pi::begin_exit(task);
     robust::release(task);
+    futex::pi::end_exit(task, Arc::ptr_eq(&to, &kernel_mm()));
     let address = task.clear_child_tid.swap(0, Relaxed);
     // Without another user of the memory there is nobody to tell.
     if address != 0 && Arc::strong_count(&task.mm) > 1 && user::write(address, &0u32).is_ok() {

@@ -112,6 +112,8 @@ pub struct Task {
     pub robust_list: AtomicU64,
     /// The same of 32-bit calls.
     pub robust_list_32: AtomicU64,
+    /// What it keeps for locks whose owner the kernel knows.
+    pub locks: futex::pi::TaskLocks,
     /// CPUs it may run on.
     pub affinity: AtomicU64,
     /// What the gate's hooks keep.
@@ -210,6 +212,7 @@ impl Task {
             set_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             robust_list_32: AtomicU64::new(0),
+            locks: futex::pi::TaskLocks::default(),
             affinity: AtomicU64::new(u64::MAX),
             hooks: hooks::Hooks::new(),
             usage: usage::Usage::default(),

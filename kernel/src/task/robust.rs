@@ -107,7 +107,7 @@ fn walk(task: &Task, width: Width, head_address: u64) -> Result<()> {
         }
         entry = next?;
     }
-    if head.pending != 0 {
+    if head.pending & !PI != 0 {
         give_up(task, place(head.pending), head.pending & PI != 0, true)?;
     }
     Ok(())
