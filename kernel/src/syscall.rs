@@ -16,8 +16,8 @@ use crate::signal::calls as signal;
 use crate::signal::frame as signal_frame;
 use crate::signal::signalfd;
 use crate::task::{
-    affinity, capabilities, clock, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, robust, system,
-    timers, unshare, usage,
+    affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, robust,
+    system, timers, unshare, usage,
 };
 
 /// A system call, with all registers: most take only their arguments from them.
@@ -271,6 +271,9 @@ static TABLE: [Call; CALLS] = calls! {
             __NR_kill => signal::sys_kill(rdi, rsi);
             __NR_tkill => signal::sys_tkill(rdi, rsi);
             __NR_tgkill => signal::sys_tgkill(rdi, rsi, rdx);
+            __NR_pidfd_open => fs::pidfd::sys_pidfd_open(rdi, rsi);
+            __NR_pidfd_getfd => fs::pidfd::sys_pidfd_getfd(rdi, rsi, rdx);
+            __NR_pidfd_send_signal => fs::pidfd::sys_pidfd_send_signal(rdi, rsi, rdx, r10);
             __NR_signalfd4 => signalfd::sys_signalfd4(rdi, rsi, rdx, r10);
             __NR_signalfd => signalfd::sys_signalfd(rdi, rsi, rdx);
         }
@@ -279,7 +282,7 @@ static TABLE: [Call; CALLS] = calls! {
             __NR_fork => fork::sys_fork;
             __NR_vfork => fork::sys_vfork;
             __NR_clone => fork::sys_clone;
-            __NR_clone3 => fork::sys_clone3;
+            __NR_clone3 => clone3::sys_clone3;
             __NR_execve => exec::sys_execve;
             __NR_execveat => exec::sys_execveat;
         }

@@ -17,8 +17,8 @@ use crate::segments::{ldt, ports, tls};
 use crate::signal::calls as signal;
 use crate::signal::{frame32, signalfd};
 use crate::task::{
-    affinity, capabilities, clock, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, robust, system,
-    timers, unshare, usage,
+    affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, robust,
+    system, timers, unshare, usage,
 };
 
 /// A system call, with all registers: most take only their arguments from them.
@@ -371,9 +371,12 @@ static TABLE: [Call; CALLS] = calls! {
     421 rt_sigtimedwait_time64 => signal::sys_rt_sigtimedwait(a.ebx, a.ecx, a.edx, a.esi);
     422 futex_time64 => futex::sys_futex(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
     423 sched_rr_get_interval_time64 => affinity::sys_sched_rr_get_interval(a.ebx, a.ecx);
-    435 clone3 => fork::clone3(regs, a.ebx, a.ecx as usize);
+    424 pidfd_send_signal => fs::pidfd::sys_pidfd_send_signal(a.ebx, a.ecx, a.edx, a.esi);
+    434 pidfd_open => fs::pidfd::sys_pidfd_open(a.ebx, a.ecx);
+    435 clone3 => clone3::clone3(regs, a.ebx, a.ecx as usize);
     436 close_range => files::sys_close_range(a.ebx, a.ecx, a.edx);
     437 openat2 => files::sys_openat2(a.ebx, a.ecx, a.edx, a.esi);
+    438 pidfd_getfd => fs::pidfd::sys_pidfd_getfd(a.ebx, a.ecx, a.edx);
     439 faccessat2 => files::sys_faccessat2(a.ebx, a.ecx, a.edx, a.esi);
     449 futex_waitv => futex::waitv::sys_futex_waitv(a.ebx, a.ecx, a.edx, a.esi, a.edi);
 };

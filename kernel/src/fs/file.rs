@@ -1,5 +1,6 @@
 //! Open files: what a descriptor refers to.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
@@ -56,6 +57,9 @@ pub trait FileOps: Send + Sync {
     fn readdir(&self, _file: &File, _position: u64, _sink: &mut EntrySink) -> Result<()> {
         Err(Errno::ENOTDIR)
     }
+
+    /// Writes what `/proc/PID/fdinfo/N` says about this kind of file beyond the usual, in lines.
+    fn describe(&self, _file: &File, _out: &mut String) {}
 
     /// The object behind special descriptors, so that calls that need one (`epoll_ctl`) find their own kind.
     fn as_any(&self) -> Option<&dyn core::any::Any> {

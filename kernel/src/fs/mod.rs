@@ -33,6 +33,7 @@ pub mod line;
 pub mod locks;
 mod packet_pair;
 pub mod path;
+pub mod pidfd;
 pub mod pipe;
 pub mod poll;
 pub mod proc;

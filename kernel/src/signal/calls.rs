@@ -17,7 +17,7 @@ use crate::task::clock::Timespec;
 use crate::task::pid_namespace::meant;
 use crate::task::process::{self, Pid};
 use crate::task::scheduler::{self, INTERRUPTIBLE, RUNNING};
-use crate::task::{Task, current};
+use crate::task::{Process, Task, current};
 use crate::time;
 
 /// Every call that takes a set says how long it is.
@@ -243,7 +243,8 @@ fn limit() -> usize {
     current().process.rlimit(RLIMIT_SIGPENDING).0 as usize
 }
 
-fn from_user(signo: i32, code: i32) -> SigInfo {
+/// What comes with a signal that the caller sends.
+pub(crate) fn from_caller(signo: i32, code: i32) -> SigInfo {
     let process = &current().process;
     let uid = process.credentials.lock().user.real;
     SigInfo::user(signo, code, process.pid, uid)
@@ -252,7 +253,7 @@ fn from_user(signo: i32, code: i32) -> SigInfo {
 /// kill(2).
 pub fn sys_kill(pid: u64, signo: u64) -> Result<usize> {
     let (pid, signo) = (pid as Pid, signo as i32);
-    let info = from_user(signo, SI_USER);
+    let info = from_caller(signo, SI_USER);
     match pid {
         1.. => to_process(meant(pid), info)?,
         Pid::MIN => return Err(Errno::ESRCH),
@@ -268,14 +269,19 @@ fn to_process(pid: Pid, info: SigInfo) -> Result<()> {
     let process = process::find(pid)
         .or_else(|| Some(process::find_task(pid)?.process.clone()))
         .ok_or(Errno::ESRCH)?;
+    to_found(&process, info)
+}
+
+/// Sends to a process as `kill` does.
+pub(crate) fn to_found(process: &Process, info: SigInfo) -> Result<()> {
     check_number(info.signo)?;
     if info.signo == 0 {
         return Ok(());
     }
     if info.signo >= SIGRTMIN {
-        send::reserve(&process, None);
+        send::reserve(process, None);
     }
-    send::send(&process::tree(), &process, None, info, limit())
+    send::send(&process::tree(), process, None, info, limit())
 }
 
 fn to_group(group: Pid, info: SigInfo) -> Result<()> {
@@ -311,7 +317,7 @@ pub fn sys_tkill(tid: u64, signo: u64) -> Result<usize> {
     if tid as Pid <= 0 {
         return Err(Errno::EINVAL);
     }
-    to_thread(None, meant(tid as Pid), from_user(signo as i32, SI_TKILL))
+    to_thread(None, meant(tid as Pid), from_caller(signo as i32, SI_TKILL))
 }
 
 /// tgkill(2).
@@ -320,7 +326,7 @@ pub fn sys_tgkill(tgid: u64, tid: u64, signo: u64) -> Result<usize> {
     if tgid <= 0 || tid <= 0 {
         return Err(Errno::EINVAL);
     }
-    to_thread(Some(meant(tgid)), meant(tid), from_user(signo as i32, SI_TKILL))
+    to_thread(Some(meant(tgid)), meant(tid), from_caller(signo as i32, SI_TKILL))
 }
 
 fn to_thread(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {

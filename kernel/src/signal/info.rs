@@ -166,7 +166,7 @@ impl SigInfo {
     }
 
     /// With another process id, where it is from a process or about a child.
-    pub(super) fn with_pid(mut self, change: impl FnOnce(Pid) -> Pid) -> SigInfo {
+    pub fn with_pid(mut self, change: impl FnOnce(Pid) -> Pid) -> SigInfo {
         let about_child = self.signo == SIGCHLD && (CLD_EXITED..=CLD_CONTINUED).contains(&self.code);
         if about_child || matches!(self.code, SI_USER | SI_TKILL) {
             let (pid, uid) = (self.fields[0] as Pid, (self.fields[0] >> 32) as u32);

@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::pid_namespace::meant;
 use super::process::{Pid, find};
+use super::user_namespace::{self, Namespace};
 use super::{Process, current};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
@@ -12,6 +13,7 @@ use crate::memory::user;
 /// All that Linux 6.1 has.
 const ALL: u64 = (1 << 41) - 1;
 const SYS_ADMIN: u64 = 1 << 21;
+const CHECKPOINT_RESTORE: u64 = 1 << 40;
 
 /// The sets of a process.
 #[derive(Clone, Copy)]
@@ -47,6 +49,15 @@ pub fn is_admin() -> bool {
 /// Whether the current task is the administrator of its user namespace.
 pub fn is_admin_here() -> bool {
     current().process.credentials.lock().is_admin()
+}
+
+/// Whether the current task may choose the numbers of processes in PID namespaces that this user namespace owns.
+pub fn may_choose_pids(owner: &Namespace) -> bool {
+    let credentials = current().process.credentials.lock();
+    let effective = credentials.capabilities.effective;
+    let privileged = credentials.is_root_here() && effective & (SYS_ADMIN | CHECKPOINT_RESTORE) != 0;
+    user_namespace::is_within(owner, &credentials.namespace) && privileged
+        || user_namespace::is_owner(owner, &credentials)
 }
 
 /// Whether the current task has root's rights to the machine.

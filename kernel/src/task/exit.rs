@@ -164,6 +164,7 @@ fn tell_of_end(tree: &mut Tree, process: &Arc<Process>) -> Option<Told> {
     if node.lingering != 0 {
         return None;
     }
+    process.ended.wake_all();
     let (parent, exit_signal) = (tree.node(node.parent)?, node.exit_signal);
     if let Some(tracer) = ptrace::relation::leader_tracer(node) {
         // It waits first; the parent is told when the tracer has.

@@ -1,34 +1,46 @@
-//! clone, clone3, fork, vfork.
+//! clone, fork, vfork.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::process::{self, FIRST_PROGRAM, Pid, REAPER, tree};
+use super::process::{self, FIRST_PROGRAM, Pid, REAPER, ReservedPid, tree};
 use super::wait::Completion;
 use super::{
     NewTask, Process, Task, current, current_arc, fpu, hooks, pid_namespace, scheduler, switch,
     user_namespace,
 };
 use crate::errno::{Errno, Result};
+use crate::fs::pidfd;
 use crate::memory::{USER_END, user};
 use crate::ptrace::{self, Event};
 use crate::segments::tls;
 use crate::{signal, trace};
 
 /// What to share with the child, and how it starts.
-#[derive(Clone, Copy, Default)]
-struct Clone {
-    flags: u64,
-    exit_signal: i32,
+#[derive(Default)]
+pub(super) struct Clone {
+    /// `CLONE_*`.
+    pub flags: u64,
+    /// What the parent gets when the child ends.
+    pub exit_signal: i32,
     /// The child's stack pointer; 0 for the parent's.
-    stack: u64,
-    parent_tid: u64,
-    child_tid: u64,
-    tls: u64,
+    pub stack: u64,
+    /// Where the TID goes (CLONE_PARENT_SETTID).
+    pub parent_tid: u64,
+    /// Where it goes, or is cleared, in the memory of the child.
+    pub child_tid: u64,
+    /// The base of FS, or where a descriptor is.
+    pub tls: u64,
+    /// Where the pidfd goes (CLONE_PIDFD).
+    pub pidfd: u64,
+    /// The numbers that the child is to have, the innermost namespace's first; none: any.
+    pub pids: Vec<Pid>,
+    /// Asks for a control group (CLONE_INTO_CGROUP).
+    pub into_cgroup: bool,
 }
 
 impl Clone {
@@ -50,7 +62,8 @@ impl Clone {
     }
 }
 
-const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// CLONE_CLEAR_SIGHAND.
+pub(super) const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// CLONE_DETACHED and CLONE_IO have no effect.
 const KNOWN: u64 = (CLONE_VM
     | CLONE_FS
@@ -67,12 +80,13 @@ const KNOWN: u64 = (CLONE_VM
     | CLONE_UNTRACED
     | CLONE_PTRACE
     | CLONE_CHILD_SETTID
+    | CLONE_PIDFD
     | CLONE_NEWUSER
     | CLONE_NEWPID
     | CLONE_IO) as u64
     | CLEAR_SIGHAND;
 /// The low byte of `clone`'s flags is the exit signal.
-const EXIT_SIGNAL: u64 = 0xff;
+pub(super) const EXIT_SIGNAL: u64 = 0xff;
 
 /// fork(2).
 pub fn sys_fork(regs: &UserRegs) -> Result<usize> {
@@ -121,83 +135,19 @@ pub fn clone_with(
             parent_tid,
             child_tid,
             tls,
-        },
-    )
-}
-
-/// `struct clone_args`.
-#[derive(Default, FromBytes, IntoBytes)]
-#[repr(C)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
-/// clone3(2).
-pub fn sys_clone3(regs: &UserRegs) -> Result<usize> {
-    clone3(regs, regs.rdi, regs.rsi as usize)
-}
-
-/// clone3(2): `struct clone_args` is the same in both tables.
-pub fn clone3(regs: &UserRegs, address: u64, size: usize) -> Result<usize> {
-    const FIRST_VERSION: usize = 64;
-    if size < FIRST_VERSION {
-        return Err(Errno::EINVAL);
-    }
-    if size > 4096 {
-        return Err(Errno::E2BIG);
-    }
-    let mut args = CloneArgs::new_zeroed();
-    let known = size.min(size_of::<CloneArgs>());
-    // SAFETY: `args` has room for `known` bytes, and any bytes are a value of it.
-    unsafe { user::copy_from_user(args.as_mut_bytes().as_mut_ptr(), address, known) }?;
-    // Fields this kernel does not know must be zero.
-    for offset in known..size {
-        if user::read::<u8>(address + offset as u64)? != 0 {
-            return Err(Errno::E2BIG);
-        }
-    }
-    let stack_is_odd = (args.stack == 0) != (args.stack_size == 0);
-    if args.exit_signal > 64 || args.set_tid_size != 0 || args.flags & EXIT_SIGNAL != 0 || stack_is_odd {
-        return Err(Errno::EINVAL);
-    }
-    let thread_or_parent = u64::from(CLONE_THREAD | CLONE_PARENT);
-    if args.flags & thread_or_parent != 0 && args.exit_signal != 0 {
-        return Err(Errno::EINVAL);
-    }
-    clone(
-        regs,
-        Clone {
-            flags: args.flags,
-            exit_signal: args.exit_signal as i32,
-            stack: if args.stack == 0 {
-                0
-            } else {
-                args.stack.wrapping_add(args.stack_size)
-            },
-            parent_tid: args.parent_tid,
-            child_tid: args.child_tid,
-            tls: args.tls,
+            pidfd: parent_tid,
+            ..Clone::default()
         },
     )
 }
 
 /// Makes the child and lets it run. Returns its TID.
-fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
+pub(super) fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
     let needs = |flag, other| clone.has(flag) && !clone.has(other);
     if clone.flags & !KNOWN != 0
         || needs(CLONE_THREAD, CLONE_SIGHAND)
         || needs(CLONE_SIGHAND, CLONE_VM)
-        || (clone.flags & CLEAR_SIGHAND != 0 && clone.has(CLONE_SIGHAND))
+        || clone.has(CLONE_PIDFD) && !may_have_pidfd(&clone)
     {
         return Err(Errno::EINVAL);
     }
@@ -208,11 +158,21 @@ fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
         return Err(Errno::ERESTARTNOINTR);
     }
     let event = clone.event().filter(|&event| parent.trace.wants(event));
-    let child = new_task(parent, regs, &clone)?;
+    let (child, number) = new_task(parent, regs, &clone)?;
+    let pidfd = clone
+        .has(CLONE_PIDFD)
+        .then(|| NewPidfd::install(&child, clone.pidfd));
+    let pidfd = pidfd.transpose()?;
+    if clone.into_cgroup {
+        return Err(Errno::EBADF);
+    }
     let vfork_done = clone.has(CLONE_VFORK).then(|| Arc::new(Completion::new()));
     *child.vfork_done.lock() = vfork_done.clone();
     let traced = event.is_some() || clone.has(CLONE_PTRACE);
-    publish(parent, &child, &clone, group_signals, traced)?;
+    publish(parent, &child, number, &clone, group_signals, traced)?;
+    if let Some(pidfd) = pidfd {
+        pidfd.keep();
+    }
     let id = child.tid();
     let number = pid_namespace::seen(id);
     if clone.has(CLONE_PARENT_SETTID) {
@@ -236,6 +196,38 @@ fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
     Ok(number as usize)
 }
 
+/// A thread has no pidfd. By `clone` it goes to where the TID would go, so that there is no place for both.
+fn may_have_pidfd(clone: &Clone) -> bool {
+    let same_place = clone.has(CLONE_PARENT_SETTID) && clone.pidfd == clone.parent_tid;
+    !(clone.has(CLONE_THREAD) || clone.has(CLONE_DETACHED) || same_place)
+}
+
+/// The pidfd of a child that is being made. It is closed again if that fails.
+struct NewPidfd(Option<u64>);
+
+impl NewPidfd {
+    /// Makes it, and writes its number to `address`.
+    fn install(child: &Task, address: u64) -> Result<Self> {
+        let fd = pidfd::install(&child.process, 0)?;
+        let new = NewPidfd(Some(fd));
+        user::write(address, &(fd as i32))?;
+        Ok(new)
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for NewPidfd {
+    fn drop(&mut self) {
+        if let Some(fd) = self.0 {
+            // Another thread may have closed it.
+            let _ = current().files.close(fd);
+        }
+    }
+}
+
 /// Threads are of one namespace. Orphans of a namespace are its init's, which is to have no sisters.
 fn check_namespaces(parent: &Task, clone: &Clone) -> Result<()> {
     let here = &parent.process.pid_namespace;
@@ -252,9 +244,10 @@ fn check_namespaces(parent: &Task, clone: &Clone) -> Result<()> {
 }
 
 /// Makes everything that the child does not share.
-fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<Arc<Task>> {
-    let tid = tree().allocate_pid()?;
+fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>, ReservedPid)> {
+    let number;
     let process = if clone.has(CLONE_THREAD) {
+        number = ReservedPid::new(&parent.process.pid_namespace, &clone.pids)?;
         parent.process.clone()
     } else {
         let mut credentials = parent.process.credentials.lock().clone();
@@ -266,7 +259,8 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<Arc<Task>> 
         } else {
             parent.pid_namespace_of_children.lock().clone()
         };
-        let process = Process::new(tid, Some(&parent.process), namespace);
+        number = ReservedPid::new(&namespace, &clone.pids)?;
+        let process = Process::new(number.pid(), Some(&parent.process), namespace);
         *process.credentials.lock() = credentials;
         process
     };
@@ -298,7 +292,7 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<Arc<Task>> 
     let keeps_altstack = !clone.has(CLONE_VM) || clone.has(CLONE_VFORK);
     let signals = parent.signals.lock().fork(keeps_altstack);
     let child = Task::new(NewTask {
-        tid,
+        tid: number.pid(),
         process,
         mm,
         files: Some(files),
@@ -335,7 +329,7 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<Arc<Task>> 
     if clone.has(CLONE_CHILD_CLEARTID) {
         child.clear_child_tid.store(clone.child_tid, Relaxed);
     }
-    Ok(child)
+    Ok((child, number))
 }
 
 /// CLONE_SETTLS: the base of FS for a 64-bit call; a 32-bit one gives the address of a descriptor.
@@ -353,7 +347,14 @@ fn set_tls(child: &Task, tls: u64) -> Result<()> {
 }
 
 /// Puts the child into the tree: from here on it can be found and signalled.
-fn publish(parent: &Task, child: &Arc<Task>, clone: &Clone, group_signals: u64, traced: bool) -> Result<()> {
+fn publish(
+    parent: &Task,
+    child: &Arc<Task>,
+    number: ReservedPid,
+    clone: &Clone,
+    group_signals: u64,
+    traced: bool,
+) -> Result<()> {
     let mut tree = tree();
     // The child was not there yet when the group was signalled: begin again after the signal. The tree's lock orders this
     // against whoever signals a group.
@@ -367,7 +368,8 @@ fn publish(parent: &Task, child: &Arc<Task>, clone: &Clone, group_signals: u64, 
         if process.group_exit().is_some() || process.exec_thread.load(SeqCst) != 0 {
             return Err(Errno::ERESTARTNOINTR);
         }
-        pid_namespace::enter(&tree, child)?;
+        pid_namespace::enter(&tree, child, &clone.pids)?;
+        number.taken(&mut tree);
         tree.add_thread(child);
     } else {
         let (parent_pid, parent_thread): (Pid, Pid) = if clone.has(CLONE_PARENT) {
@@ -385,7 +387,8 @@ fn publish(parent: &Task, child: &Arc<Task>, clone: &Clone, group_signals: u64, 
         } else {
             clone.exit_signal
         };
-        pid_namespace::enter(&tree, child)?;
+        pid_namespace::enter(&tree, child, &clone.pids)?;
+        number.taken(&mut tree);
         tree.add_process(parent_pid, parent_thread, exit_signal, child);
     }
     if traced {

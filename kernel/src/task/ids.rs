@@ -48,8 +48,12 @@ impl Credentials {
 
     /// Whether they are the administrator's of their namespace: it is root's, or nobody's yet, and has not given it up.
     pub fn is_admin(&self) -> bool {
-        let is_root = self.namespace.is_some() || self.user.effective == 0;
-        is_root && self.capabilities.has_admin()
+        self.is_root_here() && self.capabilities.has_admin()
+    }
+
+    /// Whether they are root's in their namespace, or nobody's yet.
+    pub fn is_root_here(&self) -> bool {
+        self.namespace.is_some() || self.user.effective == 0
     }
 }
 

@@ -15,6 +15,7 @@ pub mod affinity;
 pub mod call;
 pub mod capabilities;
 pub mod clock;
+pub mod clone3;
 pub mod exec;
 pub mod exit;
 pub mod fork;

@@ -10,12 +10,13 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::ids::Credentials;
 use super::process::{PID_MAX, PID_RESTART, Pid, Process, Tree, tree};
 use super::wait::WaitQueue;
-use super::{Task, current};
+use super::{Task, capabilities, current, user_namespace};
 use crate::errno::{Errno, Result};
 use crate::signal::{self, SIGKILL, SigInfo};
 use crate::sync::SpinLock;
@@ -31,6 +32,8 @@ const MAX_DEPTH: usize = 32;
 pub struct PidNamespace {
     /// The one that it is nested in; None for the first.
     parent: Option<Arc<PidNamespace>>,
+    /// The user namespace that it was made in: whose administrators choose numbers here.
+    owner: user_namespace::Namespace,
     numbers: SpinLock<Numbers>,
     /// Woken when a process of it is gone.
     changed: WaitQueue,
@@ -64,6 +67,7 @@ pub fn new(credentials: &Credentials) -> Result<Namespace> {
     }
     Ok(Some(Arc::new(PidNamespace {
         parent: parent.clone(),
+        owner: credentials.namespace.clone(),
         numbers: SpinLock::new(Numbers {
             ids: BTreeMap::new(),
             last: 0,
@@ -114,14 +118,21 @@ impl PidNamespace {
         numbers.ids.get(&INIT).copied().filter(|_| !numbers.ended)
     }
 
-    /// Gives an id the next number.
-    fn add(&self, tree: &Tree, id: Pid) -> Result<()> {
+    /// Gives an id the chosen number, or the next.
+    fn add(&self, tree: &Tree, id: Pid, chosen: Option<Pid>) -> Result<()> {
         let mut numbers = self.numbers.lock();
         if numbers.ended {
             return Err(Errno::ENOMEM);
         }
         // Groups and sessions that have outlived their leaders, and have ended.
         numbers.ids.retain(|_, id| tree.is_taken(*id));
+        if let Some(number) = chosen {
+            if numbers.ids.contains_key(&number) {
+                return Err(Errno::EEXIST);
+            }
+            numbers.ids.insert(number, id);
+            return Ok(());
+        }
         let next = |last: Pid| {
             if last + 1 >= PID_MAX {
                 PID_RESTART
@@ -146,6 +157,56 @@ impl PidNamespace {
     }
 }
 
+/// Checks the numbers that are chosen for a task of a namespace, its own first: EINVAL for too many, for numbers that there
+/// are not, and for others than the init's before there is one; EPERM without the rights there; EEXIST. Gives the last if
+/// it is the first namespace's, and so the id.
+pub fn check_chosen(tree: &Tree, namespace: &Namespace, chosen: &[Pid]) -> Result<Option<Pid>> {
+    let mut around = chain(namespace);
+    if chosen.len() > chain(namespace).count() + 1 {
+        return Err(Errno::EINVAL);
+    }
+    for &number in chosen {
+        let namespace = around.next();
+        if !(1..PID_MAX).contains(&number)
+            || number != INIT && namespace.is_some_and(|namespace| namespace.id(INIT).is_none())
+        {
+            return Err(Errno::EINVAL);
+        }
+        if !capabilities::may_choose_pids(&namespace.and_then(|namespace| namespace.owner.clone())) {
+            return Err(Errno::EPERM);
+        }
+        let taken = match namespace {
+            Some(namespace) => namespace.id(number).is_some_and(|id| tree.is_taken(id)),
+            None => tree.is_taken(number),
+        };
+        if taken {
+            return Err(Errno::EEXIST);
+        }
+        if namespace.is_none() {
+            return Ok(Some(number));
+        }
+    }
+    Ok(None)
+}
+
+/// The numbers of a process: in the first namespace, then in those that it is nested in, its own last.
+pub fn numbers(process: &Process) -> Vec<Pid> {
+    let mut numbers: Vec<Pid> = chain(&process.pid_namespace)
+        .map(|namespace| namespace.number(process.pid).unwrap_or(0))
+        .collect();
+    numbers.push(process.pid);
+    numbers.reverse();
+    numbers
+}
+
+/// Whether the current process sees another one: it is of its namespace, or of one nested in it.
+pub fn is_visible(process: &Process) -> bool {
+    match &current().process.pid_namespace {
+        None => true,
+        Some(namespace) => is_in(process, namespace),
+    }
+}
+
 /// Whether a process is of this namespace, or of one nested in it.
 fn is_in(process: &Process, namespace: &Arc<PidNamespace>) -> bool {
     chain(&process.pid_namespace).any(|other| Arc::ptr_eq(other, namespace))
@@ -160,12 +221,13 @@ pub fn is_same(one: &Namespace, other: &Namespace) -> bool {
     }
 }
 
-/// Gives a task that is about to enter the tree its numbers. The tree is locked.
-pub fn enter(tree: &Tree, task: &Task) -> Result<()> {
+/// Gives a task that is about to enter the tree its numbers: those chosen, the innermost namespace's first, then any. The
+/// tree is locked.
+pub fn enter(tree: &Tree, task: &Task, chosen: &[Pid]) -> Result<()> {
     let process = &task.process;
     let id = task.tid();
-    for namespace in chain(&process.pid_namespace) {
-        if let Err(error) = namespace.add(tree, id) {
+    for (level, namespace) in chain(&process.pid_namespace).enumerate() {
+        if let Err(error) = namespace.add(tree, id, chosen.get(level).copied()) {
             left(tree, process, id);
             return Err(error);
         }

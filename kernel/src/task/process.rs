@@ -52,6 +52,8 @@ pub struct Process {
     pub children_changed: WaitQueue,
     /// Woken when a thread ends, and when a tracer has seen one end; exec waits here until it is alone.
     pub threads_changed: WaitQueue,
+    /// Woken when the process can be waited for; who polls its pidfds sleeps here.
+    pub ended: WaitQueue,
     /// `GROUP_EXIT | status` once the whole process is ending.
     group_exit: AtomicU32,
     /// The thread that is in exec and waits for the others to end; 0 for none.
@@ -106,6 +108,7 @@ impl Process {
             signals: SpinLock::new(ProcessSignals::new()),
             children_changed: WaitQueue::new(),
             threads_changed: WaitQueue::new(),
+            ended: WaitQueue::new(),
             group_exit: AtomicU32::new(0),
             exec_thread: AtomicI32::new(0),
             image: SpinLock::new(from.map_or_else(Default::default, |from| from.image.lock().clone())),
@@ -227,15 +230,18 @@ pub struct Tree {
     nodes: BTreeMap<Pid, Node>,
     tasks: BTreeMap<Pid, Arc<Task>>,
     last_pid: Pid,
-    /// Numbers are fresh until the first wrap.
-    wrapped: bool,
+    /// A number above the last may be taken: after the first wrap, and once a program has chosen one.
+    may_be_taken: bool,
+    /// Numbers of tasks that are being made.
+    reserved: Vec<Pid>,
 }
 
 static TREE: SpinLock<Tree> = SpinLock::new(Tree {
     nodes: BTreeMap::new(),
     tasks: BTreeMap::new(),
     last_pid: 0,
-    wrapped: false,
+    may_be_taken: false,
+    reserved: Vec::new(),
 });
 
 /// The tree, locked.
@@ -299,6 +305,12 @@ impl Tree {
         self.nodes.get_mut(&pid)
     }
 
+    /// The node of this very process, until it has been waited for.
+    pub fn node_of(&self, process: &Process) -> Option<&Node> {
+        self.node(process.pid)
+            .filter(|node| core::ptr::eq(&*node.process, process))
+    }
+
     /// The task with this TID.
     pub fn task(&self, tid: Pid) -> Option<&Arc<Task>> {
         self.tasks.get(&tid)
@@ -318,20 +330,25 @@ impl Tree {
     pub fn allocate_pid(&mut self) -> Result<Pid> {
         for _ in 0..PID_MAX {
             let next = self.last_pid + 1;
-            self.wrapped |= next >= PID_MAX;
+            self.may_be_taken |= next >= PID_MAX;
             self.last_pid = if next >= PID_MAX { PID_RESTART } else { next };
             let pid = self.last_pid;
-            if !self.wrapped || !self.is_taken(pid) {
+            if !self.may_be_taken || !self.is_taken(pid) {
                 return Ok(pid);
             }
         }
         Err(Errno::EAGAIN)
     }
 
-    /// Whether it is the id of a process, a task, a group or a session.
+    fn release(&mut self, pid: Pid) {
+        self.reserved.retain(|&other| other != pid);
+    }
+
+    /// Whether it is the id of a process, a task, a group or a session, or about to be.
     pub fn is_taken(&self, pid: Pid) -> bool {
         let group_or_session = |n: &Node| n.process.pgrp() == pid || n.process.session() == pid;
         self.nodes.contains_key(&pid)
+            || self.reserved.contains(&pid)
             || self.tasks.contains_key(&pid)
             || self.nodes.values().any(group_or_session)
     }
@@ -503,6 +520,43 @@ impl Tree {
         process.session.store(process.pid, Relaxed);
         process.pgrp.store(process.pid, Relaxed);
         process.has_tty.store(false, Relaxed);
+    }
+}
+
+/// The id of a task that is being made: nobody else gets it. Given back unless the task enters the tree.
+pub(super) struct ReservedPid(Pid);
+
+impl ReservedPid {
+    /// Any id, or the last of the numbers that were chosen for the namespace and all around it. See
+    /// [`pid_namespace::check_chosen`] for the errors.
+    pub fn new(namespace: &Namespace, chosen: &[Pid]) -> Result<ReservedPid> {
+        let mut tree = tree();
+        let pid = match pid_namespace::check_chosen(&tree, namespace, chosen)? {
+            None => tree.allocate_pid()?,
+            Some(pid) => {
+                tree.may_be_taken = true;
+                pid
+            }
+        };
+        tree.reserved.push(pid);
+        Ok(ReservedPid(pid))
+    }
+
+    /// The id.
+    pub fn pid(&self) -> Pid {
+        self.0
+    }
+
+    /// Its task enters the tree, which is locked.
+    pub fn taken(self, tree: &mut Tree) {
+        tree.release(self.0);
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for ReservedPid {
+    fn drop(&mut self) {
+        tree().release(self.0);
     }
 }
 

@@ -9,15 +9,30 @@ use super::process::{self, FIRST_PROGRAM, Pid, Process, REAPER, Tree, tree};
 use super::usage::{Rusage, of_process};
 use super::{Task, current, scheduler};
 use crate::errno::{Errno, Result};
+use crate::fs::pidfd;
 use crate::memory::{Width, user};
 use crate::ptrace;
 
 /// Which children.
 #[derive(Clone, Copy)]
-enum Which {
+enum Which<'a> {
     Any,
     Pid(Pid),
     Group(Pid),
+    /// This very one, whoever has its number by now.
+    Process(&'a Process),
+}
+
+impl Which<'_> {
+    /// Whether a process is meant, or the thread of it with this id.
+    fn includes(self, process: &Process, id: Pid) -> bool {
+        match self {
+            Which::Any => true,
+            Which::Pid(pid) => id == pid,
+            Which::Group(pgrp) => process.pgrp() == pgrp,
+            Which::Process(other) => core::ptr::eq(process, other) && id == process.pid,
+        }
+    }
 }
 
 /// What was found out about a child.
@@ -96,14 +111,28 @@ pub fn sys_waitid(kind: u64, id: u64, info: u64, options: u64, rusage: u64) -> R
         return Err(Errno::EINVAL);
     }
     let id = id as Pid;
+    let mut options = options;
+    let mut waits = true;
+    let file;
     let which = match kind as u32 {
         P_ALL => Which::Any,
         P_PID if id > 0 => Which::Pid(meant(id)),
         P_PGID if id == 0 => Which::Group(current().process.pgrp()),
         P_PGID if id > 0 => Which::Group(meant(id)),
+        P_PIDFD if id >= 0 => {
+            file = current().files.get(id as u64)?;
+            if file.is_nonblocking() && options & WNOHANG == 0 {
+                options |= WNOHANG;
+                waits = false;
+            }
+            Which::Process(pidfd::process_of(&file)?)
+        }
         _ => return Err(Errno::EINVAL),
     };
     let report = wait(which, options)?;
+    if report.is_none() && !waits {
+        return Err(Errno::EAGAIN);
+    }
     if info != 0 {
         // Only these fields are written; without a report they are all zero.
         let mut kind = [0; 3];
@@ -128,7 +157,7 @@ pub fn sys_waitid(kind: u64, id: u64, info: u64, options: u64, rusage: u64) -> R
 }
 
 /// Waits as told. None if nothing has happened yet and WNOHANG is set.
-fn wait(which: Which, options: u32) -> Result<Option<Report>> {
+fn wait(which: Which<'_>, options: u32) -> Result<Option<Report>> {
     let process = &current().process;
     if options & WNOHANG != 0 {
         return look(process, which, options).transpose();
@@ -140,7 +169,7 @@ fn wait(which: Which, options: u32) -> Result<Option<Report>> {
 }
 
 /// Looks once. None if the caller has to wait.
-fn look(process: &Arc<Process>, which: Which, options: u32) -> Option<Result<Report>> {
+fn look(process: &Arc<Process>, which: Which<'_>, options: u32) -> Option<Result<Report>> {
     let mut candidates = false;
     let found = {
         let tree = tree();
@@ -187,17 +216,13 @@ struct Found {
 fn find_child(
     tree: &Tree,
     process: &Process,
-    which: Which,
+    which: Which<'_>,
     options: u32,
     candidates: &mut bool,
 ) -> Option<Found> {
     let children = &tree.node(process.pid)?.children;
     for child in children.iter().filter_map(|&pid| tree.node(pid)) {
-        let chosen = match which {
-            Which::Any => true,
-            Which::Pid(pid) => child.process.pid == pid,
-            Which::Group(pgrp) => child.process.pgrp() == pgrp,
-        };
+        let chosen = which.includes(&child.process, child.process.pid);
         let is_clone = child.exit_signal != SIGCHLD as i32;
         let kind = options & __WALL != 0 || is_clone == (options & __WCLONE != 0);
         let mine = options & __WNOTHREAD == 0 || child.parent_thread == current().tid();
@@ -242,19 +267,14 @@ fn find_child(
 fn find_tracee(
     tree: &Tree,
     process: &Process,
-    which: Which,
+    which: Which<'_>,
     options: u32,
     candidates: &mut bool,
 ) -> Option<Found> {
     let myself = current();
     let mut of_thread = |thread: &Task| {
         thread.trace.find_tracee(|tracee| {
-            let chosen = match which {
-                Which::Any => true,
-                Which::Pid(pid) => tracee.tid() == pid,
-                Which::Group(pgrp) => tracee.process.pgrp() == pgrp,
-            };
-            if !chosen {
+            if !which.includes(&tracee.process, tracee.tid()) {
                 return None;
             }
             look_at_tracee(tree, process, tracee, options, candidates)

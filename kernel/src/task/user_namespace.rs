@@ -97,6 +97,17 @@ pub fn is_within(namespace: &Namespace, other: &Namespace) -> bool {
     }
 }
 
+/// Whether these credentials are those of who made the namespace, or one that it is nested in, in its parent.
+pub fn is_owner(namespace: &Namespace, credentials: &Credentials) -> bool {
+    chain(namespace).any(|namespace| {
+        is_same(&namespace.parent, &credentials.namespace) && namespace.owner == credentials.user.effective
+    })
+}
+
+fn is_same(one: &Namespace, other: &Namespace) -> bool {
+    is_within(one, other) && is_within(other, one)
+}
+
 /// Puts a process, which has a single thread, into a new namespace: that of these credentials, which are its own, becomes
 /// its parent.
 pub fn enter_new(credentials: &mut Credentials) -> Result<()> {

@@ -119,6 +119,12 @@ pub fn root() -> Arc<dyn Inode> {
     new_inode(None, b"proc", Kind::Root, 0)
 }
 
+/// The process whose directory this is, if it is one of `/proc`.
+pub fn process_of(inode: &dyn Inode) -> Option<Pid> {
+    let inode = inode.downcast::<ProcInode>()?;
+    matches!(inode.kind, Kind::Process { is_thread: false }).then_some(inode.id)
+}
+
 fn new_inode(parent: Option<Arc<ProcInode>>, name: &[u8], kind: Kind, id: Pid) -> Arc<ProcInode> {
     // A number that stays the same however often the name is looked up: FNV-1a of its path.
     let start = parent

@@ -466,8 +466,10 @@ pub(super) fn descriptor_info(subject: &Subject, fd: u64) -> Result<Vec<u8>> {
         0
     };
     let ino = file.inode().metadata().ino;
-    Ok(text(format!(
+    let mut out = format!(
         "pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t1\nino:\t{ino}\n",
         file.flags() | close_on_exec
-    )))
+    );
+    file.ops().describe(&file, &mut out);
+    Ok(text(out))
 }

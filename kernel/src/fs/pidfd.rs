@@ -1,0 +1,160 @@
+//! Descriptors of processes: pidfd_open, pidfd_send_signal, pidfd_getfd.
+//!
+//! A pidfd names one process for as long as it is open, also when the process's number belongs to another by then.
+//! `clone` makes one with CLONE_PIDFD, `waitid` takes one with P_PIDFD.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::any::Any;
+use core::fmt::Write;
+
+use linux_raw_sys::general as abi;
+
+use super::anonymous::anonymous_file;
+use super::file::{File, FileOps};
+use super::proc;
+use crate::errno::{Errno, Result};
+use crate::memory::user;
+use crate::ptrace::access;
+use crate::signal::{self, SigInfo, info};
+use crate::task::current;
+use crate::task::pid_namespace::{self, meant};
+use crate::task::process::{self, Pid, Process, tree};
+use crate::task::wait::PollTable;
+
+struct PidFd {
+    process: Arc<Process>,
+}
+
+impl PidFd {
+    /// Whether it can be waited for, or has been: its last thread has ended.
+    fn has_ended(&self) -> bool {
+        match tree().node_of(&self.process) {
+            Some(node) => node.zombie.is_some() && node.lingering == 0,
+            // One that `clone` is still making has no parent.
+            None => self.process.ppid() != 0,
+        }
+    }
+}
+
+impl FileOps for PidFd {
+    fn poll(&self, _file: &File, table: Option<&PollTable>) -> u32 {
+        if let Some(table) = table {
+            self.process.ended.register(table);
+        }
+        if self.has_ended() {
+            abi::POLLIN | abi::POLLRDNORM
+        } else {
+            0
+        }
+    }
+
+    fn describe(&self, _file: &File, out: &mut String) {
+        if tree().node_of(&self.process).is_none() {
+            out.push_str("Pid:\t-1\nNSpid:\t-1\n");
+            return;
+        }
+        let _ = write!(out, "Pid:\t{}\nNSpid:", self.process.pid);
+        for number in pid_namespace::numbers(&self.process) {
+            let _ = write!(out, "\t{number}");
+        }
+        out.push('\n');
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+/// The process of a pidfd; EBADF for any other descriptor.
+pub fn process_of(file: &File) -> Result<&Arc<Process>> {
+    let ops = file.ops().as_any().and_then(|ops| ops.downcast_ref::<PidFd>());
+    Ok(&ops.ok_or(Errno::EBADF)?.process)
+}
+
+/// Puts a pidfd of this process at the lowest free descriptor, to be closed by exec.
+pub fn install(process: &Arc<Process>, flags: u32) -> Result<u64> {
+    let ops = PidFd {
+        process: process.clone(),
+    };
+    let file = anonymous_file("pidfd", Arc::new(ops), abi::O_RDWR | flags);
+    current().files.install(file, true)
+}
+
+/// pidfd_open(2): by the number of a process, also of one that has ended and not been waited for. Threads have none.
+pub fn sys_pidfd_open(pid: u64, flags: u64) -> Result<usize> {
+    let (pid, flags) = (pid as Pid, flags as u32);
+    if flags & !abi::O_NONBLOCK != 0 || pid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let id = meant(pid);
+    let process = {
+        let tree = tree();
+        match tree.node(id) {
+            Some(node) => node.process.clone(),
+            None if tree.is_taken(id) => return Err(Errno::EINVAL),
+            None => return Err(Errno::ESRCH),
+        }
+    };
+    Ok(install(&process, flags)? as usize)
+}
+
+/// pidfd_getfd(2): a descriptor of another process becomes one of ours, for the same open file.
+pub fn sys_pidfd_getfd(pidfd: u64, fd: u64, flags: u64) -> Result<usize> {
+    if flags as u32 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let files = &current().files;
+    let pidfd = files.get(pidfd)?;
+    let process = process_of(&pidfd)?;
+    let leader = {
+        let tree = tree();
+        tree.node_of(process).ok_or(Errno::ESRCH)?;
+        tree.task(process.pid).cloned()
+    };
+    // A leader that has ended has no files.
+    let leader = leader.ok_or(Errno::EBADF)?;
+    access::check(&leader)?;
+    let file = leader.files.share().ok_or(Errno::EBADF)?.get_any(fd)?;
+    Ok(files.install(file, true)? as usize)
+}
+
+/// pidfd_send_signal(2). The directory of a process in `/proc` serves as well.
+pub fn sys_pidfd_send_signal(pidfd: u64, signo: u64, info: u64, flags: u64) -> Result<usize> {
+    let signo = signo as i32;
+    if flags as u32 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = current().files.get(pidfd)?;
+    let process = match process_of(&file) {
+        Ok(process) => Some(process.clone()),
+        Err(_) => process::find(proc::process_of(&**file.inode()).ok_or(Errno::EBADF)?),
+    };
+    let process = process.ok_or(Errno::ESRCH)?;
+    if !pid_namespace::is_visible(&process) {
+        return Err(Errno::EINVAL);
+    }
+    let info = match info {
+        0 => signal::calls::from_caller(signo, info::SI_USER),
+        address => made_up(signo, address, &process)?,
+    };
+    if tree().node_of(&process).is_none() {
+        return Err(Errno::ESRCH);
+    }
+    signal::calls::to_found(&process, info)?;
+    Ok(0)
+}
+
+/// The information that the caller has made up: for this very signal, and for others not such that it looks like the
+/// kernel's or `tkill`'s.
+fn made_up(signo: i32, address: u64, process: &Process) -> Result<SigInfo> {
+    let written: i32 = user::read(address)?;
+    let info = SigInfo::read_for_call(written, address)?;
+    if written != signo {
+        return Err(Errno::EINVAL);
+    }
+    if (info.code >= 0 || info.code == info::SI_TKILL) && current().tid() != process.pid {
+        return Err(Errno::EPERM);
+    }
+    Ok(info.with_pid(meant))
+}
