@@ -1,6 +1,6 @@
 //! One processor: its per-CPU area (which starts with the library's part), identity and inter-processor interrupts.
 
-use core::arch::{asm, naked_asm};
+use core::arch::asm;
 use core::cell::{Cell, UnsafeCell};
 use core::mem::offset_of;
 use core::ops::{Deref, Range};
@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use portcullis::work::TaskWork;
 use portcullis::x86_64::tables::Tables;
-use portcullis::x86_64::{CpuDescription, CpuLocal, Espfix, UserRegs};
+use portcullis::x86_64::{CpuDescription, CpuLocal, Espfix};
 
 use crate::boot::{self, apic};
 use crate::gate::Gate;
@@ -251,25 +251,6 @@ pub fn guards() -> impl Iterator<Item = u64> {
 /// Other CPUs may send this one interrupts from now on.
 pub fn set_online(cpu: &Cpu) {
     ONLINE.fetch_or(1 << cpu.id(), Ordering::AcqRel);
-}
-
-/// Turns interrupts on and halts until one comes; one that is pending already, or that comes in between, counts.
-///
-/// STI holds interrupts off until HLT has begun, but not everywhere NMIs: one that hits there returns to a HLT without that
-/// protection. `skip_halt` is for the NMI handler.
-#[unsafe(naked)]
-pub extern "C" fn wait_for_interrupt() {
-    naked_asm!("sti", "hlt", "ret")
-}
-
-/// Moves registers that an NMI saved at the HLT of `wait_for_interrupt` past it: the interrupt that was waited for may come
-/// before the HLT would be executed, and the NMI itself is as good a reason to look again.
-pub fn skip_halt(regs: &mut UserRegs) {
-    /// Both STI and HLT are one byte.
-    const INSTRUCTION: u64 = 1;
-    if regs.rip == wait_for_interrupt as *const () as u64 + INSTRUCTION {
-        regs.rip += INSTRUCTION;
-    }
 }
 
 /// Makes `cpu` look at its work flags. No need where it is this CPU.

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::arch::{asm, naked_asm};
 use core::fmt::Write;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use portcullis::notify::{Die, Notifier, Verdict, notify_die};
 use portcullis::trace::Event;
@@ -149,12 +149,17 @@ impl Kernel for Gate {
 
     fn nmi(at: &mut Nmi<'_, UserRegs>) {
         COUNTERS.nmis.fetch_add(1, Relaxed);
+        let depth = &NMI_DEPTH[cpu::id()];
+        if depth.fetch_add(1, Relaxed) != 0 {
+            COUNTERS.reentered.fetch_add(1, Relaxed);
+        }
         if NEST.swap(false, Relaxed) {
             cpu::send_nmi(cpu::id());
-            take_an_exception();
+            take_an_exception(NON_CANONICAL);
         }
-        cpu::skip_halt(at.regs());
+        fault_if_told();
         panic::nmi(at.regs());
+        depth.fetch_sub(1, Relaxed);
     }
 
     #[inline(always)]
@@ -223,6 +228,7 @@ impl Doors for Gate {
         /// DR6.BS: a single step.
         const SINGLE_STEP: u64 = 1 << 14;
         COUNTERS.debugs.fetch_add(1, Relaxed);
+        fault_if_told();
         if why & SINGLE_STEP != 0 {
             // No door lets TF in, and the kernel does not step itself.
             Gate::invariant_broken(Broken::UserFlagsInKernel);
@@ -264,12 +270,15 @@ impl Doors for Gate {
 /// The next NMI's handler is to be hit by another one.
 static NEST: AtomicBool = AtomicBool::new(false);
 
-/// Sends this CPU an NMI whose handler sends another one and then takes an exception: its IRET lets the second NMI in
+/// How many of each CPU's NMI handlers are running: more than one never are.
+static NMI_DEPTH: [AtomicU32; cpu::MAX_CPUS] = [const { AtomicU32::new(0) }; cpu::MAX_CPUS];
+
+/// Sends a CPU an NMI whose handler sends another one and then takes an exception: its IRET lets the second NMI in
 /// while the first is being handled. For `/dev/gate`.
-pub fn nest_nmi() {
+pub fn nest_nmi(cpu: impl FnOnce() -> usize) {
     let _irqs = sync::irqs_off();
     NEST.store(true, Relaxed);
-    cpu::send_nmi(cpu::id());
+    cpu::send_nmi(cpu());
 }
 
 /// Enters the doors of the NMI and of #DB with the kernel's GS and with the user's, as they are entered between SWAPGS and
@@ -278,6 +287,32 @@ pub fn enter_paranoid_doors() {
     let _irqs = sync::irqs_off();
     // SAFETY: INT uses the same gates and stacks as the hardware's NMI and #DB; nothing uses GS in between.
     unsafe { asm!("int 2", "int 1", "swapgs", "int 2", "int 1", "swapgs") }
+}
+
+/// Handlers of NMIs and debug exceptions that hit the kernel take a page fault.
+static FAULT_IN_HANDLERS: AtomicBool = AtomicBool::new(false);
+
+fn fault_if_told() {
+    if FAULT_IN_HANDLERS.load(Relaxed) {
+        take_an_exception(UNMAPPED);
+    }
+}
+
+/// Enters the doors of the NMI and of #DB as they are entered between a page fault and the read of CR2, while the handlers take page
+/// faults of their own. For `/dev/gate`.
+pub fn compare_cr2() {
+    const BEFORE: u64 = 0x1234_5678;
+    let after: u64;
+    let _irqs = sync::irqs_off();
+    FAULT_IN_HANDLERS.store(true, Relaxed);
+    // SAFETY: as in `enter_paranoid_doors`; CR2 is nobody's: there is no page fault whose address has not been read.
+    unsafe {
+        asm!("mov cr2, {before}", "int 2", "int 1", "mov {after}, cr2", before = in(reg) BEFORE, after = lateout(reg) after);
+    }
+    FAULT_IN_HANDLERS.store(false, Relaxed);
+    if after != BEFORE {
+        violation("another CR2 after an NMI or a debug exception");
+    }
 }
 
 /// Touches memory that is watched and that the handler of the debug exception touches, too. For `/dev/gate`.
@@ -318,16 +353,20 @@ static FAULT_RSP: AtomicU64 = AtomicU64::new(0);
 /// frame has one. For `/dev/gate`.
 pub fn compare_stack_pointers() {
     let _irqs = sync::irqs_off();
-    let actual = take_an_exception();
+    let actual = take_an_exception(NON_CANONICAL);
     if FAULT_RSP.load(Relaxed) != actual {
         violation("another stack pointer in the frame of an exception");
     }
 }
 
-/// A general-protection fault that goes on at the next instruction. Gives the stack pointer that it had.
-fn take_an_exception() -> u64 {
+/// An address whose read is a general-protection fault.
+const NON_CANONICAL: u64 = 1 << 63;
+/// An address whose read is a page fault: interrupts are off, so that nothing is mapped there.
+const UNMAPPED: u64 = 8;
+
+/// A fault that goes on at the next instruction. Gives the stack pointer that it had. Interrupts are off.
+fn take_an_exception(address: u64) -> u64 {
     let actual;
-    const NON_CANONICAL: u64 = 1 << 63;
     // SAFETY: the read faults, and the exception table goes on at 3.
     unsafe {
         asm!(
@@ -339,7 +378,7 @@ fn take_an_exception() -> u64 {
             ".long (2b - .)",
             ".long (3b - .)",
             ".popsection",
-            inout(reg) NON_CANONICAL => _,
+            inout(reg) address => _,
             out(reg) actual,
             options(nostack, readonly),
         );
@@ -351,6 +390,8 @@ fn take_an_exception() -> u64 {
 pub struct Counters {
     violations: AtomicU64,
     nmis: AtomicU64,
+    /// NMI handlers that were entered while one was running on the same CPU.
+    reentered: AtomicU64,
     /// Debug exceptions that hit the kernel.
     debugs: AtomicU64,
     sysrets: AtomicU64,
@@ -360,6 +401,7 @@ pub struct Counters {
 pub static COUNTERS: Counters = Counters {
     violations: AtomicU64::new(0),
     nmis: AtomicU64::new(0),
+    reentered: AtomicU64::new(0),
     debugs: AtomicU64::new(0),
     sysrets: AtomicU64::new(0),
     irets: AtomicU64::new(0),
@@ -370,6 +412,7 @@ pub fn status(out: &mut String) {
     for (key, value) in [
         ("violations", COUNTERS.violations.load(Relaxed)),
         ("nmis", COUNTERS.nmis.load(Relaxed)),
+        ("reentered", COUNTERS.reentered.load(Relaxed)),
         ("debugs", COUNTERS.debugs.load(Relaxed)),
         ("machine_checks", machine_check::survived()),
         (

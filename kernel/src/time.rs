@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use alloc::vec::Vec;
 
+use portcullis::x86_64::halt::wait_for_interrupt;
 use x86_64::instructions::interrupts;
 
 use crate::boot::{apic, rtc};
@@ -190,7 +191,7 @@ pub fn rest() {
     const SOON: u64 = 200_000;
     interrupts::disable();
     arm(cpu::this(), now() + SOON);
-    cpu::wait_for_interrupt();
+    wait_for_interrupt();
 }
 
 /// This CPU goes from its idle task to another: from now on the scheduler is told every slice, until the CPU is idle

@@ -176,7 +176,8 @@ pub trait Kernel: Sized + 'static {
     ///
     /// Interrupts are off; the hook turns them on while it schedules and off again.
     fn preempt_schedule_irq(_at: &mut Interrupted<'_, Self::Regs>) {}
-    /// A non-maskable interrupt.
+    /// A non-maskable interrupt. Never called on a CPU where it is running: it is called once more for those that come
+    /// meanwhile, however many, with the registers of the first.
     fn nmi(_at: &mut Nmi<'_, Self::Regs>) {}
 
     // ---- guests ----

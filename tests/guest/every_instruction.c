@@ -5,7 +5,8 @@
  *
  * The suite `instructions` attaches a debugger to the machine and sends an NMI, a machine check and a debug exception at each
  * instruction between the label `crossing_DOOR` and the way back: whatever they hit (a SWAPGS window, a stack switch, the last
- * instruction before user mode), they are handled and the program notices nothing (bugs 6, 7, 8, 23, 31).
+ * instruction before user mode), they are handled and the program notices nothing (bugs 6, 7, 8, 23, 31). At the idle loop's halt,
+ * too, from which they have to wake the CPU.
  */
 #include "crossing.h"
 #include "registers.h"
@@ -17,6 +18,7 @@ SNIPPET(door_exception, ".globl crossing_exception\ncrossing_exception: ud2");
 SNIPPET(door_fault, ".globl crossing_fault\ncrossing_fault: movb $1, (%rsi)");
 SNIPPET(door_step, "pushfq; orq $0x100, (%rsp); popfq\n.globl crossing_step\ncrossing_step: nop; nop");
 SNIPPET(door_sigreturn, "int3");
+SNIPPET(door_idle, ".globl crossing_idle\ncrossing_idle: syscall");
 
 static unsigned char *page;
 
@@ -143,6 +145,19 @@ static const char *interrupt_door(void)
     return gate_command("ipi 0") ? NULL : "the kernel sends no interrupt";
 }
 
+/* A sleep: where nothing else runs, the CPU halts. */
+static const char *idle_door(void)
+{
+    static const struct timespec some_time = { 0, 2000000 };
+    in.rax = SYS_nanosleep;
+    in.rdi = (uint64_t)&some_time;
+    in.rsi = 0;
+    run(door_idle);
+    if (out.rax)
+        return "the sleep failed";
+    return compare(NO_RAX | NO_RCX | NO_R11);
+}
+
 static const struct door {
     const char *name;
     const char *(*cross)(void);
@@ -152,6 +167,7 @@ static const struct door {
     { "int80", int80_door, 0 },     { "efault", efault_door, 0 },     { "exception", exception_door, 0 },
     { "fault", fault_door, 0 },     { "step", step_door, 0 },         { "bad_iret", bad_iret_door, 0 },
     { "fork", fork_door, 0 },       { "nmi", nmi_door, 1 },           { "interrupt", interrupt_door, 1 },
+    { "idle", idle_door, 0 },
 };
 
 static void cross(const struct door *door, long rounds)

@@ -1,6 +1,7 @@
 /*
  * An NMI and a debug exception hit the kernel while GS is the user's, as between SWAPGS and IRET (bugs 23, 31): the doors
- * put in the kernel's GS base and put back what they found, whatever base the user has set.
+ * put in the kernel's GS base and put back what they found, whatever base the user has set. CR2, too: they may have hit between a
+ * page fault and the read of its address.
  */
 #include "gate.h"
 #include <asm/prctl.h>
@@ -24,5 +25,9 @@ int main(void)
         check(sent && base == bases[i] && handled == 2, "doors with the user's GS", "base %#lx: sent %d, base after %#lx, %ld NMIs",
               bases[i], sent, base, handled);
     }
+    long broken = gate_status("violations");
+    int sent = gate_command("cr2");
+    broken = gate_status("violations") - broken;
+    check(sent && broken == 0, "CR2 survives handlers that fault", "sent %d, %ld differences", sent, broken);
     return done();
 }

@@ -42,21 +42,30 @@ impl Debugger {
 
     /// Lets the machine run until it is about to execute the instruction at `address`.
     pub fn run_to(&mut self, address: u64) -> Result<()> {
-        if self.register(RIP)? == address {
+        self.run_to_one_of(&[address]).map(drop)
+    }
+
+    /// Lets the machine run until it is about to execute the instruction at one of `addresses`: at which?
+    pub fn run_to_one_of(&mut self, addresses: &[u64]) -> Result<u64> {
+        if addresses.contains(&self.register(RIP)?) {
             // A breakpoint here would be hit at once.
             self.step()?;
         }
-        self.demand_ok(&format!("Z0,{address:x},1"))?;
+        for address in addresses {
+            self.demand_ok(&format!("Z0,{address:x},1"))?;
+        }
         let stopped = self.ask("c");
         if let Err(error) = stopped {
-            return Err(error.context(format!("{address:#x} was not reached")));
+            return Err(error.context(format!("{addresses:#x?} was not reached")));
         }
-        self.demand_ok(&format!("z0,{address:x},1"))?;
+        for address in addresses {
+            self.demand_ok(&format!("z0,{address:x},1"))?;
+        }
         let at = self.register(RIP)?;
-        if at != address {
-            bail!("stopped at {at:#x} instead of {address:#x}");
+        if !addresses.contains(&at) {
+            bail!("stopped at {at:#x} instead of {addresses:#x?}");
         }
-        Ok(())
+        Ok(at)
     }
 
     /// Executes one instruction, or delivers the exception that it raises. Interrupts are held off.

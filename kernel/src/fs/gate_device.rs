@@ -70,8 +70,13 @@ fn command(line: &str) -> Result<()> {
     match name {
         "nmi" => cpu::send_nmi(a_cpu()?),
         "nmi-all" => (0..cpu::count()).for_each(cpu::send_nmi),
-        "nmi-nested" => gate::nest_nmi(),
+        "nmi-nested" => gate::nest_nmi(cpu::id),
+        "nmi-nested-on" => {
+            let cpu = a_cpu()?;
+            gate::nest_nmi(|| cpu);
+        }
         "stack-pointers" => gate::compare_stack_pointers(),
+        "cr2" => gate::compare_cr2(),
         "watch" => gate::watch_debug_handler(),
         "paranoid" => gate::enter_paranoid_doors(),
         "ipi" => cpu::send_reschedule(a_cpu()?),

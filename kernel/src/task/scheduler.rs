@@ -18,6 +18,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
 
 use portcullis::work::ExitWork;
+use portcullis::x86_64::halt::wait_for_interrupt;
 use x86_64::instructions::interrupts;
 
 use super::{Task, current, switch};
@@ -392,7 +393,7 @@ pub fn idle() -> ! {
         while !current().work.is_raised(ExitWork::NEED_RESCHED) {
             // STI takes effect after the HLT has begun, so an interrupt that comes after the test ends the wait.
             portcullis::idle::idle::<crate::gate::Gate>(|| {
-                cpu::wait_for_interrupt();
+                wait_for_interrupt();
                 interrupts::disable();
             });
         }

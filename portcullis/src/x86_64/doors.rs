@@ -109,7 +109,8 @@ pub trait Doors: Kernel<Regs = UserRegs> {
     }
 
     /// A machine check. If it hit user mode, on the thread stack; otherwise on its own. A handler that goes on clears
-    /// MCG_STATUS, without which the next one shuts the CPU down (SDM volume 3, 16.3.1.2).
+    /// MCG_STATUS as the last thing that it does: until then another machine check shuts the CPU down (SDM volume 3, 16.3.1.2),
+    /// so that the handler is never entered while it runs.
     fn machine_check(at: &mut Nmi<'_, UserRegs>);
 
     /// A double fault, on its own stack: an exception could not be delivered, mostly because the kernel stack is used

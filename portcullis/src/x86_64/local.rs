@@ -34,8 +34,8 @@ pub struct CpuLocal {
     tables: *mut Tables,
     /// Number of this CPU.
     id: u32,
-    /// How many NMI handlers are running: 0, or 1 while one is.
-    pub(super) nmi_depth: AtomicU32,
+    /// Whether the NMI handler is running: see [`nmi_handler`](super::nmi_handler).
+    pub(super) nmi_state: AtomicU32,
 }
 
 // SAFETY: the pointers are to memory of the same CPU that lives as long as the kernel, and are followed by that CPU only;
@@ -62,7 +62,7 @@ impl CpuLocal {
             irq_stack: 0,
             tables: core::ptr::null_mut(),
             id: 0,
-            nmi_depth: AtomicU32::new(0),
+            nmi_state: AtomicU32::new(0),
         }
     }
 
@@ -100,7 +100,7 @@ impl CpuLocal {
 
     /// Whether an NMI handler is running on this CPU.
     pub fn in_nmi(&self) -> bool {
-        self.nmi_depth.load(Relaxed) != 0
+        self.nmi_state.load(Relaxed) != 0
     }
 
     /// Makes another task's stack and work flags those of this CPU. Called by the scheduler's switch.

@@ -16,6 +16,7 @@
 //! | [`isolation`] | the user's own page table, for kernels that want one |
 //! | [`first`] | a task's first way out, after fork or at the start |
 //! | [`user_context`] | the doors for kernels that are written as `loop { match user.run() { … } }` |
+//! | [`halt`] | the idle loop's halt |
 //! | [`irq_stack`] | handlers on the IRQ stack |
 //! | [`extable`] | instructions that may fault, and where to go on |
 //! | [`alternatives`] | instructions that are patched in at boot where the CPU has them |
@@ -36,6 +37,7 @@ pub mod espfix;
 pub mod exception;
 pub mod extable;
 pub mod first;
+pub mod halt;
 pub mod host;
 pub mod idt;
 pub mod init;

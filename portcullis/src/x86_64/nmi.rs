@@ -11,6 +11,9 @@
 //! * The first ends with two instructions after it has taken the word down: `jnz` (again?) and `iretq`. An NMI that hits
 //!   exactly there finds the word at 0 but the working stack in use. It is recognised by its RIP, in kernel mode, and
 //!   goes back to the start of the working stack's part. No value that a user program can set is looked at: not RSP.
+//! * One that hit user mode has left the entry stack when its handler runs, so the word stays at 0, and one that comes during the
+//!   handler takes the door like a first one. That the handler is not entered again is seen to around it
+//!   ([`nmi_handler`](super::nmi_handler)).
 
 use core::arch::naked_asm;
 use core::mem::offset_of;
@@ -23,11 +26,10 @@ use super::isolation::user_table;
 use super::local::CpuLocal;
 use super::nmi_handler;
 use super::paranoid::{
-    CPU_LOCAL, FSGSBASE, move_to_thread_stack, restore_gs, restore_table, switch_gs, switch_table,
+    CPU_LOCAL, FSGSBASE, in_kernel, move_to_thread_stack, restore_gs, restore_table, switch_gs, switch_table,
 };
 use super::regs::UserRegs;
 use super::tables::NmiStack;
-use crate::state::Nmi;
 
 /// Where the word is, from a `UserRegs` on the working stack.
 pub(super) const STATE: usize = FSGSBASE + 8;
@@ -131,16 +133,8 @@ pub(super) unsafe extern "C" fn entry<K: Doors>() {
 /// # Safety
 /// Called by [`entry`] only.
 unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut UserRegs) {
-    // An NMI may hit between a page fault and the read of CR2, and fault itself.
-    let cr2 = super::cpu::cr2();
     // SAFETY: the door has just come in from the kernel, interrupts are off, and `regs` are what it saved.
-    let (mut at, saved) = unsafe { Nmi::enter_from_kernel::<K>(regs) };
-    nmi_handler::run::<K>(&mut at);
-    at.exit_to_kernel::<K>(saved);
-    if super::cpu::cr2() != cr2 {
-        // SAFETY: puts back what was there.
-        unsafe { super::cpu::set_cr2(cr2) };
-    }
+    unsafe { in_kernel::<K>(regs, nmi_handler::run::<K>) }
 }
 
 // The doors find these from a `UserRegs` right below the top.

@@ -1,6 +1,10 @@
 //! Around the kernel's NMI handler, wherever the NMI hit.
+//!
+//! The handler is never entered while it runs. The door's own word ([`nmi`](super::nmi)) sees to that for NMIs that hit the
+//! kernel; one that hit user mode is handled on the thread stack, with that word at 0, and an exception's IRET lets another one
+//! in all the same. So the handler has a word of its own, [`CpuLocal::nmi_state`](super::CpuLocal).
 
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::doors::Doors;
 use super::local::CpuLocal;
@@ -8,13 +12,33 @@ use super::regs::UserRegs;
 use super::watch::Unwatched;
 use crate::state::Nmi;
 
-/// Runs the kernel's handler, with the depth raised.
+/// No NMI is being handled.
+const NONE: u32 = 0;
+/// One is.
+const RUNNING: u32 = 1;
+/// One is, and another one came meanwhile.
+const AGAIN: u32 = 2;
+
+/// Runs the kernel's handler; if it is running on this CPU already, lets that one run once more instead.
 pub(super) fn run<K: Doors>(at: &mut Nmi<'_, UserRegs>) {
     let _unwatched = Unwatched::new();
-    let depth = &CpuLocal::this().nmi_depth;
-    depth.store(depth.load(Relaxed) + 1, Relaxed);
-    K::nmi(at);
-    depth.store(depth.load(Relaxed) - 1, Relaxed);
+    once_at_a_time(&CpuLocal::this().nmi_state, || K::nmi(at));
+}
+
+/// Calls `handler`, and again for what came meanwhile. What comes while it runs finds `state` raised and only notes itself.
+fn once_at_a_time(state: &AtomicU32, mut handler: impl FnMut()) {
+    if state.load(Relaxed) != NONE && cfg!(not(portcullis_ablate = "nmi-latch")) {
+        state.store(AGAIN, Relaxed);
+        return;
+    }
+    state.store(RUNNING, Relaxed);
+    loop {
+        handler();
+        // One instruction: what comes before it is noted, what comes after it runs the handler itself.
+        if state.fetch_sub(1, Relaxed) <= RUNNING {
+            return;
+        }
+    }
 }
 
 /// Lets NMIs in again without leaving: an IRET to the next instruction.
@@ -37,5 +61,27 @@ pub(super) fn unblock() {
             sel = out(reg) _,
             options(preserves_flags),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of NMIs that come `during` a run of the handler, however many, one more run is made, and none inside another.
+    #[test]
+    fn what_comes_meanwhile_runs_the_handler_once_more_and_never_inside_itself() {
+        for during in [0, 1, 5] {
+            let state = AtomicU32::new(NONE);
+            let (mut runs, mut inside) = (0, false);
+            once_at_a_time(&state, || {
+                runs += 1;
+                for _ in 0..if runs == 1 { during } else { 0 } {
+                    once_at_a_time(&state, || inside = true);
+                }
+            });
+            assert_eq!((runs, inside), (1 + during.min(1), false), "{during} meanwhile");
+            assert_eq!(state.load(Relaxed), NONE);
+        }
     }
 }

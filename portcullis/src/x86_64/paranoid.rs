@@ -17,6 +17,7 @@ use super::cpu::{self, msr};
 use super::doors::{Doors, Exception};
 use super::espfix::move_from_alias;
 use super::exception::{arrived, from_user};
+use super::halt::skip_halt;
 use super::isolation::user_table;
 use super::local::CpuLocal;
 use super::regs::UserRegs;
@@ -212,24 +213,50 @@ pub(super) unsafe extern "C" fn entry<K: Doors, const VECTOR: u8>() {
 unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut UserRegs, vector: u32) {
     // Before anything is touched that may be watched.
     let _unwatched = Unwatched::new();
+    let handler = |at: &mut Nmi<'_, UserRegs>| {
+        if vector == Exception::MC as u32 {
+            K::machine_check(at);
+        } else {
+            debug::<K>(at);
+        }
+    };
     // SAFETY: the door has just come in from the kernel, interrupts are off, and `regs` are what it saved.
-    let (mut at, saved) = unsafe { Nmi::enter_from_kernel::<K>(regs) };
-    if vector == Exception::MC as u32 {
-        K::machine_check(&mut at);
-    } else {
-        /// DR6.BS: a single step.
-        const SINGLE_STEP: u64 = 1 << 14;
-        let mut why = cpu::take_dr6();
-        let step = why & SINGLE_STEP != 0 && is_sysenter_step::<K>(at.saved().rip);
-        if step {
-            why &= !SINGLE_STEP;
-        }
-        // A watchpoint may have been hit at the same time.
-        if !step || why != 0 {
-            K::kernel_debug(&mut at, why);
-        }
+    unsafe { in_kernel::<K>(regs, handler) }
+}
+
+/// A debug exception that hit the kernel.
+#[inline(always)]
+fn debug<K: Doors>(at: &mut Nmi<'_, UserRegs>) {
+    /// DR6.BS: a single step.
+    const SINGLE_STEP: u64 = 1 << 14;
+    let mut why = cpu::take_dr6();
+    let step = why & SINGLE_STEP != 0 && is_sysenter_step::<K>(at.saved().rip);
+    if step {
+        why &= !SINGLE_STEP;
     }
+    // A watchpoint may have been hit at the same time.
+    if !step || why != 0 {
+        K::kernel_debug(at, why);
+    }
+}
+
+/// What an NMI, a machine check or a debug exception that hit the kernel does, wherever that was: between a page fault and the read
+/// of CR2, which the handler may change by a fault of its own, or at the idle loop's HLT.
+///
+/// # Safety
+/// As [`Nmi::enter_from_kernel`].
+#[inline(always)]
+pub(super) unsafe fn in_kernel<K: Doors>(regs: &mut UserRegs, handler: impl FnOnce(&mut Nmi<'_, UserRegs>)) {
+    let cr2 = cpu::cr2();
+    // SAFETY: the caller's.
+    let (mut at, saved) = unsafe { Nmi::enter_from_kernel::<K>(regs) };
+    handler(&mut at);
+    skip_halt(at.regs());
     at.exit_to_kernel::<K>(saved);
+    if cpu::cr2() != cr2 && cfg!(not(portcullis_ablate = "keep-cr2")) {
+        // SAFETY: puts back what was there.
+        unsafe { cpu::set_cr2(cr2) };
+    }
 }
 
 /// The door of #DF. There is no way back, so it looks at nothing: it saves, makes GS the CPU's, and reports.

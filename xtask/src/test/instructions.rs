@@ -51,6 +51,11 @@ const INTEL_ALL: &[MachineKind] = &[
 ];
 /// SYSCALL is AMD's door for 32-bit code.
 const AMD: &[MachineKind] = &[("EPYC", false), ("EPYC", true)];
+const EVERY: &[MachineKind] = &[
+    ("Skylake-Client", false),
+    ("EPYC", false),
+    ("Skylake-Client", true),
+];
 
 const fn door(name: &'static str, start: Start) -> Door {
     Door {
@@ -91,6 +96,10 @@ const DOORS: &[Door] = &[
         ..door(NMI, Start::Kernel("nmi::entry"))
     },
     door("interrupt", Start::Kernel("exception::from_kernel")),
+    Door {
+        machines: EVERY,
+        ..door(IDLE, Start::Program("crossing_idle"))
+    },
     door_32("sysenter", "by_sysenter", INTEL),
     door_32("syscall", "by_syscall", AMD),
 ];
@@ -100,6 +109,13 @@ const NMI: &str = "nmi";
 /// A debug exception of the user's. Nothing in the kernel can be watched but by the kernel itself, which does not: the door of
 /// debug exceptions may take it that no other one hits it.
 const STEP: &str = "step";
+/// The idle loop's HLT. What hits it must go on behind it: STI's protection is over then, and the interrupt that was waited for may
+/// come before the HLT.
+const IDLE: &str = "idle";
+/// The function that holds it, behind its STI.
+const HALT: &str = "portcullis::x86_64::halt::wait_for_interrupt";
+/// The size of STI, and of HLT.
+const HALT_SIZE: u64 = 1;
 
 /// What is injected.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -321,6 +337,10 @@ impl Crossing<'_> {
     /// time.
     fn record(&self, debugger: &mut Debugger) -> Result<BTreeSet<u64>> {
         debugger.run_to(self.main)?;
+        if self.door.name == IDLE {
+            // A debugger cannot step through a halt.
+            return Ok(BTreeSet::from([self.symbols.named(HALT)? + HALT_SIZE]));
+        }
         self.follow(debugger)?;
         let second = self.follow(debugger)?;
         let third = self.follow(debugger)?;
@@ -377,14 +397,22 @@ impl Crossing<'_> {
         if hit == at && stack != stack_before && !held_off {
             bail!("the stack pointer in its frame is {stack:#x} and not {stack_before:#x}");
         }
+        // Where it goes on. The handler may execute the same instruction, on its own stack.
+        let (goes_on, resumes) = match self.door.name {
+            IDLE => (hit + HALT_SIZE, vec![hit, hit + HALT_SIZE]),
+            _ => (hit, vec![hit]),
+        };
         loop {
-            // The handler may execute the same instruction, on its own stack.
-            debugger.run_to(hit)?;
+            let resumed = debugger.run_to_one_of(&resumes)?;
             if debugger.register(RSP)? == stack {
-                break;
+                ensure!(
+                    resumed == goes_on,
+                    "it went on at {}",
+                    self.symbols.describe(resumed)
+                );
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Loads the debug registers by the kernel's own code, from wherever it is.
