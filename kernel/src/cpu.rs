@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use portcullis::work::TaskWork;
 use portcullis::x86_64::tables::Tables;
 use portcullis::x86_64::{CpuDescription, CpuLocal, Espfix};
+use x86_64::instructions::interrupts;
 
 use crate::boot::{self, apic};
 use crate::gate::Gate;
@@ -152,17 +153,31 @@ pub fn espfix_page() -> u64 {
 
 static ONLINE: AtomicU32 = AtomicU32::new(0);
 
-/// This CPU's area. With preemption on, the caller may be on another CPU by the time it looks.
+/// This CPU's area, with interrupts off: with them on the caller may be on another CPU by the time it looks. Checked with
+/// debug assertions.
 #[inline(always)]
 pub fn this() -> &'static Cpu {
+    debug_assert!(!interrupts::are_enabled(), "a per-CPU area with interrupts on");
     // SAFETY: the library's part is the first field of this CPU's area.
     unsafe { &*ptr::from_ref(CpuLocal::this()).cast() }
 }
 
-/// This CPU's number.
+/// This CPU's number. With interrupts on the caller may be on another CPU by the time it uses it.
 #[inline]
 pub fn id() -> usize {
-    this().id()
+    CpuLocal::this().id() as usize
+}
+
+/// This CPU's `preempt_count` in one instruction. With interrupts on a task may be moved to another CPU between two, and
+/// would read the count of the one that it left. Where the count is not zero, it cannot be moved.
+#[inline(always)]
+pub(crate) fn preempt_count() -> u32 {
+    let count: u32;
+    // SAFETY: GS points at this CPU's area.
+    unsafe {
+        asm!("mov {:e}, gs:[{}]", out(reg) count, const offset_of!(Cpu, preempt_count), options(nostack, preserves_flags, readonly));
+    }
+    count
 }
 
 /// The current task in one instruction, so that it is right even where the caller may be moved to another CPU.

@@ -430,7 +430,7 @@ pub fn status(out: &mut String) {
         // Writing to a string does not fail.
         let _ = writeln!(out, "{key} {value}");
     }
-    if let Some(stack) = cpu::this().exception_stack("NMI") {
+    if let Some(stack) = cpu::get(cpu::id()).exception_stack("NMI") {
         // As programs read it.
         let _ = writeln!(out, "nmi_stack {}", stack.start as i64);
         let _ = writeln!(out, "nmi_stack_end {}", stack.end as i64);

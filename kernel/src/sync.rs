@@ -127,7 +127,7 @@ fn pop_off() {
 /// How many locks and `IrqGuard`s this CPU holds. Zero: may sleep, may be preempted.
 #[inline]
 pub fn preempt_count() -> u32 {
-    cpu::this().preempt_count.get()
+    cpu::preempt_count()
 }
 
 /// Interrupts and preemption are off while it lives.

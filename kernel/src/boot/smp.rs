@@ -68,7 +68,7 @@ pub fn start(cr3: u64) {
         phys_to_virt(entry::TRAMPOLINE).copy_from_nonoverlapping(code, len);
     }
     // Which identities there are is not known, only how many. One that does not exist costs the patience.
-    for apic_id in (0..LAST_APIC_ID).filter(|id| *id != cpu::this().apic_id()) {
+    for apic_id in (0..LAST_APIC_ID).filter(|id| *id != cpu::get(cpu::id()).apic_id()) {
         let before = cpu::count();
         if before == used {
             break;

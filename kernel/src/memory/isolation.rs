@@ -136,7 +136,7 @@ pub fn status() -> String {
         ("stack", u64::from(maps(root, &raw const on_stack as u64))),
         (
             "cpu",
-            u64::from(maps(root, &raw const cpu::this().current as u64)),
+            u64::from(maps(root, &raw const cpu::get(cpu::id()).current as u64)),
         ),
     ] {
         // Writing to a string does not fail.
