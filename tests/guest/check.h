@@ -12,6 +12,7 @@
 #endif
 #include <cpuid.h>
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -86,6 +87,20 @@ __attribute__((unused)) static uint64_t microseconds(void)
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1000000ull + now.tv_nsec / 1000;
 }
+
+/* Whether the clock counts instructions and not time, so that only the kernel, and no busy host, can make anything late.
+ * An upper bound on a time is checked where this holds. */
+__attribute__((unused)) static int steady_clock(void) { return getenv("STEADY_CLOCK") != NULL; }
+
+/* Waits until `condition` holds, giving up after so long that nothing but a hang explains it; gives `condition`. */
+enum { HANG_US = 60000000 };
+#define wait_until(condition) \
+    ({ \
+        uint64_t limit_ = microseconds() + HANG_US; \
+        while (!(condition) && microseconds() < limit_) \
+            sched_yield(); \
+        !!(condition); \
+    })
 
 /* Whether the processor is QEMU's emulation, which leaves out some things that silicon does. */
 __attribute__((unused)) static int emulated(void)

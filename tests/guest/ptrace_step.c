@@ -195,7 +195,8 @@ static void others(void)
     step(child, PTRACE_SINGLESTEP, &status);
     while (step(child, PTRACE_SINGLESTEP, &status) == 6)
         steps++;
-    check(steps == 2, "a repeated instruction traps each time", "%d", steps);
+    /* An emulator that counts instructions takes one more step: it looks at the counter when that is zero. */
+    check(steps == 2 || (steady_clock() && steps == 3), "a repeated instruction traps each time", "%d", steps);
     finish(child);
 
     child = start_snippet(branches);
