@@ -12,6 +12,7 @@
 #endif
 #include <cpuid.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -92,15 +93,50 @@ __attribute__((unused)) static uint64_t microseconds(void)
  * An upper bound on a time is checked where this holds. */
 __attribute__((unused)) static int steady_clock(void) { return getenv("STEADY_CLOCK") != NULL; }
 
+/* Whether a thread of a process sleeps where a signal wakes it. */
+__attribute__((unused)) static int is_asleep(pid_t process, pid_t thread)
+{
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", process, thread);
+    int fd = open(path, O_RDONLY);
+    if (fd < 0)
+        return 0;
+    ssize_t got = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[got < 0 ? 0 : got] = 0;
+    char *end_of_name = strrchr(text, ')');
+    return end_of_name && end_of_name[1] && end_of_name[2] == 'S';
+}
+
 /* Waits until `condition` holds, giving up after so long that nothing but a hang explains it; gives `condition`. */
 enum { HANG_US = 60000000 };
 #define wait_until(condition) \
     ({ \
         uint64_t limit_ = microseconds() + HANG_US; \
-        while (!(condition) && microseconds() < limit_) \
+        int held_; \
+        while (!(held_ = !!(condition)) && microseconds() < limit_) \
             sched_yield(); \
-        !!(condition); \
+        held_; \
     })
+
+/* A child that sends the caller, which must be the only thread, a signal as soon as it sleeps. To be waited for by
+ * `reap`. A timer's signal may come before the sleep has begun, where the host is busy. */
+__attribute__((unused)) static pid_t signal_when_asleep(int signal)
+{
+    pid_t parent = getpid(), child = fork();
+    if (child == 0) {
+        if (wait_until(is_asleep(parent, parent)))
+            kill(parent, signal);
+        _exit(0);
+    }
+    return child;
+}
+
+__attribute__((unused)) static void reap(pid_t child)
+{
+    while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
 
 /* Whether the processor is QEMU's emulation, which leaves out some things that silicon does. */
 __attribute__((unused)) static int emulated(void)

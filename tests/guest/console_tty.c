@@ -74,7 +74,7 @@ static int control(void)
             char byte;
             setpgid(0, 0);
             tcgetattr(console, &now);
-            alarm(2);
+            alarm(HANG_US / 1000000);
             if (i == 0)
                 _exit(read(console, &byte, 1) >= 0 ? 1 : 2);
             _exit(tcsetattr(console, TCSANOW, &now) != 0);

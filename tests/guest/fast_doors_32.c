@@ -183,13 +183,13 @@ static void signals(const struct door *door)
     if (pipe(tube))
         return;
     for (int again = 0; again < 2; again++) {
-        struct itimerval timer = { { 0, 0 }, { 0, 10000 } };
         handle(SIGALRM, on_signal, again ? SA_RESTART : 0);
         randomize();
         in.ebx = tube[0], in.ecx = (uint32_t)&byte, in.edx = 1;
         caught = 0;
-        setitimer(ITIMER_REAL, &timer, NULL);
+        pid_t sender = signal_when_asleep(SIGALRM);
         wrong = call(door->code, SYS_read, again ? 1 : -EINTR, 0);
+        reap(sender);
         if (!wrong && (caught != 1 || caught_eax != (again ? SYS_read : (uint32_t)-EINTR)))
             wrong = "the handler did not see the call interrupted";
         report_for(door, again ? "restart" : "EINTR", wrong);

@@ -13,11 +13,7 @@ static int is_patched(void)
 
 static int wait_for_all(void)
 {
-    for (int round = 0; round < 20000 && hooks_status("patch_remaining") > 0; round++) {
-        control("/dev/hooks", "patch-hurry");
-        sched_yield();
-    }
-    return hooks_status("patch_remaining") == 0;
+    return wait_until(control("/dev/hooks", "patch-hurry") && hooks_status("patch_remaining") == 0);
 }
 
 int main(void)
@@ -39,8 +35,7 @@ int main(void)
         _exit(0);
     }
     char answer = 0;
-    for (int round = 0; round < 200; round++)
-        sched_yield(); /* the child sleeps in read */
+    check(wait_until(is_asleep(child, child)), "the child sleeps in read", "it does not");
     check(!is_patched(), "before", "the old uname answers as the new one");
     check(control("/dev/hooks", "patch"), "the transition begins", "it is refused");
     check(is_patched(), "a task that comes by has gone over", "it has not");

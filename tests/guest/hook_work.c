@@ -32,23 +32,8 @@ static void *sleeps(void *unused)
 /* Waits until as much work was done. */
 static int done_by(long wanted)
 {
-    for (int round = 0; round < 20000 && hooks_status("works") < wanted; round++)
-        sched_yield();
+    wait_until(hooks_status("works") >= wanted);
     return hooks_status("works") == wanted;
-}
-
-static int is_asleep(int thread)
-{
-    char path[64], text[512] = "";
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
-    int fd = open(path, O_RDONLY);
-    if (fd < 0)
-        return phase == 1; /* no such file: the caller has waited long enough */
-    if (read(fd, text, sizeof text - 1) < 0)
-        text[0] = 0;
-    close(fd);
-    char *state = strrchr(text, ')');
-    return state && state[2] == 'S';
 }
 
 int main(void)
@@ -75,10 +60,7 @@ int main(void)
         return 1;
     thread_id = 0;
     pthread_create(&thread, NULL, sleeps, NULL);
-    for (int round = 0; round < 2000 && !(phase == 1 && is_asleep(thread_id)); round++)
-        sched_yield();
-    for (int round = 0; round < 200; round++)
-        sched_yield();
+    check(wait_until(phase == 1 && is_asleep(getpid(), thread_id)), "a thread sleeps in read", "phase %d", phase);
     control("/dev/hooks", "work %d", thread_id);
     for (int round = 0; round < 200; round++)
         sched_yield();

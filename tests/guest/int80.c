@@ -160,16 +160,16 @@ static void refill(int signal, siginfo_t *info, ucontext_t *context)
 
 static void restarts(void)
 {
-    struct itimerval timer = { { 0, 0 }, { 0, 10000 } };
     for (int again = 0; again < 2; again++) {
         catch_signal(SIGALRM, again ? SA_RESTART : 0);
         on_signal = refill;
         caught.count = 0;
         randomize(&in);
         in.rbx = tube[0], in.rcx = (uint64_t)&byte, in.rdx = 1;
-        setitimer(ITIMER_REAL, &timer, NULL);
+        pid_t sender = signal_when_asleep(SIGALRM);
         const char *wrong = call(I386_READ, again ? 1 : -EINTR, 0);
         on_signal = NULL;
+        reap(sender);
         uint64_t rip = (uint64_t)(again ? enter_32 : enter_32_end);
         check(!wrong && caught.count == 1 && caught.rip == rip, again ? "read, SA_RESTART" : "read",
               "%d signals, rip %#lx, %s", caught.count, caught.rip, wrong ? wrong : "registers right");

@@ -50,7 +50,7 @@ static void statuses(void)
     uint64_t start = microseconds();
     status = in_child(alarmed);
     uint64_t took = microseconds() - start;
-    check(WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM && took > 900000 && took < 1900000,
+    check(WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM && took > 900000 && (took < 1900000 || !steady_clock()),
           "an alarm kills for (;;);", "status %#x after %lu us", status, took);
     status = in_child(broken_pipe);
     check(WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE, "SIGPIPE", "status %#x", status);
@@ -75,6 +75,12 @@ static int moves(void)
     uint32_t before = *shared;
     usleep(30000);
     return *shared != before;
+}
+
+static int goes_on(void)
+{
+    uint32_t before = *shared;
+    return wait_until(*shared != before);
 }
 
 static void stop_and_continue(void)
@@ -110,10 +116,10 @@ static void stop_and_continue(void)
     kill(child, SIGCONT);
     waited = waitpid(child, &status, WCONTINUED);
     check(waited == child && WIFCONTINUED(status), "WCONTINUED", "%d, status %#x", waited, status);
-    check(moves(), "a continued task runs", "it does not");
+    check(goes_on(), "a continued task runs", "it does not");
     kill(child, SIGSTOP);
     kill(child, SIGCONT);
-    check(moves(), "SIGCONT undoes a stop that is pending", "it is stopped");
+    check(goes_on(), "SIGCONT undoes a stop that is pending", "it is stopped");
     kill(-child, SIGTERM);
     memset(&info, 0, sizeof info);
     result = waitid(P_PGID, child, &info, WEXITED);
@@ -142,13 +148,11 @@ static void child_signal(void)
     usleep(5000);
     child_signals = 0;
     kill(child, SIGSTOP);
-    for (int i = 0; i < 1000 && !child_signals; i++)
-        usleep(1000);
+    wait_until(child_signals);
     check(child_signals == 1 && child_info.si_code == CLD_STOPPED && child_info.si_status == SIGSTOP,
           "SIGCHLD for a stop", "%d, code %d", child_signals, child_info.si_code);
     kill(child, SIGCONT);
-    for (int i = 0; i < 1000 && child_signals < 2; i++)
-        usleep(1000);
+    wait_until(child_signals == 2);
     check(child_signals == 2 && child_info.si_code == CLD_CONTINUED && child_info.si_status == SIGCONT,
           "SIGCHLD for a continuation", "%d, code %d", child_signals, child_info.si_code);
     action.sa_flags = SA_SIGINFO | SA_NOCLDSTOP;
@@ -248,8 +252,7 @@ static void orphans(void)
             signal(SIGHUP, note_hangup);
             signal(SIGCONT, note_hangup);
             raise(SIGTSTP);
-            for (int i = 0; i < 200 && !(shared[1] && shared[2]); i++)
-                usleep(1000);
+            wait_until(shared[1] && shared[2]);
             raise(SIGTSTP); /* orphaned now: no stop */
             shared[3] = 1;
             _exit(0);
@@ -259,8 +262,7 @@ static void orphans(void)
     }
     waitpid(middle, &status, 0);
     check(status == 0, "a group stops while its session is there", "status %#x", status);
-    for (int i = 0; i < 1000 && !shared[3]; i++)
-        usleep(1000);
+    wait_until(shared[3]);
     check(shared[1] && shared[2], "an orphaned stopped group gets SIGHUP and SIGCONT", "SIGHUP %u, SIGCONT %u", shared[1],
           shared[2]);
     check(shared[3], "SIGTSTP does not stop an orphaned group", "it does");

@@ -189,7 +189,7 @@ static void polls(void)
         ssize_t got = read(ends[0], fill, sizeof fill);
         _exit(got <= 0);
     }
-    check(poll_one(ends[1], POLLOUT, 5000) == POLLOUT, "poll wakes when there is room", "it times out");
+    check(poll_one(ends[1], POLLOUT, HANG_US / 1000) == POLLOUT, "poll wakes when there is room", "it times out");
     waitpid(child, NULL, 0);
     child = fork();
     if (child == 0) {
@@ -198,7 +198,7 @@ static void polls(void)
     }
     while (poll_one(ends[0], POLLIN, 0) && read(ends[0], fill, sizeof fill) > 1)
         ;
-    check(poll_one(ends[0], POLLIN, 5000) == POLLIN, "poll wakes when there is data", "it times out");
+    check(poll_one(ends[0], POLLIN, HANG_US / 1000) == POLLIN, "poll wakes when there is data", "it times out");
     waitpid(child, NULL, 0);
     if (read(ends[0], buffer, 16) < 0)
         _exit(98);

@@ -44,6 +44,8 @@ static void fairness(void)
         children[i] = spinner(i);
     }
     usleep(400000);
+    check(wait_until(progress[0] && progress[8] && progress[16]), "each of three spinning tasks runs", "%lu, %lu, %lu", progress[0],
+          progress[8], progress[16]);
     uint64_t count[3], most = 0, least = -1ull;
     for (int i = 0; i < 3; i++) {
         count[i] = progress[i * 8];
@@ -52,7 +54,7 @@ static void fairness(void)
     }
     for (int i = 0; i < 3; i++)
         finish(children[i]);
-    check(least > 0 && least > most / 6, "three spinning tasks share a CPU", "%lu, %lu, %lu", count[0], count[1], count[2]);
+    check(least > most / 6 || !steady_clock(), "three spinning tasks share a CPU", "%lu, %lu, %lu", count[0], count[1], count[2]);
 }
 
 /* How late a sleeper wakes while another task spins on the same CPU. */
@@ -68,7 +70,7 @@ static void wakeups(void)
         worst = late > worst ? late : worst;
     }
     finish(child);
-    check(worst < 200000, "a sleeper gets the CPU back from a spinning task", "%lu us late", worst);
+    check(worst < 200000 || !steady_clock(), "a sleeper gets the CPU back from a spinning task", "%lu us late", worst);
 }
 
 static volatile sig_atomic_t ticks;
@@ -90,7 +92,7 @@ static void timers(void)
         ;
     setitimer(ITIMER_REAL, &off, NULL);
     uint64_t took = microseconds() - start;
-    check(took >= 49000 && took < 1000000, "ten ticks of a timer", "%lu us", took);
+    check(took >= 49000 && (took < 1000000 || !steady_clock()), "ten ticks of a timer", "%lu us", took);
 
     signal(SIGVTALRM, on_tick);
     ticks = 0;
@@ -99,7 +101,7 @@ static void timers(void)
     usleep(60000);
     int asleep = ticks;
     start = microseconds();
-    while (!ticks && microseconds() < start + 1000000)
+    while (!ticks && microseconds() < start + HANG_US)
         for (volatile long busy = 0; busy < 3000000; busy++) /* user time: reading the clock may be system time */
             ;
     check(!asleep && ticks, "a virtual timer runs with the task only", "%d while asleep, %d then", asleep, (int)ticks);
@@ -127,20 +129,22 @@ static void accounting(void)
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu1);
     times(&t1);
     double used = seconds(after.ru_utime) + seconds(after.ru_stime) - seconds(before.ru_utime) - seconds(before.ru_stime);
-    check(used > 0.05 && used < 0.24, "getrusage counts running, not sleeping", "%.3f s", used);
+    check(used > 0 && ((used > 0.05 && used < 0.24) || !steady_clock()), "getrusage counts running, not sleeping", "%.3f s", used);
     double ticks_used = (double)(t1.tms_utime + t1.tms_stime - t0.tms_utime - t0.tms_stime) / sysconf(_SC_CLK_TCK);
-    check(ticks_used > 0.04 && ticks_used < 0.24, "times agrees", "%.3f s", ticks_used);
+    check((ticks_used > 0.04 && ticks_used < 0.24) || !steady_clock(), "times agrees", "%.3f s", ticks_used);
     double clocked = cpu1.tv_sec - cpu0.tv_sec + (cpu1.tv_nsec - cpu0.tv_nsec) / 1e9;
-    check(clocked > 0.05 && clocked < 0.24, "the CPU clock agrees", "%.3f s", clocked);
+    check(clocked > 0 && ((clocked > 0.05 && clocked < 0.24) || !steady_clock()), "the CPU clock agrees", "%.3f s", clocked);
 
     struct rusage children;
     int status;
+    progress[0] = 0;
     pid_t child = spinner(0);
+    wait_until(progress[0]);
     usleep(100000);
     kill(child, SIGKILL);
     wait4(child, &status, 0, &children);
     used = seconds(children.ru_utime) + seconds(children.ru_stime);
-    check(used > 0.01 && used < 0.5, "wait4 gives a child's time", "%.3f s", used);
+    check(used > 0.01 && (used < 0.5 || !steady_clock()), "wait4 gives a child's time", "%.3f s", used);
     check(seconds(children.ru_utime) > seconds(children.ru_stime), "a spinning task's time is user time", "user %.3f, system %.3f",
           seconds(children.ru_utime), seconds(children.ru_stime));
 }
@@ -202,7 +206,7 @@ static void affinity(void)
     /* On one CPU the other task could move in few of such short intervals: only where this one is preempted. Where the
      * emulator's own threads have to share a CPU, it takes more than one try. */
     int moved = 0;
-    for (int tries = 0; tries < 40 && moved < 10; tries++) {
+    for (uint64_t limit = microseconds() + HANG_US; moved < 10 && microseconds() < limit;) {
         moved = 0;
         for (int i = 0; i < 3000; i++) {
             uint64_t before = progress[0], start = microseconds();

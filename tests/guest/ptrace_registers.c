@@ -251,7 +251,7 @@ static void system_call(void)
         trace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_TRACESYSGOOD);
         go(PTRACE_SYSCALL, child, 0);
         trace(PTRACE_SYSCALL, child, 0, 0);
-        usleep(5000);
+        check(wait_until(is_asleep(child, child)), "the tracee sleeps", "it does not");
         kill(child, SIGUSR1);
         status = next_status(child);
         long rax = peek_user(child, REGISTER(rax));

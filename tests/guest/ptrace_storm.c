@@ -120,7 +120,7 @@ int main(void)
         usleep(2000);
     }
     /* Whoever is left ends, tracees of the dead included. */
-    uint64_t limit = microseconds() + 10000000;
+    uint64_t limit = microseconds() + HANG_US;
     int left = 1;
     while (left && microseconds() < limit) {
         kill(-group, SIGKILL);

