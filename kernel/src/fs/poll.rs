@@ -109,12 +109,18 @@ impl Timeout {
         })
     }
 
-    fn write_back(&self) {
-        if self.address != 0 {
-            let left = self.deadline.saturating_sub(time::now());
-            // The memory may be read-only: the result of the call counts more.
-            let left = Timespec::from_nanoseconds(left, self.unit);
-            let _ = longs::write_of(self.width, self.address, [left.seconds, left.fraction]);
+    /// At the end of a call with this result. The memory may be read-only: the result counts more, but the call cannot be
+    /// begun again with what is left.
+    fn write_back(&self, result: Result<usize>) -> Result<usize> {
+        if self.address == 0 {
+            return result;
+        }
+        let left = self.deadline.saturating_sub(time::now());
+        let left = Timespec::from_nanoseconds(left, self.unit);
+        let written = longs::write_of(self.width, self.address, [left.seconds, left.fraction]);
+        match result {
+            Err(Errno::ERESTARTNOHAND) if written.is_err() => Err(Errno::EINTR),
+            result => result,
         }
     }
 }
@@ -175,12 +181,13 @@ fn poll_until(address: u64, count: u64, deadline: u64) -> Result<usize> {
             ready += (events != 0) as usize;
         }
         ready
-    })?;
+    });
+    // Also after a signal, when nothing was found.
     for (index, (entry, _)) in entries.iter().enumerate() {
         let field = address + (index * size_of::<PollFd>()) as u64 + 6;
         user::write(field, &entry.revents)?;
     }
-    Ok(ready)
+    ready
 }
 
 /// `poll`.
@@ -216,8 +223,7 @@ pub fn sys_ppoll(address: u64, count: u64, timeout: u64, sigmask: u64, size: u64
 pub fn ppoll(width: Width, address: u64, count: u64, timeout: u64, sigmask: u64, size: u64) -> Result<usize> {
     let timeout = Timeout::read(width, timeout, 1)?;
     let result = with_mask(sigmask, size, || poll_until(address, count, timeout.deadline));
-    timeout.write_back();
-    result
+    timeout.write_back(result)
 }
 
 /// Events that `select` calls readable, writable and exceptional.
@@ -278,8 +284,7 @@ pub fn sys_select(count: u64, read: u64, write: u64, except: u64, timeout: u64) 
     let timeout = Timeout::read(Width::of_call(), timeout, 1000)?;
     let result =
         select_until(count, [read, write, except], timeout.deadline).map_err(no_restart_with_handler);
-    timeout.write_back();
-    result
+    timeout.write_back(result)
 }
 
 /// `pselect6`. The last argument points to the address and size of a signal mask.
@@ -303,6 +308,5 @@ pub fn pselect6(width: Width, count: u64, sets: [u64; 3], timeout: u64, mask: u6
         longs::read_unsigned(mask)?
     };
     let result = with_mask(sigmask, size, || select_until(count, sets, timeout.deadline));
-    timeout.write_back();
-    result
+    timeout.write_back(result)
 }
