@@ -7,31 +7,44 @@ use crate::errno::{Errno, Result};
 use crate::memory::address_space::AddressSpace;
 use crate::memory::fault::Access;
 use crate::memory::{Width, longs, user};
+use crate::task::capabilities::{Capabilities, Capability};
+use crate::task::ids::Ids;
 use crate::task::pid_namespace::meant;
 use crate::task::process::{self, Pid};
-use crate::task::{Task, capabilities, current, user_namespace};
+use crate::task::{Process, Task, current, user_namespace};
 
-/// Whether the current task may trace `task` and see its memory: it is of the same process, or belongs to the same user and
-/// hides nothing, or the current task has all rights. EPERM otherwise.
+/// Whether the current task may trace `task` and see its memory: it is of the same process, or belongs to the same user, has no
+/// more rights and hides nothing, or the current task may trace any. EPERM otherwise.
 pub fn check(task: &Task) -> Result<()> {
+    check_as(&task.process, |ids| ids.real, Capabilities::permit_all_of)
+}
+
+/// As [`check`], for files of `/proc`: who may open files counts.
+pub fn check_file(process: &Process) -> Result<()> {
+    check_as(process, |ids| ids.file_system, Capabilities::have_all_of)
+}
+
+fn check_as(
+    target: &Process,
+    id: fn(&Ids) -> u32,
+    covers: fn(&Capabilities, &Capabilities) -> bool,
+) -> Result<()> {
     let process = &current().process;
-    if core::ptr::eq(&**process, &*task.process) || capabilities::is_root() {
+    if core::ptr::eq(&**process, target) {
         return Ok(());
     }
-    let namespace = process.credentials.lock().namespace.clone();
-    if !user_namespace::is_within(&task.process.credentials.lock().namespace, &namespace) {
-        return Err(Errno::EPERM);
+    let theirs = target.credentials.lock().clone();
+    let mine = process.credentials.lock().clone();
+    if user_namespace::grants(&mine, &theirs.namespace, Capability::SysPtrace) {
+        return Ok(());
     }
-    let (user, group) = {
-        let mine = process.credentials.lock();
-        (mine.user.real, mine.group.real)
-    };
-    let same = {
-        let theirs = task.process.credentials.lock();
-        [theirs.user.real, theirs.user.effective, theirs.user.saved] == [user; 3]
-            && [theirs.group.real, theirs.group.effective, theirs.group.saved] == [group; 3]
-    };
-    if same && task.process.dumpable.load(Relaxed) {
+    let is_mine = |theirs: &Ids, mine: u32| [theirs.real, theirs.effective, theirs.saved] == [mine; 3];
+    let same = is_mine(&theirs.user, id(&mine.user)) && is_mine(&theirs.group, id(&mine.group));
+    if same
+        && user_namespace::is_same(&mine.namespace, &theirs.namespace)
+        && covers(&mine.capabilities, &theirs.capabilities)
+        && target.dumpable.load(Relaxed)
+    {
         Ok(())
     } else {
         Err(Errno::EPERM)

@@ -129,7 +129,7 @@ fn read_program(address: u64) -> Result<Vec<Instruction>> {
         return Err(Errno::EINVAL);
     }
     // Otherwise a child with more rights would be at the filter's mercy.
-    if !current().process.no_new_privs.load(Relaxed) && !capabilities::is_admin_here() {
+    if !current().no_new_privs.load(Relaxed) && !capabilities::is_admin_here() {
         return Err(Errno::EACCES);
     }
     let mut raw = alloc::vec![0u64; len];
@@ -246,6 +246,10 @@ fn attach_locked(
     for thread in &others {
         let ours = task.hooks.seccomp.attached(tree).cloned();
         replaced.push(thread.hooks.seccomp.replace(tree, ours));
+        // What binds the one who brings the filter binds those it is brought to.
+        if task.no_new_privs.load(Relaxed) {
+            thread.no_new_privs.store(true, Relaxed);
+        }
         thread.hooks.seccomp.enable(thread, FILTER);
     }
     Ok(None)

@@ -15,8 +15,9 @@ use crate::cpu;
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::sync::{self, SpinLock};
+use crate::task::capabilities::{Capability, capable};
 use crate::task::switch::SwitchWork;
-use crate::task::{Task, capabilities, current};
+use crate::task::{Task, current};
 
 /// Words of a bitmap.
 const WORDS: usize = IO_PORTS / 64;
@@ -116,7 +117,7 @@ pub fn sys_iopl(level: u64) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let rights = current().ports.0.lock().clone();
-    if level > u32::from(rights.level) && !capabilities::is_root() {
+    if level > u32::from(rights.level) && !capable(Capability::SysRawio) {
         return Err(Errno::EPERM);
     }
     set(Rights {
@@ -133,7 +134,7 @@ pub fn sys_ioperm(from: u64, count: u64, allow: u64) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let allow = allow as i32 != 0;
-    if allow && !capabilities::is_root() {
+    if allow && !capable(Capability::SysRawio) {
         return Err(Errno::EPERM);
     }
     let rights = current().ports.0.lock().clone();

@@ -10,12 +10,12 @@ use super::action::Action;
 use super::altstack::AltStack;
 use super::info::*;
 use super::set::*;
-use super::{mask, send};
+use super::{mask, permission, send};
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, user};
 use crate::task::clock::Timespec;
-use crate::task::pid_namespace::meant;
-use crate::task::process::{self, Pid};
+use crate::task::pid_namespace::{meant, seen};
+use crate::task::process::{self, Pid, Tree};
 use crate::task::scheduler::{self, INTERRUPTIBLE, RUNNING};
 use crate::task::{Process, Task, current};
 use crate::time;
@@ -275,6 +275,7 @@ fn to_process(pid: Pid, info: SigInfo) -> Result<()> {
 /// Sends to a process as `kill` does.
 pub(crate) fn to_found(process: &Process, info: SigInfo) -> Result<()> {
     check_number(info.signo)?;
+    permission::check(process, &info)?;
     if info.signo == 0 {
         return Ok(());
     }
@@ -284,18 +285,31 @@ pub(crate) fn to_found(process: &Process, info: SigInfo) -> Result<()> {
     send::send(&process::tree(), process, None, info, limit())
 }
 
+/// Sends to a member of a group, if that is permitted.
+fn to_member(tree: &Tree, process: &Process, info: SigInfo, limit: usize) -> Result<()> {
+    permission::check(process, &info)?;
+    if info.signo == 0 {
+        return Ok(());
+    }
+    send::send(tree, process, None, info, limit)
+}
+
+/// Fine if one member could be sent to; otherwise what the last one gave.
 fn to_group(group: Pid, info: SigInfo) -> Result<()> {
     check_number(info.signo)?;
     let limit = limit();
     let tree = process::tree();
-    if info.signo == 0 {
-        let exists = tree.nodes().any(|node| node.process.pgrp() == group);
-        return if exists { Ok(()) } else { Err(Errno::ESRCH) };
+    process::note_group_signal();
+    let mut sent = false;
+    let mut last = Err(Errno::ESRCH);
+    for node in tree.nodes().filter(|node| node.process.pgrp() == group) {
+        last = to_member(&tree, &node.process, info, limit);
+        sent |= last.is_ok();
     }
-    send::to_pgrp_in(&tree, group, info, limit)
+    if sent { Ok(()) } else { last }
 }
 
-/// Everybody but the kernel's reaper and the sender.
+/// Everybody but the kernel's reaper and the sender. Those who may not be signalled are passed over, and are no error.
 fn to_all(info: SigInfo) -> Result<()> {
     check_number(info.signo)?;
     let limit = limit();
@@ -303,11 +317,11 @@ fn to_all(info: SigInfo) -> Result<()> {
     process::note_group_signal();
     let mut result = Err(Errno::ESRCH);
     for node in tree.nodes().filter(|node| send::is_other(node)) {
-        result = if info.signo == 0 {
-            Ok(())
-        } else {
-            send::send(&tree, &node.process, None, info, limit)
-        };
+        match to_member(&tree, &node.process, info, limit) {
+            Err(Errno::EPERM) if result == Err(Errno::ESRCH) => result = Ok(()),
+            Err(Errno::EPERM) => {}
+            other => result = other,
+        }
     }
     result
 }
@@ -330,10 +344,14 @@ pub fn sys_tgkill(tgid: u64, tid: u64, signo: u64) -> Result<usize> {
 }
 
 fn to_thread(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
-    let task = process::find_task(tid)
-        .filter(|task| tgid.is_none_or(|tgid| task.process.pid == tgid))
-        .ok_or(Errno::ESRCH)?;
+    let Some(task) = process::find_task(tid) else {
+        return to_ended_leader(tgid, tid, info);
+    };
+    if tgid.is_some_and(|tgid| task.process.pid != tgid) {
+        return Err(Errno::ESRCH);
+    }
     check_number(info.signo)?;
+    permission::check(&task.process, &info)?;
     if info.signo != 0 {
         if info.signo >= SIGRTMIN {
             send::reserve(&task.process, Some(&task));
@@ -343,10 +361,29 @@ fn to_thread(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
     Ok(0)
 }
 
-/// A program may make up the information, but not so that it looks like the kernel's or `tkill`'s, except to itself.
-fn made_up(signo: u64, info: u64, tgid: Pid) -> Result<SigInfo> {
-    let info = SigInfo::read_for_call(signo as i32, info)?.with_pid(meant);
-    if (info.code >= 0 || info.code == SI_TKILL) && current().process.pid != tgid {
+/// The first thread of a process keeps its number after its end, until the process has been waited for. It may be sent to,
+/// and takes nothing; what a signal does to its process when it is sent, it does.
+fn to_ended_leader(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
+    let process = process::find(tid)
+        .filter(|process| tgid.is_none_or(|tgid| process.pid == tgid))
+        .ok_or(Errno::ESRCH)?;
+    check_number(info.signo)?;
+    permission::check(&process, &info)?;
+    if info.signo != 0 {
+        send::to_ended_thread(&process::tree(), &process, info.signo);
+    }
+    Ok(0)
+}
+
+/// A program may make up the information, but not so that it looks like the kernel's or `tkill`'s, except to the calling
+/// thread itself, by its number.
+fn made_up(signo: u64, info: u64, number: Pid) -> Result<SigInfo> {
+    checked(SigInfo::read_for_call(signo as i32, info)?, number)
+}
+
+fn checked(info: SigInfo, number: Pid) -> Result<SigInfo> {
+    let info = info.with_pid(meant);
+    if (info.code >= 0 || info.code == SI_TKILL) && seen(current().tid()) != number {
         return Err(Errno::EPERM);
     }
     Ok(info)
@@ -354,20 +391,19 @@ fn made_up(signo: u64, info: u64, tgid: Pid) -> Result<SigInfo> {
 
 /// rt_sigqueueinfo(2).
 pub fn sys_rt_sigqueueinfo(pid: u64, signo: u64, info: u64) -> Result<usize> {
-    let process = meant(pid as Pid);
-    let info = made_up(signo, info, process)?;
-    to_process(process, info)?;
+    let pid = pid as Pid;
+    let info = made_up(signo, info, pid)?;
+    to_process(meant(pid), info)?;
     Ok(0)
 }
 
 /// rt_tgsigqueueinfo(2).
 pub fn sys_rt_tgsigqueueinfo(tgid: u64, tid: u64, signo: u64, info: u64) -> Result<usize> {
     let (tgid, tid) = (tgid as Pid, tid as Pid);
-    let info = {
-        if tgid <= 0 || tid <= 0 {
-            return Err(Errno::EINVAL);
-        }
-        made_up(signo, info, meant(tgid))?
-    };
+    let info = SigInfo::read_for_call(signo as i32, info)?;
+    if tgid <= 0 || tid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let info = checked(info, tid)?;
     to_thread(Some(meant(tgid)), meant(tid), info)
 }

@@ -146,15 +146,45 @@ pub(super) fn send(
         }
     }
     if let Some(code) = notice {
-        job::notify_parent(tree, node, code);
-        if let Some(tracer) = ptrace::relation::leader_tracer(node)
-            && tracer.process.pid != node.parent
-            && let Some(leader) = node.threads.first()
-        {
-            job::notify_tracer(tree, &tracer, leader, code, 0);
-        }
+        tell_of_continue(tree, node, code);
     }
     Ok(())
+}
+
+/// A process goes on, or its stop has been seen to arrive.
+fn tell_of_continue(tree: &Tree, node: &Node, code: i32) {
+    job::notify_parent(tree, node, code);
+    if let Some(tracer) = ptrace::relation::leader_tracer(node)
+        && tracer.process.pid != node.parent
+        && let Some(leader) = node.threads.first()
+    {
+        job::notify_tracer(tree, &tracer, leader, code, 0);
+    }
+}
+
+/// Sends to the first thread of a process after that has ended: nobody takes it, but stopping and going on concern the whole
+/// process.
+pub(super) fn to_ended_thread(tree: &Tree, process: &Process, signo: i32) {
+    let Some(node) = tree.node(process.pid) else {
+        return;
+    };
+    let notice = {
+        let mut shared = process.signals.lock();
+        if process.group_exit().is_some() {
+            return;
+        }
+        if SigSet::STOP.contains(signo) {
+            flush(node, &mut shared, SigSet::of(&[SIGCONT]));
+        }
+        if signo == SIGCONT {
+            continue_process(node, &mut shared)
+        } else {
+            None
+        }
+    };
+    if let Some(code) = notice {
+        tell_of_continue(tree, node, code);
+    }
 }
 
 /// Whether the signal would be thrown away at delivery, so that it need not be sent. A blocked signal is kept: the

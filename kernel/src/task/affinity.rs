@@ -3,11 +3,13 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI32, Ordering::*};
 
-use linux_raw_sys::general::{PRIO_PGRP, PRIO_PROCESS, PRIO_USER};
+use linux_raw_sys::general::{PRIO_PGRP, PRIO_PROCESS, PRIO_USER, RLIMIT_NICE, RLIMIT_RTPRIO};
 
+use super::capabilities::{Capability, capable, capable_in};
 use super::clock::Timespec;
+use super::ids::USER;
 use super::pid_namespace::{meant, seen};
-use super::{Pid, Task, current, current_arc, process, scheduler};
+use super::{Pid, Task, current, current_arc, process, scheduler, user_namespace};
 use crate::cpu;
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, user};
@@ -49,17 +51,40 @@ pub fn sys_sched_yield() -> Result<usize> {
     Ok(0)
 }
 
+/// Whether the task belongs to the current one's effective user, or is subject to CAP_SYS_NICE.
+fn owns(task: &Task) -> bool {
+    if core::ptr::eq(&*task.process, &*current().process) {
+        return true;
+    }
+    let effective = current().process.credentials.lock().user.effective;
+    let (ids, namespace) = {
+        let theirs = task.process.credentials.lock();
+        (theirs.user, theirs.namespace.clone())
+    };
+    [ids.real, ids.effective].contains(&effective) || capable_in(&namespace, Capability::SysNice)
+}
+
+fn check_owner(task: &Task) -> Result<()> {
+    if owns(task) { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+/// Whether a task may be made as urgent as this nice value: RLIMIT_NICE allows it, or the current task may do so to all.
+fn can_nice(task: &Task, nice: i32) -> bool {
+    (20 - nice) as u64 <= task.process.rlimit(RLIMIT_NICE).0 || capable(Capability::SysNice)
+}
+
 fn online() -> u64 {
     u64::MAX >> (64 - cpu::count())
 }
 
 /// sched_setaffinity(2).
 pub fn sys_sched_setaffinity(tid: u64, len: u64, address: u64) -> Result<usize> {
-    let task = task_or_self(tid)?;
     let mut bytes = [0u8; 8];
     let len = (len as usize).min(8);
     // SAFETY: `bytes` has room for `len`.
     unsafe { user::copy_from_user(bytes.as_mut_ptr(), address, len) }?;
+    let task = task_or_self(tid)?;
+    check_owner(&task)?;
     let mask = u64::from_le_bytes(bytes) & online();
     if mask == 0 {
         return Err(Errno::EINVAL);
@@ -103,6 +128,14 @@ pub fn sys_sched_setscheduler(tid: u64, policy: u64, address: u64) -> Result<usi
     let priority = user::read::<i32>(address)?;
     if !priority_range(policy)?.contains(&priority) {
         return Err(Errno::EINVAL);
+    }
+    check_owner(&task)?;
+    // A real-time priority beyond the limit, or none allowed at all.
+    let limit = task.process.rlimit(RLIMIT_RTPRIO).0;
+    let urgent = priority > task.policy.priority.load(Relaxed) && priority as u64 > limit;
+    let enters = priority != 0 && policy != task.policy.policy.load(Relaxed) as u64 && limit == 0;
+    if (urgent || enters) && !capable(Capability::SysNice) {
+        return Err(Errno::EPERM);
     }
     task.policy.policy.store(policy as i32, Relaxed);
     task.policy.priority.store(priority, Relaxed);
@@ -159,11 +192,22 @@ fn priority_tasks(which: u64, who: u64) -> Result<alloc::vec::Vec<Arc<Task>>> {
                 .flat_map(|process| process.threads())
                 .collect()
         }
-        PRIO_USER => process::all()
-            .iter()
-            .filter(|process| seen(process.pid) != 0)
-            .flat_map(|process| process.threads())
-            .collect(),
+        PRIO_USER => {
+            let (real, namespace) = {
+                let mine = current().process.credentials.lock();
+                (mine.user.real, mine.namespace.clone())
+            };
+            let user = match who {
+                0 => Some(real),
+                who => user_namespace::meant(&namespace, USER, who as u32).ok(),
+            };
+            process::all()
+                .iter()
+                .filter(|process| seen(process.pid) != 0)
+                .filter(|process| Some(process.credentials.lock().user.real) == user)
+                .flat_map(|process| process.threads())
+                .collect()
+        }
         _ => return Err(Errno::EINVAL),
     };
     if tasks.is_empty() {
@@ -186,10 +230,17 @@ pub fn sys_getpriority(which: u64, who: u64) -> Result<usize> {
 /// setpriority(2).
 pub fn sys_setpriority(which: u64, who: u64, nice: u64) -> Result<usize> {
     let nice = (nice as i32).clamp(-20, 19);
+    let mut result = Ok(0);
     for task in priority_tasks(which, who)? {
-        task.policy.nice.store(nice, Relaxed);
+        if !owns(&task) {
+            result = Err(Errno::EPERM);
+        } else if nice < task.policy.nice.load(Relaxed) && !can_nice(&task, nice) {
+            result = Err(Errno::EACCES);
+        } else {
+            task.policy.nice.store(nice, Relaxed);
+        }
     }
-    Ok(0)
+    result
 }
 
 /// getcpu(2).

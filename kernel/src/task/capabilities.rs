@@ -1,8 +1,10 @@
-//! Capabilities: what a process may do beyond others. They are kept for those who ask and give up; only CAP_SYS_ADMIN is
-//! asked for anywhere.
+//! Capabilities: what a process may do beyond others.
+//!
+//! They follow the user ids: a process that leaves the ids of root loses them ([`Capabilities::follow`]).
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::ids::Ids;
 use super::pid_namespace::meant;
 use super::process::{Pid, find};
 use super::user_namespace::{self, Namespace};
@@ -12,8 +14,29 @@ use crate::memory::user;
 
 /// All that Linux 6.1 has.
 const ALL: u64 = (1 << 41) - 1;
-const SYS_ADMIN: u64 = 1 << 21;
-const CHECKPOINT_RESTORE: u64 = 1 << 40;
+
+/// What is asked for, by the numbers of the ABI (`CAP_*`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Capability {
+    /// Signal any process.
+    Kill = 5,
+    /// Take any group id.
+    Setgid = 6,
+    /// Take any user id.
+    Setuid = 7,
+    /// Use I/O ports.
+    SysRawio = 17,
+    /// Trace any process.
+    SysPtrace = 19,
+    /// Administer.
+    SysAdmin = 21,
+    /// Change anybody's priority and affinity, and raise one's own.
+    SysNice = 23,
+    /// Exceed and raise resource limits.
+    SysResource = 24,
+    /// Checkpoint and restore processes.
+    CheckpointRestore = 40,
+}
 
 /// The sets of a process.
 #[derive(Clone, Copy)]
@@ -21,6 +44,8 @@ pub struct Capabilities {
     effective: u64,
     permitted: u64,
     inheritable: u64,
+    /// PR_SET_KEEPCAPS: leaving the ids of root keeps what is permitted.
+    pub keep: bool,
 }
 
 impl Default for Capabilities {
@@ -29,21 +54,67 @@ impl Default for Capabilities {
             effective: ALL,
             permitted: ALL,
             inheritable: 0,
+            keep: false,
         }
     }
 }
 
 impl Capabilities {
-    /// CAP_SYS_ADMIN.
-    pub fn has_admin(&self) -> bool {
-        self.effective & SYS_ADMIN != 0
+    /// Whether the capability is effective.
+    pub fn has(&self, capability: Capability) -> bool {
+        self.effective & 1 << capability as u32 != 0
+    }
+
+    /// The sets with their names, for `/proc/PID/status`. Nothing is bounded, nothing ambient.
+    pub fn sets(&self) -> [(&'static str, u64); 5] {
+        [
+            ("CapInh", self.inheritable),
+            ("CapPrm", self.permitted),
+            ("CapEff", self.effective),
+            ("CapBnd", ALL),
+            ("CapAmb", 0),
+        ]
+    }
+
+    /// Whether all that is permitted to `other` is permitted, too.
+    pub fn permit_all_of(&self, other: &Capabilities) -> bool {
+        other.permitted & !self.permitted == 0
+    }
+
+    /// Whether all that is permitted to `other` is effective.
+    pub fn have_all_of(&self, other: &Capabilities) -> bool {
+        other.permitted & !self.effective == 0
+    }
+
+    /// The user ids have changed; `root` is the id of root where they count.
+    pub fn follow(&mut self, old: Ids, new: Ids, root: Option<u32>) {
+        let Some(root) = root else { return };
+        let is_any = |ids: Ids| [ids.real, ids.effective, ids.saved].contains(&root);
+        if is_any(old) && !is_any(new) && !self.keep {
+            self.permitted = 0;
+            self.effective = 0;
+        }
+        match (old.effective == root, new.effective == root) {
+            (true, false) => self.effective = 0,
+            (false, true) => self.effective = self.permitted,
+            _ => {}
+        }
     }
 }
 
-/// Whether the current task is the administrator: root, and has not given it up, and not of a namespace alone.
+/// Whether the current task has a capability that counts for the whole machine.
+pub fn capable(capability: Capability) -> bool {
+    capable_in(&None, capability)
+}
+
+/// Whether the current task has a capability over what belongs to a user namespace.
+pub fn capable_in(namespace: &Namespace, capability: Capability) -> bool {
+    user_namespace::grants(&current().process.credentials.lock(), namespace, capability)
+}
+
+/// Whether the current task is the administrator: it has CAP_SYS_ADMIN, and not of a namespace alone.
 pub fn is_admin() -> bool {
-    let credentials = current().process.credentials.lock();
-    credentials.namespace.is_none() && credentials.is_admin()
+    capable(Capability::SysAdmin)
 }
 
 /// Whether the current task is the administrator of its user namespace.
@@ -53,17 +124,7 @@ pub fn is_admin_here() -> bool {
 
 /// Whether the current task may choose the numbers of processes in PID namespaces that this user namespace owns.
 pub fn may_choose_pids(owner: &Namespace) -> bool {
-    let credentials = current().process.credentials.lock();
-    let effective = credentials.capabilities.effective;
-    let privileged = credentials.is_root_here() && effective & (SYS_ADMIN | CHECKPOINT_RESTORE) != 0;
-    user_namespace::is_within(owner, &credentials.namespace) && privileged
-        || user_namespace::is_owner(owner, &credentials)
-}
-
-/// Whether the current task has root's rights to the machine.
-pub fn is_root() -> bool {
-    let credentials = current().process.credentials.lock();
-    credentials.namespace.is_none() && credentials.user.effective == 0
+    capable_in(owner, Capability::SysAdmin) || capable_in(owner, Capability::CheckpointRestore)
 }
 
 /// `struct __user_cap_header_struct`.
@@ -140,6 +201,7 @@ pub fn sys_capset(address: u64, data: u64) -> Result<usize> {
         effective: 0,
         permitted: 0,
         inheritable: 0,
+        keep: false,
     };
     for half in 0..halves {
         let value: Half = user::read(data + (half * size_of::<Half>()) as u64)?;
@@ -151,6 +213,7 @@ pub fn sys_capset(address: u64, data: u64) -> Result<usize> {
     if new.permitted & !capabilities.permitted != 0 || new.effective & !new.permitted != 0 {
         return Err(Errno::EPERM);
     }
+    new.keep = capabilities.keep;
     *capabilities = new;
     Ok(0)
 }

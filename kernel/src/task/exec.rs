@@ -374,7 +374,7 @@ fn leave_old_program(mm: Arc<AddressSpace>, image: Image, name: &[u8]) {
     if let Some(node) = tree().node_mut(process.pid) {
         node.exit_signal = SIGCHLD as i32;
     }
-    task.parent_death_signal.store(0, Relaxed);
+    process.credentials.lock().capabilities.keep = false;
     task.set_comm(name.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
     trace::named(task);
     let old_image = core::mem::replace(&mut *process.image.lock(), Arc::new(image));

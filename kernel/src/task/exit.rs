@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::{SIGCHLD, SIGCONT, SIGHUP};
 
-use super::process::{self, Node, Pid, Process, Tree, tree};
+use super::process::{self, DeathSignal, Node, Pid, Process, Tree, tree};
 use super::{current, current_arc, fork, futex, kernel_mm, pid_namespace, replace_mm, robust, scheduler};
 use crate::errno::Result;
 use crate::memory::address_space::AddressSpace;
@@ -32,8 +32,9 @@ pub fn do_group_exit(status: i32) -> ! {
     let task = current();
     let process = &task.process;
     let exec_thread = process.exec_thread.load(SeqCst);
-    if exec_thread != 0 && exec_thread != task.tid() {
-        do_exit(status);
+    if exec_thread != 0 && exec_thread != task.tid() && process.group_exit().is_none() {
+        // It makes way, and has not failed.
+        do_exit(0);
     }
     let (status, first) = process.begin_group_exit(status);
     if first {
@@ -63,18 +64,24 @@ pub fn do_exit(status: i32) -> ! {
     let task = current();
     ptrace::relation::exit_tracer();
     let process = task.process.clone();
-    let (refs, last) = {
+    let (refs, last, to_signal) = {
         let mut tree = tree();
         process.usage.add(&task.usage);
-        let (refs, last) = tree.remove_thread(task);
+        if task.tid() == process.pid
+            && let Some(node) = tree.node_mut(process.pid)
+        {
+            node.leader_status = Some(status);
+        }
+        let (refs, last, to_signal) = tree.remove_thread(task);
         if task.trace.is_traced() {
             ptrace::relation::thread_ended(&mut tree, &current_arc(), status, last);
         }
-        (refs, last)
+        (refs, last, to_signal)
     };
+    tell_of_death(&process, to_signal);
     process.threads_changed.wake_all();
     if last {
-        end_process(&process, process.group_exit().unwrap_or(status));
+        end_process(&process, status);
     }
     drop(process);
     // The scheduler's reference keeps the task, and the stack this runs on, until another stack is switched to.
@@ -111,7 +118,7 @@ pub(super) fn leave_memory(to: Arc<AddressSpace>) {
     drop(old);
 }
 
-/// The last thread has ended.
+/// The last thread has ended, with this status.
 fn end_process(process: &Arc<Process>, status: i32) {
     process.timers.stop_all();
     if process.is_session_leader() {
@@ -124,9 +131,7 @@ fn end_process(process: &Arc<Process>, status: i32) {
     for pgrp in groups {
         hang_up_if_orphaned(pgrp, None);
     }
-    for (orphan, signo) in orphans.to_signal {
-        let _ = signal::send::to_task(&orphan, SigInfo::user(signo, SI_USER, pid, 0));
-    }
+    tell_of_death(process, orphans.to_signal);
     if let Some(heir) = orphans.new_parent {
         heir.children_changed.wake_all();
     }
@@ -137,12 +142,28 @@ fn end_process(process: &Arc<Process>, status: i32) {
         let mut tree = tree();
         // Asked for only now, and with the end made public under the same lock: until here the parent may have ended, too.
         if let Some(node) = tree.node_mut(pid) {
-            node.zombie = Some(status);
+            let own = node.leader_status.unwrap_or(status);
+            node.zombie = Some(process.group_exit().unwrap_or(own));
         }
         tell_of_end(&mut tree, process)
     };
     if let Some(told) = told {
         after_telling(process, told);
+    }
+}
+
+/// Sends children what they asked for (PR_SET_PDEATHSIG), if the process that ends may signal them.
+fn tell_of_death(process: &Process, to_signal: Vec<DeathSignal>) {
+    if to_signal.is_empty() {
+        return;
+    }
+    let uid = process.credentials.lock().user.real;
+    for (child, signo) in to_signal {
+        let info = SigInfo::user(signo, SI_USER, process.pid, uid);
+        if signal::permission::check(&child, &info).is_ok() {
+            // A full queue loses it, as any other.
+            let _ = signal::send::to_process(&child, info);
+        }
     }
 }
 
@@ -194,9 +215,8 @@ fn after_telling(process: &Process, (parent, reaped): Told) {
     if process.session() == parent.session() && process.pgrp() != parent.pgrp() {
         hang_up_if_orphaned(process.pgrp(), Some(process.pid));
     }
-    if let Some(node) = reaped {
-        super::reap::account(&parent, &node.process);
-    }
+    // What a child has used that nobody waits for is not counted among the children's (POSIX).
+    drop(reaped);
     parent.children_changed.wake_all();
 }
 

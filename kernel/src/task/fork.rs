@@ -8,6 +8,7 @@ use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
 
 use super::process::{self, FIRST_PROGRAM, Pid, REAPER, ReservedPid, tree};
+use super::switch::SwitchWork;
 use super::wait::Completion;
 use super::{
     NewTask, Process, Task, current, current_arc, fpu, hooks, pid_namespace, scheduler, switch,
@@ -315,6 +316,7 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
     child.ports.copy_from(parent, &child);
     child.tls.copy_from(parent, &child);
     switch::copy_segments(&child);
+    child.set_switch_work(SwitchWork::NO_TSC, parent.has_switch_work(SwitchWork::NO_TSC));
     if clone.has(CLONE_SETTLS) {
         set_tls(&child, clone.tls)?;
     }
@@ -322,6 +324,9 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
     trace::named(&child);
     child.policy.copy_from(&parent.policy);
     child.affinity.store(parent.affinity.load(Relaxed), Relaxed);
+    child
+        .no_new_privs
+        .store(parent.no_new_privs.load(Relaxed), Relaxed);
     child.timer_slack.store(parent.timer_slack.load(Relaxed), Relaxed);
     if clone.has(CLONE_CHILD_SETTID) {
         child.set_child_tid.store(clone.child_tid, Relaxed);

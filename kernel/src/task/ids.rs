@@ -2,7 +2,9 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
 
+use super::capabilities::Capability;
 use super::current;
 use super::pid_namespace::{meant, seen};
 use super::process::{self, Pid, Process, tree};
@@ -11,7 +13,7 @@ use crate::errno::{Errno, Result};
 use crate::memory::user;
 
 /// One kind of id in its four roles.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ids {
     /// Who started it.
     pub real: u32,
@@ -23,7 +25,7 @@ pub struct Ids {
     pub file_system: u32,
 }
 
-/// The ids of a process. They are kept and inherited; nothing is refused because of them.
+/// The ids of a process. They decide whom it may signal, trace and control; access to files is not refused because of them.
 #[derive(Clone, Default)]
 pub struct Credentials {
     /// User ids.
@@ -46,14 +48,9 @@ impl Credentials {
         }
     }
 
-    /// Whether they are the administrator's of their namespace: it is root's, or nobody's yet, and has not given it up.
+    /// Whether they are the administrator's of their namespace.
     pub fn is_admin(&self) -> bool {
-        self.is_root_here() && self.capabilities.has_admin()
-    }
-
-    /// Whether they are root's in their namespace, or nobody's yet.
-    pub fn is_root_here(&self) -> bool {
-        self.namespace.is_some() || self.user.effective == 0
+        self.capabilities.has(Capability::SysAdmin)
     }
 }
 
@@ -111,7 +108,7 @@ pub fn sys_setpgid(pid: u64, pgrp: u64) -> Result<usize> {
         if process.session() != own.session() {
             return Err(Errno::EPERM);
         }
-        if process.has_execed.load(core::sync::atomic::Ordering::Relaxed) {
+        if process.has_execed.load(Relaxed) {
             return Err(Errno::EACCES);
         }
     } else if pid != own.pid {
@@ -150,8 +147,37 @@ pub enum Kind {
 }
 pub use Kind::{Group as GROUP, User as USER};
 
-fn with<T>(kind: Kind, f: impl FnOnce(&mut Ids) -> T) -> T {
-    f(current().process.credentials.lock().ids(kind))
+/// Changes the current process's ids; its capabilities follow. EPERM, with nothing changed, if it is not entitled to one.
+/// Whoever changes what counts for files is no longer who the parent knew, or who may look at the process.
+fn change(kind: Kind, f: impl FnOnce(&mut Ids, bool) -> Result<()>) -> Result<()> {
+    let task = current();
+    let mut credentials = task.process.credentials.lock();
+    let entitled = credentials.capabilities.has(match kind {
+        USER => Capability::Setuid,
+        GROUP => Capability::Setgid,
+    });
+    let old = *credentials.ids(kind);
+    let mut new = old;
+    f(&mut new, entitled)?;
+    *credentials.ids(kind) = new;
+    if kind == USER {
+        let root = user_namespace::meant(&credentials.namespace, USER, 0).ok();
+        credentials.capabilities.follow(old, new, root);
+    }
+    if (old.effective, old.file_system) != (new.effective, new.file_system) {
+        task.parent_death_signal.store(0, Relaxed);
+        task.process.dumpable.store(false, Relaxed);
+    }
+    Ok(())
+}
+
+/// Refuses an id that is not one of those that an unprivileged process may take.
+fn check_id(id: u32, entitled: bool, allowed: &[u32]) -> Result<()> {
+    if id == KEEP || entitled || allowed.contains(&id) {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
 }
 
 /// One of the current process's ids, as it sees it.
@@ -182,30 +208,44 @@ pub fn sys_get_effective(kind: Kind) -> Result<usize> {
 /// "Leave it as it is."
 const KEEP: u32 = u32::MAX;
 
-/// setuid(2), setgid(2), as root: all of them.
+/// setuid(2), setgid(2): all of them for whoever is entitled to any id, else the effective one alone.
 pub fn sys_set(kind: Kind, id: u64) -> Result<usize> {
     if id as u32 == KEEP {
         return Err(Errno::EINVAL);
     }
-    sys_set_res(kind, id, id, id)
+    let id = meant_id(kind, id)?;
+    change(kind, |ids, entitled| {
+        check_id(id, entitled, &[ids.real, ids.saved])?;
+        if entitled {
+            ids.real = id;
+            ids.saved = id;
+        }
+        ids.effective = id;
+        ids.file_system = id;
+        Ok(())
+    })?;
+    Ok(0)
 }
 
 /// setreuid(2), setregid(2).
 pub fn sys_set_re(kind: Kind, real: u64, effective: u64) -> Result<usize> {
     let (real, effective) = (meant_id(kind, real)?, meant_id(kind, effective)?);
-    with(kind, |ids| {
+    change(kind, |ids, entitled| {
+        check_id(real, entitled, &[ids.real, ids.effective])?;
+        check_id(effective, entitled, &[ids.real, ids.effective, ids.saved])?;
         let old_real = ids.real;
         if real != KEEP {
             ids.real = real;
         }
         if effective != KEEP {
             ids.effective = effective;
-            ids.file_system = effective;
         }
         if real != KEEP || effective != KEEP && effective != old_real {
             ids.saved = ids.effective;
         }
-    });
+        ids.file_system = ids.effective;
+        Ok(())
+    })?;
     Ok(0)
 }
 
@@ -216,18 +256,21 @@ pub fn sys_set_res(kind: Kind, real: u64, effective: u64, saved: u64) -> Result<
         meant_id(kind, effective)?,
         meant_id(kind, saved)?,
     ];
-    with(kind, |ids| {
+    change(kind, |ids, entitled| {
+        let allowed = [ids.real, ids.effective, ids.saved];
         for (id, to) in [
             (real, &mut ids.real),
             (effective, &mut ids.effective),
             (saved, &mut ids.saved),
         ] {
+            check_id(id, entitled, &allowed)?;
             if id != KEEP {
                 *to = id;
             }
         }
         ids.file_system = ids.effective;
-    });
+        Ok(())
+    })?;
     Ok(0)
 }
 
@@ -245,7 +288,15 @@ pub fn sys_set_file_system(kind: Kind, id: u64) -> Result<usize> {
     // An id that there is not changes nothing, and is no error.
     match meant_id(kind, id) {
         Ok(KEEP) | Err(_) => {}
-        Ok(id) => with(kind, |ids| ids.file_system = id),
+        // Nor is one that the process is not entitled to.
+        Ok(id) => {
+            let _ = change(kind, |ids, entitled| {
+                let allowed = [ids.real, ids.effective, ids.saved, ids.file_system];
+                check_id(id, entitled, &allowed)?;
+                ids.file_system = id;
+                Ok(())
+            });
+        }
     }
     Ok(old as usize)
 }
@@ -276,8 +327,12 @@ pub fn sys_getgroups(size: u64, address: u64) -> Result<usize> {
 
 /// setgroups(2).
 pub fn sys_setgroups(size: u64, address: u64) -> Result<usize> {
-    let namespace = current().process.credentials.lock().namespace.clone();
-    if !user_namespace::may_set_groups(&namespace) {
+    let (namespace, entitled) = {
+        let credentials = current().process.credentials.lock();
+        let entitled = credentials.capabilities.has(Capability::Setgid);
+        (credentials.namespace.clone(), entitled)
+    };
+    if !entitled || !user_namespace::may_set_groups(&namespace) {
         return Err(Errno::EPERM);
     }
     let size = size as u32 as usize;

@@ -9,6 +9,7 @@ use super::process::find_task;
 use super::{Task, process::Pid};
 use crate::errno::{Errno, Result};
 use crate::fs::File;
+use crate::ptrace::access;
 
 /// What is compared: `KCMP_*`.
 const FILE: u32 = 0;
@@ -23,6 +24,8 @@ const SYSVSEM: u32 = 6;
 pub fn sys_kcmp(first: u64, second: u64, kind: u64, index_1: u64, index_2: u64) -> Result<usize> {
     let task = |tid: u64| find_task(meant(tid as Pid)).ok_or(Errno::ESRCH);
     let (one, other) = (task(first)?, task(second)?);
+    access::check(&one)?;
+    access::check(&other)?;
     match kind as u32 {
         FILE => {
             let (file_1, file_2) = (file(&one, index_1)?, file(&other, index_2)?);

@@ -1,8 +1,12 @@
 //! Resource limits.
 
+use alloc::sync::Arc;
+
 use linux_raw_sys::general::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::capabilities::{Capability, capable, capable_in};
+use super::ids::Ids;
 use super::pid_namespace::meant;
 use super::process::{self, Pid};
 use super::{Process, current};
@@ -104,11 +108,15 @@ fn exchange(process: &Process, which: u64, new: Option<Limit>) -> Result<Limit> 
     if which >= COUNT {
         return Err(Errno::EINVAL);
     }
+    let may_raise = new.is_some() && capable(Capability::SysResource);
     let mut limits = process.limits.lock();
     let old = limits.0[which];
     if let Some(new) = new {
         if new.soft > new.hard {
             return Err(Errno::EINVAL);
+        }
+        if new.hard > old.hard && !may_raise {
+            return Err(Errno::EPERM);
         }
         limits.0[which] = new;
     }
@@ -139,20 +147,44 @@ pub fn sys_setrlimit(which: u64, address: u64) -> Result<usize> {
     Ok(0)
 }
 
+/// The process with this id, or that of the thread with it.
+fn find(id: Pid) -> Option<Arc<Process>> {
+    process::find(id).or_else(|| Some(process::find_task(id)?.process.clone()))
+}
+
+/// EPERM unless the process is the current one, has its real ids in all roles, or is subject to CAP_SYS_RESOURCE.
+fn check_other(process: &Process) -> Result<()> {
+    let own = &current().process;
+    if core::ptr::eq(&**own, process) {
+        return Ok(());
+    }
+    let (user, group) = {
+        let mine = own.credentials.lock();
+        (mine.user.real, mine.group.real)
+    };
+    let theirs = process.credentials.lock().clone();
+    let is = |ids: Ids, id: u32| [ids.real, ids.effective, ids.saved] == [id; 3];
+    if is(theirs.user, user) && is(theirs.group, group)
+        || capable_in(&theirs.namespace, Capability::SysResource)
+    {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
+}
+
 /// prlimit64(2).
 pub fn sys_prlimit64(pid: u64, which: u64, new: u64, old: u64) -> Result<usize> {
-    let process = match pid as Pid {
-        0 => current().process.clone(),
-        pid => process::find_task(meant(pid))
-            .ok_or(Errno::ESRCH)?
-            .process
-            .clone(),
-    };
     let new = if new == 0 {
         None
     } else {
         Some(user::read::<Limit>(new)?)
     };
+    let process = match pid as Pid {
+        0 => current().process.clone(),
+        pid => find(meant(pid)).ok_or(Errno::ESRCH)?,
+    };
+    check_other(&process)?;
     let limit = exchange(&process, which, new)?;
     if old != 0 {
         user::write(old, &limit)?;

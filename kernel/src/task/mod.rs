@@ -125,6 +125,8 @@ pub struct Task {
     pub policy: affinity::Policy,
     /// prctl(PR_SET_PDEATHSIG).
     pub parent_death_signal: AtomicI32,
+    /// prctl(PR_SET_NO_NEW_PRIVS).
+    pub no_new_privs: AtomicBool,
     /// Where its children have further numbers: its process's namespace, but after `unshare`. Changed by the task alone.
     pub pid_namespace_of_children: SpinLock<Namespace>,
     /// Timer slack, kept for prctl.
@@ -219,6 +221,7 @@ impl Task {
             usage: usage::Usage::default(),
             policy: affinity::Policy::default(),
             parent_death_signal: AtomicI32::new(0),
+            no_new_privs: AtomicBool::new(false),
             pid_namespace_of_children: SpinLock::new(namespace),
             timer_slack: AtomicU64::new(50_000),
             comm: SpinLock::new([0; 16]),

@@ -6,6 +6,7 @@ use linux_raw_sys::prctl::*;
 
 use super::pid_namespace::{meant, seen};
 use super::process::{self, Pid};
+use super::switch::SwitchWork;
 use super::{current, switch};
 use crate::errno::{Errno, Result};
 use crate::memory::vma::AreaFlags;
@@ -58,14 +59,14 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
             if arg2 != 1 || arg3 | arg4 | arg5 != 0 {
                 return Err(Errno::EINVAL);
             }
-            process.no_new_privs.store(true, Relaxed);
+            task.no_new_privs.store(true, Relaxed);
             Ok(0)
         }
         PR_GET_NO_NEW_PRIVS => {
             if arg2 | arg3 | arg4 | arg5 != 0 {
                 return Err(Errno::EINVAL);
             }
-            Ok(process.no_new_privs.load(Relaxed).into())
+            Ok(task.no_new_privs.load(Relaxed).into())
         }
         PR_SET_CHILD_SUBREAPER => {
             process.subreaper.store(arg2 != 0, Relaxed);
@@ -93,11 +94,29 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
         dispatch::PR_SET_SYSCALL_USER_DISPATCH => dispatch::set(arg2, arg3, arg4, arg5),
         // All capabilities are there.
         PR_CAPBSET_READ => Ok(1),
-        PR_GET_KEEPCAPS | PR_GET_SECUREBITS => Ok(0),
-        PR_SET_KEEPCAPS => Ok(0),
-        // The TSC is always enabled.
+        PR_GET_SECUREBITS => Ok(0),
+        PR_GET_KEEPCAPS => Ok(process.credentials.lock().capabilities.keep.into()),
+        PR_SET_KEEPCAPS => {
+            if arg2 > 1 {
+                return Err(Errno::EINVAL);
+            }
+            process.credentials.lock().capabilities.keep = arg2 != 0;
+            Ok(0)
+        }
         PR_GET_TSC => {
-            user::write(arg2, &PR_TSC_ENABLE)?;
+            let mode = match task.has_switch_work(SwitchWork::NO_TSC) {
+                true => PR_TSC_SIGSEGV,
+                false => PR_TSC_ENABLE,
+            };
+            user::write(arg2, &mode)?;
+            Ok(0)
+        }
+        PR_SET_TSC => {
+            switch::set_tsc_mode(match arg2 as u32 {
+                PR_TSC_ENABLE => true,
+                PR_TSC_SIGSEGV => false,
+                _ => return Err(Errno::EINVAL),
+            });
             Ok(0)
         }
         // Naming anonymous memory is optional; programs do without.

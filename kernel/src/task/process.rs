@@ -74,9 +74,7 @@ pub struct Process {
     pub unkillable: AtomicBool,
     /// prctl(PR_SET_CHILD_SUBREAPER).
     pub subreaper: AtomicBool,
-    /// prctl(PR_SET_NO_NEW_PRIVS) (kept: nothing here raises privileges).
-    pub no_new_privs: AtomicBool,
-    /// User, group and supplementary ids: bookkeeping only, every process may do everything.
+    /// User, group and supplementary ids, capabilities.
     pub credentials: SpinLock<super::ids::Credentials>,
     /// personality(2).
     pub personality: AtomicU32,
@@ -119,7 +117,6 @@ impl Process {
             dumpable: AtomicBool::new(true),
             unkillable: AtomicBool::new(false),
             subreaper: AtomicBool::new(false),
-            no_new_privs: AtomicBool::new(from.is_some_and(|from| from.no_new_privs.load(Relaxed))),
             credentials: SpinLock::new(
                 from.map_or_else(Default::default, |from| from.credentials.lock().clone()),
             ),
@@ -162,11 +159,6 @@ impl Process {
         }
     }
 
-    /// Any of its threads: the first that has not ended.
-    pub fn thread(&self) -> Option<Arc<Task>> {
-        tree().node(self.pid)?.threads.first().cloned()
-    }
-
     /// The wait status with which the whole process is ending, if it is.
     pub fn group_exit(&self) -> Option<i32> {
         let value = self.group_exit.load(SeqCst);
@@ -197,6 +189,8 @@ pub struct Node {
     pub threads: Vec<Arc<Task>>,
     /// The wait status, once it has ended.
     pub zombie: Option<i32>,
+    /// The status with which the first thread ended: the process's, unless it ends as a whole.
+    pub leader_status: Option<i32>,
     /// What its parent gets when it ends: SIGCHLD except for `clone` children.
     pub exit_signal: i32,
     /// Threads that have ended and that a tracer has yet to wait for, without the leader.
@@ -206,6 +200,16 @@ pub struct Node {
 }
 
 impl Node {
+    /// What its threads asked for when the thread that forked it ends.
+    fn death_signals(&self, to_signal: &mut Vec<DeathSignal>) {
+        for thread in &self.threads {
+            let signo = thread.parent_death_signal.load(Relaxed);
+            if signo != 0 {
+                to_signal.push((self.process.clone(), signo));
+            }
+        }
+    }
+
     /// Whether it does not want to be told of children that end.
     pub fn ignores_children(&self) -> bool {
         let hand = self.threads.first().and_then(|thread| thread.sighand.share());
@@ -222,8 +226,11 @@ pub struct Orphans {
     /// Who looks after them now; some may have ended already.
     pub new_parent: Option<Arc<Process>>,
     /// Those that asked for a signal (PR_SET_PDEATHSIG), and which.
-    pub to_signal: Vec<(Arc<Task>, i32)>,
+    pub to_signal: Vec<DeathSignal>,
 }
+
+/// A process one of whose threads asked for a signal at its parent's end (PR_SET_PDEATHSIG), and which.
+pub type DeathSignal = (Arc<Process>, i32);
 
 /// All processes and tasks.
 pub struct Tree {
@@ -369,6 +376,7 @@ impl Tree {
             children: Vec::new(),
             threads,
             zombie: None,
+            leader_status: None,
             exit_signal,
             lingering: 0,
             traced_leader: None,
@@ -386,9 +394,9 @@ impl Tree {
             .push(task.clone());
     }
 
-    /// Takes out a thread that ends. Returns the tree's references, to be dropped without the lock, and whether it was the
-    /// last.
-    pub fn remove_thread(&mut self, task: &Task) -> (impl Sized + use<>, bool) {
+    /// Takes out a thread that ends. Returns the tree's references, to be dropped without the lock, whether it was the
+    /// last, and what is to be sent to its children, who go to another thread.
+    pub fn remove_thread(&mut self, task: &Task) -> (impl Sized + use<>, bool, Vec<DeathSignal>) {
         let tid = task.tid();
         let from_tasks = self.tasks.remove(&tid);
         let node = self
@@ -403,6 +411,7 @@ impl Tree {
         let from_threads = node.threads.remove(index);
         let last = node.threads.is_empty();
         // Its children now belong to another thread.
+        let mut to_signal = Vec::new();
         if let Some(heir) = node.threads.first().map(|thread| thread.tid()) {
             let children = node.children.clone();
             for child in children {
@@ -410,11 +419,12 @@ impl Tree {
                     && child.parent_thread == tid
                 {
                     child.parent_thread = heir;
+                    child.death_signals(&mut to_signal);
                 }
             }
         }
         pid_namespace::left(self, &task.process, tid);
-        ((from_tasks, from_threads), last)
+        ((from_tasks, from_threads), last, to_signal)
     }
 
     /// The calling thread, alone in its process, takes over the PID as its TID (exec by a thread that is not the first).
@@ -425,6 +435,9 @@ impl Tree {
         };
         task.tid.store(pid, Relaxed);
         self.tasks.insert(pid, arc);
+        if let Some(node) = self.nodes.get_mut(&pid) {
+            node.leader_status = None;
+        }
         for child in self
             .nodes
             .values_mut()
@@ -456,12 +469,7 @@ impl Tree {
             node.parent_thread = heir_thread;
             node.exit_signal = SIGCHLD as i32;
             node.process.parent.store(heir, Relaxed);
-            for thread in &node.threads {
-                let signo = thread.parent_death_signal.load(Relaxed);
-                if signo != 0 {
-                    orphans.to_signal.push((thread.clone(), signo));
-                }
-            }
+            node.death_signals(&mut orphans.to_signal);
         }
         let heir = self.nodes.get_mut(&heir).expect("the heir");
         heir.children.extend_from_slice(&children);

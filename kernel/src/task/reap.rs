@@ -4,10 +4,11 @@ use alloc::sync::Arc;
 
 use linux_raw_sys::general::*;
 
+use super::ids::USER;
 use super::pid_namespace::{meant, seen};
 use super::process::{self, FIRST_PROGRAM, Pid, Process, REAPER, Tree, tree};
 use super::usage::{Rusage, of_process};
-use super::{Task, current, scheduler};
+use super::{Task, current, scheduler, user_namespace};
 use crate::errno::{Errno, Result};
 use crate::fs::pidfd;
 use crate::memory::{Width, user};
@@ -39,6 +40,8 @@ impl Which<'_> {
 struct Report {
     /// As the waiting process sees it.
     pid: Pid,
+    /// Its real user, as the waiting process sees it.
+    uid: u32,
     change: Change,
     usage: Rusage,
 }
@@ -129,31 +132,31 @@ pub fn sys_waitid(kind: u64, id: u64, info: u64, options: u64, rusage: u64) -> R
         }
         _ => return Err(Errno::EINVAL),
     };
-    let report = wait(which, options)?;
-    if report.is_none() && !waits {
-        return Err(Errno::EAGAIN);
+    let mut report = wait(which, options);
+    if !waits && matches!(report, Ok(None)) {
+        report = Err(Errno::EAGAIN);
+    }
+    if let Ok(Some(report)) = &report
+        && rusage != 0
+    {
+        report.usage.write(rusage)?;
     }
     if info != 0 {
-        // Only these fields are written; without a report they are all zero.
+        // Only these fields are written; without a report they are all zero, also where the wait has failed.
         let mut kind = [0; 3];
         let mut child = [0; 3];
-        if let Some(report) = &report {
+        if let Ok(Some(report)) = &report {
             let (code, status) = report.change.code_and_status();
             // signo, errno, code; pid, uid, status
             kind = [SIGCHLD as i32, 0, code];
-            child = [report.pid, 0, status];
+            child = [report.pid, report.uid as i32, status];
         }
         // What follows the first three is aligned to pointers.
         let child_at = size_of_val(&kind).next_multiple_of(Width::of_call().word()) as u64;
         user::write(info, &kind)?;
         user::write(info + child_at, &child)?;
     }
-    if let Some(report) = report
-        && rusage != 0
-    {
-        report.usage.write(rusage)?;
-    }
-    Ok(0)
+    report.map(|_| 0)
 }
 
 /// Waits as told. None if nothing has happened yet and WNOHANG is set.
@@ -196,8 +199,10 @@ fn look(process: &Arc<Process>, which: Which<'_>, options: u32) -> Option<Result
             return look(process, which, options);
         }
     }
+    let uid = found.process.credentials.lock().user.real;
     Some(Ok(Report {
         pid,
+        uid: user_namespace::seen(&process.credentials.lock().namespace, USER, uid),
         change: found.change,
         usage,
     }))
@@ -249,7 +254,11 @@ fn find_child(
                 *candidates = true;
                 continue;
             }
-            _ => *candidates = true,
+            // One that has ended has nothing left to do but to be waited for.
+            _ => {
+                let ended = child.zombie.is_some() && child.lingering == 0;
+                *candidates |= !ended || options & WEXITED != 0;
+            }
         }
         let change = match child.zombie {
             Some(status) if options & WEXITED != 0 && child.lingering == 0 => Some(Change::Ended(status)),
@@ -311,7 +320,8 @@ fn look_at_tracee(
             (false, _) => Some(status),
             (true, zombie) => zombie.filter(|_| node.lingering == 0),
         };
-        *candidates |= status.is_none() || options & WEXITED != 0;
+        // It may go on with its process, but not stop any more.
+        *candidates |= options & WEXITED != 0 || status.is_none() && options & WCONTINUED != 0;
         let status = status.filter(|_| options & WEXITED != 0)?;
         // A child of ours is reaped, not let go.
         let own = leads && node.parent == tracer.pid;
@@ -383,7 +393,7 @@ pub(super) fn reap(pid: Pid) -> bool {
 }
 
 /// Adds what a child has used to what its parent's children have.
-pub(super) fn account(parent: &Process, child: &Process) {
+fn account(parent: &Process, child: &Process) {
     parent.children_usage.add(&child.usage);
     parent.children_usage.add(&child.children_usage);
 }

@@ -13,6 +13,7 @@ use portcullis::x86_64::CpuLocal;
 use portcullis::x86_64::cpu::{msr, rdmsr, wrmsr};
 use portcullis::x86_64::segments::{Segment, load_segment};
 use portcullis::x86_64::tables::USER_DS;
+use x86_64::registers::control::{Cr4, Cr4Flags};
 
 use super::{Task, current, fpu, scheduler};
 use crate::memory::Width;
@@ -41,6 +42,8 @@ bitflags! {
         const TLS = 4;
         /// It may use I/O ports.
         const PORTS = 8;
+        /// It may not read the time-stamp counter.
+        const NO_TSC = 16;
     }
 }
 
@@ -70,7 +73,6 @@ static FSGSBASE: AtomicBool = AtomicBool::new(false);
 
 /// Looks at what this CPU can do. Once, on the boot CPU, after the library's `init_cpu`.
 pub fn init() {
-    use x86_64::registers::control::{Cr4, Cr4Flags};
     FSGSBASE.store(Cr4::read().contains(Cr4Flags::FSGSBASE), Relaxed);
 }
 
@@ -290,6 +292,23 @@ fn switch_more(work: SwitchWork, prev: &Task, next: &Task) {
     if work.contains(SwitchWork::PORTS) {
         segments::ports::load(next);
     }
+    if work.contains(SwitchWork::NO_TSC) {
+        load_tsc_mode(next);
+    }
+}
+
+/// Lets user mode read the time-stamp counter, or not, as the task may. Interrupts off.
+fn load_tsc_mode(task: &Task) {
+    let disable = task.has_switch_work(SwitchWork::NO_TSC);
+    // SAFETY: the kernel reads the counter whatever the bit says, and nothing else depends on it.
+    unsafe { Cr4::update(|cr4| cr4.set(Cr4Flags::TIMESTAMP_DISABLE, disable)) };
+}
+
+/// prctl(PR_SET_TSC): whether the current task may read the time-stamp counter. Children inherit it, and exec keeps it.
+pub fn set_tsc_mode(enabled: bool) {
+    let _guard = crate::sync::irqs_off();
+    current().set_switch_work(SwitchWork::NO_TSC, !enabled);
+    load_tsc_mode(current());
 }
 
 /// Makes `task` this CPU's current one.

@@ -10,6 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
+use super::capabilities::Capability;
 use super::ids::{Credentials, GROUP, Kind, USER};
 use super::{Process, current};
 use crate::errno::{Errno, Result};
@@ -97,15 +98,25 @@ pub fn is_within(namespace: &Namespace, other: &Namespace) -> bool {
     }
 }
 
-/// Whether these credentials are those of who made the namespace, or one that it is nested in, in its parent.
-pub fn is_owner(namespace: &Namespace, credentials: &Credentials) -> bool {
-    chain(namespace).any(|namespace| {
-        is_same(&namespace.parent, &credentials.namespace) && namespace.owner == credentials.user.effective
-    })
+/// Whether two namespaces are the same.
+pub fn is_same(one: &Namespace, other: &Namespace) -> bool {
+    one.as_ref().map(Arc::as_ptr) == other.as_ref().map(Arc::as_ptr)
 }
 
-fn is_same(one: &Namespace, other: &Namespace) -> bool {
-    is_within(one, other) && is_within(other, one)
+/// Whether credentials give a capability over what belongs to a namespace: it is theirs and the capability is effective, or
+/// it is nested in theirs so. Who has made a namespace has all of them in it.
+pub fn grants(credentials: &Credentials, namespace: &Namespace, capability: Capability) -> bool {
+    let mut at = namespace;
+    loop {
+        if is_same(at, &credentials.namespace) {
+            return credentials.capabilities.has(capability);
+        }
+        let Some(nested) = at else { return false };
+        if is_same(&nested.parent, &credentials.namespace) && nested.owner == credentials.user.effective {
+            return true;
+        }
+        at = &nested.parent;
+    }
 }
 
 /// Puts a process, which has a single thread, into a new namespace: that of these credentials, which are its own, becomes

@@ -9,16 +9,15 @@ use crate::fs::buffer::{Destination, Source};
 use crate::fs::file::{File, FileOps};
 use crate::memory::PAGE_SIZE;
 use crate::memory::address_space::AddressSpace;
-use crate::ptrace::access;
 
 /// An open `/proc/PID/mem`. It keeps the memory that it was opened for, also beyond an exec.
 pub(super) struct Memory(Arc<AddressSpace>);
 
 impl Memory {
-    /// Opens it. EPERM unless the current task may trace the subject.
+    /// Opens it. EACCES unless the current task may look into the subject.
     pub(super) fn open(subject: &Subject) -> Result<Memory> {
         let task = subject.task()?;
-        access::check(task)?;
+        subject.check_access()?;
         Ok(Memory(task.mm()))
     }
 }

@@ -18,6 +18,7 @@ use super::file::{DirectoryOps, File, FileOps};
 use super::generated::Generated;
 use super::inode::{DirectoryEntry, EntrySink, Inode, Metadata, device_number};
 use crate::errno::{Errno, Result};
+use crate::ptrace::access;
 use crate::task::{self, Pid, Process, Task};
 
 /// The device number of the file system.
@@ -30,6 +31,12 @@ struct Subject {
 }
 
 impl Subject {
+    /// EACCES unless the current task may look into the process.
+    fn check_access(&self) -> Result<()> {
+        access::check_file(&self.process).map_err(|_| Errno::EACCES)
+    }
+
+    /// The thread with this id, or the process whose first thread has ended.
     fn find(id: Pid) -> Result<Subject> {
         if let Some(task) = task::process::find_task(id) {
             return Ok(Subject {
@@ -38,10 +45,7 @@ impl Subject {
             });
         }
         let process = task::process::find(id).ok_or(Errno::ESRCH)?;
-        Ok(Subject {
-            task: process.thread(),
-            process,
-        })
+        Ok(Subject { process, task: None })
     }
 
     /// The thread; ESRCH if the process is a zombie.
@@ -67,6 +71,8 @@ enum Kind {
     Setting(fn() -> Vec<u8>, fn(&[u8]) -> Result<()>),
     /// A text about a process.
     Text(fn(&Subject) -> Result<Vec<u8>>),
+    /// A text about a process for those alone who may look into it, with its permissions.
+    Private(u32, fn(&Subject) -> Result<Vec<u8>>),
     /// As `Text`, and can be written.
     ProcessSetting(fn(&Subject) -> Result<Vec<u8>>, fn(&Subject, &[u8]) -> Result<()>),
     /// A symbolic link to a name.
@@ -96,6 +102,7 @@ impl Kind {
             Kind::Descriptors { .. } => abi::S_IFDIR | 0o500,
             Kind::Machine(_) | Kind::Text(_) | Kind::DescriptorInfo(_) => abi::S_IFREG | 0o444,
             Kind::Setting(..) | Kind::ProcessSetting(..) => abi::S_IFREG | 0o644,
+            Kind::Private(permissions, _) => abi::S_IFREG | permissions,
             Kind::Memory => abi::S_IFREG | 0o600,
             Kind::Link(_) | Kind::Object(_) => abi::S_IFLNK | 0o777,
             Kind::Descriptor(_) => abi::S_IFLNK | 0o700,
@@ -166,8 +173,14 @@ impl ProcInode {
                 .map(|process| process.pid as u64)
                 .collect()),
             Kind::Threads => {
-                let threads = Subject::find(self.id)?.process.threads();
-                Ok(threads.iter().map(|task| task.tid() as u64).collect())
+                let process = Subject::find(self.id)?.process;
+                // The first thread's number stays after its end.
+                let others = process.threads().into_iter().map(|task| task.tid());
+                let others = others.filter(|&tid| tid != process.pid);
+                Ok(core::iter::once(process.pid)
+                    .chain(others)
+                    .map(|tid| tid as u64)
+                    .collect())
             }
             Kind::Descriptors { .. } => {
                 let subject = Subject::find(self.id)?;
@@ -244,13 +257,24 @@ impl Inode for ProcInode {
                 change: move |text: &[u8]| change(text),
             }),
             Kind::Text(make) => Arc::new(Generated::new(move || make(&Subject::find(id)?))),
+            Kind::Private(_, make) => {
+                Subject::find(id)?.check_access()?;
+                Arc::new(Generated::new(move || make(&Subject::find(id)?)))
+            }
             Kind::ProcessSetting(make, change) => Arc::new(Changeable {
                 read: Generated::new(move || make(&Subject::find(id)?)),
                 change: move |text: &[u8]| change(&Subject::find(id)?, text),
             }),
-            Kind::DescriptorInfo(fd) => Arc::new(Generated::new(move || {
-                process::descriptor_info(&Subject::find(id)?, fd)
-            })),
+            Kind::DescriptorInfo(fd) => {
+                Subject::find(id)?.check_access()?;
+                Arc::new(Generated::new(move || {
+                    process::descriptor_info(&Subject::find(id)?, fd)
+                }))
+            }
+            Kind::Descriptors { .. } => {
+                Subject::find(id)?.check_access()?;
+                Arc::new(DirectoryOps)
+            }
             Kind::Memory => Arc::new(memory::Memory::open(&Subject::find(id)?)?),
             Kind::Link(_) | Kind::Object(_) | Kind::Descriptor(_) => return Err(Errno::ELOOP),
             _ => Arc::new(DirectoryOps),
@@ -275,6 +299,9 @@ impl Inode for ProcInode {
             if !(matches!(entry.kind, Kind::Threads) && self.is_thread()) {
                 return Ok(self.child(name, entry.kind, self.id));
             }
+        }
+        if matches!(self.kind, Kind::Descriptors { .. }) {
+            Subject::find(self.id)?.check_access()?;
         }
         let number = parse_number(name)
             .filter(|&number| self.number_exists(number))
@@ -343,8 +370,14 @@ impl Inode for ProcInode {
     }
 
     fn jump(&self) -> Option<Result<Arc<dyn Inode>>> {
+        let permitted = || {
+            let subject = Subject::find(self.id)?;
+            subject.check_access()?;
+            Ok(subject)
+        };
         match self.kind {
-            Kind::Object(find) => Some(Subject::find(self.id).and_then(|subject| find(&subject))),
+            Kind::Object(find) => Some(permitted().and_then(|subject| find(&subject))),
+            Kind::Descriptor(_) if let Err(error) = permitted() => Some(Err(error)),
             Kind::Descriptor(fd) => Some(self.descriptor(fd).map(|file| file.inode().clone())),
             _ => None,
         }

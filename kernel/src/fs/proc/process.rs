@@ -14,8 +14,8 @@ use crate::fs::inode::Inode;
 use crate::fs::{path, tty};
 use crate::memory::address_space::AddressSpace;
 use crate::signal::SigSet;
-use crate::task::ids::{GROUP, USER};
-use crate::task::{call, scheduler, usage, user_namespace};
+use crate::task::ids::{self, GROUP, Ids, USER};
+use crate::task::{Process, call, current, scheduler, usage, user_namespace};
 
 /// Nanoseconds per tick of `clock_t`.
 const TICK: u64 = 10_000_000;
@@ -24,7 +24,7 @@ const PAGE: u64 = 4096;
 pub(super) static ENTRIES: &[Entry] = &[
     Entry {
         name: "auxv",
-        kind: Kind::Text(|subject| Ok(strings(subject, |mm| mm.program().auxiliary))),
+        kind: Kind::Private(0o400, |subject| Ok(strings(subject, |mm| mm.program().auxiliary))),
     },
     Entry {
         name: "cmdline",
@@ -40,7 +40,7 @@ pub(super) static ENTRIES: &[Entry] = &[
     },
     Entry {
         name: "environ",
-        kind: Kind::Text(environment),
+        kind: Kind::Private(0o400, environment),
     },
     Entry {
         name: "exe",
@@ -67,7 +67,7 @@ pub(super) static ENTRIES: &[Entry] = &[
     },
     Entry {
         name: "maps",
-        kind: Kind::Text(maps),
+        kind: Kind::Private(0o444, maps),
     },
     Entry {
         name: "mem",
@@ -106,7 +106,7 @@ pub(super) static ENTRIES: &[Entry] = &[
     },
     Entry {
         name: "syscall",
-        kind: Kind::Text(system_call),
+        kind: Kind::Private(0o400, system_call),
     },
     Entry {
         name: "task",
@@ -241,6 +241,13 @@ fn signal_sets(subject: &Subject) -> [SigSet; 5] {
     [blocked, pending, shared, ignored, caught]
 }
 
+/// How many threads there are; the first counts until it has been waited for, as in Linux.
+fn threads(process: &Process) -> usize {
+    let threads = process.threads();
+    let leads = threads.iter().any(|task| task.tid() == process.pid);
+    threads.len() + usize::from(!leads && !threads.is_empty())
+}
+
 fn stat(subject: &Subject) -> Result<Vec<u8>> {
     let process = &subject.process;
     let used = usage::of_process(process);
@@ -278,7 +285,7 @@ fn stat(subject: &Subject) -> Result<Vec<u8>> {
         children.user / TICK,
         children.system / TICK,
         20 + nice,
-        process.threads().len(),
+        threads(process),
         process.started.load(Relaxed) / TICK,
         space.0.size,
         space.0.resident / PAGE,
@@ -331,6 +338,19 @@ fn system_call(subject: &Subject) -> Result<Vec<u8>> {
     Ok(text(out))
 }
 
+/// An id as the reader sees it.
+fn shown_id(kind: ids::Kind, id: u32) -> u32 {
+    user_namespace::seen(&current().process.credentials.lock().namespace, kind, id)
+}
+
+/// The four ids of a kind, each behind a tab.
+fn ids_line(kind: ids::Kind, ids: &Ids) -> String {
+    [ids.real, ids.effective, ids.saved, ids.file_system]
+        .iter()
+        .map(|&id| format!("\t{}", shown_id(kind, id)))
+        .collect()
+}
+
 fn status(subject: &Subject) -> Result<Vec<u8>> {
     let process = &subject.process;
     let (letter, state) = state(subject);
@@ -349,10 +369,16 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
     let tracer = subject.task.as_ref().and_then(|task| task.trace.tracer());
     let tracer = tracer.map_or(0, |tracer| tracer.tid());
     let _ = writeln!(out, "PPid:\t{}\nTracerPid:\t{tracer}", process.ppid());
-    let _ = writeln!(out, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0");
+    let credentials = process.credentials.lock().clone();
+    let _ = writeln!(out, "Uid:{}", ids_line(USER, &credentials.user));
+    let _ = writeln!(out, "Gid:{}", ids_line(GROUP, &credentials.group));
     let files = subject.task.as_ref().and_then(|task| task.files.share());
     let size = files.map_or(0, |files| files.descriptors().len().next_multiple_of(64));
-    let _ = writeln!(out, "FDSize:\t{size}\nGroups:\t");
+    let _ = write!(out, "FDSize:\t{size}\nGroups:\t");
+    for &group in &credentials.groups {
+        let _ = write!(out, "{} ", shown_id(GROUP, group));
+    }
+    out.push('\n');
     if let Some(mm) = memory(subject) {
         let usage = mm.usage();
         for (name, bytes) in [
@@ -368,7 +394,7 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
             let _ = writeln!(out, "{name}:\t{:>8} kB", bytes / 1024);
         }
     }
-    let _ = writeln!(out, "Threads:\t{}", process.threads().len());
+    let _ = writeln!(out, "Threads:\t{}", threads(process));
     let [blocked, pending, shared, ignored, caught] = signal_sets(subject);
     let sets = [
         ("SigPnd", pending),
@@ -380,15 +406,16 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
     for (name, set) in sets {
         let _ = writeln!(out, "{name}:\t{:016x}", set.0);
     }
-    for name in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-        // Everybody is root: all capabilities but the inheritable and ambient ones.
-        let all = !matches!(name, "CapInh" | "CapAmb");
-        let _ = writeln!(out, "{name}:\t{:016x}", if all { 0x1ff_ffff_ffffu64 } else { 0 });
+    for (name, set) in credentials.capabilities.sets() {
+        let _ = writeln!(out, "{name}:\t{set:016x}");
     }
+    let (no_new_privs, seccomp) = subject.task.as_ref().map_or((false, 0), |task| {
+        (task.no_new_privs.load(Relaxed), task.hooks.seccomp.mode())
+    });
     let _ = writeln!(
         out,
-        "NoNewPrivs:\t{}\nSeccomp:\t0",
-        process.no_new_privs.load(Relaxed) as u8
+        "NoNewPrivs:\t{}\nSeccomp:\t{seccomp}",
+        u8::from(no_new_privs)
     );
     let allowed = subject
         .task

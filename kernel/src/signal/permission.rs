@@ -1,0 +1,38 @@
+//! Who may signal whom.
+
+use super::info::{SI_USER, SigInfo};
+use super::set::SIGCONT;
+use crate::errno::{Errno, Result};
+use crate::task::capabilities::Capability;
+use crate::task::ids::Ids;
+use crate::task::{Process, current, user_namespace};
+
+/// Whether ids alone let a sender signal a process: the real or effective user id is its real or saved one.
+fn ids_match(sender: Ids, target: Ids) -> bool {
+    [sender.real, sender.effective]
+        .iter()
+        .any(|id| [target.real, target.saved].contains(id))
+}
+
+/// Whether the current task may send this to a process. The kernel may send anything, and SIGCONT may be sent within a
+/// session. EPERM otherwise; signal 0 asks.
+pub fn check(target: &Process, info: &SigInfo) -> Result<()> {
+    let process = &current().process;
+    let from_user = info.code <= SI_USER;
+    if !from_user || core::ptr::eq(&**process, target) {
+        return Ok(());
+    }
+    let (ids, namespace) = {
+        let credentials = target.credentials.lock();
+        (credentials.user, credentials.namespace.clone())
+    };
+    let permitted = {
+        let mine = process.credentials.lock();
+        ids_match(mine.user, ids) || user_namespace::grants(&mine, &namespace, Capability::Kill)
+    };
+    if permitted || info.signo == SIGCONT && target.session() == process.session() {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
+}
