@@ -84,7 +84,8 @@ impl Cursor {
             }
             let piece = self.current.len.min(len - offset);
             copy(self.current.base, offset, piece)?;
-            self.current.base += piece as u64;
+            // What is skipped may lie anywhere.
+            self.current.base = self.current.base.wrapping_add(piece as u64);
             self.current.len -= piece;
             self.remaining -= piece;
             self.done += piece;

@@ -15,7 +15,7 @@ use super::anonymous::anonymous_file;
 use super::file::{File, FileOps};
 use super::poll::{deadline_after, with_mask};
 use crate::errno::{Errno, Result};
-use crate::memory::user;
+use crate::memory::{frames, user};
 use crate::sync::SpinLock;
 use crate::task::current;
 use crate::task::wait::{FOREVER, PollTable, WaitQueue};
@@ -222,6 +222,7 @@ pub fn sys_epoll_ctl(epfd: u64, operation: u64, fd: u64, event: u64) -> Result<u
     match (operation, event) {
         (abi::EPOLL_CTL_ADD, Some(event)) => {
             nest(&set, &file)?;
+            frames::require_spare()?;
             // Entries of files that are closed make way: a new file may have the same address.
             drop(poll.files());
             let mut entries = poll.entries.lock();

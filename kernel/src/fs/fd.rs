@@ -5,10 +5,11 @@ use alloc::vec::Vec;
 
 use super::file::File;
 use crate::errno::{Errno, Result};
+use crate::memory::frames;
 use crate::sync::SpinLock;
 
 /// The most descriptors a table can have, whatever the limit says (Linux's `fs.nr_open`).
-const MAX_DESCRIPTORS: u64 = 1024 * 1024;
+pub const MAX_DESCRIPTORS: u64 = 1024 * 1024;
 
 #[derive(Clone)]
 struct Slot {
@@ -29,6 +30,22 @@ impl Slots {
             .get(fd as u32 as usize)
             .and_then(Option::as_ref)
             .ok_or(Errno::EBADF)
+    }
+
+    /// Makes room for `fd`. What programs choose may be more than there is memory for.
+    fn reach(&mut self, fd: usize) -> Result<()> {
+        if fd >= self.slots.len() {
+            // Whoever has ever more files open takes ever more memory for them.
+            frames::require_spare()?;
+            let more = fd + 1 - self.slots.len();
+            if more > self.slots.capacity() - self.slots.len() {
+                // The allocator may double it.
+                frames::require(2 * (fd as u64 + 1) * size_of::<Option<Slot>>() as u64)?;
+            }
+            self.slots.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
+            self.slots.resize(fd + 1, None);
+        }
+        Ok(())
     }
 
     fn take(&mut self, fd: usize) -> Option<Arc<File>> {
@@ -55,11 +72,12 @@ impl FdTable {
     }
 
     /// A copy, for `fork`: the open files are shared.
-    pub fn duplicate(&self) -> Self {
-        let slots = self.slots.lock().clone();
-        FdTable {
-            slots: SpinLock::new(slots),
-        }
+    pub fn duplicate(&self) -> Result<Self> {
+        let table = self.slots.lock();
+        frames::require(size_of_val(&*table.slots) as u64)?;
+        Ok(FdTable {
+            slots: SpinLock::new(table.clone()),
+        })
     }
 
     /// The file of `fd`; EBADF for one that was opened with `O_PATH`.
@@ -92,9 +110,7 @@ impl FdTable {
         if fd as u64 >= limit.min(MAX_DESCRIPTORS) {
             return Err(Errno::EMFILE);
         }
-        if fd >= table.slots.len() {
-            table.slots.resize(fd + 1, None);
-        }
+        table.reach(fd)?;
         table.slots[fd] = Some(Slot { file, close_on_exec });
         if minimum as usize <= table.first_free {
             table.first_free = fd + 1;
@@ -112,27 +128,25 @@ impl FdTable {
         if fd >= descriptor_limit().min(MAX_DESCRIPTORS) {
             return Err(Errno::EBADF);
         }
-        self.put_with(fd as usize, file, close_on_exec);
-        Ok(())
+        self.put_with(fd as usize, file, close_on_exec)
     }
 
     /// Puts `file` at `fd` of a table that is being made.
-    pub fn put(&self, fd: u64, file: Arc<File>) {
-        self.put_with(fd as usize, file, false);
+    pub fn put(&self, fd: u64, file: Arc<File>) -> Result<()> {
+        self.put_with(fd as usize, file, false)
     }
 
-    fn put_with(&self, fd: usize, file: Arc<File>, close_on_exec: bool) {
+    fn put_with(&self, fd: usize, file: Arc<File>, close_on_exec: bool) -> Result<()> {
         let old = {
             let mut table = self.slots.lock();
-            if fd >= table.slots.len() {
-                table.slots.resize(fd + 1, None);
-            }
+            table.reach(fd)?;
             table.slots[fd].replace(Slot { file, close_on_exec })
         };
         // Outside the lock: the last reference of a file may have to wake others.
         if let Some(old) = old {
             super::locks::closed(self, &old.file);
         }
+        Ok(())
     }
 
     /// Takes `fd` out of the table.

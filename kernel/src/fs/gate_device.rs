@@ -115,6 +115,6 @@ fn storm(_: usize, _: usize) {
     if period == 0 {
         return;
     }
-    time::add_timer(time::now() + period, storm, 0, 0);
+    time::add_timer(time::now().saturating_add(period), storm, 0, 0);
     (0..cpu::count()).for_each(cpu::send_nmi);
 }

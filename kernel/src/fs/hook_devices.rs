@@ -14,6 +14,7 @@ use super::file::{File, FileOps};
 use super::generated::Generated;
 use super::inode::device_number;
 use crate::errno::{Errno, Result};
+use crate::memory::frames;
 use crate::task::work::{self, Notify};
 use crate::task::{hooks, process};
 use crate::{audit, patch, return_notifier, trace, uprobe};
@@ -132,6 +133,7 @@ fn command(line: &str) -> Result<()> {
 
 fn queue(tid: u32, notify: Notify) -> Result<()> {
     let task = process::find_task(tid as i32).ok_or(Errno::ESRCH)?;
+    frames::require_spare()?;
     work::add(
         &task,
         alloc::boxed::Box::new(|| {

@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::fd::FdTable;
 use super::file::File;
 use crate::errno::{Errno, Result};
-use crate::memory::user;
+use crate::memory::{frames, user};
 use crate::sync::SpinLock;
 use crate::task::current;
 use crate::task::pid_namespace::seen;
@@ -290,6 +290,7 @@ pub fn fcntl(file: &Arc<File>, command: u32, argument: u64, layout: FlockLayout)
         (_, abi::F_UNLCK) => unlock(&lock),
         (_, abi::F_RDLCK) if !file.is_readable() => return Err(Errno::EBADF),
         (_, abi::F_WRLCK) if !file.is_writable() => return Err(Errno::EBADF),
+        (_, abi::F_RDLCK | abi::F_WRLCK) if frames::require_spare().is_err() => return Err(Errno::ENOLCK),
         (abi::F_SETLK | abi::F_OFD_SETLK, abi::F_RDLCK | abi::F_WRLCK) => {
             try_lock(&lock).ok_or(Errno::EAGAIN)?;
         }

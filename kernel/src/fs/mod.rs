@@ -52,7 +52,7 @@ use linux_raw_sys::general as abi;
 use crate::boot;
 use crate::sync::Once;
 
-pub use fd::FdTable;
+pub use fd::{FdTable, MAX_DESCRIPTORS};
 pub use file::File;
 pub use inode::Inode;
 pub use path::FsContext;

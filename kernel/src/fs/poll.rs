@@ -9,11 +9,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::fd::descriptor_limit;
 use super::file::File;
 use crate::errno::{Errno, Result};
-use crate::memory::{Width, longs, user};
+use crate::memory::{Width, frames, longs, user};
 use crate::signal::{SigSet, mask};
 use crate::task::wait::{FOREVER, PollTable};
 use crate::task::{RestartBlock, current};
 use crate::time;
+
+/// Kernel memory that a file takes while it is waited for, at most: its entry, and its places in two queues.
+const COST: u64 = 512;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -157,10 +160,15 @@ struct PollFd {
 }
 
 fn poll_until(address: u64, count: u64, deadline: u64) -> Result<usize> {
+    let count = u64::from(count as u32);
     if count > descriptor_limit() {
         return Err(Errno::EINVAL);
     }
-    let mut entries = Vec::with_capacity(count as usize);
+    frames::require(count * COST)?;
+    let mut entries = Vec::new();
+    entries
+        .try_reserve_exact(count as usize)
+        .map_err(|_| Errno::ENOMEM)?;
     for index in 0..count {
         let entry: PollFd = user::read(address + index * size_of::<PollFd>() as u64)?;
         let file = (entry.fd >= 0).then(|| current().files.get(entry.fd as u64));
@@ -249,6 +257,8 @@ fn select_until(count: u64, sets: [u64; 3], deadline: u64) -> Result<usize> {
             unsafe { user::copy_from_user(set.as_mut_ptr().cast(), address, bytes) }?;
         }
     }
+    let bits = wanted.iter().flatten().map(|word| u64::from(word.count_ones()));
+    frames::require(bits.sum::<u64>() * COST)?;
     let mut files: Vec<(u64, [bool; 3], Arc<File>)> = Vec::new();
     for fd in 0..count {
         let bits = [0, 1, 2].map(|set: usize| wanted[set][fd as usize / 64] >> (fd % 64) & 1 != 0);

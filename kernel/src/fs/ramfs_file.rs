@@ -216,14 +216,16 @@ impl Data {
     }
 
     fn clear(&self, offset: u64, end: u64) {
-        let mut position = offset;
-        while position < end {
-            let within = position % PAGE;
-            let len = (PAGE - within).min(end - position);
-            if let Some(frame) = self.pages.lock().frames.get(&(position / PAGE)) {
-                clear_frame(frame, within as usize, len as usize);
-            }
-            position += len;
+        // By the pages that there are, not by the range: it may be as long as files can be.
+        let mut next = offset / PAGE;
+        loop {
+            let pages = self.pages.lock();
+            let Some((&index, frame)) = pages.frames.range(next..end.div_ceil(PAGE)).next() else {
+                return;
+            };
+            let (from, to) = (offset.max(index * PAGE), end.min(index * PAGE + PAGE));
+            clear_frame(frame, (from % PAGE) as usize, (to - from) as usize);
+            next = index + 1;
         }
     }
 

@@ -392,6 +392,7 @@ impl AddressSpace {
         if range.is_empty() {
             return Ok(());
         }
+        frames::require_spare()?;
         let mut inner = self.inner.lock();
         inner.areas.require_room()?;
         let mut reached = range.start;
@@ -491,6 +492,7 @@ impl AddressSpace {
     /// Sets and clears properties of the areas in the range. ENOMEM where parts are not mapped.
     pub fn set_flags(&self, start: u64, len: u64, set: AreaFlags, clear: AreaFlags) -> Result<()> {
         let range = checked_range(start, len)?;
+        frames::require_spare()?;
         let mut inner = self.inner.lock();
         inner.areas.require_room()?;
         inner

@@ -286,6 +286,18 @@ pub fn require_spare() -> Result<()> {
     }
 }
 
+/// ENOMEM unless so much is free besides the kernel's reserve. For operations whose arguments say how much kernel memory
+/// they take, before they take it.
+pub fn require(bytes: u64) -> Result<()> {
+    let pool = POOL.lock();
+    let spare = (pool.free as u64).saturating_sub(pool.kernel_reserve as u64);
+    if bytes.div_ceil(PAGE_SIZE) < spare {
+        Ok(())
+    } else {
+        Err(Errno::ENOMEM)
+    }
+}
+
 /// Address of the frame of zeros.
 #[inline]
 pub(super) fn zero_frame() -> u64 {

@@ -10,7 +10,7 @@ use super::bpf::{self, Instruction};
 use super::filter::{Attached, Filter, action};
 use super::{DISABLED, FILTER, STRICT, follow, notify};
 use crate::errno::{Errno, Result};
-use crate::memory::{Width, user};
+use crate::memory::{Width, frames, user};
 use crate::task::pid_namespace::seen;
 use crate::task::process::{Pid, Tree, tree};
 use crate::task::{Task, capabilities, current};
@@ -132,6 +132,7 @@ fn read_program(address: u64) -> Result<Vec<Instruction>> {
     if !current().no_new_privs.load(Relaxed) && !capabilities::is_admin_here() {
         return Err(Errno::EACCES);
     }
+    frames::require_spare()?;
     let mut raw = alloc::vec![0u64; len];
     // SAFETY: the length of the vector.
     unsafe { user::copy_from_user(raw.as_mut_ptr().cast(), instructions, size_of_val(raw.as_slice())) }?;

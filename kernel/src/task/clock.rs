@@ -14,6 +14,18 @@ use crate::time;
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000_000_000;
 
+/// The longest time that a program can ask for (Linux's `KTIME_MAX`). The sum of two does not overflow: a deadline, a
+/// period, or the time since boot may be added to it.
+pub const MAX_NS: u64 = i64::MAX as u64;
+
+/// Seconds and a part of one, neither of which is negative.
+fn nanoseconds(seconds: i64, part: i64) -> u64 {
+    (seconds as u64)
+        .saturating_mul(SECOND)
+        .saturating_add(part as u64)
+        .min(MAX_NS)
+}
+
 /// `struct timespec`.
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
@@ -48,14 +60,12 @@ impl Timespec {
         }
     }
 
-    /// In nanoseconds, saturating. EINVAL unless normalised and not negative.
+    /// In nanoseconds, at most [`MAX_NS`]. EINVAL unless normalised and not negative.
     pub fn to_ns(self) -> Result<u64> {
         if self.seconds < 0 || !(0..SECOND as i64).contains(&self.nanoseconds) {
             return Err(Errno::EINVAL);
         }
-        Ok((self.seconds as u64)
-            .saturating_mul(SECOND)
-            .saturating_add(self.nanoseconds as u64))
+        Ok(nanoseconds(self.seconds, self.nanoseconds))
     }
 }
 
@@ -92,14 +102,12 @@ impl Timeval {
         }
     }
 
-    /// In nanoseconds, saturating. EINVAL unless normalised and not negative.
+    /// In nanoseconds, at most [`MAX_NS`]. EINVAL unless normalised and not negative.
     pub fn to_ns(self) -> Result<u64> {
         if self.seconds < 0 || !(0..1_000_000).contains(&self.microseconds) {
             return Err(Errno::EINVAL);
         }
-        Ok((self.seconds as u64)
-            .saturating_mul(SECOND)
-            .saturating_add(self.microseconds as u64 * 1000))
+        Ok(nanoseconds(self.seconds, self.microseconds * 1000))
     }
 }
 
@@ -185,7 +193,16 @@ pub fn clock_settime(width: Width, id: u64, address: u64) -> Result<usize> {
     if id as u32 != CLOCK_REALTIME {
         return Err(Errno::EINVAL);
     }
-    time::set_realtime(Timespec::read(width, address)?.to_ns()?);
+    set_realtime(Timespec::read(width, address)?.to_ns()?)
+}
+
+/// Sets the time of day, which stays below [`MAX_NS`] for 30 years from then on, and not before the time of boot.
+fn set_realtime(nanoseconds: u64) -> Result<usize> {
+    const YEARS: u64 = 30 * 365 * 24 * 3600 * SECOND;
+    if nanoseconds >= MAX_NS - YEARS || nanoseconds < time::now() {
+        return Err(Errno::EINVAL);
+    }
+    time::set_realtime(nanoseconds);
     Ok(0)
 }
 
@@ -217,7 +234,7 @@ pub fn sys_gettimeofday(address: u64, zone: u64) -> Result<usize> {
 /// settimeofday(2).
 pub fn sys_settimeofday(address: u64) -> Result<usize> {
     if address != 0 {
-        time::set_realtime(Timeval::read(address)?.to_ns()?);
+        set_realtime(Timeval::read(address)?.to_ns()?)?;
     }
     Ok(0)
 }

@@ -6,6 +6,7 @@ use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+use super::exit_signal::ExitSignal;
 use super::fork::{self, CLEAR_SIGHAND, Clone, EXIT_SIGNAL};
 use super::process::Pid;
 use crate::errno::{Errno, Result};
@@ -69,7 +70,7 @@ pub fn clone3(regs: &UserRegs, address: u64, size: usize) -> Result<usize> {
     let stack = stack_top(&args)?;
     let clone = Clone {
         flags: args.flags & !INTO_CGROUP,
-        exit_signal: args.exit_signal as i32,
+        exit_signal: ExitSignal::from_clone(args.exit_signal as u8),
         stack,
         parent_tid: args.parent_tid,
         child_tid: args.child_tid,

@@ -10,6 +10,7 @@ use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
 use portcullis::x86_64::tables::{USER_CS, USER_DS, USER32_CS};
 
+use super::exit_signal::ExitSignal;
 use super::ids::{GROUP, USER};
 use super::image::{Loaded, Program};
 use super::process::{self, FIRST_PROGRAM, Image, Process, tree};
@@ -18,7 +19,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::path::{Walk, shown_path, start_directory};
 use crate::fs::{self, FdTable, File, FsContext};
 use crate::memory::address_space::{self, AddressSpace};
-use crate::memory::{PAGE_SIZE, Width, user};
+use crate::memory::{PAGE_SIZE, Width, frames, user};
 use crate::ptrace;
 use crate::segments;
 use crate::signal::{self, SigHand, TaskSignals};
@@ -73,6 +74,7 @@ impl Strings {
                 Errno::ENAMETOOLONG => Errno::E2BIG,
                 error => error,
             })?;
+            frames::require_spare()?;
             strings.push(&string);
             if strings.size() > limit {
                 return Err(Errno::E2BIG);
@@ -246,8 +248,14 @@ fn exec(
         pid_namespace::seen_by(&tracer.process, current().tid())
     });
     become_only_thread()?;
+    let files = &current().files;
+    let own_files = if Arc::strong_count(files) > 1 {
+        Some(Arc::new(files.duplicate()?))
+    } else {
+        None
+    };
     // From here on the old program is gone: what fails now ends the process.
-    leave_old_program(mm, image, &name);
+    leave_old_program(mm, own_files, image, &name);
     if width == Width::Bits64 {
         // What follows is not for a 32-bit caller any more.
         current().set_compat_call(false);
@@ -353,13 +361,12 @@ fn become_only_thread() -> Result<()> {
 }
 
 /// Gives up what exec does not keep.
-fn leave_old_program(mm: Arc<AddressSpace>, image: Image, name: &[u8]) {
+fn leave_old_program(mm: Arc<AddressSpace>, own_files: Option<Arc<FdTable>>, image: Image, name: &[u8]) {
     let task = current();
     let process = &task.process;
     exit::leave_memory(mm);
-    if Arc::strong_count(&task.files) > 1 {
-        let copy = Arc::new(task.files.duplicate());
-        drop(task.files.replace(Some(copy)));
+    if own_files.is_some() {
+        drop(task.files.replace(own_files));
     }
     task.files.close_for_exec();
     if Arc::strong_count(&task.sighand) > 1 {
@@ -372,7 +379,7 @@ fn leave_old_program(mm: Arc<AddressSpace>, image: Image, name: &[u8]) {
     process.has_execed.store(true, Relaxed);
     process.dumpable.store(true, Relaxed);
     if let Some(node) = tree().node_mut(process.pid) {
-        node.exit_signal = SIGCHLD as i32;
+        node.exit_signal = ExitSignal::CHILD;
     }
     process.credentials.lock().capabilities.keep = false;
     task.set_comm(name.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
@@ -532,7 +539,7 @@ pub(super) fn start_first_program() {
     let task = first_task().expect("no memory for the first program");
     {
         let mut tree = tree();
-        tree.add_process(process::REAPER, process::REAPER, SIGCHLD as i32, &task);
+        tree.add_process(process::REAPER, process::REAPER, ExitSignal::CHILD, &task);
         tree.set_session(&task.process);
     }
     task.process.has_tty.store(true, Relaxed);
@@ -545,7 +552,7 @@ fn first_task() -> Result<Arc<Task>> {
     assert_eq!(pid, FIRST_PROGRAM);
     let files = FdTable::new();
     for (fd, file) in fs::console_stdio().into_iter().enumerate() {
-        files.put(fd as u64, file);
+        files.put(fd as u64, file)?;
     }
     Task::new(NewTask {
         tid: pid,

@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::{SIGCHLD, SIGCONT, SIGHUP};
 
+use super::exit_signal::ExitSignal;
 use super::process::{self, DeathSignal, Node, Pid, Process, Tree, tree};
 use super::{current, current_arc, fork, futex, kernel_mm, pid_namespace, replace_mm, robust, scheduler};
 use crate::errno::Result;
@@ -190,22 +191,22 @@ fn tell_of_end(tree: &mut Tree, process: &Arc<Process>) -> Option<Told> {
     if let Some(tracer) = ptrace::relation::leader_tracer(node) {
         // It waits first; the parent is told when the tracer has.
         let own = tracer.process.pid == node.parent;
-        let signo = if own { exit_signal } else { SIGCHLD as i32 };
-        if signo != 0 {
+        let told_by = if own { exit_signal } else { ExitSignal::CHILD };
+        if let Some(signo) = told_by.signal() {
             // A standard signal is never refused, and others only get less information.
             let _ =
                 signal::send::to_process_in(tree, &tracer.process, SigInfo::child(signo, process, status));
         }
         return Some((tracer.process.clone(), None));
     }
-    let is_child = exit_signal == SIGCHLD as i32;
+    let is_child = exit_signal == ExitSignal::CHILD;
     let hand = parent.threads.first().and_then(|thread| thread.sighand.share());
-    let ignored = is_child && hand.is_some_and(|hand| hand.get(exit_signal).handler == SIG_IGN);
+    let ignored = is_child && hand.is_some_and(|hand| hand.get(SIGCHLD as i32).handler == SIG_IGN);
     let discards = is_child && parent.ignores_children();
     let parent = parent.process.clone();
-    if exit_signal != 0 && !ignored {
+    if let Some(signo) = exit_signal.signal().filter(|_| !ignored) {
         // Before the lock is given back: a parent that has waited finds the signal pending.
-        let _ = signal::send::to_process_in(tree, &parent, SigInfo::child(exit_signal, process, status));
+        let _ = signal::send::to_process_in(tree, &parent, SigInfo::child(signo, process, status));
     }
     Some((parent, if discards { tree.remove(process.pid) } else { None }))
 }

@@ -7,6 +7,7 @@ use core::sync::atomic::Ordering::*;
 use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
 
+use super::exit_signal::ExitSignal;
 use super::process::{self, FIRST_PROGRAM, Pid, REAPER, ReservedPid, tree};
 use super::switch::SwitchWork;
 use super::wait::Completion;
@@ -27,7 +28,7 @@ pub(super) struct Clone {
     /// `CLONE_*`.
     pub flags: u64,
     /// What the parent gets when the child ends.
-    pub exit_signal: i32,
+    pub exit_signal: ExitSignal,
     /// The child's stack pointer; 0 for the parent's.
     pub stack: u64,
     /// Where the TID goes (CLONE_PARENT_SETTID).
@@ -55,7 +56,7 @@ impl Clone {
             None
         } else if self.has(CLONE_VFORK) {
             Some(Event::Vfork)
-        } else if self.exit_signal != SIGCHLD as i32 {
+        } else if self.exit_signal != ExitSignal::CHILD {
             Some(Event::Clone)
         } else {
             Some(Event::Fork)
@@ -94,7 +95,7 @@ pub fn sys_fork(regs: &UserRegs) -> Result<usize> {
     clone(
         regs,
         Clone {
-            exit_signal: SIGCHLD as i32,
+            exit_signal: ExitSignal::CHILD,
             ..Clone::default()
         },
     )
@@ -107,7 +108,7 @@ pub fn sys_vfork(regs: &UserRegs) -> Result<usize> {
         regs,
         Clone {
             flags,
-            exit_signal: SIGCHLD as i32,
+            exit_signal: ExitSignal::CHILD,
             ..Clone::default()
         },
     )
@@ -131,7 +132,7 @@ pub fn clone_with(
         regs,
         Clone {
             flags: flags & 0xffff_ffff & !EXIT_SIGNAL,
-            exit_signal: (flags & EXIT_SIGNAL) as i32,
+            exit_signal: ExitSignal::from_clone((flags & EXIT_SIGNAL) as u8),
             stack,
             parent_tid,
             child_tid,
@@ -273,7 +274,7 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
     let files = if clone.has(CLONE_FILES) {
         parent.files.clone()
     } else {
-        Arc::new(parent.files.duplicate())
+        Arc::new(parent.files.duplicate()?)
     };
     let fs = if clone.has(CLONE_FS) {
         parent.fs.clone()
@@ -388,7 +389,7 @@ fn publish(
         };
         let exit_signal = if clone.has(CLONE_PARENT) {
             tree.node(process.pid)
-                .map_or(SIGCHLD as i32, |node| node.exit_signal)
+                .map_or(ExitSignal::CHILD, |node| node.exit_signal)
         } else {
             clone.exit_signal
         };

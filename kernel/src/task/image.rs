@@ -121,9 +121,10 @@ impl Program {
             // Reserve the whole range, then map over it.
             let place = mm.map(0, high - low, 0, MAP_PRIVATE, Backing::Anonymous)?;
             mm.unmap(place, high - low)?;
-            place - low
+            place.wrapping_sub(low)
         } else {
-            self.width.program_base() - low
+            // Below zero for a file that is linked above it: all sums wrap.
+            self.width.program_base().wrapping_sub(low)
         };
         for segment in self.loads() {
             self.map_segment(mm, base, segment)?;
@@ -132,14 +133,17 @@ impl Program {
         let headers = self
             .loads()
             .find(|segment| (segment.p_offset..segment.p_offset + segment.p_filesz).contains(&offset))
-            .map_or(0, |segment| base + offset - segment.p_offset + segment.p_vaddr);
+            .map_or(0, |segment| {
+                base.wrapping_add(offset - segment.p_offset)
+                    .wrapping_add(segment.p_vaddr)
+            });
         Ok(Loaded {
             entry: base.wrapping_add(self.header.e_entry),
             base,
             headers,
             header_count: self.header.e_phnum.into(),
             header_size: self.header.e_phentsize.into(),
-            end: base + high,
+            end: base.wrapping_add(high),
         })
     }
 
@@ -149,7 +153,7 @@ impl Program {
             .iter()
             .filter(|(flag, _)| segment.p_flags & flag != 0)
             .fold(0, |prot, &(_, bit)| prot | bit);
-        let address = base + segment.p_vaddr;
+        let address = base.wrapping_add(segment.p_vaddr);
         let start = page_down(address);
         let file_end = address + segment.p_filesz;
         let end = page_up(address + segment.p_memsz).ok_or(Errno::ENOEXEC)?;

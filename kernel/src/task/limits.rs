@@ -11,6 +11,7 @@ use super::pid_namespace::meant;
 use super::process::{self, Pid};
 use super::{Process, current};
 use crate::errno::{Errno, Result};
+use crate::fs::MAX_DESCRIPTORS;
 use crate::memory::{Width, longs, user};
 
 /// `struct rlimit`: the limit, and how far it may be raised. `u64::MAX` is none.
@@ -65,7 +66,7 @@ impl Default for Limits {
         let mut set = |which: u32, soft, hard| limits[which as usize] = Limit { soft, hard };
         set(RLIMIT_STACK, 8 << 20, u64::MAX);
         set(RLIMIT_CORE, 0, u64::MAX);
-        set(RLIMIT_NOFILE, 1024, 1 << 20);
+        set(RLIMIT_NOFILE, 1024, MAX_DESCRIPTORS);
         set(RLIMIT_MEMLOCK, 8 << 20, 8 << 20);
         set(RLIMIT_NPROC, 4096, 4096);
         set(RLIMIT_SIGPENDING, 4096, 4096);
@@ -115,7 +116,8 @@ fn exchange(process: &Process, which: u64, new: Option<Limit>) -> Result<Limit> 
         if new.soft > new.hard {
             return Err(Errno::EINVAL);
         }
-        if new.hard > old.hard && !may_raise {
+        if which == RLIMIT_NOFILE as usize && new.hard > MAX_DESCRIPTORS || new.hard > old.hard && !may_raise
+        {
             return Err(Errno::EPERM);
         }
         limits.0[which] = new;

@@ -18,6 +18,7 @@ pub mod clock;
 pub mod clone3;
 pub mod exec;
 pub mod exit;
+pub mod exit_signal;
 pub mod fork;
 pub mod fpu;
 pub mod fsave;

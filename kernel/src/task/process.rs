@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::
 
 use linux_raw_sys::general::SIGCHLD;
 
+use super::exit_signal::ExitSignal;
 use super::limits::Limits;
 use super::pid_namespace::{self, Namespace};
 use super::timers::Timers;
@@ -191,8 +192,8 @@ pub struct Node {
     pub zombie: Option<i32>,
     /// The status with which the first thread ended: the process's, unless it ends as a whole.
     pub leader_status: Option<i32>,
-    /// What its parent gets when it ends: SIGCHLD except for `clone` children.
-    pub exit_signal: i32,
+    /// What its parent gets when it ends.
+    pub exit_signal: ExitSignal,
     /// Threads that have ended and that a tracer has yet to wait for, without the leader.
     pub lingering: u32,
     /// The leader, if it has ended and a tracer has yet to wait for it.
@@ -361,7 +362,13 @@ impl Tree {
     }
 
     /// Adds a new process with its first thread.
-    pub fn add_process(&mut self, parent: Pid, parent_thread: Pid, exit_signal: i32, task: &Arc<Task>) {
+    pub fn add_process(
+        &mut self,
+        parent: Pid,
+        parent_thread: Pid,
+        exit_signal: ExitSignal,
+        task: &Arc<Task>,
+    ) {
         let process = task.process.clone();
         process.parent.store(parent, Relaxed);
         if let Some(parent) = self.nodes.get_mut(&parent) {
@@ -467,7 +474,7 @@ impl Tree {
             let node = self.nodes.get_mut(&child).expect("a child");
             node.parent = heir;
             node.parent_thread = heir_thread;
-            node.exit_signal = SIGCHLD as i32;
+            node.exit_signal = ExitSignal::CHILD;
             node.process.parent.store(heir, Relaxed);
             node.death_signals(&mut orphans.to_signal);
         }

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use linux_raw_sys::general::*;
 
+use super::exit_signal::ExitSignal;
 use super::ids::USER;
 use super::pid_namespace::{meant, seen};
 use super::process::{self, FIRST_PROGRAM, Pid, Process, REAPER, Tree, tree};
@@ -228,7 +229,7 @@ fn find_child(
     let children = &tree.node(process.pid)?.children;
     for child in children.iter().filter_map(|&pid| tree.node(pid)) {
         let chosen = which.includes(&child.process, child.process.pid);
-        let is_clone = child.exit_signal != SIGCHLD as i32;
+        let is_clone = child.exit_signal != ExitSignal::CHILD;
         let kind = options & __WALL != 0 || is_clone == (options & __WCLONE != 0);
         let mine = options & __WNOTHREAD == 0 || child.parent_thread == current().tid();
         if !(chosen && kind && mine) {
@@ -406,7 +407,7 @@ pub(super) fn start_reaper() {
     drop(tree);
     let task = process::kernel_task(pid, reaper).expect("no memory for PID 1");
     task.set_comm(b"reaper");
-    process::tree().add_process(0, 0, 0, &task);
+    process::tree().add_process(0, 0, ExitSignal::default(), &task);
     scheduler::start(task);
 }
 

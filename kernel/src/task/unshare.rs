@@ -45,7 +45,7 @@ pub fn sys_unshare(flags: u64) -> Result<usize> {
         drop(task.fs.replace(Some(copy)));
     }
     if flags & CLONE_FILES != 0 && Arc::strong_count(&task.files) > 1 {
-        let copy = Arc::new(task.files.duplicate());
+        let copy = Arc::new(task.files.duplicate()?);
         drop(task.files.replace(Some(copy)));
     }
     Ok(0)

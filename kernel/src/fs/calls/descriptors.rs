@@ -33,7 +33,7 @@ pub fn sys_close_range(first: u64, last: u64, flags: u64) -> Result<usize> {
     }
     let task = current();
     if flags as u32 & CLOSE_RANGE_UNSHARE != 0 {
-        let copy = alloc::sync::Arc::new(task.files.duplicate());
+        let copy = alloc::sync::Arc::new(task.files.duplicate()?);
         drop(task.files.replace(Some(copy)));
     }
     if flags as u32 & CLOSE_RANGE_CLOEXEC != 0 {
@@ -158,6 +158,7 @@ pub fn fcntl(fd: u64, command: u64, argument: u64, layout: FlockLayout) -> Resul
         | abi::F_OFD_SETLK
         | abi::F_OFD_SETLKW => locks::fcntl(&file, command, argument, layout),
         abi::F_GETOWN => Ok(file.owner() as usize),
+        abi::F_SETOWN if argument as i32 == i32::MIN => Err(Errno::EINVAL),
         abi::F_SETOWN => {
             file.set_owner(argument as i32);
             Ok(0)
@@ -176,7 +177,7 @@ pub fn fcntl(fd: u64, command: u64, argument: u64, layout: FlockLayout) -> Resul
             let [kind, owner]: [i32; 2] = user::read(argument)?;
             match kind as u32 {
                 abi::F_OWNER_TID | abi::F_OWNER_PID => file.set_owner(owner),
-                abi::F_OWNER_PGRP => file.set_owner(-owner),
+                abi::F_OWNER_PGRP => file.set_owner(owner.checked_neg().ok_or(Errno::ESRCH)?),
                 _ => return Err(Errno::EINVAL),
             }
             Ok(0)
