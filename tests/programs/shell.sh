@@ -85,9 +85,9 @@ n=0; while :; do n=$((n + 1)); [ $n -ge 5 ] && break; done; echo $n
 title background jobs
 (exit 4) & wait $!; echo "waited $?"
 sleep 0.05 & sleep 0.02 & wait; echo all done
-for n in 3 1 2; do (sleep 0.$n; echo job $n) & done; wait
-(sleep 5; echo never) & victim=$!; kill $victim; wait $victim; echo "killed $?"
-(sleep 5; echo never) & victim=$!; kill -9 $victim; wait $victim; echo "killed $?"
+{ for n in 3 1 2; do (sleep 0.$n; echo job $n) & done; wait; } | sort
+(sleep 60; echo never) & victim=$!; kill $victim; wait $victim; echo "killed $?"
+(sleep 60; echo never) & victim=$!; kill -9 $victim; wait $victim; echo "killed $?"
 seq 1 2000 >stream & first=$!; seq 1 3000 >stream2 & second=$!
 wait $first $second; cat stream stream2 | wc -l | tr -d ' '
 
@@ -98,9 +98,11 @@ title traps
 (trap 'echo USR1' USR1; busybox sh -c 'kill -USR1 $PPID'; busybox sh -c 'kill -USR1 $PPID'; echo two)
 (busybox sh -c 'kill -TERM $$'; echo "child died with $?")
 busybox sh -c 'trap "echo got INT; exit 9" INT; kill -INT $$; sleep 1'; echo "exit $?"
-busybox sh -c 'trap "echo in time" ALRM; (sleep 0.1; kill -ALRM $$) & wait; echo woken; wait'
+# Whatever the load: what is to be interrupted sleeps, and what is to be continued has stopped.
+in_state() { until read -r _ _ state _ </proc/$1/stat && [ "$state" = $2 ]; do :; done; }
+(trap "echo in time" ALRM; shell=$(busybox sh -c 'echo $PPID'); (in_state $shell S; kill -ALRM $shell) & wait; echo woken; wait)
 busybox sh -c 'kill -STOP $$; echo continued' & stopped=$!
-sleep 0.2; kill -CONT $stopped; wait $stopped; echo "status $?"
+in_state $stopped T; kill -CONT $stopped; wait $stopped; echo "status $?"
 
 title a broken pipe
 (yes; echo "yes ended" >&2) 2>/dev/null | head -2

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::qemu;
 
 /// How long the machine may run until it stops at a breakpoint.
-const RUN_LIMIT: Duration = Duration::from_secs(20);
+const RUN_LIMIT: Duration = Duration::from_secs(120);
 
 /// The numbers of registers in the protocol's order for x86-64: each has eight bytes.
 pub const RSI: u32 = 4;

@@ -15,7 +15,7 @@ use crate::kernel;
 use crate::run::{EXIT_HOST_FAILURE, EXIT_KERNEL_FAILURE, EXIT_OUTPUT_CLOSED, EXIT_TIMED_OUT};
 
 /// How long one boot of this suite may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// The largest that the kernel's image may be.
 const IMAGE_LIMIT: u64 = 4 << 20;

@@ -13,7 +13,7 @@ use crate::repository;
 use crate::toolchain::{TARGET, Toolchain};
 
 /// How long a boot may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// A CPU with all that the doors can use, and one with next to nothing of it.
 const CPUS: &[&str] = &["max", "qemu64"];

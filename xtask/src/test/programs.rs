@@ -19,7 +19,7 @@ use crate::run::{environment, log_tail};
 use crate::{kernel, repository, setup};
 
 /// How long one program may take in the guest.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// Where the guest finds the program.
 const GUEST_PATH: &str = "/tests/program";

@@ -19,7 +19,7 @@ use crate::run::{environment, log_tail};
 use crate::setup::{self, Need};
 
 /// How long one session may take.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// The programs that not every Debian has.
 const PROGRAMS: [Need; 4] = [
