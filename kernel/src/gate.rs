@@ -52,7 +52,7 @@ impl Kernel for Gate {
 
     #[inline(always)]
     fn compat_call(on: bool) {
-        task::current().set_compat_call(on);
+        task::current().call.set_compat(on);
     }
 
     #[inline(always)]
@@ -66,6 +66,12 @@ impl Kernel for Gate {
 
     fn do_signal_or_restart(at: &mut InKernel<'_, UserRegs>) {
         hooks::task_work(Hook::Signal, || signal::do_signal_or_restart(at.regs()));
+    }
+
+    const EXTRA_ONCE_WORK: usize = task::call::AFTER_CALL.0 as usize;
+
+    fn arch_exit_to_user_mode_once(_: &mut Leaving<'_, UserRegs>, _work: usize) {
+        task::call::leave();
     }
 
     fn ptrace_report_syscall_entry(_: &mut InKernel<'_, UserRegs>) -> Result<(), Skip> {

@@ -16,8 +16,8 @@ use crate::signal::calls as signal;
 use crate::signal::frame as signal_frame;
 use crate::signal::signalfd;
 use crate::task::{
-    affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, robust,
-    system, timers, unshare, usage,
+    affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, restart,
+    robust, system, timers, unshare, usage,
 };
 
 /// A system call, with all registers: most take only their arguments from them.
@@ -84,7 +84,7 @@ static TABLE: [Call; CALLS] = calls! {
             __NR_iopl => ports::sys_iopl(rdi);
             __NR_ioperm => ports::sys_ioperm(rdi, rsi, rdx);
             __NR_personality => prctl::sys_personality(rdi);
-            __NR_restart_syscall => clock::sys_restart_syscall();
+            __NR_restart_syscall => restart::sys_restart_syscall();
             // Other processes.
             __NR_ptrace => ptrace::sys_ptrace(rdi, rsi, rdx, r10);
             __NR_process_vm_readv => access::sys_process_vm_readv(rdi, rsi, rdx, r10, r8, r9);

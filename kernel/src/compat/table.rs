@@ -17,8 +17,8 @@ use crate::segments::{ldt, ports, tls};
 use crate::signal::calls as signal;
 use crate::signal::{frame32, signalfd};
 use crate::task::{
-    affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, robust,
-    system, timers, unshare, usage,
+    affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, restart,
+    robust, system, timers, unshare, usage,
 };
 
 /// A system call, with all registers: most take only their arguments from them.
@@ -100,7 +100,7 @@ const CALLS: usize = 451;
 )]
 static TABLE: [Call; CALLS] = calls! {
     regs, a;
-    0 restart_syscall => clock::sys_restart_syscall();
+    0 restart_syscall => restart::sys_restart_syscall();
     1 exit => exit::sys_exit(a.ebx);
     2 fork => fork::sys_fork(regs);
     3 read => files::sys_read(a.ebx, a.ecx, a.edx);

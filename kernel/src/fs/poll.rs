@@ -11,8 +11,9 @@ use super::file::File;
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, frames, longs, user};
 use crate::signal::{SigSet, mask};
+use crate::task::current;
+use crate::task::restart::restart_by;
 use crate::task::wait::{FOREVER, PollTable};
-use crate::task::{RestartBlock, current};
 use crate::time;
 
 /// Kernel memory that a file takes while it is waited for, at most: its entry, and its places in two queues.
@@ -90,7 +91,7 @@ impl Timeout {
             0 => FOREVER,
             _ => {
                 let [seconds, mut fraction] = longs::read_of(width, address)?;
-                if width == Width::Bits64 && current().in_compat_call() {
+                if width == Width::Bits64 && current().call.is_compat() {
                     // Half of the member is padding there.
                     fraction = i64::from(fraction as u32);
                 }
@@ -211,13 +212,7 @@ pub fn sys_poll(address: u64, count: u64, timeout: u64) -> Result<usize> {
 fn poll_restartable(args: [u64; 6]) -> Result<usize> {
     let [address, count, deadline, ..] = args;
     poll_until(address, count, deadline).map_err(|error| match error {
-        Errno::ERESTARTSYS => {
-            *current().restart.lock() = RestartBlock {
-                function: poll_restartable,
-                args,
-            };
-            Errno::ERESTART_RESTARTBLOCK
-        }
+        Errno::ERESTARTSYS => restart_by(poll_restartable, args),
         other => other,
     })
 }

@@ -226,7 +226,7 @@ impl AddressSpace {
             self.set_int80_landing_pad(pad.wrapping_add(moved_by));
             // SAFETY: the task is current and in a system call: its user registers are its own.
             let regs = unsafe { &mut *task::current().user_regs() };
-            if task::current().in_compat_call() && regs.rip == pad {
+            if task::current().call.is_compat() && regs.rip == pad {
                 regs.rip = self.int80_landing_pad();
             }
         }
@@ -234,7 +234,7 @@ impl AddressSpace {
 
     /// Where new mappings go: 32-bit calls get addresses that they can hold, also from a 64-bit program.
     pub(super) fn room(&self) -> Room {
-        if task::current().in_compat_call() {
+        if task::current().call.is_compat() {
             Width::Bits32.room()
         } else {
             self.width.room()
@@ -315,7 +315,7 @@ impl AddressSpace {
         }
 
         let fixed = flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
-        let low = flags.contains(MapFlags::LOW_32BIT) && !fixed && !task::current().in_compat_call();
+        let low = flags.contains(MapFlags::LOW_32BIT) && !fixed && !task::current().call.is_compat();
         let room = if low { LOW_ROOM } else { self.room() };
         let mut inner = self.inner.lock();
         let start = inner.place(hint, len, flags, room)?;

@@ -4,19 +4,6 @@
 
 use super::{Width, user};
 use crate::errno::Result;
-use crate::task;
-
-impl Width {
-    /// Of the system call under way: the current task's.
-    #[inline]
-    pub fn of_call() -> Width {
-        if task::current().in_compat_call() {
-            Width::Bits32
-        } else {
-            Width::Bits64
-        }
-    }
-}
 
 /// Reads `N` longs of this width, sign-extended.
 pub fn read_of<const N: usize>(width: Width, address: u64) -> Result<[i64; N]> {

@@ -8,6 +8,7 @@ use super::{debug, request};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::segments;
+use crate::task::call;
 
 /// ptrace(2) of the 32-bit table. Arguments are zero-extended; signal numbers and options are the same.
 pub fn sys_ptrace(request: u64, pid: u64, addr: u64, data: u64) -> Result<usize> {
@@ -155,7 +156,7 @@ pub fn set(stopped: &mut Stopped<'_>, word: usize, value: u32) -> Result<()> {
         11 => {
             regs.orig_rax = wide;
             if value != u32::MAX {
-                stopped.task.trace.set_poked();
+                call::poke(stopped.task);
             }
         }
         12 => regs.rip = wide,

@@ -1,7 +1,6 @@
 //! What a tracer asks about its tracee's signals and system calls.
 
 use linux_raw_sys::ptrace::*;
-use portcullis::x86_64::UserRegs;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::registers::Stopped;
@@ -10,7 +9,7 @@ use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::signal::info::SIGINFO_SIZE;
 use crate::signal::{SIGTRAP, SigInfo};
-use crate::task::{Task, current};
+use crate::task::{Task, call, current};
 
 /// PTRACE_GETSIGINFO: of the signal that the stop is about.
 pub(super) fn siginfo(task: &Task) -> Result<SigInfo> {
@@ -84,10 +83,10 @@ pub(super) fn syscall_info(stopped: &mut Stopped<'_>, size: u64, to: u64) -> Res
         let trap = &stopped.task.signals.lock().trap;
         (trap.info.map_or(0, |info| info.code), trap.message)
     };
-    let compat = stopped.task.in_compat_call();
+    let task = stopped.task;
     let regs = *stopped.regs();
     let mut info = SyscallInfo {
-        arch: audit_arch(compat),
+        arch: call::arch_of(task),
         instruction_pointer: regs.rip,
         stack_pointer: regs.rsp,
         ..SyscallInfo::default()
@@ -95,8 +94,8 @@ pub(super) fn syscall_info(stopped: &mut Stopped<'_>, size: u64, to: u64) -> Res
     let mut len = HEAD;
     let mut entry = |info: &mut SyscallInfo, op: u32| {
         info.op = op as u8;
-        info.body[0] = regs.orig_rax as i32 as i64 as u64;
-        info.body[1..7].copy_from_slice(&arguments(&regs, compat));
+        info.body[0] = i64::from(call::number(&regs)) as u64;
+        info.body[1..7].copy_from_slice(&call::arguments_of(&regs, task));
         len = HEAD + 7 * 8;
     };
     const SECCOMP_STOP: i32 = SIGTRAP | (PTRACE_EVENT_SECCOMP as i32) << 8;
@@ -105,19 +104,10 @@ pub(super) fn syscall_info(stopped: &mut Stopped<'_>, size: u64, to: u64) -> Res
             entry(&mut info, PTRACE_SYSCALL_INFO_ENTRY);
         }
         SYSCALL_STOP if message == u64::from(PTRACE_EVENTMSG_SYSCALL_EXIT) => {
-            /// The highest error number.
-            const MAX_ERRNO: i64 = 4095;
-            let result = if compat {
-                i64::from(regs.rax as i32)
-            } else {
-                regs.rax as i64
-            };
             info.op = PTRACE_SYSCALL_INFO_EXIT as u8;
-            info.body[0] = regs.rax;
-            if (-MAX_ERRNO..0).contains(&result) {
-                info.body[0] = result as u64;
-                info.body[1] = 1;
-            }
+            let error = call::error_of(&regs, task);
+            info.body[0] = error.map_or(regs.rax, |error| error as u64);
+            info.body[1] = error.is_some().into();
             len = HEAD + 9;
         }
         SECCOMP_STOP => {
@@ -131,22 +121,6 @@ pub(super) fn syscall_info(stopped: &mut Stopped<'_>, size: u64, to: u64) -> Res
     // SAFETY: at most the structure's length.
     unsafe { user::copy_to_user(to, info.as_bytes().as_ptr(), written) }?;
     Ok(len)
-}
-
-/// AUDIT_ARCH_*: which calls the numbers mean.
-pub const fn audit_arch(compat: bool) -> u32 {
-    const X86_64: u32 = 0xc000_003e;
-    const I386: u32 = 0x4000_0003;
-    if compat { I386 } else { X86_64 }
-}
-
-/// The six arguments of the system call in the registers.
-fn arguments(regs: &UserRegs, compat: bool) -> [u64; 6] {
-    if compat {
-        [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp]
-    } else {
-        [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9]
-    }
 }
 
 /// `struct ptrace_rseq_configuration`.

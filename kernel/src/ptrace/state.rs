@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use core::sync::atomic::{AtomicU32, Ordering::*};
 
 use portcullis::work::SyscallWork;
 
@@ -54,8 +54,6 @@ pub struct Trace {
     links: SpinLock<Links>,
     /// Woken when the tracee has come from a group stop to its tracer's ([`Trap::trapping`]).
     pub(crate) trapped: WaitQueue,
-    /// A 32-bit tracer has written registers at a system call: results are 32 bits wide (Linux: TS_I386_REGS_POKED).
-    poked: AtomicBool,
     /// How it is single-stepped.
     pub(super) step: StepFlags,
     /// Its debug registers.
@@ -92,17 +90,6 @@ impl Trace {
     #[inline]
     pub fn wants(&self, event: Event) -> bool {
         self.flags.load(Relaxed) & 1 << event as u32 != 0
-    }
-
-    /// See `poked`.
-    pub(super) fn set_poked(&self) {
-        self.poked.store(true, Relaxed);
-    }
-
-    /// Whether a 32-bit tracer has written the registers since this was asked last.
-    #[inline]
-    pub fn take_poked(&self) -> bool {
-        self.poked.load(Relaxed) && self.poked.swap(false, Relaxed)
     }
 
     /// Replaces the options.

@@ -12,12 +12,8 @@ use super::info::{CORE_FLAG, SigInfo};
 use super::set::*;
 use super::{frame, job, mask, send};
 use crate::errno::Errno;
-use crate::task::{Task, current, exit, process, work};
+use crate::task::{Task, call, current, exit, process, work};
 use crate::{ptrace, rseq, uprobe};
-
-/// The number of `restart_syscall`, and that of the 32-bit table.
-const NR_RESTART_SYSCALL: u64 = linux_raw_sys::general::__NR_restart_syscall as u64;
-const NR_RESTART_SYSCALL_32: u64 = 0;
 
 /// Delivers a signal: enters its handler by changing the registers, or does what is its default. If there is none for
 /// user mode, an interrupted system call is restarted.
@@ -47,14 +43,7 @@ fn restart_or_fail(regs: &mut UserRegs, delivery: Delivery) {
         return;
     }
     let task = current();
-    // A tracer of 32 bits writes no more than that.
-    let narrow = task.trace.take_poked() | task.in_compat_call();
-    let result = if narrow {
-        i64::from(regs.rax as i32)
-    } else {
-        regs.rax as i64
-    };
-    let Some(interruption) = restart::interruption(result) else {
+    let Some(interruption) = call::error_of(regs, task).and_then(restart::interruption) else {
         return;
     };
     match restart::decide(interruption, delivery) {
@@ -63,8 +52,7 @@ fn restart_or_fail(regs: &mut UserRegs, delivery: Delivery) {
             return;
         }
         Restart::Again => regs.rax = regs.orig_rax,
-        Restart::Block if task.in_compat_call() => regs.rax = NR_RESTART_SYSCALL_32,
-        Restart::Block => regs.rax = NR_RESTART_SYSCALL,
+        Restart::Block => regs.rax = task.restart.lock().number(),
     }
     regs.rip = regs.rip.wrapping_sub(restart::SYSCALL_INSTRUCTION_LENGTH);
 }

@@ -28,7 +28,7 @@ use super::info::{SIGINFO_SIZE, SigInfo};
 use super::set::SigSet;
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::task::{RestartBlock, Task, current, fpu};
+use crate::task::{Task, current, fpu, restart};
 
 /// `struct sigcontext`: the registers in a frame.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -312,7 +312,7 @@ fn restore(regs: &mut UserRegs) -> Result<()> {
     let task = current();
     super::mask::set_blocked(frame.context.mask);
     // A call that was interrupted before the handler ran is not to be continued after it.
-    *task.restart.lock() = RestartBlock::NONE;
+    restart::forget();
     let context = &frame.context.context;
     context.restore(regs);
     if frame.context.flags & UC_STRICT_RESTORE_SS == 0 && regs.cs == u64::from(USER_CS) {

@@ -31,7 +31,7 @@ use crate::memory::address_space::AddressSpace;
 use crate::memory::user;
 use crate::sync;
 use crate::task::switch::Segments;
-use crate::task::{RestartBlock, current, current_mm, fpu};
+use crate::task::{current, current_mm, fpu, restart};
 use crate::vdso;
 
 /// `struct sigcontext_32`.
@@ -269,7 +269,7 @@ impl SigContext32 {
     /// Puts the registers back. As with 64-bit frames the program stays in ring 3 and keeps its flags from the kernel's.
     fn restore(&self, regs: &mut UserRegs) -> Result<()> {
         // A call that was interrupted before the handler ran is not to be continued after it.
-        *current().restart.lock() = RestartBlock::NONE;
+        restart::forget();
         *regs = UserRegs {
             rbx: self.ebx.into(),
             rcx: self.ecx.into(),

@@ -5,8 +5,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::pid_namespace::meant;
 use super::process::{self, Pid};
+use super::restart::restart_by;
 use super::wait::sleep_until;
-use super::{RestartBlock, current, usage};
+use super::{current, usage};
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, longs, user};
 use crate::time;
@@ -40,7 +41,7 @@ impl Timespec {
     /// Reads one whose members are this wide: 32-bit calls have two kinds, as those of the `time64` calls are 64 bits wide.
     pub fn read(width: Width, address: u64) -> Result<Self> {
         let [seconds, mut nanoseconds] = longs::read_of(width, address)?;
-        if width == Width::Bits64 && current().in_compat_call() {
+        if width == Width::Bits64 && current().call.is_compat() {
             // Half of the member is padding there.
             nanoseconds = i64::from(nanoseconds as u32);
         }
@@ -257,14 +258,11 @@ fn sleep_relative(width: Width, deadline: u64, remaining: u64) -> Result<usize> 
                 let left = deadline.saturating_sub(time::now());
                 Timespec::from_ns(left).write(width, remaining)?;
             }
-            *current().restart.lock() = RestartBlock {
-                function: match width {
-                    Width::Bits64 => |args| sleep_relative(Width::Bits64, args[0], args[1]),
-                    Width::Bits32 => |args| sleep_relative(Width::Bits32, args[0], args[1]),
-                },
-                args: [deadline, remaining, 0, 0, 0, 0],
+            let function: fn([u64; 6]) -> Result<usize> = match width {
+                Width::Bits64 => |args| sleep_relative(Width::Bits64, args[0], args[1]),
+                Width::Bits32 => |args| sleep_relative(Width::Bits32, args[0], args[1]),
             };
-            Err(Errno::ERESTART_RESTARTBLOCK)
+            Err(restart_by(function, [deadline, remaining, 0, 0, 0, 0]))
         }
     }
 }
@@ -300,10 +298,4 @@ pub fn clock_nanosleep(width: Width, id: u64, flags: u64, request: u64, remainin
         sleep_until(clock.deadline(ns)?).map_err(|_| Errno::ERESTARTNOHAND)?;
     }
     Ok(0)
-}
-
-/// restart_syscall(2).
-pub fn sys_restart_syscall() -> Result<usize> {
-    let block = core::mem::replace(&mut *current().restart.lock(), RestartBlock::NONE);
-    (block.function)(block.args)
 }

@@ -14,7 +14,9 @@ use super::exit_signal::ExitSignal;
 use super::ids::{GROUP, USER};
 use super::image::{Loaded, Program};
 use super::process::{self, FIRST_PROGRAM, Image, Process, tree};
-use super::{NewTask, Task, current, exit, kernel_mm, pid_namespace, scheduler, switch, user_namespace};
+use super::{
+    NewTask, Task, call, current, exit, kernel_mm, pid_namespace, restart, scheduler, switch, user_namespace,
+};
 use crate::errno::{Errno, Result};
 use crate::fs::path::{Walk, shown_path, start_directory};
 use crate::fs::{self, FdTable, File, FsContext};
@@ -62,7 +64,7 @@ impl Strings {
         }
         loop {
             let count = strings.count as u64;
-            let pointer: u64 = if current().in_compat_call() {
+            let pointer: u64 = if Width::of_call() == Width::Bits32 {
                 user::read::<u32>(array.wrapping_add(4 * count))?.into()
             } else {
                 user::read(array.wrapping_add(8 * count))?
@@ -256,16 +258,12 @@ fn exec(
     };
     // From here on the old program is gone: what fails now ends the process.
     leave_old_program(mm, own_files, image, &name);
-    if width == Width::Bits64 {
-        // What follows is not for a 32-bit caller any more.
-        current().set_compat_call(false);
-    }
+    let orig_rax = call::becomes_exec_of(width);
     let (rip, rsp) =
         load(&program, interpreter.as_ref(), &name, &arguments, &environment).inspect_err(|_| {
             // There is nothing to go back to: the signal is delivered instead.
             signal::send::kill_thread(current());
         })?;
-    let orig_rax = regs.orig_rax;
     *regs = UserRegs {
         rip,
         rsp,
@@ -375,6 +373,7 @@ fn leave_old_program(mm: Arc<AddressSpace>, own_files: Option<Arc<FdTable>>, ima
     }
     task.sighand.reset_for_exec();
     task.signals.lock().reset_for_exec();
+    restart::forget();
     process.timers.stop_posix();
     process.has_execed.store(true, Relaxed);
     process.dumpable.store(true, Relaxed);

@@ -12,7 +12,7 @@ use super::process::{self, FIRST_PROGRAM, Pid, REAPER, ReservedPid, tree};
 use super::switch::SwitchWork;
 use super::wait::Completion;
 use super::{
-    NewTask, Process, Task, current, current_arc, fpu, hooks, pid_namespace, scheduler, switch,
+    NewTask, Process, Task, call, current, current_arc, fpu, hooks, pid_namespace, scheduler, switch,
     user_namespace,
 };
 use crate::errno::{Errno, Result};
@@ -314,6 +314,7 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
         }
         fpu::copy_current(&child.fpu);
     }
+    call::inherit(&child);
     child.ports.copy_from(parent, &child);
     child.tls.copy_from(parent, &child);
     switch::copy_segments(&child);
@@ -342,7 +343,7 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
 fn set_tls(child: &Task, tls: u64) -> Result<()> {
     // SAFETY: the child has not started; nobody else looks at it.
     let segments = unsafe { &mut *child.saved_segments() };
-    if current().in_compat_call() {
+    if current().call.is_compat() {
         tls::set_of_child(child, segments, tls)?;
     } else if tls >= USER_END {
         return Err(Errno::EPERM);

@@ -33,6 +33,7 @@ pub mod pid_namespace;
 pub mod prctl;
 pub mod process;
 pub mod reap;
+pub mod restart;
 pub mod robust;
 pub mod scheduler;
 pub mod switch;
@@ -53,7 +54,7 @@ use portcullis::work::{ExitWork, TaskWork};
 use portcullis::x86_64::UserRegs;
 
 use crate::cpu;
-use crate::errno::{Errno, Result};
+use crate::errno::Result;
 use crate::fs::{FdTable, FsContext};
 use crate::memory::Width;
 use crate::memory::address_space::AddressSpace;
@@ -67,6 +68,7 @@ use crate::sync::{Once, SpinLock};
 pub use own::Own;
 use pid_namespace::Namespace;
 pub use process::{Pid, Process};
+use restart::RestartBlock;
 
 /// One thread of execution.
 #[repr(C)]
@@ -100,8 +102,8 @@ pub struct Task {
     pub sighand: Own<SigHand>,
     /// Blocked and pending signals of this thread.
     pub signals: SpinLock<TaskSignals>,
-    /// A 32-bit system call is under way (Linux's TS_COMPAT). Written by the task itself, in its doors and in exec.
-    compat_call: AtomicBool,
+    /// Whose table the system call under way is of.
+    pub call: call::State,
     /// Its part in tracing, as tracee and as tracer.
     pub trace: Trace,
     /// How an interrupted call continues in `restart_syscall`.
@@ -144,23 +146,6 @@ pub struct Task {
 unsafe impl Sync for Task {}
 // SAFETY: as above.
 unsafe impl Send for Task {}
-
-/// How an interrupted call continues: `function(args)` is called by `restart_syscall`.
-#[derive(Clone, Copy)]
-pub struct RestartBlock {
-    /// The continuation.
-    pub function: fn([u64; 6]) -> Result<usize>,
-    /// Its arguments.
-    pub args: [u64; 6],
-}
-
-impl RestartBlock {
-    /// No call to restart: `restart_syscall` fails with EINTR.
-    pub const NONE: RestartBlock = RestartBlock {
-        function: |_| Err(Errno::EINTR),
-        args: [0; 6],
-    };
-}
 
 /// Everything a new task starts with that is not the same for all.
 pub struct NewTask {
@@ -209,7 +194,7 @@ impl Task {
             fs: Own::new(new.fs),
             sighand: Own::new(Some(new.sighand)),
             signals: SpinLock::new(new.signals),
-            compat_call: AtomicBool::new(false),
+            call: call::State::default(),
             trace: Trace::default(),
             restart: SpinLock::new(RestartBlock::NONE),
             clear_child_tid: AtomicU64::new(0),
@@ -253,19 +238,6 @@ impl Task {
         if let Some(owed) = self.work.raise(work, cpu::id() as u32) {
             cpu::send_reschedule(owed.cpu as usize);
         }
-    }
-
-    /// Whether a 32-bit system call is under way: from its arrival until all its exit work is done. The program may be of
-    /// either width.
-    #[inline]
-    pub fn in_compat_call(&self) -> bool {
-        self.compat_call.load(Relaxed)
-    }
-
-    /// Says that a 32-bit system call begins or is over. For the current task alone.
-    #[inline(always)]
-    pub fn set_compat_call(&self, on: bool) {
-        self.compat_call.store(on, Relaxed);
     }
 
     /// Whether a signal (or another reason to leave an interruptible sleep) is pending.

@@ -9,8 +9,9 @@ use super::queue::{self, Role, Waiter};
 use crate::errno::{Errno, Result};
 use crate::memory::fault::Access;
 use crate::memory::user;
+use crate::task::current;
+use crate::task::restart::{self, restart_by};
 use crate::task::scheduler::{self, INTERRUPTIBLE, RUNNING};
-use crate::task::{RestartBlock, current};
 
 /// Sleeps until one of the waiters is called (released or nudged): ETIMEDOUT at the deadline, ERESTARTSYS if a signal comes.
 pub(super) fn sleep(waiters: &[Waiter], alarm: &mut Alarm) -> Result<()> {
@@ -98,16 +99,18 @@ pub(super) fn wait_restartable(
         Deadline::Monotonic(at) => (at, 0),
         Deadline::Realtime(at) => (at, 1),
     };
-    *current().restart.lock() = RestartBlock {
-        function: |[address, private, value, at, bitset, realtime]| {
-            let deadline = if realtime != 0 {
-                Deadline::Realtime(at)
-            } else {
-                Deadline::Monotonic(at)
-            };
-            wait_restartable(address, private != 0, value as u32, deadline, bitset as u32)
-        },
-        args: [
+    let goes_on: fn([u64; 6]) -> Result<usize> = |[address, private, value, at, bitset, realtime]| {
+        restart::forget();
+        let deadline = if realtime != 0 {
+            Deadline::Realtime(at)
+        } else {
+            Deadline::Monotonic(at)
+        };
+        wait_restartable(address, private != 0, value as u32, deadline, bitset as u32)
+    };
+    Err(restart_by(
+        goes_on,
+        [
             address,
             private.into(),
             expected.into(),
@@ -115,6 +118,5 @@ pub(super) fn wait_restartable(
             bitset.into(),
             realtime,
         ],
-    };
-    Err(Errno::ERESTART_RESTARTBLOCK)
+    ))
 }
