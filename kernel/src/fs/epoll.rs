@@ -306,12 +306,10 @@ pub fn sys_epoll_pwait(
     with_mask(sigmask, size, || {
         wait_until(epfd, events, limit, deadline_from(timeout))
     })
-    .map_err(|error| {
-        match error {
-            // With a handler or without, a wait that a signal ended is not restarted.
-            Errno::ERESTARTNOHAND if sigmask == 0 => Errno::EINTR,
-            other => other,
-        }
+    .map_err(|error| match error {
+        // With a handler or without, a wait that a signal ended is not restarted.
+        Errno::ERESTARTNOHAND => Errno::EINTR,
+        other => other,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
 
 use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -20,6 +21,8 @@ use crate::time;
 const COST: u64 = 512;
 
 const SECOND: u64 = 1_000_000_000;
+/// personality(2): the time that is left is not written.
+const STICKY_TIMEOUTS: u32 = 0x400_0000;
 
 /// A deadline `timeout` nanoseconds from now.
 pub fn deadline_after(timeout: u64) -> u64 {
@@ -121,9 +124,11 @@ impl Timeout {
         }
         let left = self.deadline.saturating_sub(time::now());
         let left = Timespec::from_nanoseconds(left, self.unit);
-        let written = longs::write_of(self.width, self.address, [left.seconds, left.fraction]);
+        let sticky = current().process.personality.load(Relaxed) & STICKY_TIMEOUTS != 0;
+        let written =
+            !sticky && longs::write_of(self.width, self.address, [left.seconds, left.fraction]).is_ok();
         match result {
-            Err(Errno::ERESTARTNOHAND) if written.is_err() => Err(Errno::EINTR),
+            Err(Errno::ERESTARTNOHAND) if !written => Err(Errno::EINTR),
             result => result,
         }
     }
