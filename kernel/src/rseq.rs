@@ -12,10 +12,10 @@ use zerocopy::FromBytes;
 
 use crate::cpu;
 use crate::errno::{Errno, Result};
-use crate::memory::{USER_END, tlb, user};
+use crate::memory::{tlb, user};
 use crate::signal::{self, SIGSEGV, SigInfo};
 use crate::task::hooks::SWITCH_RSEQ;
-use crate::task::{Task, current};
+use crate::task::{Task, current, current_mm};
 
 /// The area's size and alignment, and where its fields are: `struct rseq`.
 const AREA_SIZE: u64 = 32;
@@ -100,8 +100,12 @@ pub fn sys_rseq(area: u64, len: u64, flags: u64, signature: u64) -> Result<usize
     if !area.is_multiple_of(AREA_SIZE) || u64::from(len) != AREA_SIZE {
         return Err(Errno::EINVAL);
     }
-    if !user::is_user_range(area, AREA_SIZE) || area == 0 {
+    if !user::is_user_range(area, AREA_SIZE) {
         return Err(Errno::EFAULT);
+    }
+    // An area that is used again names what its last user left there: that is no sequence of this thread's.
+    if user::read::<u64>(area + SEQUENCE)? != 0 && cfg!(not(portcullis_ablate = "rseq-rubbish")) {
+        user::write(area + SEQUENCE, &0u64)?;
     }
     rseq.signature.store(signature, Relaxed);
     rseq.area.store(area, Relaxed);
@@ -114,6 +118,7 @@ pub fn sys_rseq(area: u64, len: u64, flags: u64, signature: u64) -> Result<usize
 fn forget(task: &Task) {
     task.hooks.on_switch.fetch_and(!SWITCH_RSEQ, Relaxed);
     task.hooks.rseq.area.store(0, Relaxed);
+    task.hooks.rseq.signature.store(0, Relaxed);
     task.hooks.rseq.events.store(0, Relaxed);
 }
 
@@ -193,14 +198,15 @@ fn sequence(task: &Task, area: u64) -> Result<Option<Sequence>> {
     if address == 0 {
         return Ok(None);
     }
-    if address >= USER_END {
+    let memory_end = current_mm().width().end();
+    if address >= memory_end {
         return Err(Errno::EINVAL);
     }
     let sequence: Sequence = user::read(address)?;
     let end = sequence.start.checked_add(sequence.len).ok_or(Errno::EINVAL)?;
-    if sequence.start >= USER_END
-        || end >= USER_END
-        || sequence.abort >= USER_END
+    if sequence.start >= memory_end
+        || end >= memory_end
+        || sequence.abort >= memory_end
         || sequence.version != 0
         || sequence.contains(sequence.abort)
     {

@@ -5,6 +5,7 @@
 #include <linux/rseq.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/rseq.h>
 #include <sys/uio.h>
 #include <sys/ucontext.h>
@@ -92,6 +93,111 @@ static void registration(void)
     check(rseq(memory, 32, 0, SIGNATURE) < 0 && errno == EINVAL, "another area", "errno %d", errno);
     check(rseq(own, 32, 0, 1) < 0 && errno == EPERM, "another signature", "errno %d", errno);
     check(rseq(own, 32, 1, 1) < 0 && errno == EPERM, "unregistered with another signature", "errno %d", errno);
+}
+
+/* struct ptrace_rseq_configuration */
+struct configuration { uint64_t pointer; uint32_t size, signature, flags, pad; };
+
+static struct configuration configuration_of(int (*body)(void))
+{
+    struct configuration configuration = { 0 };
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+        int failed = body();
+        ptrace(PTRACE_TRACEME, 0, 0, 0);
+        _exit(failed || raise(SIGSTOP));
+    }
+    waitpid(child, &status, 0);
+    if (ptrace(0x420f, child, (void *)sizeof configuration, &configuration) != sizeof configuration)
+        configuration.pad = 1;
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    return configuration;
+}
+
+static int nothing(void)
+{
+    return 0;
+}
+
+static int unregister(void)
+{
+    return rseq(own, 32, 1, SIGNATURE);
+}
+
+/* Each in a child that has an area already, as this process has. */
+static int rubbish(void)
+{
+    unregister();
+    own->rseq_cs = 0x123456789;
+    own->flags = 0;
+    if (rseq(own, 32, 0, SIGNATURE) || own->rseq_cs)
+        return 1;
+    kill(getpid(), SIGALRM);
+    sched_yield();
+    return own->cpu_id == (unsigned)-1;
+}
+
+static int bad_areas(void)
+{
+    unregister();
+    char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(pages + 4096, 4096);
+    mprotect(pages, 4096, PROT_NONE);
+    int failed = 0;
+    for (int i = 0; i < 3; i++) {
+        void *area = i == 0 ? NULL : i == 1 ? pages : pages + 4096;
+        if (rseq(area, 32, 0, SIGNATURE) == 0 || errno != EFAULT)
+            failed |= 1 << i;
+    }
+    mprotect(pages, 4096, PROT_READ | PROT_WRITE);
+    *(uint64_t *)(pages + 8) = 1;
+    mprotect(pages, 4096, PROT_READ);
+    if (rseq(pages, 32, 0, SIGNATURE) == 0 || errno != EFAULT)
+        failed |= 8;
+    return failed;
+}
+
+/* Not a thread of the C library's, which would register an area itself. */
+static int shares_memory(void *result)
+{
+    *(int *)result = rseq(own, 32, 1, SIGNATURE) < 0 && errno == EINVAL ? 1 : 2;
+    return 0;
+}
+
+static int again(char **arguments)
+{
+    return rseq(own, 32, 1, SIGNATURE) < 0 && errno == EINVAL && arguments[1][0] == 'x';
+}
+
+static int execs(void)
+{
+    execl("/proc/self/exe", "hook_rseq", "x", (char *)NULL);
+    return 99;
+}
+
+static void registered_before(void)
+{
+    int status = in_child(rubbish);
+    check(status == 0, "an area that names what its last user left there", "status %#x", status);
+    status = in_child(bad_areas);
+    check(status == 0, "areas that cannot be read, or not cleared", "status %#x", status);
+    struct configuration now = configuration_of(nothing), gone = configuration_of(unregister);
+    check(now.pointer == (uintptr_t)own && now.size == 32 && now.signature == SIGNATURE && !now.flags && !now.pad,
+          "what a tracer is told", "%#llx, %u bytes, %#x", (unsigned long long)now.pointer, now.size, now.signature);
+    check(!gone.pointer && !gone.signature && !gone.pad, "and after it was unregistered", "%#llx, %u bytes, %#x",
+          (unsigned long long)gone.pointer, gone.size, gone.signature);
+    check(rseq(own, 64, 1, SIGNATURE) < 0 && errno == EINVAL, "unregistered with another length", "errno %d", errno);
+    check(rseq(own, 32, 3, SIGNATURE) < 0 && errno == EINVAL, "unregistered with unknown flags", "errno %d", errno);
+    check(rseq((char *)own + 32, 32, 1, SIGNATURE) < 0 && errno == EINVAL, "unregistered elsewhere", "errno %d", errno);
+    static char child_stack[65536] __attribute__((aligned(16)));
+    int result = 0;
+    pid_t child = clone(shares_memory, child_stack + sizeof child_stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &result);
+    waitpid(child, NULL, 0);
+    check(result == 1, "a child that shares the memory has none", "%d", result);
+    status = in_child(execs);
+    check(WIFEXITED(status) && WEXITSTATUS(status) == 1, "a new program has none", "status %#x", status);
 }
 
 static void shows_the_cpu(void)
@@ -213,7 +319,7 @@ static int inherited(void)
     return own->cpu_id == 0 && rseq(own, 32, 0, SIGNATURE) < 0 && errno == EBUSY;
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
     void *pages = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     flag = pages;
@@ -227,11 +333,16 @@ int main(void)
     /* The C library has registered its own. */
     if (__rseq_size)
         rseq((char *)__builtin_thread_pointer() + __rseq_offset, 32, 1, RSEQ_SIG);
+    if (count > 1)
+        return again(arguments);
     if (rseq(own, 32, 1, SIGNATURE) < 0 && errno == ENOSYS) {
         skip("restartable sequences", "the kernel has none");
         return done();
     }
     registration();
+    struct sigaction action = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO };
+    sigaction(SIGALRM, &action, NULL);
+    registered_before();
     shows_the_cpu();
     preempted();
     signalled();
