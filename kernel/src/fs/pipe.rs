@@ -95,6 +95,15 @@ impl Pipe {
         }
     }
 
+    /// The end or ends that a name is opened for with these flags. Whoever waits for them is told.
+    fn open(self: &Arc<Self>, flags: u32) -> PipeEnd {
+        let mode = flags & abi::O_ACCMODE;
+        let end = self.end(mode != abi::O_WRONLY, mode != abi::O_RDONLY);
+        self.readable.wake_all();
+        self.writable.wake_all();
+        end
+    }
+
     /// Copies what is there, up to what is wanted. None: nothing was there.
     fn read_available(&self, to: &mut Destination) -> Option<Result<()>> {
         let _reading = self.reading.lock();
@@ -329,7 +338,7 @@ impl FileOps for PipeEnd {
     }
 }
 
-/// A pipe with a name or number by which it can be opened again: a fifo in a directory, or a pipe in `/proc/PID/fd`.
+/// A fifo: a pipe with a name.
 pub struct Fifo(Arc<Pipe>);
 
 impl Fifo {
@@ -342,14 +351,12 @@ impl Fifo {
     pub fn open(&self, inode: Arc<dyn Inode>, flags: u32) -> Result<Arc<File>> {
         let pipe = &self.0;
         let mode = flags & abi::O_ACCMODE;
-        let (reads, writes) = (mode != abi::O_WRONLY, mode != abi::O_RDONLY);
         let nonblocking = flags & abi::O_NONBLOCK != 0;
         if mode == abi::O_WRONLY && nonblocking && pipe.state.lock().readers == 0 {
             return Err(Errno::ENXIO);
         }
-        let end = pipe.end(reads, writes);
-        pipe.readable.wake_all();
-        pipe.writable.wake_all();
+        let end = pipe.open(flags);
+        let reads = end.reads;
         let waits = !nonblocking && mode != abi::O_RDWR;
         if waits {
             let queue = if reads { &pipe.readable } else { &pipe.writable };
@@ -374,7 +381,7 @@ impl Fifo {
 /// The inode of a pipe that has no name.
 struct PipeInode {
     metadata: SpinLock<Metadata>,
-    fifo: Fifo,
+    pipe: Arc<Pipe>,
 }
 
 impl Inode for PipeInode {
@@ -382,8 +389,12 @@ impl Inode for PipeInode {
         *self.metadata.lock()
     }
 
+    /// By way of `/proc/PID/fd`. It has had both ends, so unlike a fifo's this open waits for nobody; an end without the
+    /// other is hung up from the start.
     fn open(self: Arc<Self>, flags: u32) -> Result<Arc<File>> {
-        self.fifo.open(self.clone(), flags)
+        let mut end = self.pipe.open(flags);
+        end.hangup_after = u64::MAX;
+        Ok(File::new(self, Arc::new(end), flags))
     }
 
     fn set_attributes(&self, change: &AttributeChange) -> Result<()> {
@@ -409,7 +420,7 @@ pub fn new_pipe(flags: u32) -> (Arc<File>, Arc<File>) {
     let metadata = Metadata::new(DEVICE, new_ino(), abi::S_IFIFO | 0o600);
     let inode = Arc::new(PipeInode {
         metadata: SpinLock::new(metadata),
-        fifo: Fifo(pipe.clone()),
+        pipe: pipe.clone(),
     });
     let reader = File::new(
         inode.clone(),
