@@ -3,6 +3,7 @@
 mod attributes;
 mod descriptors;
 mod directories;
+mod extended_attributes;
 mod names;
 mod open;
 mod transfer;
@@ -10,6 +11,7 @@ mod transfer;
 pub use attributes::*;
 pub use descriptors::*;
 pub use directories::*;
+pub use extended_attributes::*;
 pub use names::*;
 pub use open::*;
 pub use transfer::*;
