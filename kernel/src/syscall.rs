@@ -7,7 +7,7 @@ use portcullis::x86_64::UserRegs;
 
 use crate::errno::{Errno, Result};
 use crate::fs::{self, calls as files};
-use crate::memory::syscalls as memory;
+use crate::memory::{membarrier, syscalls as memory};
 use crate::ptrace::{self, access};
 use crate::rseq;
 use crate::seccomp::attach as seccomp;
@@ -156,7 +156,7 @@ static TABLE: [Call; CALLS] = calls! {
             __NR_munlock => memory::sys_munlock(rdi, rsi);
             __NR_mlockall => memory::sys_mlockall(rdi);
             __NR_munlockall => memory::sys_munlockall();
-            __NR_membarrier => memory::sys_membarrier(rdi, rsi, rdx);
+            __NR_membarrier => membarrier::sys_membarrier(rdi, rsi, rdx);
             __NR_rseq => rseq::sys_rseq(rdi, rsi, rdx, r10);
             __NR_seccomp => seccomp::sys_seccomp(rdi, rsi, rdx);
             __NR_kcmp => kcmp::sys_kcmp(rdi, rsi, rdx, r10, r8);

@@ -9,7 +9,7 @@ use super::{arguments, signals, stat};
 use crate::errno::{Errno, Result};
 use crate::fs::{self, calls as files};
 use crate::memory::Width::Bits32;
-use crate::memory::syscalls as memory;
+use crate::memory::{membarrier, syscalls as memory};
 use crate::ptrace::{self, access};
 use crate::rseq;
 use crate::seccomp::attach as seccomp;
@@ -364,7 +364,7 @@ static TABLE: [Call; CALLS] = calls! {
     349 kcmp => kcmp::sys_kcmp(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     354 seccomp => seccomp::sys_seccomp(a.ebx, a.ecx, a.edx);
     386 rseq => rseq::sys_rseq(a.ebx, a.ecx, a.edx, a.esi);
-    375 membarrier => memory::sys_membarrier(a.ebx, a.ecx, a.edx);
+    375 membarrier => membarrier::sys_membarrier(a.ebx, a.ecx, a.edx);
     376 mlock2 => memory::sys_mlock2(a.ebx, a.ecx, a.edx);
     377 copy_file_range => files::sys_copy_file_range(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
     378 preadv2 => files::sys_preadv2(a.ebx, a.ecx, a.edx, pair(a.esi, a.edi), 0, a.ebp);

@@ -5,7 +5,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bitflags::bitflags;
 use linux_raw_sys::general::{RLIMIT_AS, RLIMIT_DATA};
@@ -79,10 +79,8 @@ pub struct AddressSpace {
     /// Changed under the lock of `inner`.
     pub(super) tables: PageTables,
     pub(super) inner: SpinLock<Inner>,
-    /// The process has registered for membarrier(2).
-    pub(super) uses_membarrier: AtomicBool,
-    /// The same for its restartable sequences.
-    pub(super) uses_membarrier_rseq: AtomicBool,
+    /// The commands of membarrier(2) that it has registered for.
+    pub(super) membarrier: AtomicU32,
     /// Dropped after `tables`, when no CPU has either loaded.
     ldt: Ldt,
     /// Of the program that it was made for.
@@ -137,8 +135,7 @@ impl AddressSpace {
                 size: 0,
                 program: Program::default(),
             }),
-            uses_membarrier: AtomicBool::new(false),
-            uses_membarrier_rseq: AtomicBool::new(false),
+            membarrier: AtomicU32::new(0),
             ldt,
             width,
             int80_landing_pad: AtomicU64::new(0),
@@ -156,12 +153,8 @@ impl AddressSpace {
         child.set_int80_landing_pad(self.int80_landing_pad());
         child.set_vdso(self.vdso());
         child
-            .uses_membarrier
-            .store(self.uses_membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
-        child.uses_membarrier_rseq.store(
-            self.uses_membarrier_rseq.load(Ordering::Relaxed),
-            Ordering::Relaxed,
-        );
+            .membarrier
+            .store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
         let inner = self.inner.lock();
         let mut copy = child.inner.lock();
         (copy.brk_start, copy.brk) = (inner.brk_start, inner.brk);

@@ -28,6 +28,7 @@ pub mod isolation;
 pub mod kernel_map;
 pub mod longs;
 pub mod maps;
+pub mod membarrier;
 pub mod page_table;
 pub mod remap;
 pub mod rmap;

@@ -1,14 +1,12 @@
 //! The system calls about memory.
 
-use core::sync::atomic::Ordering;
-
 use linux_raw_sys::general as abi;
 
 use super::address_space::{AddressSpace, Backing, MapFlags};
 use super::fault::Access;
 use super::remap::RemapFlags;
 use super::vma::{AreaFlags, Prot, Source};
-use super::{PAGE_SIZE, USER_END, page_up, tlb, user};
+use super::{PAGE_SIZE, USER_END, page_up, user};
 use crate::errno::{Errno, Result};
 use crate::task;
 
@@ -280,49 +278,4 @@ fn populate_areas(start: u64, end: u64) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Commands of membarrier(2) that are supported: the private expedited barrier and its registration.
-const MEMBARRIER_PRIVATE_EXPEDITED: u64 = 1 << 3;
-const MEMBARRIER_REGISTER_PRIVATE_EXPEDITED: u64 = 1 << 4;
-/// The same for restartable sequences, which are aborted.
-const MEMBARRIER_PRIVATE_EXPEDITED_RSEQ: u64 = 1 << 7;
-const MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ: u64 = 1 << 8;
-/// Only those on the given CPU.
-const MEMBARRIER_FLAG_CPU: u64 = 1;
-
-/// membarrier(2).
-pub fn sys_membarrier(command: u64, flags: u64, cpu: u64) -> Result<usize> {
-    if flags != 0 && (command, flags) != (MEMBARRIER_PRIVATE_EXPEDITED_RSEQ, MEMBARRIER_FLAG_CPU) {
-        return Err(Errno::EINVAL);
-    }
-    match command {
-        0 => Ok((MEMBARRIER_PRIVATE_EXPEDITED
-            | MEMBARRIER_REGISTER_PRIVATE_EXPEDITED
-            | MEMBARRIER_PRIVATE_EXPEDITED_RSEQ
-            | MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ) as usize),
-        MEMBARRIER_PRIVATE_EXPEDITED_RSEQ => {
-            if !mm().uses_membarrier_rseq.load(Ordering::Relaxed) {
-                return Err(Errno::EPERM);
-            }
-            crate::rseq::abort_all((flags == MEMBARRIER_FLAG_CPU).then_some(cpu as u32));
-            Ok(0)
-        }
-        MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ => {
-            mm().uses_membarrier_rseq.store(true, Ordering::Relaxed);
-            Ok(0)
-        }
-        MEMBARRIER_PRIVATE_EXPEDITED => {
-            if !mm().uses_membarrier.load(Ordering::Relaxed) {
-                return Err(Errno::EPERM);
-            }
-            tlb::barrier(mm().root());
-            Ok(0)
-        }
-        MEMBARRIER_REGISTER_PRIVATE_EXPEDITED => {
-            mm().uses_membarrier.store(true, Ordering::Relaxed);
-            Ok(0)
-        }
-        _ => Err(Errno::EINVAL),
-    }
 }

@@ -22,6 +22,8 @@ use crate::sync::{self, SpinLock};
 const MAX_SINGLE_PAGES: u64 = 32;
 /// Stands for the root of a CPU that is between two address spaces.
 const SWITCHING: u64 = 1;
+/// Range end that asks a CPU to forget the instructions that it has fetched.
+const SYNC_CORE: u64 = u64::MAX - 2;
 /// Range end that asks a CPU to load the LDT of the address space anew.
 const RELOAD_LDT: u64 = u64::MAX - 1;
 /// Range end that asks a CPU to leave the address space altogether.
@@ -83,22 +85,42 @@ pub fn barrier(root: u64) {
     shootdown(root, 0, 0);
 }
 
+/// A full memory barrier on every CPU.
+pub(super) fn barrier_everywhere() {
+    let everybody = |here: usize| cpu::online() & !(1 << here);
+    // A root that no CPU has loaded: there is nothing to do but to answer.
+    request(0, 0, 0, everybody);
+}
+
+/// Makes every CPU that runs in the address space with this root execute a serializing instruction (SDM volume 3, 9.3), this
+/// one too. One that loads the address space later writes CR3, which is one.
+///
+/// It is executed by whoever answers, and not left to the way out to user mode: SYSRET is none.
+pub(super) fn sync_core(root: u64) {
+    shootdown(root, 0, SYNC_CORE);
+}
+
 /// Makes every CPU that runs in the address space with this root load its LDT anew.
 pub(super) fn reload_ldt(root: u64) {
     shootdown(root, 0, RELOAD_LDT);
 }
 
 fn shootdown(root: u64, start: u64, end: u64) {
+    request(root, start, end, |here| users(root, here));
+}
+
+/// Has a request performed here, and by the CPUs that `targets` names when it is given this one.
+fn request(root: u64, start: u64, end: u64, targets: impl Fn(usize) -> CpuMask) {
     let _irqs = sync::irqs_off();
     let here = cpu::id();
     // The change of the tables comes before the look at who uses them; see `load_here`.
     fence(Ordering::SeqCst);
     perform(root, start, end);
-    if users(root, here) == 0 {
+    if targets(here) == 0 {
         return;
     }
     let _initiator = INITIATOR.lock();
-    let targets = users(root, here);
+    let targets = targets(here);
     if targets == 0 {
         return;
     }
@@ -132,6 +154,8 @@ fn perform(root: u64, start: u64, end: u64) {
     if end == LEAVE {
         load_here(kernel_map::root());
         ldt::forget();
+    } else if end == SYNC_CORE {
+        core::hint::black_box(core::arch::x86_64::__cpuid(0));
     } else if end == RELOAD_LDT {
         ldt::reload();
     } else if end - start > MAX_SINGLE_PAGES * PAGE_SIZE {
