@@ -16,6 +16,7 @@ use crate::boot::{apic, rtc};
 use crate::cpu::{self, Cpu};
 use crate::sync::{Once, SpinLock};
 use crate::task::scheduler::{self, SLICE};
+use crate::task::wait::WaitQueue;
 
 /// A deadline that never comes.
 pub const NEVER: u64 = u64::MAX;
@@ -113,6 +114,20 @@ pub fn set_realtime(nanoseconds: u64) {
             .store(nanoseconds.saturating_sub(now()), Ordering::Relaxed);
         crate::vdso::clock_page::update();
     }
+    WATCHERS.wake_all();
+}
+
+/// Nanoseconds from the start of 1970 to that of the monotonic clock: changes when the real-time clock is set.
+pub fn realtime_offset() -> u64 {
+    CLOCK.get().map_or(0, |clock| clock.epoch.load(Ordering::Relaxed))
+}
+
+/// Those who sleep until a clock shows a certain time. Woken when the real-time clock is set, too.
+pub static WATCHERS: WaitQueue = WaitQueue::new();
+
+/// A [`Callback`] that wakes [`WATCHERS`].
+pub fn wake_watchers(_: usize, _: usize) {
+    WATCHERS.wake_all();
 }
 
 /// Spins.

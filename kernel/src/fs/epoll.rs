@@ -4,9 +4,11 @@
 //! was not at the last look.
 
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::fmt::Write;
 
 use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -37,6 +39,8 @@ struct Entry {
     event: Event,
     /// Events that were true at the last look, for edge-triggered entries.
     seen: u32,
+    /// [`FileOps::edges`] when it was last reported.
+    edges: u64,
     /// A one-shot entry that has been reported.
     disabled: bool,
 }
@@ -84,12 +88,15 @@ impl EventPoll {
             };
             let wanted = entry.event.events & !ENTRY_FLAGS | abi::EPOLLERR | abi::EPOLLHUP;
             let ready = now & wanted;
-            let news = ready & !entry.seen != 0 || entry.event.events & abi::EPOLLET == 0;
+            let edges = file.ops().edges();
+            let news =
+                ready & !entry.seen != 0 || edges != entry.edges || entry.event.events & abi::EPOLLET == 0;
             if ready == 0 || !news || entry.disabled || found.len() == limit {
                 entry.seen &= ready;
                 continue;
             }
             entry.seen = ready;
+            entry.edges = edges;
             entry.disabled = entry.event.events & abi::EPOLLONESHOT != 0;
             found.push(Event {
                 events: ready,
@@ -97,6 +104,11 @@ impl EventPoll {
             });
         }
         found
+    }
+
+    fn entry(&self, fd: i32, file: &Arc<File>) -> Option<Event> {
+        let key = (fd, Arc::as_ptr(file) as usize);
+        self.entries.lock().get(&key).map(|entry| entry.event)
     }
 
     fn is_ready(&self, table: Option<&PollTable>) -> bool {
@@ -167,6 +179,22 @@ impl FileOps for EventPoll {
         true
     }
 
+    fn describe(&self, _file: &File, out: &mut String) {
+        for ((fd, _), file) in self.files() {
+            let Some(event) = self.entry(fd, &file) else {
+                continue;
+            };
+            let (events, data) = (event.events, event.data);
+            let metadata = file.inode().metadata();
+            let position = file.seek(0, abi::SEEK_CUR).unwrap_or(0);
+            let _ = writeln!(
+                out,
+                "tfd: {fd:8} events: {events:8x} data: {data:16x}  pos:{position} ino:{:x} sdev:{:x}",
+                metadata.ino, metadata.device
+            );
+        }
+    }
+
     fn as_any(&self) -> Option<&dyn Any> {
         Some(self)
     }
@@ -235,6 +263,7 @@ pub fn sys_epoll_ctl(epfd: u64, operation: u64, fd: u64, event: u64) -> Result<u
                     file: Arc::downgrade(&file),
                     event,
                     seen: 0,
+                    edges: 0,
                     disabled: false,
                 },
             );
@@ -246,6 +275,7 @@ pub fn sys_epoll_ctl(epfd: u64, operation: u64, fd: u64, event: u64) -> Result<u
                 file: Arc::downgrade(&file),
                 event,
                 seen: 0,
+                edges: 0,
                 disabled: false,
             };
         }

@@ -1,6 +1,8 @@
 //! `eventfd`: a counter that readers wait for.
 
+use alloc::string::String;
 use alloc::sync::Arc;
+use core::fmt::Write;
 
 use linux_raw_sys::general as abi;
 
@@ -65,6 +67,10 @@ impl FileOps for EventFd {
         self.wait(file, |count| (MAXIMUM - *count >= value).then(|| *count += value))?;
         self.changed.wake_all();
         Ok(8)
+    }
+
+    fn describe(&self, _file: &File, out: &mut String) {
+        let _ = writeln!(out, "eventfd-count: {:16x}", *self.count.lock());
     }
 
     fn ignores_seek(&self) -> bool {

@@ -61,6 +61,12 @@ pub trait FileOps: Send + Sync {
     /// Writes what `/proc/PID/fdinfo/N` says about this kind of file beyond the usual, in lines.
     fn describe(&self, _file: &File, _out: &mut String) {}
 
+    /// Changes with each event of a file that may become ready again before anybody has seen that it was not: edge-triggered
+    /// entries of `epoll` report each.
+    fn edges(&self) -> u64 {
+        0
+    }
+
     /// The object behind special descriptors, so that calls that need one (`epoll_ctl`) find their own kind.
     fn as_any(&self) -> Option<&dyn core::any::Any> {
         None

@@ -43,6 +43,7 @@ pub mod serial;
 pub mod sleep_lock;
 pub mod socket_pair;
 pub mod termios;
+pub mod timerfd;
 pub mod tty;
 
 use alloc::sync::Arc;

@@ -1,7 +1,9 @@
 //! `signalfd`: pending signals read from a descriptor.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
+use core::fmt::Write;
 use core::mem::size_of;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -154,6 +156,10 @@ impl FileOps for SignalFd {
         } else {
             abi::POLLIN | abi::POLLRDNORM
         }
+    }
+
+    fn describe(&self, _file: &File, out: &mut String) {
+        let _ = writeln!(out, "sigmask:\t{:016x}", self.mask().0);
     }
 
     fn as_any(&self) -> Option<&dyn Any> {
