@@ -13,6 +13,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::inode::Inode;
 use crate::fs::{path, tty};
 use crate::memory::address_space::AddressSpace;
+use crate::ptrace::access;
 use crate::signal::SigSet;
 use crate::task::ids::{self, GROUP, Ids, USER};
 use crate::task::{Process, call, current, scheduler, usage, user_namespace};
@@ -316,10 +317,16 @@ fn statm(subject: &Subject) -> Result<Vec<u8>> {
     )))
 }
 
-/// The system call that a task sleeps in: number, arguments, stack and instruction pointer.
+/// The system call that a task sleeps in, or the reader is in: number, arguments, stack and instruction pointer.
 fn system_call(subject: &Subject) -> Result<Vec<u8>> {
-    let task = subject.task()?;
-    if !task.is_kernel_thread() && !scheduler::is_asleep(task) {
+    let Some(task) = &subject.task else {
+        // One that has ended has no stack.
+        return Ok(b"-1 0x0 0x0\n".to_vec());
+    };
+    // It may have become somebody else's since the file was opened.
+    access::check(task)?;
+    let is_reader = core::ptr::eq(&**task, current());
+    if !is_reader && !task.is_kernel_thread() && !scheduler::is_asleep(task) {
         return Ok(b"running\n".to_vec());
     }
     // SAFETY: the registers are at the top of the task's stack, which the reference keeps. If it wakes up meanwhile, they
