@@ -16,7 +16,12 @@ use crate::task::{Process, Task, current, user_namespace};
 /// Whether the current task may trace `task` and see its memory: it is of the same process, or belongs to the same user, has no
 /// more rights and hides nothing, or the current task may trace any. EPERM otherwise.
 pub fn check(task: &Task) -> Result<()> {
-    check_as(&task.process, |ids| ids.real, Capabilities::permit_all_of)
+    check_process(&task.process)
+}
+
+/// As [`check`], for a process that may have ended.
+pub fn check_process(process: &Process) -> Result<()> {
+    check_as(process, |ids| ids.real, Capabilities::permit_all_of)
 }
 
 /// As [`check`], for files of `/proc`: who may open files counts.

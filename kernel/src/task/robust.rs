@@ -9,6 +9,7 @@ use super::process::{self, Pid};
 use super::{Task, current, futex};
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, longs, user};
+use crate::ptrace::access;
 
 /// `struct robust_list_head`: three words of the list's width.
 struct Head {
@@ -71,10 +72,21 @@ pub fn sys_get_robust_list(tid: u64, head: u64, len: u64) -> Result<usize> {
     let width = Width::of_call();
     let address = match tid as Pid {
         0 => list(current(), width).load(Relaxed),
-        tid => list(&*process::find_task(meant(tid)).ok_or(Errno::ESRCH)?, width).load(Relaxed),
+        tid => of_other(meant(tid), width)?,
     };
     longs::write_unsigned(len, [head_size()])?;
     longs::write_unsigned(head, [address])?;
+    Ok(0)
+}
+
+/// The list of a task that the current one may look at: none if it has ended.
+fn of_other(tid: Pid, width: Width) -> Result<u64> {
+    if let Some(task) = process::find_task(tid) {
+        access::check(&task)?;
+        return Ok(list(&task, width).load(Relaxed));
+    }
+    let process = process::find(tid).ok_or(Errno::ESRCH)?;
+    access::check_process(&process)?;
     Ok(0)
 }
 
