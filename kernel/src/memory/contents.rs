@@ -164,6 +164,11 @@ impl AddressSpace {
         usage
     }
 
+    /// The most bytes that were ever present at once.
+    pub fn peak_resident(&self) -> u64 {
+        self.tables.peak()
+    }
+
     /// Drops the pages of the range: anonymous memory reads as zeros afterwards. ENOMEM where parts are not mapped.
     pub fn discard(&self, start: u64, len: u64) -> Result<()> {
         let range = checked_range(start, len)?;

@@ -126,13 +126,17 @@ pub fn page_fault_user(regs: &mut UserRegs, addr: u64, error: u64) {
         return raise(regs, FaultSignal::segv(SEGV_ACCERR, addr), error);
     }
     match task::current_mm().fault(addr, Access::from_error(error)) {
-        Ok(()) => {
-            // Only the task itself counts here, so no atomic addition is needed.
-            let faults = &task::current().usage.minor_faults;
-            faults.store(faults.load(Relaxed) + 1, Relaxed);
-        }
+        Ok(()) => count(),
         Err(signal) => raise(regs, signal, error),
     }
+}
+
+/// A fault was served.
+#[inline]
+fn count() {
+    // Only the task itself counts here, so no atomic addition is needed.
+    let faults = &task::current().usage.minor_faults;
+    faults.store(faults.load(Relaxed) + 1, Relaxed);
 }
 
 #[cold]
@@ -173,6 +177,9 @@ fn resolve(addr: u64, error: u64) -> bool {
         kill_for_memory();
     }
     interrupts::disable();
+    if result.is_ok() {
+        count();
+    }
     result.is_ok()
 }
 
@@ -258,10 +265,11 @@ impl AddressSpace {
             return self.fault_present(entry, old, page, prot, false, access);
         }
         if access == Access::Write {
-            entry.store(leaf(frames::alloc_zeroed()?.into_raw(), prot, true), Relaxed);
+            self.tables
+                .install(entry, leaf(frames::alloc_zeroed()?.into_raw(), prot, true));
         } else {
             let zeros = frames::share_raw(frames::zero_frame());
-            entry.store(leaf(zeros.into_raw(), prot, false), Relaxed);
+            self.tables.install(entry, leaf(zeros.into_raw(), prot, false));
         }
         Ok(())
     }
@@ -284,9 +292,9 @@ impl AddressSpace {
         if access == Access::Write && !shared {
             let copy = frames::alloc()?;
             copy.copy_from(&frame);
-            entry.store(leaf(copy.into_raw(), prot, true), Relaxed);
+            self.tables.install(entry, leaf(copy.into_raw(), prot, true));
         } else {
-            entry.store(leaf(frame.into_raw(), prot, shared), Relaxed);
+            self.tables.install(entry, leaf(frame.into_raw(), prot, shared));
         }
         Ok(())
     }

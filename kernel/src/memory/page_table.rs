@@ -105,6 +105,10 @@ fn set_top(root: u64, addr: u64, entry: u64) -> u64 {
 /// The tables of one address space.
 pub struct PageTables {
     root: Root,
+    /// How many leaf entries hold a frame, and the most that did when some were taken out. Written with the address space
+    /// locked.
+    resident: AtomicU64,
+    peak: AtomicU64,
 }
 
 impl PageTables {
@@ -120,7 +124,11 @@ impl PageTables {
             };
             copy_kernel_half(from, user_root(root.addr()));
         }
-        Ok(PageTables { root })
+        Ok(PageTables {
+            root,
+            resident: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+        })
     }
 
     /// Physical address of the PML4.
@@ -171,6 +179,25 @@ impl PageTables {
         Ok(table.entry(0, addr))
     }
 
+    /// Puts a frame into an empty leaf entry.
+    #[inline]
+    pub fn install(&self, entry: &AtomicU64, leaf: u64) {
+        entry.store(leaf, Relaxed);
+        self.resident.store(self.resident.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// `count` leaf entries are empty now.
+    fn removed(&self, count: u64) {
+        let before = self.resident.load(Relaxed);
+        self.peak.fetch_max(before, Relaxed);
+        self.resident.store(before.saturating_sub(count), Relaxed);
+    }
+
+    /// The most bytes that were ever present at once.
+    pub fn peak(&self) -> u64 {
+        self.peak.load(Relaxed).max(self.resident.load(Relaxed)) * PAGE_SIZE
+    }
+
     /// Calls `f` with each leaf entry of `range` that holds a frame.
     pub fn for_each(&self, range: Range<u64>, mut f: impl FnMut(u64, &AtomicU64)) {
         let mut addr = range.start;
@@ -197,10 +224,13 @@ impl PageTables {
     /// lie within `unused`, the mapped-by-nobody range around `range`.
     pub fn clear(&self, range: Range<u64>, unused: Range<u64>) {
         let mut gather = Gather::new(self.root());
+        let mut removed = 0;
         self.for_each(range.clone(), |addr, entry| {
             let old = entry.swap(0, Relaxed);
             gather.push(addr, address(old), is_present(old));
+            removed += 1;
         });
+        self.removed(removed);
         prune(Table::at(self.root()), 3, 0, &range, &unused, &mut gather);
     }
 
@@ -208,13 +238,16 @@ impl PageTables {
     /// translation left.
     pub fn clear_if(&self, range: Range<u64>, mut gone: impl FnMut(u64, u64) -> bool) {
         let mut gather = Gather::new(self.root());
+        let mut removed = 0;
         self.for_each(range, |addr, entry| {
             let old = entry.load(Relaxed);
             if gone(addr, address(old)) {
                 entry.store(0, Relaxed);
                 gather.push(addr, address(old), is_present(old));
+                removed += 1;
             }
         });
+        self.removed(removed);
     }
 
     /// Gives the pages of `range` the protection `prot`. Private pages never become writable by this: a write fault
@@ -251,7 +284,7 @@ impl PageTables {
                         flush.add(addr);
                     }
                     frames::share_raw(address(old)).into_raw();
-                    copy.store(new, Relaxed);
+                    child.install(copy, new);
                 }
                 Err(errno) => result = Err(errno),
             }

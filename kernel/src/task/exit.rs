@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::*;
 use linux_raw_sys::general::{SIGCHLD, SIGCONT, SIGHUP};
 
 use super::exit_signal::ExitSignal;
-use super::process::{self, DeathSignal, Node, Pid, Process, Tree, tree};
+use super::process::{self, DeathSignal, Leader, Node, Pid, Process, Tree, tree};
 use super::{current, current_arc, fork, futex, kernel_mm, pid_namespace, replace_mm, robust, scheduler};
 use crate::errno::Result;
 use crate::memory::address_space::AddressSpace;
@@ -72,6 +72,10 @@ pub fn do_exit(status: i32) -> ! {
             && let Some(node) = tree.node_mut(process.pid)
         {
             node.leader_status = Some(status);
+            *process.leader.lock() = Leader {
+                comm: task.comm(),
+                nice: task.policy.nice.load(Relaxed),
+            };
         }
         let (refs, last, to_signal) = tree.remove_thread(task);
         if task.trace.is_traced() {
@@ -114,6 +118,8 @@ pub(super) fn leave_memory(to: Arc<AddressSpace>) {
     if address != 0 && Arc::strong_count(&task.mm) > 1 && user::write(address, &0u32).is_ok() {
         futex::wake(address, 1);
     }
+    let peak = task.mm.peak_resident();
+    task.process.usage.peak_resident.fetch_max(peak, Relaxed);
     let old = replace_mm(to);
     fork::release_vfork_parent();
     drop(old);

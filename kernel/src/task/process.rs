@@ -61,6 +61,8 @@ pub struct Process {
     pub exec_thread: AtomicI32,
     /// What it runs, for /proc.
     pub image: SpinLock<Arc<Image>>,
+    /// Its first thread, once that has ended, for /proc.
+    pub leader: SpinLock<Leader>,
     /// Resource limits.
     pub limits: SpinLock<Limits>,
     /// Used by threads that have ended.
@@ -81,6 +83,15 @@ pub struct Process {
     pub personality: AtomicU32,
     /// [`crate::time::now`] when it was forked.
     pub started: AtomicU64,
+}
+
+/// What is still shown of a process's first thread when that has ended.
+#[derive(Clone, Copy, Default)]
+pub struct Leader {
+    /// Its name, NUL-padded.
+    pub comm: [u8; 16],
+    /// Its nice value.
+    pub nice: i32,
 }
 
 /// The program a process runs.
@@ -111,6 +122,7 @@ impl Process {
             group_exit: AtomicU32::new(0),
             exec_thread: AtomicI32::new(0),
             image: SpinLock::new(from.map_or_else(Default::default, |from| from.image.lock().clone())),
+            leader: SpinLock::default(),
             limits: SpinLock::new(from.map_or_else(Limits::default, |from| from.limits.lock().clone())),
             usage: Usage::default(),
             children_usage: Usage::default(),
@@ -260,6 +272,13 @@ pub fn tree() -> SpinLockGuard<'static, Tree> {
 /// The process with this PID; also if it has ended and has not been waited for.
 pub fn find(pid: Pid) -> Option<Arc<Process>> {
     Some(tree().node(pid)?.process.clone())
+}
+
+/// The signal that a process's end is told by, and the wait status with which it has ended; 0 while it has not.
+pub fn end(pid: Pid) -> Option<(i32, i32)> {
+    let tree = tree();
+    let node = tree.node(pid)?;
+    Some((node.exit_signal.signal().unwrap_or(0), node.zombie.unwrap_or(0)))
 }
 
 /// The task with this TID.

@@ -8,7 +8,7 @@ use super::exit_signal::ExitSignal;
 use super::ids::USER;
 use super::pid_namespace::{meant, seen};
 use super::process::{self, FIRST_PROGRAM, Pid, Process, REAPER, Tree, tree};
-use super::usage::{Rusage, of_process};
+use super::usage::{Rusage, with_children};
 use super::{Task, current, scheduler, user_namespace};
 use crate::errno::{Errno, Result};
 use crate::fs::pidfd;
@@ -189,7 +189,7 @@ fn look(process: &Arc<Process>, which: Which<'_>, options: u32) -> Option<Result
     };
     // While it has its number.
     let pid = seen(found.pid);
-    let usage = Rusage::from(&of_process(&found.process));
+    let usage = Rusage::from(&with_children(&found.process));
     if let (Change::Ended(_), 0) = (found.change, options & WNOWAIT) {
         let taken = match &found.tracee {
             Some(task) => let_go(task),

@@ -26,6 +26,8 @@ pub struct Usage {
     pub voluntary: AtomicU64,
     /// Had to make way.
     pub involuntary: AtomicU64,
+    /// The most bytes of memory that were present at once in an address space that was left: of a process, not of a thread.
+    pub peak_resident: AtomicU64,
 }
 
 /// A moment's sums. Nanoseconds.
@@ -106,6 +108,8 @@ impl Usage {
         ] {
             to.fetch_add(from.load(Relaxed), Relaxed);
         }
+        self.peak_resident
+            .fetch_max(other.peak_resident.load(Relaxed), Relaxed);
     }
 }
 
@@ -114,6 +118,22 @@ pub fn of_process(process: &Process) -> Usage {
     let sum = Usage::default();
     sum.add(&process.usage);
     process.for_each_thread(|thread| sum.add(&thread.usage));
+    sum
+}
+
+/// As `getrusage` shows it: with the memory that the process has now.
+fn shown_of_process(process: &Process) -> Usage {
+    let sum = of_process(process);
+    if let Some(thread) = process.threads().first() {
+        sum.peak_resident.fetch_max(thread.mm().peak_resident(), Relaxed);
+    }
+    sum
+}
+
+/// What a process and the children that it has waited for have used: what is told to who waits for it.
+pub fn with_children(process: &Process) -> Usage {
+    let sum = shown_of_process(process);
+    sum.add(&process.children_usage);
     sum
 }
 
@@ -137,6 +157,8 @@ impl Timeval {
 pub struct Rusage {
     user: Timeval,
     system: Timeval,
+    /// In KiB.
+    peak_resident: i64,
     minor_faults: i64,
     voluntary: i64,
     involuntary: i64,
@@ -145,6 +167,7 @@ pub struct Rusage {
 impl Rusage {
     /// Writes the structure, which is all longs; those that are not kept are zero.
     pub fn write(&self, address: u64) -> Result<()> {
+        const PEAK_RESIDENT: usize = 4;
         const MINOR_FAULTS: usize = 8;
         const VOLUNTARY: usize = 16;
         const INVOLUNTARY: usize = 17;
@@ -153,6 +176,7 @@ impl Rusage {
         fields[1] = self.user.microseconds;
         fields[2] = self.system.seconds;
         fields[3] = self.system.microseconds;
+        fields[PEAK_RESIDENT] = self.peak_resident;
         fields[MINOR_FAULTS] = self.minor_faults;
         fields[VOLUNTARY] = self.voluntary;
         fields[INVOLUNTARY] = self.involuntary;
@@ -166,6 +190,7 @@ impl From<&Usage> for Rusage {
         Rusage {
             user: Timeval::from_ns(times.user),
             system: Timeval::from_ns(times.system),
+            peak_resident: (usage.peak_resident.load(Relaxed) / 1024) as i64,
             minor_faults: usage.minor_faults.load(Relaxed) as i64,
             voluntary: usage.voluntary.load(Relaxed) as i64,
             involuntary: usage.involuntary.load(Relaxed) as i64,
@@ -177,9 +202,18 @@ impl From<&Usage> for Rusage {
 pub fn sys_getrusage(who: u64, address: u64) -> Result<usize> {
     let task = current();
     let usage = match who as i32 {
-        who if who == RUSAGE_SELF as i32 => Rusage::from(&of_process(&task.process)),
+        who if who == RUSAGE_SELF as i32 => Rusage::from(&shown_of_process(&task.process)),
         RUSAGE_CHILDREN => Rusage::from(&task.process.children_usage),
-        who if who == RUSAGE_THREAD as i32 => Rusage::from(&task.usage),
+        who if who == RUSAGE_THREAD as i32 => {
+            let usage = Usage::default();
+            usage.add(&task.usage);
+            // Memory is the process's.
+            usage.peak_resident.store(
+                shown_of_process(&task.process).peak_resident.into_inner(),
+                Relaxed,
+            );
+            Rusage::from(&usage)
+        }
         _ => return Err(Errno::EINVAL),
     };
     usage.write(address)?;

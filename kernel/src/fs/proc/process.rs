@@ -15,6 +15,7 @@ use crate::fs::{path, tty};
 use crate::memory::address_space::AddressSpace;
 use crate::ptrace::access;
 use crate::signal::SigSet;
+use crate::task;
 use crate::task::ids::{self, GROUP, Ids, USER};
 use crate::task::{Process, call, current, scheduler, usage, user_namespace};
 
@@ -140,18 +141,11 @@ fn memory(subject: &Subject) -> Option<Arc<AddressSpace>> {
 }
 
 fn comm(subject: &Subject) -> Vec<u8> {
-    match &subject.task {
-        Some(task) => {
-            let comm = task.comm();
-            comm.iter().copied().take_while(|&byte| byte != 0).collect()
-        }
-        None => {
-            // The last thread took its name along; the program's is nearly always the same.
-            let image = subject.process.image.lock().clone();
-            let name = image.path.rsplit(|&byte| byte == b'/').next().unwrap_or(b"");
-            name[..name.len().min(15)].to_vec()
-        }
-    }
+    let comm = match &subject.task {
+        Some(task) => task.comm(),
+        None => subject.process.leader.lock().comm,
+    };
+    comm.iter().copied().take_while(|&byte| byte != 0).collect()
 }
 
 fn comm_line(subject: &Subject) -> Result<Vec<u8>> {
@@ -242,11 +236,11 @@ fn signal_sets(subject: &Subject) -> [SigSet; 5] {
     [blocked, pending, shared, ignored, caught]
 }
 
-/// How many threads there are; the first counts until it has been waited for, as in Linux.
+/// How many threads there are; the first counts until it has been waited for, a zombie too.
 fn threads(process: &Process) -> usize {
     let threads = process.threads();
     let leads = threads.iter().any(|task| task.tid() == process.pid);
-    threads.len() + usize::from(!leads && !threads.is_empty())
+    threads.len() + usize::from(!leads)
 }
 
 fn stat(subject: &Subject) -> Result<Vec<u8>> {
@@ -263,10 +257,10 @@ fn stat(subject: &Subject) -> Result<Vec<u8>> {
         ),
         false => (0, -1),
     };
-    let nice = subject
-        .task
-        .as_ref()
-        .map_or(0, |task| task.policy.nice.load(Relaxed));
+    let nice = subject.task.as_ref().map_or_else(
+        || process.leader.lock().nice,
+        |task| task.policy.nice.load(Relaxed),
+    );
     let [blocked, pending, _, ignored, caught] = signal_sets(subject);
     let mut out = String::new();
     let id = subject.task.as_ref().map_or(process.pid, |task| task.tid());
@@ -295,11 +289,16 @@ fn stat(subject: &Subject) -> Result<Vec<u8>> {
     // Code addresses, stack start, stack and instruction pointer: 0, as Linux shows them to others.
     let _ = write!(out, " 0 0 {} 0 0", space.1.stack_start);
     let _ = write!(out, " {} {} {} {}", pending.0, blocked.0, ignored.0, caught.0);
-    // From wchan to exit_code; exit_signal is SIGCHLD's.
+    let (exit_signal, exit_code) = match id == process.pid {
+        true => task::process::end(process.pid).unwrap_or_default(),
+        // Nobody is told of a thread's end.
+        false => (-1, 0),
+    };
+    // From wchan to the end.
     let program = &space.1;
     let _ = writeln!(
         out,
-        " 0 0 0 17 0 0 0 0 0 0 0 0 0 {} {} {} {} 0",
+        " 0 0 0 {exit_signal} 0 0 0 0 0 0 0 0 0 {} {} {} {} {exit_code}",
         program.arguments.start, program.arguments.end, program.environment.start, program.environment.end,
     );
     Ok(text(out))
@@ -392,7 +391,7 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
             ("VmPeak", usage.size),
             ("VmSize", usage.size),
             ("VmLck", 0),
-            ("VmHWM", usage.resident),
+            ("VmHWM", mm.peak_resident()),
             ("VmRSS", usage.resident),
             ("VmData", usage.data),
             ("VmStk", usage.stack),
