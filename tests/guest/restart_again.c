@@ -20,7 +20,7 @@ struct time { long seconds, fraction; };
 enum { WAIT_MS = 1000, ROUNDS = 4 };
 #define LATER { WAIT_MS / 1000, WAIT_MS % 1000 * 1000000 }
 
-static int tube[2], quiet[2], event, pair[2];
+static int tube[2], quiet[2], full[2], event, pair[2], packets[2];
 static uint32_t *shared; /* [0] is the futex that nobody wakes, [1] the one that is woken */
 static char byte;
 static char fifo[] = "/tmp/restart_again.fifo", locked[] = "/tmp/restart_again.lock";
@@ -101,6 +101,8 @@ static long reads_event(void)
     return read(event, &value, 8) - 8;
 }
 static long reads_socket(void) { return read(pair[0], &byte, 1) - 1; }
+static long reads_packet(void) { return read(packets[0], &byte, 1) - 1; }
+static long writes_pipe(void) { return write(full[1], &byte, 1) - 1; }
 static long opens_fifo(void) { return open(fifo, O_RDONLY) < 0; }
 static long locks(void) { return flock(open(locked, O_RDONLY), LOCK_EX); }
 static long locks_record(void)
@@ -121,6 +123,25 @@ static long waits_for_child(void)
         _exit(0);
     }
     return syscall(SYS_wait4, child, 0, 0, 0) - child;
+}
+
+static long waits_for_id(void)
+{
+    siginfo_t info;
+    pid_t child = fork();
+    if (child == 0) {
+        syscall(SYS_futex, shared + 1, FUTEX_WAIT, 0, 0, 0, 0);
+        _exit(0);
+    }
+    return waitid(P_PID, child, &info, WEXITED);
+}
+
+/* Waits that a handler ends, and nothing else. */
+static long pauses(void) { return pause(); }
+static long suspends(void)
+{
+    uint64_t mask = 1;
+    return syscall(SYS_rt_sigsuspend, &mask, 8);
 }
 
 /* Waits that any signal ends, a stop too. */
@@ -145,7 +166,7 @@ static long epolls_with_mask(void)
     return syscall(SYS_epoll_pwait, set, &in, 1, WAIT_MS, &mask, 8);
 }
 
-enum ends { BY_TIME, BY_EVENT, BY_ANY_SIGNAL };
+enum ends { BY_TIME, BY_EVENT, BY_HANDLER, BY_ANY_SIGNAL };
 
 static const struct wait {
     const char *name;
@@ -169,11 +190,16 @@ static const struct wait {
     { "read of a pipe", reads_pipe, BY_EVENT, 0, 1 },
     { "read of an eventfd", reads_event, BY_EVENT, 0, 1 },
     { "read of a socket", reads_socket, BY_EVENT, 0, 1 },
+    { "read of a packet", reads_packet, BY_EVENT, 0, 1 },
+    { "write to a full pipe", writes_pipe, BY_EVENT, 0, 1 },
     { "open of a fifo", opens_fifo, BY_EVENT, 0, 1 },
     { "flock", locks, BY_EVENT, 0, 1 },
     { "F_SETLKW", locks_record, BY_EVENT, 0, 1 },
     { "poll without a timeout", polls_forever, BY_EVENT, 0, 0 },
     { "wait4", waits_for_child, BY_EVENT, 0, 1 },
+    { "waitid", waits_for_id, BY_EVENT, 0, 1 },
+    { "pause", pauses, BY_HANDLER, EINTR, 0 },
+    { "rt_sigsuspend", suspends, BY_HANDLER, EINTR, 0 },
     { "rt_sigtimedwait", waits_for_signal, BY_ANY_SIGNAL, EINTR, 0 },
     { "epoll_wait", epolls, BY_ANY_SIGNAL, EINTR, 0 },
     { "epoll_pwait", epolls_with_mask, BY_ANY_SIGNAL, EINTR, 0 },
@@ -233,6 +259,13 @@ static pid_t start(const struct wait *wait, int error)
     _exit(0);
 }
 
+static void drain(int fd)
+{
+    char some[4096];
+    while (poll(&(struct pollfd){ fd, POLLIN, 0 }, 1, 0) == 1 && read(fd, some, sizeof some) > 0)
+        ;
+}
+
 /* What ends the waits for events. */
 static void happen(void)
 {
@@ -240,10 +273,13 @@ static void happen(void)
     syscall(SYS_futex, shared + 1, FUTEX_WAKE, 1000, 0, 0, 0);
     close(open(fifo, O_WRONLY | O_NONBLOCK));
     uint64_t one = 1;
-    if (write(tube[1], "xx", 2) != 2 || write(pair[1], "x", 1) != 1 || write(event, &one, 8) != 8)
+    if (write(tube[1], "xx", 2) != 2 || write(pair[1], "x", 1) != 1 || write(packets[1], "x", 1) != 1 ||
+        write(event, &one, 8) != 8)
         _exit(97);
+    drain(full[0]);
 }
 
+static int *const drained[] = { tube, pair, packets, full, &event };
 static int holder;
 
 static void hold_locks(void)
@@ -261,6 +297,8 @@ static void release_locks(void)
     if (flock(holder, LOCK_UN) || fcntl(holder, F_SETLK, &none))
         _exit(97);
 }
+
+static const char page[4096];
 
 enum how { BY_STOP, BY_ATTACH, BY_SEIZE, TAKEN, IGNORED, HOWS };
 static const char *const how_names[] = { "stops", "a tracer that comes and goes", "a seizing tracer's stops",
@@ -308,6 +346,9 @@ static void all(enum how how, int handler, int flags)
     sigaction(SIGUSR1, &action, NULL);
     shared[1] = 0;
     hold_locks();
+    while (poll(&(struct pollfd){ full[1], POLLOUT, 0 }, 1, 0) == 1)
+        if (write(full[1], page, sizeof page) != sizeof page)
+            _exit(97);
     for (int i = 0; i < WAITS; i++) {
         int restarts = flags & SA_RESTART && waits[i].restarts;
         pids[i] = start(&waits[i], handler && !restarts ? EINTR : waits[i].error);
@@ -316,6 +357,9 @@ static void all(enum how how, int handler, int flags)
         for (int i = 0; i < WAITS; i++)
             if (!(round && waits[i].ends == BY_ANY_SIGNAL) && asleep(pids[i]))
                 interrupted[i] += interrupt(pids[i], how);
+    for (int i = 0; i < WAITS; i++)
+        if (!handler && waits[i].ends == BY_HANDLER && asleep(pids[i]))
+            kill(pids[i], SIGUSR1);
     for (int i = 0; i < WAITS && handler; i++)
         if (waits[i].ends != BY_ANY_SIGNAL && asleep(pids[i])) {
             kill(pids[i], SIGUSR1);
@@ -347,14 +391,8 @@ static void all(enum how how, int handler, int flags)
     release_locks();
     close(holder);
     happen(); /* a child's child still waits */
-    char rest[16];
-    uint64_t value;
-    while (poll(&(struct pollfd){ tube[0], POLLIN, 0 }, 1, 0) == 1 && read(tube[0], rest, sizeof rest) > 0)
-        ;
-    while (poll(&(struct pollfd){ pair[0], POLLIN, 0 }, 1, 0) == 1 && read(pair[0], rest, sizeof rest) > 0)
-        ;
-    if (poll(&(struct pollfd){ event, POLLIN, 0 }, 1, 0) == 1 && read(event, &value, 8) != 8)
-        _exit(97);
+    for (size_t i = 0; i < sizeof drained / sizeof *drained; i++)
+        drain(*drained[i]);
 }
 
 int main(void)
@@ -363,7 +401,8 @@ int main(void)
     unlink(fifo);
     unlink(locked);
     event = eventfd(0, 0);
-    if (pipe2(tube, 0) || pipe2(quiet, 0) || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) || mkfifo(fifo, 0600))
+    if (pipe2(tube, 0) || pipe2(quiet, 0) || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) ||
+        socketpair(AF_UNIX, SOCK_DGRAM, 0, packets) || pipe2(full, 0) || mkfifo(fifo, 0600))
         return 99;
     for (enum how how = 0; how < HOWS; how++)
         all(how, 0, 0);
