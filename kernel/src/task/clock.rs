@@ -256,6 +256,9 @@ fn sleep_relative(width: Width, deadline: u64, remaining: u64) -> Result<usize> 
         Err(_) => {
             if remaining != 0 {
                 let left = deadline.saturating_sub(time::now());
+                if left == 0 {
+                    return Ok(0);
+                }
                 Timespec::from_ns(left).write(width, remaining)?;
             }
             let function: fn([u64; 6]) -> Result<usize> = match width {
