@@ -3,10 +3,13 @@
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 
+use super::buffers::Enumeration;
+
 /// Model-specific registers (SDM volume 4; APM volume 2, appendix A).
 #[allow(missing_docs, reason = "the registers by their names")]
 pub mod msr {
     pub const ARCH_CAPABILITIES: u32 = 0x10a;
+    pub const TSX_CTRL: u32 = 0x122;
     pub const SYSENTER_CS: u32 = 0x174;
     pub const SYSENTER_ESP: u32 = 0x175;
     pub const SYSENTER_EIP: u32 = 0x176;
@@ -114,7 +117,8 @@ pub struct Features {
     pub la57: bool,
     /// Global pages.
     pub pge: bool,
-    /// The CPU's buffers leak the kernel's data to user mode (MDS and its kin), and VERW clears them.
+    /// The CPU's buffers leak the kernel's data to user mode (MDS and its kin), and VERW clears them: see
+    /// [`buffers`](super::buffers).
     pub clear_buffers: bool,
 }
 
@@ -122,11 +126,11 @@ impl Features {
     /// Asks the CPU (SDM volume 2, CPUID). Kernel mode only, as CR4 says whether 57-bit addresses are in use.
     pub fn detect() -> Self {
         let standard = __cpuid_count(0, 0).eax;
-        let (seven_ebx, seven_ecx, seven_edx) = if standard >= 7 {
+        let (seven_ebx, seven_ecx) = if standard >= 7 {
             let seven = __cpuid_count(7, 0);
-            (seven.ebx, seven.ecx, seven.edx)
+            (seven.ebx, seven.ecx)
         } else {
-            (0, 0, 0)
+            (0, 0)
         };
         let one_edx = __cpuid_count(1, 0).edx;
         let extended = __cpuid_count(0x8000_0001, 0).edx;
@@ -139,20 +143,9 @@ impl Features {
             mce: one_edx & 1 << 7 != 0,
             pge: one_edx & 1 << 13 != 0,
             la57: cr4() & CR4_LA57 != 0,
-            clear_buffers: seven_edx & MD_CLEAR != 0 && !mds_no(seven_edx),
+            clear_buffers: Enumeration::read().needs_verw(),
         }
     }
-}
-
-/// CPUID 7, EDX: VERW clears buffers.
-const MD_CLEAR: u32 = 1 << 10;
-
-/// Whether the CPU says of itself that its buffers do not leak (SDM volume 4, IA32_ARCH_CAPABILITIES).
-fn mds_no(seven_edx: u32) -> bool {
-    const HAS_ARCH_CAPABILITIES: u32 = 1 << 29;
-    const MDS_NO: u64 = 1 << 5;
-    // SAFETY: kernel mode, by `detect`'s documentation, and the CPU says that it has the register.
-    seven_edx & HAS_ARCH_CAPABILITIES != 0 && unsafe { rdmsr(msr::ARCH_CAPABILITIES) } & MDS_NO != 0
 }
 
 const CR4_MCE: u64 = 1 << 6;

@@ -20,6 +20,7 @@
 //! | [`irq_stack`] | handlers on the IRQ stack |
 //! | [`extable`] | instructions that may fault, and where to go on |
 //! | [`alternatives`] | instructions that are patched in at boot where the CPU has them |
+//! | [`buffers`] | whether VERW is needed |
 //! | [`segments`] | segment registers with selectors of the user's choice, and the tables these may name |
 //! | [`tables`], [`idt`], [`init`] | GDT, TSS, IDT, MSRs and control registers from one description |
 //! | [`cpu`] | the few privileged instructions that these need |
@@ -30,6 +31,7 @@
 mod asm;
 
 pub mod alternatives;
+pub mod buffers;
 pub mod compat;
 pub mod cpu;
 pub mod doors;
