@@ -5,7 +5,8 @@
 //!
 //! The ring is the kernel's to place, one per CPU. Writing takes no lock and may happen anywhere, NMIs included: a
 //! writer takes a slot by one addition and marks it whole when it has filled it. A reader on any CPU sees whole records
-//! or none. Old records are overwritten.
+//! or none. Old records are overwritten, but for one that is being written: who is interrupted there for so long that the ring
+//! comes round finds its slot as it was, and the newer record is not kept.
 
 use core::sync::atomic::{AtomicU64, Ordering::*, fence};
 
@@ -107,13 +108,16 @@ pub struct Ring<const N: usize> {
 
 #[derive(Debug)]
 struct Slot {
-    /// The number of the record that is in it, from 1; 0 while it is being written.
+    /// The number of the record that is in it, from 1; 0 before the first, [`UNFINISHED`] while it is being written.
     number: AtomicU64,
     time: AtomicU64,
     /// Event and task.
     what: AtomicU64,
     value: AtomicU64,
 }
+
+/// No record has this number.
+const UNFINISHED: u64 = u64::MAX;
 
 impl<const N: usize> Ring<N> {
     /// Empty.
@@ -134,18 +138,23 @@ impl<const N: usize> Ring<N> {
     /// Adds a record. Only on the CPU that the ring belongs to; from any context.
     #[inline]
     pub fn push(&self, record: Record) {
+        if let Some((slot, number)) = self.begin() {
+            slot.finish(number, record);
+        }
+    }
+
+    /// Takes the next slot, unless it is being written: by whoever was interrupted here, and goes on when we are done.
+    #[inline(always)]
+    fn begin(&self) -> Option<(&Slot, u64)> {
         let number = self.begun.fetch_add(1, Relaxed) + 1;
-        let Some(slot) = self.slots.get(number as usize % N.max(1)) else {
-            return;
-        };
-        slot.number.store(0, Relaxed);
+        let slot = self.slots.get(number as usize % N.max(1))?;
+        if slot.number.load(Relaxed) == UNFINISHED {
+            return None;
+        }
+        slot.number.store(UNFINISHED, Relaxed);
         // A reader that sees a part of what follows sees the slot unfinished.
         fence(Release);
-        slot.time.store(record.time, Relaxed);
-        let what = (record.event as u64) << 32 | u64::from(record.task);
-        slot.what.store(what, Relaxed);
-        slot.value.store(record.value, Relaxed);
-        slot.number.store(number, Release);
+        Some((slot, number))
     }
 
     /// How many records were ever added.
@@ -181,6 +190,17 @@ impl<const N: usize> Ring<N> {
     }
 }
 
+impl Slot {
+    #[inline(always)]
+    fn finish(&self, number: u64, record: Record) {
+        self.time.store(record.time, Relaxed);
+        let what = (record.event as u64) << 32 | u64::from(record.task);
+        self.what.store(what, Relaxed);
+        self.value.store(record.value, Relaxed);
+        self.number.store(number, Release);
+    }
+}
+
 impl<const N: usize> Default for Ring<N> {
     fn default() -> Self {
         Self::new()
@@ -211,6 +231,41 @@ mod tests {
         assert_eq!(all, [3, 4, 5, 6].map(|value| (value, record(value))));
         assert_eq!(ring.since(6).count(), 1);
         assert_eq!((ring.get(2), ring.get(0), ring.get(7)), (None, None, None));
+    }
+
+    /// An NMI hits the writer of a record and writes so many that the ring comes round to it.
+    #[test]
+    fn a_record_is_whole_although_the_ring_came_round_while_it_was_written() {
+        for nested in 0..13 {
+            let ring = Ring::<4>::new();
+            for value in 1..=5 {
+                ring.push(record(value));
+            }
+            let (slot, number) = ring.begin().expect("nobody writes");
+            for value in 0..nested {
+                ring.push(record(7 + value));
+                assert!(
+                    ring.since(0).all(|(number, found)| found == record(number)),
+                    "{nested} nested"
+                );
+            }
+            // The first one's fields are stored one by one.
+            slot.time.store(0, Relaxed);
+            assert!(
+                ring.since(0).all(|(number, found)| found == record(number)),
+                "{nested} nested"
+            );
+            slot.finish(number, record(number));
+            assert!(
+                ring.since(0).all(|(number, found)| found == record(number)),
+                "{nested} nested"
+            );
+            // Later ones have all slots again.
+            for value in 0..4 {
+                ring.push(record(7 + nested + value));
+            }
+            assert_eq!(ring.since(0).count(), 4, "{nested} nested");
+        }
     }
 
     #[test]
