@@ -7,7 +7,7 @@
 use core::arch::asm;
 
 use super::local::CpuLocal;
-use super::tables::{LDT, LDT_SELECTOR, TLS_ENTRIES, TLS_FIRST, system_descriptor};
+use super::tables::{LDT, LDT_SELECTOR, TLS_ENTRIES, TLS_FIRST, USER_DS, system_descriptor};
 
 pub use super::tables::IO_PORTS;
 
@@ -31,7 +31,8 @@ pub struct BadSelector;
 /// The descriptor may have gone: DS, ES and FS are loaded all the same, the CPU faults, and the exception table turns the
 /// fault into [`BadSelector`]. GS is loaded while the user's GS base is the active one, so that the kernel's survives,
 /// and a fault there would run the kernel with the user's: its descriptor is looked at before. Either way the
-/// register is null after an error.
+/// register is null after an error. The base of a null FS or GS is 0: some of AMD's processors would keep the last one, which may be
+/// another program's, so a descriptor whose base is 0 is loaded first.
 ///
 /// # Safety
 /// Kernel mode, interrupts off; no other CPU changes the tables that this one has loaded. The base of FS, or the user's GS
@@ -46,7 +47,8 @@ pub unsafe fn load_segment(segment: Segment, selector: u16) -> Result<(), BadSel
                 asm!(
                     concat!("4: mov ", $register, ", {selector:x}"),
                     "jmp 3f",
-                    "2: mov {bad:e}, 1",
+                    "2: mov {bad:e}, {flat}",
+                    concat!("mov ", $register, ", {bad:x}"),
                     "xor {selector:e}, {selector:e}",
                     concat!("mov ", $register, ", {selector:x}"),
                     "3:",
@@ -57,6 +59,7 @@ pub unsafe fn load_segment(segment: Segment, selector: u16) -> Result<(), BadSel
                     ".popsection",
                     selector = inout(reg) selector as u32 => _,
                     bad = inout(reg) bad,
+                    flat = const USER_DS,
                     options(nostack),
                 );
             }
@@ -66,17 +69,31 @@ pub unsafe fn load_segment(segment: Segment, selector: u16) -> Result<(), BadSel
     match segment {
         Segment::Ds => load!("ds"),
         Segment::Es => load!("es"),
-        Segment::Fs => load!("fs"),
+        Segment::Fs => {
+            if is_null(selector) {
+                // SAFETY: a flat segment that is always there.
+                unsafe { asm!("mov fs, {:x}", in(reg) USER_DS, options(nostack, preserves_flags)) };
+            }
+            load!("fs")
+        }
         Segment::Gs => {
             let good = may_load(selector);
             let selector = if good { selector } else { 0 };
-            // SAFETY: the load does not fault, and what hits between the two SWAPGS (NMI, #MC) decides nothing from GS.
+            let first = if is_null(selector) { USER_DS } else { selector };
+            // SAFETY: the loads do not fault, and what hits between the two SWAPGS (NMI, #MC) decides nothing from GS.
             unsafe {
-                asm!("swapgs", "mov gs, {:x}", "swapgs", in(reg) selector, options(nostack, preserves_flags));
+                asm!("swapgs", "mov gs, {:x}", "mov gs, {:x}", "swapgs", in(reg) first, in(reg) selector,
+                    options(nostack, preserves_flags));
             }
             if good { Ok(()) } else { Err(BadSelector) }
         }
     }
+}
+
+/// Whether a selector, with whatever ring, is null.
+const fn is_null(selector: u16) -> bool {
+    const RPL: u16 = 3;
+    selector & !RPL == 0
 }
 
 /// The present bit in what LAR returns.
@@ -87,9 +104,7 @@ const PRESENT: u32 = 1 << 15;
 ///
 /// Kernel mode; the answer holds while interrupts are off and the tables are not changed.
 pub fn may_load(selector: u16) -> bool {
-    /// A selector without its ring is null.
-    const RPL: u16 = 3;
-    if selector & !RPL == 0 {
+    if is_null(selector) {
         return true;
     }
     if cfg!(portcullis_ablate = "gs-descriptor") {
