@@ -17,6 +17,7 @@ mod fs;
 mod gate;
 mod machine_check;
 mod memory;
+mod nospec;
 mod panic;
 mod patch;
 mod ptrace;

@@ -8,6 +8,7 @@ use portcullis::x86_64::UserRegs;
 use crate::errno::{Errno, Result};
 use crate::fs::{self, calls as files};
 use crate::memory::{membarrier, syscalls as memory};
+use crate::nospec;
 use crate::ptrace::{self, access};
 use crate::rseq;
 use crate::seccomp::attach as seccomp;
@@ -32,7 +33,7 @@ macro_rules! calls {
         all_registers { $($number_all:ident => $($function_all:ident)::+;)* }
         other_arguments { $($number_other:ident => $call:expr;)* }
     ) => {{
-        let mut calls: [Call; CALLS] = [unknown; CALLS];
+        let mut calls: [Call; CALLS + 1] = [unknown; CALLS + 1];
         $(calls[$number as usize] = |$regs| $($function)::+($($regs.$register),*);)*
         $(calls[$number_all as usize] = |$regs| $($function_all)::+($regs);)*
         $(calls[$number_other as usize] = |$regs| $call;)*
@@ -46,23 +47,20 @@ macro_rules! calls {
 /// 0x1_0000_0027 is getpid, too. Arguments are taken as 64 bits; a function that has narrower ones cuts them.
 #[inline]
 pub fn dispatch(regs: &mut UserRegs) {
-    let call = TABLE
-        .get(regs.orig_rax as u32 as usize)
-        .copied()
-        .unwrap_or(unknown);
+    let call = nospec::entry_or_last(&TABLE, regs.orig_rax as u32);
     regs.rax = match call(regs) {
         Ok(value) => value as u64,
         Err(Errno(number)) => (number as u64).wrapping_neg(),
     };
 }
 
-/// Numbers that the table has room for. Too few do not compile.
+/// Numbers that the table has room for. Too few do not compile. The entry behind them is all others'.
 const CALLS: usize = 453;
 
 /// The functions by number. A table and not a `match`, because calls in one large function would all pay for the
 /// registers that the most demanding of them saves.
 #[allow(unused_variables, reason = "some calls have no arguments")]
-static TABLE: [Call; CALLS] = calls! {
+static TABLE: [Call; CALLS + 1] = calls! {
         regs,
         arguments {
             // Tasks.

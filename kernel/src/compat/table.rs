@@ -10,6 +10,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::{self, calls as files};
 use crate::memory::Width::Bits32;
 use crate::memory::{membarrier, syscalls as memory};
+use crate::nospec;
 use crate::ptrace::{self, access};
 use crate::rseq;
 use crate::seccomp::attach as seccomp;
@@ -62,7 +63,7 @@ const fn pair(low: u64, high: u64) -> u64 {
 /// One entry of the table per line: number, name, and the call with the arguments it takes.
 macro_rules! calls {
     ($regs:ident, $a:ident; $($number:literal $name:ident => $call:expr;)*) => {{
-        let mut calls: [Call; CALLS] = [unknown; CALLS];
+        let mut calls: [Call; CALLS + 1] = [unknown; CALLS + 1];
         $(calls[$number] = |$regs| {
             let $a = Arguments::of($regs);
             $call
@@ -79,7 +80,7 @@ pub fn dispatch(regs: &mut UserRegs) {
     if number == SKIPPED {
         return;
     }
-    let call = TABLE.get(number as usize).copied().unwrap_or(unknown);
+    let call = nospec::entry_or_last(&TABLE, number);
     regs.rax = match call(regs) {
         Ok(value) => value as u64,
         Err(Errno(number)) => (number as u64).wrapping_neg(),
@@ -90,7 +91,7 @@ pub fn dispatch(regs: &mut UserRegs) {
 /// and before that -ENOSYS.
 const SKIPPED: u32 = u32::MAX;
 
-/// Numbers that the table has room for. Too few do not compile.
+/// Numbers that the table has room for. Too few do not compile. The entry behind them is all others'.
 const CALLS: usize = 451;
 
 /// The functions by number (Linux: `arch/x86/entry/syscalls/syscall_32.tbl`).
@@ -98,7 +99,7 @@ const CALLS: usize = 451;
     unused_variables,
     reason = "some calls have no arguments, some do not look at other registers"
 )]
-static TABLE: [Call; CALLS] = calls! {
+static TABLE: [Call; CALLS + 1] = calls! {
     regs, a;
     0 restart_syscall => restart::sys_restart_syscall();
     1 exit => exit::sys_exit(a.ebx);

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::file::File;
 use crate::errno::{Errno, Result};
 use crate::memory::frames;
+use crate::nospec;
 use crate::sync::SpinLock;
 
 /// The most descriptors a table can have, whatever the limit says (Linux's `fs.nr_open`).
@@ -26,8 +27,7 @@ struct Slots {
 
 impl Slots {
     fn slot(&self, fd: u64) -> Result<&Slot> {
-        self.slots
-            .get(fd as u32 as usize)
+        nospec::get(&self.slots, fd as u32)
             .and_then(Option::as_ref)
             .ok_or(Errno::EBADF)
     }

@@ -13,6 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{PAGE_SIZE, USER_END};
 use crate::errno::{Errno, Result};
+use crate::nospec;
 
 /// An entry of the exception table: a fault at one local label goes on at another.
 macro_rules! on_fault {
@@ -37,13 +38,21 @@ pub fn is_user_range(addr: u64, len: u64) -> bool {
     len <= USER_END && addr <= USER_END - len
 }
 
+/// The address, if all of the range may be user memory. Where the CPU only believes that, it gets another one.
 #[inline]
-fn check(addr: u64, len: usize) -> Result<()> {
+fn check(addr: u64, len: usize) -> Result<u64> {
     if is_user_range(addr, len as u64) {
-        Ok(())
+        Ok(nospec::address_up_to(USER_END, addr))
     } else {
         Err(Errno::EFAULT)
     }
+}
+
+/// An address at which at most a word may be accessed: if not all of that is user memory, the access faults. Nothing is ever mapped
+/// at USER_END.
+#[inline]
+fn user_or_fault(addr: u64) -> u64 {
+    nospec::address_up_to(USER_END, addr)
 }
 
 /// Copies `len` bytes. False after a fault.
@@ -78,7 +87,7 @@ unsafe fn copy(dst: u64, src: u64, len: usize) -> bool {
 /// The kernel's side is a valid buffer of `len` bytes.
 #[inline]
 pub unsafe fn copy_from_user(dst: *mut u8, src: u64, len: usize) -> Result<()> {
-    check(src, len)?;
+    let src = check(src, len)?;
     // SAFETY: the source is in the user's range; the destination is the caller's buffer of `len` bytes.
     if unsafe { copy(dst as u64, src, len) } {
         Ok(())
@@ -93,7 +102,7 @@ pub unsafe fn copy_from_user(dst: *mut u8, src: u64, len: usize) -> Result<()> {
 /// The kernel's side is a valid buffer of `len` bytes.
 #[inline]
 pub unsafe fn copy_to_user(dst: u64, src: *const u8, len: usize) -> Result<()> {
-    check(dst, len)?;
+    let dst = check(dst, len)?;
     // SAFETY: the destination is in the user's range; the source is the caller's buffer of `len` bytes.
     if unsafe { copy(dst, src as u64, len) } {
         Ok(())
@@ -102,14 +111,16 @@ pub unsafe fn copy_to_user(dst: u64, src: *const u8, len: usize) -> Result<()> {
     }
 }
 
-/// One load or store of the size of the register, for values that fit.
+/// One load or store of the size of the register, for values that fit. The address is user memory, or the access faults: see
+/// [`user_or_fault`].
 macro_rules! single {
     ($load:ident, $store:ident, $int:ty, $modifier:literal, $size:literal) => {
+        /// # Safety
+        /// The address is in the lower half, or `user_or_fault`'s.
         #[inline]
-        fn $load(addr: u64) -> Result<$int> {
-            check(addr, size_of::<$int>())?;
+        unsafe fn $load(addr: u64) -> Result<$int> {
             let (value, failed): ($int, u32);
-            // SAFETY: in the user's range; a fault goes on at 3 with `failed` still set.
+            // SAFETY: user memory, or it faults; a fault goes on at 3 with `failed` still set.
             unsafe {
                 asm!(
                     stac_asm!(),
@@ -126,9 +137,10 @@ macro_rules! single {
             if failed == 0 { Ok(value) } else { Err(Errno::EFAULT) }
         }
 
+        /// # Safety
+        /// As for the load.
         #[inline]
-        fn $store(addr: u64, value: $int) -> Result<()> {
-            check(addr, size_of::<$int>())?;
+        unsafe fn $store(addr: u64, value: $int) -> Result<()> {
             let failed: u32;
             // SAFETY: as above.
             unsafe {
@@ -156,12 +168,14 @@ single!(load_u64_at, store_u64_at, u64, "", "qword");
 #[inline]
 pub fn read<T: FromBytes>(addr: u64) -> Result<T> {
     if size_of::<T>() == 8 {
-        let value = load_u64_at(addr)?;
+        // SAFETY: such an address.
+        let value = unsafe { load_u64_at(user_or_fault(addr))? };
         // SAFETY: of this size, and any bytes are a `T`.
         return Ok(unsafe { transmute_copy(&value) });
     }
     if size_of::<T>() == 4 {
-        let value = load_u32_at(addr)?;
+        // SAFETY: such an address.
+        let value = unsafe { load_u32_at(user_or_fault(addr))? };
         // SAFETY: of this size, and any bytes are a `T`.
         return Ok(unsafe { transmute_copy(&value) });
     }
@@ -177,8 +191,20 @@ pub fn read<T: FromBytes>(addr: u64) -> Result<T> {
 pub fn write<T: IntoBytes + Immutable + ?Sized>(addr: u64, value: &T) -> Result<()> {
     let bytes = value.as_bytes();
     match bytes.len() {
-        8 => store_u64_at(addr, u64::from_ne_bytes(bytes.try_into().unwrap_or_default())),
-        4 => store_u32_at(addr, u32::from_ne_bytes(bytes.try_into().unwrap_or_default())),
+        // SAFETY: such an address.
+        8 => unsafe {
+            store_u64_at(
+                user_or_fault(addr),
+                u64::from_ne_bytes(bytes.try_into().unwrap_or_default()),
+            )
+        },
+        // SAFETY: such an address.
+        4 => unsafe {
+            store_u32_at(
+                user_or_fault(addr),
+                u32::from_ne_bytes(bytes.try_into().unwrap_or_default()),
+            )
+        },
         // SAFETY: the length of the slice.
         len => unsafe { copy_to_user(addr, bytes.as_ptr(), len) },
     }
@@ -187,14 +213,22 @@ pub fn write<T: IntoBytes + Immutable + ?Sized>(addr: u64, value: &T) -> Result<
 /// Reads a 32-bit word in one access, as futexes need it.
 #[inline]
 pub fn load_u32(addr: u64) -> Result<u32> {
-    load_u32_at(addr)
+    // SAFETY: such an address.
+    unsafe { load_u32_at(user_or_fault(addr)) }
+}
+
+/// Reads a word of a 32-bit program, whose every address is in the lower half.
+#[inline]
+pub fn load_u32_below_4g(addr: u32) -> Result<u32> {
+    // SAFETY: in the lower half.
+    unsafe { load_u32_at(addr.into()) }
 }
 
 /// Replaces a 32-bit word by `new` if it is `old`, atomically. Returns what it was.
 pub fn atomic_cmpxchg_u32(addr: u64, old: u32, new: u32) -> Result<u32> {
-    check(addr, 4)?;
+    let addr = user_or_fault(addr);
     let (found, failed): (u32, u32);
-    // SAFETY: in the user's range; a fault goes on at 3 with `failed` still set.
+    // SAFETY: user memory, or it faults; a fault goes on at 3 with `failed` still set.
     unsafe {
         asm!(
             stac_asm!(),
@@ -217,9 +251,9 @@ pub fn atomic_cmpxchg_u32(addr: u64, old: u32, new: u32) -> Result<u32> {
 
 /// Writes `len` zeros.
 pub fn clear(addr: u64, len: usize) -> Result<()> {
-    check(addr, len)?;
+    let addr = check(addr, len)?;
     let left: u64;
-    // SAFETY: in the user's range; a fault goes on at 4 with what is left in RCX, not zero.
+    // SAFETY: user memory, or it faults; a fault goes on at 4 with what is left in RCX, not zero.
     unsafe {
         asm!(
             stac_asm!(),
