@@ -6,7 +6,7 @@
 use alloc::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use core::arch::asm;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::*};
 
 use raw_cpuid::CpuId;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
@@ -24,6 +24,12 @@ enum Method {
 static METHOD: AtomicU8 = AtomicU8::new(Method::Fxsave as u8);
 static SIZE: AtomicUsize = AtomicUsize::new(LEGACY_SIZE);
 static FEATURES: AtomicU64 = AtomicU64::new(3);
+
+/// Whether [`FpuArea::restore`] is one XRSTOR: there is XSAVE, and what it leaves in the registers does not leak.
+static PLAIN_RESTORE: AtomicBool = AtomicBool::new(false);
+/// Whether the CPU restores x87's instruction, operand and opcode pointers only where an exception is pending (AMD's before CPUID
+/// showed XSAVEERPTR): otherwise the last task's would be there to be read (CVE-2006-1056).
+static KEEPS_POINTERS: AtomicBool = AtomicBool::new(false);
 
 /// Bytes of the FXSAVE layout, with which every area begins.
 pub const LEGACY_SIZE: usize = 512;
@@ -78,9 +84,21 @@ pub fn init_cpu() {
         };
         METHOD.store(method as u8, Relaxed);
     }
+    KEEPS_POINTERS.store(keeps_pointers(), Relaxed);
+    PLAIN_RESTORE.store(has_xsave() && !KEEPS_POINTERS.load(Relaxed), Relaxed);
     // SAFETY: the FPU is on; a CPU starts with what the firmware left, tasks do not.
     unsafe { asm!("fninit", options(nomem, nostack)) };
     super::switch::init();
+}
+
+/// See [`KEEPS_POINTERS`].
+fn keeps_pointers() -> bool {
+    /// CPUID 8000_0008, EBX.
+    const XSAVEERPTR: u32 = 1 << 2;
+    let vendor = CpuId::new().get_vendor_info();
+    let amd = vendor.is_some_and(|vendor| matches!(vendor.as_str(), "AuthenticAMD" | "HygonGenuine"));
+    let last = raw_cpuid::cpuid!(0x8000_0000).eax;
+    amd && (last < 0x8000_0008 || raw_cpuid::cpuid!(0x8000_0008).ebx & XSAVEERPTR == 0)
 }
 
 /// CPUID leaf 0xd, EAX: the low half of the supported XCR0 bits.
@@ -161,11 +179,41 @@ impl FpuArea {
     /// its task is current or about to be.
     #[inline]
     pub unsafe fn restore(&self) {
+        if !PLAIN_RESTORE.load(Relaxed) {
+            // SAFETY: the caller's promise.
+            return unsafe { self.restore_otherwise() };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.xrstor() }
+    }
+
+    /// # Safety
+    /// As [`restore`](Self::restore); the CPU has XSAVE.
+    #[inline(always)]
+    unsafe fn xrstor(&self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            asm!("xrstor64 [{}]", in(reg) self.as_ptr(), in("eax") u32::MAX, in("edx") u32::MAX,
+                options(nostack, preserves_flags));
+        }
+    }
+
+    /// As [`restore`](Self::restore), on any CPU.
+    ///
+    /// # Safety
+    /// As there.
+    #[cold]
+    #[inline(never)]
+    unsafe fn restore_otherwise(&self) {
+        if KEEPS_POINTERS.load(Relaxed) {
+            // SAFETY: the registers hold nothing that is still needed. FNINIT waits for no exception and clears the pointers (APM
+            // volume 5, FINIT).
+            unsafe { asm!("fninit", options(nomem, nostack, preserves_flags)) };
+        }
         // SAFETY: the caller's promise.
         unsafe {
             if has_xsave() {
-                asm!("xrstor64 [{}]", in(reg) self.as_ptr(), in("eax") u32::MAX, in("edx") u32::MAX,
-                    options(nostack, preserves_flags));
+                self.xrstor();
             } else {
                 asm!("fxrstor64 [{}]", in(reg) self.as_ptr(), options(nostack, preserves_flags));
             }
