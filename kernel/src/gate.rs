@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::arch::{asm, naked_asm};
 use core::fmt::Write;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use portcullis::notify::{Die, Notifier, Verdict, notify_die};
 use portcullis::trace::Event;
@@ -153,19 +153,11 @@ impl Kernel for Gate {
         task::scheduler::preempt_from_interrupt();
     }
 
-    fn nmi(at: &mut Nmi<'_, UserRegs>) {
+    fn nmi(_: &mut Nmi<'_, UserRegs>) {
         COUNTERS.nmis.fetch_add(1, Relaxed);
-        let depth = &NMI_DEPTH[cpu::id()];
-        if depth.fetch_add(1, Relaxed) != 0 {
-            COUNTERS.reentered.fetch_add(1, Relaxed);
-        }
-        if NEST.swap(false, Relaxed) {
-            cpu::send_nmi(cpu::id());
-            take_an_exception(NON_CANONICAL);
-        }
-        fault_if_told();
-        panic::nmi(at.regs());
-        depth.fetch_sub(1, Relaxed);
+        enter_nmi_handler();
+        panic::nmi();
+        leave_nmi_handler();
     }
 
     #[inline(always)]
@@ -190,7 +182,7 @@ impl Doors for Gate {
 
     #[inline(always)]
     fn user_word(_: &mut InKernel<'_, UserRegs>, address: u32) -> Option<u32> {
-        memory::user::read(address.into()).ok()
+        memory::user::load_u32_below_4g(address).ok()
     }
 
     fn user_exception(at: &mut InKernel<'_, UserRegs>, exception: Exception) {
@@ -240,7 +232,8 @@ impl Doors for Gate {
             Gate::invariant_broken(Broken::UserFlagsInKernel);
             at.regs().rflags &= !flags::TF;
         }
-        // Otherwise it has touched what the program watches, which is nobody's business.
+        // Otherwise it has touched what the program watches, which is nobody's business but that of its steps.
+        ptrace::debug::after_kernel_exception();
     }
 
     #[inline(always)]
@@ -273,17 +266,53 @@ impl Doors for Gate {
     }
 }
 
-/// The next NMI's handler is to be hit by another one.
-static NEST: AtomicBool = AtomicBool::new(false);
+/// What handlers are to do, for the tests.
+static IN_HANDLERS: AtomicU32 = AtomicU32::new(0);
+/// The next NMI's sends this CPU another one and takes an exception.
+const NEST: u32 = 1;
+/// Those of NMIs and debug exceptions take a page fault.
+const FAULT: u32 = 2;
 
-/// How many of each CPU's NMI handlers are running: more than one never are.
+/// How many of each CPU's NMI handlers are running: more than one never are. With debug assertions.
 static NMI_DEPTH: [AtomicU32; cpu::MAX_CPUS] = [const { AtomicU32::new(0) }; cpu::MAX_CPUS];
+
+#[inline(always)]
+fn enter_nmi_handler() {
+    if cfg!(debug_assertions) && NMI_DEPTH[cpu::id()].fetch_add(1, Relaxed) != 0 {
+        COUNTERS.reentered.fetch_add(1, Relaxed);
+    }
+    if IN_HANDLERS.load(Relaxed) != 0 {
+        nest_if_told();
+        fault_if_told();
+    }
+}
+
+#[inline(always)]
+fn leave_nmi_handler() {
+    if cfg!(debug_assertions) {
+        NMI_DEPTH[cpu::id()].fetch_sub(1, Relaxed);
+    }
+}
+
+#[cold]
+fn nest_if_told() {
+    if IN_HANDLERS.fetch_and(!NEST, Relaxed) & NEST != 0 {
+        cpu::send_nmi(cpu::id());
+        take_an_exception(NON_CANONICAL);
+    }
+}
+
+fn fault_if_told() {
+    if IN_HANDLERS.load(Relaxed) & FAULT != 0 {
+        take_an_exception(UNMAPPED);
+    }
+}
 
 /// Sends a CPU an NMI whose handler sends another one and then takes an exception: its IRET lets the second NMI in
 /// while the first is being handled. For `/dev/gate`.
 pub fn nest_nmi(cpu: impl FnOnce() -> usize) {
     let _irqs = sync::irqs_off();
-    NEST.store(true, Relaxed);
+    IN_HANDLERS.fetch_or(NEST, Relaxed);
     cpu::send_nmi(cpu());
 }
 
@@ -295,27 +324,18 @@ pub fn enter_paranoid_doors() {
     unsafe { asm!("int 2", "int 1", "swapgs", "int 2", "int 1", "swapgs") }
 }
 
-/// Handlers of NMIs and debug exceptions that hit the kernel take a page fault.
-static FAULT_IN_HANDLERS: AtomicBool = AtomicBool::new(false);
-
-fn fault_if_told() {
-    if FAULT_IN_HANDLERS.load(Relaxed) {
-        take_an_exception(UNMAPPED);
-    }
-}
-
 /// Enters the doors of the NMI and of #DB as they are entered between a page fault and the read of CR2, while the handlers take page
 /// faults of their own. For `/dev/gate`.
 pub fn compare_cr2() {
     const BEFORE: u64 = 0x1234_5678;
     let after: u64;
     let _irqs = sync::irqs_off();
-    FAULT_IN_HANDLERS.store(true, Relaxed);
+    IN_HANDLERS.fetch_or(FAULT, Relaxed);
     // SAFETY: as in `enter_paranoid_doors`; CR2 is nobody's: there is no page fault whose address has not been read.
     unsafe {
         asm!("mov cr2, {before}", "int 2", "int 1", "mov {after}, cr2", before = in(reg) BEFORE, after = lateout(reg) after);
     }
-    FAULT_IN_HANDLERS.store(false, Relaxed);
+    IN_HANDLERS.fetch_and(!FAULT, Relaxed);
     if after != BEFORE {
         violation("another CR2 after an NMI or a debug exception");
     }
@@ -396,7 +416,7 @@ fn take_an_exception(address: u64) -> u64 {
 pub struct Counters {
     violations: AtomicU64,
     nmis: AtomicU64,
-    /// NMI handlers that were entered while one was running on the same CPU.
+    /// NMI handlers that were entered while one was running on the same CPU; with debug assertions.
     reentered: AtomicU64,
     /// Debug exceptions that hit the kernel.
     debugs: AtomicU64,
@@ -418,7 +438,6 @@ pub fn status(out: &mut String) {
     for (key, value) in [
         ("violations", COUNTERS.violations.load(Relaxed)),
         ("nmis", COUNTERS.nmis.load(Relaxed)),
-        ("reentered", COUNTERS.reentered.load(Relaxed)),
         ("debugs", COUNTERS.debugs.load(Relaxed)),
         ("machine_checks", machine_check::survived()),
         (
@@ -442,6 +461,7 @@ pub fn status(out: &mut String) {
         let _ = writeln!(out, "nmi_stack_end {}", stack.end as i64);
     }
     if cfg!(debug_assertions) {
+        let _ = writeln!(out, "reentered {}", COUNTERS.reentered.load(Relaxed));
         let _ = writeln!(out, "sysrets {}", COUNTERS.sysrets.load(Relaxed));
         let _ = writeln!(out, "irets {}", COUNTERS.irets.load(Relaxed));
     }

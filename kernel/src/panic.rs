@@ -119,12 +119,14 @@ const NAMES: [&str; 22] = [
 ];
 
 /// A non-maskable interrupt: does not return if another CPU is panicking.
-pub fn nmi(_: &UserRegs) {
+#[inline(always)]
+pub fn nmi() {
     if PANICKING.load(Ordering::Acquire) {
         stop()
     }
 }
 
+#[cold]
 fn stop() -> ! {
     STOPPED.fetch_add(1, Ordering::AcqRel);
     loop {

@@ -34,7 +34,10 @@ static void send(const char *command, const char *what)
     snprintf(name, sizeof name, "every NMI that hits %s is handled, nested ones too", what);
     check(handled == 2 * ROUNDS, name, "%ld of %d", handled, 2 * ROUNDS);
     snprintf(name, sizeof name, "an NMI's handler that hit %s is not entered again", what);
-    check(reentered == 0, name, "%ld times", reentered);
+    if (gate_status("reentered") < 0)
+        skip(name, "a kernel without debug assertions does not count");
+    else
+        check(reentered == 0, name, "%ld times", reentered);
 }
 
 int main(void)

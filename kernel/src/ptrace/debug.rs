@@ -265,6 +265,14 @@ pub(super) fn set_block_step(task: &Task, on: bool) {
     }
 }
 
+/// A debug exception hit the kernel, which touched what the program watches: the CPU has taken DEBUGCTL's flag down (SDM volume 3,
+/// "Single-Stepping on Branches"), and the program's step goes on to the next branch all the same. Interrupts off.
+pub fn after_kernel_exception() {
+    if current().has_switch_work(SwitchWork::BLOCK_STEP) {
+        set_debugctl_branches(true);
+    }
+}
+
 /// A debug exception in user mode: a step, a breakpoint, or ICEBP. `why` is DR6 with the bits up that are.
 pub fn user_exception(regs: &mut UserRegs, why: u64) {
     let task = current();

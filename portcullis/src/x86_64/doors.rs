@@ -103,7 +103,8 @@ pub trait Doors: Kernel<Regs = UserRegs> {
     fn leaving_by(_way: WayOut) {}
 
     /// A debug exception in the kernel, on its own stack. The default lets a single step that came in by a door go:
-    /// TF is cleared and the kernel goes on.
+    /// TF is cleared and the kernel goes on. The CPU has cleared DEBUGCTL.BTF: a kernel that lets user mode step from branch to branch
+    /// sets it again.
     fn kernel_debug(at: &mut Nmi<'_, UserRegs>, _why: u64) {
         at.regs().rflags &= !flags::TF;
     }

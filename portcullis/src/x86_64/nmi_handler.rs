@@ -22,20 +22,30 @@ const AGAIN: u32 = 2;
 /// Runs the kernel's handler; if it is running on this CPU already, lets that one run once more instead.
 pub(super) fn run<K: Doors>(at: &mut Nmi<'_, UserRegs>) {
     let _unwatched = Unwatched::new();
-    once_at_a_time(&CpuLocal::this().nmi_state, || K::nmi(at));
+    once_at_a_time(|| &CpuLocal::this().nmi_state, || K::nmi(at));
 }
 
-/// Calls `handler`, and again for what came meanwhile. What comes while it runs finds `state` raised and only notes itself.
-fn once_at_a_time(state: &AtomicU32, mut handler: impl FnMut()) {
-    if state.load(Relaxed) != NONE && cfg!(not(portcullis_ablate = "nmi-latch")) {
-        state.store(AGAIN, Relaxed);
+/// Calls `handler`, and again for what came meanwhile. What comes while it runs finds the state raised and only notes itself.
+#[inline(always)]
+fn once_at_a_time<'a>(state: impl Fn() -> &'a AtomicU32, mut handler: impl FnMut()) {
+    if state().load(Relaxed) != NONE && cfg!(not(portcullis_ablate = "nmi-latch")) {
+        state().store(AGAIN, Relaxed);
         return;
     }
-    state.store(RUNNING, Relaxed);
+    state().store(RUNNING, Relaxed);
+    handler();
+    // One instruction ends a run: what comes before it is noted, what comes after it runs the handler itself.
+    if state().fetch_sub(1, Relaxed) > RUNNING {
+        again(&state, &mut handler);
+    }
+}
+
+/// The runs after the first.
+#[cold]
+fn again<'a>(state: &dyn Fn() -> &'a AtomicU32, handler: &mut dyn FnMut()) {
     loop {
         handler();
-        // One instruction: what comes before it is noted, what comes after it runs the handler itself.
-        if state.fetch_sub(1, Relaxed) <= RUNNING {
+        if state().fetch_sub(1, Relaxed) <= RUNNING {
             return;
         }
     }
@@ -74,12 +84,15 @@ mod tests {
         for during in [0, 1, 5] {
             let state = AtomicU32::new(NONE);
             let (mut runs, mut inside) = (0, false);
-            once_at_a_time(&state, || {
-                runs += 1;
-                for _ in 0..if runs == 1 { during } else { 0 } {
-                    once_at_a_time(&state, || inside = true);
-                }
-            });
+            once_at_a_time(
+                || &state,
+                || {
+                    runs += 1;
+                    for _ in 0..if runs == 1 { during } else { 0 } {
+                        once_at_a_time(|| &state, || inside = true);
+                    }
+                },
+            );
             assert_eq!((runs, inside), (1 + during.min(1), false), "{during} meanwhile");
             assert_eq!(state.load(Relaxed), NONE);
         }
