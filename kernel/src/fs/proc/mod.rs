@@ -117,6 +117,8 @@ struct ProcInode {
     kind: Kind,
     /// The process or thread it is about; 0 for none.
     id: Pid,
+    /// Of its path.
+    hash: u64,
     ino: u64,
     this: alloc::sync::Weak<ProcInode>,
 }
@@ -133,11 +135,12 @@ pub fn process_of(inode: &dyn Inode) -> Option<Pid> {
 }
 
 fn new_inode(parent: Option<Arc<ProcInode>>, name: &[u8], kind: Kind, id: Pid) -> Arc<ProcInode> {
-    // A number that stays the same however often the name is looked up: FNV-1a of its path.
+    // A number that stays the same however often the name is looked up: FNV-1a of its path. It has 32 bits, as 32-bit
+    // programs without large-file support see no others.
     let start = parent
         .as_ref()
-        .map_or(0xcbf2_9ce4_8422_2325, |parent| parent.ino.wrapping_mul(31));
-    let ino = name.iter().fold(start, |hash, &byte| {
+        .map_or(0xcbf2_9ce4_8422_2325, |parent| parent.hash.wrapping_mul(31));
+    let hash = name.iter().fold(start, |hash, &byte| {
         (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3)
     });
     Arc::new_cyclic(|this| ProcInode {
@@ -145,7 +148,8 @@ fn new_inode(parent: Option<Arc<ProcInode>>, name: &[u8], kind: Kind, id: Pid) -
         name: name.into(),
         kind,
         id,
-        ino,
+        hash,
+        ino: ((hash >> 32 ^ hash) & u64::from(u32::MAX)).max(1),
         this: this.clone(),
     })
 }
