@@ -81,11 +81,26 @@ pub struct File {
     position: SleepLock<u64>,
     owner: AtomicI32,
     signal: AtomicU32,
+    /// Whether the inode counts it as a writer.
+    is_counted: bool,
 }
 
 impl File {
     /// An open file with the status flags `flags`; flags that matter only while opening are dropped.
     pub fn new(inode: Arc<dyn Inode>, ops: Arc<dyn FileOps>, flags: u32) -> Arc<File> {
+        File::with_count(inode, ops, flags, false)
+    }
+
+    /// The same for a file in which programs may be. ETXTBSY if it would write to one that runs.
+    pub fn counted(inode: Arc<dyn Inode>, ops: Arc<dyn FileOps>, flags: u32) -> Result<Arc<File>> {
+        let writes = flags & abi::O_ACCMODE != abi::O_RDONLY;
+        if writes && let Some(count) = inode.write_count() {
+            count.begin()?;
+        }
+        Ok(File::with_count(inode, ops, flags, writes))
+    }
+
+    fn with_count(inode: Arc<dyn Inode>, ops: Arc<dyn FileOps>, flags: u32, is_counted: bool) -> Arc<File> {
         let flags = flags & !(abi::O_CREAT | abi::O_EXCL | abi::O_NOCTTY | abi::O_TRUNC | abi::O_CLOEXEC);
         Arc::new(File {
             inode,
@@ -94,6 +109,7 @@ impl File {
             position: SleepLock::new(0),
             owner: AtomicI32::new(0),
             signal: AtomicU32::new(0),
+            is_counted,
         })
     }
 
@@ -284,6 +300,11 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         super::locks::released(self);
+        if self.is_counted
+            && let Some(count) = self.inode.write_count()
+        {
+            count.end();
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general as abi;
 
 use super::file::File;
+use super::write_count::WriteCount;
 use crate::errno::{Errno, Result};
 use crate::memory::frames::Frame;
 
@@ -146,6 +147,11 @@ pub trait Inode: Send + Sync + Any {
     /// mapping reaches the file. EPERM where a seal forbids that; false where it forbids only writes.
     fn map(&self, _writes: bool) -> Result<bool> {
         Ok(true)
+    }
+
+    /// Who writes to it, for what programs can be started from.
+    fn write_count(&self) -> Option<&WriteCount> {
+        None
     }
 
     /// The entry `name` of this directory.

@@ -45,6 +45,7 @@ pub mod socket_pair;
 pub mod termios;
 pub mod timerfd;
 pub mod tty;
+pub mod write_count;
 
 use alloc::sync::Arc;
 

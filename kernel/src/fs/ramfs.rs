@@ -15,6 +15,7 @@ use super::file::{DirectoryOps, File, FileOps};
 use super::inode::{AttributeChange, DirectoryEntry, EntrySink, Inode, Metadata, Nanoseconds, new_ino};
 use super::pipe::Fifo;
 use super::ramfs_file::Data;
+use super::write_count::WriteCount;
 use crate::errno::{Errno, Result};
 use crate::memory::frames::Frame;
 use crate::sync::SpinLock;
@@ -341,7 +342,7 @@ impl Inode for RamInode {
     fn open(self: Arc<Self>, flags: u32) -> Result<Arc<File>> {
         let inode: Arc<dyn Inode> = self.clone();
         match &self.content {
-            Content::Regular(_) => Ok(File::new(inode, self as Arc<dyn FileOps>, flags)),
+            Content::Regular(_) => File::counted(inode, self as Arc<dyn FileOps>, flags),
             Content::Directory(_) => Ok(File::new(inode, Arc::new(DirectoryOps), flags)),
             Content::Symlink(_) => Err(Errno::ELOOP),
             Content::Fifo(fifo) => fifo.open(inode, flags),
@@ -386,6 +387,10 @@ impl Inode for RamInode {
 
     fn map(&self, writes: bool) -> Result<bool> {
         self.data().ok_or(Errno::ENODEV)?.map(writes)
+    }
+
+    fn write_count(&self) -> Option<&WriteCount> {
+        Some(&self.data()?.writers)
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {

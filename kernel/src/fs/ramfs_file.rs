@@ -13,6 +13,7 @@ use super::file::{File, FileOps};
 use super::inode::Inode;
 use super::ramfs::RamInode;
 use super::sleep_lock::SleepLock;
+use super::write_count::WriteCount;
 use crate::errno::{Errno, Result};
 use crate::memory::frames::{self, Frame};
 use crate::memory::rmap;
@@ -43,6 +44,8 @@ pub struct Data {
     pages: SpinLock<Pages>,
     /// Whether it was ever mapped.
     mapped: AtomicBool,
+    /// Open files that may write, or programs that run it.
+    pub(super) writers: WriteCount,
     /// `F_SEAL_*` of a memfd.
     seals: AtomicU32,
     name: Option<Box<[u8]>>,
@@ -58,6 +61,7 @@ impl Data {
                 frames: BTreeMap::new(),
             }),
             mapped: AtomicBool::new(false),
+            writers: WriteCount::new(),
             seals: AtomicU32::new(abi::F_SEAL_SEAL),
             name: None,
         }

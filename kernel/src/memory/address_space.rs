@@ -19,6 +19,7 @@ use super::width::{Room, Width};
 use super::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, page_down, page_up, rmap, tlb};
 use crate::errno::{Errno, Result};
 use crate::fs::Inode;
+use crate::fs::write_count::DenyWrite;
 use crate::segments::ldt::Ldt;
 use crate::sync::SpinLock;
 use crate::task;
@@ -91,6 +92,8 @@ pub struct AddressSpace {
     vdso: AtomicU64,
     /// Its place in the order of [`rmap`].
     pub(super) number: u64,
+    /// Keeps others from writing to the program's file.
+    executable: Option<DenyWrite>,
 }
 
 /// What the lock guards beside the tables.
@@ -118,12 +121,12 @@ pub struct Program {
 }
 
 impl AddressSpace {
-    /// An empty address space.
-    pub fn new(width: Width) -> Result<Arc<AddressSpace>> {
-        AddressSpace::with_ldt(width, Ldt::new())
+    /// An empty address space, of the program in a file that is not to be written to.
+    pub fn new(width: Width, executable: Option<DenyWrite>) -> Result<Arc<AddressSpace>> {
+        AddressSpace::with_ldt(width, executable, Ldt::new())
     }
 
-    fn with_ldt(width: Width, ldt: Ldt) -> Result<Arc<AddressSpace>> {
+    fn with_ldt(width: Width, executable: Option<DenyWrite>, ldt: Ldt) -> Result<Arc<AddressSpace>> {
         frames::require_spare()?;
         let number = rmap::new_number();
         let mm = Arc::new(AddressSpace {
@@ -141,6 +144,7 @@ impl AddressSpace {
             int80_landing_pad: AtomicU64::new(0),
             vdso: AtomicU64::new(0),
             number,
+            executable,
         });
         rmap::register(number, &mm);
         Ok(mm)
@@ -149,7 +153,7 @@ impl AddressSpace {
     /// A copy for a child: private pages are shared until one side writes.
     pub fn fork(&self) -> Result<Arc<AddressSpace>> {
         // Dropped last, that is after the locks, if copying fails.
-        let child = AddressSpace::with_ldt(self.width, self.ldt.fork())?;
+        let child = AddressSpace::with_ldt(self.width, self.executable.clone(), self.ldt.fork())?;
         child.set_int80_landing_pad(self.int80_landing_pad());
         child.set_vdso(self.vdso());
         child
@@ -409,14 +413,15 @@ impl AddressSpace {
         result
     }
 
-    /// Maps the stack of a new program: small, and growing when it is touched.
-    pub fn map_stack(&self, executable: bool) -> Result<()> {
+    /// Maps the stack of a new program: small, but with room for the `used` bytes that it starts with, and growing when it
+    /// is touched.
+    pub fn map_stack(&self, executable: bool, used: u64) -> Result<()> {
         let prot = Prot::READ | Prot::WRITE | if executable { Prot::EXEC } else { Prot::empty() };
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::GROWSDOWN;
-        let start = self.stack_top() - INITIAL_STACK;
+        let len = page_up(used).ok_or(Errno::ENOMEM)?.max(INITIAL_STACK);
         self.map(
-            start,
-            INITIAL_STACK,
+            self.stack_top() - len,
+            len,
             prot.bits(),
             flags.bits(),
             Backing::Anonymous,

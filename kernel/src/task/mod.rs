@@ -12,6 +12,7 @@
 //! Lock order: process tree → `Process::signals` → `Task::signals` → wait queues → run queue.
 
 pub mod affinity;
+mod arguments;
 pub mod call;
 pub mod capabilities;
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod clone3;
 pub mod exec;
 pub mod exit;
 pub mod exit_signal;
+mod first_program;
 pub mod fork;
 pub mod fpu;
 pub mod fsave;
@@ -26,6 +28,7 @@ pub mod futex;
 pub mod hooks;
 pub mod ids;
 pub mod image;
+mod initial_stack;
 pub mod kcmp;
 pub mod limits;
 pub mod own;
@@ -36,6 +39,7 @@ pub mod reap;
 pub mod restart;
 pub mod robust;
 pub mod scheduler;
+mod script;
 pub mod switch;
 pub mod system;
 pub mod timers;
@@ -300,7 +304,9 @@ static KERNEL_MM: Once<Arc<AddressSpace>> = Once::new();
 /// The address space without user mappings that kernel threads run in.
 pub fn kernel_mm() -> Arc<AddressSpace> {
     KERNEL_MM
-        .call_once(|| AddressSpace::new(Width::Bits64).expect("no memory for the kernel's address space"))
+        .call_once(|| {
+            AddressSpace::new(Width::Bits64, None).expect("no memory for the kernel's address space")
+        })
         .clone()
 }
 
@@ -315,5 +321,5 @@ fn replace_mm(mm: Arc<AddressSpace>) -> Option<Arc<AddressSpace>> {
 /// Starts PID 1, the kernel's reaper, and PID 2, the first program. Called once, by the boot CPU, when everything is up.
 pub fn start_init() {
     reap::start_reaper();
-    exec::start_first_program();
+    first_program::start();
 }

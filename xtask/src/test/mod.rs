@@ -25,6 +25,12 @@ mod terminal;
 #[allow(dead_code)]
 mod bpf;
 
+/// How the kernel reads a script's first line; likewise.
+#[cfg(test)]
+#[path = "../../../kernel/src/task/script.rs"]
+#[allow(dead_code)]
+mod script;
+
 use std::process::ExitCode;
 use std::time::Instant;
 

@@ -12,6 +12,7 @@ use crate::fs::inode::Inode;
 use crate::fs::path::{Rules, Walk, start_directory};
 use crate::fs::ramfs::RamInode;
 use crate::fs::ramfs_file::Data;
+use crate::fs::write_count::while_writing;
 use crate::memory::user;
 use crate::task::current;
 
@@ -92,10 +93,11 @@ fn open_inode(inode: Arc<dyn Inode>, flags: u32, is_new: bool) -> Result<Arc<Fil
     if is_directory && (access != abi::O_RDONLY || flags & abi::O_TRUNC != 0) {
         return Err(Errno::EISDIR);
     }
+    let file = inode.clone().open(flags | abi::O_LARGEFILE)?;
     if flags & abi::O_TRUNC != 0 && !is_new && inode.file_type() == abi::S_IFREG {
-        inode.truncate(0)?;
+        while_writing(&inode, || inode.truncate(0))?;
     }
-    inode.open(flags | abi::O_LARGEFILE)
+    Ok(file)
 }
 
 /// `O_TMPFILE`: a file without a name.
@@ -202,6 +204,8 @@ pub fn sys_memfd_create(name: u64, flags: u64) -> Result<usize> {
         other => other,
     })?;
     let data = Data::new_memfd(&name, flags & abi::MFD_ALLOW_SEALING != 0);
-    let file = RamInode::new_anonymous(0o777, data).open(abi::O_RDWR | abi::O_LARGEFILE)?;
+    // As in Linux it does not count as open for writing: the file may be run.
+    let inode = RamInode::new_anonymous(0o777, data);
+    let file = File::new(inode.clone(), inode, abi::O_RDWR | abi::O_LARGEFILE);
     Ok(current().files.install(file, flags & abi::MFD_CLOEXEC != 0)? as usize)
 }

@@ -6,6 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::buffer::{Destination, MAX_TRANSFER, Source};
 use crate::fs::file::File;
 use crate::fs::ramfs::RamInode;
+use crate::fs::write_count::while_writing;
 use crate::memory::{Width, longs};
 use crate::task::current;
 
@@ -262,7 +263,8 @@ pub fn sys_truncate(path: u64, len: u64) -> Result<usize> {
     if (len as i64) < 0 {
         return Err(Errno::EINVAL);
     }
-    super::find(super::AT_FDCWD, path, true)?.truncate(len)?;
+    let inode = super::find(super::AT_FDCWD, path, true)?;
+    while_writing(&inode, || inode.truncate(len))?;
     Ok(0)
 }
 
