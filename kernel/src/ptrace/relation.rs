@@ -3,10 +3,11 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::SeqCst;
 
-use super::state::{self, EXITKILL, OPTIONS, SUSPEND_SECCOMP};
+use super::state::{self, EXITKILL, OPTIONS, PRIVILEGED, SEIZED, SUSPEND_SECCOMP};
 use super::{access, step};
 use crate::errno::{Errno, Result};
 use crate::signal::{self, SIGCHLD, SIGKILL, SIGRTMAX, SIGSTOP, SigInfo};
+use crate::task::capabilities::Capability;
 use crate::task::process::{self, Node, Pid, REAPER, Tree};
 use crate::task::scheduler::{self, STOPPED, TRACED};
 use crate::task::{Process, Task, capabilities, current, current_arc, exit};
@@ -14,6 +15,7 @@ use crate::task::{Process, Task, capabilities, current, current_arc, exit};
 /// PTRACE_TRACEME: the thread that forked this process becomes its tracer.
 pub(super) fn traceme() -> Result<()> {
     let task = current_arc();
+    let privileged = privileged_over(&task);
     let tree = process::tree();
     if task.trace.is_traced() {
         return Err(Errno::EPERM);
@@ -28,9 +30,19 @@ pub(super) fn traceme() -> Result<()> {
         && !parent.signals.lock().is_exiting()
     {
         let _shared = task.process.signals.lock();
-        state::link(&task, parent, false, 0);
+        state::link(&task, parent, privileged, 0);
     }
     Ok(())
+}
+
+/// [`PRIVILEGED`] if the current task might trace any process of the task's user namespace.
+fn privileged_over(task: &Task) -> u32 {
+    let namespace = task.process.credentials.lock().namespace.clone();
+    if capabilities::capable_in(&namespace, Capability::SysPtrace) {
+        PRIVILEGED
+    } else {
+        0
+    }
 }
 
 /// PTRACE_O_* that may be set.
@@ -58,6 +70,7 @@ pub(super) fn attach(task: &Arc<Task>, seize: Option<u64>) -> Result<()> {
         return Err(Errno::EPERM);
     }
     access::check(task)?;
+    let privileged = privileged_over(task);
     {
         let tree = process::tree();
         // A thread that has left the tree has ended.
@@ -69,7 +82,8 @@ pub(super) fn attach(task: &Arc<Task>, seize: Option<u64>) -> Result<()> {
         }
         {
             let _shared = task.process.signals.lock();
-            state::link(task, &myself, seize.is_some(), options);
+            let seized = if seize.is_some() { SEIZED } else { 0 };
+            state::link(task, &myself, seized | privileged, options);
         }
         if seize.is_none() {
             // Sent by the kernel; a standard signal is never refused.
@@ -150,7 +164,7 @@ pub fn inherit(child: &Arc<Task>, parent: &Task) {
         return;
     };
     let seized = parent.trace.is_seized();
-    state::link(child, &tracer, seized, parent.trace.options());
+    state::link(child, &tracer, parent.trace.how(), parent.trace.options());
     let mut signals = child.signals.lock();
     if seized {
         signals.trap.stop = true;

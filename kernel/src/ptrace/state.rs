@@ -42,7 +42,9 @@ pub const OPTIONS: u32 = 0xff | EXITKILL | SUSPEND_SECCOMP;
 /// In [`Trace::flags`] beside the options: it is traced.
 const TRACED: u32 = 1 << 30;
 /// Attached by PTRACE_SEIZE.
-const SEIZED: u32 = 1 << 31;
+pub(super) const SEIZED: u32 = 1 << 31;
+/// Whoever began it might trace any process of its user namespace: exec may give the tracee new rights.
+pub(super) const PRIVILEGED: u32 = 1 << 29;
 
 /// A task's part in tracing.
 #[derive(Default)]
@@ -79,6 +81,16 @@ impl Trace {
     /// Whether it is traced by PTRACE_SEIZE.
     pub fn is_seized(&self) -> bool {
         self.flags.load(Relaxed) & SEIZED != 0
+    }
+
+    /// Whether nobody traces it who could not trace a program with more rights.
+    pub fn allows_new_rights(&self) -> bool {
+        !self.is_traced() || self.flags.load(Relaxed) & PRIVILEGED != 0
+    }
+
+    /// What [`link`] was told beside the options.
+    pub(super) fn how(&self) -> u32 {
+        self.flags.load(Relaxed) & (SEIZED | PRIVILEGED)
     }
 
     /// The options (`PTRACE_O_*`).
@@ -138,12 +150,11 @@ impl Trace {
     }
 }
 
-/// Makes `tracer` the tracer of `task`. With the tree locked.
-pub(super) fn link(task: &Arc<Task>, tracer: &Arc<Task>, seized: bool, options: u32) {
+/// Makes `tracer` the tracer of `task`, with [`SEIZED`] or [`PRIVILEGED`] if that holds. With the tree locked.
+pub(super) fn link(task: &Arc<Task>, tracer: &Arc<Task>, how: u32, options: u32) {
     tracer.trace.links.lock().tracees.push(task.clone());
     task.trace.links.lock().tracer = Some(tracer.clone());
-    let seized = if seized { SEIZED } else { 0 };
-    task.trace.flags.store(TRACED | seized | options, Relaxed);
+    task.trace.flags.store(TRACED | how | options, Relaxed);
 }
 
 /// Undoes [`link`]. The references that were held, to be dropped without the lock.

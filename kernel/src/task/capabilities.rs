@@ -2,6 +2,8 @@
 //!
 //! They follow the user ids: a process that leaves the ids of root loses them ([`Capabilities::follow`]).
 
+use bitflags::bitflags;
+use linux_raw_sys::prctl::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::ids::Ids;
@@ -24,6 +26,8 @@ pub enum Capability {
     Setgid = 6,
     /// Take any user id.
     Setuid = 7,
+    /// Change sets of capabilities.
+    Setpcap = 8,
     /// Use I/O ports.
     SysRawio = 17,
     /// Trace any process.
@@ -44,8 +48,51 @@ pub struct Capabilities {
     effective: u64,
     permitted: u64,
     inheritable: u64,
-    /// PR_SET_KEEPCAPS: leaving the ids of root keeps what is permitted.
-    pub keep: bool,
+    /// What exec may give at most.
+    bounding: u64,
+    /// What exec keeps for who is not root.
+    ambient: u64,
+    /// What root's ids mean.
+    pub secure_bits: SecureBits,
+}
+
+bitflags! {
+    /// `SECBIT_*`; each bit is followed by the one that locks it.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct SecureBits: u32 {
+        /// exec gives nothing for being root.
+        const NO_ROOT = 1 << 0;
+        /// See above.
+        const NO_ROOT_LOCKED = 1 << 1;
+        /// Capabilities do not follow the user ids.
+        const NO_SETUID_FIXUP = 1 << 2;
+        /// See above.
+        const NO_SETUID_FIXUP_LOCKED = 1 << 3;
+        /// Leaving the ids of root keeps what is permitted (PR_SET_KEEPCAPS).
+        const KEEP_CAPS = 1 << 4;
+        /// See above.
+        const KEEP_CAPS_LOCKED = 1 << 5;
+        /// Nothing becomes ambient.
+        const NO_AMBIENT_RAISE = 1 << 6;
+        /// See above.
+        const NO_AMBIENT_RAISE_LOCKED = 1 << 7;
+    }
+}
+
+impl SecureBits {
+    const LOCKS: SecureBits = SecureBits::NO_ROOT_LOCKED
+        .union(SecureBits::NO_SETUID_FIXUP_LOCKED)
+        .union(SecureBits::KEEP_CAPS_LOCKED)
+        .union(SecureBits::NO_AMBIENT_RAISE_LOCKED);
+}
+
+/// What exec gives to a program for being root's.
+#[derive(Clone, Copy)]
+pub struct Given {
+    /// What it may use.
+    pub permitted: u64,
+    /// Whether all of that is effective at once.
+    pub is_effective: bool,
 }
 
 impl Default for Capabilities {
@@ -54,7 +101,9 @@ impl Default for Capabilities {
             effective: ALL,
             permitted: ALL,
             inheritable: 0,
-            keep: false,
+            bounding: ALL,
+            ambient: 0,
+            secure_bits: SecureBits::empty(),
         }
     }
 }
@@ -65,14 +114,14 @@ impl Capabilities {
         self.effective & 1 << capability as u32 != 0
     }
 
-    /// The sets with their names, for `/proc/PID/status`. Nothing is bounded, nothing ambient.
+    /// The sets with their names, for `/proc/PID/status`.
     pub fn sets(&self) -> [(&'static str, u64); 5] {
         [
             ("CapInh", self.inheritable),
             ("CapPrm", self.permitted),
             ("CapEff", self.effective),
-            ("CapBnd", ALL),
-            ("CapAmb", 0),
+            ("CapBnd", self.bounding),
+            ("CapAmb", self.ambient),
         ]
     }
 
@@ -89,10 +138,16 @@ impl Capabilities {
     /// The user ids have changed; `root` is the id of root where they count.
     pub fn follow(&mut self, old: Ids, new: Ids, root: Option<u32>) {
         let Some(root) = root else { return };
+        if self.secure_bits.contains(SecureBits::NO_SETUID_FIXUP) {
+            return;
+        }
         let is_any = |ids: Ids| [ids.real, ids.effective, ids.saved].contains(&root);
-        if is_any(old) && !is_any(new) && !self.keep {
-            self.permitted = 0;
-            self.effective = 0;
+        if is_any(old) && !is_any(new) {
+            if !self.secure_bits.contains(SecureBits::KEEP_CAPS) {
+                self.permitted = 0;
+                self.effective = 0;
+            }
+            self.ambient = 0;
         }
         match (old.effective == root, new.effective == root) {
             (true, false) => self.effective = 0,
@@ -100,6 +155,145 @@ impl Capabilities {
             _ => {}
         }
     }
+}
+
+impl Capabilities {
+    /// What a program gets that is started with the ids of root: as the real one, as the effective one.
+    pub fn of_root(&self, real: bool, effective: bool) -> Given {
+        let counts = !self.secure_bits.contains(SecureBits::NO_ROOT);
+        Given {
+            permitted: if counts && (real || effective) {
+                self.bounding | self.inheritable
+            } else {
+                0
+            },
+            is_effective: counts && effective,
+        }
+    }
+
+    /// Whether `permitted` is more than these have.
+    pub fn gain(&self, permitted: u64) -> bool {
+        permitted & !self.permitted != 0
+    }
+
+    /// What these have of `permitted`.
+    pub fn limit(&self, permitted: u64) -> u64 {
+        permitted & self.permitted
+    }
+
+    /// Makes them a program's that is `given` something. A change of ids cancels what is ambient. Returns whether more is
+    /// permitted than that.
+    pub fn become_program(&mut self, given: Given, changes_ids: bool) -> bool {
+        if changes_ids {
+            self.ambient = 0;
+        }
+        self.permitted = given.permitted | self.ambient;
+        self.effective = if given.is_effective {
+            self.permitted
+        } else {
+            self.ambient
+        };
+        self.secure_bits.remove(SecureBits::KEEP_CAPS);
+        self.permitted & !self.ambient != 0
+    }
+}
+
+/// The set with one capability. EINVAL if there is no such.
+fn single(number: u64) -> Result<u64> {
+    match number {
+        0..64 if ALL & 1 << number != 0 => Ok(1 << number),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// The current process's capabilities, to be changed.
+fn change<T>(f: impl FnOnce(&mut Capabilities) -> Result<T>) -> Result<T> {
+    f(&mut current().process.credentials.lock().capabilities)
+}
+
+/// prctl(PR_CAPBSET_READ).
+pub fn bounding(number: u64) -> Result<usize> {
+    let capability = single(number)?;
+    change(|capabilities| Ok((capabilities.bounding & capability != 0).into()))
+}
+
+/// prctl(PR_CAPBSET_DROP).
+pub fn drop_bounding(number: u64) -> Result<usize> {
+    change(|capabilities| {
+        if !capabilities.has(Capability::Setpcap) {
+            return Err(Errno::EPERM);
+        }
+        capabilities.bounding &= !single(number)?;
+        Ok(0)
+    })
+}
+
+/// prctl(PR_GET_SECUREBITS).
+pub fn secure_bits() -> Result<usize> {
+    change(|capabilities| Ok(capabilities.secure_bits.bits() as usize))
+}
+
+/// prctl(PR_SET_SECUREBITS). EPERM for what is locked.
+pub fn set_secure_bits(bits: u64) -> Result<usize> {
+    let new = u32::try_from(bits).ok().and_then(SecureBits::from_bits);
+    change(|capabilities| {
+        let (old, new) = (capabilities.secure_bits, new.ok_or(Errno::EPERM)?);
+        let locked = SecureBits::from_bits_truncate((old & SecureBits::LOCKS).bits() >> 1);
+        let allowed = !(old ^ new).intersects(locked)
+            && new.contains(old & SecureBits::LOCKS)
+            && capabilities.has(Capability::Setpcap);
+        if !allowed {
+            return Err(Errno::EPERM);
+        }
+        capabilities.secure_bits = new;
+        Ok(0)
+    })
+}
+
+/// prctl(PR_SET_KEEPCAPS).
+pub fn keep(on: u64) -> Result<usize> {
+    if on > 1 {
+        return Err(Errno::EINVAL);
+    }
+    change(|capabilities| {
+        if capabilities.secure_bits.contains(SecureBits::KEEP_CAPS_LOCKED) {
+            return Err(Errno::EPERM);
+        }
+        capabilities.secure_bits.set(SecureBits::KEEP_CAPS, on != 0);
+        Ok(0)
+    })
+}
+
+/// prctl(PR_CAP_AMBIENT).
+pub fn ambient(operation: u64, number: u64, unused: u64) -> Result<usize> {
+    const IS_SET: u64 = PR_CAP_AMBIENT_IS_SET as u64;
+    const RAISE: u64 = PR_CAP_AMBIENT_RAISE as u64;
+    const LOWER: u64 = PR_CAP_AMBIENT_LOWER as u64;
+    const CLEAR_ALL: u64 = PR_CAP_AMBIENT_CLEAR_ALL as u64;
+    if unused != 0 || operation == CLEAR_ALL && number != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let capability = if operation == CLEAR_ALL {
+        ALL
+    } else {
+        single(number)?
+    };
+    change(|capabilities| {
+        match operation {
+            IS_SET => return Ok((capabilities.ambient & capability != 0).into()),
+            RAISE => {
+                let may = capabilities.permitted & capabilities.inheritable & capability != 0
+                    && !capabilities.secure_bits.contains(SecureBits::NO_AMBIENT_RAISE);
+                if !may {
+                    return Err(Errno::EPERM);
+                }
+                capabilities.ambient |= capability;
+            }
+            LOWER | CLEAR_ALL => capabilities.ambient &= !capability,
+            _ => return Err(Errno::EINVAL),
+        }
+        Ok(0)
+    })
 }
 
 /// Whether the current task has a capability that counts for the whole machine.
@@ -197,23 +391,34 @@ pub fn sys_capset(address: u64, data: u64) -> Result<usize> {
     if header.pid != 0 && meant(header.pid) != process.pid {
         return Err(Errno::EPERM);
     }
-    let mut new = Capabilities {
-        effective: 0,
-        permitted: 0,
-        inheritable: 0,
-        keep: false,
-    };
+    let (mut effective, mut permitted, mut inheritable) = (0, 0, 0);
     for half in 0..halves {
         let value: Half = user::read(data + (half * size_of::<Half>()) as u64)?;
-        new.effective |= u64::from(value.effective) << (32 * half) & ALL;
-        new.permitted |= u64::from(value.permitted) << (32 * half) & ALL;
-        new.inheritable |= u64::from(value.inheritable) << (32 * half) & ALL;
+        effective |= u64::from(value.effective) << (32 * half) & ALL;
+        permitted |= u64::from(value.permitted) << (32 * half) & ALL;
+        inheritable |= u64::from(value.inheritable) << (32 * half) & ALL;
     }
-    let capabilities = &mut process.credentials.lock().capabilities;
-    if new.permitted & !capabilities.permitted != 0 || new.effective & !new.permitted != 0 {
-        return Err(Errno::EPERM);
-    }
-    new.keep = capabilities.keep;
-    *capabilities = new;
-    Ok(0)
+    change(|capabilities| {
+        // What exec hands on may grow only within what is bounded, and without CAP_SETPCAP only by what is permitted.
+        let old = *capabilities;
+        let may_inherit = if old.has(Capability::Setpcap) {
+            old.bounding
+        } else {
+            old.bounding & old.permitted
+        };
+        let allowed = permitted & !old.permitted == 0
+            && effective & !permitted == 0
+            && inheritable & !(old.inheritable | may_inherit) == 0;
+        if !allowed {
+            return Err(Errno::EPERM);
+        }
+        *capabilities = Capabilities {
+            effective,
+            permitted,
+            inheritable,
+            ambient: old.ambient & permitted & inheritable,
+            ..old
+        };
+        Ok(0)
+    })
 }

@@ -15,7 +15,7 @@ use super::image::Program;
 use super::initial_stack::{self, StackStrings};
 use super::process::{Image, tree};
 use super::script::{self, FirstLine};
-use super::{call, current, exit, pid_namespace, restart, switch};
+use super::{call, current, exec_credentials, exit, pid_namespace, restart, switch};
 use crate::errno::{Errno, Result};
 use crate::fs::path::{Walk, shown_path, start_directory};
 use crate::fs::write_count::DenyWrite;
@@ -243,10 +243,13 @@ fn exec(regs: &mut UserRegs, mut request: Request) -> Result<()> {
     } else {
         None
     };
+    let credentials = exec_credentials::of_program(&**program.inode());
+    let is_secure = credentials.is_secure;
     // From here on the old program is gone: what fails now ends the process.
     leave_old_program(mm, own_files, image, &strings.name);
+    credentials.commit();
     let orig_rax = call::becomes_exec_of(width);
-    let (rip, rsp) = load(&program, interpreter.as_ref(), &strings).inspect_err(|_| {
+    let (rip, rsp) = load(&program, interpreter.as_ref(), &strings, is_secure).inspect_err(|_| {
         // There is nothing to go back to: the signal is delivered instead.
         signal::send::force_exit(SigInfo::kernel(SIGSEGV as i32));
     })?;
@@ -323,11 +326,9 @@ fn leave_old_program(mm: Arc<AddressSpace>, own_files: Option<Arc<FdTable>>, ima
     restart::forget();
     process.timers.stop_posix();
     process.has_execed.store(true, Relaxed);
-    process.dumpable.store(true, Relaxed);
     if let Some(node) = tree().node_mut(process.pid) {
         node.exit_signal = ExitSignal::CHILD;
     }
-    process.credentials.lock().capabilities.keep = false;
     task.set_comm(name.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
     trace::named(task);
     let old_image = core::mem::replace(&mut *process.image.lock(), Arc::new(image));
@@ -341,7 +342,12 @@ fn leave_old_program(mm: Arc<AddressSpace>, own_files: Option<Arc<FdTable>>, ima
 
 /// Loads the program and its interpreter into the (new, current) address space and builds the stack. Returns the first
 /// instruction and the stack pointer.
-fn load(program: &Program, interpreter: Option<&Program>, strings: &StackStrings) -> Result<(u64, u64)> {
+fn load(
+    program: &Program,
+    interpreter: Option<&Program>,
+    strings: &StackStrings,
+    is_secure: bool,
+) -> Result<(u64, u64)> {
     let mm = super::current_mm();
     mm.map_stack(program.wants_executable_stack(), strings.stack_size())?;
     let main = program.load(mm)?;
@@ -356,6 +362,6 @@ fn load(program: &Program, interpreter: Option<&Program>, strings: &StackStrings
         return Err(Errno::EINVAL);
     }
     let vdso = vdso::map(mm, mm.width(), 0)?;
-    let stack_pointer = initial_stack::build(&main, base, vdso, strings, false)?;
+    let stack_pointer = initial_stack::build(&main, base, vdso, strings, is_secure)?;
     Ok((entry, stack_pointer))
 }

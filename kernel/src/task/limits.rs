@@ -102,6 +102,12 @@ impl Process {
         let limit = self.limits.lock().0[which as usize];
         (limit.soft, limit.hard)
     }
+
+    /// Makes a soft limit `most` at most.
+    pub fn limit_soft(&self, which: u32, most: u64) {
+        let limit = &mut self.limits.lock().0[which as usize];
+        limit.soft = limit.soft.min(most);
+    }
 }
 
 fn exchange(process: &Process, which: u64, new: Option<Limit>) -> Result<Limit> {

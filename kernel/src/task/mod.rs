@@ -18,6 +18,7 @@ pub mod capabilities;
 pub mod clock;
 pub mod clone3;
 pub mod exec;
+mod exec_credentials;
 pub mod exit;
 pub mod exit_signal;
 mod first_program;

@@ -4,6 +4,7 @@ use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::prctl::*;
 
+use super::capabilities::{self, SecureBits};
 use super::pid_namespace::{meant, seen};
 use super::process::{self, Pid};
 use super::switch::SwitchWork;
@@ -92,17 +93,19 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
         PR_GET_SECCOMP => Ok(task.hooks.seccomp.mode().into()),
         PR_SET_SECCOMP => seccomp::attach::prctl_set(arg2, arg3),
         dispatch::PR_SET_SYSCALL_USER_DISPATCH => dispatch::set(arg2, arg3, arg4, arg5),
-        // All capabilities are there.
-        PR_CAPBSET_READ => Ok(1),
-        PR_GET_SECUREBITS => Ok(0),
-        PR_GET_KEEPCAPS => Ok(process.credentials.lock().capabilities.keep.into()),
-        PR_SET_KEEPCAPS => {
-            if arg2 > 1 {
-                return Err(Errno::EINVAL);
-            }
-            process.credentials.lock().capabilities.keep = arg2 != 0;
-            Ok(0)
-        }
+        PR_CAPBSET_READ => capabilities::bounding(arg2),
+        PR_CAPBSET_DROP => capabilities::drop_bounding(arg2),
+        PR_GET_SECUREBITS => capabilities::secure_bits(),
+        PR_SET_SECUREBITS => capabilities::set_secure_bits(arg2),
+        PR_GET_KEEPCAPS => Ok(process
+            .credentials
+            .lock()
+            .capabilities
+            .secure_bits
+            .contains(SecureBits::KEEP_CAPS)
+            .into()),
+        PR_SET_KEEPCAPS => capabilities::keep(arg2),
+        PR_CAP_AMBIENT => capabilities::ambient(arg2, arg3, arg4 | arg5),
         PR_GET_TSC => {
             let mode = match task.has_switch_work(SwitchWork::NO_TSC) {
                 true => PR_TSC_SIGSEGV,

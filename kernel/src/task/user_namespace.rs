@@ -67,6 +67,11 @@ fn inside(namespace: &Namespace, kind: Kind, id: u32) -> Option<u32> {
     })
 }
 
+/// Whether an id has a place in a namespace.
+pub fn has(namespace: &Namespace, kind: Kind, id: u32) -> bool {
+    inside(namespace, kind, id).is_some()
+}
+
 /// An id as it is seen in a namespace.
 pub fn seen(namespace: &Namespace, kind: Kind, id: u32) -> u32 {
     inside(namespace, kind, id).unwrap_or(OVERFLOW)
