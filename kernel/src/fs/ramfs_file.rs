@@ -99,7 +99,7 @@ impl Data {
         self.seals.load(Ordering::Relaxed)
     }
 
-    /// See [`Inode::map`](super::inode::Inode::map).
+    /// See [`Inode::map`].
     pub fn map(&self, writes: bool) -> Result<bool> {
         // Before any fault asks for a page: a truncation that does not see this is seen by all of them.
         self.mapped.store(true, Ordering::SeqCst);
