@@ -364,8 +364,7 @@ static void all(enum how how, int handler, int flags)
         if (waits[i].ends != BY_ANY_SIGNAL && asleep(pids[i])) {
             kill(pids[i], SIGUSR1);
             interrupted[i]++;
-            if (flags & SA_RESTART && waits[i].restarts)
-                usleep(2000);
+            asleep(pids[i]); /* again, or it has ended: before the event may come */
         } else if (waits[i].ends != BY_ANY_SIGNAL) {
             interrupted[i] = 0; /* it was over before its handler's turn */
         }
