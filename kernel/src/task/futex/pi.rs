@@ -223,7 +223,7 @@ pub(super) unsafe fn block(waiter: &Waiter, claim: &mut Claim) -> Result<()> {
         if ptr::eq(task, waiter.task) || depth == MAX_DEPTH {
             return Err(Errno::EDEADLK);
         }
-        // SAFETY: as for the owner.
+        // SAFETY: a waiter clears its task's pointer to it, under this lock, before it goes away.
         owner = match unsafe { task.locks.blocked_on.load(Relaxed).as_ref() } {
             // SAFETY: guarded by the lock that is held.
             Some(next) => unsafe { next.owner() },

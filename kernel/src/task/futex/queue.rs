@@ -185,7 +185,7 @@ impl List {
     /// All waiters.
     ///
     /// # Safety
-    /// As for [`waiters`](Self::waiters).
+    /// This list stays locked for as long as the result and what it gives are used.
     pub unsafe fn all(&self) -> Waiters {
         Waiters {
             at: self.head,
