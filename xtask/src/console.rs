@@ -2,7 +2,9 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 use rustix::termios::Termios;
@@ -25,6 +27,35 @@ pub fn send(mut input: impl Read, mut port: impl Write) -> io::Result<()> {
             Err(_) => return port.write_all(&END_OF_FILE),
         }
     }
+}
+
+/// Tells the guest the size of this process's terminal, now and whenever it has changed, until `ended` is closed.
+pub fn send_sizes(mut port: impl Write, ended: &Receiver<()>) -> io::Result<()> {
+    /// How often to look: SIGWINCH comes to a process only whose controlling terminal it is.
+    const INTERVAL: Duration = Duration::from_millis(200);
+    let mut sent = None;
+    loop {
+        let size = terminal_size();
+        if let Some((rows, columns)) = size.filter(|_| size != sent) {
+            port.write_all(&encode_size(rows, columns))?;
+            sent = size;
+        }
+        if ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Disconnected) {
+            return Ok(());
+        }
+    }
+}
+
+/// The rows and columns of the terminal on standard input, if it knows them.
+pub fn terminal_size() -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stdin()).ok()?;
+    Some((size.ws_row, size.ws_col)).filter(|&size| size != (0, 0))
+}
+
+/// A size as the guest's input port has it: no input can look so, as [`send`] doubles each [`ESCAPE`].
+fn encode_size(rows: u16, columns: u16) -> [u8; 6] {
+    let ([a, b], [c, d]) = (rows.to_le_bytes(), columns.to_le_bytes());
+    [ESCAPE, 1, a, b, c, d]
 }
 
 fn escape(bytes: &[u8]) -> Vec<u8> {
@@ -158,6 +189,15 @@ mod tests {
         port.clear();
         send(io::empty(), &mut port).unwrap();
         assert_eq!(port, b"\xff\x00");
+    }
+
+    #[test]
+    fn input_cannot_be_taken_for_a_size() {
+        let size = encode_size(0x1ff, 80);
+        assert_eq!(size, [0xff, 1, 0xff, 1, 80, 0]);
+        let mut port = Vec::new();
+        send(&size[..], &mut port).unwrap();
+        assert!(port.starts_with(&[0xff, 0xff, 1]));
     }
 
     #[test]

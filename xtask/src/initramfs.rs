@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use cpio::newc::{Builder, ModeFileType};
 
 use crate::program::{self, Program};
-use crate::{kernel, setup};
+use crate::{kernel, progress, setup};
 
 /// What one path in the archive is.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,10 +33,7 @@ impl Initramfs {
     /// A busybox user land: the host's static busybox with a link for each applet, and the few files it reads.
     pub fn busybox() -> Result<Initramfs> {
         let busybox = setup::busybox().context("no static busybox on this machine")?;
-        let list = Command::new(&busybox)
-            .arg("--list")
-            .output()
-            .context("busybox --list")?;
+        let list = progress::output(Command::new(&busybox).arg("--list"))?;
         let mut root = Initramfs::default();
         for directory in [
             "bin", "dev", "etc", "home", "mnt", "proc", "root", "run", "tmp", "usr", "var/log", "var/tmp",

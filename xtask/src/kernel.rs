@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSymbol, SymbolKind};
 
-use crate::repository;
 use crate::toolchain::{TARGET, Toolchain};
+use crate::{progress, repository};
 
 /// What to build.
 #[derive(Default)]
@@ -68,7 +68,7 @@ impl Build {
             .stdin(Stdio::null())
             .stdout(std::io::stderr());
         let shown = format!("{cargo:?}");
-        let status = cargo.status().with_context(|| format!("cannot start {shown}"))?;
+        let status = progress::status(&mut cargo, "cargo to build the kernel", progress::BUILD)?;
         if !status.success() {
             bail!(
                 "the kernel could not be built ({status}). The errors stand above; tried, in kernel/: {shown}"

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::msrv::MSRV;
 use crate::toolchain::{TARGET, Toolchain};
-use crate::{repository, setup};
+use crate::{progress, repository, setup};
 
 /// Formats all code with rustfmt.
 #[derive(clap::Args)]
@@ -36,10 +36,10 @@ impl Check {
     /// Makes it. `None` when it cannot be made.
     pub fn passes(self) -> Result<bool, String> {
         let mut command = self.command?;
-        let status = command.stdin(Stdio::null()).stdout(std::io::stderr()).status();
-        status
+        command.stdin(Stdio::null()).stdout(std::io::stderr());
+        progress::status(&mut command, self.name, progress::BUILD)
             .map(|status| status.success())
-            .map_err(|error| format!("cannot start {command:?}: {error}"))
+            .map_err(|error| format!("{error:#}"))
     }
 }
 
@@ -127,9 +127,13 @@ fn oldest_compiler() -> [Check; 2] {
         command
     };
     let installed = setup::succeeds(Command::new("rustup").args(["run", &toolchain, "rustc", "--version"]));
-    let targets = Command::new("rustup")
-        .args(["target", "list", "--installed", "--toolchain", &toolchain])
-        .output();
+    let targets = progress::output(Command::new("rustup").args([
+        "target",
+        "list",
+        "--installed",
+        "--toolchain",
+        &toolchain,
+    ]));
     let with_target = installed
         && targets.is_ok_and(|list| {
             String::from_utf8_lossy(&list.stdout)

@@ -3,12 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf, absolute};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use object::Endianness;
 use object::elf::Machine;
 use object::read::elf::{FileHeader, ProgramHeader as _};
+
+use crate::progress;
 
 /// A program of the host that the guest can run.
 pub struct Program {
@@ -68,7 +70,7 @@ fn script_interpreter(program: &Path) -> Result<Option<PathBuf>> {
 pub fn libraries(linker: &Path, file: &Path) -> Result<Vec<PathBuf>> {
     let mut command = Command::new(linker);
     command.arg("--list").arg(file);
-    let output = command.stdin(Stdio::null()).output().with_context(|| {
+    let output = progress::output(&mut command).with_context(|| {
         format!(
             "cannot start {command:?}, the dynamic linker of {}",
             file.display()

@@ -3,7 +3,8 @@
 //! | port | what it is | where it goes |
 //! | --- | --- | --- |
 //! | COM1 | the guest's terminal, or its output | the host's terminal, or [`Console::Stream`]'s output |
-//! | COM2 | the first program's input when that is a stream | from [`Console::Stream`]'s input |
+//! | COM2 | the first program's input when that is a stream; the terminal's size | from [`Console::Stream`]'s input; [`console::send_sizes`] |
+//! | COM3 | the first program's standard error, where it is not to be mixed with the output | [`Errors`] |
 //! | 0xE9 | the kernel's log | [`Outcome::log`], and standard error when asked for |
 //! | 0xF4 | how it ended | QEMU's exit status |
 
@@ -24,6 +25,7 @@ use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal};
 
 use crate::console::{self, Capture, SavedTerminal};
+use crate::progress;
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
@@ -34,8 +36,17 @@ const STATUS_PANIC: i32 = 35;
 /// kernel enables the port's FIFO.
 const INPUT_READY: &[u8] = b"stdin: ready\n";
 
-/// How long QEMU may take to end when asked to.
-const TERMINATION_LIMIT: Duration = Duration::from_secs(3);
+/// How long QEMU may take to end when asked to, or when the machine is off.
+const TERMINATION_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a kernel may boot: until its first word, by a slow emulator on a busy host.
+pub const BOOT_LIMIT: Duration = Duration::from_secs(120);
+
+/// The same on the host's own hardware.
+const BOOT_LIMIT_KVM: Duration = Duration::from_secs(20);
+
+/// How long nothing is said about a boot that takes long.
+const BOOT_NOTICE: Duration = Duration::from_secs(10);
 
 /// Which machine QEMU emulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -95,16 +106,24 @@ impl Default for Machine {
     }
 }
 
+/// Where the first program's standard error goes that is not to be mixed with its output.
+pub type Errors = Option<Box<dyn Write + Send>>;
+
 /// Where the guest's COM ports lead.
 pub enum Console {
     /// To the terminal that this process has. Ctrl-A X leaves QEMU; all other keys, Ctrl-C too, belong to the guest.
-    Terminal,
+    Terminal {
+        /// COM3's bytes.
+        errors: Errors,
+    },
     /// COM1's bytes go to `output` as they are; `input` comes in on COM2.
     Stream {
         /// May block forever and may never end: nothing waits for it.
         input: Box<dyn Read + Send>,
         /// When it cannot be written any more, the boot ends.
         output: Box<dyn Write + Send>,
+        /// COM3's bytes.
+        errors: Errors,
     },
 }
 
@@ -114,6 +133,7 @@ impl Console {
         Console::Stream {
             input: Box::new(std::io::empty()),
             output: Box::new(output.clone()),
+            errors: None,
         }
     }
 }
@@ -130,6 +150,8 @@ pub struct Boot {
     pub append: String,
     /// When to give up.
     pub timeout: Option<Duration>,
+    /// How long the kernel may boot: until it says something on its log's port, or prints something.
+    pub boot_limit: Option<Duration>,
     /// How long no output may come before it is given up. For [`Console::Stream`].
     pub silence: Option<Duration>,
     /// Whether the kernel's log goes to standard error as it comes.
@@ -143,6 +165,8 @@ pub enum Ending {
     Exit(i32),
     /// The kernel panicked.
     Panic,
+    /// The kernel did not say a word within this time.
+    NotBooted(Duration),
     /// It took longer than it was allowed.
     TimedOut,
     /// Nobody reads the output any more.
@@ -178,6 +202,7 @@ pub fn connect(path: &Path) -> Result<UnixStream> {
 
 enum Event {
     QemuEnded,
+    Log,
     Output,
     OutputClosed,
 }
@@ -192,6 +217,7 @@ impl Boot {
             initrd: None,
             append: String::new(),
             timeout: None,
+            boot_limit: None,
             silence: None,
             verbose: false,
         }
@@ -200,7 +226,7 @@ impl Boot {
     /// Boots, and waits for the end.
     pub fn run(&self, console: Console) -> Result<Outcome> {
         let start = Instant::now();
-        let saved = matches!(console, Console::Terminal).then(SavedTerminal::save);
+        let saved = matches!(console, Console::Terminal { .. }).then(SavedTerminal::save);
         let mut ports = Ports::default();
         let mut command = Command::new(PROGRAM);
         command
@@ -216,57 +242,75 @@ impl Boot {
         let log_port = ports.chardev(&mut command, "log")?;
         command.args(["-device", "isa-debugcon,iobase=0xe9,chardev=log"]);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
-        let stream = match console {
-            Console::Terminal => {
+        let terminal = matches!(console, Console::Terminal { .. });
+        let (stream, errors) = match console {
+            Console::Terminal { errors } => {
                 command.args([
                     "-chardev",
                     "stdio,id=com1,mux=on,signal=off",
                     "-mon",
                     "chardev=com1",
                 ]);
-                command.args(["-serial", "chardev:com1"]);
-                None
+                (None, errors)
             }
-            Console::Stream { input, output } => {
+            Console::Stream {
+                input,
+                output,
+                errors,
+            } => {
                 command.stdin(Stdio::null()).stdout(Stdio::null());
                 let com1 = ports.chardev(&mut command, "com1")?;
-                let com2 = ports.chardev(&mut command, "com2")?;
-                command.args([
-                    "-serial",
-                    "chardev:com1",
-                    "-device",
-                    "isa-serial,index=1,chardev=com2",
-                ]);
-                Some((input, output, com1, com2))
+                (Some((input, output, com1)), errors)
             }
+        };
+        command.args(["-serial", "chardev:com1"]);
+        let com2 = ports.chardev(&mut command, "com2")?;
+        command.args(["-device", "isa-serial,index=1,chardev=com2"]);
+        let errors = match errors {
+            Some(errors) => {
+                let com3 = ports.chardev(&mut command, "com3")?;
+                command.args(["-device", "isa-serial,index=2,chardev=com3"]);
+                Some((errors, com3))
+            }
+            None => None,
         };
         let mut qemu = ports.spawn(command)?;
 
         let (events, wait) = mpsc::channel();
         let (input_ready, may_send) = mpsc::channel();
-        let errors = forward_errors(&mut qemu);
+        let messages = forward_errors(&mut qemu);
         let log = Capture::default();
         let logger = Logger {
             log: log.clone(),
             verbose: self.verbose,
             input_ready: Some(input_ready),
         };
-        let mut input_port = None;
         let mut threads = vec![logger.collect(log_port, events.clone())];
-        if let Some((input, output, com1, com2)) = stream {
+        if let Some((errors, com3)) = errors {
+            threads.push(copy_output(com3, errors, events.clone()));
+        }
+        // Held until QEMU has ended: it forgets what it has not read yet when the other side hangs up.
+        let port = com2.try_clone().context("cannot share a socket")?;
+        let (running, ended) = mpsc::channel::<()>();
+        if let Some((input, output, com1)) = stream {
             threads.push(copy_output(com1, output, events));
-            let port = com2.try_clone().context("cannot share a socket")?;
             // Never joined: its input may block for ever. It fails when QEMU has gone, which is how it ends.
             thread::spawn(move || may_send.recv().is_ok().then(|| console::send(input, port)));
-            // Held until QEMU has ended: it forgets what it has not read yet when the other side hangs up.
-            input_port = Some(com2);
+        } else if terminal {
+            threads.push(thread::spawn(move || {
+                if may_send.recv().is_ok() {
+                    // It fails when QEMU has gone.
+                    let _ = console::send_sizes(port, &ended);
+                }
+            }));
         }
 
         let (status, cut_short) = self.supervise(&mut qemu, &wait)?;
-        for thread in threads.into_iter().chain(errors) {
+        drop(running);
+        for thread in threads.into_iter().chain(messages) {
             thread.join().expect("a console thread does not panic");
         }
-        drop((saved, input_port));
+        drop((saved, com2));
         let log = log.text();
         let ending = match (cut_short, console::exit_code(&log), status.code()) {
             (Some(ending), ..) => ending,
@@ -288,6 +332,7 @@ impl Boot {
         let console = Console::Stream {
             input: Box::new(std::io::empty()),
             output: Box::new(output),
+            errors: None,
         };
         thread::scope(|scope| {
             let boot = scope.spawn(|| self.run(console));
@@ -298,31 +343,60 @@ impl Boot {
 
     /// Waits until QEMU ends, or ends it and says why.
     fn supervise(&self, qemu: &mut Child, events: &Receiver<Event>) -> Result<(ExitStatus, Option<Ending>)> {
-        let deadline = self.timeout.map(|limit| Instant::now() + limit);
-        let event = loop {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let start = Instant::now();
+        let deadline = self.timeout.map(|limit| start + limit);
+        // Until the first sign of life, and until something is said about its absence.
+        let mut boot = self.boot_limit.map(|limit| match self.machine.accel {
+            Accelerator::Kvm => limit.min(BOOT_LIMIT_KVM),
+            Accelerator::Tcg => limit,
+        });
+        let mut notice = boot.map(|_| start + BOOT_NOTICE);
+        let cut_short = loop {
+            let now = Instant::now();
+            let boot_deadline = boot.map(|limit| start + limit);
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                break Some(Ending::TimedOut);
+            }
+            if let Some(limit) = boot.filter(|limit| now >= start + *limit) {
+                break Some(Ending::NotBooted(limit));
+            }
+            if notice.is_some_and(|notice| now >= notice) {
+                notice = None;
+                eprintln!(
+                    "x: still waiting for the kernel's first sign of life ({} s; at most {} s)",
+                    start.elapsed().as_secs(),
+                    boot.unwrap_or_default().as_secs()
+                );
+            }
+            let until = deadline.into_iter().chain(boot_deadline).chain(notice);
+            let left = until
+                .map(|deadline| deadline.saturating_duration_since(now))
+                .min();
             let event = match left.into_iter().chain(self.silence).min() {
                 Some(limit) => events.recv_timeout(limit),
                 None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            if !matches!(event, Ok(Event::Output)) {
-                break event;
+            match event {
+                Ok(Event::Output | Event::Log) => (boot, notice) = (None, None),
+                Ok(Event::OutputClosed) => break Some(Ending::OutputClosed),
+                Ok(Event::QemuEnded) | Err(RecvTimeoutError::Disconnected) => break None,
+                Err(RecvTimeoutError::Timeout) => {
+                    // One of the deadlines, or else silence.
+                    if left.is_none_or(|left| self.silence.is_some_and(|silence| silence < left)) {
+                        break Some(Ending::TimedOut);
+                    }
+                }
             }
-        };
-        let cut_short = match event {
-            Ok(Event::OutputClosed) => Some(Ending::OutputClosed),
-            Err(RecvTimeoutError::Timeout) => Some(Ending::TimedOut),
-            Ok(Event::QemuEnded | Event::Output) | Err(RecvTimeoutError::Disconnected) => None,
         };
         if cut_short.is_some() {
             let _ = rustix::process::kill_process(Pid::from_child(qemu), Signal::TERM);
-            let deadline = Instant::now() + TERMINATION_LIMIT;
-            while let Ok(Event::Output | Event::OutputClosed) =
-                events.recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            {}
+        }
+        // Its readers may still have something to write; only then it ends.
+        if !progress::ends_within(qemu, TERMINATION_LIMIT)? {
             let _ = qemu.kill();
         }
-        Ok((qemu.wait()?, cut_short))
+        let status = progress::wait(qemu, "QEMU to end", TERMINATION_LIMIT)?;
+        Ok((status, cut_short))
     }
 }
 
@@ -432,6 +506,7 @@ impl Logger {
             let mut port = BufReader::new(port);
             let mut line = Vec::new();
             while let Ok(1..) = port.read_until(b'\n', &mut line) {
+                let _ = events.send(Event::Log);
                 self.log.write_all(&line).expect("memory can be written");
                 if self.verbose {
                     let _ = std::io::stderr().write_all(&line);

@@ -1,6 +1,6 @@
 //! `./x run`: boots the reference kernel to a shell, or with one program of the host.
 
-use std::io::{IsTerminal, stdin, stdout};
+use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use anyhow::{Result, bail};
 
 use crate::initramfs::Initramfs;
 use crate::program::Program;
-use crate::qemu::{Boot, Console, Ending, Machine, Outcome};
-use crate::{kernel, setup};
+use crate::qemu::{Accelerator, BOOT_LIMIT, Boot, Console, Ending, Errors, Machine, Outcome};
+use crate::{console, kernel, setup};
 
 /// The exit code when the guest could not give one: the kernel panicked, or the machine died.
 pub const EXIT_KERNEL_FAILURE: u8 = 125;
@@ -33,11 +33,12 @@ const LOG_TAIL: usize = 60;
 /// otherwise the shell reads its commands from standard input, and the last one's exit code is this command's.
 ///
 /// With a PROGRAM of this machine: it runs in the guest with this standard input, with its dynamic linker and libraries, or,
-/// for a script, its interpreter; its output is passed through, and its exit code is this command's. A kernel that fails gives 125 and its log, the host 126.
+/// for a script, its interpreter; its output is passed through, standard error apart from standard output
+/// where they go to different files, and its exit code is this command's. A kernel that fails gives 125 and its log, the host 126.
 #[derive(clap::Args)]
 pub struct RunArgs {
     #[command(flatten)]
-    machine: Machine,
+    pub machine: Machine,
     /// Add the files under DIR to the guest's root
     #[arg(long, value_name = "DIR")]
     initramfs: Option<PathBuf>,
@@ -76,7 +77,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
         .run()?,
     };
     let (outcome, interactive) = boot(&args, program, &kernel)?;
-    report(&outcome, interactive, args.verbose)
+    report(&outcome, interactive, args.verbose, args.machine.accel)
 }
 
 /// Installs what is missing, and finds the program.
@@ -109,11 +110,20 @@ pub fn boot(args: &RunArgs, program: Option<Program>, kernel: &Path) -> Result<(
 
     // A program whose output is not for the terminal must not have its line ends changed by one.
     let interactive = stdin().is_terminal() && (args.program.is_empty() || stdout().is_terminal());
+    let errors = separate_errors(interactive && args.program.is_empty());
     let mut boot = Boot::new(args.machine.clone(), kernel);
     boot.initrd = Some(initrd);
     boot.timeout = args.timeout.map(Duration::from_secs);
     boot.verbose = args.verbose;
     boot.append = format!("stdin={}", if interactive { "tty" } else { "stream" });
+    if errors.is_some() {
+        boot.append += " stderr=stream";
+    }
+    if let Some((rows, columns)) = console::terminal_size().filter(|_| interactive) {
+        boot.append += &format!(" winsize={rows}x{columns}");
+    }
+    // A debugger may take its time.
+    boot.boot_limit = (!args.gdb).then_some(BOOT_LIMIT);
     if args.gdb {
         boot.machine.extra.extend(["-s".into(), "-S".into()]);
         eprintln!("x: the guest waits for gdb, and for its `continue`. In another terminal:");
@@ -121,24 +131,43 @@ pub fn boot(args: &RunArgs, program: Option<Program>, kernel: &Path) -> Result<(
     }
     let console = if interactive {
         eprintln!("x: booting the Portcullis reference kernel. Ctrl-A X leaves QEMU.");
-        Console::Terminal
+        Console::Terminal { errors }
     } else {
         Console::Stream {
             input: Box::new(stdin()),
             output: Box::new(stdout()),
+            errors,
         }
     };
     Ok((boot.run(console)?, interactive))
 }
 
+/// Standard error, where the guest's is to come out there: if it is another file than standard output, and one of the two is
+/// no terminal. In one file the order of what is written to both would be lost. A shell on a terminal keeps its prompt there.
+fn separate_errors(shell_on_terminal: bool) -> Errors {
+    let same = || -> rustix::io::Result<bool> {
+        let [output, errors] = [rustix::fs::fstat(stdout())?, rustix::fs::fstat(stderr())?];
+        Ok((output.st_dev, output.st_ino) == (errors.st_dev, errors.st_ino))
+    };
+    let terminals = stdout().is_terminal() && stderr().is_terminal();
+    let separate = !shell_on_terminal && !terminals && !same().unwrap_or(true);
+    separate.then(|| Box::new(stderr()) as _)
+}
+
 /// The exit code, after what there is to say.
-pub fn report(outcome: &Outcome, interactive: bool, log_was_shown: bool) -> Result<ExitCode> {
+pub fn report(
+    outcome: &Outcome,
+    interactive: bool,
+    log_was_shown: bool,
+    accelerator: Accelerator,
+) -> Result<ExitCode> {
     let code = match &outcome.ending {
         Ending::Exit(code) => return Ok(ExitCode::from(*code as u8)),
         // Ctrl-A X.
         Ending::Quit(status) if interactive && status.success() => return Ok(ExitCode::SUCCESS),
         Ending::OutputClosed => return Ok(ExitCode::from(EXIT_OUTPUT_CLOSED)),
         Ending::TimedOut => EXIT_TIMED_OUT,
+        Ending::NotBooted(_) => EXIT_KERNEL_FAILURE,
         Ending::Panic | Ending::Quit(_) => EXIT_KERNEL_FAILURE,
     };
     if !log_was_shown {
@@ -149,9 +178,25 @@ pub fn report(outcome: &Outcome, interactive: bool, log_was_shown: bool) -> Resu
             "x: gave up after {:.0} s (--timeout)",
             outcome.elapsed.as_secs_f32()
         ),
+        Ending::NotBooted(limit) => eprintln!(
+            "x: the kernel did not say a word for {} s, so QEMU was ended{}",
+            limit.as_secs(),
+            if accelerator == Accelerator::Kvm {
+                ": this machine's KVM does not run it. Leave --accel kvm out"
+            } else {
+                "; if this machine is very busy, try again"
+            }
+        ),
         Ending::Panic => eprintln!("x: the kernel panicked; its log stands above (--gdb shows more)"),
         Ending::Quit(status) if outcome.log.is_empty() => {
-            bail!("QEMU ended ({status}) before the kernel said anything; what it printed stands above")
+            bail!(
+                "QEMU ended ({status}) before the kernel said anything; what it printed stands above{}",
+                if accelerator == Accelerator::Kvm {
+                    ". This machine's KVM does not run it as it is: leave --accel kvm out, or try another --cpu"
+                } else {
+                    ""
+                }
+            )
         }
         Ending::Quit(status) => {
             eprintln!("x: QEMU ended ({status}) without the program's exit code; the log stands above")

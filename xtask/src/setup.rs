@@ -6,8 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::progress;
 
@@ -74,7 +76,11 @@ pub fn ensure_component(component: &str, subcommand: &str) -> Result<()> {
     }
     let mut rustup = Command::new("rustup");
     rustup.args(["component", "add", component]);
-    progress::step(&format!("installing {component} ({by_hand})"), &mut rustup, None)
+    progress::step(
+        &format!("installing {component} ({by_hand})"),
+        &mut rustup,
+        progress::LONG,
+    )
 }
 
 /// Makes sure that all of `needs` is there.
@@ -89,7 +95,10 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
         .collect::<Vec<_>>()
         .join(", ");
     let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
-    install_packages(&what, &packages)?;
+    let installed = install_packages(&what, &packages);
+    if installed.is_err() && missing.iter().any(|need| !(need.found)()) {
+        return installed;
+    }
     match missing.iter().find(|need| !(need.found)()) {
         None => Ok(()),
         Some(need) => bail!(
@@ -113,36 +122,110 @@ pub fn install_packages(what: &str, packages: &[&str]) -> Result<()> {
         };
         bail!("missing: {what}. {how}:\n{by_hand}\nThen run this again.");
     }
-    let retry = |error: anyhow::Error| {
-        error.context(format!(
-            "{what} could not be installed. Look at the network and at apt's sources, then:\n{by_hand}\n"
-        ))
-    };
-    static LISTS_ARE_FRESH: AtomicBool = AtomicBool::new(false);
-    if !LISTS_ARE_FRESH.load(Relaxed) {
-        let title = "reading the package lists (apt-get update)";
-        progress::step(title, apt().arg("update"), None).map_err(retry)?;
-        LISTS_ARE_FRESH.store(true, Relaxed);
+    // Without fresh lists those that are there may do.
+    if let Err(error) = update_lists() {
+        eprintln!("x: {error:#}\nx: going on with the package lists that are there");
     }
-    progress::step(
-        &format!("installing {what} ({names})"),
-        apt()
+    let title = format!("installing {what} ({names})");
+    apt_step(&title, || {
+        let mut command = apt();
+        command
             .args(["install", "-y", "--no-install-recommends"])
-            .args(packages),
-        None,
-    )
-    .map_err(retry)
+            .args(packages);
+        command
+    })
+    .with_context(|| {
+        format!("{what} could not be installed. Look at the network and at apt's sources, then:\n{by_hand}\n")
+    })
 }
 
-fn apt() -> Command {
+/// `apt-get update`, once in a run.
+pub fn update_lists() -> Result<()> {
+    static LISTS_ARE_FRESH: AtomicBool = AtomicBool::new(false);
+    if !LISTS_ARE_FRESH.load(Relaxed) {
+        apt_step("reading the package lists (apt-get update)", || {
+            let mut command = apt();
+            command.arg("update");
+            command
+        })?;
+        LISTS_ARE_FRESH.store(true, Relaxed);
+    }
+    Ok(())
+}
+
+/// An apt-get that waits for apt's locks as far as it does so itself, and asks a mirror more than once.
+pub fn apt() -> Command {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive").args([
         "-o",
         "Dpkg::Use-Pty=0",
         "-o",
-        "DPkg::Lock::Timeout=120",
+        "DPkg::Lock::Timeout=300",
+        "-o",
+        "Acquire::Retries=3",
     ]);
     command
+}
+
+/// Makes the step that `command` gives, again while another apt holds a lock, and a few times when a mirror fails.
+pub fn apt_step(title: &str, command: impl Fn() -> Command) -> Result<()> {
+    let start = Instant::now();
+    let mut failures = 0;
+    loop {
+        let Err(error) = progress::step(title, &mut command(), APT_LIMIT) else {
+            return Ok(());
+        };
+        let text = format!("{error:#}");
+        match next_try(&text, failures, start.elapsed()) {
+            Some((why, pause)) => {
+                eprintln!("x: {why}; trying again in {} s", pause.as_secs());
+                thread::sleep(pause);
+            }
+            None => return Err(error),
+        }
+        failures += u32::from(!is_locked(&text));
+    }
+}
+
+/// How long one run of apt-get may take.
+const APT_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// How long is waited in all for another apt to end.
+const LOCK_LIMIT: Duration = Duration::from_secs(600);
+
+/// How often apt may fail for other reasons than a lock.
+const TRIES: u32 = 3;
+
+/// Whether apt said that another holds one of its locks.
+fn is_locked(error: &str) -> bool {
+    [
+        "Could not get lock",
+        "Unable to acquire the dpkg",
+        "Unable to lock",
+    ]
+    .iter()
+    .any(|part| error.contains(part))
+}
+
+/// Why and after which pause a failed apt-get is run again; `failures`: those before this one that were no lock's.
+fn next_try(error: &str, failures: u32, waited: Duration) -> Option<(&'static str, Duration)> {
+    // What another try cannot change.
+    let hopeless = [
+        "Unable to locate package",
+        "has no installation candidate",
+        "cannot start",
+    ];
+    if hopeless.iter().any(|part| error.contains(part)) {
+        None
+    } else if is_locked(error) {
+        (waited < LOCK_LIMIT).then_some((
+            "another apt is at work and holds its lock",
+            Duration::from_secs(5),
+        ))
+    } else {
+        let pause = Duration::from_secs(5 << (2 * failures.min(4)));
+        (failures + 1 < TRIES).then_some(("apt-get failed, maybe for a mirror's sake", pause))
+    }
 }
 
 /// Whether `program` is in PATH.
@@ -155,9 +238,9 @@ pub fn succeeds(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+        .stderr(Stdio::null());
+    let shown = format!("{command:?}");
+    progress::status(command, &shown, progress::SHORT).is_ok_and(|status| status.success())
 }
 
 /// The host's static busybox.
@@ -168,4 +251,26 @@ pub fn busybox() -> Option<PathBuf> {
         .find(|path| {
             path.exists() && crate::program::interpreter(path).is_ok_and(|interpreter| interpreter.is_none())
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_waited_for_and_a_mirror_asked_again() {
+        let lock = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 12 (apt-get)";
+        let mirror = "E: Failed to fetch http://x/y.deb  Connection timed out";
+        let unknown = "E: Unable to locate package no-such-package";
+        let soon = Duration::from_secs(1);
+        assert!(next_try(lock, 0, soon).is_some());
+        assert!(next_try(lock, TRIES, LOCK_LIMIT / 2).is_some());
+        assert!(next_try(lock, 0, LOCK_LIMIT).is_none());
+        let pauses: Vec<u64> = (0..)
+            .map_while(|failures| next_try(mirror, failures, soon))
+            .map(|(_, pause)| pause.as_secs())
+            .collect();
+        assert_eq!(pauses, [5, 20]);
+        assert!(next_try(unknown, 0, soon).is_none());
+    }
 }

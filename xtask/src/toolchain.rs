@@ -54,7 +54,7 @@ impl Toolchain {
             let mut rustup = Command::new("rustup");
             rustup.args(["target", "add", TARGET]);
             let title = format!("installing the Rust target {TARGET} (rustup target add {TARGET})");
-            match progress::step(&title, &mut rustup, Some(RUSTUP_LIMIT)) {
+            match progress::step(&title, &mut rustup, RUSTUP_LIMIT) {
                 Ok(()) if rustup_has_target() => return Ok(Toolchain::Rustup),
                 Ok(()) => eprintln!("x: rustup installed the target, but `rustc` in PATH does not have it"),
                 Err(error) => eprintln!("x: {error:#}"),
@@ -129,7 +129,7 @@ pub fn with_core_source() -> Result<PathBuf> {
         return Ok("/usr/bin/rustc".into());
     }
     let with_source = || {
-        let output = Command::new("rustc").args(["--print", "sysroot"]).output().ok()?;
+        let output = progress::output(Command::new("rustc").args(["--print", "sysroot"])).ok()?;
         let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
         let core = sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs");
         core.exists().then(|| sysroot.join("bin/rustc"))
@@ -141,7 +141,7 @@ pub fn with_core_source() -> Result<PathBuf> {
         let mut rustup = Command::new("rustup");
         rustup.args(["component", "add", "rust-src"]);
         let title = "installing the source of Rust's library (rustup component add rust-src)";
-        match progress::step(title, &mut rustup, Some(RUSTUP_LIMIT)) {
+        match progress::step(title, &mut rustup, RUSTUP_LIMIT) {
             Ok(()) if with_source().is_some() => return with_source().context("it was there just now"),
             Ok(()) => {}
             Err(error) => eprintln!("x: {error:#}"),
@@ -155,18 +155,15 @@ pub fn with_core_source() -> Result<PathBuf> {
 }
 
 fn rustup_has_target() -> bool {
-    let output = Command::new("rustc")
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .output();
+    let output =
+        progress::output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]));
     output.is_ok_and(|output| {
         output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
     })
 }
 
 fn debian_is_complete() -> bool {
-    let recent = Command::new("/usr/bin/rustc")
-        .arg("--version")
-        .output()
+    let recent = progress::output(Command::new("/usr/bin/rustc").arg("--version"))
         .is_ok_and(|output| msrv::is_recent_enough(&String::from_utf8_lossy(&output.stdout)));
     recent
         && Path::new("/usr/bin/cargo").exists()

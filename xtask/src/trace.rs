@@ -84,7 +84,7 @@ pub fn trace(args: TraceArgs) -> Result<ExitCode> {
         recording.records.len(),
         json.display()
     );
-    run::report(&outcome, interactive, args.run.verbose)
+    run::report(&outcome, interactive, args.run.verbose, args.run.machine.accel)
 }
 
 fn create(path: &PathBuf) -> Result<BufWriter<File>> {

@@ -8,7 +8,7 @@ use linux_raw_sys::{general as abi, ioctl};
 use super::buffer::{Destination, Source};
 use super::file::{ALWAYS_READY, File, FileOps};
 use super::inode::{Inode, Metadata, device_number, major_minor};
-use super::serial::COM2;
+use super::serial::{COM2, COM3};
 use super::{gate_device, hook_devices, tty};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
@@ -117,12 +117,25 @@ impl FileOps for KernelLog {
 /// Bytes of the input stream that wait to be read.
 const STREAM_CAPACITY: usize = 16 * 1024;
 
-/// Escape byte of the input stream: twice, it stands for itself; before 0, for the end.
+/// Escape byte of the input stream: twice, it stands for itself; before 0, for the end; before 1, for the size of the host's
+/// terminal, which follows as rows and columns of two bytes each. The host doubles it in what it passes on, so that no input
+/// is taken for the size.
 const ESCAPE: u8 = 0xff;
+
+/// What the next byte of the stream is.
+#[derive(Clone, Copy)]
+enum Expected {
+    Byte,
+    Escaped,
+    /// That many of the four have come.
+    Size([u8; 4], usize),
+}
 
 struct StreamState {
     buffer: VecDeque<u8>,
-    escaped: bool,
+    expected: Expected,
+    /// Rows and columns that have come and are not passed on yet.
+    size: Option<(u16, u16)>,
     ended: bool,
     /// The port does not interrupt because nobody reads.
     throttled: bool,
@@ -137,14 +150,16 @@ struct Stream {
 static STREAM: Stream = Stream {
     state: SpinLock::new(StreamState {
         buffer: VecDeque::new(),
-        escaped: false,
+        expected: Expected::Byte,
+        size: None,
         ended: false,
         throttled: false,
     }),
     readable: WaitQueue::new(),
 };
 
-/// Sets the stream's port up. The buffer gets its room here, once: the interrupt must not allocate.
+/// Sets up the port by which standard input and the terminal's size come. The buffer gets its room here, once: the interrupt
+/// must not allocate.
 pub fn init_stream() {
     let mut state = STREAM.state.lock();
     state.buffer.reserve_exact(STREAM_CAPACITY);
@@ -158,11 +173,15 @@ pub fn init_stream() {
 
 /// Bytes have come in on COM2. Interrupt context.
 pub fn stream_interrupt() {
-    {
+    let size = {
         let mut state = STREAM.state.lock();
         state.receive();
-    }
+        state.size.take()
+    };
     STREAM.readable.wake_all();
+    if let Some((rows, columns)) = size {
+        tty::resize(rows, columns);
+    }
 }
 
 impl StreamState {
@@ -179,12 +198,30 @@ impl StreamState {
     }
 
     fn accept(&mut self, byte: u8) {
-        match (core::mem::take(&mut self.escaped), byte) {
-            (false, ESCAPE) => self.escaped = true,
-            (true, 0) => self.ended = true,
-            (true, ESCAPE) | (false, _) => self.buffer.push_back(byte),
-            (true, _) => log::warn!("unknown escape {byte:#x} in the input stream"),
-        }
+        self.expected = match (self.expected, byte) {
+            (Expected::Byte, ESCAPE) => Expected::Escaped,
+            (Expected::Byte, _) | (Expected::Escaped, ESCAPE) => {
+                self.buffer.push_back(byte);
+                Expected::Byte
+            }
+            (Expected::Escaped, 0) => {
+                self.ended = true;
+                Expected::Byte
+            }
+            (Expected::Escaped, 1) => Expected::Size([0; 4], 0),
+            (Expected::Escaped, _) => {
+                log::warn!("unknown escape {byte:#x} in the input stream");
+                Expected::Byte
+            }
+            (Expected::Size([a, b, c, _], 3), d) => {
+                self.size = Some((u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])));
+                Expected::Byte
+            }
+            (Expected::Size(mut bytes, count), byte) => {
+                bytes[count] = byte;
+                Expected::Size(bytes, count + 1)
+            }
+        };
     }
 }
 
@@ -279,7 +316,53 @@ pub struct RawConsole;
 
 impl FileOps for RawConsole {
     fn write(&self, _file: &File, from: &mut Source, _position: &mut u64) -> Result<usize> {
-        let result = tty::write_raw(from);
+        let result = tty::write_raw(from, tty::send_raw);
+        from.finish(result)
+    }
+
+    fn poll(&self, _file: &File, _table: Option<&PollTable>) -> u32 {
+        ALWAYS_READY & !(abi::POLLIN | abi::POLLRDNORM)
+    }
+}
+
+/// Serializes those who write to COM3.
+static ERRORS: SpinLock<()> = SpinLock::new(());
+
+/// Sets up the port of the standard error.
+pub fn init_errors() {
+    if !COM3.init_output() {
+        log::error!("standard error is wanted on a port of its own, but there is no COM3");
+    }
+}
+
+fn send_error(bytes: &[u8]) -> usize {
+    let _guard = ERRORS.lock();
+    COM3.transmit(bytes)
+}
+
+/// The inode of the first program's standard error with `stderr=stream`: like a pipe's.
+pub struct ErrorInode;
+
+impl Inode for ErrorInode {
+    fn metadata(&self) -> Metadata {
+        Metadata::new(device_number(0, 12), 1, abi::S_IFIFO | 0o600)
+    }
+
+    fn open(self: Arc<Self>, flags: u32) -> Result<Arc<File>> {
+        Ok(File::new(self, Arc::new(ErrorOps), flags))
+    }
+
+    fn label(&self) -> Option<alloc::vec::Vec<u8>> {
+        Some(b"pipe:[1]".to_vec())
+    }
+}
+
+/// The file that the first program has as its standard error with `stderr=stream`.
+pub struct ErrorOps;
+
+impl FileOps for ErrorOps {
+    fn write(&self, _file: &File, from: &mut Source, _position: &mut u64) -> Result<usize> {
+        let result = tty::write_raw(from, send_error);
         from.finish(result)
     }
 

@@ -74,12 +74,26 @@ pub fn init(cpio: &[u8]) {
         log::error!("the initramfs is damaged, or too large for the memory: {error:?}");
     }
     make_standard_files(root).expect("no memory for /dev");
-    tty::init();
+    let size = terminal_size(boot::cmdline("winsize"));
+    tty::init(size);
+    if has_error_stream() {
+        devices::init_errors();
+    }
     if reads_stream() {
         // Whoever opens /dev/stdout gets the bytes through unchanged, too.
         tty::disable_output_processing();
+    }
+    if reads_stream() || size.is_some() {
         devices::init_stream();
     }
+    // The host waits for a sign of life.
+    boot::log::tell("console: ready");
+}
+
+/// The rows and columns of `24x80`.
+fn terminal_size(text: Option<&str>) -> Option<(u16, u16)> {
+    let (rows, columns) = text?.split_once('x')?;
+    Some((rows.parse().ok()?, columns.parse().ok()?))
 }
 
 fn make_standard_files(root: &Arc<ramfs::RamInode>) -> crate::errno::Result<()> {
@@ -125,18 +139,27 @@ fn reads_stream() -> bool {
     boot::cmdline("stdin") == Some("stream")
 }
 
+/// The first program's standard error has a port of its own.
+fn has_error_stream() -> bool {
+    boot::cmdline("stderr") == Some("stream")
+}
+
 /// The first program's standard input, output and error.
 pub fn console_stdio() -> [Arc<File>; 3] {
     let console = root()
         .lookup(b"dev")
         .and_then(|dev| dev.lookup(b"console"))
         .expect("/dev/console was made at the start");
+    let errors = has_error_stream().then(|| {
+        let inode: Arc<dyn Inode> = Arc::new(devices::ErrorInode);
+        File::new(inode, Arc::new(devices::ErrorOps), abi::O_WRONLY)
+    });
     if !reads_stream() {
         let file = tty::new_file(console, abi::O_RDWR);
-        return [file.clone(), file.clone(), file];
+        return [file.clone(), file.clone(), errors.unwrap_or(file)];
     }
     let inode: Arc<dyn Inode> = Arc::new(devices::StreamInode);
     let input = File::new(inode, Arc::new(devices::StreamOps), abi::O_RDONLY);
     let output = File::new(console, Arc::new(devices::RawConsole), abi::O_WRONLY);
-    [input, output.clone(), output]
+    [input, output.clone(), errors.unwrap_or(output)]
 }

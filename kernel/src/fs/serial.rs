@@ -1,4 +1,4 @@
-//! The two serial ports (16550A): bursts of bytes out, bytes in by interrupt.
+//! The serial ports (16550A): bursts of bytes out, bytes in by interrupt.
 
 use x86_64::instructions::port::Port;
 
@@ -39,8 +39,10 @@ pub struct Serial {
 
 /// The console.
 pub static COM1: Serial = Serial::new(0x3f8);
-/// The input stream.
+/// The host's side of standard input: a stream of bytes, and what the host tells of itself.
 pub static COM2: Serial = Serial::new(0x2f8);
+/// Standard error, where it has a port of its own. Output only.
+pub static COM3: Serial = Serial::new(0x3e8);
 
 impl Serial {
     const fn new(base: u16) -> Self {
@@ -62,6 +64,13 @@ impl Serial {
 
     /// Sets the port up and lets it interrupt when bytes come. False if there is none.
     pub fn init(&self) -> bool {
+        let present = self.init_output();
+        self.listen(true);
+        present
+    }
+
+    /// Sets the port up for output alone. False if there is none.
+    pub fn init_output(&self) -> bool {
         self.write(register::SCRATCH, 0x5a);
         if self.read(register::SCRATCH) != 0x5a {
             return false;
@@ -75,7 +84,6 @@ impl Serial {
         self.write(register::FIFO_CONTROL, FIFO_ENABLE);
         self.write(register::MODEM_CONTROL, MODEM_READY);
         self.present.store(true, Ordering::Release);
-        self.listen(true);
         true
     }
 

@@ -77,10 +77,34 @@ const RETRY: u64 = 1_000_000;
 /// Unit of `VTIME`.
 const TENTH: u64 = 100_000_000;
 
-/// Sets the port up.
-pub fn init() {
-    let _state = TTY.state.lock();
+/// Sets the port up. `size`: the terminal's rows and columns, where the host knows them.
+pub fn init(size: Option<(u16, u16)>) {
+    let mut state = TTY.state.lock();
+    if let Some((rows, columns)) = size {
+        (state.size.rows, state.size.columns) = (rows, columns);
+    }
     COM1.init();
+}
+
+/// The host's terminal has another size now. Interrupt context.
+pub fn resize(rows: u16, columns: u16) {
+    change_size(WindowSize {
+        rows,
+        columns,
+        width: 0,
+        height: 0,
+    });
+}
+
+fn change_size(size: WindowSize) {
+    let mut state = TTY.state.lock();
+    let changed = state.size != size;
+    state.size = size;
+    let foreground = state.foreground;
+    drop(state);
+    if changed {
+        after_input(foreground, 1 << abi::SIGWINCH);
+    }
 }
 
 /// Lets output through as it is.
@@ -218,25 +242,29 @@ pub fn session_and_foreground() -> (Pid, Pid) {
     (state.session, state.foreground)
 }
 
-/// Prints to the console without output processing, for a first program whose output goes to a pipe or file.
-pub fn write_raw(from: &mut Source) -> Result<()> {
+/// Sends bytes to the console without output processing; returns how many it took.
+pub fn send_raw(bytes: &[u8]) -> usize {
+    let _state = TTY.state.lock();
+    COM1.transmit(bytes)
+}
+
+/// Copies to a serial port, for a first program whose output goes to a pipe or file. `send` returns how many bytes the port
+/// took.
+pub fn write_raw(from: &mut Source, send: fn(&[u8]) -> usize) -> Result<()> {
     let mut chunk = [0; OUTPUT_CHUNK];
     while from.remaining() > 0 {
         let len = from.remaining().min(OUTPUT_CHUNK);
         from.take(&mut chunk[..len])?;
-        transmit(&chunk[..len])?;
+        transmit(&chunk[..len], send)?;
     }
     Ok(())
 }
 
 /// Sends bytes; waits while the host does not take them.
-fn transmit(bytes: &[u8]) -> Result<()> {
+fn transmit(bytes: &[u8], send: fn(&[u8]) -> usize) -> Result<()> {
     let mut sent = 0;
     loop {
-        {
-            let _state = TTY.state.lock();
-            sent += COM1.transmit(&bytes[sent..]);
-        }
+        sent += send(&bytes[sent..]);
         if sent == bytes.len() {
             return Ok(());
         }
@@ -380,7 +408,7 @@ impl TtyOps {
             COM1.transmit(&expanded[..len])
         };
         if sent < len {
-            transmit(&expanded[sent..len])
+            transmit(&expanded[sent..len], send_raw)
         } else {
             Ok(())
         }
@@ -460,15 +488,7 @@ impl TtyOps {
     }
 
     fn set_window_size(&self, argument: u64) -> Result<()> {
-        let size: WindowSize = user::read(argument)?;
-        let mut state = TTY.state.lock();
-        let changed = state.size != size;
-        state.size = size;
-        let foreground = state.foreground;
-        drop(state);
-        if changed {
-            after_input(foreground, 1 << abi::SIGWINCH);
-        }
+        change_size(user::read(argument)?);
         Ok(())
     }
 

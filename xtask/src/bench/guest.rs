@@ -170,7 +170,7 @@ impl Guest<'_> {
             }),
             Err(error) => {
                 let _ = child.kill();
-                let _ = child.wait();
+                let _ = crate::progress::end(&mut child);
                 Err(error)
             }
         }
@@ -247,7 +247,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = crate::progress::end(&mut self.child);
         let _ = fs::remove_file(&self.socket);
     }
 }
@@ -277,7 +277,7 @@ pub fn boot_to_prompt(guest: &Guest, boots: u32) -> Result<Duration> {
         let shown = prompt.recv_timeout(BOOT_TIMEOUT);
         let took = started.elapsed();
         let _ = child.kill();
-        let _ = child.wait();
+        let _ = crate::progress::end(&mut child);
         let _ = reader.join();
         shown.with_context(|| format!("no prompt of a shell within {} s", BOOT_TIMEOUT.as_secs()))?;
         least = least.min(took);

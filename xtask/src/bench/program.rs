@@ -62,7 +62,7 @@ pub fn compile(directory: &Path) -> Result<Programs> {
         ])
         .arg(&program)
         .arg(repository("bench").join(name).with_extension("c"));
-        progress::step(&format!("compiling bench/{name}.c"), &mut gcc, None)?;
+        progress::step(&format!("compiling bench/{name}.c"), &mut gcc, progress::LONG)?;
         anyhow::Ok(program)
     };
     Ok(Programs {

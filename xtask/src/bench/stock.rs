@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::{progress, repository};
+use crate::{progress, repository, setup};
 
 /// The stock kernel, unpacked under `.cache/stock`; nothing is installed.
 pub struct Stock {
@@ -76,11 +76,7 @@ fn download(cache: &Path) -> Result<String> {
 
 /// What `apt-cache depends` says about a package.
 fn depends(package: &str) -> Result<String> {
-    let mut apt = Command::new("apt-cache");
-    let output = apt
-        .args(["depends", package])
-        .output()
-        .context("cannot start apt-cache")?;
+    let output = progress::output(Command::new("apt-cache").args(["depends", package]))?;
     if !output.status.success() {
         bail!(
             "apt-cache knows no {package}: {}",
@@ -102,18 +98,17 @@ fn dependency(depends: &str, prefix: &str) -> Option<String> {
 fn unpack(cache: &Path, package: &str) -> Result<()> {
     let download = cache.join("download");
     fs::create_dir_all(&download)?;
-    let mut apt = Command::new("apt-get");
-    progress::step(
-        &format!("fetching {package}"),
-        apt.args(["download", package]).current_dir(&download),
-        None,
-    )?;
+    setup::apt_step(&format!("fetching {package}"), || {
+        let mut apt = setup::apt();
+        apt.args(["download", package]).current_dir(&download);
+        apt
+    })?;
     for entry in fs::read_dir(&download)? {
         let path = entry?.path();
         progress::step(
             &format!("unpacking {package} in .cache/stock"),
             Command::new("dpkg").arg("-x").arg(&path).arg(cache),
-            None,
+            progress::LONG,
         )?;
         fs::remove_file(path)?;
     }
@@ -150,7 +145,11 @@ fn build_module(cache: &Path, release: &str) -> Result<PathBuf> {
         .arg(&headers)
         .arg(format!("M={}", build.display()))
         .arg("modules");
-    progress::step("building bench/nmi_claim.c for the stock kernel", &mut make, None)?;
+    progress::step(
+        "building bench/nmi_claim.c for the stock kernel",
+        &mut make,
+        progress::LONG,
+    )?;
     Ok(build.join("nmi_claim.ko"))
 }
 

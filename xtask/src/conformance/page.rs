@@ -136,7 +136,7 @@ fn in_words(machines: &[(&str, u32)]) -> String {
 
 /// Writes the page.
 pub fn write(rows: &[Row], stock: &str) -> Result<()> {
-    let date = Command::new("date").args(["-u", "+%Y-%m-%d"]).output()?;
+    let date = crate::progress::output(Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
     // Without the options that name files of one machine.
     let mut command: Vec<String> = Vec::new();
     let mut words = std::env::args().skip(1);

@@ -15,12 +15,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use rustix::fs::FlockOperation;
 
 use super::config::{Arch, Config, configure};
 use super::source::{Source, cache, source};
 use crate::setup::{self, Need};
-use crate::{repository, toolchain};
+use crate::{progress, repository, toolchain};
 
 /// Whose code is at the boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +172,7 @@ impl Tree {
     /// Runs `make`, with the number of objects made so far as the progress.
     fn make(&self, variant: Variant, targets: &[&str]) -> Result<()> {
         let lock = File::create(self.build.join("lock"))?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive).context("cannot lock the build directory")?;
+        progress::lock(&lock, "Linux in the same directory")?;
         let jobs = thread::available_parallelism().map_or(1, usize::from);
         let mut make = self.command(variant)?;
         make.arg(format!("-j{jobs}")).args(targets);
@@ -242,8 +241,10 @@ fn watch(title: &str, make: &mut Command, log: File) -> Result<()> {
         tail
     });
 
+    let output = lines(child.stdout.take().map(BufReader::new));
+    let guard = progress::Guard::start(child, title, progress::LONG);
     let (mut objects, mut told) = (0, Instant::now());
-    for line in lines(child.stdout.take().map(BufReader::new)) {
+    for line in output {
         let _ = writeln!(log.lock().expect("no writer panics"), "{line}");
         // kbuild's short form: `  CC      kernel/fork.o`.
         let Some(file) = line
@@ -268,8 +269,8 @@ fn watch(title: &str, make: &mut Command, log: File) -> Result<()> {
             None => {}
         }
     }
+    let status = guard.finish()?;
     let tail = errors.join().expect("the reader does not panic");
-    let status = child.wait()?;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }

@@ -90,7 +90,7 @@ pub fn configure(source: &Source, build: &Path, arch: Arch, config: Config) -> R
     progress::step(
         &format!("configuring Linux: {arch} {config}"),
         &mut make("tinyconfig"),
-        None,
+        progress::LONG,
     )?;
     // Of an option that is set twice kconfig takes the last line.
     let file = build.join(".config");
@@ -98,7 +98,7 @@ pub fn configure(source: &Source, build: &Path, arch: Arch, config: Config) -> R
     progress::step(
         "  and what follows from the options",
         &mut make("olddefconfig"),
-        None,
+        progress::LONG,
     )?;
     let wrong = unheeded(&wanted, &fs::read_to_string(&file)?);
     if !wrong.is_empty() {

@@ -87,7 +87,7 @@ pub fn disk() -> Result<PathBuf> {
         .with_context(|| format!("cannot make {}", new.display()))?;
     let mut mke2fs = Command::new(administrators("mke2fs").context("mke2fs was there just now")?);
     mke2fs.args(["-q", "-F", "-t", "ext4", "-d"]).arg(&root).arg(&new);
-    progress::step("making an ext4 disk of it", &mut mke2fs, None)
+    progress::step("making an ext4 disk of it", &mut mke2fs, progress::LONG)
         .context("look at the space that is left for .cache (1 GB is needed), then run this again")?;
     remove(&root)?;
     fs::rename(&new, &image)?;
@@ -111,7 +111,7 @@ fn unpack(root: &Path) -> Result<()> {
         "unpacking Debian's userland (debootstrap {SUITE} with {}; a few minutes)",
         PACKAGES.join(" ")
     );
-    progress::step(&title, &mut debootstrap, None).with_context(|| {
+    progress::step(&title, &mut debootstrap, progress::LONG).with_context(|| {
         format!(
             "look at the network and at {}; another mirror than {mirror} can be given in {MIRROR}; then run this again",
             root.join("debootstrap/debootstrap.log").display()
@@ -121,10 +121,9 @@ fn unpack(root: &Path) -> Result<()> {
 
 /// Removes what a debootstrap left, but nothing that is still mounted in it.
 fn remove(root: &Path) -> Result<()> {
-    let status = Command::new("rm")
-        .args(["-rf", "--one-file-system"])
-        .arg(root)
-        .status()?;
+    let mut rm = Command::new("rm");
+    rm.args(["-rf", "--one-file-system"]).arg(root);
+    let status = progress::status(&mut rm, "rm to remove an old userland", progress::BUILD)?;
     ensure!(
         status.success(),
         "cannot remove {}; see whether something is mounted in it (findmnt), unmount that, and run this again",
@@ -142,11 +141,7 @@ fn mirror() -> Result<String> {
         return Ok(mirror);
     }
     // Apt knows a source's origin only after it has read its lists.
-    progress::step(
-        "reading the package lists (apt-get update)",
-        Command::new("apt-get").arg("update"),
-        None,
-    )?;
+    setup::update_lists()?;
     match apt_mirror()? {
         Some(mirror) => Ok(mirror),
         None => bail!(
@@ -157,11 +152,12 @@ fn mirror() -> Result<String> {
 }
 
 fn apt_mirror() -> Result<Option<String>> {
-    let output = Command::new("apt-get")
-        .args(["indextargets", "--format", "$(CODENAME) $(REPO_URI)"])
-        .args(["Created-By: Packages", "Origin: Debian", "Component: main"])
-        .output()
-        .context("cannot start apt-get: Debian's userland is made where there is apt")?;
+    let output = progress::output(
+        Command::new("apt-get")
+            .args(["indextargets", "--format", "$(CODENAME) $(REPO_URI)"])
+            .args(["Created-By: Packages", "Origin: Debian", "Component: main"]),
+    )
+    .context("cannot start apt-get: Debian's userland is made where there is apt")?;
     Ok(choose(&String::from_utf8_lossy(&output.stdout)))
 }
 

@@ -113,11 +113,12 @@ pub fn run(mut args: RunArgs) -> Result<ExitCode> {
             "x: booting Linux 6.1, {}. Ctrl-A X leaves QEMU.",
             args.which.variant()
         );
-        Console::Terminal
+        Console::Terminal { errors: None }
     } else {
         Console::Stream {
             input: Box::new(stdin()),
             output: Box::new(stdout()),
+            errors: None,
         }
     };
     let outcome = boot.run(console)?;
@@ -182,7 +183,7 @@ fn report(outcome: &Outcome, interactive: bool, klog: &str) -> Result<ExitCode> 
         Ending::Quit(status) if interactive && status.success() => return Ok(ExitCode::SUCCESS),
         Ending::OutputClosed => return Ok(ExitCode::from(EXIT_OUTPUT_CLOSED)),
         Ending::TimedOut => EXIT_TIMED_OUT,
-        Ending::Panic | Ending::Quit(_) => EXIT_KERNEL_FAILURE,
+        Ending::Panic | Ending::NotBooted(_) | Ending::Quit(_) => EXIT_KERNEL_FAILURE,
     };
     eprintln!("{}", log_tail(klog));
     match &outcome.ending {

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use rustix::fs::FlockOperation;
 
 use crate::setup::{self, Need};
 use crate::{progress, repository};
@@ -47,8 +46,7 @@ pub fn lock(what: &str) -> Result<File> {
     fs::create_dir_all(&cache)?;
     let path = cache.join(what).with_extension("lock");
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    rustix::fs::flock(&file, FlockOperation::LockExclusive)
-        .with_context(|| format!("cannot lock {}", path.display()))?;
+    progress::lock(&file, what)?;
     Ok(file)
 }
 
@@ -80,12 +78,12 @@ pub fn source() -> Result<Source> {
     progress::step(
         "unpacking the source of Linux in .cache/linux (1.5 GB)",
         &mut tar,
-        None,
+        progress::LONG,
     )?;
     // Hard links: the second copy costs no space, and its files have a path of their own in the kernel's messages.
     let mut copy = Command::new("cp");
     copy.arg("-al").arg(&unpacked).arg(&tree);
-    progress::step("linking a copy of it to build from", &mut copy, None)?;
+    progress::step("linking a copy of it to build from", &mut copy, progress::LONG)?;
     write_makefiles(&tree)?;
     fs::write(&stamp, &version)?;
     Ok(Source { tree, version })

@@ -80,10 +80,7 @@ pub fn stress(args: StressArgs) -> Result<ExitCode> {
     let mut root = userland::busybox(args.which.arch, &argv, &environment(), "stream")?;
     root.copy(&stress_ng, &stress_ng)?;
     // The libraries as the host's dynamic linker finds them, at the places where the guest's looks.
-    let listing = Command::new("ldd")
-        .arg(&stress_ng)
-        .output()
-        .context("cannot start ldd")?;
+    let listing = crate::progress::output(Command::new("ldd").arg(&stress_ng))?;
     for word in String::from_utf8_lossy(&listing.stdout).split_whitespace() {
         if word.starts_with('/') {
             root.copy(word, word.as_ref())?;

@@ -57,7 +57,11 @@ pub fn compile(source: &Path, arch: Arch) -> Result<PathBuf> {
     ])
     .arg(&program)
     .arg(source);
-    progress::step(&format!("compiling {name}.c for {arch}"), &mut gcc, None)?;
+    progress::step(
+        &format!("compiling {name}.c for {arch}"),
+        &mut gcc,
+        progress::LONG,
+    )?;
     Ok(program)
 }
 
@@ -109,21 +113,19 @@ pub fn busybox_32() -> Result<PathBuf> {
         apt
     };
     // One list of several that fails is none of this package's, perhaps: fetching it tells.
-    if let Err(error) = progress::step("reading the lists of i386 packages", &mut apt(&["update"]), None) {
+    if let Err(error) = setup::apt_step("reading the lists of i386 packages", || apt(&["update"])) {
         eprintln!("x: {error:#}");
     }
-    progress::step(
-        "fetching busybox-static for i386",
-        &mut apt(&["download", "busybox-static"]),
-        None,
-    )?;
+    setup::apt_step("fetching busybox-static for i386", || {
+        apt(&["download", "busybox-static"])
+    })?;
     for entry in fs::read_dir(&directory)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "deb") {
             progress::step(
                 "unpacking it",
                 Command::new("dpkg").arg("-x").arg(&path).arg(&directory),
-                None,
+                progress::LONG,
             )?;
             fs::remove_file(path)?;
         }

@@ -88,7 +88,11 @@ fn source(cache: &Path) -> Result<PathBuf> {
         tar.args(["--strip-components=1", "-xf", ARCHIVE, "-C"])
             .arg(&parts)
             .args(PARTS.iter().map(|part| format!("linux-source-6.1/{part}")));
-        progress::step("unpacking Linux's selftests in .cache/selftests", &mut tar, None)?;
+        progress::step(
+            "unpacking Linux's selftests in .cache/selftests",
+            &mut tar,
+            progress::LONG,
+        )?;
         fs::write(stamp, "")?;
     }
     Ok(parts)
@@ -116,7 +120,7 @@ impl Build {
         progress::step(
             "installing the kernel's headers in .cache/selftests",
             &mut make,
-            None,
+            progress::LONG,
         )
     }
 
@@ -157,7 +161,7 @@ impl Build {
             fs::create_dir_all(&output)?;
             let mut make = self.make("x86", &output, &self.compiler(None)?);
             make.arg("-j2");
-            progress::step("building the x86 selftests", &mut make, None)?;
+            progress::step("building the x86 selftests", &mut make, progress::LONG)?;
             fs::write(&done, "")?;
         }
         let mut names: Vec<String> = Vec::new();
@@ -192,7 +196,7 @@ impl Build {
                     ));
                 }
                 let title = format!("building the selftest {suite}/{program}, {bits} bits");
-                progress::step(&title, &mut make, None)?;
+                progress::step(&title, &mut make, progress::LONG)?;
             }
             tests.push(test(format!("{suite}/{program}"), bits, path));
         }
@@ -223,7 +227,7 @@ impl Build {
                 progress::step(
                     &format!("building the selftest rseq/{name}, {bits} bits"),
                     &mut gcc,
-                    None,
+                    progress::LONG,
                 )?;
             }
             let modes = if name.starts_with("param_test") {

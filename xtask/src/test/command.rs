@@ -11,7 +11,9 @@ use anyhow::{Context, Result};
 
 use super::report::Report;
 use super::terminal::Terminal;
+use crate::console::Capture;
 use crate::kernel;
+use crate::qemu::{Boot, Console, Ending, Machine};
 use crate::run::{EXIT_HOST_FAILURE, EXIT_KERNEL_FAILURE, EXIT_OUTPUT_CLOSED, EXIT_TIMED_OUT};
 
 /// How long one boot of this suite may take.
@@ -25,6 +27,8 @@ pub fn run(report: &mut Report) -> Result<()> {
     let kernel = kernel::build()?;
     let tests: &[(&str, Test)] = &[
         ("output and exit code of a program", program),
+        ("standard error apart from standard output", streams_apart),
+        ("both in one file keep their order", streams_together),
         ("script on standard input", script),
         ("killed by a signal", killed),
         ("bytes pass unchanged both ways", bytes),
@@ -38,6 +42,8 @@ pub fn run(report: &mut Report) -> Result<()> {
         ("a dynamically linked program", dynamic),
         ("a program that there is not", missing),
         ("--timeout", timeout),
+        ("a machine that never says anything", silent_machine),
+        ("--accel kvm runs or says why not", kvm),
         ("panic", panic),
         ("./x trace", trace),
         ("image size", image_size),
@@ -167,6 +173,87 @@ fn program(kernel: &Path) -> Outcome {
         b"1000\n999\n998\n",
         7,
     )
+}
+
+/// What two programs write to either, and to the devices' names, comes out where it belongs.
+fn streams_apart(kernel: &Path) -> Outcome {
+    let script =
+        "echo out; echo error >&2; { seq 1 3000 >&2; seq 1 3000; } & wait; echo named >/dev/stderr; exit 5";
+    let result = x_run(kernel, &["--", "/bin/busybox", "sh", "-c", script])?
+        .stdin(Stdio::null())
+        .output()?;
+    let numbers: String = (1..=3000).map(|n| format!("{n}\n")).collect();
+    let (output, errors) = (format!("out\n{numbers}"), format!("error\n{numbers}named\n"));
+    anyhow::ensure!(
+        result.status.code() == Some(5)
+            && result.stdout == output.as_bytes()
+            && result.stderr == errors.as_bytes(),
+        "{}; output {:?}; errors {:?}",
+        result.status,
+        excerpt(&result.stdout),
+        excerpt(&result.stderr)
+    );
+    Ok(())
+}
+
+fn streams_together(kernel: &Path) -> Outcome {
+    let script = "for i in $(seq 100); do echo out $i; echo error $i >&2; done";
+    let mut file = tempfile::tempfile()?;
+    let status = x_run(kernel, &["--", "/bin/busybox", "sh", "-c", script])?
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file.try_clone()?)
+        .status()?;
+    let mut text = String::new();
+    std::io::Seek::rewind(&mut file)?;
+    file.read_to_string(&mut text)?;
+    let expected: String = (1..=100).map(|i| format!("out {i}\nerror {i}\n")).collect();
+    anyhow::ensure!(status.success() && text == expected, "{status}: {text}");
+    Ok(())
+}
+
+/// A CPU that is never started: the boot is given up, and says so.
+fn silent_machine(kernel: &Path) -> Outcome {
+    let machine = Machine {
+        extra: vec!["-S".into()],
+        ..Machine::default()
+    };
+    let mut boot = Boot::new(machine, kernel);
+    boot.boot_limit = Some(Duration::from_secs(2));
+    boot.timeout = Some(LIMIT);
+    let outcome = boot.run(Console::capture(&Capture::default()))?;
+    anyhow::ensure!(
+        matches!(outcome.ending, Ending::NotBooted(_)),
+        "{:?} after {:?}",
+        outcome.ending,
+        outcome.elapsed
+    );
+    Ok(())
+}
+
+/// Without KVM, or with one that cannot run the kernel, there is a message, and soon.
+fn kvm(kernel: &Path) -> Outcome {
+    let result = x_run(
+        kernel,
+        &[
+            "--accel",
+            "kvm",
+            "--cpu",
+            "EPYC",
+            "--",
+            "/bin/busybox",
+            "echo",
+            "hi",
+        ],
+    )?
+    .stdin(Stdio::null())
+    .output()?;
+    let errors = String::from_utf8_lossy(&result.stderr);
+    let runs = result.status.success() && result.stdout == b"hi\n";
+    let says_why = matches!(result.status.code(), Some(code) if code == i32::from(EXIT_KERNEL_FAILURE) || code == i32::from(EXIT_HOST_FAILURE))
+        && errors.contains("KVM does not run it");
+    anyhow::ensure!(runs || says_why, "{result:?}");
+    Ok(())
 }
 
 fn script(kernel: &Path) -> Outcome {
@@ -364,11 +451,20 @@ fn image_size(kernel: &Path) -> Outcome {
     Ok(())
 }
 
-/// An interactive session. Gives the time to the first prompt.
+/// An interactive session: Ctrl-C, the terminal's size and its changes. Gives the time to the first prompt.
 fn terminal(kernel: &Path) -> Result<Duration> {
     let mut command = x_run(kernel, &[])?;
-    let (mut terminal, mut child, state) = Terminal::start(&mut command, LIMIT)?;
+    let (mut terminal, mut child, state) = Terminal::start(&mut command, (30, 100), LIMIT)?;
     let before = rustix::termios::tcgetattr(&state)?;
+    let resize = |rows, columns| {
+        let size = rustix::termios::Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        rustix::termios::tcsetwinsize(&state, size)
+    };
     terminal.wait_for("Ctrl-A X")?;
     let booting = Instant::now();
     terminal.wait_for("portcullis:/")?;
@@ -377,6 +473,15 @@ fn terminal(kernel: &Path) -> Result<Duration> {
     terminal.wait_for("yes")?;
     thread::sleep(Duration::from_millis(500));
     terminal.type_in("\x03")?;
+    terminal.wait_for("portcullis:/")?;
+    terminal.type_in("stty size\r")?;
+    terminal.wait_for("30 100")?;
+    terminal.wait_for("portcullis:/")?;
+    terminal
+        .type_in("sh -c 'trap \"stty size; exit\" WINCH; echo wai\"\"ting; while :; do sleep 1; done'\r")?;
+    terminal.wait_for("waiting")?;
+    resize(43, 321)?;
+    terminal.wait_for("43 321")?;
     terminal.wait_for("portcullis:/")?;
     // Split, so that the echo of what is typed is not taken for the answer.
     terminal.type_in("echo sta''tus $?\r")?;

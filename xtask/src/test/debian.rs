@@ -75,7 +75,7 @@ fn output(arguments: &[&str], input: &str) -> Result<String> {
 const DEBIAN: [&str; 2] = ["--userland", "debian"];
 
 fn login_shell() -> Result<()> {
-    let (mut terminal, mut child, _) = Terminal::start(&mut x_linux_run(&DEBIAN)?, LIMIT)?;
+    let (mut terminal, mut child, _) = Terminal::start(&mut x_linux_run(&DEBIAN)?, (24, 80), LIMIT)?;
     terminal.wait_for("root@portcullis:~#")?;
     terminal.type_in("shopt login_shell; . /etc/os-release; echo $ID $VERSION_ID; exit 3\r")?;
     for shown in ["login_shell", "on", "debian 12"] {

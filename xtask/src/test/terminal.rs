@@ -21,9 +21,13 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Starts `command` on a new terminal, where nothing is waited for longer than `limit`. Also gives the terminal's other
+    /// Starts `command` on a new terminal of `size` rows and columns, where nothing is waited for longer than `limit`. Also gives the terminal's other
     /// end, to look at its state.
-    pub fn start(command: &mut Command, limit: Duration) -> Result<(Terminal, Reaped, OwnedFd)> {
+    pub fn start(
+        command: &mut Command,
+        size: (u16, u16),
+        limit: Duration,
+    ) -> Result<(Terminal, Reaped, OwnedFd)> {
         let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
         rustix::pty::grantpt(&master)?;
         rustix::pty::unlockpt(&master)?;
@@ -33,6 +37,13 @@ impl Terminal {
             OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
+        let size = rustix::termios::Winsize {
+            ws_row: size.0,
+            ws_col: size.1,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        rustix::termios::tcsetwinsize(&slave, size)?;
         let end = || -> Result<Stdio> { Ok(slave.try_clone()?.into()) };
         let child = command.stdin(end()?).stdout(end()?).stderr(end()?).spawn()?;
         let keyboard = File::from(master);
