@@ -205,7 +205,7 @@ fn machine(cpu: &str, smp: u32) -> Machine {
         cpu: cpu.to_owned(),
         smp,
         machine: MachineType::Q35,
-        memory: "512M".to_owned(),
+        memory: Some("512M".to_owned()),
         ..Machine::default()
     }
 }

@@ -1,12 +1,13 @@
 //! The guest's file system, as a cpio archive (newc) that the kernel unpacks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use cpio::newc::{Builder, ModeFileType};
@@ -15,18 +16,58 @@ use crate::program::{self, Program};
 use crate::{kernel, progress, setup};
 
 /// What one path in the archive is.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Node {
-    Directory { mode: u32 },
-    File { mode: u32, data: Vec<u8> },
-    Symlink { target: PathBuf },
+    Directory {
+        mode: u32,
+    },
+    File {
+        mode: u32,
+        data: Arc<Vec<u8>>,
+        /// Device and number of the host's inode, where that has several names: they get one inode here, too.
+        inode: Option<(u64, u64)>,
+    },
+    Symlink {
+        target: PathBuf,
+    },
 }
 
 /// An archive that is being put together. Paths are absolute or relative to the root, which is the same; parents are made
 /// as needed; what is added later replaces what was there.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Initramfs {
     nodes: BTreeMap<PathBuf, Node>,
+    /// The contents of the host's inodes with several names that were read.
+    linked: HashMap<(u64, u64), Arc<Vec<u8>>>,
+    /// The files of the host that [`Initramfs::host`] was asked for, which a link may lead to again.
+    visited: HashSet<PathBuf>,
+}
+
+/// What an archive takes of the guest's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// The archive itself, which stays where the loader put it.
+    pub archive: u64,
+    /// What is unpacked from it, in whole pages, with what the kernel keeps of each file.
+    pub unpacked: u64,
+}
+
+impl Size {
+    /// Whether a machine with so much memory can unpack it.
+    pub fn fits(self, memory: u64) -> bool {
+        /// The kernel's image, its tables and the part of memory that it keeps for itself.
+        const KERNEL: u64 = 3 << 20;
+        let reserve = (memory / 32).min(4 << 20);
+        self.archive + self.unpacked + KERNEL + reserve <= memory
+    }
+
+    /// How many MiB of memory to give the machine: enough to unpack it and to run something.
+    pub fn memory(self) -> u64 {
+        /// For the kernel and the program.
+        const ROOM: u64 = 96 << 20;
+        const STEP: u64 = 64 << 20;
+        (self.archive + self.unpacked + ROOM).next_multiple_of(STEP) >> 20
+    }
 }
 
 impl Initramfs {
@@ -85,7 +126,8 @@ impl Initramfs {
 
     /// A directory.
     pub fn directory(&mut self, path: impl AsRef<Path>) -> &mut Self {
-        let path = self.resolve(path.as_ref());
+        // The dot makes `resolve` follow a link in the last component: one to a directory stays.
+        let path = self.resolve(&path.as_ref().join("."));
         if !matches!(self.nodes.get(&path), Some(Node::Directory { .. })) {
             self.insert(path, Node::Directory { mode: 0o755 });
         }
@@ -99,7 +141,8 @@ impl Initramfs {
             path,
             Node::File {
                 mode,
-                data: data.into(),
+                data: Arc::new(data.into()),
+                inode: None,
             },
         );
         self
@@ -117,32 +160,63 @@ impl Initramfs {
         self
     }
 
-    /// A copy of a file of the host, with its mode.
+    /// A copy of a file of the host, with its mode. Names of one inode are names of one inode here.
     pub fn copy(&mut self, path: impl AsRef<Path>, host: &Path) -> Result<&mut Self> {
         let what = || format!("cannot read {}", host.display());
-        let data = fs::read(host).with_context(what)?;
-        let mode = fs::metadata(host).with_context(what)?.permissions().mode() & 0o7777;
-        Ok(self.file(path, mode, data))
+        let metadata = fs::metadata(host).with_context(what)?;
+        let mode = metadata.permissions().mode() & 0o7777;
+        let inode = (metadata.nlink() > 1).then(|| (metadata.dev(), metadata.ino()));
+        let data = match inode.and_then(|inode| self.linked.get(&inode)) {
+            Some(data) => data.clone(),
+            None => Arc::new(fs::read(host).with_context(what)?),
+        };
+        if let Some(inode) = inode {
+            self.linked.insert(inode, data.clone());
+        }
+        let path = self.resolve(path.as_ref());
+        self.insert(path, Node::File { mode, data, inode });
+        Ok(self)
     }
 
     /// A program of the host and what it needs, at the same places.
     pub fn program(&mut self, program: &Program) -> Result<&mut Self> {
-        self.copy(&program.path, &program.path)?;
+        self.host(&program.path)?;
         self.needs(&program.needs)
     }
 
-    /// A file or directory of the host, at the same place, with the libraries that its programs and libraries need.
+    /// What a program reads beside what it needs to start.
+    pub fn companions(&mut self, program: &Program) -> Result<&mut Self> {
+        for file in program.companions.iter().flat_map(|companions| &companions.files) {
+            if !file.is_dir() {
+                self.host(file)?;
+            } else if !file.is_symlink() {
+                self.directory(file);
+            } else if file.parent() != Some(Path::new("/")) {
+                // What it leads to is a directory of the package's, too, or is none of its.
+                self.system_links();
+                self.symlink(file, fs::read_link(file)?);
+            }
+        }
+        Ok(self)
+    }
+
+    /// A file or directory of the host, at the same place, with the libraries that its programs and shared objects need and
+    /// with what its links lead to.
     pub fn host(&mut self, path: &Path) -> Result<&mut Self> {
+        self.system_links();
         let kind = fs::symlink_metadata(path)
             .with_context(|| format!("cannot read {}", path.display()))?
             .file_type();
+        if !self.visited.insert(path.to_owned()) {
+            return Ok(self);
+        }
         if kind.is_dir() {
             self.directory(path);
-            for entry in fs::read_dir(path)? {
+            for entry in fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
                 self.host(&entry?.path())?;
             }
         } else if kind.is_symlink() {
-            self.symlink(path, fs::read_link(path)?);
+            self.host_link(path)?;
         } else if kind.is_file() {
             self.copy(path, path)?;
             if let Ok(needs) = program::needs(path) {
@@ -152,13 +226,45 @@ impl Initramfs {
         Ok(self)
     }
 
-    /// Libraries and interpreters of the host, found through the same links as there.
-    fn needs(&mut self, files: &[PathBuf]) -> Result<&mut Self> {
+    /// A symbolic link of the host, and what it leads to, at its own place.
+    fn host_link(&mut self, path: &Path) -> Result<()> {
+        let target = fs::read_link(path)?;
+        let mut leads_to = path.parent().unwrap_or(Path::new("/")).to_owned();
+        append(&mut leads_to, &target);
+        let leads_to = Path::new("/").join(leads_to);
+        // A directory that is a link here and none there is left by `..` to another place.
+        let moved = self.resolve(path) != path.strip_prefix("/").unwrap_or(path);
+        if path != leads_to && self.resolve(path) == self.resolve(&leads_to) {
+            // Two names of the host that are one here: /bin/x to /usr/bin/x, where one is a link to the other.
+            return self.host(&leads_to).map(drop);
+        }
+        self.symlink(path, if moved { &leads_to } else { &target });
+        // The kernel's own file systems are the guest's, and a directory that holds the link is on its way already.
+        let foreign = ["/proc", "/sys", "/dev", "/run"]
+            .iter()
+            .any(|own| leads_to.starts_with(own));
+        if !foreign && !path.starts_with(&leads_to) && fs::symlink_metadata(&leads_to).is_ok() {
+            self.host(&leads_to)?;
+        }
+        Ok(())
+    }
+
+    /// The links by which the host's libraries are found: `/lib` to `usr/lib`, say. Before anything is put there.
+    fn system_links(&mut self) {
         for directory in ["lib", "lib32", "lib64", "libx32"] {
-            if let Ok(target) = fs::read_link(Path::new("/").join(directory)) {
-                self.symlink(directory, target);
+            if let Ok(target) = fs::read_link(Path::new("/").join(directory))
+                && !self.nodes.contains_key(Path::new(directory))
+            {
+                let mut place = PathBuf::new();
+                append(&mut place, &target);
+                self.directory(place).symlink(directory, target);
             }
         }
+    }
+
+    /// Libraries and interpreters of the host, found through the same links as there.
+    fn needs(&mut self, files: &[PathBuf]) -> Result<&mut Self> {
+        self.system_links();
         for file in files {
             self.copy(file, file)?;
         }
@@ -222,7 +328,10 @@ impl Initramfs {
     /// to `bin` when the one is a link to the other.
     fn resolve(&self, path: &Path) -> PathBuf {
         let mut resolved = PathBuf::new();
-        for component in path.components() {
+        // A dot at the end is no component for `components`, but here.
+        let dot = path.as_os_str().as_bytes().ends_with(b"/.");
+        let end = dot.then_some(Component::CurDir);
+        for component in path.components().chain(end) {
             // One level is all that the archive's own links need, and cannot loop.
             if let Some(Node::Symlink { target }) = self.nodes.get(&resolved) {
                 let target = target.clone();
@@ -244,19 +353,64 @@ impl Initramfs {
             .with_context(|| format!("cannot write {}", archive.display()))
     }
 
+    /// What it takes of the guest's memory.
+    pub fn size(&self) -> Result<Size> {
+        /// The kernel's own data about a file or directory, and its frame counts and page lists.
+        const PER_NODE: u64 = 768;
+        let mut archive = Counter(0);
+        self.encode(&mut archive)?;
+        let mut seen = HashSet::new();
+        let mut unpacked = 0;
+        for node in self.nodes.values() {
+            unpacked += PER_NODE;
+            if let Node::File { data, inode, .. } = node
+                && inode.is_none_or(|inode| seen.insert(inode))
+            {
+                let pages = (data.len() as u64).next_multiple_of(4096);
+                unpacked += pages + pages / 64;
+            }
+        }
+        Ok(Size {
+            archive: archive.0,
+            unpacked,
+        })
+    }
+
     fn encode(&self, out: &mut dyn Write) -> Result<()> {
+        let mut names: HashMap<(u64, u64), u32> = HashMap::new();
+        for node in self.nodes.values() {
+            if let Node::File {
+                inode: Some(inode), ..
+            } = node
+            {
+                *names.entry(*inode).or_default() += 1;
+            }
+        }
+        let mut numbers: HashMap<(u64, u64), u32> = HashMap::new();
         for (index, (path, node)) in self.nodes.iter().enumerate() {
             let name = path
                 .to_str()
                 .with_context(|| format!("{} is not UTF-8", path.display()))?;
+            let mut number = index as u32 + 1;
             let (kind, mode, data, links) = match node {
                 Node::Directory { mode } => (ModeFileType::Directory, *mode, &[][..], 2),
-                Node::File { mode, data } => (ModeFileType::Regular, *mode, data.as_slice(), 1),
+                Node::File {
+                    mode,
+                    data,
+                    inode: Some(inode),
+                } => {
+                    // The first of its names has the contents.
+                    let first = *numbers.entry(*inode).or_insert(number);
+                    let data = if first == number { data.as_slice() } else { &[] };
+                    number = first;
+                    (ModeFileType::Regular, *mode, data, names[inode])
+                }
+                Node::File { mode, data, .. } => (ModeFileType::Regular, *mode, data.as_slice(), 1),
                 Node::Symlink { target } => (ModeFileType::Symlink, 0o777, target.as_os_str().as_bytes(), 1),
             };
             let size = u32::try_from(data.len()).with_context(|| format!("{name} is larger than 4 GiB"))?;
             let entry = Builder::new(name)
-                .ino(index as u32 + 1)
+                .ino(number)
                 .nlink(links)
                 .mode(mode)
                 .set_mode_file_type(kind);
@@ -265,6 +419,20 @@ impl Initramfs {
             writer.finish()?;
         }
         cpio::newc::trailer(out)?;
+        Ok(())
+    }
+}
+
+/// Counts the bytes that are written to it.
+struct Counter(u64);
+
+impl Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -352,6 +520,82 @@ mod tests {
         assert!(matches!(
             root.nodes.get(Path::new("usr/bin")),
             Some(Node::Symlink { .. })
+        ));
+    }
+
+    #[test]
+    fn names_of_one_inode_stay_so() {
+        let scratch = tempfile::tempdir().unwrap();
+        fs::write(scratch.path().join("one"), vec![7; 10_000]).unwrap();
+        fs::hard_link(scratch.path().join("one"), scratch.path().join("two")).unwrap();
+        let mut root = Initramfs::default();
+        root.tree(scratch.path()).unwrap();
+        let mut archive = Vec::new();
+        root.encode(&mut archive).unwrap();
+        let sizes: Vec<usize> = decode(&archive).iter().map(|entry| entry.2.len()).collect();
+        assert_eq!(sizes, [10_000, 0]);
+        let field = |entry: usize, index: usize| {
+            let at = archive
+                .windows(6)
+                .enumerate()
+                .filter(|(_, bytes)| *bytes == b"070701")
+                .nth(entry)
+                .unwrap()
+                .0;
+            archive[at + 6 + 8 * index..at + 14 + 8 * index].to_vec()
+        };
+        assert_eq!(field(0, 0), field(1, 0));
+        assert_eq!(
+            (&field(0, 4)[..], &field(1, 4)[..]),
+            (&b"00000002"[..], &b"00000002"[..])
+        );
+        let size = root.size().unwrap();
+        assert_eq!(size.archive, archive.len() as u64);
+        assert!((12_288..16_384).contains(&size.unpacked), "{size:?}");
+    }
+
+    #[test]
+    fn a_link_brings_what_it_leads_to() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        fs::create_dir_all(at("data/deep")).unwrap();
+        fs::write(at("data/deep/file"), "text").unwrap();
+        std::os::unix::fs::symlink("data/deep", at("first")).unwrap();
+        std::os::unix::fs::symlink(at("first"), at("second")).unwrap();
+        // Links in a circle, to a parent, and to nothing.
+        std::os::unix::fs::symlink("circle", at("data/deep/circle")).unwrap();
+        std::os::unix::fs::symlink("../..", at("data/deep/parent")).unwrap();
+        std::os::unix::fs::symlink("missing", at("data/deep/dangling")).unwrap();
+        let mut root = Initramfs::default();
+        root.host(&at("second")).unwrap();
+        let node = |name: &str| root.nodes.get(at(name).strip_prefix("/").unwrap());
+        assert!(matches!(node("second"), Some(Node::Symlink { .. })));
+        assert!(matches!(node("first"), Some(Node::Symlink { .. })));
+        assert!(matches!(node("data/deep/file"), Some(Node::File { .. })));
+        for link in ["circle", "parent", "dangling"] {
+            assert!(matches!(
+                node(&format!("data/deep/{link}")),
+                Some(Node::Symlink { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn a_link_in_a_merged_directory_keeps_its_target() {
+        let mut root = Initramfs::default();
+        root.directory("bin").symlink("usr/bin", "../bin");
+        // As /usr/bin/x -> ../share/x: from /bin, that would be /share/x.
+        assert_eq!(root.resolve(Path::new("/usr/bin/x")), Path::new("bin/x"));
+        assert_eq!(root.resolve(Path::new("/usr/share/x")), Path::new("usr/share/x"));
+        // The directory of the same name is where the link leads.
+        root.directory("/usr/bin").directory("/usr/bin/sub");
+        assert!(matches!(
+            root.nodes.get(Path::new("usr/bin")),
+            Some(Node::Symlink { .. })
+        ));
+        assert!(matches!(
+            root.nodes.get(Path::new("bin/sub")),
+            Some(Node::Directory { .. })
         ));
     }
 }

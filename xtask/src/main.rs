@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | what must be installed, and how it gets there | [`setup`], [`toolchain`], [`msrv`] |
 //! | how the kernel is built | [`kernel`] |
-//! | what the guest finds in its file system | [`initramfs`], [`program`] |
+//! | what the guest finds in its file system | [`initramfs`], [`program`], [`packages`] |
 //! | QEMU's command line, the guest's consoles, its exit status | [`qemu`], [`console`] |
 //! | `./x run` | [`run`] |
 //! | `./x trace` | [`mod@trace`] |
@@ -23,6 +23,7 @@ mod kernel;
 mod lint;
 mod linux;
 mod msrv;
+mod packages;
 mod program;
 mod progress;
 mod qemu;

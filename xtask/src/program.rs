@@ -1,6 +1,7 @@
 //! Programs of the host that go into the guest.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf, absolute};
 use std::process::Command;
@@ -8,8 +9,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use object::Endianness;
 use object::elf::Machine;
-use object::read::elf::{FileHeader, ProgramHeader as _};
+use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _};
 
+use crate::packages::{self, Companions};
 use crate::progress;
 
 /// A program of the host that the guest can run.
@@ -19,6 +21,8 @@ pub struct Program {
     /// The other files of the host that it needs: its dynamic linker and libraries; for a script, its interpreter and what
     /// that needs.
     pub needs: Vec<PathBuf>,
+    /// What it and its interpreter read beside that: files of their packages.
+    pub companions: Vec<Companions>,
 }
 
 impl Program {
@@ -31,37 +35,91 @@ impl Program {
         };
         let path = absolute(&found)?;
         let needs = needs(&path)?;
-        Ok(Program { path, needs })
+        Ok(Program {
+            path,
+            needs,
+            companions: Vec::new(),
+        })
+    }
+
+    /// Looks for what it reads, too. A static program is taken to read nothing.
+    pub fn with_companions(mut self) -> Result<Program> {
+        for path in std::iter::once(&self.path).chain(&interpreters(&self.path)?) {
+            let real = fs::canonicalize(path)?;
+            if !matches!(interpreter(&real), Ok(None)) {
+                self.companions.push(packages::companions(path, &real)?);
+            }
+        }
+        Ok(self)
     }
 }
 
-/// The files that `program` needs beside itself.
+/// The files that `program`, or a shared object, needs beside itself.
 pub fn needs(program: &Path) -> Result<Vec<PathBuf>> {
-    if let Some(interpreter) = script_interpreter(program)? {
-        let mut needs = needs(&interpreter)?;
-        needs.push(interpreter);
-        return Ok(needs);
+    let mut needs = Vec::new();
+    let interpreters = interpreters(program)?;
+    for file in std::iter::once(program).chain(interpreters.iter().map(PathBuf::as_path)) {
+        if script_words(file)?.is_some() {
+            continue;
+        }
+        // A program's libraries are looked for beside the file that it is, and not beside a link to it.
+        let real = fs::canonicalize(file).with_context(|| format!("cannot read {}", file.display()))?;
+        if let Some(linker) = linker(&real)? {
+            needs.extend(libraries(Path::new(&linker), &real)?);
+        }
     }
-    match interpreter(program)? {
-        Some(linker) => libraries(Path::new(&linker), program),
-        None => Ok(Vec::new()),
-    }
+    needs.extend(interpreters);
+    Ok(needs)
 }
 
-/// The interpreter that a script names in its first line; none for what is no script.
-fn script_interpreter(program: &Path) -> Result<Option<PathBuf>> {
-    let data = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
-    let Some(line) = data
+/// The interpreters that a script needs: the one of its first line, that one's own if it is a script, and the program that
+/// env(1) is told to start. None for what is no script.
+fn interpreters(program: &Path) -> Result<Vec<PathBuf>> {
+    /// As Linux: so deep may scripts be interpreted by scripts.
+    const DEPTH: usize = 5;
+    let mut found: Vec<PathBuf> = Vec::new();
+    let mut waiting = vec![program.to_owned()];
+    while let Some(file) = waiting.pop() {
+        let Some(words) = script_words(&file)? else {
+            continue;
+        };
+        let mut words = words.into_iter();
+        let name = words
+            .next()
+            .with_context(|| format!("{} names no interpreter after `#!`", file.display()))?;
+        let interpreter = PathBuf::from(&name);
+        let mut next = vec![interpreter.clone()];
+        if interpreter.ends_with("env") {
+            let started = words.find(|word| !word.starts_with('-') && !word.contains('='));
+            next.extend(started.and_then(|name| which(&name)));
+        }
+        for path in next {
+            if found.len() < DEPTH && !found.contains(&path) {
+                found.push(path.clone());
+                waiting.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The words after `#!` in a script's first line; none for what is no script.
+fn script_words(program: &Path) -> Result<Option<Vec<String>>> {
+    /// As much as Linux looks at.
+    const LOOKED_AT: u64 = 256;
+    let mut data = Vec::new();
+    fs::File::open(program)
+        .and_then(|file| file.take(LOOKED_AT).read_to_end(&mut data))
+        .with_context(|| format!("cannot read {}", program.display()))?;
+    let line = data
         .strip_prefix(b"#!")
-        .and_then(|rest| rest.split(|&byte| byte == b'\n').next())
-    else {
-        return Ok(None);
-    };
-    let line = String::from_utf8_lossy(line);
-    let name = line.split_whitespace().next();
-    name.map(PathBuf::from)
-        .with_context(|| format!("{} names no interpreter after `#!`", program.display()))
-        .map(Some)
+        .and_then(|rest| rest.split(|&byte| byte == b'\n').next());
+    Ok(line.map(|line| {
+        String::from_utf8_lossy(line)
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect()
+    }))
 }
 
 /// The libraries of an ELF file, as the dynamic linker `linker` finds them, and the linker itself.
@@ -98,7 +156,8 @@ fn listed(text: &str) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// Where `program` is, looked up as a shell does.
+/// Where `program` is, looked up as a shell does, but past the shims of version managers: scripts that look for the program
+/// at run time, among files that the guest does not have.
 pub fn which(program: &str) -> Option<PathBuf> {
     let executable = |path: &Path| {
         path.metadata()
@@ -108,6 +167,7 @@ pub fn which(program: &str) -> Option<PathBuf> {
         return Some(PathBuf::from(program)).filter(|path| executable(path));
     }
     std::env::split_paths(&std::env::var_os("PATH")?)
+        .filter(|directory| !directory.ends_with("shims"))
         .map(|directory| directory.join(program))
         .find(|path| executable(path))
 }
@@ -115,13 +175,47 @@ pub fn which(program: &str) -> Option<PathBuf> {
 /// The dynamic linker that `program` asks for; none for a static program. An error for what is no x86 ELF program, of 64 or
 /// 32 bits.
 pub fn interpreter(program: &Path) -> Result<Option<String>> {
-    let data = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
-    interpreter_of::<object::elf::FileHeader64<Endianness>>(&data, object::elf::EM_X86_64)
-        .or_else(|_| interpreter_of::<object::elf::FileHeader32<Endianness>>(&data, object::elf::EM_386))
-        .with_context(|| format!("{} is no ELF program for x86", program.display()))
+    Ok(read(program)?.interpreter)
 }
 
-fn interpreter_of<Header>(data: &[u8], machine: Machine) -> Result<Option<String>>
+/// The dynamic linker for `file`: the one that it asks for, or, for a shared object that needs others, the system's.
+fn linker(file: &Path) -> Result<Option<String>> {
+    let elf = read(file)?;
+    let system = elf.needs_libraries.then(|| elf.system_linker.to_owned());
+    Ok(elf
+        .interpreter
+        .or(system)
+        .filter(|linker| Path::new(linker).exists()))
+}
+
+/// What an ELF file says of its dynamic linking.
+struct Elf {
+    interpreter: Option<String>,
+    needs_libraries: bool,
+    system_linker: &'static str,
+}
+
+fn read(file: &Path) -> Result<Elf> {
+    let what = || format!("cannot read {}", file.display());
+    let mut magic = [0; object::elf::ELFMAG.len()];
+    let opened = fs::File::open(file).with_context(what)?;
+    opened.take(magic.len() as u64).read_exact(&mut magic).ok();
+    if magic != object::elf::ELFMAG {
+        bail!("{} is no ELF program for x86", file.display());
+    }
+    let data = fs::read(file).with_context(what)?;
+    read_as::<object::elf::FileHeader64<Endianness>>(
+        &data,
+        object::elf::EM_X86_64,
+        "/lib64/ld-linux-x86-64.so.2",
+    )
+    .or_else(|_| {
+        read_as::<object::elf::FileHeader32<Endianness>>(&data, object::elf::EM_386, "/lib/ld-linux.so.2")
+    })
+    .with_context(|| format!("{} is no ELF program for x86", file.display()))
+}
+
+fn read_as<Header>(data: &[u8], machine: Machine, system_linker: &'static str) -> Result<Elf>
 where
     Header: FileHeader<Endian = Endianness>,
 {
@@ -130,12 +224,22 @@ where
     if header.e_machine(endian) != machine {
         bail!("it is a program for another machine");
     }
+    let mut elf = Elf {
+        interpreter: None,
+        needs_libraries: false,
+        system_linker,
+    };
     for segment in header.program_headers(endian, data)? {
         if let Ok(Some(path)) = segment.interpreter(endian, data) {
-            return Ok(Some(String::from_utf8_lossy(path).into_owned()));
+            elf.interpreter = Some(String::from_utf8_lossy(path).into_owned());
+        }
+        if let Ok(Some(entries)) = segment.dynamic(endian, data) {
+            elf.needs_libraries |= entries
+                .iter()
+                .any(|entry| entry.tag(endian) == object::elf::DT_NEEDED);
         }
     }
-    Ok(None)
+    Ok(elf)
 }
 
 #[cfg(test)]
@@ -148,5 +252,40 @@ mod tests {
                     \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
         let found: Vec<PathBuf> = listed(text).collect();
         assert_eq!(found, [PathBuf::from("/lib/libc.so.6")]);
+    }
+
+    #[test]
+    fn a_script_needs_its_interpreter_and_what_env_starts() {
+        let scratch = tempfile::tempdir().unwrap();
+        let script = scratch.path().join("script");
+        let interpreters_of = |line: &str| {
+            fs::write(&script, format!("{line}\necho\n")).unwrap();
+            interpreters(&script).unwrap()
+        };
+        assert_eq!(interpreters_of("#! /bin/sh -e"), [PathBuf::from("/bin/sh")]);
+        let env = interpreters_of("#!/usr/bin/env -S A=b sh -e");
+        assert_eq!(env, [PathBuf::from("/usr/bin/env"), which("sh").unwrap()]);
+        // A script that interprets itself has an end.
+        assert_eq!(
+            interpreters_of(&format!("#!{}", script.display())),
+            [script.clone()]
+        );
+        assert!(interpreters_of("echo").is_empty());
+    }
+
+    #[test]
+    fn a_shared_object_needs_its_libraries() {
+        let libc = libraries(Path::new("/lib64/ld-linux-x86-64.so.2"), Path::new("/bin/cat"));
+        let object = libc
+            .unwrap()
+            .into_iter()
+            .find(|path| path.ends_with("libc.so.6"))
+            .unwrap();
+        // The C library needs the linker.
+        let needs = needs(&object).unwrap();
+        assert!(
+            needs.iter().any(|path| path.ends_with("ld-linux-x86-64.so.2")),
+            "{needs:?}"
+        );
     }
 }

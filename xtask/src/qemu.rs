@@ -48,6 +48,9 @@ const BOOT_LIMIT_KVM: Duration = Duration::from_secs(20);
 /// How long nothing is said about a boot that takes long.
 const BOOT_NOTICE: Duration = Duration::from_secs(10);
 
+/// The machine's memory if nothing else is asked for.
+const DEFAULT_MEMORY: &str = "256M";
+
 /// Which machine QEMU emulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MachineType {
@@ -81,9 +84,9 @@ pub struct Machine {
     /// What executes the guest
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Accelerator::Tcg)]
     pub accel: Accelerator,
-    /// Memory, with a unit (M, G)
-    #[arg(long, value_name = "SIZE", default_value = "256M")]
-    pub memory: String,
+    /// Memory, with a unit (M, G); 256M if not given, or more where the files of a program's packages need it
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
     /// Counts instructions in place of time: the value of QEMU's `-icount`.
     #[arg(skip)]
     pub icount: Option<String>,
@@ -99,7 +102,7 @@ impl Default for Machine {
             cpu: "max".into(),
             machine: MachineType::Microvm,
             accel: Accelerator::Tcg,
-            memory: "256M".into(),
+            memory: None,
             icount: None,
             extra: Vec::new(),
         }
@@ -401,6 +404,23 @@ impl Boot {
 }
 
 impl Machine {
+    /// The memory in bytes. None for what QEMU will refuse, in its own words.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        let text = self
+            .memory
+            .as_deref()
+            .unwrap_or(DEFAULT_MEMORY)
+            .trim_end_matches(['b', 'B']);
+        let (number, shift) = match text.char_indices().last()? {
+            (at, 'k' | 'K') => (&text[..at], 10),
+            (at, 'm' | 'M') => (&text[..at], 20),
+            (at, 'g' | 'G') => (&text[..at], 30),
+            (at, 't' | 'T') => (&text[..at], 40),
+            _ => (text, 20),
+        };
+        number.parse::<u64>().ok()?.checked_mul(1 << shift)
+    }
+
     fn arguments(&self) -> Vec<OsString> {
         let machine = match self.machine {
             MachineType::Microvm => "microvm",
@@ -419,7 +439,7 @@ impl Machine {
             "-cpu",
             &self.cpu,
             "-m",
-            &self.memory,
+            self.memory.as_deref().unwrap_or(DEFAULT_MEMORY),
             "-smp",
             &smp,
             "-nodefaults",
@@ -542,4 +562,25 @@ fn copy_output(
             let _ = events.send(Event::Output);
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_as_qemu_reads_it() {
+        let bytes = |text: &str| {
+            let memory = Some(text.to_owned());
+            Machine {
+                memory,
+                ..Machine::default()
+            }
+            .memory_bytes()
+        };
+        assert_eq!(Machine::default().memory_bytes(), Some(256 << 20));
+        assert_eq!((bytes("64M"), bytes("64")), (Some(64 << 20), Some(64 << 20)));
+        assert_eq!((bytes("2G"), bytes("512k")), (Some(2 << 30), Some(512 << 10)));
+        assert_eq!((bytes("much"), bytes("")), (None, None));
+    }
 }

@@ -33,8 +33,10 @@ const LOG_TAIL: usize = 60;
 /// otherwise the shell reads its commands from standard input, and the last one's exit code is this command's.
 ///
 /// With a PROGRAM of this machine: it runs in the guest with this standard input, with its dynamic linker and libraries, or,
-/// for a script, its interpreter; its output is passed through, standard error apart from standard output
-/// where they go to different files, and its exit code is this command's. A kernel that fails gives 125 and its log, the host 126.
+/// for a script, its interpreter. The files of its Debian packages and of those that they depend on come along (a language's
+/// standard library, a compiler's programs and headers), as far as the memory goes. Its output is passed through, standard
+/// error apart from standard output where they go to different files, and its exit code is this command's. A kernel that
+/// fails gives 125 and its log, the host 126.
 #[derive(clap::Args)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -42,7 +44,8 @@ pub struct RunArgs {
     /// Add the files under DIR to the guest's root
     #[arg(long, value_name = "DIR")]
     initramfs: Option<PathBuf>,
-    /// Add this file or directory of the host, at its own place, and the libraries that its programs need (repeatable)
+    /// Add this file, directory or link of the host, at its own place, what its links lead to, and the libraries that its
+    /// programs and shared objects need (repeatable)
     #[arg(long, value_name = "PATH")]
     with: Vec<PathBuf>,
     /// With page-table isolation: user mode runs on page tables of its own, without the kernel
@@ -83,7 +86,54 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
 /// Installs what is missing, and finds the program.
 pub fn prepare(args: &RunArgs) -> Result<Option<Program>> {
     setup::ensure(&[setup::QEMU, setup::BUSYBOX, setup::LINKER])?;
-    args.program.first().map(|name| Program::find(name)).transpose()
+    let find = |name: &String| Program::find(name)?.with_companions();
+    args.program.first().map(find).transpose()
+}
+
+/// Adds a program's companions to the archive, or leaves them out where the memory that was asked for does not hold them. Sees
+/// to it that the machine holds the archive.
+fn fit(mut root: Initramfs, program: Option<&Program>, machine: &mut Machine) -> Result<Initramfs> {
+    let own = root.size()?;
+    let memory = machine.memory_bytes().unwrap_or(u64::MAX);
+    if !own.fits(memory) {
+        bail!(
+            "the guest's files take {} MiB, as the archive and unpacked, of the machine's {} MiB of memory. Give it more: \
+             --memory {}M",
+            (own.archive + own.unpacked) >> 20,
+            memory >> 20,
+            own.memory()
+        );
+    }
+    let Some(program) = program else {
+        return Ok(root);
+    };
+    let shown = program.path.display();
+    for advice in program
+        .companions
+        .iter()
+        .filter_map(|found| found.advice.as_ref())
+    {
+        eprintln!("x: {shown}: {advice}");
+    }
+    let mut whole = root.clone();
+    whole.companions(program)?;
+    let size = whole.size()?;
+    if size.memory() << 20 <= memory || machine.memory.is_some() && size.fits(memory) {
+        root = whole;
+    } else if machine.memory.is_some() {
+        eprintln!(
+            "x: {shown}: only its libraries come along: with the files of its packages it needs --memory {}M",
+            size.memory()
+        );
+    } else {
+        eprintln!(
+            "x: {shown}: the files of its packages come along, so the machine gets {} MiB of memory (--memory)",
+            size.memory()
+        );
+        machine.memory = Some(format!("{}M", size.memory()));
+        root = whole;
+    }
+    Ok(root)
 }
 
 /// Boots `kernel` as the arguments say; also whether it had the terminal.
@@ -96,14 +146,16 @@ pub fn boot(args: &RunArgs, program: Option<Program>, kernel: &Path) -> Result<(
         root.host(&std::path::absolute(path)?)?;
     }
     let mut argv = args.program.clone();
-    match program {
+    match &program {
         Some(program) => {
-            root.program(&program)?;
+            root.program(program)?;
             argv[0] = program.path.to_str().map(str::to_owned).unwrap_or_default();
         }
         None => argv.push("/bin/sh".to_owned()),
     }
     root.argv(&argv).env(&environment()).symbols_of(kernel)?;
+    let mut machine = args.machine.clone();
+    let root = fit(root, program.as_ref(), &mut machine)?;
     let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let initrd = scratch.path().join("initramfs.cpio");
     root.write(&initrd)?;
@@ -111,7 +163,7 @@ pub fn boot(args: &RunArgs, program: Option<Program>, kernel: &Path) -> Result<(
     // A program whose output is not for the terminal must not have its line ends changed by one.
     let interactive = stdin().is_terminal() && (args.program.is_empty() || stdout().is_terminal());
     let errors = separate_errors(interactive && args.program.is_empty());
-    let mut boot = Boot::new(args.machine.clone(), kernel);
+    let mut boot = Boot::new(machine, kernel);
     boot.initrd = Some(initrd);
     boot.timeout = args.timeout.map(Duration::from_secs);
     boot.verbose = args.verbose;
@@ -187,7 +239,10 @@ pub fn report(
                 "; if this machine is very busy, try again"
             }
         ),
-        Ending::Panic => eprintln!("x: the kernel panicked; its log stands above (--gdb shows more)"),
+        Ending::Panic if outcome.log.ends_with("panic\n") => {
+            eprintln!("x: the kernel panicked; its log stands above (--gdb shows more)")
+        }
+        Ending::Panic => eprintln!("x: the kernel gave up; its log stands above"),
         Ending::Quit(status) if outcome.log.is_empty() => {
             bail!(
                 "QEMU ended ({status}) before the kernel said anything; what it printed stands above{}",

@@ -63,6 +63,11 @@ pub fn tell(line: &str) {
     let _ = writeln!(LOGGER.0.lock(), "{line}");
 }
 
+/// [`tell`], of what is put together.
+pub fn tell_fmt(line: fmt::Arguments) {
+    let _ = writeln!(LOGGER.0.lock(), "{line}");
+}
+
 /// Takes the port for good: whatever other CPUs have to say from now on, they wait.
 pub fn close() -> DebugPort {
     core::mem::forget(LOGGER.0.lock());

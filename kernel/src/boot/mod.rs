@@ -69,6 +69,12 @@ pub fn shutdown(exit_code: i32) -> ! {
     power_off(EXIT_ORDERLY)
 }
 
+/// The machine cannot run anything, for a reason that the log tells: turns it off, as failed.
+pub fn give_up() -> ! {
+    interrupts::disable();
+    power_off(EXIT_PANIC)
+}
+
 /// The end of a panic: the marker line, and the machine off.
 pub fn shutdown_after_panic() -> ! {
     let _ = writeln!(log::DebugPort, "panic");

@@ -52,6 +52,7 @@ use alloc::sync::Arc;
 use linux_raw_sys::general as abi;
 
 use crate::boot;
+use crate::errno::Errno;
 use crate::sync::Once;
 
 pub use fd::{FdTable, MAX_DESCRIPTORS};
@@ -69,9 +70,18 @@ pub fn root() -> Arc<dyn Inode> {
 /// Sets up files: the root directory with what is in `cpio`, `/dev`, `/proc`, and the serial ports.
 pub fn init(cpio: &[u8]) {
     let root = ROOT.call_once(ramfs::RamInode::new_root);
-    // What could be unpacked is there; whether it is enough will show.
-    if let Err(error) = initramfs::unpack(cpio, root) {
-        log::error!("the initramfs is damaged, or too large for the memory: {error:?}");
+    match initramfs::unpack(cpio, root) {
+        Ok(()) => (),
+        Err(Errno::ENOMEM) => {
+            boot::log::tell_fmt(format_args!(
+                "the initramfs ({} MiB, and once more as much unpacked) is too large for the memory: give the machine more \
+                 (./x run --memory)",
+                cpio.len() >> 20
+            ));
+            boot::give_up();
+        }
+        // What could be unpacked is there; whether it is enough will show.
+        Err(error) => log::error!("the initramfs is damaged: {error:?}"),
     }
     make_standard_files(root).expect("no memory for /dev");
     let size = terminal_size(boot::cmdline("winsize"));

@@ -67,7 +67,7 @@ pub fn selftests(args: SelftestsArgs) -> Result<ExitCode> {
         cpu: args.cpu.clone(),
         smp: args.smp,
         machine: MachineType::Q35,
-        memory: "512M".to_owned(),
+        memory: Some("512M".to_owned()),
         ..Machine::default()
     };
     let log = kernel_log(args.arch)?;

@@ -96,7 +96,7 @@ pub fn stress(args: StressArgs) -> Result<ExitCode> {
         smp: args.smp,
         cpu: args.cpu.clone(),
         machine: MachineType::Q35,
-        memory: "1G".to_owned(),
+        memory: Some("1G".to_owned()),
         ..Machine::default()
     };
     let mut boot = run::boot(machine, &image, initrd, &klog);

@@ -38,8 +38,16 @@ pub fn run(report: &mut Report) -> Result<()> {
         ("output that nobody reads", closed_output),
         ("--memory 64M", small_memory),
         ("--initramfs", added_files),
+        (
+            "--with a directory of shared objects, links and names of one inode",
+            with_directory,
+        ),
+        ("files that do not fit in the memory", too_large),
         ("--machine q35 --smp 2", other_machine),
         ("a dynamically linked program", dynamic),
+        ("Python with its library", python),
+        ("Perl with its library", perl),
+        ("gcc with its programs and headers", gcc),
         ("a program that there is not", missing),
         ("--timeout", timeout),
         ("a machine that never says anything", silent_machine),
@@ -378,6 +386,100 @@ fn dynamic(kernel: &Path) -> Outcome {
     expect(kernel, &["--", "/bin/bash", "-c", script], b"", b"42\n", 7)
 }
 
+fn python(kernel: &Path) -> Outcome {
+    let script = "import json, os; print(json.dumps({'cwd': os.getcwd()}))";
+    expect(
+        kernel,
+        &["--", "/usr/bin/python3", "-c", script],
+        b"",
+        b"{\"cwd\": \"/\"}\n",
+        0,
+    )
+}
+
+fn perl(kernel: &Path) -> Outcome {
+    let script = "use File::Basename; print basename('/a/b'), \"\\n\"; exit 3";
+    expect(kernel, &["--", "/usr/bin/perl", "-e", script], b"", b"b\n", 3)
+}
+
+/// It compiles, assembles and links in the guest.
+fn gcc(kernel: &Path) -> Outcome {
+    let source = b"#include <stdio.h>\nint main(void) { puts(\"compiled\"); return 0; }\n";
+    let arguments = ["--", "/usr/bin/gcc", "-v", "-x", "c", "-", "-o", "/tmp/a"];
+    let mut child = x_run(kernel, &arguments)?
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    child.stdin.take().context("a pipe")?.write_all(source)?;
+    let result = child.wait_with_output()?;
+    let errors = String::from_utf8_lossy(&result.stderr);
+    anyhow::ensure!(
+        result.status.success() && errors.contains("collect2"),
+        "{}: {errors}",
+        result.status
+    );
+    Ok(())
+}
+
+/// Files of the host at their own places: what links lead to, the libraries of shared objects, one inode for its names.
+fn with_directory(kernel: &Path) -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let at = |name: &str| directory.path().join(name);
+    std::fs::create_dir(at("files"))?;
+    let object = libz()?;
+    std::fs::copy(&object, at("files/object.so"))?;
+    std::fs::write(at("files/one"), "one inode\n")?;
+    std::fs::hard_link(at("files/one"), at("files/two"))?;
+    std::os::unix::fs::symlink("files", at("link"))?;
+    let link = at("link");
+    let link = link.to_str().context("a temporary directory has a plain name")?;
+    let script = format!(
+        "cd {link}/ && cat two && stat -c '%h' one && echo more >>one && cat two && \
+         ls /lib/x86_64-linux-gnu/libc.so.6 object.so"
+    );
+    expect(
+        kernel,
+        &["--with", link, "--", "/bin/busybox", "sh", "-c", &script],
+        b"",
+        b"one inode\n2\none inode\nmore\n/lib/x86_64-linux-gnu/libc.so.6\nobject.so\n",
+        0,
+    )
+}
+
+/// A shared object that each Debian has, and that needs another.
+fn libz() -> Result<PathBuf> {
+    let found = crate::program::libraries(
+        Path::new("/lib64/ld-linux-x86-64.so.2"),
+        Path::new("/usr/bin/dpkg"),
+    )?;
+    let named = |path: &&PathBuf| path.to_string_lossy().contains("/libz.so");
+    found.iter().find(named).cloned().context("dpkg needs no libz")
+}
+
+fn too_large(kernel: &Path) -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let file = std::fs::File::create(directory.path().join("large"))?;
+    file.set_len(100 << 20)?;
+    let path = directory.path().to_str().context("a plain name")?;
+    let result = x_run(kernel, &["--memory", "128M", "--initramfs", path])?
+        .stdin(Stdio::null())
+        .output()?;
+    let errors = String::from_utf8_lossy(&result.stderr);
+    let advice = errors.split("--memory ").nth(1).unwrap_or_default();
+    anyhow::ensure!(
+        result.status.code() == Some(i32::from(EXIT_HOST_FAILURE)) && advice.starts_with("320M"),
+        "{result:?}"
+    );
+    expect(
+        kernel,
+        &["--memory", "320M", "--initramfs", path],
+        b"ls /large\n",
+        b"/large\n",
+        0,
+    )
+}
+
 fn missing(kernel: &Path) -> Outcome {
     let result = x_run(kernel, &["--", "no-such-program"])?
         .stdin(Stdio::null())
@@ -474,6 +576,10 @@ fn terminal(kernel: &Path) -> Result<Duration> {
     thread::sleep(Duration::from_millis(500));
     terminal.type_in("\x03")?;
     terminal.wait_for("portcullis:/")?;
+    // Split, so that the echo of what is typed is not taken for the answer.
+    terminal.type_in("echo sta''tus $?\r")?;
+    terminal.wait_for("status 130")?;
+    terminal.wait_for("portcullis:/")?;
     terminal.type_in("stty size\r")?;
     terminal.wait_for("30 100")?;
     terminal.wait_for("portcullis:/")?;
@@ -483,9 +589,6 @@ fn terminal(kernel: &Path) -> Result<Duration> {
     resize(43, 321)?;
     terminal.wait_for("43 321")?;
     terminal.wait_for("portcullis:/")?;
-    // Split, so that the echo of what is typed is not taken for the answer.
-    terminal.type_in("echo sta''tus $?\r")?;
-    terminal.wait_for("status 130")?;
     terminal.type_in("\x01x")?;
     let status = child.wait(LIMIT).context("Ctrl-A X did not end it")?;
     anyhow::ensure!(status.success(), "after Ctrl-A X: {status}");

@@ -123,7 +123,7 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "run",
-        about: "`./x run` itself: streams, exit codes, the terminal, the panic path",
+        about: "`./x run` itself: streams, exit codes, the terminal, the panic path, what comes along with a program",
         run: |_, report| command::run(report),
     },
     Suite {

@@ -181,7 +181,7 @@ impl Session {
 
         let machine = Machine {
             smp: 2,
-            memory: "768M".to_owned(),
+            memory: Some("768M".to_owned()),
             ..Machine::default()
         };
         let mut boot = Boot::new(machine, kernel);
