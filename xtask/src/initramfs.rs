@@ -6,14 +6,13 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use cpio::newc::{Builder, ModeFileType};
 
 use crate::program::{self, Program};
-use crate::{kernel, progress, setup};
+use crate::{kernel, setup};
 
 /// What one path in the archive is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +73,6 @@ impl Initramfs {
     /// A busybox user land: the host's static busybox with a link for each applet, and the few files it reads.
     pub fn busybox() -> Result<Initramfs> {
         let busybox = setup::busybox().context("no static busybox on this machine")?;
-        let list = progress::output(Command::new(&busybox).arg("--list"))?;
         let mut root = Initramfs::default();
         for directory in [
             "bin", "dev", "etc", "home", "mnt", "proc", "root", "run", "tmp", "usr", "var/log", "var/tmp",
@@ -88,7 +86,7 @@ impl Initramfs {
         root.symlink("sbin", "bin")
             .symlink("usr/bin", "../bin")
             .symlink("usr/sbin", "../bin");
-        for applet in String::from_utf8_lossy(&list.stdout).lines() {
+        for applet in setup::applets()? {
             root.symlink(Path::new("bin").join(applet), "busybox");
         }
         root.copy("bin/busybox", &busybox)?;

@@ -153,4 +153,53 @@ mod tests {
             assert_eq!(String::from_utf8_lossy(&output.stdout), HELP);
         }
     }
+
+    /// A copy of a checkout works on itself: the script hands over to the copy's tool and names the copy, and the tool has no
+    /// path compiled in.
+    #[test]
+    fn a_copy_of_a_checkout_works_on_the_copy() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let scratch = tempfile::tempdir().unwrap();
+        let copy = scratch.path().join("copy");
+        let file = |path: PathBuf, text: &str, mode| {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for name in ["x", "Cargo.toml"] {
+            std::fs::create_dir_all(&copy).unwrap();
+            std::fs::copy(repository(name), copy.join(name)).unwrap();
+        }
+        for name in ["cargo", "cc", "rustc"] {
+            let program = format!("#!/bin/sh\necho 'rustc {}.0'\n", msrv::MSRV);
+            file(scratch.path().join("bin").join(name), &program, 0o755);
+        }
+        let tool = "#!/bin/sh\necho \"$PORTCULLIS_ROOT $*\"\n";
+        file(copy.join("target/debug/xtask"), tool, 0o755);
+        let output = std::process::Command::new(copy.join("x"))
+            .args(["run", "--", "program"])
+            .current_dir("/")
+            .env("PATH", format!("{}/bin:/usr/bin:/bin", scratch.path().display()))
+            .env_remove("CARGO_TARGET_DIR")
+            .env_remove("RUSTC")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said, format!("{} run -- program\n", copy.display()), "{output:?}");
+
+        let compiled_in = concat!("env!(", "\"CARGO_MANIFEST_DIR\")");
+        let mut folders = vec![repository("xtask/src")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    assert!(!text.contains(compiled_in), "{}", path.display());
+                }
+            }
+        }
+    }
 }

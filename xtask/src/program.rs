@@ -12,7 +12,7 @@ use object::elf::Machine;
 use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _};
 
 use crate::packages::{self, Companions};
-use crate::progress;
+use crate::{progress, setup};
 
 /// A program of the host that the guest can run.
 pub struct Program {
@@ -42,9 +42,24 @@ impl Program {
         })
     }
 
-    /// Looks for what it reads, too. A static program is taken to read nothing.
-    pub fn with_companions(mut self) -> Result<Program> {
-        for path in std::iter::once(&self.path).chain(&interpreters(&self.path)?) {
+    /// Looks for what it reads, too, and for the programs that the script after a shell's `-c` calls, unless busybox has them.
+    /// A static program is taken to read nothing.
+    pub fn with_companions(mut self, arguments: &[String]) -> Result<Program> {
+        let mut paths = vec![self.path.clone()];
+        paths.extend(interpreters(&self.path)?);
+        let called = called_by_shell(&self.path, arguments);
+        if !called.is_empty() {
+            let applets = setup::applets()?;
+            let foreign = called.iter().filter(|name| !applets.contains(name));
+            for path in foreign.filter_map(|name| which(name)) {
+                self.companions.push(Companions {
+                    files: vec![path.clone()],
+                    ..Companions::default()
+                });
+                paths.push(path);
+            }
+        }
+        for path in &paths {
             let real = fs::canonicalize(path)?;
             if !matches!(interpreter(&real), Ok(None)) {
                 self.companions.push(packages::companions(path, &real)?);
@@ -52,6 +67,39 @@ impl Program {
         }
         Ok(self)
     }
+}
+
+/// The names of the programs that the script after a shell's `-c` seems to call: the first words of its commands.
+fn called_by_shell(program: &Path, arguments: &[String]) -> Vec<String> {
+    const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "busybox"];
+    /// What may stand before a command.
+    const BEFORE: [&str; 12] = [
+        "if", "then", "else", "elif", "while", "until", "do", "!", "exec", "time", "env", "command",
+    ];
+    let name = program.file_name().unwrap_or_default();
+    if !SHELLS.iter().any(|shell| name == *shell) {
+        return Vec::new();
+    }
+    let has_script = |word: &&String| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c');
+    let Some(script) = arguments.iter().skip_while(|word| !has_script(word)).nth(1) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = script
+        .split([';', '|', '&', '\n', '(', '{', '`'])
+        .filter_map(|command| {
+            command
+                .split_whitespace()
+                .find(|word| !BEFORE.contains(word) && !word.contains('='))
+        })
+        .filter(|word| {
+            word.chars()
+                .all(|char| char.is_ascii_alphanumeric() || "/.+-_".contains(char))
+        })
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// The files that `program`, or a shared object, needs beside itself.
@@ -287,5 +335,19 @@ mod tests {
             needs.iter().any(|path| path.ends_with("ld-linux-x86-64.so.2")),
             "{needs:?}"
         );
+    }
+
+    #[test]
+    fn a_shells_script_names_the_programs_it_calls() {
+        let called = |program: &str, words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            called_by_shell(Path::new(program), &words)
+        };
+        let script = "gcc -x c - -o /tmp/a && /tmp/a; X=1 env python3 x.py | sort `which perl`\nif ! node; then $X; fi";
+        let names = ["/tmp/a", "fi", "gcc", "node", "python3", "sort", "which"];
+        assert_eq!(called("/bin/bash", &["-c", script]), names);
+        assert_eq!(called("/bin/busybox", &["sh", "-ec", "java -version"]), ["java"]);
+        assert!(called("/usr/bin/python3", &["-c", "gcc"]).is_empty());
+        assert!(called("/bin/sh", &["gcc"]).is_empty());
     }
 }

@@ -34,7 +34,8 @@ const LOG_TAIL: usize = 60;
 ///
 /// With a PROGRAM of this machine: it runs in the guest with this standard input, with its dynamic linker and libraries, or,
 /// for a script, its interpreter. The files of its Debian packages and of those that they depend on come along (a language's
-/// standard library, a compiler's programs and headers), as far as the memory goes. Its output is passed through, standard
+/// standard library, a compiler's programs and headers), as far as the memory goes; for a shell's `-c`, those of the programs
+/// that its script calls, too. Its output is passed through, standard
 /// error apart from standard output where they go to different files, and its exit code is this command's. A kernel that
 /// fails gives 125 and its log, the host 126.
 #[derive(clap::Args)]
@@ -86,7 +87,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
 /// Installs what is missing, and finds the program.
 pub fn prepare(args: &RunArgs) -> Result<Option<Program>> {
     setup::ensure(&[setup::QEMU, setup::BUSYBOX, setup::LINKER])?;
-    let find = |name: &String| Program::find(name)?.with_companions();
+    let find = |name: &String| Program::find(name)?.with_companions(&args.program[1..]);
     args.program.first().map(find).transpose()
 }
 

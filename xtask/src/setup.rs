@@ -243,6 +243,16 @@ pub fn succeeds(command: &mut Command) -> bool {
     progress::status(command, &shown, progress::SHORT).is_ok_and(|status| status.success())
 }
 
+/// The names under which busybox is another program.
+pub fn applets() -> Result<Vec<String>> {
+    let busybox = busybox().context("no static busybox on this machine")?;
+    let list = progress::output(Command::new(busybox).arg("--list"))?;
+    Ok(String::from_utf8_lossy(&list.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect())
+}
+
 /// The host's static busybox.
 pub fn busybox() -> Option<PathBuf> {
     ["/bin/busybox", "/usr/bin/busybox"]

@@ -9,11 +9,12 @@ use super::build::{Tree, Variant};
 use super::config::{Arch, Config};
 use super::{run, userland};
 use crate::qemu::{Machine, MachineType};
-use crate::selftests::compare::{Verdict, compare, difference};
+use crate::selftests::compare::{Attempt, difference, judge_attempt};
 use crate::selftests::{self, Image, Outcome, Test};
 use crate::setup;
 
 /// How often a test is run in both kernels until it comes to the same: what some come to is decided by races, in stock too.
+/// In which ours hangs or dies is not run again.
 const ATTEMPTS: u32 = 3;
 
 /// Runs Linux's selftests of the boundary in both variants, and compares them.
@@ -84,7 +85,7 @@ pub fn selftests(args: SelftestsArgs) -> Result<ExitCode> {
             image.append += &format!(" tsc_early_khz={khz}");
         }
         let with_log: Vec<&Test> = tests.iter().copied().chain([&log]).collect();
-        selftests::run_once(&image, &machine, &with_log, |test, outcome| {
+        selftests::run(&image, &machine, &with_log, |test, outcome| {
             eprintln!("x: {variant}: {} {}", test.id(), outcome.summary());
             if !args.only.is_empty() {
                 outcome.output.iter().for_each(|line| eprintln!("    {line}"));
@@ -109,20 +110,18 @@ pub fn selftests(args: SelftestsArgs) -> Result<ExitCode> {
             let (Some(mine), Some(theirs)) = (mine.get(&test.id()), theirs.get(&test.id())) else {
                 bail!("{} was not run in both", test.id());
             };
-            let word = if compare(&test.name, test.bits, mine, theirs) == Verdict::Equal {
-                if attempt == 1 {
-                    at_once += 1
-                } else {
-                    later += 1
-                }
-                "equal"
-            } else if attempt < ATTEMPTS {
-                again.push(test);
-                "again"
-            } else {
-                different += 1;
-                "DIFFERENT"
+            let judged = judge_attempt(&test.name, test.bits, mine, theirs, attempt == ATTEMPTS);
+            let word = match judged {
+                Attempt::Equal => "equal",
+                Attempt::Again => "again",
+                Attempt::Failed(how) => how,
             };
+            match judged {
+                Attempt::Equal if attempt == 1 => at_once += 1,
+                Attempt::Equal => later += 1,
+                Attempt::Again => again.push(test),
+                Attempt::Failed(_) => different += 1,
+            }
             println!(
                 "{word:9} {:44} stock {:16} ours {}",
                 test.id(),

@@ -60,6 +60,39 @@ pub fn compare(test: &str, bits: u32, ours: &Outcome, stock: &Outcome) -> Verdic
         .map_or(Verdict::Different, |expected| Verdict::Known(expected.reason))
 }
 
+/// How our kernel fails in a test where stock does not: it, or the test in it, hangs, or it dies. Such a failure is final,
+/// however often the test passes.
+pub fn fails_alone(ours: &Outcome, stock: &Outcome) -> Option<&'static str> {
+    if ours.killed_kernel() && !ours.ran_out_of_time() {
+        Some("DIED")
+    } else if ours.ran_out_of_time() && (ours.killed_kernel() || !stock.ran_out_of_time()) {
+        Some("HUNG")
+    } else {
+        None
+    }
+}
+
+/// What is made of one attempt at a test in both kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// Both came to the same.
+    Equal,
+    /// Races decide what some tests come to, in stock too: both are to try again.
+    Again,
+    /// They came to different things, or ours hung or died.
+    Failed(&'static str),
+}
+
+/// Judges one attempt; `last`: there is no further one.
+pub fn judge_attempt(test: &str, bits: u32, ours: &Outcome, stock: &Outcome, last: bool) -> Attempt {
+    match fails_alone(ours, stock) {
+        Some(how) => Attempt::Failed(how),
+        None if compare(test, bits, ours, stock) == Verdict::Equal => Attempt::Equal,
+        None if last => Attempt::Failed("DIFFERENT"),
+        None => Attempt::Again,
+    }
+}
+
 /// Lines of several processes come in any order.
 fn sorted(lines: &[String]) -> Vec<&String> {
     let mut lines: Vec<&String> = lines.iter().collect();
@@ -105,6 +138,29 @@ mod tests {
             Verdict::Different
         );
         assert_eq!(difference(&fail, &pass), ["- ok 2 b", "+ not ok 2 b"]);
+    }
+
+    #[test]
+    fn a_hang_of_ours_gets_no_second_chance() {
+        let pass = outcome("exit 0", &["ok 1 a"]);
+        let fail = outcome("exit 1", &["not ok 1 a"]);
+        let late = outcome("timeout", &[]);
+        let hung = outcome("hang", &[]);
+        let died = outcome("panic", &[]);
+        let judge = |ours: &Outcome, stock: &Outcome, last| judge_attempt("t", 64, ours, stock, last);
+        for last in [false, true] {
+            assert_eq!(judge(&late, &pass, last), Attempt::Failed("HUNG"));
+            assert_eq!(judge(&late, &fail, last), Attempt::Failed("HUNG"));
+            assert_eq!(judge(&hung, &pass, last), Attempt::Failed("HUNG"));
+            assert_eq!(judge(&hung, &hung, last), Attempt::Failed("HUNG"));
+            assert_eq!(judge(&died, &pass, last), Attempt::Failed("DIED"));
+            // A test that waits for ever in stock, too.
+            assert_eq!(judge(&late, &late, last), Attempt::Equal);
+        }
+        // Stock may have been unlucky.
+        assert_eq!(judge(&pass, &late, false), Attempt::Again);
+        assert_eq!(judge(&fail, &pass, false), Attempt::Again);
+        assert_eq!(judge(&fail, &pass, true), Attempt::Failed("DIFFERENT"));
     }
 
     #[test]

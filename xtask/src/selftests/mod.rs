@@ -16,7 +16,7 @@ pub mod compare;
 pub mod outcome;
 pub mod suites;
 
-pub use boot::{Image, run, run_once};
+pub use boot::{Image, run};
 pub use build::build;
 pub use outcome::Outcome;
 pub use suites::Test;
