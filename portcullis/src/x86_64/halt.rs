@@ -38,11 +38,8 @@ mod tests {
     fn what_hits_the_halt_goes_on_behind_it() {
         let start = wait_for_interrupt as *const () as u64;
         // SAFETY: the function's code is readable.
-        assert_eq!(
-            unsafe { *(start as *const [u8; 3]) },
-            [0xfb, 0xf4, 0xc3],
-            "STI, HLT, RET"
-        );
+        let code = unsafe { *(start as *const [u8; 3]) };
+        assert_eq!(code, [0xfb, 0xf4, 0xc3], "STI, HLT, RET");
         for (hit, goes_on) in [(0, 0), (1, 2), (2, 2)] {
             let mut regs = UserRegs {
                 rip: start + hit,
