@@ -17,7 +17,7 @@ use x86_64::registers::control::{Cr0, Cr4, Efer};
 use crate::task::hooks::{self, Hook};
 use crate::{
     audit, boot, compat, cpu, dispatch, machine_check, memory, panic, patch, ptrace, return_notifier, rseq,
-    seccomp, segments, signal, sync, syscall, task, trace, uprobe,
+    seccomp, segments, signal, sync, syscall, task, trace, umip, uprobe,
 };
 
 /// The reference kernel, as the library sees it.
@@ -197,7 +197,7 @@ impl Doors for Gate {
             Exception::BP | Exception::DB if notify_die::<Gate>(at.regs(), die) == Verdict::Handled => {}
             Exception::PF => memory::fault::page_fault_user(at.regs(), exception.address, exception.error),
             Exception::DB => ptrace::debug::user_exception(at.regs(), exception.address),
-            Exception::GP if segments::ports::skip_interrupt_flag(at.regs()) => {}
+            Exception::GP if umip::emulate(at.regs()) || segments::ports::skip_interrupt_flag(at.regs()) => {}
             vector => signal::force_exception(vector, exception.error, at.regs()),
         }
     }

@@ -8,7 +8,7 @@ use core::mem::{offset_of, size_of};
 
 use portcullis::x86_64::UserRegs;
 use portcullis::x86_64::regs::flags;
-use portcullis::x86_64::tables::{USER_CS, USER_DS, USER32_CS};
+use portcullis::x86_64::tables::USER_DS;
 
 use super::debug;
 use crate::errno::{Errno, Result};
@@ -202,15 +202,6 @@ fn place(offset: u64) -> Result<Place> {
         _ if (debug..debug + 8).contains(&word) => Place::Debug(word - debug),
         _ => Place::Nothing,
     })
-}
-
-/// The linear address of RIP: None in a segment whose base is not known to be 0.
-pub(super) fn linear_rip(_task: &Task, regs: &UserRegs) -> Option<u64> {
-    match regs.cs as u16 {
-        USER_CS => Some(regs.rip),
-        USER32_CS => Some(regs.rip as u32 as u64),
-        _ => None,
-    }
 }
 
 const _: () = assert!(size_of::<UserRegs>() == FS_BASE * 8 && USER_DS == 0x2b);

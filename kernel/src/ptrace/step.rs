@@ -8,10 +8,10 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use portcullis::work::SyscallWork;
 use portcullis::x86_64::regs::flags;
-use portcullis::x86_64::tables::USER_CS;
 use portcullis::x86_64::{Exception, UserRegs};
 
 use super::{debug, stop};
+use crate::segments::code::Code;
 use crate::signal::info::TRAP_BRKPT;
 use crate::signal::{self, SIGTRAP, SigInfo};
 use crate::task::Task;
@@ -132,22 +132,7 @@ pub fn report_syscall(regs: &UserRegs) {
 
 /// Whether the instruction at RIP loads the flags (POPF, IRET), so that TF is the program's afterwards.
 fn sets_trap_flag(task: &Task, regs: &UserRegs) -> bool {
-    const LONGEST: usize = 15;
-    let Some(linear) = super::registers::linear_rip(task, regs) else {
-        return false;
-    };
-    let mut code = [0; LONGEST];
-    let len = task.mm().peek(linear, &mut code);
-    for &byte in &code[..len] {
-        match byte {
-            // POPF, IRET.
-            0x9d | 0xcf => return true,
-            // Operand and address size, segments, LOCK, REPNE, REP.
-            0x66 | 0x67 | 0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65 | 0xf0 | 0xf2 | 0xf3 => {}
-            // REX, in 64-bit code only.
-            0x40..=0x4f if regs.cs == u64::from(USER_CS) => {}
-            _ => return false,
-        }
-    }
-    false
+    Code::at(task, regs)
+        .and_then(|code| Some(code.instruction()?.loads_flags()))
+        .unwrap_or(false)
 }

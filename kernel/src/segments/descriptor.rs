@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::instruction::Mode;
+
 /// `struct user_desc`: the same for programs of both widths.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
@@ -135,4 +137,28 @@ impl UserDesc {
 /// The base of a segment.
 pub const fn base(descriptor: u64) -> u64 {
     descriptor >> 16 & 0xff_ffff | (descriptor >> 56) << 24
+}
+
+/// The last offset in the segment.
+pub const fn limit(descriptor: u64) -> u64 {
+    let limit = descriptor & 0xffff | (descriptor >> 48 & 0xf) << 16;
+    if descriptor & PAGES != 0 {
+        limit << 12 | 0xfff
+    } else {
+        limit
+    }
+}
+
+/// How the instructions of a code segment are decoded; None for one that is not there, or holds no code. Programs make none of
+/// long mode.
+pub const fn mode_of_code(descriptor: u64) -> Option<Mode> {
+    /// The bit of the type that code has and data has not.
+    const CODE: u64 = 2 << TYPE_SHIFT;
+    if descriptor & (PRESENT | CODE_OR_DATA | CODE | LONG) != PRESENT | CODE_OR_DATA | CODE {
+        None
+    } else if descriptor & DEFAULT_32 != 0 {
+        Some(Mode::Bits32)
+    } else {
+        Some(Mode::Bits16)
+    }
 }

@@ -58,6 +58,11 @@ impl Ldt {
         }
     }
 
+    /// Whether there is a table.
+    pub fn is_used(&self) -> bool {
+        self.table.lock().is_some()
+    }
+
     /// The descriptor with this number; 0 if there is none.
     pub(super) fn descriptor(&self, number: u16) -> u64 {
         let table = self.table.lock();

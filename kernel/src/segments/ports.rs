@@ -11,9 +11,9 @@ use portcullis::x86_64::UserRegs;
 use portcullis::x86_64::segments::{IO_PORTS, allow_all_ports, forbid_all_ports, load_io_bitmap};
 use zerocopy::IntoBytes;
 
+use super::code::Code;
 use crate::cpu;
 use crate::errno::{Errno, Result};
-use crate::memory::user;
 use crate::sync::{self, SpinLock};
 use crate::task::capabilities::{Capability, capable};
 use crate::task::switch::SwitchWork;
@@ -173,9 +173,10 @@ pub fn skip_interrupt_flag(regs: &mut UserRegs) -> bool {
     if !task.has_switch_work(SwitchWork::PORTS) || task.ports.0.lock().level != 3 {
         return false;
     }
-    match user::read::<u8>(regs.rip) {
-        Ok(CLI | STI) => {
-            regs.rip += 1;
+    match Code::at(task, regs) {
+        // Without prefixes, as in Linux.
+        Some(code) if matches!(code.bytes(), [CLI | STI, ..]) => {
+            regs.rip = code.segment.offset(regs.rip.wrapping_add(1));
             true
         }
         _ => false,

@@ -31,6 +31,12 @@ mod bpf;
 #[allow(dead_code)]
 mod script;
 
+/// The kernel's decoder of user instructions, likewise.
+#[cfg(test)]
+#[path = "../../../kernel/src/instruction.rs"]
+#[allow(dead_code)]
+mod instruction;
+
 use std::process::ExitCode;
 use std::time::Instant;
 

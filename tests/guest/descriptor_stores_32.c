@@ -1,0 +1,2 @@
+// build: -m32
+#include "descriptor_stores.c"
