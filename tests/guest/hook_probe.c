@@ -77,6 +77,36 @@ static void hit(const char *name, const char *at, const char *path)
           hooks_status("probe_hits") - before);
 }
 
+/* Probes come and go while another process runs the instructions and makes children. */
+static void races(const char *path)
+{
+    static const char *const names[] = { "a probe that goes when it is hit: a push", "the same, stepped" };
+    const char *at[] = { probed_push, probed_middle };
+    for (int n = 0; n < 2; n++) {
+        int status = 0, rounds = 0;
+        pid_t child = fork();
+        if (child == 0) {
+            for (int turn = 0;; turn++) {
+                if (calls(20) != 20)
+                    _exit(1);
+                if (turn % 16 == 0 && in_child(in_a_child) != 10 << 8)
+                    _exit(2);
+            }
+        }
+        pid_t ended = 0;
+        for (; rounds < 300 && ended == 0; rounds++) {
+            control("/dev/hooks", "probe %s %ld", path, offset_of(at[n]));
+            for (volatile int wait = 0; wait < rounds % 50 * 20; wait++)
+                ;
+            control("/dev/hooks", "unprobe");
+            ended = waitpid(child, &status, WNOHANG);
+        }
+        check(ended == 0, names[n], "after %d rounds it ended with %#x", rounds, status);
+        kill(child, SIGKILL);
+        waitpid(child, &status, 0);
+    }
+}
+
 int main(void)
 {
     char path[256] = "";
@@ -102,9 +132,11 @@ int main(void)
     check(hooks_status("probe_hits") >= rounds, "no hit is lost", "%ld of %d", hooks_status("probe_hits"), rounds);
     control("/dev/hooks", "unprobe");
 
-    /* An INT3 of the program's own is its own affair. */
+    /* An INT3 of the program's own is its own affair, in both forms. */
     asm volatile("int3");
-    check(traps == 1, "the program's own breakpoint", "%d traps", (int)traps);
+    asm volatile("int $3");
+    check(traps == 2, "the program's own breakpoints", "%d traps", (int)traps);
+    races(path);
     check_violations("Uprobe");
     return done();
 }

@@ -20,7 +20,7 @@ use crate::fs::pidfd;
 use crate::memory::{USER_END, user};
 use crate::ptrace::{self, Event};
 use crate::segments::tls;
-use crate::{signal, trace};
+use crate::{signal, trace, uprobe};
 
 /// What to share with the child, and how it starts.
 #[derive(Default)]
@@ -160,6 +160,7 @@ pub(super) fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
         return Err(Errno::ERESTARTNOINTR);
     }
     let event = clone.event().filter(|&event| parent.trace.wants(event));
+    let busy = uprobe::Busy::new();
     let (child, number) = new_task(parent, regs, &clone)?;
     let pidfd = clone
         .has(CLONE_PIDFD)
@@ -172,6 +173,7 @@ pub(super) fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
     *child.vfork_done.lock() = vfork_done.clone();
     let traced = event.is_some() || clone.has(CLONE_PTRACE);
     publish(parent, &child, number, &clone, group_signals, traced)?;
+    drop(busy);
     if let Some(pidfd) = pidfd {
         pidfd.keep();
     }
