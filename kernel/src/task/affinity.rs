@@ -24,6 +24,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether it may take another task's CPU when it wakes up: not with SCHED_BATCH or SCHED_IDLE.
+    pub fn preempts(&self) -> bool {
+        !matches!(self.policy.load(Relaxed), 3 | 5)
+    }
+
     /// A child's, with the parent's values.
     pub fn copy_from(&self, other: &Policy) {
         self.nice.store(other.nice.load(Relaxed), Relaxed);

@@ -1,4 +1,5 @@
-//! The scheduler: one run queue, first in first out, slices of 4 ms.
+//! The scheduler: one run queue, first in first out, slices of 4 ms; a task that wakes up and has run less than another gets
+//! that one's CPU.
 //!
 //! One lock guards the queue and what the scheduler knows of every task ([`Entry`]). It is held across the context
 //! switch, so whoever holds it sees each task either on a CPU, or in the queue, or asleep with its registers saved.
@@ -9,6 +10,12 @@
 //! [`wake`] changes the state: a wake-up that comes before the decision makes the sleep not happen. An interruptible
 //! sleep does not begin while a signal is pending: that is decided under the same lock, after which the sender's wake
 //! finds the sleeper.
+//!
+//! **Wake-up preemption.** A task that wakes up while no CPU is idle is compared with the running ones by lag: how much less
+//! CPU time each has had than its share of the time that passed. The share is one of as many as want a CPU and one more, so
+//! that all who preempt together leave some for those who never sleep; and lag is bounded ([`CREDIT`]), so that nobody catches
+//! up on years. Who is behind another by more than [`LAG`] goes to the head of the queue, and the other to its end. So a
+//! task that has used up what it gained waits for its turn as all others do, and those get theirs.
 //!
 //! The scheduler owns one reference to each task from [`start`] until the task has ended and its stack is left.
 
@@ -49,6 +56,11 @@ pub const NORMAL: u32 = INTERRUPTIBLE | UNINTERRUPTIBLE | KILLABLE;
 /// How long a task runs while others wait, in nanoseconds.
 pub const SLICE: u64 = 4_000_000;
 
+/// How much further behind than another a task must be to get its CPU at a wake-up. Two that wake each other in turn are not.
+const LAG: i64 = 500_000;
+/// How far behind, or ahead, a task can be.
+const CREDIT: i64 = SLICE as i64;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// Neither on a CPU nor in the queue.
@@ -64,6 +76,10 @@ struct Inner {
     stack_pointer: u64,
     place: Place,
     next: *const Task,
+    /// How far behind its share it was when it was last compared, when that was, and what CPU time it had had.
+    lag: i64,
+    seen: u64,
+    used: u64,
 }
 
 impl Entry {
@@ -73,6 +89,9 @@ impl Entry {
             stack_pointer,
             place: Place::Asleep,
             next: ptr::null(),
+            lag: 0,
+            seen: 0,
+            used: 0,
         }))
     }
 }
@@ -83,6 +102,8 @@ struct RunQueue {
     tail: *const Task,
     /// CPUs that run their idle task and have not been sent for yet.
     idle: u64,
+    /// What each CPU runs.
+    running: [*const Task; MAX_CPUS],
 }
 
 // SAFETY: the pointers are to tasks that the scheduler's reference keeps alive.
@@ -92,6 +113,7 @@ static RUN_QUEUE: SpinLock<RunQueue> = SpinLock::new(RunQueue {
     head: ptr::null(),
     tail: ptr::null(),
     idle: 0,
+    running: [ptr::null(); MAX_CPUS],
 });
 /// Length of the queue, readable without the lock.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
@@ -120,6 +142,65 @@ impl RunQueue {
         WAITING.store(WAITING.load(Relaxed) + 1, Relaxed);
     }
 
+    /// Puts it in front of all others.
+    fn push_front(&mut self, task: &Task) {
+        let head = self.head;
+        let entry = self.entry(task);
+        entry.place = Place::Queued;
+        entry.next = head;
+        if head.is_null() {
+            self.tail = task;
+        }
+        self.head = task;
+        WAITING.store(WAITING.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// How far a task is behind one of `shares` equal shares of the time up to now.
+    fn lag(&mut self, task: &Task, now: u64, shares: u64) -> i64 {
+        let used = task.usage.total();
+        let entry = self.entry(task);
+        let share = (now.saturating_sub(entry.seen) / shares) as i64;
+        let had = used.saturating_sub(entry.used) as i64;
+        entry.lag = entry
+            .lag
+            .saturating_add(share.saturating_sub(had))
+            .clamp(-CREDIT, CREDIT);
+        (entry.seen, entry.used) = (now, used);
+        entry.lag
+    }
+
+    /// Queues a task that has woken up while no CPU that it may run on is idle: in front, and in place of the task that is
+    /// furthest ahead, if it is behind that one.
+    #[cold]
+    fn push_woken(&mut self, task: &Task) {
+        let affinity = task.affinity.load(Relaxed);
+        let now = time::now();
+        let shares = WAITING.load(Relaxed) as u64 + 3;
+        let mut furthest: Option<(i64, &Task)> = None;
+        for cpu in (0..cpu::count()).filter(|cpu| affinity & 1 << cpu != 0) {
+            // SAFETY: set to a task that is on a CPU: it is alive.
+            let Some(other) = (unsafe { self.running[cpu].as_ref() }) else {
+                continue;
+            };
+            if ptr::eq(IDLE[cpu].load(Relaxed), other) {
+                // It has been sent for, and looks into the queue.
+                return self.push(task);
+            }
+            let lag = self.lag(other, now, shares);
+            if furthest.is_none_or(|(least, _)| lag < least) {
+                furthest = Some((lag, other));
+            }
+        }
+        let lag = self.lag(task, now, shares);
+        match furthest {
+            Some((least, other)) if lag.saturating_sub(least) > LAG => {
+                self.push_front(task);
+                other.raise(ExitWork::NEED_RESCHED);
+            }
+            _ => self.push(task),
+        }
+    }
+
     /// Takes the first task that may run on `cpu`.
     #[inline]
     fn take(&mut self, cpu: usize) -> Option<&'static Task> {
@@ -146,6 +227,11 @@ impl RunQueue {
             at = next;
         }
         None
+    }
+
+    /// Whether a CPU that the task may run on is idle.
+    fn has_idle(&self, task: &Task) -> bool {
+        self.idle & task.affinity.load(Relaxed) != 0
     }
 
     /// Sends an idle CPU for a task that has just been queued.
@@ -186,8 +272,12 @@ pub fn wake_state(task: &Task, states: u32) -> bool {
     }
     task.state.store(RUNNING, Relaxed);
     if queue.entry(task).place == Place::Asleep {
-        queue.push(task);
-        queue.kick_idle(task);
+        if queue.has_idle(task) || states == NEW || !task.policy.preempts() {
+            queue.push(task);
+            queue.kick_idle(task);
+        } else {
+            queue.push_woken(task);
+        }
     }
     true
 }
@@ -296,6 +386,7 @@ fn reschedule(preempted: bool) {
         }
     };
     queue.entry(next).place = Place::OnCpu;
+    queue.running[cpu % MAX_CPUS] = next;
     if ptr::eq(prev, next) {
         drop(queue);
     } else {
