@@ -68,10 +68,7 @@ pub fn do_exit(status: i32) -> ! {
     let (refs, last, to_signal) = {
         let mut tree = tree();
         process.usage.add(&task.usage);
-        if task.tid() == process.pid
-            && let Some(node) = tree.node_mut(process.pid)
-        {
-            node.leader_status = Some(status);
+        if task.tid() == process.pid {
             *process.leader.lock() = Leader {
                 comm: task.comm(),
                 nice: task.policy.nice.load(Relaxed),
@@ -149,8 +146,7 @@ fn end_process(process: &Arc<Process>, status: i32) {
         let mut tree = tree();
         // Asked for only now, and with the end made public under the same lock: until here the parent may have ended, too.
         if let Some(node) = tree.node_mut(pid) {
-            let own = node.leader_status.unwrap_or(status);
-            node.zombie = Some(process.group_exit().unwrap_or(own));
+            node.zombie = Some(process.group_exit().unwrap_or(status));
         }
         tell_of_end(&mut tree, process)
     };
