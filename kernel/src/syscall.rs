@@ -17,8 +17,8 @@ use crate::signal::calls as signal;
 use crate::signal::frame as signal_frame;
 use crate::signal::signalfd;
 use crate::task::{
-    affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, restart,
-    robust, system, timers, unshare, usage,
+    affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, posix_timers, prctl,
+    reap, restart, robust, system, timers, unshare, usage,
 };
 
 /// A system call, with all registers: most take only their arguments from them.
@@ -122,11 +122,11 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_alarm => timers::sys_alarm(rdi);
             __NR_getitimer => timers::sys_getitimer(rdi, rsi);
             __NR_setitimer => timers::sys_setitimer(rdi, rsi, rdx);
-            __NR_timer_create => timers::sys_timer_create(rdi, rsi, rdx);
-            __NR_timer_settime => timers::sys_timer_settime(rdi, rsi, rdx, r10);
-            __NR_timer_gettime => timers::sys_timer_gettime(rdi, rsi);
-            __NR_timer_getoverrun => timers::sys_timer_getoverrun(rdi);
-            __NR_timer_delete => timers::sys_timer_delete(rdi);
+            __NR_timer_create => posix_timers::sys_timer_create(rdi, rsi, rdx);
+            __NR_timer_settime => posix_timers::sys_timer_settime(rdi, rsi, rdx, r10);
+            __NR_timer_gettime => posix_timers::sys_timer_gettime(rdi, rsi);
+            __NR_timer_getoverrun => posix_timers::sys_timer_getoverrun(rdi);
+            __NR_timer_delete => posix_timers::sys_timer_delete(rdi);
             // The system.
             __NR_getrlimit => limits::sys_getrlimit(rdi, rsi);
             __NR_setrlimit => limits::sys_setrlimit(rdi, rsi);

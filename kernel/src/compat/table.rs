@@ -18,8 +18,8 @@ use crate::segments::{ldt, ports, tls};
 use crate::signal::calls as signal;
 use crate::signal::{frame32, signalfd};
 use crate::task::{
-    affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, prctl, reap, restart,
-    robust, system, timers, unshare, usage,
+    affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, posix_timers, prctl,
+    reap, restart, robust, system, timers, unshare, usage,
 };
 
 /// A system call, with all registers: most take only their arguments from them.
@@ -292,11 +292,11 @@ static TABLE: [Call; CALLS + 1] = calls! {
     255 epoll_ctl => fs::epoll::sys_epoll_ctl(a.ebx, a.ecx, a.edx, a.esi);
     256 epoll_wait => fs::epoll::sys_epoll_wait(a.ebx, a.ecx, a.edx, a.esi);
     258 set_tid_address => prctl::sys_set_tid_address(a.ebx);
-    259 timer_create => timers::sys_timer_create(a.ebx, a.ecx, a.edx);
-    260 timer_settime => timers::timer_settime(Bits32, a.ebx, a.ecx, a.edx, a.esi);
-    261 timer_gettime => timers::timer_gettime(Bits32, a.ebx, a.ecx);
-    262 timer_getoverrun => timers::sys_timer_getoverrun(a.ebx);
-    263 timer_delete => timers::sys_timer_delete(a.ebx);
+    259 timer_create => posix_timers::sys_timer_create(a.ebx, a.ecx, a.edx);
+    260 timer_settime => posix_timers::timer_settime(Bits32, a.ebx, a.ecx, a.edx, a.esi);
+    261 timer_gettime => posix_timers::timer_gettime(Bits32, a.ebx, a.ecx);
+    262 timer_getoverrun => posix_timers::sys_timer_getoverrun(a.ebx);
+    263 timer_delete => posix_timers::sys_timer_delete(a.ebx);
     264 clock_settime => clock::clock_settime(Bits32, a.ebx, a.ecx);
     265 clock_gettime => clock::clock_gettime(Bits32, a.ebx, a.ecx);
     266 clock_getres => clock::clock_getres(Bits32, a.ebx, a.ecx);
@@ -379,8 +379,8 @@ static TABLE: [Call; CALLS + 1] = calls! {
     404 clock_settime64 => clock::sys_clock_settime(a.ebx, a.ecx);
     406 clock_getres_time64 => clock::sys_clock_getres(a.ebx, a.ecx);
     407 clock_nanosleep_time64 => clock::sys_clock_nanosleep(a.ebx, a.ecx, a.edx, a.esi);
-    408 timer_gettime64 => timers::sys_timer_gettime(a.ebx, a.ecx);
-    409 timer_settime64 => timers::sys_timer_settime(a.ebx, a.ecx, a.edx, a.esi);
+    408 timer_gettime64 => posix_timers::sys_timer_gettime(a.ebx, a.ecx);
+    409 timer_settime64 => posix_timers::sys_timer_settime(a.ebx, a.ecx, a.edx, a.esi);
     410 timerfd_gettime64 => fs::timerfd::sys_timerfd_gettime(a.ebx, a.ecx);
     411 timerfd_settime64 => fs::timerfd::sys_timerfd_settime(a.ebx, a.ecx, a.edx, a.esi);
     412 utimensat_time64 => files::sys_utimensat(a.ebx, a.ecx, a.edx, a.esi);

@@ -2,13 +2,13 @@
 
 use core::mem::size_of;
 
-use linux_raw_sys::general::RLIMIT_SIGPENDING;
 use portcullis::x86_64::UserRegs;
 use zerocopy::IntoBytes;
 
 use super::action::Action;
 use super::altstack::AltStack;
 use super::info::*;
+use super::pending::Dequeued;
 use super::set::*;
 use super::{mask, permission, send};
 use crate::errno::{Errno, Result};
@@ -186,15 +186,18 @@ pub fn rt_sigtimedwait(width: Width, set: u64, info: u64, timeout: u64, size: u6
 /// Takes a signal of `set` that is pending for the current task or its process, blocked or not.
 pub(super) fn take_pending(set: SigSet) -> Option<SigInfo> {
     let task = current();
-    let mut shared = task.process.signals.lock();
-    let mut signals = task.signals.lock();
-    let others = SigSet(!set.0);
-    let info = signals
-        .pending
-        .take(others)
-        .or_else(|| shared.pending.take(others));
-    signals.recalculate(task, &shared);
-    info
+    let taken = {
+        let mut shared = task.process.signals.lock();
+        let mut signals = task.signals.lock();
+        let others = SigSet(!set.0);
+        let taken = signals
+            .pending
+            .take(others)
+            .or_else(|| shared.pending.take(others));
+        signals.recalculate(task, &shared);
+        taken
+    };
+    taken.map(Dequeued::settle)
 }
 
 /// Takes a signal of `set`; sleeps for at most `timeout` nanoseconds until there is one.
@@ -238,11 +241,6 @@ fn check_number(signo: i32) -> Result<()> {
     }
 }
 
-/// How much information the caller may have queued.
-fn limit() -> usize {
-    current().process.rlimit(RLIMIT_SIGPENDING).0 as usize
-}
-
 /// What comes with a signal that the caller sends.
 pub(crate) fn from_caller(signo: i32, code: i32) -> SigInfo {
     let process = &current().process;
@@ -280,30 +278,29 @@ pub(crate) fn to_found(process: &Process, info: SigInfo) -> Result<()> {
         return Ok(());
     }
     if info.signo >= SIGRTMIN {
-        send::reserve(process, None);
+        send::reserve(process, None, 0);
     }
-    send::send(&process::tree(), process, None, info, limit())
+    send::send(&process::tree(), process, None, info)
 }
 
 /// Sends to a member of a group, if that is permitted.
-fn to_member(tree: &Tree, process: &Process, info: SigInfo, limit: usize) -> Result<()> {
+fn to_member(tree: &Tree, process: &Process, info: SigInfo) -> Result<()> {
     permission::check(process, &info)?;
     if info.signo == 0 {
         return Ok(());
     }
-    send::send(tree, process, None, info, limit)
+    send::send(tree, process, None, info)
 }
 
 /// Fine if one member could be sent to; otherwise what the last one gave.
 fn to_group(group: Pid, info: SigInfo) -> Result<()> {
     check_number(info.signo)?;
-    let limit = limit();
     let tree = process::tree();
     process::note_group_signal();
     let mut sent = false;
     let mut last = Err(Errno::ESRCH);
     for node in tree.nodes().filter(|node| node.process.pgrp() == group) {
-        last = to_member(&tree, &node.process, info, limit);
+        last = to_member(&tree, &node.process, info);
         sent |= last.is_ok();
     }
     if sent { Ok(()) } else { last }
@@ -312,12 +309,11 @@ fn to_group(group: Pid, info: SigInfo) -> Result<()> {
 /// Everybody but the kernel's reaper and the sender. Those who may not be signalled are passed over, and are no error.
 fn to_all(info: SigInfo) -> Result<()> {
     check_number(info.signo)?;
-    let limit = limit();
     let tree = process::tree();
     process::note_group_signal();
     let mut result = Err(Errno::ESRCH);
     for node in tree.nodes().filter(|node| send::is_other(node)) {
-        match to_member(&tree, &node.process, info, limit) {
+        match to_member(&tree, &node.process, info) {
             Err(Errno::EPERM) if result == Err(Errno::ESRCH) => result = Ok(()),
             Err(Errno::EPERM) => {}
             other => result = other,
@@ -354,9 +350,9 @@ fn to_thread(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
     permission::check(&task.process, &info)?;
     if info.signo != 0 {
         if info.signo >= SIGRTMIN {
-            send::reserve(&task.process, Some(&task));
+            send::reserve(&task.process, Some(&task), 0);
         }
-        send::send(&process::tree(), &task.process, Some(&task), info, limit())?;
+        send::send(&process::tree(), &task.process, Some(&task), info)?;
     }
     Ok(0)
 }

@@ -141,17 +141,18 @@ fn take(task: &Task) -> Option<Taken> {
             .pending
             .take_synchronous(blocked)
             .or_else(|| signals.pending.take(blocked))
-            .map(|info| (info, false))
-            .or_else(|| shared.pending.take(blocked).map(|info| (info, true)));
-        if taken.is_some_and(|(info, _)| SigSet::STOP.contains(info.signo)) {
+            .map(|taken| (taken, false))
+            .or_else(|| shared.pending.take(blocked).map(|taken| (taken, true)));
+        if taken.is_some_and(|(taken, _)| SigSet::STOP.contains(taken.signo())) {
             signals.stop.dequeued = true;
         }
         signals.recalculate(task, &shared);
         let immutable = signals.immutable;
-        return taken.map(|(info, shared)| Taken {
-            info,
+        drop((signals, shared));
+        return taken.map(|(taken, shared)| Taken {
+            info: taken.settle(),
             shared,
-            shown: traced && info.signo != SIGKILL && !immutable.contains(info.signo),
+            shown: traced && taken.signo() != SIGKILL && !immutable.contains(taken.signo()),
         });
     }
 }

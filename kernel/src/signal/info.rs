@@ -191,7 +191,13 @@ impl SigInfo {
 
     /// Counts one more expiry of a POSIX timer.
     pub(super) fn count_overrun(&mut self) {
-        self.fields[0] = pair(self.fields[0] as u32, self.overrun().saturating_add(1) as u32);
+        *self = self.with_overrun(self.overrun().saturating_add(1));
+    }
+
+    /// With another number of expiries of a POSIX timer.
+    pub fn with_overrun(mut self, overrun: i32) -> SigInfo {
+        self.fields[0] = pair(self.fields[0] as u32, overrun as u32);
+        self
     }
 
     /// One with this union.

@@ -173,7 +173,7 @@ pub(crate) fn notify_parent(tree: &Tree, node: &Node, code: i32) {
         node.threads.iter().for_each(|thread| used.add(&thread.usage));
         let info = SigInfo::child_change(SIGCHLD, &node.process, code, status, &used);
         // A standard signal is never refused.
-        let _ = send::send(tree, &parent.process, None, info, send::UNLIMITED);
+        let _ = send::send(tree, &parent.process, None, info);
     }
     parent.process.children_changed.wake_all();
 }
@@ -199,7 +199,7 @@ pub(crate) fn notify_tracer(tree: &Tree, tracer: &Task, tracee: &Task, code: i32
                 &tracee.usage,
             );
             // A standard signal is never refused.
-            let _ = send::send(tree, &tracer.process, None, info, send::UNLIMITED);
+            let _ = send::send(tree, &tracer.process, None, info);
         }
     }
     tracer.process.children_changed.wake_all();

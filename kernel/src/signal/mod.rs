@@ -12,7 +12,7 @@
 //! | change how a signal chooses its thread, or wakes it | [`send`] |
 //! | change stopping, continuing, SIGCHLD, terminal rules | [`job`] |
 //! | change what is kept, and what clone and exec make of it | [`state`], [`pending`], [`action`] |
-//! | change who may signal whom | [`permission`] |
+//! | change who may signal whom, and how much is queued | [`permission`], [`quota`] |
 //! | change a system call | [`calls`], [`signalfd`] |
 //!
 //! **Locks.** Process tree → `Process::signals` → one `Task::signals` → `SigHand` → wait queues → run queue. Everyone who
@@ -33,6 +33,7 @@ pub mod job;
 pub mod mask;
 pub mod pending;
 pub mod permission;
+pub mod quota;
 pub mod send;
 pub mod set;
 pub mod signalfd;

@@ -1,17 +1,46 @@
 //! Signals that were sent and not yet taken.
 
 use alloc::collections::VecDeque;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::info::{SI_TIMER, SI_USER, SigInfo};
+use super::info::{SI_USER, SigInfo};
+use super::quota::{Charge, User};
 use super::set::*;
 use crate::errno::{Errno, Result};
+use crate::task::posix_timers;
 
 /// How much room a queue keeps, so that an interrupt handler can send without allocating.
 const ROOM: usize = 16;
 
-/// How much information is queued in the system, for RLIMIT_SIGPENDING (every user is the same one here).
-static QUEUED: AtomicUsize = AtomicUsize::new(0);
+/// The information of one pending signal.
+struct Entry {
+    info: SigInfo,
+    /// None for a timer, which has its own.
+    _charge: Option<Charge>,
+    /// For which setting of a POSIX timer it is.
+    timer: Option<u32>,
+}
+
+/// A signal that was taken.
+#[derive(Clone, Copy)]
+pub struct Dequeued {
+    info: SigInfo,
+    timer: Option<u32>,
+}
+
+impl Dequeued {
+    /// The information. A POSIX timer goes on from here, and says how often it ran out meanwhile; no lock is held.
+    pub fn settle(self) -> SigInfo {
+        match self.timer {
+            Some(setting) => posix_timers::dequeued(self.info, setting),
+            None => self.info,
+        }
+    }
+
+    /// The signal's number.
+    pub fn signo(&self) -> i32 {
+        self.info.signo
+    }
+}
 
 /// The pending signals of a task or a process: a set, and the information of each in order of arrival.
 ///
@@ -19,7 +48,7 @@ static QUEUED: AtomicUsize = AtomicUsize::new(0);
 /// without an entry has lost its information.
 pub struct Pending {
     set: SigSet,
-    queue: VecDeque<SigInfo>,
+    queue: VecDeque<Entry>,
 }
 
 impl Pending {
@@ -36,34 +65,69 @@ impl Pending {
         self.set
     }
 
-    /// Makes room, so that the next [`push`](Self::push) has it. Allocates: not for interrupt handlers.
-    pub fn reserve(&mut self) {
-        if self.queue.capacity() - self.queue.len() < ROOM {
+    /// Makes room, so that the next pushes have it: one, and of `timers` POSIX timers. Allocates: not for interrupt handlers.
+    pub fn reserve(&mut self, timers: usize) {
+        let wanted = ROOM + timers;
+        if self.queue.capacity() - self.queue.len() < wanted {
             // Without memory the information is lost, as `push` does it, not the signal.
-            let _ = self.queue.try_reserve(ROOM);
+            let _ = self.queue.try_reserve(wanted);
         }
     }
 
-    /// Adds a signal. `limit` is the sender's RLIMIT_SIGPENDING. Says whether it is news: a standard signal that is
+    fn has_room(&self) -> bool {
+        self.queue.len() < self.queue.capacity()
+    }
+
+    fn enqueue(&mut self, info: SigInfo, charge: Option<Charge>, timer: Option<u32>) {
+        self.queue.push_back(Entry {
+            info,
+            _charge: charge,
+            timer,
+        });
+        self.set.insert(info.signo);
+    }
+
+    /// Adds a signal for a process of `user`, with its RLIMIT_SIGPENDING. Says whether it is news: a standard signal that is
     /// pending already is not sent again. A real-time signal of `sigqueue` that finds no room is refused (EAGAIN); any
     /// other loses its information.
-    pub fn push(&mut self, info: SigInfo, limit: usize) -> Result<bool> {
+    pub fn push(&mut self, info: SigInfo, user: &User, limit: impl FnOnce() -> u64) -> Result<bool> {
         let standard = info.signo < SIGRTMIN;
         if standard && self.set.contains(info.signo) {
             return Ok(false);
         }
         // Every sender does without information for SIGKILL; it takes no room when memory is short.
-        if info.signo != SIGKILL {
-            let exempt = standard && info.code >= SI_USER;
-            let room = self.queue.len() < self.queue.capacity() && (exempt || QUEUED.load(Relaxed) < limit);
-            if room {
-                QUEUED.fetch_add(1, Relaxed);
-                self.queue.push_back(info);
-            } else if !standard && info.code != SI_USER && info.code != SI_TIMER {
-                return Err(Errno::EAGAIN);
-            }
+        if info.signo == SIGKILL {
+            self.add_lost(SIGKILL);
+            return Ok(true);
         }
-        self.set.insert(info.signo);
+        let charge = if !self.has_room() {
+            None
+        } else if standard && info.code >= SI_USER {
+            Some(user.charge())
+        } else {
+            user.charge_within(limit())
+        };
+        match charge {
+            Some(charge) => self.enqueue(info, Some(charge), None),
+            None if !standard && info.code != SI_USER => return Err(Errno::EAGAIN),
+            None => self.add_lost(info.signo),
+        }
+        Ok(true)
+    }
+
+    /// Adds the signal of a POSIX timer's setting, beside others with its number. One that is still queued counts the
+    /// expiry. Says whether it is news; EAGAIN if memory was short.
+    pub fn push_timer(&mut self, info: SigInfo, setting: u32) -> Result<bool> {
+        let same = |entry: &&mut Entry| entry.timer.is_some() && entry.info.timer_id() == info.timer_id();
+        if let Some(entry) = self.queue.iter_mut().find(same) {
+            entry.info.count_overrun();
+            entry.timer = Some(setting);
+            return Ok(false);
+        }
+        if !self.has_room() {
+            return Err(Errno::EAGAIN);
+        }
+        self.enqueue(info, None, Some(setting));
         Ok(true)
     }
 
@@ -74,28 +138,17 @@ impl Pending {
 
     /// The information at this place in the queue.
     pub fn queued(&self, index: usize) -> Option<SigInfo> {
-        self.queue.get(index).copied()
-    }
-
-    /// Counts one more expiry of a POSIX timer whose signal is still queued. False if it is not.
-    pub fn count_overrun(&mut self, timer: i32) -> bool {
-        match self.queue.iter_mut().find(|info| info.timer_id() == Some(timer)) {
-            Some(info) => {
-                info.count_overrun();
-                true
-            }
-            None => false,
-        }
+        self.queue.get(index).map(|entry| entry.info)
     }
 
     /// Takes the next signal that is not blocked.
-    pub fn take(&mut self, blocked: SigSet) -> Option<SigInfo> {
+    pub fn take(&mut self, blocked: SigSet) -> Option<Dequeued> {
         let signo = self.set.without(blocked).next()?;
         Some(self.take_signal(signo))
     }
 
     /// Takes the oldest signal that an instruction of the task caused.
-    pub fn take_synchronous(&mut self, blocked: SigSet) -> Option<SigInfo> {
+    pub fn take_synchronous(&mut self, blocked: SigSet) -> Option<Dequeued> {
         if self
             .set
             .without(blocked)
@@ -107,28 +160,33 @@ impl Pending {
         let at = self
             .queue
             .iter()
-            .position(|info| info.is_synchronous() && !blocked.contains(info.signo))?;
-        let signo = self.queue[at].signo;
+            .position(|entry| entry.info.is_synchronous() && !blocked.contains(entry.info.signo))?;
+        let signo = self.queue[at].info.signo;
         Some(self.remove_at(at, signo))
     }
 
-    fn take_signal(&mut self, signo: i32) -> SigInfo {
-        match self.queue.iter().position(|info| info.signo == signo) {
+    fn take_signal(&mut self, signo: i32) -> Dequeued {
+        match self.queue.iter().position(|entry| entry.info.signo == signo) {
             Some(at) => self.remove_at(at, signo),
             None => {
                 self.set.remove(signo);
-                SigInfo::lost(signo)
+                Dequeued {
+                    info: SigInfo::lost(signo),
+                    timer: None,
+                }
             }
         }
     }
 
-    fn remove_at(&mut self, at: usize, signo: i32) -> SigInfo {
-        let info = self.queue.remove(at).unwrap_or(SigInfo::lost(signo));
-        QUEUED.fetch_sub(1, Relaxed);
-        if !self.queue.iter().any(|other| other.signo == signo) {
+    fn remove_at(&mut self, at: usize, signo: i32) -> Dequeued {
+        let removed = self.queue.remove(at);
+        if !self.queue.iter().any(|other| other.info.signo == signo) {
             self.set.remove(signo);
         }
-        info
+        Dequeued {
+            info: removed.as_ref().map_or(SigInfo::lost(signo), |entry| entry.info),
+            timer: removed.and_then(|entry| entry.timer),
+        }
     }
 
     /// Forgets these signals.
@@ -137,14 +195,6 @@ impl Pending {
             return;
         }
         self.set = self.set.without(signals);
-        let before = self.queue.len();
-        self.queue.retain(|info| !signals.contains(info.signo));
-        QUEUED.fetch_sub(before - self.queue.len(), Relaxed);
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        QUEUED.fetch_sub(self.queue.len(), Relaxed);
+        self.queue.retain(|entry| !signals.contains(entry.info.signo));
     }
 }

@@ -7,10 +7,12 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 
+use linux_raw_sys::general::RLIMIT_SIGPENDING;
 use portcullis::work::ExitWork;
 
 use super::action::{Action, SIG_DFL, SIG_IGN};
 use super::info::*;
+use super::pending::Pending;
 use super::set::*;
 use super::state::ProcessSignals;
 use super::{job, signalfd};
@@ -21,34 +23,31 @@ use crate::task::process::{self, Node, Pid, REAPER, Tree};
 use crate::task::scheduler::{self, INTERRUPTIBLE, KILLABLE, STOPPED, TRACED};
 use crate::task::{Process, Task, current, pid_namespace};
 
-/// No limit to queued information: for what the kernel sends.
-pub(super) const UNLIMITED: usize = usize::MAX;
-
 /// Sends to a process; one of its threads takes it. From any context. Nothing happens if the process has ended.
 pub fn to_process(process: &Process, info: SigInfo) -> Result<()> {
-    send(&process::tree(), process, None, info, UNLIMITED)
+    send(&process::tree(), process, None, info)
 }
 
 /// [`to_process`] with the tree locked, where the signal belongs to a change of the tree.
 pub fn to_process_in(tree: &Tree, process: &Process, info: SigInfo) -> Result<()> {
-    send(tree, process, None, info, UNLIMITED)
+    send(tree, process, None, info)
 }
 
 /// Sends to one thread, with the tree locked.
 pub fn to_task_in(tree: &Tree, task: &Task, info: SigInfo) -> Result<()> {
-    send(tree, &task.process, Some(task), info, UNLIMITED)
+    send(tree, &task.process, Some(task), info)
 }
 
 /// Puts back a signal that was taken, for the current task or for its process.
 pub(crate) fn put_back(task: &Task, thread: Option<&Task>, info: SigInfo) {
     // What is pending again already is not sent twice.
     let info = info.with_pid(pid_namespace::meant);
-    let _ = send(&process::tree(), &task.process, thread, info, UNLIMITED);
+    let _ = send(&process::tree(), &task.process, thread, info);
 }
 
 /// Sends to one thread. From any context. Nothing happens if the thread has ended.
 pub fn to_task(task: &Task, info: SigInfo) -> Result<()> {
-    send(&process::tree(), &task.process, Some(task), info, UNLIMITED)
+    send(&process::tree(), &task.process, Some(task), info)
 }
 
 /// Sends the current thread a signal for what it tried in vain (SIGPIPE, SIGXFSZ): as if it had sent it itself.
@@ -60,31 +59,23 @@ pub fn to_current(signo: i32) {
     let _ = to_task(task, SigInfo::user(signo, SI_USER, process.pid, uid));
 }
 
-/// Sends a POSIX timer's signal, to a thread or to the process. From any context. If the last one is still pending it is
-/// not sent again but counts, in `si_overrun`. Returns whether it was sent.
-pub fn timer(process: &Process, thread: Option<&Task>, info: SigInfo) -> bool {
-    let tree = process::tree();
-    let counted = info.timer_id().is_some_and(|id| {
-        let mut shared = process.signals.lock();
-        match thread {
-            Some(thread) => thread.signals.lock().pending.count_overrun(id),
-            None => shared.pending.count_overrun(id),
-        }
-    });
-    !counted && send(&tree, process, thread, info, UNLIMITED).is_ok()
+/// Sends the signal of a POSIX timer's setting, to a thread or to the process. From any context. If the last one is still
+/// pending it is not sent again but counts, in `si_overrun`. Returns whether the timer will hear of it when it is taken.
+pub fn timer(process: &Process, thread: Option<&Task>, info: SigInfo, setting: u32) -> bool {
+    submit(&process::tree(), process, thread, info, Some(setting)).is_ok_and(|sent| sent)
 }
 
 /// Sends to all processes of a group. From any context. ESRCH if there are none; otherwise fine if one could be sent to.
 pub fn to_pgrp(pgrp: Pid, info: SigInfo) -> Result<()> {
-    to_pgrp_in(&process::tree(), pgrp, info, UNLIMITED)
+    to_pgrp_in(&process::tree(), pgrp, info)
 }
 
 /// [`to_pgrp`] with the tree locked.
-pub(super) fn to_pgrp_in(tree: &Tree, pgrp: Pid, info: SigInfo, limit: usize) -> Result<()> {
+pub(super) fn to_pgrp_in(tree: &Tree, pgrp: Pid, info: SigInfo) -> Result<()> {
     process::note_group_signal();
     let mut result = Err(Errno::ESRCH);
     for node in tree.nodes().filter(|node| node.process.pgrp() == pgrp) {
-        let sent = send(tree, &node.process, None, info, limit);
+        let sent = send(tree, &node.process, None, info);
         if result.is_err() {
             result = sent;
         }
@@ -92,38 +83,44 @@ pub(super) fn to_pgrp_in(tree: &Tree, pgrp: Pid, info: SigInfo, limit: usize) ->
     result
 }
 
-/// Makes room for one more real-time signal. Allocates: for system calls, before they send.
-pub(super) fn reserve(process: &Process, thread: Option<&Task>) {
+/// Makes room for one more real-time signal, and the signals of `timers`. Allocates: for system calls, before they send.
+pub fn reserve(process: &Process, thread: Option<&Task>, timers: usize) {
     match thread {
-        Some(thread) => thread.signals.lock().pending.reserve(),
-        None => process.signals.lock().pending.reserve(),
+        Some(thread) => thread.signals.lock().pending.reserve(timers),
+        None => process.signals.lock().pending.reserve(timers),
     }
 }
 
-/// Sends to a process or to one of its threads. `limit` is the sender's RLIMIT_SIGPENDING.
-pub(super) fn send(
+/// Sends to a process or to one of its threads.
+pub(super) fn send(tree: &Tree, process: &Process, thread: Option<&Task>, info: SigInfo) -> Result<()> {
+    submit(tree, process, thread, info, None).map(|_| ())
+}
+
+/// Sends what `info` says, for a setting of a POSIX timer or for anybody else. Says whether it was not thrown away.
+fn submit(
     tree: &Tree,
     process: &Process,
     thread: Option<&Task>,
     info: SigInfo,
-    limit: usize,
-) -> Result<()> {
+    timer: Option<u32>,
+) -> Result<bool> {
     let signo = info.signo;
     let info = info.with_pid(|id| pid_namespace::seen_by(process, id));
     // The reaper is part of the kernel. It has nothing that a signal could be delivered to.
     if process.pid == REAPER {
-        return Ok(());
+        return Ok(false);
     }
     // A process that has ended has no threads; it may still be waited for, and be sent to in vain.
     let Some(node) = tree.node(process.pid) else {
-        return Ok(());
+        return Ok(false);
     };
     let mut notice = None;
+    let mut kept = false;
     {
         let mut shared = process.signals.lock();
         // Whoever is dying gets no more signals.
         if process.group_exit().is_some() {
-            return Ok(());
+            return Ok(false);
         }
         if SigSet::STOP.contains(signo) {
             flush(node, &mut shared, SigSet::of(&[SIGCONT]));
@@ -134,10 +131,17 @@ pub(super) fn send(
             && let Some(hand) = target.sighand.share()
             && !is_ignored(target, &hand.get(signo), &info)
         {
-            let news = match thread {
-                Some(thread) => thread.signals.lock().pending.push(info, limit)?,
-                None => shared.pending.push(info, limit)?,
+            let limit = || process.rlimit(RLIMIT_SIGPENDING).0;
+            let ProcessSignals { pending, user, .. } = &mut *shared;
+            let push = |pending: &mut Pending| match timer {
+                Some(setting) => pending.push_timer(info, setting),
+                None => pending.push(info, user, limit),
             };
+            let news = match thread {
+                Some(thread) => push(&mut thread.signals.lock().pending)?,
+                None => push(pending)?,
+            };
+            kept = true;
             if news {
                 signalfd::notify();
                 let fatal = hand.get(signo).is_fatal(signo);
@@ -148,7 +152,7 @@ pub(super) fn send(
     if let Some(code) = notice {
         tell_of_continue(tree, node, code);
     }
-    Ok(())
+    Ok(kept)
 }
 
 /// A process goes on, or its stop has been seen to arrive.
@@ -311,8 +315,7 @@ fn kill(task: &Task) {
     signals.trap.stop = false;
     signals.trap.notify = false;
     signals.end_trapping(task);
-    // SIGKILL takes no room in the queue.
-    let _ = signals.pending.push(SigInfo::kernel(SIGKILL), UNLIMITED);
+    signals.pending.add_lost(SIGKILL);
     drop(signals);
     wake_up(task, true);
 }
@@ -384,7 +387,7 @@ fn force_with(info: SigInfo, fatal: bool) {
         }
     }
     // Pending already: nothing to add. It is delivered before the task goes back to user mode, blocked no more.
-    let _ = signals.pending.push(info, UNLIMITED);
+    let _ = signals.pending.push(info, &shared.user, || u64::MAX);
     signals.recalculate(task, &shared);
 }
 

@@ -1,8 +1,11 @@
 //! What tasks and processes keep for signals, and what becomes of it at clone, exec and exit.
 
+use alloc::sync::Arc;
+
 use super::altstack::AltStack;
 use super::exception::Fault;
 use super::pending::Pending;
+use super::quota::User;
 use super::set::SigSet;
 use portcullis::work::ExitWork;
 
@@ -183,6 +186,8 @@ impl Default for TaskSignals {
 /// The signals of a process, and its job-control state. Its lock is taken before any thread's, by everyone who sends.
 pub struct ProcessSignals {
     pub(super) pending: Pending,
+    /// Whose limit what is queued here, and for the threads, counts against: the real user's.
+    pub user: Arc<User>,
     /// How many threads have yet to stop.
     pub(crate) stop_count: u32,
     /// All threads have stopped.
@@ -196,10 +201,11 @@ pub struct ProcessSignals {
 }
 
 impl ProcessSignals {
-    /// Nothing pending.
-    pub fn new() -> ProcessSignals {
+    /// Nothing pending, for a process of this user.
+    pub fn new(user: Arc<User>) -> ProcessSignals {
         ProcessSignals {
             pending: Pending::new(),
+            user,
             stop_count: 0,
             stopped: false,
             continued: false,
@@ -243,11 +249,5 @@ impl ProcessSignals {
             self.continued = false;
         }
         continued
-    }
-}
-
-impl Default for ProcessSignals {
-    fn default() -> Self {
-        ProcessSignals::new()
     }
 }

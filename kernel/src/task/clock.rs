@@ -1,5 +1,7 @@
 //! Clocks and sleeping.
 
+use alloc::sync::Arc;
+
 use linux_raw_sys::general::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -7,7 +9,8 @@ use super::pid_namespace::meant;
 use super::process::{self, Pid};
 use super::restart::restart_by;
 use super::wait::sleep_until;
-use super::{current, usage};
+use super::{Process, Task, current, current_arc, usage};
+use crate::cpu;
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, longs, user};
 use crate::time;
@@ -112,6 +115,15 @@ impl Timeval {
     }
 }
 
+/// Which CPU time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum CpuTime {
+    /// All of it.
+    All,
+    /// That in user mode.
+    User,
+}
+
 /// A clock that `clock_gettime` can name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
@@ -120,15 +132,59 @@ pub enum Clock {
     /// Time since boot.
     Monotonic,
     /// CPU time of a process (0: the caller's).
-    Process(Pid),
+    Process(Pid, CpuTime),
     /// CPU time of a thread (0: the caller).
-    Thread(Pid),
+    Thread(Pid, CpuTime),
+}
+
+/// Whose CPU time a clock counts.
+pub struct CpuClock {
+    /// The process.
+    pub process: Arc<Process>,
+    /// Only this thread of it.
+    pub thread: Option<Arc<Task>>,
+    /// Which time.
+    pub time: CpuTime,
+}
+
+impl CpuClock {
+    /// Its time, in nanoseconds.
+    pub fn now(&self) -> u64 {
+        let of = |usage: &usage::Usage| match self.time {
+            CpuTime::All => usage.total(),
+            CpuTime::User => usage.times().user,
+        };
+        match &self.thread {
+            Some(thread) => of(&thread.usage),
+            None => of(&usage::of_process(&self.process)),
+        }
+    }
+
+    /// Sleeps until it shows `target`; ERESTARTSYS if a signal comes first. The clock goes at most as fast as all CPUs
+    /// together, so it is looked at again when it could be there.
+    fn sleep_until(&self, target: u64) -> Result<()> {
+        const LEAST: u64 = 1_000_000;
+        loop {
+            let left = target.saturating_sub(self.now());
+            if left == 0 {
+                return Ok(());
+            }
+            let pause = (left / cpu::count() as u64).max(LEAST);
+            sleep_until(time::now().saturating_add(pause))?;
+        }
+    }
 }
 
 impl Clock {
     /// The clock with this id.
     pub fn new(id: u64) -> Result<Clock> {
         let id = id as i32;
+        // Made from a PID: `!pid << 3`, bit 2 for a thread, then which CPU time: all, that in user mode, or all as the
+        // scheduler counts it (3 is not one).
+        let time = match id & 3 {
+            1 => CpuTime::User,
+            _ => CpuTime::All,
+        };
         match id {
             0.. => match id as u32 {
                 CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => {
@@ -139,15 +195,49 @@ impl Clock {
                 | CLOCK_MONOTONIC_COARSE
                 | CLOCK_BOOTTIME
                 | CLOCK_BOOTTIME_ALARM => Ok(Clock::Monotonic),
-                CLOCK_PROCESS_CPUTIME_ID => Ok(Clock::Process(0)),
-                CLOCK_THREAD_CPUTIME_ID => Ok(Clock::Thread(0)),
+                CLOCK_PROCESS_CPUTIME_ID => Ok(Clock::Process(0, CpuTime::All)),
+                CLOCK_THREAD_CPUTIME_ID => Ok(Clock::Thread(0, CpuTime::All)),
                 _ => Err(Errno::EINVAL),
             },
-            // Made from a PID: `!pid << 3`, bit 2 for a thread, then which CPU time (3 is not one).
             _ if id & 3 == 3 => Err(Errno::EINVAL),
-            _ if id & 4 != 0 => Ok(Clock::Thread(!(id >> 3))),
-            _ => Ok(Clock::Process(!(id >> 3))),
+            _ if id & 4 != 0 => Ok(Clock::Thread(!(id >> 3), time)),
+            _ => Ok(Clock::Process(!(id >> 3), time)),
         }
+    }
+
+    /// The clock with this id, for timers and sleeps. EOPNOTSUPP for those that are only read.
+    pub fn to_wait_for(id: u64) -> Result<Clock> {
+        match id as u32 {
+            CLOCK_MONOTONIC_RAW | CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE => Err(Errno::EOPNOTSUPP),
+            _ => Clock::new(id),
+        }
+    }
+
+    /// Whose CPU time it counts, if it does. Of threads only those of the current process have clocks. A process is named by
+    /// its own id; who only reads (`reading`) may name its own by the current thread's, too. EINVAL otherwise.
+    pub fn cpu(self, reading: bool) -> Result<Option<CpuClock>> {
+        let current = current_arc();
+        let (process, thread, time) = match self {
+            Clock::Realtime | Clock::Monotonic => return Ok(None),
+            Clock::Process(0, time) => (current.process.clone(), None, time),
+            Clock::Process(pid, time) => {
+                let id = meant(pid);
+                let own = || (reading && id == current.tid()).then(|| current.process.clone());
+                (process::find(id).or_else(own).ok_or(Errno::EINVAL)?, None, time)
+            }
+            Clock::Thread(0, time) => (current.process.clone(), Some(current), time),
+            Clock::Thread(tid, time) => {
+                let thread = process::find_task(meant(tid))
+                    .filter(|thread| Arc::ptr_eq(&thread.process, &current.process))
+                    .ok_or(Errno::EINVAL)?;
+                (current.process.clone(), Some(thread), time)
+            }
+        };
+        Ok(Some(CpuClock {
+            process,
+            thread,
+            time,
+        }))
     }
 
     /// Its time, in nanoseconds.
@@ -155,16 +245,13 @@ impl Clock {
         Ok(match self {
             Clock::Realtime => time::realtime(),
             Clock::Monotonic => time::now(),
-            Clock::Process(0) => usage::of_process(&current().process).total(),
-            Clock::Process(pid) => {
-                usage::of_process(&*process::find(meant(pid)).ok_or(Errno::EINVAL)?).total()
-            }
-            Clock::Thread(0) => current().usage.total(),
-            Clock::Thread(tid) => process::find_task(meant(tid)).ok_or(Errno::EINVAL)?.usage.total(),
+            Clock::Process(0, CpuTime::All) => usage::of_process(&current().process).total(),
+            Clock::Thread(0, CpuTime::All) => current().usage.total(),
+            _ => self.cpu(true)?.map_or(0, |clock| clock.now()),
         })
     }
 
-    /// When, in [`time::now`]'s time, it will show `at`. CPU clocks go no faster than that.
+    /// When, in [`time::now`]'s time, a clock of the machine will show `at`.
     pub fn deadline(self, at: u64) -> Result<u64> {
         match self {
             Clock::Monotonic => Ok(at),
@@ -214,7 +301,7 @@ pub fn sys_clock_getres(id: u64, address: u64) -> Result<usize> {
 
 /// clock_getres(2) with a `timespec` of this width.
 pub fn clock_getres(width: Width, id: u64, address: u64) -> Result<usize> {
-    Clock::new(id)?;
+    Clock::new(id)?.cpu(true)?;
     if address != 0 {
         Timespec::from_ns(1).write(width, address)?;
     }
@@ -288,17 +375,55 @@ pub fn sys_clock_nanosleep(id: u64, flags: u64, request: u64, remaining: u64) ->
 
 /// clock_nanosleep(2) with `timespec`s of this width.
 pub fn clock_nanosleep(width: Width, id: u64, flags: u64, request: u64, remaining: u64) -> Result<usize> {
-    let clock = Clock::new(id)?;
-    if matches!(clock, Clock::Thread(_)) {
-        return Err(Errno::EINVAL);
+    let clock = Clock::to_wait_for(id)?;
+    // The one id of a thread's own clock that is not even a wrong one.
+    if id as u32 == CLOCK_THREAD_CPUTIME_ID {
+        return Err(Errno::EOPNOTSUPP);
     }
     let ns = Timespec::read(width, request)?.to_ns()?;
-    if flags as u32 & TIMER_ABSTIME == 0 {
+    let absolute = flags as u32 & TIMER_ABSTIME != 0;
+    if let Some(cpu) = clock.cpu(false)? {
+        // Nobody's own time goes on while he sleeps.
+        if cpu
+            .thread
+            .is_some_and(|thread| core::ptr::eq(&*thread, current()))
+        {
+            return Err(Errno::EINVAL);
+        }
+        let target = if absolute {
+            ns
+        } else {
+            clock.now()?.saturating_add(ns)
+        };
+        return sleep_on_cpu_clock(width, id, target, if absolute { None } else { Some(remaining) });
+    }
+    if !absolute {
         return sleep_relative(width, time::now().saturating_add(ns), remaining);
     }
-    // CPU clocks and a time of day that is set may have to be looked at again.
+    // A time of day that is set may have to be looked at again.
     while clock.now()? < ns {
         sleep_until(clock.deadline(ns)?).map_err(|_| Errno::ERESTARTNOHAND)?;
     }
     Ok(0)
+}
+
+/// Sleeps until a CPU clock shows `target`. If a signal comes first, a relative sleep (`remaining`: where to write what is
+/// left, or 0) goes on from its restart block.
+fn sleep_on_cpu_clock(width: Width, id: u64, target: u64, remaining: Option<u64>) -> Result<usize> {
+    let clock = Clock::new(id)?.cpu(false)?.ok_or(Errno::EINVAL)?;
+    if clock.sleep_until(target).is_ok() {
+        return Ok(0);
+    }
+    let Some(remaining) = remaining else {
+        return Err(Errno::ERESTARTNOHAND);
+    };
+    if remaining != 0 {
+        let left = target.saturating_sub(clock.now());
+        Timespec::from_ns(left).write(width, remaining)?;
+    }
+    let function: fn([u64; 6]) -> Result<usize> = match width {
+        Width::Bits64 => |args| sleep_on_cpu_clock(Width::Bits64, args[0], args[1], Some(args[2])),
+        Width::Bits32 => |args| sleep_on_cpu_clock(Width::Bits32, args[0], args[1], Some(args[2])),
+    };
+    Err(restart_by(function, [id, target, remaining, 0, 0, 0]))
 }

@@ -324,7 +324,7 @@ fn leave_old_program(mm: Arc<AddressSpace>, own_files: Option<Arc<FdTable>>, ima
     task.sighand.reset_for_exec();
     task.signals.lock().reset_for_exec();
     restart::forget();
-    process.timers.stop_posix();
+    process.timers.posix.delete_all();
     process.has_execed.store(true, Relaxed);
     if let Some(node) = tree().node_mut(process.pid) {
         node.exit_signal = ExitSignal::CHILD;

@@ -11,6 +11,7 @@ use super::process::{self, Pid, Process, tree};
 use super::user_namespace::{self, Namespace};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
+use crate::signal::quota::User;
 
 /// One kind of id in its four roles.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -163,6 +164,12 @@ fn change(kind: Kind, f: impl FnOnce(&mut Ids, bool) -> Result<()>) -> Result<()
     if kind == USER {
         let root = user_namespace::meant(&credentials.namespace, USER, 0).ok();
         credentials.capabilities.follow(old, new, root);
+    }
+    let moves = kind == USER && old.real != new.real;
+    drop(credentials);
+    if moves {
+        let user = User::find(new.real);
+        let _old = core::mem::replace(&mut task.process.signals.lock().user, user);
     }
     if (old.effective, old.file_system) != (new.effective, new.file_system) {
         task.parent_death_signal.store(0, Relaxed);

@@ -34,6 +34,7 @@ pub mod kcmp;
 pub mod limits;
 pub mod own;
 pub mod pid_namespace;
+pub mod posix_timers;
 pub mod prctl;
 pub mod process;
 pub mod reap;

@@ -19,6 +19,7 @@ use super::wait::WaitQueue;
 use super::{NewTask, Task};
 use crate::errno::{Errno, Result};
 use crate::signal::action::SIG_IGN;
+use crate::signal::quota::User;
 use crate::signal::{ActionFlags, ProcessSignals, SigHand, TaskSignals};
 use crate::sync::{SpinLock, SpinLockGuard};
 
@@ -115,7 +116,9 @@ impl Process {
             session: AtomicI32::new(get(Process::session)),
             has_tty: AtomicBool::new(from.is_some_and(|from| from.has_tty.load(Relaxed))),
             has_execed: AtomicBool::new(false),
-            signals: SpinLock::new(ProcessSignals::new()),
+            signals: SpinLock::new(ProcessSignals::new(
+                from.map_or_else(|| User::find(0), |from| from.signals.lock().user.clone()),
+            )),
             children_changed: WaitQueue::new(),
             threads_changed: WaitQueue::new(),
             ended: WaitQueue::new(),
@@ -202,8 +205,6 @@ pub struct Node {
     pub threads: Vec<Arc<Task>>,
     /// The wait status, once it has ended.
     pub zombie: Option<i32>,
-    /// The status with which the first thread ended: the process's, unless it ends as a whole.
-    pub leader_status: Option<i32>,
     /// What its parent gets when it ends.
     pub exit_signal: ExitSignal,
     /// Threads that have ended and that a tracer has yet to wait for, without the leader.
@@ -402,7 +403,6 @@ impl Tree {
             children: Vec::new(),
             threads,
             zombie: None,
-            leader_status: None,
             exit_signal,
             lingering: 0,
             traced_leader: None,
@@ -461,9 +461,6 @@ impl Tree {
         };
         task.tid.store(pid, Relaxed);
         self.tasks.insert(pid, arc);
-        if let Some(node) = self.nodes.get_mut(&pid) {
-            node.leader_status = None;
-        }
         for child in self
             .nodes
             .values_mut()

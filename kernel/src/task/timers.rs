@@ -1,17 +1,16 @@
-//! Interval timers, alarm, POSIX timers.
+//! Interval timers, alarm, the CPU-time limit; what the tick does for them and for the POSIX timers of CPU clocks.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicI32, Ordering::*};
+use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use linux_raw_sys::general::*;
 
-use super::clock::{Clock, SECOND, Timespec, Timeval};
-use super::pid_namespace::meant;
+use super::clock::{SECOND, Timeval};
+use super::posix_timers::{self, PosixTimers};
 use super::process::{self, Pid};
 use super::{Process, Task, current, usage};
 use crate::errno::{Errno, Result};
-use crate::memory::{Width, longs, user};
+use crate::memory::longs;
 use crate::signal::{self, SigInfo};
 use crate::sync::SpinLock;
 use crate::time::{self, TimerId};
@@ -20,11 +19,15 @@ use crate::time::{self, TimerId};
 #[derive(Default)]
 pub struct Timers {
     real: SpinLock<Interval>,
-    /// ITIMER_VIRTUAL and ITIMER_PROF, and the CPU-time limit: looked at by the tick.
+    /// ITIMER_VIRTUAL and ITIMER_PROF: looked at by the tick.
     cpu: SpinLock<[Interval; 2]>,
+    /// POSIX timers, of whatever process, that count this one's CPU time: who owns them, and their ids. Looked at by the
+    /// tick.
+    watched: SpinLock<Vec<(Pid, i32)>>,
+    /// Whether the tick has anything to look at.
     cpu_armed: AtomicBool,
-    posix: SpinLock<Vec<Posix>>,
-    next_posix: AtomicI32,
+    /// Its POSIX timers.
+    pub(super) posix: PosixTimers,
 }
 
 /// A deadline, its repetition, and the timer that waits for it. Zero: not armed.
@@ -33,17 +36,6 @@ struct Interval {
     deadline: u64,
     period: u64,
     timer: Option<TimerId>,
-}
-
-struct Posix {
-    id: i32,
-    clock: Clock,
-    signal: i32,
-    value: u64,
-    /// Thread to signal; 0 for the process.
-    thread: Pid,
-    interval: Interval,
-    overrun: i32,
 }
 
 /// `struct itimerval`.
@@ -83,32 +75,6 @@ impl Itimerval {
     }
 }
 
-/// `struct itimerspec`.
-#[derive(Clone, Copy, Default)]
-struct Itimerspec {
-    period: Timespec,
-    value: Timespec,
-}
-
-impl Itimerspec {
-    /// Its second member lies two words after the first.
-    fn value_at(width: Width, address: u64) -> u64 {
-        address.wrapping_add(2 * width.word() as u64)
-    }
-
-    fn read(width: Width, address: u64) -> Result<Itimerspec> {
-        Ok(Itimerspec {
-            period: Timespec::read(width, address)?,
-            value: Timespec::read(width, Self::value_at(width, address))?,
-        })
-    }
-
-    fn write(self, width: Width, address: u64) -> Result<()> {
-        self.period.write(width, address)?;
-        self.value.write(width, Self::value_at(width, address))
-    }
-}
-
 impl Interval {
     /// What is left at `now`, at least a nanosecond if armed; and the period.
     fn left(&self, now: u64) -> (u64, u64) {
@@ -145,13 +111,16 @@ impl Timers {
     pub(super) fn stop_all(&self) {
         self.real.lock().stop();
         self.cpu_armed.store(false, Relaxed);
-        self.stop_posix();
+        self.posix.delete_all();
     }
 
-    /// exec deletes POSIX timers.
-    pub(super) fn stop_posix(&self) {
-        let mut timers = core::mem::take(&mut *self.posix.lock());
-        timers.iter_mut().for_each(|timer| timer.interval.stop());
+    /// From now on the process's ticks look at a POSIX timer, as long as that is set. Allocates.
+    pub(super) fn watch(&self, owner: Pid, id: i32) {
+        let mut watched = self.watched.lock();
+        if !watched.contains(&(owner, id)) {
+            watched.push((owner, id));
+        }
+        self.cpu_armed.store(true, Relaxed);
     }
 }
 
@@ -216,8 +185,10 @@ fn set_cpu(process: &Process, which: usize, value: u64, period: u64) -> (u64, u6
             timer: None,
         };
     }
-    let armed = cpu.iter().any(|interval| interval.deadline != 0);
-    process.timers.cpu_armed.store(armed, Relaxed);
+    if value != 0 {
+        // The tick takes it back when there is nothing left.
+        process.timers.cpu_armed.store(true, Relaxed);
+    }
     old
 }
 
@@ -225,27 +196,56 @@ fn set_cpu(process: &Process, which: usize, value: u64, period: u64) -> (u64, u6
 pub(super) fn tick(task: &Task, _from_user: bool) {
     let process = &task.process;
     if process.timers.cpu_armed.load(Relaxed) {
-        for (which, signo) in [(0, SIGVTALRM), (1, SIGPROF)] {
-            let now = cpu_time(process, which);
-            let expired = {
-                let interval = &mut process.timers.cpu.lock()[which];
-                let expired = interval.deadline != 0 && interval.deadline <= now;
-                if expired {
-                    interval.advance(now);
-                }
-                expired
-            };
-            if expired {
-                let _ = signal::send::to_process(process, SigInfo::kernel(signo as i32));
-            }
+        cpu_tick(process);
+    }
+    let (soft, hard) = process.rlimit(RLIMIT_CPU);
+    if soft != u64::MAX {
+        let used = usage::of_process(process).total() / SECOND;
+        if used >= soft.min(hard)
+            && let Some(signo) = process.limits.lock().cpu_exceeded(used)
+        {
+            let _ = signal::send::to_process(process, SigInfo::kernel(signo as i32));
         }
     }
-    if let Some(signo) = process
-        .limits
-        .lock()
-        .cpu_exceeded(|| usage::of_process(process).total() / SECOND)
-    {
-        let _ = signal::send::to_process(process, SigInfo::kernel(signo as i32));
+}
+
+/// Somebody waits for the process's CPU time.
+#[cold]
+fn cpu_tick(process: &Process) {
+    let timers = &process.timers;
+    for (which, signo) in [(0, SIGVTALRM), (1, SIGPROF)] {
+        let now = cpu_time(process, which);
+        let expired = {
+            let interval = &mut timers.cpu.lock()[which];
+            let expired = interval.deadline != 0 && interval.deadline <= now;
+            if expired {
+                interval.advance(now);
+            }
+            expired
+        };
+        if expired {
+            let _ = signal::send::to_process(process, SigInfo::kernel(signo as i32));
+        }
+    }
+    let total = usage::of_process(process).total();
+    let mut index = 0;
+    while let Some(watched) = {
+        let list = timers.watched.lock();
+        list.get(index).copied()
+    } {
+        let (owner, id) = watched;
+        if posix_timers::check(owner, id, Some((process, total))) {
+            index += 1;
+        } else {
+            // Unless it was set anew meanwhile.
+            let stays = |other: &(Pid, i32)| *other != watched || posix_timers::is_set(owner, id);
+            timers.watched.lock().retain(stays);
+        }
+    }
+    let cpu = timers.cpu.lock();
+    let watched = timers.watched.lock();
+    if watched.is_empty() && cpu.iter().all(|interval| interval.deadline == 0) {
+        timers.cpu_armed.store(false, Relaxed);
     }
 }
 
@@ -302,187 +302,4 @@ pub fn sys_alarm(seconds: u64) -> Result<usize> {
     } else {
         ((left + SECOND / 2) / SECOND).max(1)
     }) as usize)
-}
-
-/// `struct sigevent`, as far as it is used.
-struct Sigevent {
-    value: u64,
-    signal: i32,
-    notify: i32,
-    thread: i32,
-}
-
-impl Sigevent {
-    /// The value, a pointer's width, then three ints.
-    fn read(address: u64) -> Result<Sigevent> {
-        let [value] = longs::read_unsigned(address)?;
-        let [signal, notify, thread] = user::read(address.wrapping_add(Width::of_call().word() as u64))?;
-        Ok(Sigevent {
-            value,
-            signal,
-            notify,
-            thread,
-        })
-    }
-}
-
-/// timer_create(2).
-pub fn sys_timer_create(clock: u64, event: u64, id: u64) -> Result<usize> {
-    let process = &current().process;
-    let clock = Clock::new(clock)?;
-    let next = process.timers.next_posix.fetch_add(1, Relaxed);
-    let (signal, value, thread) = if event == 0 {
-        (SIGALRM as i32, next as u64, 0)
-    } else {
-        let event = Sigevent::read(event)?;
-        match event.notify as u32 {
-            SIGEV_NONE => (0, event.value, 0),
-            SIGEV_SIGNAL => (event.signal, event.value, 0),
-            SIGEV_THREAD_ID => {
-                let thread = process::find_task(meant(event.thread)).ok_or(Errno::EINVAL)?;
-                if !Arc::ptr_eq(&thread.process, process) {
-                    return Err(Errno::EINVAL);
-                }
-                (event.signal, event.value, thread.tid())
-            }
-            _ => return Err(Errno::EINVAL),
-        }
-    };
-    let takes_signal = event == 0 || signal != 0;
-    if takes_signal && !(1..=64).contains(&signal) {
-        return Err(Errno::EINVAL);
-    }
-    user::write(id, &next)?;
-    let timer = Posix {
-        id: next,
-        clock,
-        signal,
-        value,
-        thread,
-        interval: Interval::default(),
-        overrun: 0,
-    };
-    process.timers.posix.lock().push(timer);
-    Ok(0)
-}
-
-fn with_timer<T>(id: u64, f: impl FnOnce(&mut Posix) -> T) -> Result<T> {
-    let mut timers = current().process.timers.posix.lock();
-    timers
-        .iter_mut()
-        .find(|timer| timer.id == id as i32)
-        .map(f)
-        .ok_or(Errno::EINVAL)
-}
-
-/// A POSIX timer has run out.
-fn posix_expired(pid: usize, id: usize) {
-    let Some(process) = process::find(pid as Pid) else {
-        return;
-    };
-    let (info, thread) = {
-        let mut timers = process.timers.posix.lock();
-        let Some(timer) = timers.iter_mut().find(|timer| timer.id == id as i32) else {
-            return;
-        };
-        timer.interval.timer = None;
-        if timer.interval.deadline == 0 || timer.interval.deadline > time::now() {
-            return;
-        }
-        timer.overrun = timer.interval.advance(time::now()).min(i32::MAX as u64) as i32;
-        if timer.interval.deadline != 0 {
-            timer.interval.timer = Some(time::add_timer(timer.interval.deadline, posix_expired, pid, id));
-        }
-        (
-            SigInfo::timer(timer.signal, timer.id, timer.overrun, timer.value),
-            timer.thread,
-        )
-    };
-    if info.signo == 0 {
-        return;
-    }
-    // A thread that has ended takes its timers' signals with it.
-    let target = if thread == 0 {
-        None
-    } else {
-        Some(process::find_task(thread))
-    };
-    match target {
-        None => signal::send::timer(&process, None, info),
-        Some(Some(task)) => signal::send::timer(&process, Some(&task), info),
-        Some(None) => false,
-    };
-}
-
-/// timer_settime(2).
-pub fn sys_timer_settime(id: u64, flags: u64, new: u64, old: u64) -> Result<usize> {
-    timer_settime(Width::Bits64, id, flags, new, old)
-}
-
-/// timer_settime(2) with `itimerspec`s of this width.
-pub fn timer_settime(width: Width, id: u64, flags: u64, new: u64, old: u64) -> Result<usize> {
-    let new = Itimerspec::read(width, new)?;
-    let (value, period) = (new.value.to_ns()?, new.period.to_ns()?);
-    let clock = with_timer(id, |timer| timer.clock)?;
-    let deadline = match (value, flags as u32 & TIMER_ABSTIME) {
-        (0, _) => 0,
-        (value, 0) => time::now().saturating_add(value),
-        (value, _) => clock.deadline(value)?.max(1),
-    };
-    let pid = current().process.pid as usize;
-    let (left, old_period) = with_timer(id, |timer| {
-        let old = timer.interval.left(time::now());
-        timer.interval.stop();
-        timer.overrun = 0;
-        if deadline != 0 {
-            let waits = time::add_timer(deadline, posix_expired, pid, timer.id as usize);
-            timer.interval = Interval {
-                deadline,
-                period,
-                timer: Some(waits),
-            };
-        }
-        old
-    })?;
-    if old != 0 {
-        Itimerspec {
-            period: Timespec::from_ns(old_period),
-            value: Timespec::from_ns(left),
-        }
-        .write(width, old)?;
-    }
-    Ok(0)
-}
-
-/// timer_gettime(2).
-pub fn sys_timer_gettime(id: u64, address: u64) -> Result<usize> {
-    timer_gettime(Width::Bits64, id, address)
-}
-
-/// timer_gettime(2) with an `itimerspec` of this width.
-pub fn timer_gettime(width: Width, id: u64, address: u64) -> Result<usize> {
-    let (left, period) = with_timer(id, |timer| timer.interval.left(time::now()))?;
-    Itimerspec {
-        period: Timespec::from_ns(period),
-        value: Timespec::from_ns(left),
-    }
-    .write(width, address)?;
-    Ok(0)
-}
-
-/// timer_getoverrun(2).
-pub fn sys_timer_getoverrun(id: u64) -> Result<usize> {
-    with_timer(id, |timer| timer.overrun as usize)
-}
-
-/// timer_delete(2).
-pub fn sys_timer_delete(id: u64) -> Result<usize> {
-    with_timer(id, |timer| timer.interval.stop())?;
-    current()
-        .process
-        .timers
-        .posix
-        .lock()
-        .retain(|timer| timer.id != id as i32);
-    Ok(0)
 }

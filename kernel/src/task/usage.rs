@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering::*};
 
 use linux_raw_sys::general::{RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD};
 
+use super::process::tree;
 use super::{Process, current};
 use crate::errno::{Errno, Result};
 use crate::memory::longs;
@@ -15,9 +16,9 @@ use crate::time;
 /// without virtual CPU accounting.
 #[derive(Default)]
 pub struct Usage {
+    /// While the task is off its CPU, or for a sum: the total. While it runs: [`RUNNING`], and the time at which it would
+    /// have begun, had it run without a break. One word, so that nobody sees half of a switch.
     total: AtomicU64,
-    /// [`time::now`] when the task came onto its CPU; 0 while it is off.
-    since: AtomicU64,
     user_ticks: AtomicU64,
     system_ticks: AtomicU64,
     /// Page faults served without and with reading.
@@ -30,6 +31,9 @@ pub struct Usage {
     pub peak_resident: AtomicU64,
 }
 
+/// In [`Usage::total`]: the task runs.
+const RUNNING: u64 = 1 << 63;
+
 /// A moment's sums. Nanoseconds.
 #[derive(Clone, Copy, Default)]
 pub struct Times {
@@ -39,14 +43,20 @@ pub struct Times {
     pub system: u64,
 }
 
+/// How long a task has run by `now`, from its word. CPUs may disagree about the time by a little: never less than nothing.
+#[inline]
+fn run_time(now: u64, word: u64) -> u64 {
+    const BACKWARDS: u64 = RUNNING >> 1;
+    let time = now.wrapping_sub(word) & !RUNNING;
+    if time & BACKWARDS != 0 { 0 } else { time }
+}
+
 impl Usage {
     /// The task leaves its CPU; `runnable` if it would have gone on.
     #[inline]
     pub(super) fn switched_out(&self, now: u64, runnable: bool) {
-        let since = self.since.load(Relaxed);
-        self.total
-            .store(self.total.load(Relaxed) + now.saturating_sub(since), Relaxed);
-        self.since.store(0, Relaxed);
+        let begun = self.total.load(Relaxed);
+        self.total.store(run_time(now, begun), Relaxed);
         let count = if runnable {
             &self.involuntary
         } else {
@@ -58,7 +68,8 @@ impl Usage {
     /// The task is on a CPU from now on.
     #[inline]
     pub(super) fn switched_in(&self, now: u64) {
-        self.since.store(now, Relaxed);
+        let total = self.total.load(Relaxed);
+        self.total.store(now.wrapping_sub(total) | RUNNING, Relaxed);
     }
 
     /// The tick's sample.
@@ -73,13 +84,13 @@ impl Usage {
 
     /// CPU time used so far, in nanoseconds.
     pub fn total(&self) -> u64 {
-        let since = self.since.load(Relaxed);
-        let running = if since == 0 {
-            0
-        } else {
-            time::now().saturating_sub(since)
-        };
-        self.total.load(Relaxed) + running
+        let total = self.total.load(Relaxed);
+        if total & RUNNING == 0 {
+            return total;
+        }
+        // Read after the word: a task that has just come onto its CPU has not run before that.
+        core::sync::atomic::fence(Acquire);
+        run_time(time::now(), total)
     }
 
     /// The total, divided as the ticks fell. A task that no tick has seen counts as all user.
@@ -116,8 +127,12 @@ impl Usage {
 /// What all threads of a process have used, ended ones included.
 pub fn of_process(process: &Process) -> Usage {
     let sum = Usage::default();
+    let tree = tree();
+    // Under the lock under which a thread that ends goes over to the process's.
     sum.add(&process.usage);
-    process.for_each_thread(|thread| sum.add(&thread.usage));
+    if let Some(node) = tree.node_of(process) {
+        node.threads.iter().for_each(|thread| sum.add(&thread.usage));
+    }
     sum
 }
 

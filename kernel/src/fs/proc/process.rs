@@ -401,6 +401,11 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
         }
     }
     let _ = writeln!(out, "Threads:\t{}", threads(process));
+    let (queued, limit) = (
+        process.signals.lock().user.queued(),
+        process.rlimit(linux_raw_sys::general::RLIMIT_SIGPENDING).0,
+    );
+    let _ = writeln!(out, "SigQ:\t{queued}/{limit}");
     let [blocked, pending, shared, ignored, caught] = signal_sets(subject);
     let sets = [
         ("SigPnd", pending),

@@ -1,0 +1,52 @@
+//! How much signal information each user has queued, for RLIMIT_SIGPENDING.
+//!
+//! What is queued holds a [`Charge`] on the user whose process it is for, and so does each POSIX timer, whose signal has a
+//! place in the queue from the beginning.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+
+use crate::sync::SpinLock;
+
+/// A user, by real id. All processes of the user share it.
+pub struct User {
+    /// Shared with each charge, and counted so.
+    charges: Arc<()>,
+}
+
+/// One piece of information that is queued, or may be.
+pub struct Charge(#[expect(dead_code, reason = "held, to be counted")] Arc<()>);
+
+static USERS: SpinLock<BTreeMap<u32, Weak<User>>> = SpinLock::new(BTreeMap::new());
+
+impl User {
+    /// The user with this id. Allocates.
+    pub fn find(uid: u32) -> Arc<User> {
+        let mut users = USERS.lock();
+        if let Some(user) = users.get(&uid).and_then(Weak::upgrade) {
+            return user;
+        }
+        // Users without processes.
+        users.retain(|_, user| user.strong_count() != 0);
+        let user = Arc::new(User {
+            charges: Arc::new(()),
+        });
+        users.insert(uid, Arc::downgrade(&user));
+        user
+    }
+
+    /// How much is queued.
+    pub fn queued(&self) -> u64 {
+        Arc::strong_count(&self.charges) as u64 - 1
+    }
+
+    /// Charges for one more, whatever the limit.
+    pub fn charge(&self) -> Charge {
+        Charge(self.charges.clone())
+    }
+
+    /// Charges for one more, unless that is more than `limit`.
+    pub fn charge_within(&self, limit: u64) -> Option<Charge> {
+        (self.queued() < limit).then(|| self.charge())
+    }
+}
