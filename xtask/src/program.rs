@@ -316,7 +316,7 @@ mod tests {
         // A script that interprets itself has an end.
         assert_eq!(
             interpreters_of(&format!("#!{}", script.display())),
-            [script.clone()]
+            std::slice::from_ref(&script)
         );
         assert!(interpreters_of("echo").is_empty());
     }
