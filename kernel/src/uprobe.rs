@@ -71,6 +71,8 @@ static CHANGING: SleepLock<()> = SleepLock::new(());
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Whether there ever was one.
 static USED: AtomicBool = AtomicBool::new(false);
+/// Counts the times that one was put in.
+static CHANGES: AtomicUsize = AtomicUsize::new(0);
 /// Who must be waited for before a probe has gone.
 static BUSY: AtomicUsize = AtomicUsize::new(0);
 
@@ -127,6 +129,7 @@ pub fn register(path: &str, offset: u64) -> Result<()> {
         if active.iter().any(|other| other.is_at(&probe.inode, offset)) {
             return Err(Errno::EEXIST);
         }
+        CHANGES.fetch_add(1, SeqCst);
         active.push(probe.clone());
         COUNT.store(active.len(), SeqCst);
         USED.store(true, SeqCst);
@@ -295,10 +298,14 @@ fn breakpoint(task: &Task, regs: &mut UserRegs) -> Verdict {
     let Some(address) = segment.linear(offset) else {
         return Verdict::Pass;
     };
+    let changes = CHANGES.load(SeqCst);
     match find(current_mm(), address) {
         Some(Found::Active(_)) => task.raise(ExitWork::UPROBE),
         Some(Found::Leaving) => {}
-        None if is_breakpoint(address.wrapping_add(1)) => return Verdict::Pass,
+        // Not if one was put in meanwhile: what is there may be its INT3.
+        None if is_breakpoint(address.wrapping_add(1)) && CHANGES.load(SeqCst) == changes => {
+            return Verdict::Pass;
+        }
         None => {}
     }
     // A probe's, or one's that was taken out after it was hit: then the instruction is there again.
