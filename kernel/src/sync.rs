@@ -9,7 +9,7 @@ use core::cell::UnsafeCell;
 use core::hint::spin_loop;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering, compiler_fence};
 
 use x86_64::instructions::interrupts;
 
@@ -101,16 +101,21 @@ impl RawSpin {
 }
 
 /// Turns interrupts off (the first time) and counts.
+///
+/// An NMI's handler may do the same at any instruction, and count back before it returns. Where it finds the count at zero
+/// it writes `saved_irq`, so that is this CPU's only while the count is not zero: written after the count goes up, read
+/// before it goes down.
 #[inline]
 fn push_off() {
     let enabled = interrupts::are_enabled();
     interrupts::disable();
     let cpu = cpu::this();
     let depth = cpu.preempt_count.get();
+    cpu.preempt_count.set(depth + 1);
+    compiler_fence(Ordering::SeqCst);
     if depth == 0 {
         cpu.saved_irq.set(enabled);
     }
-    cpu.preempt_count.set(depth + 1);
 }
 
 /// Counts back, and turns interrupts on again if it was the last and they were on before the first.
@@ -118,8 +123,10 @@ fn push_off() {
 fn pop_off() {
     let cpu = cpu::this();
     let depth = cpu.preempt_count.get() - 1;
+    let enable = depth == 0 && cpu.saved_irq.get();
+    compiler_fence(Ordering::SeqCst);
     cpu.preempt_count.set(depth);
-    if depth == 0 && cpu.saved_irq.get() {
+    if enable {
         interrupts::enable();
     }
 }
