@@ -6,7 +6,7 @@
 use alloc::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use core::arch::asm;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::*};
+use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::*};
 
 use raw_cpuid::CpuId;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
@@ -25,11 +25,18 @@ static METHOD: AtomicU8 = AtomicU8::new(Method::Fxsave as u8);
 static SIZE: AtomicUsize = AtomicUsize::new(LEGACY_SIZE);
 static FEATURES: AtomicU64 = AtomicU64::new(3);
 
-/// Whether [`FpuArea::restore`] is one XRSTOR: there is XSAVE, and what it leaves in the registers does not leak.
-static PLAIN_RESTORE: AtomicBool = AtomicBool::new(false);
-/// Whether the CPU restores x87's instruction, operand and opcode pointers only where an exception is pending (AMD's before CPUID
-/// showed XSAVEERPTR): otherwise the last task's would be there to be read (CVE-2006-1056).
-static KEEPS_POINTERS: AtomicBool = AtomicBool::new(false);
+/// How [`FpuArea::restore`] loads the registers. The kinds with FNINIT are for CPUs that restore x87's instruction, operand and
+/// opcode pointers only where an exception is pending (AMD's before CPUID showed XSAVEERPTR): otherwise the last task's would
+/// be there to be read (CVE-2006-1056).
+#[repr(u8)]
+enum Restore {
+    Xrstor,
+    InitXrstor,
+    Fxrstor,
+    InitFxrstor,
+}
+
+static RESTORE: AtomicU8 = AtomicU8::new(Restore::Fxrstor as u8);
 
 /// Bytes of the FXSAVE layout, with which every area begins.
 pub const LEGACY_SIZE: usize = 512;
@@ -84,14 +91,19 @@ pub fn init_cpu() {
         };
         METHOD.store(method as u8, Relaxed);
     }
-    KEEPS_POINTERS.store(keeps_pointers(), Relaxed);
-    PLAIN_RESTORE.store(has_xsave() && !KEEPS_POINTERS.load(Relaxed), Relaxed);
+    let restore = match (has_xsave(), keeps_pointers()) {
+        (true, false) => Restore::Xrstor,
+        (true, true) => Restore::InitXrstor,
+        (false, false) => Restore::Fxrstor,
+        (false, true) => Restore::InitFxrstor,
+    };
+    RESTORE.store(restore as u8, Relaxed);
     // SAFETY: the FPU is on; a CPU starts with what the firmware left, tasks do not.
     unsafe { asm!("fninit", options(nomem, nostack)) };
     super::switch::init();
 }
 
-/// See [`KEEPS_POINTERS`].
+/// See [`Restore`].
 fn keeps_pointers() -> bool {
     /// CPUID 8000_0008, EBX.
     const XSAVEERPTR: u32 = 1 << 2;
@@ -179,9 +191,13 @@ impl FpuArea {
     /// its task is current or about to be.
     #[inline]
     pub unsafe fn restore(&self) {
-        if !PLAIN_RESTORE.load(Relaxed) {
+        let restore = RESTORE.load(Relaxed);
+        if restore > Restore::InitXrstor as u8 {
             // SAFETY: the caller's promise.
-            return unsafe { self.restore_otherwise() };
+            return unsafe { self.fxrstor() };
+        }
+        if restore == Restore::InitXrstor as u8 {
+            clear_pointers();
         }
         // SAFETY: the caller's promise.
         unsafe { self.xrstor() }
@@ -198,27 +214,26 @@ impl FpuArea {
         }
     }
 
-    /// As [`restore`](Self::restore), on any CPU.
+    /// As [`restore`](Self::restore), on a CPU without XSAVE.
     ///
     /// # Safety
     /// As there.
     #[cold]
     #[inline(never)]
-    unsafe fn restore_otherwise(&self) {
-        if KEEPS_POINTERS.load(Relaxed) {
-            // SAFETY: the registers hold nothing that is still needed. FNINIT waits for no exception and clears the pointers (APM
-            // volume 5, FINIT).
-            unsafe { asm!("fninit", options(nomem, nostack, preserves_flags)) };
+    unsafe fn fxrstor(&self) {
+        if RESTORE.load(Relaxed) == Restore::InitFxrstor as u8 {
+            clear_pointers();
         }
         // SAFETY: the caller's promise.
-        unsafe {
-            if has_xsave() {
-                self.xrstor();
-            } else {
-                asm!("fxrstor64 [{}]", in(reg) self.as_ptr(), options(nostack, preserves_flags));
-            }
-        }
+        unsafe { asm!("fxrstor64 [{}]", in(reg) self.as_ptr(), options(nostack, preserves_flags)) };
     }
+}
+
+/// Clears the x87 pointers, before the registers, which hold nothing that is still needed, are loaded.
+#[inline(always)]
+fn clear_pointers() {
+    // SAFETY: FNINIT waits for no exception and clears the pointers (APM volume 5, FINIT).
+    unsafe { asm!("fninit", options(nomem, nostack, preserves_flags)) };
 }
 
 /// Writes the initial state: all components "init" in the header, with the control words of a fresh program.
