@@ -41,9 +41,15 @@ impl Which<'_> {
 struct Report {
     /// As the waiting process sees it.
     pid: Pid,
-    /// Its real user, as the waiting process sees it.
-    uid: u32,
     change: Change,
+    /// Where they were asked for.
+    details: Option<Details>,
+}
+
+/// What not everybody who waits wants to know.
+struct Details {
+    /// The child's real user, as the waiting process sees it.
+    uid: u32,
     usage: Rusage,
 }
 
@@ -95,14 +101,14 @@ pub fn sys_wait4(pid: u64, status: u64, options: u64, rusage: u64) -> Result<usi
         pid @ 1.. => Which::Pid(meant(pid)),
         group => Which::Group(meant(-group)),
     };
-    let Some(report) = wait(which, options | WEXITED)? else {
+    let Some(report) = wait(which, options | WEXITED, rusage != 0)? else {
         return Ok(0);
     };
     if status != 0 {
         user::write(status, &report.change.status())?;
     }
-    if rusage != 0 {
-        report.usage.write(rusage)?;
+    if let Some(details) = &report.details {
+        details.usage.write(rusage)?;
     }
     Ok(report.pid as usize)
 }
@@ -133,14 +139,15 @@ pub fn sys_waitid(kind: u64, id: u64, info: u64, options: u64, rusage: u64) -> R
         }
         _ => return Err(Errno::EINVAL),
     };
-    let mut report = wait(which, options);
+    let mut report = wait(which, options, rusage != 0 || info != 0);
     if !waits && matches!(report, Ok(None)) {
         report = Err(Errno::EAGAIN);
     }
     if let Ok(Some(report)) = &report
+        && let Some(details) = &report.details
         && rusage != 0
     {
-        report.usage.write(rusage)?;
+        details.usage.write(rusage)?;
     }
     if info != 0 {
         // Only these fields are written; without a report they are all zero, also where the wait has failed.
@@ -150,7 +157,11 @@ pub fn sys_waitid(kind: u64, id: u64, info: u64, options: u64, rusage: u64) -> R
             let (code, status) = report.change.code_and_status();
             // signo, errno, code; pid, uid, status
             kind = [SIGCHLD as i32, 0, code];
-            child = [report.pid, report.uid as i32, status];
+            child = [
+                report.pid,
+                report.details.as_ref().map_or(0, |details| details.uid) as i32,
+                status,
+            ];
         }
         // What follows the first three is aligned to pointers.
         let child_at = size_of_val(&kind).next_multiple_of(Width::of_call().word()) as u64;
@@ -161,19 +172,19 @@ pub fn sys_waitid(kind: u64, id: u64, info: u64, options: u64, rusage: u64) -> R
 }
 
 /// Waits as told. None if nothing has happened yet and WNOHANG is set.
-fn wait(which: Which<'_>, options: u32) -> Result<Option<Report>> {
+fn wait(which: Which<'_>, options: u32, details: bool) -> Result<Option<Report>> {
     let process = &current().process;
     if options & WNOHANG != 0 {
-        return look(process, which, options).transpose();
+        return look(process, which, options, details).transpose();
     }
     process
         .children_changed
-        .wait_until(|| look(process, which, options))?
+        .wait_until(|| look(process, which, options, details))?
         .map(Some)
 }
 
 /// Looks once. None if the caller has to wait.
-fn look(process: &Arc<Process>, which: Which<'_>, options: u32) -> Option<Result<Report>> {
+fn look(process: &Arc<Process>, which: Which<'_>, options: u32, details: bool) -> Option<Result<Report>> {
     let mut candidates = false;
     let found = {
         let tree = tree();
@@ -189,7 +200,13 @@ fn look(process: &Arc<Process>, which: Which<'_>, options: u32) -> Option<Result
     };
     // While it has its number.
     let pid = seen(found.pid);
-    let usage = Rusage::from(&with_children(&found.process));
+    let details = details.then(|| {
+        let uid = found.process.credentials.lock().user.real;
+        Details {
+            uid: user_namespace::seen(&process.credentials.lock().namespace, USER, uid),
+            usage: Rusage::from(&with_children(&found.process)),
+        }
+    });
     if let (Change::Ended(_), 0) = (found.change, options & WNOWAIT) {
         let taken = match &found.tracee {
             Some(task) => let_go(task),
@@ -197,15 +214,13 @@ fn look(process: &Arc<Process>, which: Which<'_>, options: u32) -> Option<Result
         };
         if !taken {
             // Another thread was faster: look again.
-            return look(process, which, options);
+            return look(process, which, options, details.is_some());
         }
     }
-    let uid = found.process.credentials.lock().user.real;
     Some(Ok(Report {
         pid,
-        uid: user_namespace::seen(&process.credentials.lock().namespace, USER, uid),
         change: found.change,
-        usage,
+        details,
     }))
 }
 
@@ -418,7 +433,7 @@ fn reaper() {
         let options = WEXITED | __WALL;
         let report = process.children_changed.wait_uninterruptible(|| {
             // With no children at the moment, wait for some.
-            look(process, Which::Any, options)?.ok()
+            look(process, Which::Any, options, false)?.ok()
         });
         if report.pid == FIRST_PROGRAM {
             let status = report.change.status();
