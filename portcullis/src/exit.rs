@@ -98,8 +98,12 @@ fn exit_to_user_mode_slow<K: Kernel>(
     if work & K::EXIT_WORK.user_return_notify != 0 {
         K::fire_user_return_notifiers(&mut leaving);
     }
-    if work & K::EXTRA_ONCE_WORK != 0 {
-        K::arch_exit_to_user_mode_once(&mut leaving, work);
+    // Read again: to keep the word over the notifiers costs every crossing a register to save.
+    if K::EXTRA_ONCE_WORK != 0 {
+        work = K::exit_work();
+        if work & K::EXTRA_ONCE_WORK != 0 {
+            K::arch_exit_to_user_mode_once(&mut leaving, work);
+        }
     }
     (leaving, work)
 }
