@@ -270,7 +270,7 @@ static void *toucher(void *unused)
 
 static void race(int fd, int flags, const char *name)
 {
-    enum { ROUNDS = 400, THREADS = 3 };
+    enum { ROUNDS = 60, THREADS = 3 };
     pthread_t threads[THREADS];
     resize(fd, 2 * PAGE);
     char *at = map_file(fd, 2, ANY_WRITE, flags);
@@ -302,7 +302,7 @@ static void race(int fd, int flags, const char *name)
 /* Forks while another process truncates: no child keeps a page. */
 static void race_with_fork(int fd)
 {
-    enum { ROUNDS = 60 };
+    enum { ROUNDS = 15 };
     int wrong = 0;
     for (int round = 0; round < ROUNDS; round++) {
         resize(fd, 2 * PAGE);
