@@ -7,7 +7,7 @@ use portcullis::x86_64::UserRegs;
 
 use crate::errno::{Errno, Result};
 use crate::fs::{self, calls as files};
-use crate::memory::{membarrier, syscalls as memory};
+use crate::memory::{membarrier, pkeys, syscalls as memory};
 use crate::nospec;
 use crate::ptrace::{self, access};
 use crate::rseq;
@@ -144,6 +144,9 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_mmap => memory::sys_mmap(rdi, rsi, rdx, r10, r8, r9);
             __NR_munmap => memory::sys_munmap(rdi, rsi);
             __NR_mprotect => memory::sys_mprotect(rdi, rsi, rdx);
+            __NR_pkey_alloc => pkeys::sys_pkey_alloc(rdi, rsi);
+            __NR_pkey_free => pkeys::sys_pkey_free(rdi);
+            __NR_pkey_mprotect => pkeys::sys_pkey_mprotect(rdi, rsi, rdx, r10);
             __NR_mremap => memory::sys_mremap(rdi, rsi, rdx, r10, r8);
             __NR_brk => memory::sys_brk(rdi);
             __NR_madvise => memory::sys_madvise(rdi, rsi, rdx);

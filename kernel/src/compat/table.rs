@@ -9,7 +9,7 @@ use super::{arguments, signals, stat};
 use crate::errno::{Errno, Result};
 use crate::fs::{self, calls as files};
 use crate::memory::Width::Bits32;
-use crate::memory::{membarrier, syscalls as memory};
+use crate::memory::{membarrier, pkeys, syscalls as memory};
 use crate::nospec;
 use crate::ptrace::{self, access};
 use crate::rseq;
@@ -373,6 +373,9 @@ static TABLE: [Call; CALLS + 1] = calls! {
     377 copy_file_range => files::sys_copy_file_range(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
     378 preadv2 => files::sys_preadv2(a.ebx, a.ecx, a.edx, pair(a.esi, a.edi), 0, a.ebp);
     379 pwritev2 => files::sys_pwritev2(a.ebx, a.ecx, a.edx, pair(a.esi, a.edi), 0, a.ebp);
+    380 pkey_mprotect => pkeys::sys_pkey_mprotect(a.ebx, a.ecx, a.edx, a.esi);
+    381 pkey_alloc => pkeys::sys_pkey_alloc(a.ebx, a.ecx);
+    382 pkey_free => pkeys::sys_pkey_free(a.ebx);
     383 statx => files::sys_statx(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     384 arch_prctl => arguments::sys_arch_prctl(a.ebx);
     403 clock_gettime64 => clock::sys_clock_gettime(a.ebx, a.ecx);

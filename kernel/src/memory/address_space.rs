@@ -13,6 +13,7 @@ use linux_raw_sys::general::{RLIMIT_AS, RLIMIT_DATA};
 use super::fault::Access;
 use super::frames;
 use super::page_table::PageTables;
+use super::pkeys::Keys;
 use super::shared::SharedMemory;
 use super::vma::{Area, AreaFlags, AreaSet, Prot, Source};
 use super::width::{Room, Width};
@@ -82,6 +83,8 @@ pub struct AddressSpace {
     pub(super) inner: SpinLock<Inner>,
     /// The commands of membarrier(2) that it has registered for.
     pub(super) membarrier: AtomicU32,
+    /// Protection keys.
+    keys: Keys,
     /// Dropped after `tables`, when no CPU has either loaded.
     ldt: Ldt,
     /// Of the program that it was made for.
@@ -139,6 +142,7 @@ impl AddressSpace {
                 program: Program::default(),
             }),
             membarrier: AtomicU32::new(0),
+            keys: Keys::new(),
             ldt,
             width,
             int80_landing_pad: AtomicU64::new(0),
@@ -159,6 +163,7 @@ impl AddressSpace {
         child
             .membarrier
             .store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
+        child.keys.copy_from(&self.keys);
         let inner = self.inner.lock();
         let mut copy = child.inner.lock();
         (copy.brk_start, copy.brk) = (inner.brk_start, inner.brk);
@@ -177,6 +182,11 @@ impl AddressSpace {
         }
         drop((inner, copy));
         Ok(child)
+    }
+
+    /// Its protection keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// The width of the program that it was made for.
@@ -264,10 +274,7 @@ impl AddressSpace {
     ///
     /// `prot` and `flags` are the ABI's (`PROT_*`, `MAP_*`); bits that mean nothing here are ignored.
     pub fn map(&self, hint: u64, len: u64, prot: u32, flags: u32, backing: Backing) -> Result<u64> {
-        let (prot, flags) = (
-            Prot::from_bits_truncate(prot),
-            MapFlags::from_bits_truncate(flags),
-        );
+        let (prot, flags) = (Prot::from_abi(prot), MapFlags::from_bits_truncate(flags));
         let len = match page_up(len).ok_or(Errno::ENOMEM)? {
             0 => return Err(Errno::EINVAL),
             len => len,
@@ -340,7 +347,7 @@ impl AddressSpace {
         inner.add(Area {
             start,
             end: range.end,
-            prot,
+            prot: self.keys.of_mapping(prot),
             max_prot,
             flags: area_flags,
             source,
@@ -381,7 +388,7 @@ impl AddressSpace {
 
     /// Changes the protection of the range. As on Linux, what lies before the first obstacle has changed when it fails:
     /// ENOMEM for a page that is not mapped, EACCES for what the mapping may not become.
-    pub fn protect(&self, start: u64, len: u64, prot: Prot) -> Result<()> {
+    pub fn protect(&self, start: u64, len: u64, prot: Prot, key: Option<u32>) -> Result<()> {
         if !start.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
@@ -392,6 +399,13 @@ impl AddressSpace {
         frames::require_spare()?;
         let mut inner = self.inner.lock();
         inner.areas.require_room()?;
+        if key.is_some_and(|key| !self.keys.is_allocated(key)) {
+            return Err(Errno::EINVAL);
+        }
+        let new_prot = |area: &Area| match key {
+            Some(key) => prot.with_key(key),
+            None => self.keys.of_change(area, prot),
+        };
         let mut reached = range.start;
         let mut result = Ok(());
         for area in inner.areas.touching(range.clone()) {
@@ -403,13 +417,18 @@ impl AddressSpace {
                 break;
             }
             reached = area.end.min(range.end);
-            self.tables
-                .protect(area.start.max(range.start)..reached, prot, area.is_shared());
+            self.tables.protect(
+                area.start.max(range.start)..reached,
+                new_prot(area),
+                area.is_shared(),
+            );
         }
         if result.is_ok() && reached < range.end {
             result = Err(Errno::ENOMEM);
         }
-        inner.areas.change(range.start..reached, |area| area.prot = prot);
+        inner
+            .areas
+            .change(range.start..reached, |area| area.prot = new_prot(area));
         result
     }
 

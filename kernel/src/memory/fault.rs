@@ -12,6 +12,7 @@ use x86_64::instructions::interrupts;
 use super::address_space::{AddressSpace, Inner, limit};
 use super::frames::{self, Frame};
 use super::page_table::{self, leaf};
+use super::pkeys;
 use super::vma::{AreaFlags, Prot, STACK_GUARD_GAP, Source};
 use super::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, page_down, tlb};
 use crate::errno::{Errno, Result};
@@ -24,6 +25,7 @@ const ERROR_PRESENT: u64 = 1 << 0;
 const ERROR_WRITE: u64 = 1 << 1;
 const ERROR_USER: u64 = 1 << 2;
 const ERROR_FETCH: u64 = 1 << 4;
+const ERROR_KEY: u64 = 1 << 5;
 /// The interrupt flag in RFLAGS.
 const RFLAGS_IF: u64 = 1 << 9;
 
@@ -32,6 +34,7 @@ const SIGKILL: i32 = 9;
 const SIGSEGV: i32 = 11;
 const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
+const SEGV_PKUERR: i32 = 4;
 const BUS_ADRERR: i32 = 2;
 const SI_KERNEL: i32 = 0x80;
 
@@ -70,7 +73,7 @@ impl Access {
     #[inline]
     pub fn is_allowed(self, prot: Prot) -> bool {
         match self {
-            Access::Read => !prot.is_empty(),
+            Access::Read => !prot.rights().is_empty(),
             Access::Write => prot.contains(Prot::WRITE),
             Access::Execute => prot.contains(Prot::EXEC),
         }
@@ -86,6 +89,8 @@ pub struct FaultSignal {
     pub code: i32,
     /// The address.
     pub addr: u64,
+    /// The protection key that forbids it.
+    pub key: u32,
 }
 
 impl FaultSignal {
@@ -94,6 +99,14 @@ impl FaultSignal {
             signo: SIGSEGV,
             code,
             addr,
+            key: 0,
+        }
+    }
+
+    fn key(prot: Prot, addr: u64) -> FaultSignal {
+        FaultSignal {
+            key: prot.key(),
+            ..FaultSignal::segv(SEGV_PKUERR, addr)
         }
     }
 
@@ -102,6 +115,7 @@ impl FaultSignal {
             signo: SIGKILL,
             code: SI_KERNEL,
             addr,
+            key: 0,
         }
     }
 
@@ -115,6 +129,19 @@ impl FaultSignal {
     }
 }
 
+/// Whose rights count for an access, beside the protection of the area.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rights {
+    /// Nobody's: the kernel's own access.
+    All,
+    /// A debugger's: to read everything, and to write to what is private or writable.
+    Debugger,
+    /// The current task's, by the keys of pages.
+    Keys,
+    /// The CPU has found that the key forbids it.
+    None,
+}
+
 type FaultResult = core::result::Result<(), FaultSignal>;
 
 /// A page fault in user mode: resolves it, or raises the signal.
@@ -125,7 +152,7 @@ pub fn page_fault_user(regs: &mut UserRegs, addr: u64, error: u64) {
     if error & (ERROR_PRESENT | ERROR_WRITE | ERROR_FETCH | ERROR_USER) == ERROR_PRESENT {
         return raise(regs, FaultSignal::segv(SEGV_ACCERR, addr), error);
     }
-    match task::current_mm().fault(addr, Access::from_error(error)) {
+    match task::current_mm().fault_here(addr, error) {
         Ok(()) => count(),
         Err(signal) => raise(regs, signal, error),
     }
@@ -147,7 +174,7 @@ fn raise(regs: &mut UserRegs, signal: FaultSignal, error: u64) {
         kill_for_memory();
     } else {
         signal::force_page_fault(
-            SigInfo::fault(signal.signo, signal.code, signal.addr),
+            SigInfo::fault(signal.signo, signal.code, signal.addr).with_key(signal.key),
             signal.addr,
             error,
         );
@@ -172,7 +199,7 @@ pub fn page_fault_kernel(regs: &mut UserRegs, addr: u64, error: u64) -> bool {
 /// memory for it the task is killed, as for a fault of its own: its address was a good one.
 fn resolve(addr: u64, error: u64) -> bool {
     interrupts::enable();
-    let result = task::current_mm().fault(addr, Access::from_error(error));
+    let result = task::current_mm().fault_here(addr, error);
     if result.as_ref().is_err_and(|signal| signal.signo == SIGKILL) {
         kill_for_memory();
     }
@@ -201,7 +228,26 @@ impl AddressSpace {
             }
             _ => {
                 drop(inner);
-                self.fault_slow(addr, access, false)
+                self.fault_slow(addr, access, Rights::All)
+            }
+        }
+    }
+
+    /// As [`fault`](Self::fault), for an instruction of the current task's, whose protection keys count. Areas with keys are
+    /// never recent: what the CPU may have refused there had a key before.
+    fn fault_here(&self, addr: u64, error: u64) -> FaultResult {
+        let access = Access::from_error(error);
+        let page = page_down(addr);
+        let inner = self.inner.lock();
+        match inner.areas.recent(page) {
+            Some(recent) if access.is_allowed(recent.prot) => {
+                (self.fault_anonymous(page, recent.prot, access))
+                    .map_err(|_| FaultSignal::out_of_memory(addr))
+            }
+            _ => {
+                drop(inner);
+                let denied = error & ERROR_KEY != 0;
+                self.fault_slow(addr, access, if denied { Rights::None } else { Rights::Keys })
             }
         }
     }
@@ -209,11 +255,11 @@ impl AddressSpace {
     /// As [`fault`](Self::fault), but with a debugger's rights: to read everything, and to write to what is private or
     /// writable.
     pub(super) fn fault_forced(&self, addr: u64, access: Access) -> FaultResult {
-        self.fault_slow(addr, access, true)
+        self.fault_slow(addr, access, Rights::Debugger)
     }
 
     #[cold]
-    fn fault_slow(&self, addr: u64, access: Access, force: bool) -> FaultResult {
+    fn fault_slow(&self, addr: u64, access: Access, rights: Rights) -> FaultResult {
         if addr >= USER_END {
             return Err(FaultSignal::segv(SEGV_MAPERR, addr));
         }
@@ -226,15 +272,25 @@ impl AddressSpace {
                 }
                 return Err(FaultSignal::segv(SEGV_MAPERR, addr));
             };
-            let forced = force && (access != Access::Write || area.may_force_write());
+            let forced = rights == Rights::Debugger && (access != Access::Write || area.may_force_write());
             if !access.is_allowed(area.prot) && !forced {
                 return Err(FaultSignal::segv(SEGV_ACCERR, addr));
+            }
+            let denied = match rights {
+                Rights::None => true,
+                Rights::Keys => pkeys::denies(area.prot, access),
+                Rights::All | Rights::Debugger => false,
+            };
+            if denied {
+                return Err(FaultSignal::key(area.prot, addr));
             }
             let (range, prot, shared, index) =
                 (area.range(), area.prot, area.is_shared(), area.page_index(page));
             let resolved = match &area.source {
                 Source::Anonymous => {
-                    inner.areas.remember(range, prot);
+                    if prot.key() == 0 {
+                        inner.areas.remember(range, prot);
+                    }
                     self.fault_anonymous(page, prot, access)
                 }
                 Source::Shared { memory, .. } => {
@@ -251,6 +307,7 @@ impl AddressSpace {
                     signo: SIGBUS,
                     code: BUS_ADRERR,
                     addr,
+                    key: 0,
                 },
             });
         }
@@ -360,7 +417,7 @@ impl AddressSpace {
         }
         if let Some(below) = inner.areas.find_below(page)
             && !below.flags.contains(AreaFlags::GROWS_DOWN)
-            && !below.prot.is_empty()
+            && !below.prot.rights().is_empty()
             && page - below.end < STACK_GUARD_GAP
         {
             return false;

@@ -30,6 +30,7 @@ pub mod longs;
 pub mod maps;
 pub mod membarrier;
 pub mod page_table;
+pub mod pkeys;
 pub mod remap;
 pub mod rmap;
 mod root;

@@ -24,6 +24,9 @@ pub const KERNEL_TABLE: Flags = Flags::PRESENT
     .union(Flags::WRITABLE)
     .union(Flags::ACCESSED)
     .union(Flags::DIRTY);
+/// The protection key of a leaf entry.
+const KEY_SHIFT: u32 = 59;
+const KEY: u64 = 0xf << KEY_SHIFT;
 const USER_TABLE: u64 = KERNEL_TABLE.union(Flags::USER_ACCESSIBLE).bits();
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// The entries of the PML4 that are the user's.
@@ -50,13 +53,13 @@ pub fn is_present(entry: u64) -> bool {
 /// A leaf entry that holds the frame at `addr`. `writable` is whether writes need no fault; `prot` must allow them too.
 #[inline]
 pub fn leaf(addr: u64, prot: Prot, writable: bool) -> u64 {
-    if prot.is_empty() {
+    if prot.rights().is_empty() {
         return addr | HELD;
     }
     let mut flags = Flags::PRESENT | Flags::USER_ACCESSIBLE | Flags::ACCESSED | Flags::DIRTY;
     flags.set(Flags::WRITABLE, writable && prot.contains(Prot::WRITE));
     flags.set(Flags::NO_EXECUTE, !prot.contains(Prot::EXEC));
-    addr | flags.bits()
+    addr | flags.bits() | u64::from(prot.key()) << KEY_SHIFT
 }
 
 /// Bytes that one entry of a table of `level` covers; level 0 is the page table.
@@ -260,7 +263,8 @@ impl PageTables {
             entry.store(new, Relaxed);
             let lost = old & !new & (Flags::PRESENT | Flags::WRITABLE).bits();
             let gained = !old & new & Flags::NO_EXECUTE.bits();
-            if is_present(old) && lost | gained != 0 {
+            let other_key = (old ^ new) & KEY;
+            if is_present(old) && lost | gained | other_key != 0 {
                 flush.add(addr);
             }
         });

@@ -84,6 +84,11 @@ pub fn sys_munmap(addr: u64, len: u64) -> Result<usize> {
 
 /// mprotect(2).
 pub fn sys_mprotect(addr: u64, len: u64, prot: u64) -> Result<usize> {
+    mprotect(addr, len, prot, None)
+}
+
+/// mprotect(2), or pkey_mprotect(2) with this key.
+pub fn mprotect(addr: u64, len: u64, prot: u64, key: Option<u32>) -> Result<usize> {
     const GROWS: u32 = abi::PROT_GROWSDOWN | abi::PROT_GROWSUP;
     let prot = prot as u32;
     if prot & !(abi::PROT_READ | abi::PROT_WRITE | abi::PROT_EXEC | abi::PROT_SEM | GROWS) != 0
@@ -102,8 +107,7 @@ pub fn sys_mprotect(addr: u64, len: u64, prot: u64) -> Result<usize> {
     } else if prot & abi::PROT_GROWSUP != 0 {
         return Err(Errno::EINVAL);
     }
-    mm().protect(start, len, Prot::from_bits_truncate(prot))
-        .map(|()| 0)
+    mm().protect(start, len, Prot::from_abi(prot), key).map(|()| 0)
 }
 
 /// mremap(2).
@@ -273,7 +277,7 @@ fn page_range(addr: u64, len: u64) -> Result<(u64, u64)> {
 fn populate_areas(start: u64, end: u64) -> Result<()> {
     for area in mm().areas() {
         let range = area.start.max(start)..area.end.min(end);
-        if !range.is_empty() && !area.prot.is_empty() {
+        if !range.is_empty() && !area.prot.rights().is_empty() {
             mm().populate(range, Access::for_prot(area.prot))?;
         }
     }

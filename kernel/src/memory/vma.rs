@@ -22,6 +22,8 @@ bitflags! {
         const WRITE = 2;
         /// It may execute; on x86 it may read, too.
         const EXEC = 4;
+        /// The bits of the protection key. Not the ABI's.
+        const KEY = 0xf << 8;
     }
 
     /// Properties of an area beside its protection.
@@ -43,6 +45,30 @@ bitflags! {
         const VDSO = 64;
         /// Not memory of the program's (VM_IO, VM_PFNMAP): nobody but the program itself accesses it.
         const IO = 128;
+    }
+}
+
+impl Prot {
+    /// From the ABI's bits, ignoring others.
+    pub fn from_abi(bits: u32) -> Prot {
+        Prot::from_bits_truncate(bits).rights()
+    }
+
+    /// Without the key.
+    #[inline]
+    pub fn rights(self) -> Prot {
+        self.difference(Prot::KEY)
+    }
+
+    /// The protection key.
+    #[inline]
+    pub fn key(self) -> u32 {
+        self.intersection(Prot::KEY).bits() >> 8
+    }
+
+    /// With another key, below 16.
+    pub fn with_key(self, key: u32) -> Prot {
+        self.rights() | Prot::from_bits_truncate(key << 8 & Prot::KEY.bits())
     }
 }
 

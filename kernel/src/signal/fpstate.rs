@@ -16,7 +16,7 @@ use portcullis::x86_64::{clac_asm, stac_asm};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::errno::{Errno, Result};
-use crate::memory::user;
+use crate::memory::{pkeys, user};
 use crate::sync;
 use crate::task::{current, fpu, fsave};
 
@@ -278,6 +278,7 @@ static INITIAL_STATE: InitialState = InitialState {
 pub(super) fn reset() {
     if fpu::has_xsave() {
         initialise(fpu::features());
+        pkeys::set_rights(pkeys::INITIAL_RIGHTS);
     } else {
         // SAFETY: a valid image; the registers are the current task's user state.
         unsafe { asm!("fxrstor64 [{}]", in(reg) &raw const INITIAL_STATE, options(nostack, readonly)) };

@@ -108,6 +108,12 @@ impl SigInfo {
         SigInfo::new(signo, code, [addr, 0, 0, 0])
     }
 
+    /// With the protection key that forbids the access (`si_pkey`).
+    pub const fn with_key(mut self, key: u32) -> SigInfo {
+        self.fields[2] = key as u64;
+        self
+    }
+
     /// SIGSYS for a system call that is not made: who forbids it ([`SYS_SECCOMP`], [`SYS_USER_DISPATCH`]) and what they add,
     /// the address after the instruction, the number, `AUDIT_ARCH_*`.
     pub const fn system_call(code: i32, errno: i32, address: u64, number: i32, arch: u32) -> SigInfo {

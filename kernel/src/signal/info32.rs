@@ -77,7 +77,7 @@ impl From<&SigInfo> for SigInfo32 {
             Layout::Kill => [low, high, 0, 0, 0],
             Layout::Timer | Layout::Queued => [low, high, second as u32, 0, 0],
             // Addresses and bands are pointer-wide.
-            Layout::Fault => [low, 0, 0, 0, 0],
+            Layout::Fault => [low, 0, third as u32, 0, 0],
             Layout::Poll => [low, second as u32, 0, 0, 0],
             Layout::Child => [low, high, second as u32, third as u32, fourth as u32],
             Layout::System => [low, second as u32, (second >> 32) as u32, 0, 0],

@@ -1,4 +1,4 @@
-//! The extended register state (x87, SSE, AVX, AVX-512), saved and restored at every switch.
+//! The extended register state (x87, SSE, AVX, AVX-512, PKRU), saved and restored at every switch.
 //!
 //! The kernel itself is soft-float, so the registers always hold the current task's user state. Saving is eager: what one
 //! task leaves in them, no other can see.
@@ -12,6 +12,8 @@ use raw_cpuid::CpuId;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
 
+use crate::memory::pkeys;
+
 /// How this machine saves.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -23,6 +25,8 @@ enum Method {
 
 static METHOD: AtomicU8 = AtomicU8::new(Method::Fxsave as u8);
 static SIZE: AtomicUsize = AtomicUsize::new(LEGACY_SIZE);
+/// Where PKRU is in an area.
+static PKRU: AtomicUsize = AtomicUsize::new(0);
 static FEATURES: AtomicU64 = AtomicU64::new(3);
 
 /// How [`FpuArea::restore`] loads the registers. The kinds with FNINIT are for CPUs that restore x87's instruction, operand and
@@ -47,14 +51,14 @@ pub const XSTATE_BV: usize = LEGACY_SIZE;
 /// Bytes of the XSAVE header.
 pub const HEADER_SIZE: usize = 64;
 
-/// The state components this kernel keeps, where the CPU has them. Not PKRU (no protection keys) and not AMX, which a
-/// program has to ask for.
+/// The state components this kernel keeps, where the CPU has them. Not AMX, which a program has to ask for.
 const WANTED: XCr0Flags = XCr0Flags::X87
     .union(XCr0Flags::SSE)
     .union(XCr0Flags::AVX)
     .union(XCr0Flags::OPMASK)
     .union(XCr0Flags::ZMM_HI256)
-    .union(XCr0Flags::HI16_ZMM);
+    .union(XCr0Flags::HI16_ZMM)
+    .union(XCr0Flags::MPK);
 
 /// Turns the FPU on for this CPU and, the first time, finds out how to save it.
 pub fn init_cpu() {
@@ -82,6 +86,12 @@ pub fn init_cpu() {
             .map_or(LEGACY_SIZE + HEADER_SIZE, |info| {
                 info.xsave_area_size_enabled_features() as usize
             });
+        if supported & XCr0Flags::MPK.bits() != 0 {
+            // SAFETY: a CPU that saves PKRU has protection keys. PKRU is 0: it forbids nothing.
+            unsafe { Cr4::update(|cr4| cr4.insert(Cr4Flags::PROTECTION_KEY_USER)) };
+            PKRU.store(raw_cpuid::cpuid!(0xd, 9).ebx as usize, Relaxed);
+            pkeys::enable();
+        }
         FEATURES.store(supported, Relaxed);
         SIZE.store(size, Relaxed);
         let method = if state.has_xsaveopt() {
@@ -246,6 +256,12 @@ pub unsafe fn reset(area: &FpuArea) {
         area.as_ptr().write_bytes(0, size());
         area.as_ptr().cast::<u16>().write(0x37f);
         area.as_ptr().add(MXCSR).cast::<u32>().write(0x1f80);
+        if pkeys::available() {
+            let pkru = XCr0Flags::MPK.bits();
+            area.as_ptr().add(XSTATE_BV).cast::<u64>().write(pkru);
+            let place = area.as_ptr().add(PKRU.load(Relaxed));
+            place.cast::<u32>().write(pkeys::INITIAL_RIGHTS);
+        }
     }
 }
 
