@@ -282,8 +282,7 @@ fn enter_nmi_handler() {
         COUNTERS.reentered.fetch_add(1, Relaxed);
     }
     if IN_HANDLERS.load(Relaxed) != 0 {
-        nest_if_told();
-        fault_if_told();
+        do_as_told();
     }
 }
 
@@ -295,11 +294,13 @@ fn leave_nmi_handler() {
 }
 
 #[cold]
-fn nest_if_told() {
+#[inline(never)]
+fn do_as_told() {
     if IN_HANDLERS.fetch_and(!NEST, Relaxed) & NEST != 0 {
         cpu::send_nmi(cpu::id());
         take_an_exception(NON_CANONICAL);
     }
+    fault_if_told();
 }
 
 fn fault_if_told() {

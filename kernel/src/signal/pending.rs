@@ -11,23 +11,29 @@ use crate::task::posix_timers;
 /// How much room a queue keeps, so that an interrupt handler can send without allocating.
 const ROOM: usize = 16;
 
-/// The information of one pending signal.
+/// One pending signal.
 struct Entry {
-    info: SigInfo,
-    /// None for a timer, which has its own.
+    signal: Dequeued,
+    /// None for a timer, which has its own, and for what an instruction caused, which is taken at once.
     _charge: Option<Charge>,
-    /// For which setting of a POSIX timer it is.
-    timer: Option<u32>,
 }
 
 /// A signal that was taken.
 #[derive(Clone, Copy)]
 pub struct Dequeued {
     info: SigInfo,
+    /// For which setting of a POSIX timer it is.
     timer: Option<u32>,
 }
 
 impl Dequeued {
+    fn lost(signo: i32) -> Dequeued {
+        Dequeued {
+            info: SigInfo::lost(signo),
+            timer: None,
+        }
+    }
+
     /// The information. A POSIX timer goes on from here, and says how often it ran out meanwhile; no lock is held.
     pub fn settle(self) -> SigInfo {
         match self.timer {
@@ -80,9 +86,8 @@ impl Pending {
 
     fn enqueue(&mut self, info: SigInfo, charge: Option<Charge>, timer: Option<u32>) {
         self.queue.push_back(Entry {
-            info,
+            signal: Dequeued { info, timer },
             _charge: charge,
-            timer,
         });
         self.set.insert(info.signo);
     }
@@ -98,6 +103,10 @@ impl Pending {
         // Every sender does without information for SIGKILL; it takes no room when memory is short.
         if info.signo == SIGKILL {
             self.add_lost(SIGKILL);
+            return Ok(true);
+        }
+        if standard && info.is_synchronous() && self.has_room() {
+            self.enqueue(info, None, None);
             return Ok(true);
         }
         let charge = if !self.has_room() {
@@ -118,10 +127,12 @@ impl Pending {
     /// Adds the signal of a POSIX timer's setting, beside others with its number. One that is still queued counts the
     /// expiry. Says whether it is news; EAGAIN if memory was short.
     pub fn push_timer(&mut self, info: SigInfo, setting: u32) -> Result<bool> {
-        let same = |entry: &&mut Entry| entry.timer.is_some() && entry.info.timer_id() == info.timer_id();
-        if let Some(entry) = self.queue.iter_mut().find(same) {
-            entry.info.count_overrun();
-            entry.timer = Some(setting);
+        let mut signals = self.queue.iter_mut().map(|entry| &mut entry.signal);
+        let same =
+            |signal: &&mut Dequeued| signal.timer.is_some() && signal.info.timer_id() == info.timer_id();
+        if let Some(signal) = signals.find(same) {
+            signal.info.count_overrun();
+            signal.timer = Some(setting);
             return Ok(false);
         }
         if !self.has_room() {
@@ -138,7 +149,7 @@ impl Pending {
 
     /// The information at this place in the queue.
     pub fn queued(&self, index: usize) -> Option<SigInfo> {
-        self.queue.get(index).map(|entry| entry.info)
+        self.queue.get(index).map(|entry| entry.signal.info)
     }
 
     /// Takes the next signal that is not blocked.
@@ -157,36 +168,34 @@ impl Pending {
         {
             return None;
         }
-        let at = self
-            .queue
-            .iter()
-            .position(|entry| entry.info.is_synchronous() && !blocked.contains(entry.info.signo))?;
-        let signo = self.queue[at].info.signo;
+        let at = self.queue.iter().position(|Entry { signal, .. }| {
+            signal.info.is_synchronous() && !blocked.contains(signal.signo())
+        })?;
+        let signo = self.queue[at].signal.signo();
         Some(self.remove_at(at, signo))
     }
 
     fn take_signal(&mut self, signo: i32) -> Dequeued {
-        match self.queue.iter().position(|entry| entry.info.signo == signo) {
+        match self.queue.iter().position(|entry| entry.signal.signo() == signo) {
             Some(at) => self.remove_at(at, signo),
             None => {
                 self.set.remove(signo);
-                Dequeued {
-                    info: SigInfo::lost(signo),
-                    timer: None,
-                }
+                Dequeued::lost(signo)
             }
         }
     }
 
     fn remove_at(&mut self, at: usize, signo: i32) -> Dequeued {
-        let removed = self.queue.remove(at);
-        if !self.queue.iter().any(|other| other.info.signo == signo) {
+        // Mostly it is the only one.
+        let removed = if at == 0 {
+            self.queue.pop_front()
+        } else {
+            self.queue.remove(at)
+        };
+        if self.queue.is_empty() || !self.queue.iter().any(|other| other.signal.signo() == signo) {
             self.set.remove(signo);
         }
-        Dequeued {
-            info: removed.as_ref().map_or(SigInfo::lost(signo), |entry| entry.info),
-            timer: removed.and_then(|entry| entry.timer),
-        }
+        removed.map_or(Dequeued::lost(signo), |entry| entry.signal)
     }
 
     /// Forgets these signals.
@@ -195,6 +204,6 @@ impl Pending {
             return;
         }
         self.set = self.set.without(signals);
-        self.queue.retain(|entry| !signals.contains(entry.info.signo));
+        self.queue.retain(|entry| !signals.contains(entry.signal.signo()));
     }
 }

@@ -102,8 +102,6 @@ struct RunQueue {
     tail: *const Task,
     /// CPUs that run their idle task and have not been sent for yet.
     idle: u64,
-    /// What each CPU runs.
-    running: [*const Task; MAX_CPUS],
 }
 
 // SAFETY: the pointers are to tasks that the scheduler's reference keeps alive.
@@ -113,7 +111,6 @@ static RUN_QUEUE: SpinLock<RunQueue> = SpinLock::new(RunQueue {
     head: ptr::null(),
     tail: ptr::null(),
     idle: 0,
-    running: [ptr::null(); MAX_CPUS],
 });
 /// Length of the queue, readable without the lock.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
@@ -178,8 +175,8 @@ impl RunQueue {
         let shares = WAITING.load(Relaxed) as u64 + 3;
         let mut furthest: Option<(i64, &Task)> = None;
         for cpu in (0..cpu::count()).filter(|cpu| affinity & 1 << cpu != 0) {
-            // SAFETY: set to a task that is on a CPU: it is alive.
-            let Some(other) = (unsafe { self.running[cpu].as_ref() }) else {
+            // SAFETY: a CPU changes its task with the queue's lock held, which we hold: this one is on the CPU, and alive.
+            let Some(other) = (unsafe { cpu::get(cpu).current.load(Relaxed).as_ref() }) else {
                 continue;
             };
             if ptr::eq(IDLE[cpu].load(Relaxed), other) {
@@ -386,7 +383,6 @@ fn reschedule(preempted: bool) {
         }
     };
     queue.entry(next).place = Place::OnCpu;
-    queue.running[cpu % MAX_CPUS] = next;
     if ptr::eq(prev, next) {
         drop(queue);
     } else {

@@ -13,7 +13,7 @@
 //!   goes back to the start of the working stack's part. No value that a user program can set is looked at: not RSP.
 //! * One that hit user mode has left the entry stack when its handler runs, so the word stays at 0, and one that comes during the
 //!   handler takes the door like a first one. That the handler is not entered again is seen to around it
-//!   ([`nmi_handler`](super::nmi_handler)).
+//!   (`nmi_handler`).
 
 use core::arch::naked_asm;
 use core::mem::offset_of;

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | know which words are the same futex | [`key`] |
 //! | follow a waiter into a list and out of it | [`queue`] |
-//! | wait, wake, move waiters | [`wait`], [`waitv`], [`wake`], [`requeue`] |
+//! | wait, wake, move waiters | [`wait`], [`waitv`], [`wake()`], [`requeue`] |
 //! | know who owns a lock that others wait for | [`pi`]: the state; [`lock`], [`requeue_pi`]: the operations |
 //!
 //! A word is read, compared and changed with the lock of its queue held. So a waiter that enters the queue has seen the
