@@ -62,7 +62,8 @@ fn with_stopped(
     let result = f(&mut Stopped { task });
     let resumes = matches!(
         request,
-        PTRACE_DETACH | PTRACE_CONT..=PTRACE_SINGLESTEP | PTRACE_SYSCALL
+        // LISTEN wakes one whose group stop has ended since.
+        PTRACE_DETACH | PTRACE_CONT..=PTRACE_SINGLESTEP | PTRACE_SYSCALL | PTRACE_LISTEN
     ) || matches!(request, PTRACE_SYSEMU..=PTRACE_SINGLEBLOCK);
     if cfg!(debug_assertions) && !any_state && !resumes && !scheduler::is_asleep(task) {
         crate::gate::violation("a tracee ran while its registers were the tracer's");

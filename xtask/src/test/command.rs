@@ -420,7 +420,7 @@ fn with_directory(kernel: &Path) -> Outcome {
     let directory = tempfile::tempdir()?;
     let at = |name: &str| directory.path().join(name);
     std::fs::create_dir(at("files"))?;
-    let object = libz()?;
+    let object = shared_object()?;
     std::fs::copy(&object, at("files/object.so"))?;
     std::fs::write(at("files/one"), "one inode\n")?;
     std::fs::hard_link(at("files/one"), at("files/two"))?;
@@ -440,14 +440,18 @@ fn with_directory(kernel: &Path) -> Outcome {
     )
 }
 
-/// A shared object that each Debian has, and that needs another.
-fn libz() -> Result<PathBuf> {
-    let found = crate::program::libraries(
-        Path::new("/lib64/ld-linux-x86-64.so.2"),
-        Path::new("/usr/bin/dpkg"),
-    )?;
-    let named = |path: &&PathBuf| path.to_string_lossy().contains("/libz.so");
-    found.iter().find(named).cloned().context("dpkg needs no libz")
+/// A shared object of this machine that needs another: one of dpkg's, whichever it has.
+fn shared_object() -> Result<PathBuf> {
+    let loader = Path::new("/lib64/ld-linux-x86-64.so.2");
+    let found = crate::program::libraries(loader, Path::new("/usr/bin/dpkg"))?;
+    let needs_another =
+        |path: &&PathBuf| crate::program::libraries(loader, path).is_ok_and(|needed| !needed.is_empty());
+    found
+        .iter()
+        .filter(|path| !path.ends_with("libc.so.6"))
+        .find(needs_another)
+        .cloned()
+        .context("no library of dpkg's needs another one")
 }
 
 fn too_large(kernel: &Path) -> Outcome {
