@@ -153,6 +153,7 @@ impl Kernel for Gate {
         task::scheduler::preempt_from_interrupt();
     }
 
+    #[inline(always)]
     fn nmi(_: &mut Nmi<'_, UserRegs>) {
         COUNTERS.nmis.fetch_add(1, Relaxed);
         enter_nmi_handler();

@@ -52,7 +52,7 @@ fn restart_or_fail(regs: &mut UserRegs, delivery: Delivery) {
             return;
         }
         Restart::Again => regs.rax = regs.orig_rax,
-        Restart::Block => regs.rax = task.restart.lock().number(),
+        Restart::Block => regs.rax = task.restart.number(),
     }
     regs.rip = regs.rip.wrapping_sub(restart::SYSCALL_INSTRUCTION_LENGTH);
 }

@@ -185,6 +185,7 @@ impl Pending {
         }
     }
 
+    #[inline]
     fn remove_at(&mut self, at: usize, signo: i32) -> Dequeued {
         // Mostly it is the only one.
         let removed = if at == 0 {

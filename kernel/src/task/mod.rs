@@ -74,7 +74,6 @@ use crate::sync::{Once, SpinLock};
 pub use own::Own;
 use pid_namespace::Namespace;
 pub use process::{Pid, Process};
-use restart::RestartBlock;
 
 /// One thread of execution.
 #[repr(C)]
@@ -113,7 +112,7 @@ pub struct Task {
     /// Its part in tracing, as tracee and as tracer.
     pub trace: Trace,
     /// How an interrupted call continues in `restart_syscall`.
-    pub restart: SpinLock<RestartBlock>,
+    pub restart: restart::State,
     /// Cleared and woken as a futex when the thread ends (set_tid_address).
     pub clear_child_tid: AtomicU64,
     /// Written with the TID when the task first runs (CLONE_CHILD_SETTID).
@@ -202,7 +201,7 @@ impl Task {
             signals: SpinLock::new(new.signals),
             call: call::State::default(),
             trace: Trace::default(),
-            restart: SpinLock::new(RestartBlock::NONE),
+            restart: restart::State::new(),
             clear_child_tid: AtomicU64::new(0),
             set_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),

@@ -4,18 +4,21 @@
 //! The block belongs to the table of the call that left it: whatever calls a tracer lets the task make meanwhile, it is
 //! restarted with that table's number.
 
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use linux_raw_sys::general::__NR_restart_syscall;
 
 use super::current;
 use crate::errno::{Errno, Result};
 use crate::memory::Width;
+use crate::sync::SpinLock;
 
 /// `__NR_restart_syscall` of the 32-bit table.
 const NUMBER_32: u64 = 0;
 
 /// How an interrupted call goes on: `function(args)` is called by `restart_syscall`.
 #[derive(Clone, Copy)]
-pub struct RestartBlock {
+struct RestartBlock {
     function: fn([u64; 6]) -> Result<usize>,
     args: [u64; 6],
     /// Whose call it is (Linux: `arch_data`).
@@ -24,14 +27,14 @@ pub struct RestartBlock {
 
 impl RestartBlock {
     /// No call to restart: `restart_syscall` fails with EINTR.
-    pub const NONE: RestartBlock = RestartBlock {
+    const NONE: RestartBlock = RestartBlock {
         function: |_| Err(Errno::EINTR),
         args: [0; 6],
         width: Width::Bits64,
     };
 
     /// The number of `restart_syscall` in the table of the call.
-    pub fn number(&self) -> u64 {
+    fn number(&self) -> u64 {
         match self.width {
             Width::Bits64 => __NR_restart_syscall.into(),
             Width::Bits32 => NUMBER_32,
@@ -39,23 +42,52 @@ impl RestartBlock {
     }
 }
 
+/// What a task keeps of its interrupted call.
+pub struct State {
+    block: SpinLock<RestartBlock>,
+    /// Whether that is any but [`RestartBlock::NONE`].
+    is_left: AtomicBool,
+}
+
+impl State {
+    /// Nothing was interrupted.
+    pub const fn new() -> State {
+        State {
+            block: SpinLock::new(RestartBlock::NONE),
+            is_left: AtomicBool::new(false),
+        }
+    }
+
+    /// The number of `restart_syscall` in the table of the interrupted call.
+    pub fn number(&self) -> u64 {
+        self.block.lock().number()
+    }
+}
+
 /// The call under way is interrupted and goes on with `function(args)`. Gives the error that says so.
 pub fn restart_by(function: fn([u64; 6]) -> Result<usize>, args: [u64; 6]) -> Errno {
-    *current().restart.lock() = RestartBlock {
+    let restart = &current().restart;
+    *restart.block.lock() = RestartBlock {
         function,
         args,
         width: Width::of_call(),
     };
+    restart.is_left.store(true, Relaxed);
     Errno::ERESTART_RESTARTBLOCK
 }
 
 /// What was interrupted is not to go on any more.
 pub fn forget() {
-    *current().restart.lock() = RestartBlock::NONE;
+    let restart = &current().restart;
+    // Each signal asks for it, and nearly never is there one.
+    if restart.is_left.load(Relaxed) {
+        restart.is_left.store(false, Relaxed);
+        *restart.block.lock() = RestartBlock::NONE;
+    }
 }
 
 /// restart_syscall(2).
 pub fn sys_restart_syscall() -> Result<usize> {
-    let block = *current().restart.lock();
+    let block = *current().restart.block.lock();
     (block.function)(block.args)
 }

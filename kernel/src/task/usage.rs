@@ -16,8 +16,8 @@ use crate::time;
 /// without virtual CPU accounting.
 #[derive(Default)]
 pub struct Usage {
-    /// While the task is off its CPU, or for a sum: the total. While it runs: [`RUNNING`], and the time at which it would
-    /// have begun, had it run without a break. One word, so that nobody sees half of a switch.
+    /// While the task is off its CPU, or for a sum: the total. While it runs: the total less the time at which it came onto
+    /// its CPU, which is negative. One word, so that nobody sees half of a switch.
     total: AtomicU64,
     user_ticks: AtomicU64,
     system_ticks: AtomicU64,
@@ -31,9 +31,6 @@ pub struct Usage {
     pub peak_resident: AtomicU64,
 }
 
-/// In [`Usage::total`]: the task runs.
-const RUNNING: u64 = 1 << 63;
-
 /// A moment's sums. Nanoseconds.
 #[derive(Clone, Copy, Default)]
 pub struct Times {
@@ -46,17 +43,15 @@ pub struct Times {
 /// How long a task has run by `now`, from its word. CPUs may disagree about the time by a little: never less than nothing.
 #[inline]
 fn run_time(now: u64, word: u64) -> u64 {
-    const BACKWARDS: u64 = RUNNING >> 1;
-    let time = now.wrapping_sub(word) & !RUNNING;
-    if time & BACKWARDS != 0 { 0 } else { time }
+    (now.wrapping_add(word) as i64).max(0) as u64
 }
 
 impl Usage {
     /// The task leaves its CPU; `runnable` if it would have gone on.
     #[inline]
     pub(super) fn switched_out(&self, now: u64, runnable: bool) {
-        let begun = self.total.load(Relaxed);
-        self.total.store(run_time(now, begun), Relaxed);
+        let word = self.total.load(Relaxed);
+        self.total.store(run_time(now, word), Relaxed);
         let count = if runnable {
             &self.involuntary
         } else {
@@ -69,7 +64,7 @@ impl Usage {
     #[inline]
     pub(super) fn switched_in(&self, now: u64) {
         let total = self.total.load(Relaxed);
-        self.total.store(now.wrapping_sub(total) | RUNNING, Relaxed);
+        self.total.store(total.wrapping_sub(now), Relaxed);
     }
 
     /// The tick's sample.
@@ -84,13 +79,13 @@ impl Usage {
 
     /// CPU time used so far, in nanoseconds.
     pub fn total(&self) -> u64 {
-        let total = self.total.load(Relaxed);
-        if total & RUNNING == 0 {
-            return total;
+        let word = self.total.load(Relaxed);
+        if word as i64 >= 0 {
+            return word;
         }
         // Read after the word: a task that has just come onto its CPU has not run before that.
         core::sync::atomic::fence(Acquire);
-        run_time(time::now(), total)
+        run_time(time::now(), word)
     }
 
     /// The total, divided as the ticks fell. A task that no tick has seen counts as all user.
