@@ -76,8 +76,30 @@ static void control_registers(void)
     }
 }
 
+/* A far call and its return. Where SMAP is on, an emulator writes and reads the stack as the supervisor, and is refused: that
+ * has to end by a signal, not in a fault for ever. */
+static int calls_far(void)
+{
+    static struct __attribute__((packed)) { uint32_t offset; uint16_t selector; } target;
+    uint64_t address;
+    signal(SIGSEGV, SIG_DFL);
+    asm volatile("lea 1f(%%rip), %0\n mov %%cs, %1" : "=r"(address), "=m"(target.selector));
+    target.offset = address;
+    /* The red zone is the compiler's. */
+    asm volatile("lea -256(%%rsp), %%rsp\n lcall *%0\n lea 256(%%rsp), %%rsp\n jmp 2f\n 1: lretl\n 2:" : : "m"(target) : "memory");
+    return 0;
+}
+
+static void far_calls(void)
+{
+    int status = in_child(calls_far);
+    int refused = emulated() && WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV;
+    check(status == 0 || refused, "a far call ends", "status %#x", status);
+}
+
 int main(void)
 {
+    far_calls();
     catch_signal(SIGSEGV, 0);
     catch_signal(SIGILL, 0);
     descriptor_tables();

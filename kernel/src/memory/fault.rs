@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::RLIMIT_STACK;
 use portcullis::x86_64::{UserRegs, extable};
 use x86_64::instructions::interrupts;
+use x86_64::registers::control::{Cr4, Cr4Flags};
 
 use super::address_space::{AddressSpace, Inner, limit};
 use super::frames::{self, Frame};
@@ -146,10 +147,12 @@ type FaultResult = core::result::Result<(), FaultSignal>;
 
 /// A page fault in user mode: resolves it, or raises the signal.
 ///
-/// A read of a page that is there can fault as the supervisor's: QEMU's translator reads the stack of a user's far return
-/// so, and SMAP refuses it. There is nothing to resolve, and the instruction would fault for ever.
+/// An access to a page that is there can fault as the supervisor's: QEMU's translator reads and writes the stack of a user's
+/// far return and far call so, and SMAP refuses it. There is nothing to resolve, and the instruction would fault for ever.
 pub fn page_fault_user(regs: &mut UserRegs, addr: u64, error: u64) {
-    if error & (ERROR_PRESENT | ERROR_WRITE | ERROR_FETCH | ERROR_USER) == ERROR_PRESENT {
+    let refused =
+        || error & ERROR_WRITE == 0 || Cr4::read().contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION);
+    if error & (ERROR_PRESENT | ERROR_FETCH | ERROR_USER) == ERROR_PRESENT && refused() {
         return raise(regs, FaultSignal::segv(SEGV_ACCERR, addr), error);
     }
     match task::current_mm().fault_here(addr, error) {

@@ -420,7 +420,7 @@ fn with_directory(kernel: &Path) -> Outcome {
     let directory = tempfile::tempdir()?;
     let at = |name: &str| directory.path().join(name);
     std::fs::create_dir(at("files"))?;
-    let object = shared_object()?;
+    let (object, libc) = shared_object()?;
     std::fs::copy(&object, at("files/object.so"))?;
     std::fs::write(at("files/one"), "one inode\n")?;
     std::fs::hard_link(at("files/one"), at("files/two"))?;
@@ -429,29 +429,34 @@ fn with_directory(kernel: &Path) -> Outcome {
     let link = link.to_str().context("a temporary directory has a plain name")?;
     let script = format!(
         "cd {link}/ && cat two && stat -c '%h' one && echo more >>one && cat two && \
-         ls /lib/x86_64-linux-gnu/libc.so.6 object.so"
+         ls {} object.so",
+        libc.display()
     );
+    let output = format!("one inode\n2\none inode\nmore\n{}\nobject.so\n", libc.display());
     expect(
         kernel,
         &["--with", link, "--", "/bin/busybox", "sh", "-c", &script],
         b"",
-        b"one inode\n2\none inode\nmore\n/lib/x86_64-linux-gnu/libc.so.6\nobject.so\n",
+        output.as_bytes(),
         0,
     )
 }
 
-/// A shared object of this machine that needs another: one of dpkg's, whichever it has.
-fn shared_object() -> Result<PathBuf> {
+/// A shared object of this machine that needs the C library, and where that is: one of dpkg's, whichever it has.
+fn shared_object() -> Result<(PathBuf, PathBuf)> {
     let loader = Path::new("/lib64/ld-linux-x86-64.so.2");
-    let found = crate::program::libraries(loader, Path::new("/usr/bin/dpkg"))?;
-    let needs_another =
-        |path: &&PathBuf| crate::program::libraries(loader, path).is_ok_and(|needed| !needed.is_empty());
-    found
-        .iter()
-        .filter(|path| !path.ends_with("libc.so.6"))
-        .find(needs_another)
-        .cloned()
-        .context("no library of dpkg's needs another one")
+    let is_libc = |path: &PathBuf| path.ends_with("libc.so.6");
+    for path in crate::program::libraries(loader, Path::new("/usr/bin/dpkg"))? {
+        let needed = crate::program::libraries(loader, &path).unwrap_or_default();
+        if let Some(libc) = needed
+            .iter()
+            .find(|path| is_libc(path))
+            .filter(|_| !is_libc(&path))
+        {
+            return Ok((path, libc.clone()));
+        }
+    }
+    anyhow::bail!("no library of dpkg's needs the C library")
 }
 
 fn too_large(kernel: &Path) -> Outcome {
