@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::report::Report;
+use super::sessions::PYTHON;
 use super::terminal::Terminal;
 use crate::console::Capture;
 use crate::kernel;
 use crate::qemu::{Boot, Console, Ending, Machine};
 use crate::run::{EXIT_HOST_FAILURE, EXIT_KERNEL_FAILURE, EXIT_OUTPUT_CLOSED, EXIT_TIMED_OUT};
+use crate::setup;
 
 /// How long one boot of this suite may take.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -24,6 +26,7 @@ const IMAGE_LIMIT: u64 = 4 << 20;
 
 /// Runs the suite.
 pub fn run(report: &mut Report) -> Result<()> {
+    setup::ensure(&[PYTHON])?;
     let kernel = kernel::build()?;
     let tests: &[(&str, Test)] = &[
         ("output and exit code of a program", program),

@@ -21,14 +21,17 @@ use crate::setup::{self, Need};
 /// How long one session may take.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// Python; the suite `run` has it, too.
+pub const PYTHON: Need = Need {
+    what: "Python",
+    packages: &["python3"],
+    found: || Path::new("/usr/bin/python3").exists(),
+};
+
 /// The programs that not every Debian has.
 const PROGRAMS: [Need; 4] = [
     STRESS_NG,
-    Need {
-        what: "Python",
-        packages: &["python3"],
-        found: || Path::new("/usr/bin/python3.11").exists(),
-    },
+    PYTHON,
     Need {
         what: "strace",
         packages: &["strace"],
