@@ -98,6 +98,32 @@ fn source(cache: &Path) -> Result<PathBuf> {
     Ok(parts)
 }
 
+/// What of ours is linked into a suite's programs.
+fn helpers(suite: &str, bits: u32) -> Vec<PathBuf> {
+    match (suite, bits) {
+        ("seccomp", 64) => vec![repository("tests/conformance/wait.c")],
+        // Debian has libcap for the host's own width only.
+        ("seccomp", _) => vec![
+            repository("tests/conformance/wait.c"),
+            repository("tests/conformance/capability.c"),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a program is not there, or was built before one of `sources` changed.
+fn is_older(program: &Path, sources: &[PathBuf]) -> Result<bool> {
+    let Ok(built) = program.metadata().and_then(|data| data.modified()) else {
+        return Ok(true);
+    };
+    for source in sources {
+        if source.metadata()?.modified()? > built {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 struct Build {
     cache: PathBuf,
     source: PathBuf,
@@ -185,15 +211,20 @@ impl Build {
         let mut tests = Vec::new();
         for program in programs {
             let path = output.join(program);
-            if !path.exists() {
+            let helpers = helpers(suite, bits);
+            if is_older(&path, &helpers)? {
                 let mut make = self.make(suite, &output, &self.compiler(Some(bits))?);
-                make.arg(&path);
-                if suite == "seccomp" && bits == 32 {
-                    // The library exists for the host's own width only.
-                    make.arg(format!(
-                        "LDLIBS={}",
-                        repository("tests/conformance/capability.c").display()
-                    ));
+                // -B: for make, a program is up to date when Linux's own sources have not changed.
+                make.arg("-B").arg(&path);
+                if !helpers.is_empty() {
+                    let mut libraries = helpers
+                        .iter()
+                        .map(|file| file.display().to_string())
+                        .collect::<Vec<_>>();
+                    if bits == 64 {
+                        libraries.push("-lcap".to_owned());
+                    }
+                    make.arg(format!("LDLIBS={}", libraries.join(" ")));
                 }
                 let title = format!("building the selftest {suite}/{program}, {bits} bits");
                 progress::step(&title, &mut make, progress::LONG)?;

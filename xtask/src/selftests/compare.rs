@@ -100,7 +100,7 @@ fn sorted(lines: &[String]) -> Vec<&String> {
     lines
 }
 
-/// The lines that only one has: `-` stock, `+` ours.
+/// The lines that only one has: `-` stock, `+` ours, and what the test itself says of ours.
 pub fn difference(ours: &Outcome, stock: &Outcome) -> Vec<String> {
     let mut only_ours = sorted(&ours.lines);
     let mut out = Vec::new();
@@ -110,7 +110,10 @@ pub fn difference(ours: &Outcome, stock: &Outcome) -> Vec<String> {
             None => out.push(format!("- {line}")),
         }
     }
-    out.extend(only_ours.iter().map(|line| format!("+ {line}")));
+    for line in only_ours {
+        out.push(format!("+ {line}"));
+        out.extend(ours.explanation(line).map(|line| format!("  {line}")));
+    }
     out
 }
 
@@ -138,6 +141,27 @@ mod tests {
             Verdict::Different
         );
         assert_eq!(difference(&fail, &pass), ["- ok 2 b", "+ not ok 2 b"]);
+
+        let output = [
+            "#  RUN  a",
+            "ok 1 a",
+            "#  RUN  b",
+            "# b:7:Expected 1 (1) == 2 (2)",
+            "not ok 2 b",
+        ];
+        let told = Outcome {
+            output: output.map(str::to_owned).to_vec(),
+            ..fail
+        };
+        assert_eq!(
+            difference(&told, &pass),
+            [
+                "- ok 2 b",
+                "+ not ok 2 b",
+                "  #  RUN  b",
+                "  # b:7:Expected 1 (1) == 2 (2)"
+            ]
+        );
     }
 
     #[test]

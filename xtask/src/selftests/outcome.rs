@@ -51,6 +51,17 @@ impl Outcome {
         self.lines.iter().filter(failed).count()
     }
 
+    /// What the test printed on the way to a result line: TAP's diagnostics right before it.
+    pub fn explanation(&self, result: &str) -> impl Iterator<Item = &str> {
+        let end = self.output.iter().position(|line| normalise(line) == result);
+        let before = &self.output[..end.unwrap_or(0)];
+        let start = before
+            .iter()
+            .rposition(|line| !line.starts_with('#'))
+            .map_or(0, |at| at + 1);
+        before[start..].iter().map(String::as_str)
+    }
+
     /// Whether all is well.
     pub fn passed(&self) -> bool {
         self.ending == Ending::Exit(0) && self.failures() == 0
