@@ -64,6 +64,7 @@ fn next_serial() -> u64 {
 }
 
 /// The hook at entry, after everybody who may still change or refuse the call.
+#[inline(never)]
 pub fn syscall_entry(regs: &UserRegs, number: i64) {
     let task = current();
     let (arch, number) = (call::arch(), number as i32);
@@ -83,6 +84,7 @@ pub fn syscall_entry(regs: &UserRegs, number: i64) {
 }
 
 /// The hook at exit. Without a beginning there is no end: the call has armed the audit itself.
+#[inline(never)]
 pub fn syscall_exit(regs: &UserRegs) {
     finish(What::Exit(regs.rax as i64));
 }

@@ -67,6 +67,7 @@ pub fn reset_for_exec(task: &Task) {
 
 /// The hook at entry: true if the call was turned into a signal. First of all, because such a call is none of this
 /// kernel's: nobody else may see it.
+#[inline(never)]
 pub fn at_entry(regs: &mut UserRegs) -> bool {
     let task = current();
     let dispatch = &task.hooks.dispatch;

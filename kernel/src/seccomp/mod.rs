@@ -113,6 +113,7 @@ pub fn release() {
 
 /// The hook: judges the call in the registers. Runs after the tracer's stop, so that what a tracer made of the call is what
 /// is judged. Interrupts on, may sleep, may not come back.
+#[inline(never)]
 pub fn secure_computing(regs: &mut UserRegs) -> Result<(), Skip> {
     let seccomp = &current().hooks.seccomp;
     let (number, arch) = (call::number(regs), call::arch());

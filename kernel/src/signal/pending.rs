@@ -168,9 +168,14 @@ impl Pending {
         {
             return None;
         }
-        let at = self.queue.iter().position(|Entry { signal, .. }| {
+        let wanted = |Entry { signal, .. }: &Entry| {
             signal.info.is_synchronous() && !blocked.contains(signal.signo())
-        })?;
+        };
+        // It is taken as soon as the instruction has caused it, so mostly it is the first.
+        let at = match self.queue.front() {
+            Some(first) if wanted(first) => 0,
+            _ => self.queue.iter().position(wanted)?,
+        };
         let signo = self.queue[at].signal.signo();
         Some(self.remove_at(at, signo))
     }

@@ -9,6 +9,7 @@ use super::quota::User;
 use super::set::SigSet;
 use portcullis::work::ExitWork;
 
+use crate::cpu;
 use crate::ptrace::Trap;
 use crate::task::Task;
 
@@ -164,13 +165,14 @@ impl TaskSignals {
             .without(self.blocked)
     }
 
-    /// Raises or takes down the flag of the current task as its signals demand. The caller holds both locks, and every
+    /// Raises or takes down the flag of the current task, or of a new one, as its signals demand. The caller holds both locks, and every
     /// sender holds at least the process's, so nothing can come in between.
     ///
     /// Only the task itself takes its flag down, and never between an interrupted call and its restart.
     pub(super) fn recalculate(&self, task: &Task, shared: &ProcessSignals) {
         if self.is_owed(shared) {
-            super::send::raise(task);
+            // The task is the current one, or has not run yet: no CPU is owed an interrupt.
+            let _ = task.work.raise(ExitWork::SIGPENDING, cpu::id() as u32);
         } else {
             task.work.take(ExitWork::SIGPENDING);
         }

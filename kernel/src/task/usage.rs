@@ -50,8 +50,10 @@ impl Usage {
     /// The task leaves its CPU; `runnable` if it would have gone on.
     #[inline]
     pub(super) fn switched_out(&self, now: u64, runnable: bool) {
-        let word = self.total.load(Relaxed);
-        self.total.store(run_time(now, word), Relaxed);
+        // By the clock of the CPU that it came on by: not less than nothing.
+        let total = self.total.load(Relaxed).wrapping_add(now);
+        debug_assert!(total as i64 >= 0, "a CPU's clock went backwards");
+        self.total.store(total, Relaxed);
         let count = if runnable {
             &self.involuntary
         } else {

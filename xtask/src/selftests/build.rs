@@ -1,4 +1,5 @@
-//! The source of the tests, and their programs: static, unmodified, by their own makefiles where these can do both widths.
+//! The source of the tests, and their programs: static, their sources unmodified, by their own makefiles where these can do
+//! both widths.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
