@@ -418,6 +418,7 @@ static void seals(void)
     equal("seals", "future: shared, mprotect", try_protect(fd, MAP_SHARED, ANY_WRITE), -EACCES);
     equal("seals", "F_SEAL_WRITE with private and readers' mappings", error_of(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE)), 0);
     equal("seals", "sealed: shared, writable", try_map(fd, ANY_WRITE, MAP_SHARED), -EPERM);
+    equal("seals", "sealed: shared, of a writer, for reading", try_map(fd, PROT_READ, MAP_SHARED), 0);
     equal("seals", "sealed: private, writable", try_map(fd, ANY_WRITE, MAP_PRIVATE), 0);
     equal("seals", "sealed: of a reader", try_map(reader, PROT_READ, MAP_SHARED), 0);
     equal("seals", "sealed: write(2)", error_of(write(fd, "x", 1)), -EPERM);

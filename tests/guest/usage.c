@@ -1,7 +1,8 @@
 /* What getrusage, wait4, times and /proc tell of time, memory and events: of a process, its threads, the children that it has
- * waited for and theirs, and of one that has ended. Compared with each other, never with a clock on the wall.
+ * waited for and theirs, of one that has ended, and of the machine. Compared with each other, never with a clock on the wall.
  */
 #include "check.h"
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -234,6 +235,57 @@ static void zombie(void)
     waitpid(child, NULL, 0);
 }
 
+/* User mode, the kernel and idle, of all CPUs, in ticks; and idle as /proc/uptime has it, in hundredths of a second. */
+static void read_machine(long times[4])
+{
+    char line[128] = "";
+    int fd = open("/proc/stat", O_RDONLY);
+    read(fd, line, sizeof line - 1);
+    close(fd);
+    if (sscanf(line, "cpu %ld %*d %ld %ld", &times[0], &times[1], &times[2]) != 3)
+        times[0] = -1;
+    memset(line, 0, sizeof line);
+    fd = open("/proc/uptime", O_RDONLY);
+    read(fd, line, sizeof line - 1);
+    close(fd);
+    long seconds, hundredths;
+    times[3] = sscanf(line, "%*d.%*d %ld.%ld", &seconds, &hundredths) == 2 ? seconds * 100 + hundredths : -1;
+}
+
+static void machine(void)
+{
+    static const char *const what[] = { "user", "system", "idle", "idle in /proc/uptime" };
+    long first[4], before[4], now[4];
+    int fell = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        for (int i = 0; i < 8; i++) {
+            pid_t burner = fork();
+            if (burner == 0) {
+                burn(BURN_MS / 2);
+                _exit(0);
+            }
+            usleep(2000);
+            waitpid(burner, NULL, 0);
+        }
+        _exit(0);
+    }
+    read_machine(first);
+    memcpy(before, first, sizeof before);
+    while (waitpid(child, NULL, WNOHANG) == 0) {
+        read_machine(now);
+        for (int i = 0; i < 4; i++)
+            if (now[i] < before[i] || now[i] < 0) {
+                if (!fell++)
+                    printf("  %s: %ld after %ld\n", what[i], now[i], before[i]);
+            }
+        memcpy(before, now, sizeof before);
+    }
+    check(fell == 0, "the machine's times never fall", "%d times", fell);
+    long busy = before[0] + before[1] - first[0] - first[1];
+    check(busy >= 8 * BURN_MS / 2 / 10 / 2, "what ended processes have used counts", "%ld", busy);
+}
+
 static int unknown(void)
 {
     struct rusage usage;
@@ -249,6 +301,7 @@ int main(void)
     switches();
     stopped();
     zombie();
+    machine();
     check(unknown() == 0, "what is no kind of usage, and no memory", "errno %d", errno);
     return done();
 }

@@ -144,7 +144,7 @@ pub trait Inode: Send + Sync + Any {
     }
 
     /// It is about to be mapped; called with the lock of the address space. With `writes`, what programs write to the
-    /// mapping reaches the file. EPERM where a seal forbids that; false where it forbids only writes.
+    /// mapping reaches the file; false where a seal forbids such writes, now and for good.
     fn map(&self, _writes: bool) -> Result<bool> {
         Ok(true)
     }

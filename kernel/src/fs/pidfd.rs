@@ -55,7 +55,7 @@ impl FileOps for PidFd {
             return;
         }
         let _ = write!(out, "Pid:\t{}\nNSpid:", self.process.pid);
-        for number in pid_namespace::numbers(&self.process) {
+        for number in pid_namespace::numbers(&self.process, self.process.pid) {
             let _ = write!(out, "\t{number}");
         }
         out.push('\n');

@@ -103,11 +103,8 @@ impl Data {
     pub fn map(&self, writes: bool) -> Result<bool> {
         // Before any fault asks for a page: a truncation that does not see this is seen by all of them.
         self.mapped.store(true, Ordering::SeqCst);
-        let seals = self.seals.load(Ordering::SeqCst);
-        if writes && seals & abi::F_SEAL_WRITE != 0 {
-            return Err(Errno::EPERM);
-        }
-        Ok(!writes || seals & abi::F_SEAL_FUTURE_WRITE == 0)
+        let sealed = self.seals.load(Ordering::SeqCst) & (abi::F_SEAL_WRITE | abi::F_SEAL_FUTURE_WRITE) != 0;
+        Ok(!(writes && sealed))
     }
 
     /// `fcntl(F_ADD_SEALS)`, for the data of `file`.

@@ -189,12 +189,13 @@ pub fn check_chosen(tree: &Tree, namespace: &Namespace, chosen: &[Pid]) -> Resul
     Ok(None)
 }
 
-/// The numbers of a process: in the first namespace, then in those that it is nested in, its own last.
-pub fn numbers(process: &Process) -> Vec<Pid> {
+/// The numbers of a process, of a thread of it, of its group or session: in the first namespace, then in those that the
+/// process is nested in, its own last. 0 where it has none.
+pub fn numbers(process: &Process, id: Pid) -> Vec<Pid> {
     let mut numbers: Vec<Pid> = chain(&process.pid_namespace)
-        .map(|namespace| namespace.number(process.pid).unwrap_or(0))
+        .map(|namespace| namespace.number(id).unwrap_or(0))
         .collect();
-    numbers.push(process.pid);
+    numbers.push(id);
     numbers.reverse();
     numbers
 }

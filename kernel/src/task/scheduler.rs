@@ -22,7 +22,7 @@
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 
 use portcullis::work::ExitWork;
 use portcullis::x86_64::halt::wait_for_interrupt;
@@ -440,6 +440,7 @@ pub fn tick(from_user: bool) {
         return;
     }
     task.usage.tick(from_user);
+    TICKS[usize::from(!from_user)].fetch_add(1, Relaxed);
     super::timers::tick(task, from_user);
     if WAITING.load(Relaxed) != 0 {
         task.raise(ExitWork::NEED_RESCHED);
@@ -449,6 +450,21 @@ pub fn tick(from_user: bool) {
 /// Whether this CPU has something to run, so that the timer must go on ticking.
 pub fn busy() -> bool {
     !is_idle(current())
+}
+
+/// How many ticks of all CPUs have hit user mode, and the kernel.
+static TICKS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// The time of all CPUs in user mode and in the kernel, as the ticks saw it, in nanoseconds.
+pub fn sampled_times() -> [u64; 2] {
+    TICKS.each_ref().map(|ticks| ticks.load(Relaxed) * SLICE)
+}
+
+/// How long all CPUs together have had nothing to do, in nanoseconds.
+pub fn idle_time() -> u64 {
+    // SAFETY: idle tasks live for ever.
+    let tasks = IDLE.iter().filter_map(|task| unsafe { task.load(Acquire).as_ref() });
+    tasks.map(|task| task.usage.total()).sum()
 }
 
 /// Number of tasks on CPUs and in the queue (for /proc/loadavg and sysinfo).

@@ -38,11 +38,14 @@ const KNOWN: u32 = abi::O_ACCMODE
 /// The bit of `O_TMPFILE` beside `O_DIRECTORY`.
 const TMPFILE: u32 = abi::O_TMPFILE & !abi::O_DIRECTORY;
 
+/// What says something beside `O_PATH`: open(2) ignores the rest, openat2(2) refuses it.
+const WITH_PATH: u32 = abi::O_PATH | abi::O_DIRECTORY | abi::O_NOFOLLOW | abi::O_CLOEXEC;
+
 /// Opens what `path` names, or creates it.
 fn open(walk: &mut Walk, path: &[u8], flags: u32, mode: u32) -> Result<Arc<File>> {
     let mut flags = flags & KNOWN;
     if flags & abi::O_PATH != 0 {
-        flags &= abi::O_PATH | abi::O_DIRECTORY | abi::O_NOFOLLOW | abi::O_CLOEXEC;
+        flags &= WITH_PATH;
     }
     if flags & TMPFILE != 0 {
         return open_unnamed(walk, path, flags, mode);
@@ -102,7 +105,8 @@ fn open_inode(inode: Arc<dyn Inode>, flags: u32, is_new: bool) -> Result<Arc<Fil
 
 /// `O_TMPFILE`: a file without a name.
 fn open_unnamed(walk: &mut Walk, path: &[u8], flags: u32, mode: u32) -> Result<Arc<File>> {
-    if flags & abi::O_ACCMODE == abi::O_RDONLY || flags & abi::O_DIRECTORY == 0 {
+    let complete = flags & (abi::O_TMPFILE | abi::O_CREAT) == abi::O_TMPFILE;
+    if flags & abi::O_ACCMODE == abi::O_RDONLY || !complete {
         return Err(Errno::EINVAL);
     }
     let directory = walk.object(path, true)?;
@@ -166,7 +170,8 @@ pub fn sys_openat2(dirfd: u64, path: u64, how: u64, size: u64) -> Result<usize> 
         | abi::RESOLVE_IN_ROOT
         | abi::RESOLVE_CACHED;
     let creates = flags as u32 & (abi::O_CREAT | TMPFILE) != 0;
-    let valid = flags & !u64::from(KNOWN) == 0
+    let allowed = if flags & u64::from(abi::O_PATH) != 0 { WITH_PATH } else { KNOWN };
+    let valid = flags & !u64::from(allowed) == 0
         && resolve & !u64::from(known) == 0
         && (creates || mode == 0)
         && mode & !0o7777 == 0;

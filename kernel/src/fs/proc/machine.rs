@@ -10,7 +10,7 @@ use raw_cpuid::CpuId;
 use super::{Entry, Kind, text};
 use crate::errno::{Errno, Result};
 use crate::memory::frames;
-use crate::task::{self, scheduler, system, usage};
+use crate::task::{self, scheduler, system};
 use crate::{boot, cpu, time};
 
 const SECOND: u64 = 1_000_000_000;
@@ -252,20 +252,16 @@ fn memory_info() -> Vec<u8> {
     text(out)
 }
 
-/// CPU time of all processes, in user mode and in the kernel, in ticks.
-fn cpu_times() -> (u64, u64) {
-    let times: Vec<_> = task::process::all()
-        .iter()
-        .map(|process| usage::of_process(process).times())
-        .collect();
-    let sum = |part: fn(&usage::Times) -> u64| times.iter().map(part).sum::<u64>() / TICK;
-    (sum(|times| times.user), sum(|times| times.system))
+/// What the CPUs have done so far: user mode and the kernel by the timer's ticks, idle by the clock. In ticks of /proc, and
+/// never less than before.
+fn cpu_times() -> [u64; 3] {
+    let [user, system] = scheduler::sampled_times();
+    [user / TICK, system / TICK, scheduler::idle_time() / TICK]
 }
 
 fn uptime() -> Vec<u8> {
     let now = time::now();
-    let (user, system) = cpu_times();
-    let idle = (now / TICK * cpu::count() as u64).saturating_sub(user + system);
+    let [_, _, idle] = cpu_times();
     let up = now / TICK;
     text(format!(
         "{}.{:02} {}.{:02}\n",
@@ -285,9 +281,8 @@ fn load_average() -> Vec<u8> {
 }
 
 fn statistics() -> Vec<u8> {
-    let (user, system) = cpu_times();
+    let [user, system, idle] = cpu_times();
     let count = cpu::count() as u64;
-    let idle = (time::now() / TICK * count).saturating_sub(user + system);
     let mut out = format!("cpu  {user} 0 {system} {idle} 0 0 0 0 0 0\n");
     for number in 0..count {
         let (user, system, idle) = (user / count, system / count, idle / count);

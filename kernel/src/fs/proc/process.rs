@@ -17,7 +17,7 @@ use crate::ptrace::access;
 use crate::signal::SigSet;
 use crate::task;
 use crate::task::ids::{self, GROUP, Ids, USER};
-use crate::task::{Process, call, current, scheduler, usage, user_namespace};
+use crate::task::{Process, call, current, pid_namespace, scheduler, usage, user_namespace};
 
 /// Nanoseconds per tick of `clock_t`.
 const TICK: u64 = 10_000_000;
@@ -385,6 +385,18 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
         let _ = write!(out, "{} ", shown_id(GROUP, group));
     }
     out.push('\n');
+    for (name, id) in [
+        ("NStgid", process.pid),
+        ("NSpid", id),
+        ("NSpgid", process.pgrp()),
+        ("NSsid", process.session()),
+    ] {
+        let _ = write!(out, "{name}:");
+        for number in pid_namespace::numbers(process, id) {
+            let _ = write!(out, "\t{number}");
+        }
+        out.push('\n');
+    }
     if let Some(mm) = memory(subject) {
         let usage = mm.usage();
         for (name, bytes) in [
