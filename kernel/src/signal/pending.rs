@@ -168,9 +168,8 @@ impl Pending {
         {
             return None;
         }
-        let wanted = |Entry { signal, .. }: &Entry| {
-            signal.info.is_synchronous() && !blocked.contains(signal.signo())
-        };
+        let wanted =
+            |Entry { signal, .. }: &Entry| signal.info.is_synchronous() && !blocked.contains(signal.signo());
         // It is taken as soon as the instruction has caused it, so mostly it is the first.
         let at = match self.queue.front() {
             Some(first) if wanted(first) => 0,

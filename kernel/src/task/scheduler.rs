@@ -463,7 +463,9 @@ pub fn sampled_times() -> [u64; 2] {
 /// How long all CPUs together have had nothing to do, in nanoseconds.
 pub fn idle_time() -> u64 {
     // SAFETY: idle tasks live for ever.
-    let tasks = IDLE.iter().filter_map(|task| unsafe { task.load(Acquire).as_ref() });
+    let tasks = IDLE
+        .iter()
+        .filter_map(|task| unsafe { task.load(Acquire).as_ref() });
     tasks.map(|task| task.usage.total()).sum()
 }
 

@@ -170,7 +170,11 @@ pub fn sys_openat2(dirfd: u64, path: u64, how: u64, size: u64) -> Result<usize> 
         | abi::RESOLVE_IN_ROOT
         | abi::RESOLVE_CACHED;
     let creates = flags as u32 & (abi::O_CREAT | TMPFILE) != 0;
-    let allowed = if flags & u64::from(abi::O_PATH) != 0 { WITH_PATH } else { KNOWN };
+    let allowed = if flags & u64::from(abi::O_PATH) != 0 {
+        WITH_PATH
+    } else {
+        KNOWN
+    };
     let valid = flags & !u64::from(allowed) == 0
         && resolve & !u64::from(known) == 0
         && (creates || mode == 0)
