@@ -1,4 +1,4 @@
-/* Pipes (atomic writes, end of file, EPIPE, non-blocking ends, sizes), descriptors, poll and select.
+/* Pipes (atomic writes, end of file, EPIPE, non-blocking ends, sizes), fifos, descriptors, poll and select.
  */
 #include "check.h"
 #include <fcntl.h>
@@ -286,6 +286,58 @@ static void descriptors(void)
     close_both(ends);
 }
 
+static short hangup(int fd)
+{
+    struct pollfd poller = { fd, POLLIN, 0 };
+    poll(&poller, 1, 0);
+    return poller.revents;
+}
+
+/* An open waits for the other end, and is content with one that has come and gone while it waited. */
+static void fifos(void)
+{
+    enum { ROUNDS = 300 };
+    const char *const name = "/fifo";
+    char byte;
+    unlink(name);
+    if (mkfifo(name, 0600)) {
+        perror("mkfifo");
+        _exit(98);
+    }
+    int result = open(name, O_WRONLY | O_NONBLOCK);
+    check(result == -1 && errno == ENXIO, "a writer that does not wait needs a reader", "%d", result);
+    int reader = open(name, O_RDONLY | O_NONBLOCK);
+    check(reader >= 0 && hangup(reader) == 0, "no hang-up before the first writer", "%#x", hangup(reader));
+    int writer = open(name, O_WRONLY);
+    check(writer >= 0 && hangup(reader) == 0, "a writer that finds a reader", "%d, %#x", writer, hangup(reader));
+    close(writer);
+    check(hangup(reader) == POLLHUP && read(reader, &byte, 1) == 0, "a hang-up when it has gone", "%#x", hangup(reader));
+    int both = open(name, O_RDWR);
+    check(both >= 0 && hangup(both) == 0, "for both, without waiting", "%d, %#x", both, hangup(both));
+    close(both), close(reader);
+
+    pid_t child = fork();
+    if (child == 0) {
+        for (int i = 0; i < ROUNDS; i++) {
+            int fd = open(name, i % 2 ? O_WRONLY : O_RDONLY);
+            if (fd < 0 || (i % 2 ? write(fd, "x", 1) : read(fd, &byte, 1)) != 1)
+                _exit(1);
+            close(fd);
+        }
+        _exit(0);
+    }
+    int good = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        int fd = open(name, i % 2 ? O_RDONLY : O_WRONLY);
+        good += fd >= 0 && (i % 2 ? read(fd, &byte, 1) : write(fd, "x", 1)) == 1;
+        close(fd);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    check(good == ROUNDS && status == 0, "openers that meet, again and again", "%d of %d, status %#x", good, ROUNDS, status);
+    unlink(name);
+}
+
 int main(void)
 {
     basics();
@@ -293,6 +345,7 @@ int main(void)
     atomic_writes();
     stream();
     broken();
+    fifos();
     polls();
     masked();
     descriptors();

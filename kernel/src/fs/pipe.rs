@@ -36,6 +36,17 @@ struct State {
     writers_seen: u64,
 }
 
+impl State {
+    /// How many ends of the other kind there are, and how many there ever were: writers for one that reads.
+    fn partners(&self, reads: bool) -> (usize, u64) {
+        if reads {
+            (self.writers, self.writers_seen)
+        } else {
+            (self.readers, self.readers_seen)
+        }
+    }
+}
+
 /// The pipe between two or more ends.
 ///
 /// `reading` and `writing` admit one reader and one writer at a time. They are held while bytes are copied (which may
@@ -82,16 +93,12 @@ impl Pipe {
         state.readers_seen += reads as u64;
         state.writers += writes as usize;
         state.writers_seen += writes as u64;
-        let hangup_after = if state.writers == 0 {
-            state.writers_seen
-        } else {
-            u64::MAX
-        };
+        let (partners, seen) = state.partners(reads);
         PipeEnd {
             pipe: self.clone(),
             reads,
             writes,
-            hangup_after,
+            alone_after: if partners == 0 { seen } else { u64::MAX },
         }
     }
 
@@ -193,11 +200,18 @@ pub struct PipeEnd {
     pipe: Arc<Pipe>,
     reads: bool,
     writes: bool,
-    /// A reader sees a hang-up only if there was a writer since it opened the fifo.
-    hangup_after: u64,
+    /// How many partners there had been when it was opened without one; else [`u64::MAX`].
+    alone_after: u64,
 }
 
 impl PipeEnd {
+    /// Whether there is a partner, or has been one since this end was opened. Until then a fifo's open waits, and a reader
+    /// sees no hang-up.
+    fn has_met(&self, state: &State) -> bool {
+        let (partners, seen) = state.partners(self.reads);
+        partners > 0 || seen != self.alone_after
+    }
+
     /// Reads, waiting for bytes unless `nonblocking`.
     pub fn read(&self, to: &mut Destination, nonblocking: bool) -> Result<usize> {
         let pipe = &*self.pipe;
@@ -273,7 +287,7 @@ impl PipeEnd {
             if state.len > 0 {
                 events |= abi::POLLIN | abi::POLLRDNORM;
             }
-            if state.writers == 0 && state.writers_seen != self.hangup_after {
+            if state.writers == 0 && self.has_met(&state) {
                 events |= abi::POLLHUP;
             }
         }
@@ -356,23 +370,9 @@ impl Fifo {
             return Err(Errno::ENXIO);
         }
         let end = pipe.open(flags);
-        let reads = end.reads;
-        let waits = !nonblocking && mode != abi::O_RDWR;
-        if waits {
-            let queue = if reads { &pipe.readable } else { &pipe.writable };
-            let partner = |state: &State| if reads { state.writers } else { state.readers };
-            let seen = |state: &State| {
-                if reads {
-                    state.writers_seen
-                } else {
-                    state.readers_seen
-                }
-            };
-            let before = seen(&pipe.state.lock());
-            queue.wait_until(|| {
-                let state = pipe.state.lock();
-                (partner(&state) > 0 || seen(&state) != before).then_some(())
-            })?;
+        if !nonblocking && mode != abi::O_RDWR {
+            let queue = if end.reads { &pipe.readable } else { &pipe.writable };
+            queue.wait_until(|| end.has_met(&pipe.state.lock()).then_some(()))?;
         }
         Ok(File::new(inode, Arc::new(end), flags))
     }
@@ -393,7 +393,7 @@ impl Inode for PipeInode {
     /// other is hung up from the start.
     fn open(self: Arc<Self>, flags: u32) -> Result<Arc<File>> {
         let mut end = self.pipe.open(flags);
-        end.hangup_after = u64::MAX;
+        end.alone_after = u64::MAX;
         Ok(File::new(self, Arc::new(end), flags))
     }
 
