@@ -286,6 +286,30 @@ static void machine(void)
     check(busy >= 8 * BURN_MS / 2 / 10 / 2, "what ended processes have used counts", "%ld", busy);
 }
 
+/* A limit of CPU time that comes when the process has run without one for a while, and is inherited from then on. */
+static void limit(void)
+{
+    int *of_child = mmap(NULL, sizeof *of_child, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), status = 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct rlimit one_second = { 1, RLIM_INFINITY };
+        burn(20);
+        setrlimit(RLIMIT_CPU, &one_second);
+        pid_t child = fork();
+        if (child == 0) {
+            burn(3000);
+            _exit(0);
+        }
+        waitpid(child, of_child, 0);
+        burn(3000);
+        _exit(0);
+    }
+    waitpid(pid, &status, 0);
+    check(WIFSIGNALED(*of_child) && WTERMSIG(*of_child) == SIGXCPU, "RLIMIT_CPU, inherited", "%#x", *of_child);
+    check(WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU, "RLIMIT_CPU, set late", "%#x", status);
+    munmap(of_child, sizeof *of_child);
+}
+
 static int unknown(void)
 {
     struct rusage usage;
@@ -302,6 +326,7 @@ int main(void)
     stopped();
     zombie();
     machine();
+    limit();
     check(unknown() == 0, "what is no kind of usage, and no memory", "errno %d", errno);
     return done();
 }

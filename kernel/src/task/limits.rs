@@ -78,6 +78,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Whether they bound CPU time.
+    pub(super) fn bound_cpu(&self) -> bool {
+        self.0[RLIMIT_CPU as usize].soft != u64::MAX
+    }
+
     /// The signal that is due if more CPU seconds were used than RLIMIT_CPU allows. SIGXCPU comes once per second.
     pub(super) fn cpu_exceeded(&mut self, used: u64) -> Option<u32> {
         let limit = &mut self.0[RLIMIT_CPU as usize];
@@ -126,6 +131,9 @@ fn exchange(process: &Process, which: u64, new: Option<Limit>) -> Result<Limit> 
             return Err(Errno::EPERM);
         }
         limits.0[which] = new;
+        if which == RLIMIT_CPU as usize {
+            process.timers.arm_cpu();
+        }
     }
     Ok(old)
 }

@@ -24,8 +24,9 @@ pub struct Timers {
     /// POSIX timers, of whatever process, that count this one's CPU time: who owns them, and their ids. Looked at by the
     /// tick.
     watched: SpinLock<Vec<(Pid, i32)>>,
-    /// Whether the tick has anything to look at.
-    cpu_armed: AtomicBool,
+    /// Whether the tick has found nothing to look at: no timer of CPU time, no limit of it. Set and cleared with the lock of
+    /// what it is about.
+    cpu_idle: AtomicBool,
     /// Its POSIX timers.
     pub(super) posix: PosixTimers,
 }
@@ -110,7 +111,7 @@ impl Timers {
     /// The process ends.
     pub(super) fn stop_all(&self) {
         self.real.lock().stop();
-        self.cpu_armed.store(false, Relaxed);
+        self.cpu_idle.store(true, Relaxed);
         self.posix.delete_all();
     }
 
@@ -120,7 +121,12 @@ impl Timers {
         if !watched.contains(&(owner, id)) {
             watched.push((owner, id));
         }
-        self.cpu_armed.store(true, Relaxed);
+        self.arm_cpu();
+    }
+
+    /// The tick has something to look at: a timer or a limit of CPU time, whose lock is held.
+    pub(super) fn arm_cpu(&self) {
+        self.cpu_idle.store(false, Relaxed);
     }
 }
 
@@ -187,29 +193,19 @@ fn set_cpu(process: &Process, which: usize, value: u64, period: u64) -> (u64, u6
     }
     if value != 0 {
         // The tick takes it back when there is nothing left.
-        process.timers.cpu_armed.store(true, Relaxed);
+        process.timers.arm_cpu();
     }
     old
 }
 
 /// The scheduler's tick: CPU-time timers and RLIMIT_CPU. Interrupt context.
 pub(super) fn tick(task: &Task, _from_user: bool) {
-    let process = &task.process;
-    if process.timers.cpu_armed.load(Relaxed) {
-        cpu_tick(process);
-    }
-    let (soft, hard) = process.rlimit(RLIMIT_CPU);
-    if soft != u64::MAX {
-        let used = usage::of_process(process).total() / SECOND;
-        if used >= soft.min(hard)
-            && let Some(signo) = process.limits.lock().cpu_exceeded(used)
-        {
-            let _ = signal::send::to_process(process, SigInfo::kernel(signo as i32));
-        }
+    if !task.process.timers.cpu_idle.load(Relaxed) {
+        cpu_tick(&task.process);
     }
 }
 
-/// Somebody waits for the process's CPU time.
+/// Somebody waits for the process's CPU time, it is limited, or it is not known yet that neither is so.
 #[cold]
 fn cpu_tick(process: &Process) {
     let timers = &process.timers;
@@ -242,10 +238,17 @@ fn cpu_tick(process: &Process) {
             timers.watched.lock().retain(stays);
         }
     }
+    let exceeded = process.limits.lock().cpu_exceeded(total / SECOND);
+    if let Some(signo) = exceeded {
+        let _ = signal::send::to_process(process, SigInfo::kernel(signo as i32));
+    }
     let cpu = timers.cpu.lock();
     let watched = timers.watched.lock();
-    if watched.is_empty() && cpu.iter().all(|interval| interval.deadline == 0) {
-        timers.cpu_armed.store(false, Relaxed);
+    let limits = process.limits.lock();
+    let nothing =
+        watched.is_empty() && cpu.iter().all(|interval| interval.deadline == 0) && !limits.bound_cpu();
+    if nothing {
+        timers.cpu_idle.store(true, Relaxed);
     }
 }
 
