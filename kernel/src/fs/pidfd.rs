@@ -54,11 +54,8 @@ impl FileOps for PidFd {
             out.push_str("Pid:\t-1\nNSpid:\t-1\n");
             return;
         }
-        let _ = write!(out, "Pid:\t{}\nNSpid:", self.process.pid);
-        for number in pid_namespace::numbers(&self.process, self.process.pid) {
-            let _ = write!(out, "\t{number}");
-        }
-        out.push('\n');
+        let _ = writeln!(out, "Pid:\t{}", self.process.pid);
+        pid_namespace::write_numbers(out, "NSpid", &self.process, self.process.pid);
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

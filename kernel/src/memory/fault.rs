@@ -222,24 +222,24 @@ fn kill_for_memory() {
 impl AddressSpace {
     /// Makes the page at `addr` present for `access`, or says which signal Linux sends.
     pub fn fault(&self, addr: u64, access: Access) -> FaultResult {
-        let page = page_down(addr);
-        let inner = self.inner.lock();
-        match inner.areas.recent(page) {
-            Some(recent) if access.is_allowed(recent.prot) => {
-                (self.fault_anonymous(page, recent.prot, access))
-                    .map_err(|_| FaultSignal::out_of_memory(addr))
-            }
-            _ => {
-                drop(inner);
-                self.fault_slow(addr, access, Rights::All)
-            }
-        }
+        self.fault_with(addr, access, || Rights::All)
     }
 
-    /// As [`fault`](Self::fault), for an instruction of the current task's, whose protection keys count. Areas with keys are
-    /// never recent: what the CPU may have refused there had a key before.
+    /// As [`fault`](Self::fault), for an instruction of the current task's, whose protection keys count.
+    #[inline(always)]
     fn fault_here(&self, addr: u64, error: u64) -> FaultResult {
-        let access = Access::from_error(error);
+        self.fault_with(addr, Access::from_error(error), || {
+            if error & ERROR_KEY != 0 {
+                Rights::None
+            } else {
+                Rights::Keys
+            }
+        })
+    }
+
+    /// Areas with keys are never recent: what the CPU may have refused there had a key before.
+    #[inline(always)]
+    fn fault_with(&self, addr: u64, access: Access, rights: impl FnOnce() -> Rights) -> FaultResult {
         let page = page_down(addr);
         let inner = self.inner.lock();
         match inner.areas.recent(page) {
@@ -249,8 +249,7 @@ impl AddressSpace {
             }
             _ => {
                 drop(inner);
-                let denied = error & ERROR_KEY != 0;
-                self.fault_slow(addr, access, if denied { Rights::None } else { Rights::Keys })
+                self.fault_slow(addr, access, rights())
             }
         }
     }

@@ -16,7 +16,6 @@ use super::pending::Pending;
 use super::set::*;
 use super::state::ProcessSignals;
 use super::{job, signalfd};
-use crate::cpu;
 use crate::errno::{Errno, Result};
 use crate::ptrace;
 use crate::task::process::{self, Node, Pid, REAPER, Tree};
@@ -345,11 +344,7 @@ pub(super) fn wake_up(task: &Task, kill: bool) {
 
 /// Raises the flag, and sends the interrupt that is owed.
 pub(crate) fn raise(task: &Task) {
-    // Not to be moved between asking where we are and sending.
-    let _guard = crate::sync::irqs_off();
-    if let Some(owed) = task.work.raise(ExitWork::SIGPENDING, cpu::id() as u32) {
-        cpu::send_reschedule(owed.cpu as usize);
-    }
+    task.raise(ExitWork::SIGPENDING);
 }
 
 /// Sends the current task a signal that it caused. If it is blocked or ignored, it becomes fatal.

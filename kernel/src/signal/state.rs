@@ -165,8 +165,8 @@ impl TaskSignals {
             .without(self.blocked)
     }
 
-    /// Raises or takes down the flag of the current task, or of a new one, as its signals demand. The caller holds both locks, and every
-    /// sender holds at least the process's, so nothing can come in between.
+    /// Raises or takes down the flag of the current task, or of a new one, as its signals demand. The caller holds both locks,
+    /// and every sender holds at least the process's, so nothing can come in between.
     ///
     /// Only the task itself takes its flag down, and never between an interrupted call and its restart.
     pub(super) fn recalculate(&self, task: &Task, shared: &ProcessSignals) {

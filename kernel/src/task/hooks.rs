@@ -206,7 +206,7 @@ pub fn leaving_work(hook: Hook, flag: ExitWork, mut consumer: impl FnMut()) {
 }
 
 /// Runs the consumer of syscall work: interrupts on, may sleep. `skipped` is what the hook says where it is ablated.
-/// Consumers are functions out of line: what the gate does for one kind of work is not to slow down the others.
+/// A consumer of any size is `#[inline(never)]`: what the gate saves and reserves for one is not to cost the others.
 pub fn syscall_work<T>(hook: Hook, skipped: T, consumer: impl FnMut() -> T) -> T {
     if cfg!(portcullis_ablate = "hooks-skipped") {
         return skipped;

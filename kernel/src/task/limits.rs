@@ -85,10 +85,10 @@ impl Limits {
 
     /// The signal that is due if more CPU seconds were used than RLIMIT_CPU allows. SIGXCPU comes once per second.
     pub(super) fn cpu_exceeded(&mut self, used: u64) -> Option<u32> {
-        let limit = &mut self.0[RLIMIT_CPU as usize];
-        if limit.soft == u64::MAX {
+        if !self.bound_cpu() {
             return None;
         }
+        let limit = &mut self.0[RLIMIT_CPU as usize];
         if used >= limit.hard {
             Some(SIGKILL)
         } else if used >= limit.soft {

@@ -9,8 +9,10 @@
 //! its own namespace kills it, and all others end with it.
 
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt::Write;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::ids::Credentials;
@@ -191,13 +193,22 @@ pub fn check_chosen(tree: &Tree, namespace: &Namespace, chosen: &[Pid]) -> Resul
 
 /// The numbers of a process, of a thread of it, of its group or session: in the first namespace, then in those that the
 /// process is nested in, its own last. 0 where it has none.
-pub fn numbers(process: &Process, id: Pid) -> Vec<Pid> {
+fn numbers(process: &Process, id: Pid) -> Vec<Pid> {
     let mut numbers: Vec<Pid> = chain(&process.pid_namespace)
         .map(|namespace| namespace.number(id).unwrap_or(0))
         .collect();
     numbers.push(id);
     numbers.reverse();
     numbers
+}
+
+/// Those of [`numbers`] as a line of /proc.
+pub fn write_numbers(out: &mut String, name: &str, process: &Process, id: Pid) {
+    let _ = write!(out, "{name}:");
+    for number in numbers(process, id) {
+        let _ = write!(out, "\t{number}");
+    }
+    out.push('\n');
 }
 
 /// Whether the current process sees another one: it is of its namespace, or of one nested in it.

@@ -441,7 +441,7 @@ pub fn tick(from_user: bool) {
     }
     task.usage.tick(from_user);
     TICKS[usize::from(!from_user)].fetch_add(1, Relaxed);
-    super::timers::tick(task, from_user);
+    super::timers::tick(task);
     if WAITING.load(Relaxed) != 0 {
         task.raise(ExitWork::NEED_RESCHED);
     }

@@ -24,8 +24,8 @@ pub struct Timers {
     /// POSIX timers, of whatever process, that count this one's CPU time: who owns them, and their ids. Looked at by the
     /// tick.
     watched: SpinLock<Vec<(Pid, i32)>>,
-    /// Whether the tick has found nothing to look at: no timer of CPU time, no limit of it. Set and cleared with the lock of
-    /// what it is about.
+    /// Whether the tick has found nothing to look at: no timer of CPU time, no limit of it. It is set with the locks of all of
+    /// these, and cleared with the lock of the one that comes; the process's end sets it, too.
     cpu_idle: AtomicBool,
     /// Its POSIX timers.
     pub(super) posix: PosixTimers,
@@ -199,7 +199,7 @@ fn set_cpu(process: &Process, which: usize, value: u64, period: u64) -> (u64, u6
 }
 
 /// The scheduler's tick: CPU-time timers and RLIMIT_CPU. Interrupt context.
-pub(super) fn tick(task: &Task, _from_user: bool) {
+pub(super) fn tick(task: &Task) {
     if !task.process.timers.cpu_idle.load(Relaxed) {
         cpu_tick(&task.process);
     }

@@ -40,12 +40,6 @@ pub struct Times {
     pub system: u64,
 }
 
-/// How long a task has run by `now`, from its word. CPUs may disagree about the time by a little: never less than nothing.
-#[inline]
-fn run_time(now: u64, word: u64) -> u64 {
-    (now.wrapping_add(word) as i64).max(0) as u64
-}
-
 impl Usage {
     /// The task leaves its CPU; `runnable` if it would have gone on.
     #[inline]
@@ -87,7 +81,8 @@ impl Usage {
         }
         // Read after the word: a task that has just come onto its CPU has not run before that.
         core::sync::atomic::fence(Acquire);
-        run_time(time::now(), word)
+        // This CPU's clock may differ by a little from that of the one it runs on: never less than nothing.
+        (time::now().wrapping_add(word) as i64).max(0) as u64
     }
 
     /// The total, divided as the ticks fell. A task that no tick has seen counts as all user.

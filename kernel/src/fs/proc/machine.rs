@@ -252,16 +252,9 @@ fn memory_info() -> Vec<u8> {
     text(out)
 }
 
-/// What the CPUs have done so far: user mode and the kernel by the timer's ticks, idle by the clock. In ticks of /proc, and
-/// never less than before.
-fn cpu_times() -> [u64; 3] {
-    let [user, system] = scheduler::sampled_times();
-    [user / TICK, system / TICK, scheduler::idle_time() / TICK]
-}
-
 fn uptime() -> Vec<u8> {
     let now = time::now();
-    let [_, _, idle] = cpu_times();
+    let idle = scheduler::idle_time() / TICK;
     let up = now / TICK;
     text(format!(
         "{}.{:02} {}.{:02}\n",
@@ -281,7 +274,9 @@ fn load_average() -> Vec<u8> {
 }
 
 fn statistics() -> Vec<u8> {
-    let [user, system, idle] = cpu_times();
+    // User mode and the kernel by the timer's ticks, idle by the clock: none is ever less than before.
+    let [user, system] = scheduler::sampled_times().map(|time| time / TICK);
+    let idle = scheduler::idle_time() / TICK;
     let count = cpu::count() as u64;
     let mut out = format!("cpu  {user} 0 {system} {idle} 0 0 0 0 0 0\n");
     for number in 0..count {

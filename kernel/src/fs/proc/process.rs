@@ -391,11 +391,7 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
         ("NSpgid", process.pgrp()),
         ("NSsid", process.session()),
     ] {
-        let _ = write!(out, "{name}:");
-        for number in pid_namespace::numbers(process, id) {
-            let _ = write!(out, "\t{number}");
-        }
-        out.push('\n');
+        pid_namespace::write_numbers(&mut out, name, process, id);
     }
     if let Some(mm) = memory(subject) {
         let usage = mm.usage();
