@@ -89,6 +89,21 @@ __attribute__((unused)) static uint64_t microseconds(void)
     return now.tv_sec * 1000000ull + now.tv_nsec / 1000;
 }
 
+/* What follows a field's name in a file of /proc, to the end of the line; "" where the field is missing. The next call of the
+ * thread overwrites it. */
+__attribute__((unused)) static const char *proc_field(const char *file, const char *name)
+{
+    static __thread char line[256];
+    size_t length = strlen(name);
+    int found = 0;
+    FILE *lines = fopen(file, "r");
+    while (lines && !found && fgets(line, sizeof line, lines))
+        found = !strncmp(line, name, length);
+    if (lines)
+        fclose(lines);
+    return found ? line + length : "";
+}
+
 /* Whether the clock counts instructions and not time, so that only the kernel, and no busy host, can make anything late.
  * An upper bound on a time is checked where this holds. */
 __attribute__((unused)) static int steady_clock(void) { return getenv("STEADY_CLOCK") != NULL; }

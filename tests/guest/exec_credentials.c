@@ -29,15 +29,8 @@ static uint64_t bounding;
 
 static uint64_t capabilities_of(const char *name)
 {
-    FILE *status = fopen("/proc/self/status", "r");
-    char line[256];
-    unsigned long long value = -1;
-    while (status && fgets(line, sizeof line, status))
-        if (!strncmp(line, name, strlen(name)))
-            value = strtoull(line + strlen(name), NULL, 16);
-    if (status)
-        fclose(status);
-    return value;
+    const char *shown = proc_field("/proc/self/status", name);
+    return *shown ? strtoull(shown, NULL, 16) : (uint64_t)-1;
 }
 
 static int say(void)

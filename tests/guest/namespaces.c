@@ -83,42 +83,27 @@ static int senders(void)
     return 0;
 }
 
-/* The line of a process's status that starts so. */
-static void status_line(pid_t pid, const char *start, char *line, size_t size)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/status", pid);
-    FILE *file = fopen(path, "r");
-    while (file && fgets(line, size, file))
-        if (!strncmp(line, start, strlen(start))) {
-            fclose(file);
-            return;
-        }
-    if (file)
-        fclose(file);
-    *line = 0;
-}
-
 static void numbers_in_status(void)
 {
-    char line[128], own[128], expected[128];
+    static const char *const names[] = { "NSpid:", "NStgid:" };
+    char path[64], expected[64];
     pid_t child = fork_init();
     if (child == 0) {
         pause();
         _exit(0);
     }
-    status_line(getpid(), "NSpid:", own, sizeof own);
-    snprintf(expected, sizeof expected, "NSpid:\t%d\n", getpid());
-    check(!strcmp(own, expected), "NSpid of one's own", "%s", own);
+    const char *got = proc_field("/proc/self/status", "NSpid:");
+    snprintf(expected, sizeof expected, "\t%d\n", getpid());
+    check(!strcmp(got, expected), "NSpid of one's own", "%s", got);
+    snprintf(path, sizeof path, "/proc/%d/status", child);
+    snprintf(expected, sizeof expected, "\t%d\t1\n", child);
     for (int i = 0; i < 2; i++) {
-        const char *const name = i ? "NStgid:" : "NSpid:";
-        status_line(child, name, line, sizeof line);
-        snprintf(expected, sizeof expected, "%s\t%d\t1\n", name, child);
-        check(!strcmp(line, expected), "numbers of a namespace's init", "%s", line);
+        got = proc_field(path, names[i]);
+        check(!strcmp(got, expected), "numbers of a namespace's init", "%s%s", names[i], got);
     }
-    status_line(child, "NSpgid:", line, sizeof line);
-    snprintf(expected, sizeof expected, "NSpgid:\t%d\t0\n", getpgrp());
-    check(!strcmp(line, expected), "its group is of no number within", "%s", line);
+    got = proc_field(path, "NSpgid:");
+    snprintf(expected, sizeof expected, "\t%d\t0\n", getpgrp());
+    check(!strcmp(got, expected), "its group is of no number within", "%s", got);
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
 }

@@ -297,15 +297,8 @@ static void codes(void)
 /* PR_SET_NO_NEW_PRIVS. */
 static int shown(const char *file, const char *field)
 {
-    char line[256];
-    int value = -1;
-    FILE *status = fopen(file, "r");
-    while (status && fgets(line, sizeof line, status))
-        if (strncmp(line, field, strlen(field)) == 0)
-            value = atoi(line + strlen(field));
-    if (status)
-        fclose(status);
-    return value;
+    const char *text = proc_field(file, field);
+    return *text ? atoi(text) : -1;
 }
 static int privileges(void) { return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); }
 static void *inherits(void *unused) { (void)unused; return (void *)(long)privileges(); }

@@ -347,13 +347,8 @@ static void interval(const char *what, int which, int signal)
 /* What is queued for a user, and what may be. */
 static int shown(int *limit)
 {
-    char line[256];
     int queued = -1;
-    FILE *status = fopen("/proc/self/status", "r");
-    while (status && fgets(line, sizeof line, status))
-        sscanf(line, "SigQ: %d/%d", &queued, limit);
-    if (status)
-        fclose(status);
+    sscanf(proc_field("/proc/self/status", "SigQ:"), "%d/%d", &queued, limit);
     return queued;
 }
 
