@@ -92,6 +92,16 @@ fn main() -> ExitCode {
 /// The variable in which `x` says where the checkout is. Nothing of that is compiled in: a copy of a checkout works on itself.
 const ROOT_VARIABLE: &str = "PORTCULLIS_ROOT";
 
+/// Whether a file is there and younger than all its sources, which are there.
+fn is_current(built: &Path, sources: &[PathBuf]) -> bool {
+    let modified = |path: &Path| path.metadata().and_then(|data| data.modified());
+    modified(built).is_ok_and(|built| {
+        sources
+            .iter()
+            .all(|source| modified(source).is_ok_and(|source| built > source))
+    })
+}
+
 /// A path inside the repository, whatever the current directory is.
 ///
 /// # Panics

@@ -150,12 +150,12 @@ pub fn write(rows: &[Row], stock: &str) -> Result<()> {
     let mut text = format!(
         "# Linux's selftests in the reference kernel\n\n\
          Written by `./x {}` on {}. {} runs, {different} with a difference that has no reason.\n\n\
-         The programs are Linux 6.1's own (tools/testing/selftests), unmodified and static. Each runs in our kernel and in \
+         The programs are Linux 6.1's own (tools/testing/selftests), static, from unmodified sources. Each runs in our kernel and in \
          stock\nLinux, in QEMU with the same options. A row shows how the program ended and how many of its result lines are \
          good; `equal`\nmeans the same ending and the same lines. `better`: it passes in ours and not in stock. `stock \
          dies`: on this emulated\nmachine it makes stock oops or hang (with SMAP on, QEMU takes the reads of a far return in user mode \
          for the kernel's;\non Intel models it lets 32-bit programs use SYSCALL, for which Linux has no door there); in ours it gives the signal, \
-         or what it\ngives in stock on other machines.\n\n\
+         or what it\ngives in stock on other machines. What else is linked into seccomp_bpf is in tests/conformance.\n\n\
          Stock: {stock}.\nMachines: {}; `all` are these. What is not recorded with four CPUs is compared with two.\n\n\
          | {} |\n| --- | --- | --- | --- | --- | --- |\n",
         command.join(" "),

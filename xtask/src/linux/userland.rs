@@ -10,7 +10,7 @@ use super::config::Arch;
 use super::debian;
 use super::source::cache;
 use crate::initramfs::Initramfs;
-use crate::{progress, repository, setup};
+use crate::{is_current, progress, repository, setup};
 
 /// The first program of `./x linux run`.
 fn init(arch: Arch) -> Result<PathBuf> {
@@ -35,8 +35,7 @@ pub fn replacements(arch: Arch) -> Result<Vec<(&'static str, PathBuf)>> {
 pub fn compile(source: &Path, arch: Arch) -> Result<PathBuf> {
     let name = source.file_stem().unwrap_or_default().display();
     let program = cache().join(format!("{name}-{arch}"));
-    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
-    if modified(&program).is_ok_and(|built| modified(source).is_ok_and(|source| built > source)) {
+    if is_current(&program, &[source.to_owned()]) {
         return Ok(program);
     }
     fs::create_dir_all(cache())?;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::suites::{BY_MAKEFILE, RSEQ, RSEQ_ENVIRONMENT, Test, WIDTHS, param_test_modes};
 use crate::setup::{self, Need};
-use crate::{progress, repository};
+use crate::{is_current, progress, repository};
 
 const SOURCE: Need = Need {
     what: "the source of Linux 6.1",
@@ -112,19 +112,6 @@ fn helpers(suite: &str, bits: u32) -> Vec<PathBuf> {
     }
 }
 
-/// Whether a program is not there, or was built before one of `sources` changed.
-fn is_older(program: &Path, sources: &[PathBuf]) -> Result<bool> {
-    let Ok(built) = program.metadata().and_then(|data| data.modified()) else {
-        return Ok(true);
-    };
-    for source in sources {
-        if source.metadata()?.modified()? > built {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 struct Build {
     cache: PathBuf,
     source: PathBuf,
@@ -213,7 +200,7 @@ impl Build {
         for program in programs {
             let path = output.join(program);
             let helpers = helpers(suite, bits);
-            if is_older(&path, &helpers)? {
+            if !is_current(&path, &helpers) {
                 let mut make = self.make(suite, &output, &self.compiler(Some(bits))?);
                 // -B: for make, a program is up to date when Linux's own sources have not changed.
                 make.arg("-B").arg(&path);

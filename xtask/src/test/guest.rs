@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -16,7 +16,7 @@ use super::report::Report;
 use crate::initramfs::Initramfs;
 use crate::qemu::{Boot, Ending, Machine, MachineType, Outcome};
 use crate::run::{environment, log_tail};
-use crate::{kernel, repository, setup};
+use crate::{is_current, kernel, repository, setup};
 
 /// The machines of the suite: name, CPU model, machine type, number of CPUs, whether the kernel has page-table isolation.
 const MACHINES: &[(&str, &str, MachineType, u32, bool)] = &[
@@ -155,15 +155,14 @@ pub fn compile(name: &str) -> Result<PathBuf> {
     let source = sources.join(name).with_extension("c");
     let program = repository("target/guest").join(name);
     fs::create_dir_all(repository("target/guest"))?;
-    let modified = |path: &Path| -> Result<SystemTime> { Ok(fs::metadata(path)?.modified()?) };
-    let mut newest = modified(&source).with_context(|| format!("cannot read {}", source.display()))?;
+    let mut read = vec![source.clone()];
     for entry in fs::read_dir(&sources)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "h") {
-            newest = newest.max(modified(&path)?);
+            read.push(path);
         }
     }
-    if modified(&program).is_ok_and(|built| built > newest) {
+    if is_current(&program, &read) {
         return Ok(program);
     }
     let text = fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
