@@ -75,11 +75,11 @@ impl Kernel for Gate {
     }
 
     fn ptrace_report_syscall_entry(_: &mut InKernel<'_, UserRegs>) -> Result<(), Skip> {
-        hooks::syscall_work(Hook::Ptrace, Ok(()), ptrace::stop::report_entry)
+        hooks::syscall_work(Hook::Ptrace, ptrace::stop::report_entry)
     }
 
     fn ptrace_report_syscall_exit(at: &mut InKernel<'_, UserRegs>, step: bool) {
-        hooks::syscall_work(Hook::Ptrace, (), || {
+        hooks::syscall_work(Hook::Ptrace, || {
             if step {
                 ptrace::step::report_syscall(at.regs());
             } else {
@@ -117,19 +117,19 @@ impl Kernel for Gate {
     }
 
     fn syscall_user_dispatch(at: &mut InKernel<'_, UserRegs>) -> bool {
-        hooks::syscall_work(Hook::UserDispatch, false, || dispatch::at_entry(at.regs()))
+        hooks::syscall_work(Hook::UserDispatch, || dispatch::at_entry(at.regs()))
     }
 
     fn secure_computing(at: &mut InKernel<'_, UserRegs>) -> Result<(), Skip> {
-        hooks::syscall_work(Hook::Seccomp, Ok(()), || seccomp::secure_computing(at.regs()))
+        hooks::syscall_work(Hook::Seccomp, || seccomp::secure_computing(at.regs()))
     }
 
     fn trace_sys_enter(_: &mut InKernel<'_, UserRegs>, number: i64) {
-        hooks::syscall_work(Hook::Tracepoint, (), || trace::sys_enter(number));
+        hooks::syscall_work(Hook::Tracepoint, || trace::sys_enter(number));
     }
 
     fn audit_syscall_entry(at: &mut InKernel<'_, UserRegs>, number: i64) {
-        hooks::syscall_work(Hook::Audit, (), || audit::syscall_entry(at.saved(), number));
+        hooks::syscall_work(Hook::Audit, || audit::syscall_entry(at.saved(), number));
     }
 
     #[inline(always)]
@@ -138,15 +138,15 @@ impl Kernel for Gate {
     }
 
     fn on_user_dispatch(_: &mut InKernel<'_, UserRegs>) -> bool {
-        hooks::syscall_work(Hook::UserDispatch, false, dispatch::at_exit)
+        hooks::syscall_work(Hook::UserDispatch, dispatch::at_exit)
     }
 
     fn audit_syscall_exit(at: &mut InKernel<'_, UserRegs>) {
-        hooks::syscall_work(Hook::Audit, (), || audit::syscall_exit(at.saved()));
+        hooks::syscall_work(Hook::Audit, || audit::syscall_exit(at.saved()));
     }
 
     fn trace_sys_exit(at: &mut InKernel<'_, UserRegs>) {
-        hooks::syscall_work(Hook::Tracepoint, (), || trace::sys_exit(at.saved()));
+        hooks::syscall_work(Hook::Tracepoint, || trace::sys_exit(at.saved()));
     }
 
     fn preempt_schedule_irq(_: &mut Interrupted<'_, UserRegs>) {

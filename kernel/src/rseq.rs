@@ -104,7 +104,7 @@ pub fn sys_rseq(area: u64, len: u64, flags: u64, signature: u64) -> Result<usize
         return Err(Errno::EFAULT);
     }
     // An area that is used again names what its last user left there: that is no sequence of this thread's.
-    if user::read::<u64>(area + SEQUENCE)? != 0 && cfg!(not(portcullis_ablate = "rseq-rubbish")) {
+    if user::read::<u64>(area + SEQUENCE)? != 0 {
         user::write(area + SEQUENCE, &0u64)?;
     }
     rseq.signature.store(signature, Relaxed);
@@ -166,7 +166,7 @@ pub fn signal_deliver(regs: &mut UserRegs, signo: i32) {
     if resume(task, regs).is_err() {
         let info = SigInfo::kernel(SIGSEGV);
         // The handler of SIGSEGV would only come here again.
-        if signo == SIGSEGV && cfg!(not(portcullis_ablate = "rseq-recursion")) {
+        if signo == SIGSEGV {
             signal::force_fatal(info);
         } else {
             signal::force_fault(info);

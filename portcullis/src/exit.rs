@@ -57,11 +57,7 @@ impl<'r, R> Leaving<'r, R> {
     /// The same after a 32-bit system call, which is over once all work is done: signals and tracers still ask.
     #[inline(always)]
     pub fn exit_to_user_mode_32<K: Kernel<Regs = R>>(self) -> Cleared<'r, R> {
-        self.exit::<K>(|| {
-            if cfg!(not(portcullis_ablate = "compat-call")) {
-                K::compat_call(false);
-            }
-        })
+        self.exit::<K>(|| K::compat_call(false))
     }
 
     #[inline(always)]
@@ -148,11 +144,7 @@ fn exit_to_user_mode_loop<K: Kernel>(
         K::trace(Event::ExitWorkDone, 0);
         leaving = at.irqs_off::<K>();
         K::tick_nohz_user_enter_prepare(&mut leaving);
-        work = if cfg!(portcullis_ablate = "recheck") {
-            0
-        } else {
-            K::exit_work()
-        };
+        work = K::exit_work();
     }
     (leaving, work)
 }

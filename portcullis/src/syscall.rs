@@ -114,10 +114,6 @@ fn syscall_entry_work<K: Kernel>(at: &mut InKernel<'_, K::Regs>) -> Result<(), S
     let bits = &K::SYSCALL_WORK;
     let mut work = K::syscall_work();
 
-    let judged_too_early = cfg!(portcullis_ablate = "filter-after-tracer") && work & bits.seccomp != 0;
-    if judged_too_early {
-        K::secure_computing(at)?;
-    }
     // First, because a dispatched call is none of the kernel's ABI: nobody else may see it.
     if work & bits.user_dispatch != 0 && K::syscall_user_dispatch(at) {
         return Err(Skip);
@@ -130,7 +126,7 @@ fn syscall_entry_work<K: Kernel>(at: &mut InKernel<'_, K::Regs>) -> Result<(), S
         work = K::syscall_work();
     }
     // After ptrace, so that the filters judge what the tracer made of the call.
-    if work & bits.seccomp != 0 && !judged_too_early {
+    if work & bits.seccomp != 0 {
         K::secure_computing(at)?;
     }
     if work & bits.tracepoint != 0 {

@@ -193,7 +193,7 @@ impl TaskWork {
         loom_fence();
         match self.running_on.load(SeqCst) {
             NOWHERE => None,
-            cpu if cpu == this_cpu || cfg!(portcullis_ablate = "owed-ipi") => None,
+            cpu if cpu == this_cpu => None,
             cpu => Some(OwedIpi { cpu }),
         }
     }

@@ -14,8 +14,8 @@ use crate::{progress, repository};
 /// What to build.
 #[derive(Default)]
 pub struct Build {
-    /// The guard to take out (`--cfg portcullis_ablate="NAME"`), in a target directory of its own.
-    pub ablate: Option<String>,
+    /// The copy of the repository to build, if not the repository itself.
+    pub copy: Option<PathBuf>,
     /// With debug assertions, which are the library's invariants: what the tests run.
     pub checked: bool,
     /// With page-table isolation, in a target directory of its own.
@@ -43,23 +43,23 @@ impl Build {
     /// Builds, with cargo's progress on standard error, and gives the path of the ELF image.
     pub fn run(&self) -> Result<PathBuf> {
         let toolchain = Toolchain::install()?;
-        let directory = repository("kernel");
-        let target = match (&self.ablate, self.cfg.is_empty()) {
-            (None, true) if self.isolation => directory.join("target/isolation"),
-            (None, true) => directory.join("target"),
-            (Some(_), true) => directory.join("target/ablate"),
-            _ => directory.join("target/cfg"),
+        let directory = match &self.copy {
+            Some(copy) => copy.join("kernel"),
+            None => repository("kernel"),
         };
+        let target = directory.join(match (self.cfg.is_empty(), self.isolation) {
+            (true, false) => "target",
+            (true, true) => "target/isolation",
+            (false, _) => "target/cfg",
+        });
         let mut cargo = toolchain.cargo("build");
         let profile = if self.checked { "checked" } else { "release" };
         cargo.args(["--profile", profile, "--target-dir"]).arg(&target);
-        let mut flags = self.cfg.clone();
-        flags.extend(
-            self.ablate
-                .as_ref()
-                .map(|name| format!("portcullis_ablate=\"{name}\"")),
-        );
-        cargo.args(package_cfg(profile, &["portcullis", "portcullis-kernel"], &flags));
+        cargo.args(package_cfg(
+            profile,
+            &["portcullis", "portcullis-kernel"],
+            &self.cfg,
+        ));
         if self.isolation {
             cargo.args(["--features", "isolation"]);
         }
@@ -71,7 +71,8 @@ impl Build {
         let status = progress::status(&mut cargo, "cargo to build the kernel", progress::BUILD)?;
         if !status.success() {
             bail!(
-                "the kernel could not be built ({status}). The errors stand above; tried, in kernel/: {shown}"
+                "the kernel could not be built ({status}). The errors stand above; tried, in {}: {shown}",
+                directory.display()
             );
         }
         Ok(target.join(TARGET).join(profile).join("portcullis-kernel"))
@@ -80,7 +81,7 @@ impl Build {
 
 /// Arguments for cargo that give `--cfg` flags to some packages only: with RUSTFLAGS every dependency, `core` included,
 /// would be built anew for each flag.
-pub fn package_cfg(profile: &str, packages: &[&str], flags: &[String]) -> Vec<String> {
+fn package_cfg(profile: &str, packages: &[&str], flags: &[String]) -> Vec<String> {
     if flags.is_empty() {
         return Vec::new();
     }

@@ -65,6 +65,13 @@ pub const MUSL: Need = Need {
     found: || in_path("musl-gcc"),
 };
 
+/// Applies the patches that take out guards.
+pub const GIT: Need = Need {
+    what: "git",
+    packages: &["git"],
+    found: || in_path("git"),
+};
+
 /// Makes sure that cargo has the subcommand that rustup's `component` brings; rustup's minimal profile leaves some out.
 pub fn ensure_component(component: &str, subcommand: &str) -> Result<()> {
     if succeeds(Command::new("cargo").args([subcommand, "--version"])) {

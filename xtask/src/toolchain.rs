@@ -103,7 +103,7 @@ impl Toolchain {
                 ]);
             }
         }
-        // Unstable flags of cargo: `build-std` with Debian's, and flags per package for ablation (see `kernel`). Set
+        // Unstable flags of cargo: `build-std` with Debian's, and flags per package (see `kernel`). Set
         // always, so that a build is not repeated because another one needed it.
         command
             .env("RUSTC_BOOTSTRAP", "1")

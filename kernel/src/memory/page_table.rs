@@ -98,8 +98,7 @@ impl Table {
 /// Makes `entry` the one for `addr` in the top-level table at `root`, and in the user's, if that is another one. Gives the old
 /// one.
 fn set_top(root: u64, addr: u64, entry: u64) -> u64 {
-    let leave_user_table = cfg!(portcullis_ablate = "isolation-top-level") && entry == 0;
-    if isolation::ON && !leave_user_table {
+    if isolation::ON {
         Table::at(user_root(root)).entry(3, addr).store(entry, Relaxed);
     }
     Table::at(root).entry(3, addr).swap(entry, Relaxed)
@@ -120,12 +119,7 @@ impl PageTables {
         let root = Root::new()?;
         copy_kernel_half(kernel_map::root(), root.addr());
         if isolation::ON {
-            let from = if cfg!(portcullis_ablate = "isolation") {
-                kernel_map::root()
-            } else {
-                user_root(kernel_map::root())
-            };
-            copy_kernel_half(from, user_root(root.addr()));
+            copy_kernel_half(user_root(kernel_map::root()), user_root(root.addr()));
         }
         Ok(PageTables {
             root,

@@ -115,7 +115,7 @@ fn mxcsr_mask() -> u32 {
 }
 
 fn check_mxcsr(image: &[u8]) -> Result<()> {
-    if word(image, fpu::MXCSR) as u32 & !mxcsr_mask() != 0 && cfg!(not(portcullis_ablate = "ptrace-mxcsr")) {
+    if word(image, fpu::MXCSR) as u32 & !mxcsr_mask() != 0 {
         return Err(Errno::EINVAL);
     }
     Ok(())
@@ -152,8 +152,7 @@ pub fn set_xsave(stopped: &mut Stopped<'_>, bytes: &[u8]) -> Result<()> {
     let header = &bytes[fpu::XSTATE_BV..fpu::XSTATE_BV + fpu::HEADER_SIZE];
     let present = word(header, 0);
     let reserved = header[8..].iter().any(|&byte| byte != 0);
-    if (present & !fpu::features() != 0 || reserved) && cfg!(not(portcullis_ablate = "ptrace-xstate-header"))
-    {
+    if present & !fpu::features() != 0 || reserved {
         return Err(Errno::EINVAL);
     }
     if present & (X87 | SSE | AVX) != 0 {

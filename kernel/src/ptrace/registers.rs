@@ -35,13 +35,7 @@ const DEBUG_REGISTERS: u64 = 848;
 const USER_AREA: u64 = 928;
 
 /// The flags that a tracer may change.
-const CHANGEABLE: u64 = if cfg!(portcullis_ablate = "ptrace-flags") {
-    // IOPL as well, so that user code could reach I/O ports.
-    SAFE_FLAGS | flags::IOPL
-} else {
-    SAFE_FLAGS
-};
-const SAFE_FLAGS: u64 = flags::CF
+const CHANGEABLE: u64 = flags::CF
     | flags::PF
     | flags::AF
     | flags::ZF
@@ -139,16 +133,13 @@ impl Stopped<'_> {
         } else if self.task.trace.step.is_forced() {
             value |= flags::TF;
         }
-        if cfg!(portcullis_ablate = "ptrace-flags-lost") {
-            return;
-        }
         let regs = self.regs();
         regs.rflags = regs.rflags & !CHANGEABLE | value & CHANGEABLE;
     }
 
     /// Any selector of ring 3, also one that names nothing: that is found out when it is loaded. CS and SS are not null.
     pub fn set_selector(&mut self, word: usize, selector: u16) -> Result<()> {
-        if selector != 0 && selector & 3 != 3 && cfg!(not(portcullis_ablate = "ptrace-selectors")) {
+        if selector != 0 && selector & 3 != 3 {
             return Err(Errno::EIO);
         }
         if matches!(word, CS | SS) && selector == 0 {

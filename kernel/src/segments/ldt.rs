@@ -221,9 +221,7 @@ fn install(number: usize, entry: u64) -> Result<()> {
     let old = held.replace(Arc::new(Table(entries)));
     // Whoever activates the address space from here on loads the new one; all others are told.
     ldt.shown.store(shown(&held), SeqCst);
-    if cfg!(not(portcullis_ablate = "ldt-ipi")) {
-        mm.reload_ldt();
-    }
+    mm.reload_ldt();
     drop(held);
     drop(old);
     Ok(())

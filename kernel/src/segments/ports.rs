@@ -84,7 +84,7 @@ pub fn load(task: &Task) {
                 }
             }
             None => {
-                if cpu.ports.replace(0) != 0 && cfg!(not(portcullis_ablate = "io-bitmap-switch")) {
+                if cpu.ports.replace(0) != 0 {
                     forbid_all_ports();
                 }
             }

@@ -67,8 +67,7 @@ pub fn load(task: &Task) {
 fn check(segment: &UserDesc) -> Result<()> {
     let nothing = segment.is_empty() || segment.is_zero();
     let data = matches!(segment.contents(), Contents::Data | Contents::ExpandDown);
-    let is_32bit = segment.is_32bit() || cfg!(portcullis_ablate = "tls-16bit");
-    if nothing || is_32bit && data && segment.is_present() {
+    if nothing || segment.is_32bit() && data && segment.is_present() {
         Ok(())
     } else {
         Err(Errno::EINVAL)

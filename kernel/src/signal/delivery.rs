@@ -38,7 +38,7 @@ pub fn do_signal_or_restart(regs: &mut UserRegs) {
 /// result: at an interrupt RAX is the user's and may hold anything.
 fn restart_or_fail(regs: &mut UserRegs, delivery: Delivery) {
     // The number is the low half of the register; the upper half may hold anything, too.
-    let in_system_call = regs.orig_rax as i32 != -1 || cfg!(portcullis_ablate = "restart-in-interrupt");
+    let in_system_call = regs.orig_rax as i32 != -1;
     if !in_system_call {
         return;
     }

@@ -52,20 +52,6 @@ pub(super) fn frame_size() -> u64 {
     (fpu::size() + magic) as u64
 }
 
-/// A fault at 2 goes on at 3.
-#[cfg(not(portcullis_ablate = "xrstor-fixup"))]
-macro_rules! fixup {
-    () => {
-        ".pushsection portcullis_extable, \"aR\"\n.balign 4\n.long (2b - .)\n.long (3b - .)\n.popsection"
-    };
-}
-#[cfg(portcullis_ablate = "xrstor-fixup")]
-macro_rules! fixup {
-    () => {
-        ""
-    };
-}
-
 /// Runs one of the state instructions on user memory. `edx:eax` select the components; FXSAVE and FXRSTOR ignore them.
 macro_rules! on_user_memory {
     ($instruction:literal, $address:expr, $features:expr) => {{
@@ -84,7 +70,8 @@ macro_rules! on_user_memory {
                 "3: mov {failed:e}, 1",
                 "jmp 4b",
                 ".popsection",
-                fixup!(),
+                // A fault at 2 goes on at 3.
+                ".pushsection portcullis_extable, \"aR\"\n.balign 4\n.long (2b - .)\n.long (3b - .)\n.popsection",
                 address = in(reg) $address,
                 failed = out(reg) failed,
                 in("eax") features as u32,

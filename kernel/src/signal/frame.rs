@@ -103,13 +103,7 @@ const UC_SIGCONTEXT_SS: u64 = 2;
 const UC_STRICT_RESTORE_SS: u64 = 4;
 
 /// The flags that a frame may set (Linux's FIX_EFLAGS). The others steer the kernel or I/O.
-pub(super) const RESTORED_FLAGS: u64 = if cfg!(portcullis_ablate = "sigreturn-flags") {
-    // IOPL as well, so that user code could reach I/O ports.
-    SAFE_FLAGS | flags::IOPL
-} else {
-    SAFE_FLAGS
-};
-const SAFE_FLAGS: u64 = flags::AC
+pub(super) const RESTORED_FLAGS: u64 = flags::AC
     | flags::OF
     | flags::DF
     | flags::TF
@@ -189,23 +183,12 @@ pub(super) fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask:
 
 /// The flags that a handler starts with. The ABI wants DF clear; TF and RF belong to the code that was interrupted.
 pub(super) const fn flags_of_handler(interrupted: u64) -> u64 {
-    let cleared = flags::RF
-        | flags::TF
-        | if cfg!(portcullis_ablate = "handler-df") {
-            0
-        } else {
-            flags::DF
-        };
-    interrupted & !cleared
+    interrupted & !(flags::RF | flags::TF | flags::DF)
 }
 
 /// The selector that CS or SS get for one in a frame.
 pub(super) const fn selector_of_ring_3(saved: u16) -> u16 {
-    if cfg!(portcullis_ablate = "sigreturn-rpl") {
-        saved
-    } else {
-        saved | 3
-    }
+    saved | 3
 }
 
 /// Where the frame and the extended state go, for a task with the stack pointer `sp`.

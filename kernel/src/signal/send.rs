@@ -294,8 +294,7 @@ fn wants(task: &Task, signo: i32) -> bool {
     if signals.blocked.contains(signo) || signals.exiting {
         return false;
     }
-    let traced_stop = signals.trap.stopped && cfg!(not(portcullis_ablate = "ptrace-signal-wakes"));
-    let stopped = signals.stop.stopped || traced_stop;
+    let stopped = signals.stop.stopped || signals.trap.stopped;
     signo == SIGKILL || !stopped && (task.work.running_on().is_some() || !task.signal_pending())
 }
 
@@ -324,10 +323,6 @@ fn kill(task: &Task) {
 pub(super) fn wake_up(task: &Task, kill: bool) {
     raise(task);
     if !kill {
-        if cfg!(portcullis_ablate = "ptrace-signal-wakes") {
-            task.signals.lock().trap.stopped = false;
-            scheduler::wake_state(task, TRACED);
-        }
         scheduler::wake_state(task, INTERRUPTIBLE);
         return;
     }
@@ -335,7 +330,7 @@ pub(super) fn wake_up(task: &Task, kill: bool) {
     signals.stop.stopped = false;
     let mut states = INTERRUPTIBLE | KILLABLE | STOPPED;
     // While a tracer looks at its registers they hold still: it is woken when the request is done.
-    if !signals.trap.frozen || cfg!(portcullis_ablate = "ptrace-freeze") {
+    if !signals.trap.frozen {
         signals.trap.stopped = false;
         states |= TRACED;
     }

@@ -67,7 +67,7 @@ fn width_of(task: &Task) -> Width {
 
 /// A child's first way out is that of the call that made it.
 pub fn inherit(child: &Task) {
-    if current().call.is_compat() && cfg!(not(portcullis_ablate = "call-inherited")) {
+    if current().call.is_compat() {
         child.call.set_compat(true);
         child.raise(AFTER_CALL);
     }
@@ -102,9 +102,7 @@ pub fn leave() {
     let task = current();
     task.work.take(AFTER_CALL);
     task.call.compat.store(false, Relaxed);
-    if cfg!(not(portcullis_ablate = "poked-stays")) {
-        task.call.poked.store(false, Relaxed);
-    }
+    task.call.poked.store(false, Relaxed);
 }
 
 /// Which ABI the call under way came in by (`AUDIT_ARCH_*`). It is the door that says so, never the registers: a 64-bit
@@ -117,7 +115,7 @@ pub fn arch() -> u32 {
 /// The same for another task.
 #[inline]
 pub fn arch_of(task: &Task) -> u32 {
-    if width_of(task) == Width::Bits32 && cfg!(not(portcullis_ablate = "call-arch")) {
+    if width_of(task) == Width::Bits32 {
         AUDIT_ARCH_I386
     } else {
         AUDIT_ARCH_X86_64

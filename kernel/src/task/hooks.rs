@@ -87,7 +87,7 @@ pub fn release() {
 #[cold]
 pub fn switch(prev: &Task, next: &Task) {
     let due = prev.hooks.on_switch.load(Relaxed);
-    if due & SWITCH_RSEQ != 0 && cfg!(not(portcullis_ablate = "rseq-switch")) {
+    if due & SWITCH_RSEQ != 0 {
         rseq::switched_out(prev);
     }
     if due & SWITCH_USER_RETURN != 0 {
@@ -171,58 +171,32 @@ static VIOLATIONS: [AtomicU64; Hook::ALL.len()] = [const { AtomicU64::new(0) }; 
 
 /// Runs the consumer of exit work: interrupts on, may sleep. The flag is taken before the consumer looks at what it stands
 /// for, so that work that is raised meanwhile raises it again.
-pub fn exit_work(hook: Hook, flag: ExitWork, mut consumer: impl FnMut()) {
+pub fn exit_work(hook: Hook, flag: ExitWork, consumer: impl FnOnce()) {
     task_work(hook, || {
         if current().work.take(flag).0 == 0 {
             hook.violation("without its flag");
         }
-        if cfg!(not(portcullis_ablate = "hooks-skipped")) {
-            consumer();
-        }
+        consumer();
     });
 }
 
 /// Runs the consumer of exit work that is due last of all: interrupts off, must not raise exit work.
-pub fn leaving_work(hook: Hook, flag: ExitWork, mut consumer: impl FnMut()) {
-    let mut run = || {
-        if current().work.take(flag).0 == 0 {
-            hook.violation("without its flag");
-        }
-        if cfg!(not(portcullis_ablate = "hooks-skipped")) {
-            consumer();
-        }
-    };
-    if cfg!(portcullis_ablate = "hooks-state") {
-        x86_64::instructions::interrupts::enable();
-    }
+pub fn leaving_work(hook: Hook, flag: ExitWork, consumer: impl FnOnce()) {
     hook.expect(false);
-    if cfg!(portcullis_ablate = "hooks-state") {
-        x86_64::instructions::interrupts::disable();
+    if current().work.take(flag).0 == 0 {
+        hook.violation("without its flag");
     }
-    if cfg!(portcullis_ablate = "hooks-twice") {
-        run();
-    }
-    run();
+    consumer();
 }
 
-/// Runs the consumer of syscall work: interrupts on, may sleep. `skipped` is what the hook says where it is ablated.
+/// Runs the consumer of syscall work: interrupts on, may sleep.
 /// A consumer of any size is `#[inline(never)]`: what the gate saves and reserves for one is not to cost the others.
-pub fn syscall_work<T>(hook: Hook, skipped: T, consumer: impl FnMut() -> T) -> T {
-    if cfg!(portcullis_ablate = "hooks-skipped") {
-        return skipped;
-    }
+pub fn syscall_work<T>(hook: Hook, consumer: impl FnOnce() -> T) -> T {
     task_work(hook, consumer)
 }
 
 /// Runs a consumer that works as the task: interrupts on, may sleep.
-pub fn task_work<T>(hook: Hook, mut consumer: impl FnMut() -> T) -> T {
-    {
-        // Only the check sees the wrong state: the consumer would take the kernel down, and tell nothing about the check.
-        let _irqs = cfg!(portcullis_ablate = "hooks-state").then(sync::irqs_off);
-        hook.expect(true);
-    }
-    if cfg!(portcullis_ablate = "hooks-twice") {
-        consumer();
-    }
+pub fn task_work<T>(hook: Hook, consumer: impl FnOnce() -> T) -> T {
+    hook.expect(true);
     consumer()
 }

@@ -352,9 +352,7 @@ fn reschedule(preempted: bool) {
     let runnable = preempted || {
         let state = prev.state.load(Relaxed);
         state == RUNNING || {
-            let interrupted = state & INTERRUPTIBLE != 0
-                && prev.signal_pending()
-                && cfg!(not(portcullis_ablate = "sleep-pending"));
+            let interrupted = state & INTERRUPTIBLE != 0 && prev.signal_pending();
             if interrupted {
                 prev.state.store(RUNNING, Relaxed);
             }

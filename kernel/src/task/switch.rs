@@ -168,9 +168,7 @@ impl Segments {
                 options(nomem, nostack, preserves_flags));
         }
         self.fs_base = fs_base();
-        if cfg!(not(portcullis_ablate = "save-gs-base")) {
-            self.gs_base = gs_base();
-        }
+        self.gs_base = gs_base();
     }
 
     /// Loads these in place of `old`, which are what the CPU has now. Interrupts off; the task's descriptors are loaded.
@@ -269,9 +267,7 @@ pub(super) unsafe fn switch_to(prev: &Task, next: &Task, save: *mut u64, load: u
         let old = &mut *prev.segments.get();
         old.save();
         (*next.segments.get()).load(old);
-        if cfg!(not(portcullis_ablate = "restore-fpu")) {
-            next.fpu.restore();
-        }
+        next.fpu.restore();
     }
     // SAFETY: `next` is about to be current.
     unsafe {

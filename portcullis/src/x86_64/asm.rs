@@ -1,26 +1,6 @@
 //! The pieces of assembly that several doors share. The list of registers exists once, here.
-//!
-//! Each guard is a macro, so that a test build can leave it out: `--cfg portcullis_ablate="NAME"` (docs/guards.md).
 
 use core::arch::naked_asm;
-
-/// A piece of assembly that a test build can replace.
-macro_rules! guard {
-    ($macro:ident, $name:tt, $code:expr, $ablated:expr) => {
-        #[cfg(not(portcullis_ablate = $name))]
-        macro_rules! $macro {
-            () => {
-                $code
-            };
-        }
-        #[cfg(portcullis_ablate = $name)]
-        macro_rules! $macro {
-            () => {
-                $ablated
-            };
-        }
-    };
-}
 
 /// CLAC where the CPU has SMAP, otherwise a NOP: kernel code must not touch user memory by accident, and the user may
 /// have set AC. See [`alternatives`](super::alternatives).
@@ -63,23 +43,27 @@ macro_rules! portcullis_alternative {
 
 pub use crate::{portcullis_clac as clac_asm, portcullis_stac as stac_asm};
 
-guard!(
-    clac,
-    "clac",
-    crate::portcullis_clac!(),
-    // The list of places to patch must exist.
-    "nop\n.pushsection portcullis_alternatives, \"aR\"\n.popsection\n"
-);
-guard!(
-    verw,
-    "verw",
-    // VERW where the CPU's buffers leak to user mode, otherwise a seven-byte NOP. The last thing before the CPU enters user
-    // mode: whatever is read after it may be left in a buffer. See [`alternatives`](super::alternatives).
-    crate::portcullis_alternative!("0x0f, 0x1f, 0x80, 0, 0, 0, 0", "0"),
-    ""
-);
-guard!(cld, "cld", "cld\n", "");
-guard!(lfence, "lfence", "lfence\n", "");
+/// Clears DF, which the user may have set: compiled code expects it to be clear (System V ABI, 3.2.1).
+macro_rules! cld {
+    () => {
+        "cld\n"
+    };
+}
+
+/// Ends speculation past a branch around SWAPGS: what follows must not run, not even speculatively, with the other GS.
+macro_rules! lfence {
+    () => {
+        "lfence\n"
+    };
+}
+
+/// VERW where the CPU's buffers leak to user mode, otherwise a seven-byte NOP. The last thing before the CPU enters user
+/// mode: whatever is read after it may be left in a buffer. See [`alternatives`](super::alternatives).
+macro_rules! verw {
+    () => {
+        $crate::portcullis_alternative!("0x0f, 0x1f, 0x80, 0, 0, 0, 0", "0")
+    };
+}
 
 /// Pushes all registers below `rdi`, which is on the stack already: RSP points to a whole `UserRegs` afterwards.
 macro_rules! push_regs {
@@ -127,75 +111,28 @@ macro_rules! pop_regs {
     };
 }
 
-guard!(
-    clear_regs,
-    "clear-regs",
-    // All but rdi, which the door uses, so that no value of the user's is left to be used by mistake or by speculation.
-    "
-    xor eax, eax
-    xor ecx, ecx
-    xor edx, edx
-    xor ebx, ebx
-    xor ebp, ebp
-    xor esi, esi
-    xor r8d, r8d
-    xor r9d, r9d
-    xor r10d, r10d
-    xor r11d, r11d
-    xor r12d, r12d
-    xor r13d, r13d
-    xor r14d, r14d
-    xor r15d, r15d
-    ",
-    // RBP must be cleared all the same: it ends the kernel's backtraces.
-    "xor ebp, ebp\n"
-);
-
-// The NMI door's two questions (see `nmi`), with RAX pushed: is one being handled, and did this one hit its last two
-// instructions?
-guard!(
-    nmi_is_nested,
-    "nmi-nested",
-    "cmp qword ptr [rsp + {state_from_entry} + 8], 0\njne 3f\n",
-    "/* {state_from_entry} */"
-);
-guard!(
-    nmi_hit_the_end,
-    "nmi-end",
-    "
-    lea rax, [rip + 21f]
-    cmp [rsp + 1 * 8], rax
-    je 4f
-    lea rax, [rip + 22f]
-    cmp [rsp + 1 * 8], rax
-    je 4f
-    ",
-    ""
-);
-// SYSENTER's door (see `compat`): goes to 5 where a flag of the user's is set that would steer the kernel.
-guard!(
-    sysenter_flags,
-    "sysenter-flags",
-    "test dword ptr [rsp + {rflags}], {steering}\njnz 5f\n",
-    "/* {rflags} {steering} */"
-);
-// Whether IRET is to load a stack segment of the LDT: RSP is at its frame.
-guard!(
-    ldt_stack,
-    "espfix",
-    "test byte ptr [rsp + 4 * 8], 4\njnz {to_ldt_stack}\n",
-    "/* {to_ldt_stack} */"
-);
-// Whether a double fault hit the IRET that enters user mode, with the registers saved.
-guard!(
-    hit_iret,
-    "espfix-fault",
-    "lea rax, [rip + {iret_to_user}]\ncmp [rsp + {rip}], rax\nje 2f\n",
-    "/* {iret_to_user} {rip} */"
-);
-// The paranoid doors put in this CPU's GS base (see `paranoid`); without the guard they believe that it is there.
-guard!(put_in_gs_base, "paranoid-gs", "wrgsbase rax\n", "");
-guard!(put_in_gs_base_by_msr, "paranoid-gs", "wrmsr\n", "");
+/// Clears all registers but `rdi`, which the door uses, so that no value of the user's is left to be used by mistake or by
+/// speculation. RBP is 0 then, which ends the kernel's backtraces.
+macro_rules! clear_regs {
+    () => {
+        "
+        xor eax, eax
+        xor ecx, ecx
+        xor edx, edx
+        xor ebx, ebx
+        xor ebp, ebp
+        xor esi, esi
+        xor r8d, r8d
+        xor r9d, r9d
+        xor r10d, r10d
+        xor r11d, r11d
+        xor r12d, r12d
+        xor r13d, r13d
+        xor r14d, r14d
+        xor r15d, r15d
+        "
+    };
+}
 
 // Page-table isolation (see `isolation`): nothing where `{user_table}` is 0.
 
@@ -306,8 +243,6 @@ pub(super) unsafe extern "C" fn iret_to_user() {
     naked_asm!("iretq")
 }
 
-pub(super) use verw;
-pub(super) use {clac, cld, clear_regs, lfence, pop_regs, push_regs, sysenter_flags};
-pub(super) use {hit_iret, ldt_stack};
+pub(super) use crate::portcullis_clac as clac;
+pub(super) use {cld, clear_regs, lfence, pop_regs, push_regs, verw};
 pub(super) use {iret_on_entry_stack, kernel_table, leave_entry_stack, user_table, user_table_by_rsp};
-pub(super) use {nmi_hit_the_end, nmi_is_nested, put_in_gs_base, put_in_gs_base_by_msr};

@@ -13,7 +13,7 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::{clac, cld, clear_regs, kernel_table, leave_entry_stack, push_regs, sysenter_flags};
+use super::asm::{clac, cld, clear_regs, kernel_table, leave_entry_stack, push_regs};
 use super::doors::{Doors, check_flags};
 use super::isolation::user_table;
 use super::local::CpuLocal;
@@ -137,8 +137,9 @@ pub(super) unsafe extern "C" fn sysenter_entry<K: Doors>() {
         clear_regs!(),
         cld!(),
         clac!(),
-        // Hardly ever set, and POPFQ is slow.
-        sysenter_flags!(),
+        // A flag of the user's that would steer the kernel? Hardly ever set, and POPFQ is slow.
+        "test dword ptr [rsp + {rflags}], {steering}",
+        "jnz 5f",
         "4: mov rdi, rsp",
         "sub rsp, 8",
         "call {fast}",
@@ -167,7 +168,7 @@ pub(super) unsafe extern "C" fn sysenter_entry<K: Doors>() {
 /// door clears it, and the door has saved it by then, so that user mode gets it back.
 pub(super) fn is_sysenter_step<K: Doors>(rip: u64) -> bool {
     let start = sysenter_entry::<K> as *const () as u64;
-    cfg!(not(portcullis_ablate = "sysenter-step")) && rip.wrapping_sub(start) < SYSENTER_SIZE as u64
+    rip.wrapping_sub(start) < SYSENTER_SIZE as u64
 }
 
 /// SYSCALL from compatibility mode (APM volume 3, SYSCALL). The MSR CSTAR points here.

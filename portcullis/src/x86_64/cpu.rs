@@ -186,10 +186,10 @@ pub(super) unsafe fn protect(features: Features) {
         for (has, bit) in [
             (features.mce, CR4_MCE),
             (features.pge, CR4_PGE),
-            (features.umip && cfg!(not(portcullis_ablate = "umip")), CR4_UMIP),
+            (features.umip, CR4_UMIP),
             (features.fsgsbase, CR4_FSGSBASE),
-            (features.smep && cfg!(not(portcullis_ablate = "smep")), CR4_SMEP),
-            (features.smap && cfg!(not(portcullis_ablate = "smap")), CR4_SMAP),
+            (features.smep, CR4_SMEP),
+            (features.smap, CR4_SMAP),
         ] {
             if has {
                 value |= bit;

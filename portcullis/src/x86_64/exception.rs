@@ -23,14 +23,6 @@ pub const FIRST_INTERRUPT: u8 = 32;
 /// The distance between two stubs.
 pub(super) const STUB_SIZE: usize = 16;
 
-/// The vectors whose stub does not push a place-holder, because the CPU pushed an error code.
-const CPU_PUSHES_ERROR: u32 = Exception::WITH_ERROR_CODE
-    & !(if cfg!(portcullis_ablate = "error-code-21-29-30") {
-        7 << 29 | 1 << 21
-    } else {
-        0
-    });
-
 /// The stubs of all vectors, [`STUB_SIZE`] bytes apart. IDT entries point into this, but for #DB, NMI, #DF and #MC.
 ///
 /// A stub makes all entries alike: an error code, RDI saved, and the vector in EDI.
@@ -52,7 +44,7 @@ unsafe extern "C" fn stubs<K: Doors>() {
         ".set portcullis_vector, portcullis_vector + 1",
         ".endr",
         size = const STUB_SIZE,
-        with_error = const CPU_PUSHES_ERROR,
+        with_error = const Exception::WITH_ERROR_CODE,
         entry = sym entry::<K>,
     )
 }
@@ -168,7 +160,7 @@ unsafe extern "C" fn from_kernel<K: Doors>() {
         user_table = const user_table::<K>(),
         thread_stack = const CpuLocal::THREAD_STACK,
         size = const UserRegs::SIZE,
-        iret_to_user = sym guarded_iret,
+        iret_to_user = sym iret_to_user,
         rip = const offset_of!(UserRegs, rip),
         orig_rax = const offset_of!(UserRegs, orig_rax),
         interrupted = sym interrupted::<K>,
@@ -176,17 +168,6 @@ unsafe extern "C" fn from_kernel<K: Doors>() {
         arrived = sym arrived::<K>,
         leave = sym leave_by_iret::<K>,
     )
-}
-
-#[cfg(not(portcullis_ablate = "bad-iret"))]
-use iret_to_user as guarded_iret;
-#[cfg(portcullis_ablate = "bad-iret")]
-use stubs_end as guarded_iret;
-/// An address that nothing executes.
-#[cfg(portcullis_ablate = "bad-iret")]
-#[unsafe(naked)]
-unsafe extern "C" fn stubs_end() {
-    naked_asm!("ud2")
 }
 
 /// The IRET at [`iret_to_user`] faulted. Moves the general registers and the error code of that fault, which

@@ -167,7 +167,7 @@ fn mend_ss() {
     let ss: u16;
     // SAFETY: reading a selector has no effect.
     unsafe { asm!("mov {:x}, ss", out(reg) ss, options(nomem, nostack, preserves_flags)) };
-    if ss != KERNEL_DS && cfg!(not(portcullis_ablate = "sysret-ss")) {
+    if ss != KERNEL_DS {
         // SAFETY: the GDT's own descriptor, of this ring.
         unsafe { asm!("mov ss, {:x}", in(reg) KERNEL_DS, options(nomem, nostack, preserves_flags)) };
     }

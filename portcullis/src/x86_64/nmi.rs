@@ -18,7 +18,7 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::{clac, cld, clear_regs, nmi_hit_the_end, nmi_is_nested, pop_regs, push_regs};
+use super::asm::{clac, cld, clear_regs, pop_regs, push_regs};
 use super::cpu::msr;
 use super::doors::{Doors, Exception};
 use super::exception::from_user;
@@ -60,8 +60,16 @@ pub(super) unsafe extern "C" fn entry<K: Doors>() {
         "jnz 5f",
         // From the kernel. With RAX pushed, the frames are 8 further up.
         "push rax",
-        nmi_is_nested!(),
-        nmi_hit_the_end!(),
+        // Is one being handled?
+        "cmp qword ptr [rsp + {state_from_entry} + 8], 0",
+        "jne 3f",
+        // Did this one hit the door's last two instructions?
+        "lea rax, [rip + 21f]",
+        "cmp [rsp + 1 * 8], rax",
+        "je 4f",
+        "lea rax, [rip + 22f]",
+        "cmp [rsp + 1 * 8], rax",
+        "je 4f",
         // The first: over to the working stack.
         "mov qword ptr [rsp + {state_from_entry} + 8], 1",
         "mov rax, [rsp + 1 * 8]",

@@ -28,7 +28,7 @@ pub(super) fn run<K: Doors>(at: &mut Nmi<'_, UserRegs>) {
 /// Calls `handler`, and again for what came meanwhile. What comes while it runs finds the state raised and only notes itself.
 #[inline(always)]
 fn once_at_a_time<'a>(state: impl Fn() -> &'a AtomicU32, mut handler: impl FnMut()) {
-    if state().load(Relaxed) != NONE && cfg!(not(portcullis_ablate = "nmi-latch")) {
+    if state().load(Relaxed) != NONE {
         state().store(AGAIN, Relaxed);
         return;
     }

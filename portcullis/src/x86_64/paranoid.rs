@@ -11,7 +11,7 @@ use core::arch::naked_asm;
 use core::mem::offset_of;
 
 use super::asm::iret_to_user;
-use super::asm::{clac, cld, clear_regs, hit_iret, kernel_table, lfence, pop_regs, push_regs};
+use super::asm::{clac, cld, clear_regs, kernel_table, lfence, pop_regs, push_regs};
 use super::compat::is_sysenter_step;
 use super::cpu::{self, msr};
 use super::doors::{Doors, Exception};
@@ -70,9 +70,7 @@ macro_rules! switch_gs {
             cmp byte ptr [rsp + {fsgsbase}], 0
             je 771f
             rdgsbase rbx
-            ",
-            $crate::x86_64::asm::put_in_gs_base!(),
-            "
+            wrgsbase rax
             jmp 772f
             771:
             mov rsi, rax
@@ -84,9 +82,7 @@ macro_rules! switch_gs {
             mov rax, rsi
             mov rdx, rsi
             shr rdx, 32
-            ",
-            $crate::x86_64::asm::put_in_gs_base_by_msr!(),
-            "
+            wrmsr
             772:
             ",
             $crate::x86_64::asm::lfence!(),
@@ -253,7 +249,7 @@ pub(super) unsafe fn in_kernel<K: Doors>(regs: &mut UserRegs, handler: impl FnOn
     handler(&mut at);
     skip_halt(at.regs());
     at.exit_to_kernel::<K>(saved);
-    if cpu::cr2() != cr2 && cfg!(not(portcullis_ablate = "keep-cr2")) {
+    if cpu::cr2() != cr2 {
         // SAFETY: puts back what was there.
         unsafe { cpu::set_cr2(cr2) };
     }
@@ -276,7 +272,10 @@ pub(super) unsafe extern "C" fn double_fault<K: Doors>() {
         push_regs!(),
         clear_regs!(),
         kernel_table!("rax"),
-        hit_iret!(),
+        // Did it hit the IRET that enters user mode?
+        "lea rax, [rip + {iret_to_user}]",
+        "cmp [rsp + {rip}], rax",
+        "je 2f",
         "4:",
         switch_gs!(),
         "mov rdi, rsp",

@@ -107,9 +107,6 @@ pub fn may_load(selector: u16) -> bool {
     if is_null(selector) {
         return true;
     }
-    if cfg!(portcullis_ablate = "gs-descriptor") {
-        return true;
-    }
     let readable: u8;
     // SAFETY: VERR changes nothing but the zero flag.
     unsafe {

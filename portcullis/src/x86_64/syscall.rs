@@ -20,30 +20,14 @@ pub const CLEARED_FLAGS: u64 = flags::CF
     | flags::AF
     | flags::ZF
     | flags::SF
-    | if cfg!(portcullis_ablate = "sfmask-tf") {
-        0
-    } else {
-        flags::TF
-    }
+    | flags::TF
     | flags::IF
-    | if cfg!(portcullis_ablate = "sfmask-df") {
-        0
-    } else {
-        flags::DF
-    }
+    | flags::DF
     | flags::OF
     | flags::IOPL
-    | if cfg!(portcullis_ablate = "sfmask-nt") {
-        0
-    } else {
-        flags::NT
-    }
+    | flags::NT
     | flags::RF
-    | if cfg!(portcullis_ablate = "sfmask-ac") {
-        0
-    } else {
-        flags::AC
-    }
+    | flags::AC
     | flags::ID;
 
 /// Linux's ENOSYS.

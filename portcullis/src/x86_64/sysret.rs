@@ -60,11 +60,10 @@ impl Cleared<'_, UserRegs> {
 /// question: SYSRET to 32-bit code takes 32 bits.
 #[inline(always)]
 pub const fn sysret32_is_equivalent(regs: &UserRegs, landing_pad: u64) -> bool {
-    let there = cfg!(portcullis_ablate = "sysret32-landing-pad") || regs.rip == landing_pad;
-    let selectors = cfg!(portcullis_ablate = "sysret32-selectors")
-        || regs.cs == USER32_CS as u64 && regs.ss == USER_DS as u64;
-    let traps = cfg!(portcullis_ablate = "sysret32-rf-tf") || regs.rflags & (flags::RF | flags::TF) == 0;
-    there && selectors && traps
+    regs.rip == landing_pad
+        && regs.cs == USER32_CS as u64
+        && regs.ss == USER_DS as u64
+        && regs.rflags & (flags::RF | flags::TF) == 0
 }
 
 /// Whether SYSRET enters user mode with exactly these registers (SDM volume 2, SYSRET; APM volume 3, SYSRET).
@@ -76,13 +75,12 @@ pub const fn sysret32_is_equivalent(regs: &UserRegs, landing_pad: u64) -> bool {
 /// `address_bits` is the width of the user's half: 47, or 56 with 5-level paging.
 #[inline(always)]
 pub const fn sysret_is_equivalent(regs: &UserRegs, address_bits: u32) -> bool {
-    let registers =
-        cfg!(portcullis_ablate = "sysret-rcx-r11") || regs.rcx == regs.rip && regs.r11 == regs.rflags;
-    let selectors = cfg!(portcullis_ablate = "sysret-selectors")
-        || regs.cs == USER_CS as u64 && regs.ss == USER_DS as u64;
-    let canonical = cfg!(portcullis_ablate = "sysret-canonical") || regs.rip >> address_bits == 0;
-    let traps = cfg!(portcullis_ablate = "sysret-rf-tf") || regs.rflags & (flags::RF | flags::TF) == 0;
-    registers && selectors && canonical && traps
+    regs.rcx == regs.rip
+        && regs.r11 == regs.rflags
+        && regs.cs == USER_CS as u64
+        && regs.ss == USER_DS as u64
+        && regs.rip >> address_bits == 0
+        && regs.rflags & (flags::RF | flags::TF) == 0
 }
 
 #[cfg(test)]

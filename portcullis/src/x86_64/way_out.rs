@@ -3,7 +3,7 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::{iret_on_entry_stack, iret_to_user, ldt_stack, pop_regs, user_table_by_rsp, verw};
+use super::asm::{iret_on_entry_stack, iret_to_user, pop_regs, user_table_by_rsp, verw};
 use super::doors::Doors;
 use super::espfix::leave_to_ldt_stack;
 use super::isolation::user_table;
@@ -97,8 +97,9 @@ pub(super) unsafe extern "C" fn leave_32<K: Doors>() {
 pub(super) unsafe extern "C" fn leave_by_iret<K: Doors>() {
     naked_asm!(
         pop_regs!(),
-        // It may be 16-bit.
-        ldt_stack!(),
+        // A stack segment of the LDT may be 16-bit.
+        "test byte ptr [rsp + 4 * 8], 4",
+        "jnz {to_ldt_stack}",
         iret_on_entry_stack!(),
         "swapgs",
         verw!(),

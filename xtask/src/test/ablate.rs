@@ -1,4 +1,8 @@
 //! `./x test --ablate`: each guard is taken out, and its tests must fail then. A test that still passes proves nothing.
+//!
+//! A guard is taken out of a copy of the repository by its patch in `docs/guards`, and what the test needs is built there.
+
+pub mod tree;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -23,11 +27,11 @@ pub fn run(only: &[String], report: &mut Report) -> Result<()> {
         bail!("docs/guards.md has no guard `{unknown}`");
     }
     guards.retain(|guard| only.is_empty() || only.contains(&guard.name));
-    let mut kernels = Kernels::default();
+    let mut ablated = Ablated::new();
     let mut table = Vec::new();
     for guard in &guards {
         for test in &guard.tests {
-            let outcome = ablate(guard, test, &mut kernels).unwrap_or_else(|error| Err(format!("{error:#}")));
+            let outcome = ablate(guard, test, &mut ablated).unwrap_or_else(|error| Err(format!("{error:#}")));
             let verdict = outcome
                 .clone()
                 .unwrap_or_else(|reason| format!("NOT CAUGHT: {reason}"));
@@ -41,16 +45,54 @@ pub fn run(only: &[String], report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// The kernels under test. There is one without a guard at a time: they are built in the same place.
-#[derive(Default)]
-struct Kernels {
+/// The copy of the repository: one guard at a time is out of it.
+struct Ablated {
+    copy: PathBuf,
+    /// The guard that is out.
+    guard: Option<String>,
+    /// The kernel without it, if it has been built.
+    kernel: Option<PathBuf>,
     /// How the tests end in the kernel as it is, by test and machine.
     intact_failures: HashMap<(String, String, u32, bool), Option<String>>,
-    /// The guard that is out, and the kernel without it.
-    ablated: Option<(String, PathBuf)>,
 }
 
-impl Kernels {
+impl Ablated {
+    fn new() -> Self {
+        Ablated {
+            copy: repository("target/ablate/tree"),
+            guard: None,
+            kernel: None,
+            intact_failures: HashMap::new(),
+        }
+    }
+
+    /// The copy without the guard.
+    fn without(&mut self, guard: &Guard) -> Result<&Path> {
+        if self.guard.as_ref() != Some(&guard.name) {
+            (self.guard, self.kernel) = (None, None);
+            tree::mirror(&repository(""), &self.copy)?;
+            tree::apply(&guard.patch(), &self.copy, &[])
+                .with_context(|| format!("the patch of the guard {} does not apply", guard.name))?;
+            self.guard = Some(guard.name.clone());
+        }
+        Ok(&self.copy)
+    }
+
+    /// The kernel without the guard.
+    fn kernel_without(&mut self, guard: &Guard) -> Result<PathBuf> {
+        let copy = Some(self.without(guard)?.to_owned());
+        if let Some(kernel) = &self.kernel {
+            return Ok(kernel.clone());
+        }
+        let build = kernel::Build {
+            copy,
+            checked: true,
+            isolation: guard.isolation,
+            ..kernel::Build::default()
+        };
+        Ok(self.kernel.insert(build.run()?).clone())
+    }
+
     /// How the test fails in the kernel as it is.
     fn intact_failure(&mut self, guard: &Guard, test: &str) -> Result<Option<String>> {
         let key = (test.to_owned(), guard.cpu.clone(), guard.smp, guard.isolation);
@@ -61,53 +103,32 @@ impl Kernels {
         self.intact_failures.insert(key, failure.clone());
         Ok(failure)
     }
-
-    /// The kernel without the guard.
-    fn without(&mut self, guard: &Guard) -> Result<&Path> {
-        if self.ablated.as_ref().is_none_or(|(name, _)| *name != guard.name) {
-            let build = kernel::Build {
-                ablate: Some(guard.name.clone()),
-                checked: true,
-                isolation: guard.isolation,
-                ..kernel::Build::default()
-            };
-            self.ablated = Some((guard.name.clone(), build.run()?));
-        }
-        Ok(&self.ablated.as_ref().context("it was built just now")?.1)
-    }
 }
 
 /// How the test fails without the guard, or why it does not.
-fn ablate(guard: &Guard, test: &str, kernels: &mut Kernels) -> Result<Result<String, String>> {
+fn ablate(guard: &Guard, test: &str, ablated: &mut Ablated) -> Result<Result<String, String>> {
     let passes = || format!("{test} passes without the guard");
     match guards::find_test(test)? {
         Kind::Guest => {
-            if let Some(reason) = kernels.intact_failure(guard, test)? {
+            if let Some(reason) = ablated.intact_failure(guard, test)? {
                 return Ok(Err(format!("{test} fails with the guard, too: {reason}")));
             }
-            Ok(guest_failure(guard, test, kernels.without(guard)?)?.ok_or_else(passes))
+            Ok(guest_failure(guard, test, &ablated.kernel_without(guard)?)?.ok_or_else(passes))
         }
         kind => {
+            let copy = ablated.without(guard)?;
             let mut command = Command::new("cargo");
             command
                 .args(["test", "-p", "portcullis", "--target-dir"])
-                .current_dir(repository(""));
-            let cfg = [format!("portcullis_ablate=\"{}\"", guard.name)];
+                .current_dir(copy);
             match kind {
-                Kind::Loom => {
-                    command
-                        .arg(repository("target/ablate-loom"))
-                        .args(["--release", "--test", "loom"]);
-                    command
-                        .args(kernel::package_cfg("release", &["portcullis"], &cfg))
-                        .env("RUSTFLAGS", "--cfg loom");
-                }
-                _ => {
-                    command.arg(repository("target/ablate")).arg("--no-fail-fast");
-                    command.args(kernel::package_cfg("dev", &["portcullis"], &cfg));
-                }
-            }
-            command.env("RUSTC_BOOTSTRAP", "1").arg(test);
+                Kind::Loom => command
+                    .arg(copy.join("target/loom"))
+                    .args(["--release", "--test", "loom"])
+                    .env("RUSTFLAGS", "--cfg loom"),
+                _ => command.arg(copy.join("target")).arg("--no-fail-fast"),
+            };
+            command.arg(test);
             Ok(if library::fails(&mut command, test)? {
                 Ok("the test fails".to_owned())
             } else {

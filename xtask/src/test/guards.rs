@@ -10,10 +10,13 @@ use crate::repository;
 /// The page.
 const PAGE: &str = "docs/guards.md";
 
+/// Where the patches are that take the guards out.
+const PATCHES: &str = "docs/guards";
+
 /// One row of the tables headed `guard`.
 #[derive(Debug, PartialEq)]
 pub struct Guard {
-    /// The name in `portcullis_ablate`.
+    /// Its name, and its patch's.
     pub name: String,
     /// The source file that holds it.
     file: String,
@@ -27,6 +30,13 @@ pub struct Guard {
     pub smp: u32,
     /// And whether the kernel has page-table isolation.
     pub isolation: bool,
+}
+
+impl Guard {
+    /// The patch that takes it out.
+    pub fn patch(&self) -> PathBuf {
+        repository(PATCHES).join(format!("{}.patch", self.name))
+    }
 }
 
 /// Where a test is.
@@ -158,6 +168,7 @@ fn parse(text: &str) -> Result<Vec<Guard>> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::ablate::tree::apply;
     use super::*;
 
     /// How many bugs the catalogue has.
@@ -195,50 +206,60 @@ mod tests {
         assert!(parse("no table").is_err());
     }
 
-    /// What `portcullis_ablate` can be in a source text: the switch's values, and the names of the assembly's guards.
-    fn ablations(text: &str) -> Vec<String> {
-        let quoted = |rest: &str| {
-            rest.trim_start()
-                .strip_prefix('"')?
-                .split('"')
-                .next()
-                .map(str::to_owned)
-        };
-        let switches = text.split("portcullis_ablate = ").skip(1).filter_map(quoted);
-        // guard!(macro, "name", …)
-        let guards = text.split("guard!(").skip(1);
-        let guards = guards.filter_map(|rest| quoted(rest.split_once(',')?.1));
-        switches.chain(guards).collect()
+    /// The files that a patch changes.
+    fn changed(patch: &Path) -> Vec<String> {
+        let text = fs::read_to_string(patch).unwrap_or_else(|error| panic!("{}: {error}", patch.display()));
+        text.lines()
+            .filter_map(|line| line.strip_prefix("+++ b/").map(str::to_owned))
+            .collect()
     }
 
     #[test]
-    fn every_guard_of_the_sources_has_a_row_and_every_row_a_guard() {
-        let guards = read().unwrap();
-        let mut found = BTreeSet::new();
-        for folder in ["portcullis/src", "kernel/src"] {
-            for file in sources(folder).unwrap() {
-                let path = file.display().to_string();
-                for name in ablations(&fs::read_to_string(&file).unwrap()) {
-                    let has_row = guards
-                        .iter()
-                        .any(|guard| guard.name == name && path.ends_with(&guard.file));
-                    if has_row {
-                        found.insert(name);
-                    } else {
-                        // A guard may have a second place, but not only that.
-                        let elsewhere = guards.iter().any(|guard| guard.name == name);
-                        assert!(elsewhere, "{PAGE} has no row for the guard {name} of {path}");
-                    }
-                }
+    fn every_guard_has_a_patch_that_changes_its_file_and_applies() {
+        for guard in read().unwrap() {
+            let patch = guard.patch();
+            let files = changed(&patch);
+            let in_library = format!("portcullis/src/{}", guard.file);
+            assert!(
+                files.contains(&guard.file) || files.contains(&in_library),
+                "{} does not change {}",
+                patch.display(),
+                guard.file
+            );
+            for file in files {
+                let is_product = ["portcullis/src/", "kernel/src/"]
+                    .iter()
+                    .any(|folder| file.starts_with(folder));
+                assert!(is_product, "{} changes {file}", patch.display());
+            }
+            if let Err(error) = apply(&patch, &repository(""), &["--check"]) {
+                panic!("the patch of the guard {} does not apply: {error:#}", guard.name);
             }
         }
-        for guard in &guards {
+    }
+
+    #[test]
+    fn every_patch_belongs_to_a_guard() {
+        let known: BTreeSet<PathBuf> = read().unwrap().iter().map(Guard::patch).collect();
+        for entry in fs::read_dir(repository(PATCHES)).unwrap() {
+            let patch = entry.unwrap().path();
             assert!(
-                found.contains(&guard.name),
-                "{} has no guard {}",
-                guard.file,
-                guard.name
+                known.contains(&patch),
+                "{PAGE} has no row for {}",
+                patch.display()
             );
+        }
+    }
+
+    #[test]
+    fn product_code_has_no_test_switch() {
+        for folder in ["portcullis/src", "kernel/src", "linux"] {
+            for file in sources(folder).unwrap() {
+                let text = fs::read_to_string(&file).unwrap();
+                for switch in ["portcullis_ablate"] {
+                    assert!(!text.contains(switch), "{switch} in {}", file.display());
+                }
+            }
         }
     }
 

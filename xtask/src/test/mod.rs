@@ -167,6 +167,7 @@ pub fn test(args: TestArgs) -> Result<ExitCode> {
         setup::LINKER,
         setup::GCC,
         setup::MUSL,
+        setup::GIT,
     ])?;
 
     let mut report = Report::default();
