@@ -23,7 +23,7 @@ enum {
 	SYS_exit_group = 231, SYS_finit_module = 313, SYS_seccomp = 317,
 	SYS_getppid_32 = 64,
 	SYS_unknown = 0x7ffe0000,
-	/* Answered by a kernel built with `--cfg portcullis_floor` in its SYSCALL door, before anything else. */
+	/* Answered by a kernel with the feature `bench-floor`, in a door before its SYSCALL door (kernel/src/boot/floor.rs). */
 	SYS_floor = 0x7fff0000,
 };
 

@@ -82,7 +82,7 @@ pub fn bench(args: BenchArgs) -> Result<()> {
     let floor_kernel = (args.kernel.is_none() && (rows.is_empty() || rows.contains(&"floor")))
         .then(|| {
             kernel::Build {
-                cfg: vec!["portcullis_floor".into()],
+                floor: true,
                 ..kernel::Build::default()
             }
             .run()

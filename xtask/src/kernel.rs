@@ -20,6 +20,8 @@ pub struct Build {
     pub checked: bool,
     /// With page-table isolation, in a target directory of its own.
     pub isolation: bool,
+    /// With the door that the benchmark's row `floor` measures, in a target directory of its own.
+    pub floor: bool,
     /// Further `--cfg` flags for the library and the kernel, in a target directory of their own.
     pub cfg: Vec<String>,
 }
@@ -47,10 +49,11 @@ impl Build {
             Some(copy) => copy.join("kernel"),
             None => repository("kernel"),
         };
-        let target = directory.join(match (self.cfg.is_empty(), self.isolation) {
-            (true, false) => "target",
-            (true, true) => "target/isolation",
-            (false, _) => "target/cfg",
+        let target = directory.join(match self {
+            Build { cfg, .. } if !cfg.is_empty() => "target/cfg",
+            Build { floor: true, .. } => "target/floor",
+            Build { isolation: true, .. } => "target/isolation",
+            _ => "target",
         });
         let mut cargo = toolchain.cargo("build");
         let profile = if self.checked { "checked" } else { "release" };
@@ -60,8 +63,10 @@ impl Build {
             &["portcullis", "portcullis-kernel"],
             &self.cfg,
         ));
-        if self.isolation {
-            cargo.args(["--features", "isolation"]);
+        for (wanted, feature) in [(self.isolation, "isolation"), (self.floor, "bench-floor")] {
+            if wanted {
+                cargo.args(["--features", feature]);
+            }
         }
         cargo
             .current_dir(&directory)

@@ -105,6 +105,10 @@ fn lints() -> Result<Vec<Check>> {
         command: kernel("kernel", &["--features", "isolation"]),
     });
     checks.push(Check {
+        name: "clippy-floor",
+        command: kernel("kernel", &["--features", "bench-floor"]),
+    });
+    checks.push(Check {
         name: "clippy-example",
         command: kernel("examples/minimal", &[]),
     });

@@ -11,6 +11,8 @@ use crate::{cpu, fs, memory, task, time, trace};
 
 pub mod apic;
 pub mod entry;
+#[cfg(feature = "bench-floor")]
+mod floor;
 pub mod log;
 pub mod paging;
 pub mod pvh;
@@ -23,6 +25,8 @@ pub use pvh::{cmdline, initramfs};
 extern "C" fn boot_main(start_info: u64) -> ! {
     // SAFETY: the first thing on this processor.
     let cpu = unsafe { cpu::adopt(0) };
+    #[cfg(feature = "bench-floor")]
+    floor::open();
     // SAFETY: `entry` passes what the loader passed, and `entry`'s page tables map the first GiB.
     unsafe { pvh::parse(start_info) };
     log::init(cmdline("machine-log"));

@@ -33,31 +33,6 @@ pub const CLEARED_FLAGS: u64 = flags::CF
 /// Linux's ENOSYS.
 pub(super) const ENOSYS: i32 = 38;
 
-/// The bench's yardstick, in builds with `--cfg portcullis_floor` only: for one system-call number the door switches GS and
-/// stack and returns, without context tracking, registers or exit work. No door can cost less. Never in a kernel for
-/// use: nothing checks that SYSRET is safe here.
-#[cfg(portcullis_floor)]
-macro_rules! floor {
-    () => {
-        concat!(
-            "cmp eax, 0x7fff0000\njne 2f\n",
-            $crate::x86_64::asm::user_table!("rsp"),
-            "
-            mov rsp, gs:[{user_rsp}]
-            swapgs
-            sysretq
-            2:
-            "
-        )
-    };
-}
-#[cfg(not(portcullis_floor))]
-macro_rules! floor {
-    () => {
-        ""
-    };
-}
-
 /// 64-bit SYSCALL (SDM volume 2, SYSCALL). LSTAR points here.
 ///
 /// ```text
@@ -87,7 +62,6 @@ pub(super) unsafe extern "C" fn syscall_entry<K: Doors>() {
         "mov gs:[{user_rsp}], rsp",
         kernel_table!("rsp"),
         "mov rsp, gs:[{thread_stack}]",
-        floor!(),
         "push {user_ds}",
         "push qword ptr gs:[{user_rsp}]",
         "push r11",

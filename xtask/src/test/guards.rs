@@ -256,7 +256,7 @@ mod tests {
         for folder in ["portcullis/src", "kernel/src", "linux"] {
             for file in sources(folder).unwrap() {
                 let text = fs::read_to_string(&file).unwrap();
-                for switch in ["portcullis_ablate"] {
+                for switch in ["portcullis_ablate", "portcullis_floor"] {
                     assert!(!text.contains(switch), "{switch} in {}", file.display());
                 }
             }
