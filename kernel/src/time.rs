@@ -206,7 +206,8 @@ pub fn rest() {
     const SOON: u64 = 200_000;
     interrupts::disable();
     arm(cpu::this(), now() + SOON);
-    wait_for_interrupt();
+    // SAFETY: ordinary kernel code, and interrupts were on.
+    unsafe { wait_for_interrupt() };
 }
 
 /// This CPU goes from its idle task to another: from now on the scheduler is told every slice, until the CPU is idle
@@ -215,9 +216,17 @@ pub fn rest() {
 pub fn start_ticking() {
     let cpu = cpu::this();
     if cpu.next_tick.get() == NEVER {
-        cpu.next_tick.set(now() + SLICE);
+        cpu.next_tick.set(slice_from(now()));
         arm(cpu, cpu.next_tick.get());
     }
+}
+
+/// When a slice that begins at `time` ends: up to 65 us early, each a little differently. Ticks sample where a task spends its time;
+/// at equal distances a loop that takes a divisor of a slice would be seen at one place for ever.
+fn slice_from(time: u64) -> u64 {
+    /// 2^64 divided by the golden ratio: neighbors are spread evenly over the upper bits.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    time + SLICE - (time.wrapping_mul(SPREAD) >> 48)
 }
 
 /// The timer interrupt, on every CPU: runs what is due, tells the scheduler, arms the CPU again. `from_user`: it came
@@ -229,8 +238,11 @@ pub fn tick(from_user: bool) {
     run_due(now());
     if cpu.next_tick.get() <= now() {
         scheduler::tick(from_user);
-        cpu.next_tick
-            .set(if scheduler::busy() { now() + SLICE } else { NEVER });
+        cpu.next_tick.set(if scheduler::busy() {
+            slice_from(now())
+        } else {
+            NEVER
+        });
     }
     let queue = QUEUE.lock();
     let first = queue.timers.last().map_or(NEVER, |timer| timer.deadline);
