@@ -7,7 +7,7 @@ use core::ops::{Deref, Range};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use portcullis::work::TaskWork;
+use portcullis::work::WorkFlags;
 use portcullis::x86_64::tables::Tables;
 use portcullis::x86_64::{CpuDescription, CpuLocal, Espfix};
 use x86_64::instructions::interrupts;
@@ -129,7 +129,7 @@ unsafe impl Sync for Areas {}
 
 static AREAS: Areas = Areas(UnsafeCell::new([const { Cpu::new() }; MAX_CPUS]));
 /// Work flags of each CPU until the scheduler gives it its idle task.
-static BOOT_WORK: [TaskWork; MAX_CPUS] = [const { TaskWork::new() }; MAX_CPUS];
+static BOOT_WORK: [WorkFlags; MAX_CPUS] = [const { WorkFlags::new() }; MAX_CPUS];
 
 /// A frame of the way out to 16-bit stacks.
 #[repr(C, align(64))]

@@ -5,19 +5,21 @@ use core::arch::{asm, naked_asm};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use portcullis::notify::{Die, Notifier, Verdict, notify_die};
+use portcullis::die::{Die, Notifier, Verdict, notify_die};
 use portcullis::trace::Event;
-use portcullis::work::{ExitWork, TaskWork};
-use portcullis::x86_64::regs::flags;
-use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserRegs, WayOut, extable};
-use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Leaving, Nmi, Skip};
+use portcullis::work::{ExitWork, ExitWorkBits, WorkFlags};
+use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs};
+use portcullis::{
+    Again, Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, NmiContext,
+    Settled, Skip, SyscallHooks,
+};
 use x86_64::instructions::segmentation::{SS, Segment};
 use x86_64::registers::control::{Cr0, Cr4, Efer};
 
 use crate::task::hooks::{self, Hook};
 use crate::{
-    audit, boot, compat, cpu, dispatch, machine_check, memory, panic, patch, ptrace, return_notifier, rseq,
-    seccomp, segments, signal, sync, syscall, task, trace, umip, uprobe,
+    audit, boot, compat, cpu, machine_check, memory, panic, patch, ptrace, return_notifier, rseq, seccomp,
+    segments, signal, sync, syscall, task, trace, umip, uprobe, user_dispatch,
 };
 
 /// The reference kernel, as the library sees it.
@@ -25,28 +27,38 @@ pub struct Gate;
 
 impl Kernel for Gate {
     type Regs = UserRegs;
+    type SavedRegs = SavedRegs;
     type Irqs = Rflags;
     type Context = PerCpuContext;
 
-    const DIE_CHAIN: &'static [Notifier<UserRegs>] = &[uprobe::notifier];
+    const EXIT_WORK: ExitWorkBits = ExitWorkBits {
+        own_loop: task::call::VDSO_MOVED.bits() as usize,
+        own_once: task::call::AFTER_CALL.bits() as usize,
+        ..ExitWorkBits::DEFAULT
+    };
 
     #[inline(always)]
     fn exit_work() -> usize {
-        CpuLocal::work().exit_word()
+        CpuLocal::exit_word()
     }
 
     #[inline(always)]
     fn syscall_work() -> usize {
-        CpuLocal::work().syscall_word()
+        CpuLocal::syscall_word()
     }
 
     #[inline(always)]
-    fn syscall(at: &mut InSyscall<'_, UserRegs>, _number: i64) {
+    fn preempt_count() -> usize {
+        sync::preempt_count() as usize
+    }
+
+    #[inline(always)]
+    fn syscall(at: &mut InSyscall<'_, Gate>, _number: i64) {
         syscall::dispatch(at.regs());
     }
 
     #[inline(always)]
-    fn syscall_32(at: &mut InSyscall<'_, UserRegs>, _number: u32) {
+    fn syscall_32(at: &mut InSyscall<'_, Gate>, _number: u32) {
         compat::table::dispatch(at.regs());
     }
 
@@ -55,30 +67,104 @@ impl Kernel for Gate {
         task::current().call.set_compat(on);
     }
 
-    #[inline(always)]
-    fn preempt_count() -> usize {
-        sync::preempt_count() as usize
+    fn invariant_broken(broken: Broken) {
+        COUNTERS.violations.fetch_add(1, Relaxed);
+        log::error!("invariant broken: {broken}");
     }
+}
 
-    fn schedule(_: &mut InKernel<'_, UserRegs>) {
+impl ExitHooks for Gate {
+    fn schedule(_: &mut InKernel<'_, Gate>, _work: usize) {
         task::scheduler::schedule();
     }
 
-    fn do_signal_or_restart(at: &mut InKernel<'_, UserRegs>) {
-        hooks::task_work(Hook::Signal, || signal::do_signal_or_restart(at.regs()));
+    fn uprobe_notify_resume(at: &mut InKernel<'_, Gate>) {
+        hooks::exit_work(Hook::Uprobe, ExitWork::UPROBE, || {
+            uprobe::notify_resume(at.regs())
+        });
     }
 
-    const EXTRA_ONCE_WORK: usize = task::call::AFTER_CALL.0 as usize;
+    fn klp_update_patch_state(_: &mut InKernel<'_, Gate>) {
+        hooks::exit_work(Hook::Patch, ExitWork::PATCH_PENDING, patch::update_state);
+    }
 
-    fn arch_exit_to_user_mode_once(_: &mut Leaving<'_, UserRegs>, _work: usize) {
+    fn do_signal_or_restart(at: &mut InKernel<'_, Gate>) {
+        hooks::as_task(Hook::Signal, || signal::do_signal_or_restart(at.regs()));
+    }
+
+    fn resume_user_mode_work(at: &mut InKernel<'_, Gate>) {
+        hooks::exit_work(Hook::QueuedWork, ExitWork::NOTIFY_RESUME, || {
+            rseq::handle_notify_resume(at.regs());
+            task::work::run();
+        });
+    }
+
+    fn arch_exit_to_user_mode_work(at: &mut InKernel<'_, Gate>, _work: usize) {
+        hooks::exit_work(Hook::Vdso, task::call::VDSO_MOVED, || {
+            task::call::follow_vdso(at.regs())
+        });
+    }
+
+    fn rseq_exit_to_user_mode_restart(at: &mut Settled<'_, Gate>) -> Result<(), Again> {
+        hooks::settled_work(Hook::Rseq, ExitWork::RSEQ, || rseq::exit_to_user_mode(at.regs()))
+    }
+
+    fn fire_user_return_notifiers(_: &mut Settled<'_, Gate>) {
+        hooks::settled_work(
+            Hook::UserReturn,
+            ExitWork::USER_RETURN_NOTIFY,
+            return_notifier::fire,
+        );
+    }
+
+    fn arch_exit_to_user_mode_once(_: &mut Settled<'_, Gate>, _work: usize) {
         task::call::leave();
     }
 
-    fn ptrace_report_syscall_entry(_: &mut InKernel<'_, UserRegs>) -> Result<(), Skip> {
+    fn preempt_schedule_irq(_: &mut Interrupted<'_, Gate>) {
+        task::scheduler::preempt_from_interrupt();
+    }
+}
+
+impl SyscallHooks for Gate {
+    fn syscall_user_dispatch(at: &mut InKernel<'_, Gate>) -> bool {
+        hooks::syscall_work(Hook::UserDispatch, || user_dispatch::at_entry(at.regs()))
+    }
+
+    fn ptrace_report_syscall_entry(_: &mut InKernel<'_, Gate>) -> Result<(), Skip> {
         hooks::syscall_work(Hook::Ptrace, ptrace::stop::report_entry)
     }
 
-    fn ptrace_report_syscall_exit(at: &mut InKernel<'_, UserRegs>, step: bool) {
+    fn secure_computing(at: &mut InKernel<'_, Gate>) -> Result<(), Skip> {
+        hooks::syscall_work(Hook::Seccomp, || seccomp::secure_computing(at.regs()))
+    }
+
+    fn trace_sys_enter(_: &mut InKernel<'_, Gate>, number: i64) {
+        hooks::syscall_work(Hook::Tracepoint, || trace::sys_enter(number));
+    }
+
+    fn audit_syscall_entry(at: &mut InKernel<'_, Gate>, number: i64) {
+        hooks::syscall_work(Hook::Audit, || audit::syscall_entry(at.saved(), number));
+    }
+
+    #[inline(always)]
+    fn rseq_syscall(at: &mut InKernel<'_, Gate>) {
+        rseq::check_syscall(at.regs());
+    }
+
+    fn on_user_dispatch(_: &mut InKernel<'_, Gate>) -> bool {
+        hooks::syscall_work(Hook::UserDispatch, user_dispatch::at_exit)
+    }
+
+    fn audit_syscall_exit(at: &mut InKernel<'_, Gate>) {
+        hooks::syscall_work(Hook::Audit, || audit::syscall_exit(at.saved()));
+    }
+
+    fn trace_sys_exit(at: &mut InKernel<'_, Gate>) {
+        hooks::syscall_work(Hook::Tracepoint, || trace::sys_exit(at.saved()));
+    }
+
+    fn ptrace_report_syscall_exit(at: &mut InKernel<'_, Gate>, step: bool) {
         hooks::syscall_work(Hook::Ptrace, || {
             if step {
                 ptrace::step::report_syscall(at.regs());
@@ -87,88 +173,36 @@ impl Kernel for Gate {
             }
         });
     }
+}
 
-    fn uprobe_notify_resume(at: &mut InKernel<'_, UserRegs>) {
-        hooks::exit_work(Hook::Uprobe, ExitWork::UPROBE, || {
-            uprobe::notify_resume(at.regs())
-        });
-    }
-
-    fn klp_update_patch_state(_: &mut InKernel<'_, UserRegs>) {
-        hooks::exit_work(Hook::Patch, ExitWork::PATCH_PENDING, patch::update_state);
-    }
-
-    fn resume_user_mode_work(_: &mut InKernel<'_, UserRegs>) {
-        hooks::exit_work(Hook::TaskWork, ExitWork::NOTIFY_RESUME, task::work::run);
-    }
-
-    fn rseq_handle_notify_resume(at: &mut InKernel<'_, UserRegs>) {
-        hooks::exit_work(Hook::Rseq, ExitWork::RSEQ, || {
-            rseq::handle_notify_resume(at.regs())
-        });
-    }
-
-    fn fire_user_return_notifiers(_: &mut Leaving<'_, UserRegs>) {
-        hooks::leaving_work(
-            Hook::UserReturn,
-            ExitWork::USER_RETURN_NOTIFY,
-            return_notifier::fire,
-        );
-    }
-
-    fn syscall_user_dispatch(at: &mut InKernel<'_, UserRegs>) -> bool {
-        hooks::syscall_work(Hook::UserDispatch, || dispatch::at_entry(at.regs()))
-    }
-
-    fn secure_computing(at: &mut InKernel<'_, UserRegs>) -> Result<(), Skip> {
-        hooks::syscall_work(Hook::Seccomp, || seccomp::secure_computing(at.regs()))
-    }
-
-    fn trace_sys_enter(_: &mut InKernel<'_, UserRegs>, number: i64) {
-        hooks::syscall_work(Hook::Tracepoint, || trace::sys_enter(number));
-    }
-
-    fn audit_syscall_entry(at: &mut InKernel<'_, UserRegs>, number: i64) {
-        hooks::syscall_work(Hook::Audit, || audit::syscall_entry(at.saved(), number));
-    }
-
-    #[inline(always)]
-    fn rseq_syscall(at: &mut InKernel<'_, UserRegs>) {
-        rseq::check_syscall(at.regs());
-    }
-
-    fn on_user_dispatch(_: &mut InKernel<'_, UserRegs>) -> bool {
-        hooks::syscall_work(Hook::UserDispatch, dispatch::at_exit)
-    }
-
-    fn audit_syscall_exit(at: &mut InKernel<'_, UserRegs>) {
-        hooks::syscall_work(Hook::Audit, || audit::syscall_exit(at.saved()));
-    }
-
-    fn trace_sys_exit(at: &mut InKernel<'_, UserRegs>) {
-        hooks::syscall_work(Hook::Tracepoint, || trace::sys_exit(at.saved()));
-    }
-
-    fn preempt_schedule_irq(_: &mut Interrupted<'_, UserRegs>) {
-        task::scheduler::preempt_from_interrupt();
-    }
-
-    #[inline(always)]
-    fn nmi(_: &mut Nmi<'_, UserRegs>) {
-        COUNTERS.nmis.fetch_add(1, Relaxed);
-        enter_nmi_handler();
-        panic::nmi();
-        leave_nmi_handler();
-    }
+impl Diagnostics for Gate {
+    const DIE_CHAIN: &'static [Notifier<UserRegs>] = &[uprobe::notifier];
 
     #[inline(always)]
     fn trace(event: Event, value: u64) {
+        // Two instructions per crossing that only the tests need.
+        if cfg!(debug_assertions) && event == Event::ToUser {
+            count_way_out(value);
+        }
         trace::crossing(event, value);
     }
 
-    fn invariant_broken(broken: Broken) {
-        COUNTERS.violations.fetch_add(1, Relaxed);
-        log::error!("invariant broken: {broken:?}");
+    fn raised_here() -> u32 {
+        CpuLocal::with_work(WorkFlags::raised_here)
+    }
+}
+
+/// Counts the ways out: 0 is IRET.
+fn count_way_out(way: u64) {
+    let is_sysret = way != 0;
+    let counter = if is_sysret {
+        &COUNTERS.sysrets
+    } else {
+        &COUNTERS.irets
+    };
+    counter.fetch_add(1, Relaxed);
+    if is_sysret && SS::get_reg().0 == 0 {
+        violation("SYSRET with SS null: on AMD's processors the user's would be unusable");
     }
 }
 
@@ -182,82 +216,71 @@ impl Doors for Gate {
     }
 
     #[inline(always)]
-    fn user_word(_: &mut InKernel<'_, UserRegs>, address: u32) -> Option<u32> {
+    fn user_word(_: &mut InKernel<'_, Gate>, address: u32) -> Option<u32> {
         memory::user::load_u32_below_4g(address).ok()
     }
 
-    fn user_exception(at: &mut InKernel<'_, UserRegs>, exception: Exception) {
+    fn user_exception(at: &mut InKernel<'_, Gate>, exception: Exception) {
+        let Exception { vector, error, cause } = exception;
         let die = Die {
-            vector: exception.vector,
-            error: match exception.vector {
-                Exception::DB => exception.address,
-                _ => exception.error,
+            vector,
+            error: match vector {
+                Exception::DB => cause,
+                _ => error,
             },
         };
-        match exception.vector {
+        match vector {
             Exception::BP | Exception::DB if notify_die::<Gate>(at.regs(), die) == Verdict::Handled => {}
-            Exception::PF => memory::fault::page_fault_user(at.regs(), exception.address, exception.error),
-            Exception::DB => ptrace::debug::user_exception(at.regs(), exception.address),
+            Exception::PF => memory::fault::page_fault_user(at.regs(), cause, error),
+            Exception::DB => ptrace::debug::user_exception(at.regs(), cause),
             Exception::GP if umip::emulate(at.regs()) || segments::ports::skip_interrupt_flag(at.regs()) => {}
-            vector => signal::force_exception(vector, exception.error, at.regs()),
+            vector => signal::force_exception(vector, error, at.regs()),
         }
     }
 
-    fn kernel_exception(at: &mut Interrupted<'_, UserRegs>, exception: Exception) {
-        let regs = at.regs();
+    fn kernel_exception(at: &mut Interrupted<'_, Gate>, exception: Exception) {
         if exception.vector == Exception::PF
-            && memory::fault::page_fault_kernel(regs, exception.address, exception.error)
+            && memory::fault::page_fault_kernel(at, exception.cause, exception.error)
         {
             return;
         }
-        match extable::fixup(regs.rip) {
-            Some(fixup) => {
-                FAULT_RSP.store(regs.rsp, Relaxed);
-                regs.rip = fixup;
-            }
-            None => panic::die_of_exception(regs, exception),
+        FAULT_RSP.store(at.saved().rsp, Relaxed);
+        if !at.fix_up() {
+            panic::die_of_exception(at.saved(), exception);
         }
     }
 
-    fn interrupt(at: &mut InInterrupt<'_, UserRegs>, vector: u8) {
-        boot::apic::interrupt(vector, at.regs());
+    fn interrupt(at: &mut InInterrupt<'_, Gate>, vector: u8) {
+        boot::apic::interrupt(vector, at.saved());
     }
 
-    fn kernel_debug(at: &mut Nmi<'_, UserRegs>, why: u64) {
+    #[inline(always)]
+    fn nmi(_: &mut NmiContext<'_, Gate>) {
+        COUNTERS.nmis.fetch_add(1, Relaxed);
+        enter_nmi_handler();
+        panic::nmi();
+        leave_nmi_handler();
+    }
+
+    fn kernel_debug(at: &mut NmiContext<'_, Gate>, why: u64) {
         /// DR6.BS: a single step.
         const SINGLE_STEP: u64 = 1 << 14;
         COUNTERS.debugs.fetch_add(1, Relaxed);
         fault_if_told();
         if why & SINGLE_STEP != 0 {
-            // No door lets TF in, and the kernel does not step itself.
+            // The library has taken out those that SYSENTER lets in, and the kernel does not step itself.
             Gate::invariant_broken(Broken::UserFlagsInKernel);
-            at.regs().rflags &= !flags::TF;
+            at.end_single_step();
         }
-        // Otherwise it has touched what the program watches, which is nobody's business but that of its steps.
+        // Otherwise ignore it: user watchpoints hit by kernel code are not reported.
         ptrace::debug::after_kernel_exception();
     }
 
-    #[inline(always)]
-    fn leaving_by(way: WayOut) {
-        // Two instructions per crossing that only the tests need.
-        if cfg!(debug_assertions) {
-            let counter = if way.is_sysret() {
-                &COUNTERS.sysrets
-            } else {
-                &COUNTERS.irets
-            };
-            counter.fetch_add(1, Relaxed);
-            if way.is_sysret() && SS::get_reg().0 == 0 {
-                violation("SYSRET with SS null: on AMD's processors the user's would be unusable");
-            }
-        }
+    fn machine_check(at: &mut NmiContext<'_, Gate>) {
+        machine_check::handle(at.saved());
     }
 
-    fn machine_check(at: &mut Nmi<'_, UserRegs>) {
-        machine_check::handle(at.regs());
-    }
-
-    fn double_fault(regs: &UserRegs, address: u64) -> ! {
+    fn double_fault(regs: &SavedRegs, address: u64) -> ! {
         let what = if memory::stack::is_guard(address) {
             "kernel stack overflow"
         } else {
@@ -448,7 +471,7 @@ pub fn status(out: &mut String) {
         ),
         ("cpus", cpu::count() as u64),
         ("percpu_bytes", size_of::<CpuLocal>() as u64),
-        ("pertask_bytes", size_of::<TaskWork>() as u64),
+        ("pertask_bytes", size_of::<WorkFlags>() as u64),
         // Of the CPU that the reader runs on.
         ("cr0", Cr0::read_raw()),
         ("cr4", Cr4::read_raw()),

@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use portcullis::x86_64::UserRegs;
+use portcullis::x86_64::SavedRegs;
 use portcullis::x86_64::cpu::{rdmsr, wrmsr};
 
 use crate::panic;
@@ -34,7 +34,7 @@ pub fn survived() -> u64 {
 }
 
 /// The exception's handler.
-pub fn handle(regs: &UserRegs) {
+pub fn handle(regs: &SavedRegs) {
     // SAFETY: a CPU that raises machine checks has these registers; kernel mode.
     let (may_go_on, banks) = unsafe { (rdmsr(MCG_STATUS) & RESTART_IP_VALID != 0, rdmsr(MCG_CAP) as u8) };
     if !may_go_on {

@@ -1,7 +1,7 @@
 //! The reference kernel of Portcullis.
 //!
-//! It exists so that every hook of the library has a true consumer and every door can be walked by a program nobody
-//! here wrote. `gate.rs` is where the kernel meets the library; start there.
+//! It exists so that the hooks of the library have true consumers (docs/hooks.md says which have none) and programs that
+//! nobody here wrote walk its doors. `gate.rs` is where the kernel meets the library; start there.
 #![no_std]
 #![no_main]
 
@@ -11,7 +11,6 @@ mod audit;
 mod boot;
 mod compat;
 mod cpu;
-mod dispatch;
 mod errno;
 mod fs;
 mod gate;
@@ -35,4 +34,5 @@ mod time;
 mod trace;
 mod umip;
 mod uprobe;
+mod user_dispatch;
 mod vdso;

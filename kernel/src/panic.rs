@@ -8,7 +8,7 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use portcullis::x86_64::tables::KERNEL_CS;
-use portcullis::x86_64::{CpuLocal, Exception, UserRegs};
+use portcullis::x86_64::{CpuLocal, Exception, SavedRegs};
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::registers::control::{Cr2, Cr3};
 use x86_64::registers::model_specific::GsBase;
@@ -47,7 +47,7 @@ fn panic(info: &PanicInfo) -> ! {
 }
 
 /// The kernel hit something it cannot handle: `what`, with the registers where it happened. For use by the doors.
-pub fn die(regs: &UserRegs, what: impl Display) -> ! {
+pub fn die(regs: &SavedRegs, what: impl Display) -> ! {
     begin();
     print(format_args!("kernel panic: {what}\n"));
     registers(regs);
@@ -57,12 +57,8 @@ pub fn die(regs: &UserRegs, what: impl Display) -> ! {
 }
 
 /// The kernel hit an exception that it cannot handle.
-pub fn die_of_exception(regs: &UserRegs, exception: Exception) -> ! {
-    let Exception {
-        vector,
-        error,
-        address,
-    } = exception;
+pub fn die_of_exception(regs: &SavedRegs, exception: Exception) -> ! {
+    let Exception { vector, error, cause } = exception;
     let name = NAMES
         .get(vector as usize)
         .copied()
@@ -82,7 +78,7 @@ pub fn die_of_exception(regs: &UserRegs, exception: Exception) -> ! {
             };
             die(
                 regs,
-                format_args!("{name}: {access} at {address:#x}: {why} (error code {error:#x})"),
+                format_args!("{name}: {access} at {cause:#x}: {why} (error code {error:#x})"),
             )
         }
         _ => die(
@@ -167,7 +163,7 @@ fn print(text: core::fmt::Arguments<'_>) {
     let _ = DebugPort.write_fmt(text);
 }
 
-fn registers(r: &UserRegs) {
+fn registers(r: &SavedRegs) {
     print(format_args!(
         "rip {:04x}:{:016x}  rsp {:04x}:{:016x}  rflags {:08x}\n",
         r.cs, r.rip, r.ss, r.rsp, r.rflags
@@ -211,7 +207,7 @@ fn boundary() {
         sync::preempt_count(),
         local.in_irq(),
         local.in_nmi(),
-        local.context.context(),
+        local.context().context(),
     ));
 }
 
@@ -250,9 +246,9 @@ fn backtrace(rip: Option<u64>, mut frame: u64) {
 /// address and a word that aligns the stack there are the registers it saved. Instruction and frame pointer.
 fn interrupted(frame: u64) -> Option<(u64, u64)> {
     let register = |offset: usize| read(frame.wrapping_add(24 + offset as u64));
-    let from_kernel = register(offset_of!(UserRegs, cs))? == u64::from(KERNEL_CS);
-    let rip = register(offset_of!(UserRegs, rip))?;
-    (from_kernel && paging::is_text(rip)).then_some((rip, register(offset_of!(UserRegs, rbp))?))
+    let from_kernel = register(offset_of!(SavedRegs, cs))? == u64::from(KERNEL_CS);
+    let rip = register(offset_of!(SavedRegs, rip))?;
+    (from_kernel && paging::is_text(rip)).then_some((rip, register(offset_of!(SavedRegs, rbp))?))
 }
 
 /// A word of kernel memory, if it is mapped there.

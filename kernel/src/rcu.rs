@@ -30,7 +30,7 @@ pub fn synchronize() {
     for (n, before) in before.iter_mut().enumerate().take(cpu::count()) {
         // The caller is no reader, and if it moves to another CPU it goes through the scheduler.
         if n != me {
-            *before = Some((cpu::get(n).local.context.snapshot(), SWITCHES[n].load(SeqCst)));
+            *before = Some((cpu::get(n).local.context().snapshot(), SWITCHES[n].load(SeqCst)));
         }
     }
     let mut asked_at = time::now() + PATIENCE_NS;
@@ -44,7 +44,7 @@ pub fn synchronize() {
             let Some((snapshot, switches)) = *before else {
                 continue;
             };
-            if cpu::get(n).local.context.quiescent_since(snapshot) || SWITCHES[n].load(SeqCst) != switches {
+            if cpu::get(n).local.context().quiescent_since(snapshot) || SWITCHES[n].load(SeqCst) != switches {
                 *before = None;
             } else {
                 waiting = true;

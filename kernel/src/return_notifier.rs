@@ -57,7 +57,7 @@ pub fn lend_tsc_aux(value: u32) -> Result<()> {
 /// Interrupts are off; the task is current, or about to be on this CPU.
 fn raise(task: &Task) {
     task.hooks.on_switch.fetch_or(SWITCH_USER_RETURN, Relaxed);
-    let _ = task.work.raise(ExitWork::USER_RETURN_NOTIFY, cpu::id() as u32);
+    task.raise_for_current(ExitWork::USER_RETURN_NOTIFY);
 }
 
 fn lower(task: &Task) {

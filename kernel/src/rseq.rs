@@ -4,8 +4,9 @@
 //! preempted, moved or signalled in the middle of a sequence that the area names, it goes on at the sequence's abort
 //! handler. All of that happens on the way to user mode, as the exit work RSEQ; a switch only raises the flag.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use portcullis::Again;
 use portcullis::work::ExitWork;
 use portcullis::x86_64::UserRegs;
 use zerocopy::FromBytes;
@@ -57,6 +58,8 @@ pub struct TaskRseq {
     /// What stands before each abort handler, so that no other address can be made one.
     signature: AtomicU32,
     events: AtomicU32,
+    /// The hook after the loop met memory that is not mapped.
+    needs_faults: AtomicBool,
 }
 
 impl TaskRseq {
@@ -144,14 +147,28 @@ pub fn inherit(parent: &Task, child: &Task) {
 /// The task gives up its CPU. Interrupts are off.
 pub fn switched_out(task: &Task) {
     task.hooks.rseq.events.fetch_or(PREEMPTED, Relaxed);
-    // It is on this CPU and will see the flag itself.
-    let _ = task.work.raise(ExitWork::RSEQ, cpu::id() as u32);
+    task.raise_for_current(ExitWork::RSEQ);
 }
 
-/// The hook: aborts the sequence that the task was in, and shows it its CPU.
+/// The hook after the exit loop: aborts the sequence that the task was in, and shows it its CPU. Interrupts are off, so what
+/// is not mapped is not there: then the loop does the same once more ([`handle_notify_resume`]).
+pub fn exit_to_user_mode(regs: &mut UserRegs) -> core::result::Result<(), Again> {
+    let task = current();
+    if task.hooks.rseq.area.load(Relaxed) == 0 || resume(task, regs).is_ok() {
+        return Ok(());
+    }
+    task.hooks.rseq.needs_faults.store(true, Relaxed);
+    task.raise(ExitWork::NOTIFY_RESUME);
+    Err(Again)
+}
+
+/// The loop's part, with interrupts on: what [`exit_to_user_mode`] could not do. An area or sequence that is no good is SIGSEGV.
 pub fn handle_notify_resume(regs: &mut UserRegs) {
     let task = current();
-    if task.hooks.rseq.area.load(Relaxed) != 0 && resume(task, regs).is_err() {
+    if task.hooks.rseq.needs_faults.swap(false, Relaxed)
+        && task.hooks.rseq.area.load(Relaxed) != 0
+        && resume(task, regs).is_err()
+    {
         signal::force_fault(SigInfo::kernel(SIGSEGV));
     }
 }

@@ -51,11 +51,6 @@ pub fn start() {
 #[inline(always)]
 pub fn crossing(event: Event, value: u64) {
     if CROSSINGS && STARTED.load(Relaxed) {
-        let value = match event {
-            // SAFETY: the task's own registers, which the door has saved; nothing else uses them here.
-            Event::SyscallExit => unsafe { (*current().user_regs()).rax },
-            _ => value,
-        };
         record(event, value);
     }
 }

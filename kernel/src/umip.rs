@@ -107,8 +107,8 @@ fn linear(task: &Task, regs: &UserRegs, code: CodeSegment, address: &Address, ne
     };
     let selector = match address.segment {
         SegmentRegister::Es => segments.es,
-        SegmentRegister::Cs => regs.cs as u16,
-        SegmentRegister::Ss => regs.ss as u16,
+        SegmentRegister::Cs => regs.cs() as u16,
+        SegmentRegister::Ss => regs.ss() as u16,
         SegmentRegister::Ds => segments.ds,
         SegmentRegister::Fs => segments.fs,
         SegmentRegister::Gs => segments.gs,

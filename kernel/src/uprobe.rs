@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 
-use portcullis::notify::{Die, Verdict};
+use portcullis::die::{Die, Verdict};
 use portcullis::trace::Event;
 use portcullis::work::ExitWork;
 use portcullis::x86_64::regs::flags;
@@ -367,7 +367,7 @@ pub fn notify_resume(regs: &mut UserRegs) {
 /// Does what the simplest instructions do. False for all others, and where memory is not there: then they are run.
 fn emulate(instruction: &Instruction<'_>, segment: CodeSegment, regs: &mut UserRegs) -> bool {
     // A program that steps itself waits for the trap. A stack may be in a segment with a base, or with other sizes.
-    if regs.rflags & flags::TF != 0 || segment.mode != Mode::Bits64 && regs.ss != u64::from(USER_DS) {
+    if regs.rflags() & flags::TF != 0 || segment.mode != Mode::Bits64 && regs.ss() != u64::from(USER_DS) {
         return false;
     }
     let (word, next) = match segment.mode {
@@ -422,8 +422,8 @@ fn begin_step(task: &Task, probe: &Probe, address: u64, regs: &mut UserRegs) {
     let state = &task.hooks.probe;
     current_mm().poke(address, &probe.code[..1]);
     state.stepping.store(address, Relaxed);
-    state.trap_flag.store(regs.rflags & flags::TF, Relaxed);
-    regs.rflags |= flags::TF;
+    state.trap_flag.store(regs.rflags() & flags::TF, Relaxed);
+    regs.set_rflags(regs.rflags() | flags::TF);
 }
 
 /// The step is over. Says whether the program wanted to step, too.
@@ -433,7 +433,7 @@ fn end_step(task: &Task, regs: &mut UserRegs) -> bool {
     put_back(current_mm(), address);
     let wanted = state.trap_flag.load(Relaxed) != 0;
     if !wanted {
-        regs.rflags &= !flags::TF;
+        regs.set_rflags(regs.rflags() & !flags::TF);
     }
     wanted
 }

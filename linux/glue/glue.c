@@ -325,23 +325,10 @@ void portcullis_check_preemption_point(void)
 		WARN_ON_ONCE(!on_thread_stack());
 }
 
-/* The order is that of the library's `Broken`. */
-static const char *const broken[] = {
-	"came from user mode, but the context was not user",
-	"going to user mode, but the context is not kernel",
-	"idle loop from the wrong context",
-	"guest from the wrong context",
-	"interrupts are on",
-	"preemption is disabled",
-	"system call left interrupts off, or the wrong context",
-	"notifier outside the kernel",
-	"user flags in the kernel",
-};
-
-noinstr void portcullis_invariant_broken(unsigned int which);
-noinstr void portcullis_invariant_broken(unsigned int which)
+noinstr void portcullis_invariant_broken(const char *text, const char *name, size_t length);
+noinstr void portcullis_invariant_broken(const char *text, const char *name, size_t length)
 {
 	instrumentation_begin();
-	WARN_ONCE(1, "portcullis: %s\n", which < ARRAY_SIZE(broken) ? broken[which] : "?");
+	WARN_ONCE(1, "portcullis: %s %.*s\n", text, (int)length, name);
 	instrumentation_end();
 }

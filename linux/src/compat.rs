@@ -3,7 +3,7 @@
 
 use core::arch::asm;
 
-use portcullis::Arrived;
+use portcullis::{Arrived, Syscall32};
 
 use crate::current::task;
 use crate::regs::{PtRegs, flags};
@@ -52,19 +52,19 @@ fn int80_is_external() -> bool {
 #[cfg(CONFIG_IA32_EMULATION)]
 #[inline(always)]
 unsafe fn int80(regs: &mut PtRegs) {
-    use portcullis::host::Registers;
-    use portcullis::state::Interrupted;
+    use portcullis::Interrupted;
+    use portcullis::machine::Registers;
 
     if !regs.from_user() {
         // SAFETY: the kernel was hit by what it never does; it stops here.
         unsafe {
-            let _ = Interrupted::enter_from_kernel::<Linux>(regs);
+            Interrupted::<Linux>::enter_from_kernel(regs).0.suspend();
             portcullis_external_int80();
         }
         return;
     }
     // SAFETY: the caller's.
-    let mut arrived = unsafe { Arrived::enter_from_user_mode::<Linux>(regs) };
+    let mut arrived = unsafe { Arrived::<Linux, Syscall32>::enter_from_user_mode(regs) };
     if int80_is_external() {
         // SAFETY: stops the kernel.
         unsafe { portcullis_external_int80() };
@@ -73,7 +73,8 @@ unsafe fn int80(regs: &mut PtRegs) {
     let regs = arrived.regs();
     regs.orig_ax = regs.ax as u32 as usize;
     regs.ax = -ENOSYS as usize;
-    let _ = arrived.syscall_32::<Linux>().exit_to_user_mode::<Linux>();
+    let settled = arrived.syscall_32().exit_to_user_mode_prepare();
+    settled.exit_to_user_mode().suspend();
 }
 
 /// INT 0x80 in a 32-bit kernel.
@@ -84,8 +85,9 @@ unsafe fn int80(regs: &mut PtRegs) {
 #[inline(always)]
 unsafe fn int80(regs: &mut PtRegs) {
     // SAFETY: the caller's.
-    let arrived = unsafe { Arrived::enter_from_user_mode::<Linux>(regs) };
-    let _ = arrived.syscall_32::<Linux>().exit_to_user_mode::<Linux>();
+    let arrived = unsafe { Arrived::<Linux, Syscall32>::enter_from_user_mode(regs) };
+    let settled = arrived.syscall_32().exit_to_user_mode_prepare();
+    settled.exit_to_user_mode().suspend();
 }
 
 /// The vDSO's code left EBP on the user's stack: SYSENTER and SYSCALL lose a register each. False if it is not there.
@@ -130,20 +132,24 @@ unsafe fn fast_syscall(regs: &mut PtRegs) -> isize {
     // A restarted call goes two bytes back, to an INT 0x80.
     regs.ip = landing_pad;
 
-    let raw: *mut PtRegs = regs;
     // SAFETY: the caller's.
-    let arrived = unsafe { Arrived::enter_from_user_mode::<Linux>(regs) };
-    let mut at = arrived.syscall_32_begins::<Linux>();
-    if !fetch_bp(at.regs()) {
-        // No system call was made, so it has no exit work.
-        at.regs().ax = -EFAULT as usize;
-        let _ = at.irqs_off::<Linux>().exit_to_user_mode::<Linux>();
-        return 0;
-    }
-    let _ = at.syscall_32::<Linux>().exit_to_user_mode::<Linux>();
+    let arrived = unsafe { Arrived::<Linux, Syscall32>::enter_from_user_mode(regs) };
+    let (leaving, made) = arrived.syscall_32_after(|at| {
+        let fetched = fetch_bp(at.regs());
+        if !fetched {
+            at.regs().ax = -EFAULT as usize;
+        }
+        fetched
+    });
+    let settled = leaving.exit_to_user_mode_prepare();
+    let fit = made && may_return_fast(settled.saved(), landing_pad);
+    settled.exit_to_user_mode().suspend();
+    fit as isize
+}
 
-    // SAFETY: the state is gone, and with it the only reference.
-    let regs = unsafe { &*raw };
+/// Whether SYSRET or SYSEXIT enters user mode with these registers, as far as the code at the landing pad looks at them.
+#[inline(always)]
+fn may_return_fast(regs: &PtRegs, landing_pad: usize) -> bool {
     let unfit = if cfg!(CONFIG_X86_64) {
         flags::RF | flags::TF
     } else {
@@ -155,7 +161,7 @@ unsafe fn fast_syscall(regs: &mut PtRegs) -> isize {
         && regs.flags & unfit == 0;
     #[cfg(not(CONFIG_X86_64))]
     let fit = fit && cpu_has!(offsets::FEATURE_SEP);
-    fit as isize
+    fit
 }
 
 /// SYSENTER leaves the stack pointer to the vDSO, which has it in EBP, and clears IF.

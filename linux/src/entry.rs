@@ -1,12 +1,12 @@
 //! Exceptions, interrupts, NMIs and a task's first way out: the functions of `kernel/entry/common.c` that Linux calls.
 //!
-//! Linux's C stands between a function that enters and the one that exits, so the state of the crossing is dropped at the
+//! Linux's C stands between a function that enters and the one that exits, so the state of the crossing is suspended at the
 //! end of the first and taken up again at the start of the second. What the second must know (`irqentry_state_t`, a struct
 //! of one byte) goes through that C in a register: as an integer here, since on i386 rustc would look for a struct on the
 //! stack. Only the lowest byte of the argument is C's.
 
-use portcullis::host::Registers;
-use portcullis::state::{Arrived, InKernel, Interrupted, Leaving, Nmi};
+use portcullis::machine::Registers;
+use portcullis::{Arrived, Event, InSyscall, Interrupted, Leaving, NmiContext, Syscall};
 
 use crate::regs::PtRegs;
 use crate::tracking::IrqState;
@@ -17,7 +17,7 @@ use crate::{Linux, annotate};
 #[unsafe(link_section = ".noinstr.text")]
 unsafe extern "C" fn irqentry_enter_from_user_mode(regs: &mut PtRegs) {
     // SAFETY: Linux's assembly saved the registers; user mode was just left.
-    let _ = unsafe { Arrived::enter_from_user_mode::<Linux>(regs) };
+    unsafe { Arrived::<Linux, Event>::enter_from_user_mode(regs) }.suspend();
     annotate::end();
 }
 
@@ -26,7 +26,7 @@ unsafe extern "C" fn irqentry_enter_from_user_mode(regs: &mut PtRegs) {
 #[unsafe(link_section = ".noinstr.text")]
 unsafe extern "C" fn enter_from_user_mode(regs: &mut PtRegs) {
     // SAFETY: as above.
-    let _ = unsafe { Arrived::enter_from_user_mode::<Linux>(regs) };
+    unsafe { Arrived::<Linux, Event>::enter_from_user_mode(regs) }.suspend();
     annotate::end();
 }
 
@@ -36,8 +36,18 @@ unsafe extern "C" fn enter_from_user_mode(regs: &mut PtRegs) {
 unsafe extern "C" fn irqentry_exit_to_user_mode(regs: &mut PtRegs) {
     annotate::begin();
     // SAFETY: interrupts are off, the context is KERNEL; Linux's C has left the state of its entry.
-    let leaving = unsafe { Leaving::assume(regs) };
-    let _ = leaving.exit_to_user_mode::<Linux>();
+    unsafe { leave(regs) };
+}
+
+/// The way out for what came in by an exception or interrupt.
+///
+/// # Safety
+/// As [`Leaving::assume`].
+#[inline(always)]
+unsafe fn leave(regs: &mut PtRegs) {
+    // SAFETY: the caller's.
+    let leaving = unsafe { Leaving::<Linux, Event>::assume(regs) };
+    leaving.exit_to_user_mode_prepare().exit_to_user_mode().suspend();
 }
 
 /// A system call is done: also where a new task starts (`ret_from_fork`).
@@ -46,8 +56,8 @@ unsafe extern "C" fn irqentry_exit_to_user_mode(regs: &mut PtRegs) {
 unsafe extern "C" fn syscall_exit_to_user_mode(regs: &mut PtRegs) {
     annotate::begin();
     // SAFETY: interrupts are on, the context is KERNEL, on the thread stack; there is no other state of this crossing.
-    let at = unsafe { InKernel::assume(regs) };
-    let _ = at.in_syscall().finish::<Linux>().exit_to_user_mode::<Linux>();
+    let made = unsafe { InSyscall::<Linux, Syscall>::assume(regs) };
+    made.finish().exit_to_user_mode_prepare().exit_to_user_mode().suspend();
 }
 
 /// An interrupt or exception, from user mode or the kernel.
@@ -56,11 +66,12 @@ unsafe extern "C" fn syscall_exit_to_user_mode(regs: &mut PtRegs) {
 unsafe extern "C" fn irqentry_enter(regs: &mut PtRegs) -> u8 {
     let saved = if regs.from_user() {
         // SAFETY: as above.
-        let _ = unsafe { Arrived::enter_from_user_mode::<Linux>(regs) };
+        unsafe { Arrived::<Linux, Event>::enter_from_user_mode(regs) }.suspend();
         IrqState(0)
     } else {
         // SAFETY: the kernel was hit, interrupts are off, the registers are saved.
-        let (_, saved) = unsafe { Interrupted::enter_from_kernel::<Linux>(regs) };
+        let (hit, saved) = unsafe { Interrupted::<Linux>::enter_from_kernel(regs) };
+        hit.suspend();
         saved
     };
     annotate::end();
@@ -74,12 +85,11 @@ unsafe extern "C" fn irqentry_exit(regs: &mut PtRegs, state: u32) {
     annotate::begin();
     if regs.from_user() {
         // SAFETY: interrupts are off, the context is KERNEL; Linux's C has left the state of its entry.
-        let leaving = unsafe { Leaving::assume(regs) };
-        let _ = leaving.exit_to_user_mode::<Linux>();
+        unsafe { leave(regs) };
     } else {
         // SAFETY: as above; the kernel was hit.
-        let interrupted = unsafe { Interrupted::assume(regs) };
-        interrupted.exit_to_kernel::<Linux>(IrqState(state as u8));
+        let interrupted = unsafe { Interrupted::<Linux>::assume(regs) };
+        interrupted.exit_to_kernel(IrqState(state as u8));
     }
 }
 
@@ -88,7 +98,8 @@ unsafe extern "C" fn irqentry_exit(regs: &mut PtRegs, state: u32) {
 #[unsafe(link_section = ".noinstr.text")]
 unsafe extern "C" fn irqentry_nmi_enter(regs: &mut PtRegs) -> u8 {
     // SAFETY: interrupts are off, the registers are saved.
-    let (_, saved) = unsafe { Nmi::enter_from_kernel::<Linux>(regs) };
+    let (hit, saved) = unsafe { NmiContext::<Linux>::enter_from_kernel(regs) };
+    hit.suspend();
     annotate::end();
     saved.0
 }
@@ -99,6 +110,6 @@ unsafe extern "C" fn irqentry_nmi_enter(regs: &mut PtRegs) -> u8 {
 unsafe extern "C" fn irqentry_nmi_exit(regs: &mut PtRegs, state: u32) {
     annotate::begin();
     // SAFETY: interrupts are off; Linux's C has left the state of its entry.
-    let nmi = unsafe { Nmi::assume(regs) };
-    nmi.exit_to_kernel::<Linux>(IrqState(state as u8));
+    let nmi = unsafe { NmiContext::<Linux>::assume(regs) };
+    nmi.exit_to_kernel(IrqState(state as u8));
 }

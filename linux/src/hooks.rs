@@ -1,7 +1,12 @@
 //! What each hook of the library is in Linux.
 
-use portcullis::work::{ExitWorkBits, SyscallWorkBits};
-use portcullis::{Broken, InKernel, InSyscall, Interrupted, Kernel, Leaving, Skip};
+use core::ffi::{CStr, c_char};
+
+use portcullis::work::{ExitWorkBits, Phase, SyscallWorkBits};
+use portcullis::{
+    Broken, Diagnostics, ExitHooks, GuestHooks, InKernel, InSyscall, Interrupted, Kernel, Leaving, Settled, Skip,
+    SyscallHooks, Wrong,
+};
 
 use crate::current::{self, task};
 use crate::irq_flag::LocalIrq;
@@ -40,11 +45,11 @@ unsafe extern "C" {
     fn portcullis_arch_enter_from_user_mode(regs: *const PtRegs);
     fn portcullis_check_before_user_mode();
     fn portcullis_check_preemption_point();
-    fn portcullis_invariant_broken(which: u32);
+    fn portcullis_invariant_broken(text: *const c_char, name: *const u8, length: usize);
 }
 
 // Nothing that Linux tests may be missing here, and nothing else may be in it.
-const _: () = assert!(<Linux as Kernel>::EXIT_WORK.in_loop() == offsets::EXIT_WORK_ALL);
+const _: () = assert!(<Linux as Kernel>::EXIT_WORK.of(Phase::Loop) == offsets::EXIT_WORK_ALL);
 const _: () = assert!(<Linux as Kernel>::SYSCALL_WORK.at_entry() == offsets::WORK_AT_ENTRY);
 const _: () = assert!(<Linux as Kernel>::SYSCALL_WORK.at_exit() == offsets::WORK_AT_EXIT);
 
@@ -52,6 +57,7 @@ const _: () = assert!(<Linux as Kernel>::SYSCALL_WORK.at_exit() == offsets::WORK
 // argument stands for; the registers are those of the crossing.
 impl Kernel for Linux {
     type Regs = PtRegs;
+    type SavedRegs = PtRegs;
     type Irqs = LocalIrq;
     type Context = Linux;
 
@@ -64,10 +70,13 @@ impl Kernel for Linux {
         uprobe: offsets::TIF_UPROBE_BIT,
         patch_pending: offsets::TIF_PATCH_PENDING_BIT,
         user_return_notify: offsets::TIF_USER_RETURN_NOTIFY_BIT,
-        // Linux does it with NOTIFY_RESUME.
+        // Linux 6.1 does it with NOTIFY_RESUME.
         rseq: 0,
+        own_loop: 0,
+        own_once: offsets::TIF_IO_BITMAP_BIT | offsets::TIF_NEED_FPU_LOAD_BIT,
+        not_after_syscalls: 0,
+        not_after_events: 0,
     };
-    const EXTRA_ONCE_WORK: usize = offsets::TIF_IO_BITMAP_BIT | offsets::TIF_NEED_FPU_LOAD_BIT;
     const SYSCALL_WORK: SyscallWorkBits = SyscallWorkBits {
         user_dispatch: offsets::WORK_USER_DISPATCH,
         trace: offsets::WORK_TRACE,
@@ -95,7 +104,7 @@ impl Kernel for Linux {
     }
 
     #[inline(always)]
-    fn syscall(at: &mut InSyscall<'_, PtRegs>, number: i64) {
+    fn syscall(at: &mut InSyscall<'_, Linux>, number: i64) {
         #[cfg(CONFIG_X86_64)]
         syscall::dispatch_64(at.regs(), number as i32);
         #[cfg(not(CONFIG_X86_64))]
@@ -103,7 +112,7 @@ impl Kernel for Linux {
     }
 
     #[inline(always)]
-    fn syscall_32(_at: &mut InSyscall<'_, PtRegs>, _number: u32) {
+    fn syscall_32(_at: &mut InSyscall<'_, Linux>, _number: u32) {
         #[cfg(any(CONFIG_IA32_EMULATION, not(CONFIG_X86_64)))]
         syscall::dispatch_32(_at.regs(), _number as i32);
     }
@@ -117,39 +126,67 @@ impl Kernel for Linux {
         }
     }
 
+    #[cold]
+    #[inline(always)]
+    fn invariant_broken(broken: Broken) {
+        let (text, name) = describe(broken);
+        unsafe { portcullis_invariant_broken(text.as_ptr(), name.as_ptr(), name.len()) }
+    }
+}
+
+/// What the log says of it, and the name that belongs to it.
+#[cold]
+fn describe(broken: Broken) -> (&'static CStr, &'static str) {
+    match broken {
+        Broken::ArrivedNotFromUser => (c"came from user mode, but the context was not user", ""),
+        Broken::LeavingNotFromKernel => (c"going to user mode, but the context is not kernel", ""),
+        Broken::InterruptsOn => (c"interrupts are on", ""),
+        Broken::Returned { hook, wrong } => (
+            match wrong {
+                Wrong::InterruptsOff => c"interrupts are off after",
+                Wrong::InterruptsOn => c"interrupts are on after",
+                Wrong::PreemptionDisabled => c"preemption is disabled after",
+                _ => c"wrong context after",
+            },
+            hook,
+        ),
+        Broken::NotTaken { work } => (c"nobody takes the exit work", work),
+        Broken::RaisedTooLate { hook } => (c"raised work too late:", hook),
+        Broken::StateDropped { state } => (c"dropped state", state),
+        Broken::UserFlagsInKernel => (c"user flags in the kernel", ""),
+        _ => (c"broken invariant", ""),
+    }
+}
+
+impl ExitHooks for Linux {
     // ---- exit work, in the loop ----
 
-    fn schedule(_at: &mut InKernel<'_, PtRegs>) {
+    fn schedule(_at: &mut InKernel<'_, Linux>, _work: usize) {
         unsafe { schedule() }
     }
 
     #[cfg(CONFIG_UPROBES)]
-    fn uprobe_notify_resume(at: &mut InKernel<'_, PtRegs>) {
+    fn uprobe_notify_resume(at: &mut InKernel<'_, Linux>) {
         unsafe { uprobe_notify_resume(at.regs()) }
     }
 
     #[cfg(CONFIG_LIVEPATCH)]
-    fn klp_update_patch_state(_at: &mut InKernel<'_, PtRegs>) {
+    fn klp_update_patch_state(_at: &mut InKernel<'_, Linux>) {
         unsafe { portcullis_klp_update_patch_state() }
     }
 
-    fn do_signal_or_restart(at: &mut InKernel<'_, PtRegs>) {
+    fn do_signal_or_restart(at: &mut InKernel<'_, Linux>) {
         unsafe { arch_do_signal_or_restart(at.regs()) }
     }
 
-    fn resume_user_mode_work(at: &mut InKernel<'_, PtRegs>) {
+    fn resume_user_mode_work(at: &mut InKernel<'_, Linux>) {
         unsafe { portcullis_resume_user_mode_work(at.regs()) }
     }
 
-    fn resume_guest_mode_work(_at: &mut InKernel<'_, PtRegs>) {
-        // Null registers: they are not to be changed.
-        unsafe { portcullis_resume_user_mode_work(core::ptr::null_mut()) }
-    }
-
-    // ---- exit work, once ----
+    // ---- with interrupts off ----
 
     #[inline(always)]
-    fn tick_nohz_user_enter_prepare(_at: &mut Leaving<'_, PtRegs>) {
+    fn tick_nohz_user_enter_prepare(_at: &mut Leaving<'_, Linux>) {
         #[cfg(CONFIG_NO_HZ_FULL)]
         if static_branch_unlikely!(context_tracking_key) {
             unsafe { portcullis_tick_nohz_user_enter_prepare() }
@@ -157,12 +194,12 @@ impl Kernel for Linux {
     }
 
     #[cfg(CONFIG_USER_RETURN_NOTIFIER)]
-    fn fire_user_return_notifiers(_at: &mut Leaving<'_, PtRegs>) {
+    fn fire_user_return_notifiers(_at: &mut Settled<'_, Linux>) {
         unsafe { fire_user_return_notifiers() }
     }
 
     #[inline(always)]
-    fn arch_exit_to_user_mode_once(_at: &mut Leaving<'_, PtRegs>, work: usize) {
+    fn arch_exit_to_user_mode_once(_at: &mut Settled<'_, Linux>, work: usize) {
         if work & offsets::TIF_IO_BITMAP_BIT != 0 {
             unsafe { portcullis_tss_update_io_bitmap() }
         }
@@ -176,9 +213,9 @@ impl Kernel for Linux {
     }
 
     #[inline(always)]
-    fn arch_exit_to_user_mode_prepare(_at: &mut Leaving<'_, PtRegs>, _work: usize) {
+    fn arch_exit_to_user_mode_prepare(_at: &mut Settled<'_, Linux>, _work: usize) {
         #[cfg(CONFIG_X86_DEBUG_FPU)]
-        if _work & Self::EXTRA_ONCE_WORK == 0 {
+        if _work & Self::EXIT_WORK.own_once == 0 {
             unsafe { fpregs_assert_state_consistent() }
         }
         // After signals: a restart asks whether the call was a 32-bit one.
@@ -191,69 +228,76 @@ impl Kernel for Linux {
         }
     }
 
-    // ---- system-call work ----
+    // ---- back to the kernel ----
 
-    fn syscall_user_dispatch(at: &mut InKernel<'_, PtRegs>) -> bool {
+    #[inline(always)]
+    fn preempt_schedule_irq(_at: &mut Interrupted<'_, Linux>) {
+        preempt::cond_resched();
+    }
+}
+
+impl GuestHooks for Linux {
+    fn resume_guest_mode_work(_at: &mut InKernel<'_, Linux>) {
+        // Null registers: they are not to be changed.
+        unsafe { portcullis_resume_user_mode_work(core::ptr::null_mut()) }
+    }
+}
+
+impl SyscallHooks for Linux {
+    fn syscall_user_dispatch(at: &mut InKernel<'_, Linux>) -> bool {
         user_dispatch::dispatch(at.regs())
     }
 
-    fn ptrace_report_syscall_entry(at: &mut InKernel<'_, PtRegs>) -> Result<(), Skip> {
+    fn ptrace_report_syscall_entry(at: &mut InKernel<'_, Linux>) -> Result<(), Skip> {
         match unsafe { portcullis_ptrace_report_syscall_entry(at.regs()) } {
             0 => Ok(()),
             _ => Err(Skip),
         }
     }
 
-    fn secure_computing(_at: &mut InKernel<'_, PtRegs>) -> Result<(), Skip> {
+    fn secure_computing(_at: &mut InKernel<'_, Linux>) -> Result<(), Skip> {
         match unsafe { portcullis_secure_computing() } {
             -1 => Err(Skip),
             _ => Ok(()),
         }
     }
 
-    fn trace_sys_enter(at: &mut InKernel<'_, PtRegs>, number: i64) {
+    fn trace_sys_enter(at: &mut InKernel<'_, Linux>, number: i64) {
         unsafe { portcullis_trace_sys_enter(at.regs(), number as isize) }
     }
 
-    fn audit_syscall_entry(at: &mut InKernel<'_, PtRegs>, number: i64) {
+    fn audit_syscall_entry(at: &mut InKernel<'_, Linux>, number: i64) {
         unsafe { portcullis_audit_syscall_entry(at.regs(), number as isize) }
     }
 
     #[inline(always)]
-    fn rseq_syscall(_at: &mut InKernel<'_, PtRegs>) {
+    fn rseq_syscall(_at: &mut InKernel<'_, Linux>) {
         #[cfg(CONFIG_DEBUG_RSEQ)]
         unsafe {
             rseq_syscall(_at.regs());
         }
     }
 
-    fn on_user_dispatch(_at: &mut InKernel<'_, PtRegs>) -> bool {
+    fn on_user_dispatch(_at: &mut InKernel<'_, Linux>) -> bool {
         let on = task().on_dispatch();
         task().set_on_dispatch(false);
         on
     }
 
-    fn audit_syscall_exit(at: &mut InKernel<'_, PtRegs>) {
+    fn audit_syscall_exit(at: &mut InKernel<'_, Linux>) {
         unsafe { portcullis_audit_syscall_exit(at.regs()) }
     }
 
-    fn trace_sys_exit(at: &mut InKernel<'_, PtRegs>) {
+    fn trace_sys_exit(at: &mut InKernel<'_, Linux>) {
         unsafe { portcullis_trace_sys_exit(at.regs()) }
     }
 
-    fn ptrace_report_syscall_exit(at: &mut InKernel<'_, PtRegs>, step: bool) {
+    fn ptrace_report_syscall_exit(at: &mut InKernel<'_, Linux>, step: bool) {
         unsafe { portcullis_ptrace_report_syscall_exit(at.regs(), step as i32) }
     }
+}
 
-    // ---- what hits the kernel ----
-
-    #[inline(always)]
-    fn preempt_schedule_irq(_at: &mut Interrupted<'_, PtRegs>) {
-        preempt::cond_resched();
-    }
-
-    // ---- checks ----
-
+impl Diagnostics for Linux {
     #[inline(always)]
     fn arch_enter_from_user_mode(_regs: &PtRegs) {
         #[cfg(CONFIG_DEBUG_ENTRY)]
@@ -262,7 +306,7 @@ impl Kernel for Linux {
         }
     }
 
-    fn check_before_user_mode(_at: &mut Leaving<'_, PtRegs>) {
+    fn check_before_user_mode(_at: &Settled<'_, Linux>) {
         unsafe { portcullis_check_before_user_mode() }
     }
 
@@ -270,11 +314,5 @@ impl Kernel for Linux {
         if current::preempt_count() == 0 {
             unsafe { portcullis_check_preemption_point() }
         }
-    }
-
-    #[cold]
-    #[inline(always)]
-    fn invariant_broken(broken: Broken) {
-        unsafe { portcullis_invariant_broken(broken as u32) }
     }
 }

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use portcullis::host::InterruptFlag;
+use portcullis::machine::InterruptFlag;
 
 use crate::{lockdep, regs};
 
@@ -57,9 +57,10 @@ fn raw_is_on() -> bool {
     flags & regs::flags::IF != 0
 }
 
-impl InterruptFlag for LocalIrq {
+// SAFETY: the flag itself, with lockdep and the tracers told.
+unsafe impl InterruptFlag for LocalIrq {
     #[inline(always)]
-    fn on() {
+    unsafe fn on() {
         lockdep::trace_on();
         raw_on();
     }

@@ -6,7 +6,7 @@
 unsafe extern "C" fn xfer_to_guest_mode_handle_work(vcpu: *mut core::ffi::c_void) -> i32 {
     use crate::current::task;
     use portcullis::guest::SignalPending;
-    use portcullis::state::InKernel;
+    use portcullis::{InKernel, Syscall};
 
     unsafe extern "C" {
         fn portcullis_kvm_handle_signal_exit(vcpu: *mut core::ffi::c_void);
@@ -15,8 +15,10 @@ unsafe extern "C" fn xfer_to_guest_mode_handle_work(vcpu: *mut core::ffi::c_void
 
     // SAFETY: KVM_RUN is a system call: ordinary kernel code, interrupts on. The library hands these registers to no hook
     // that changes them.
-    let mut at = unsafe { InKernel::assume(&mut *task().user_regs()) };
-    match at.xfer_to_guest_mode_work::<crate::Linux>() {
+    let mut at = unsafe { InKernel::<crate::Linux, Syscall>::assume(&mut *task().user_regs()) };
+    let done = at.xfer_to_guest_mode_work();
+    at.suspend();
+    match done {
         Ok(()) => 0,
         Err(SignalPending) => {
             // SAFETY: KVM's own vcpu.

@@ -2,7 +2,7 @@
 
 use core::mem::{offset_of, size_of};
 
-use portcullis::host::Registers;
+use portcullis::machine::Registers;
 
 use crate::offsets;
 
@@ -92,5 +92,10 @@ impl Registers for PtRegs {
     fn syscall_number(&self) -> i64 {
         // Only the lower half counts (Linux: syscall_get_nr() gives an int).
         self.orig_ax as i32 as i64
+    }
+
+    #[inline(always)]
+    fn syscall_result(&self) -> i64 {
+        self.ax as i64
     }
 }

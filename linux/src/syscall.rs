@@ -1,7 +1,7 @@
 //! The 64-bit system call, and the tables.
 
 #[cfg(CONFIG_X86_64)]
-use portcullis::Arrived;
+use portcullis::{Arrived, Syscall};
 
 #[cfg(CONFIG_X86_64)]
 use crate::Linux;
@@ -101,8 +101,9 @@ fn unknown(regs: &mut PtRegs, number: i32) {
 #[inline(always)]
 unsafe fn syscall_64(regs: &mut PtRegs) {
     // SAFETY: the caller's.
-    let arrived = unsafe { Arrived::enter_from_user_mode::<Linux>(regs) };
-    let _ = arrived.syscall::<Linux>().exit_to_user_mode::<Linux>();
+    let arrived = unsafe { Arrived::<Linux, Syscall>::enter_from_user_mode(regs) };
+    let settled = arrived.syscall().exit_to_user_mode_prepare();
+    settled.exit_to_user_mode().suspend();
 }
 
 #[cfg(CONFIG_X86_64)]

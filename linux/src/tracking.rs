@@ -2,7 +2,7 @@
 //!
 //! The order in each transition is Linux's: what must not be traced comes first on the way in and last on the way out.
 
-use portcullis::host::Tracking;
+use portcullis::machine::Tracking;
 
 use crate::current::{self, task};
 use crate::{Linux, annotate, lockdep, offsets};
@@ -62,11 +62,12 @@ fn enabled() -> bool {
 #[derive(Clone, Copy)]
 pub struct IrqState(pub u8);
 
-impl Tracking for Linux {
+// SAFETY: these are Linux's own transitions, in its order.
+unsafe impl Tracking for Linux {
     type Saved = IrqState;
 
     #[inline(always)]
-    fn user_to_kernel() -> bool {
+    unsafe fn user_to_kernel() -> bool {
         lockdep::hardirqs_off();
         #[allow(unused_mut, reason = "without context tracking")]
         let mut was_user = true;
@@ -82,7 +83,7 @@ impl Tracking for Linux {
     }
 
     #[inline(always)]
-    fn kernel_to_user() -> bool {
+    unsafe fn kernel_to_user() -> bool {
         lockdep::hardirqs_on_prepare();
         annotate::end();
         #[cfg(CONFIG_CONTEXT_TRACKING_USER)]
@@ -96,21 +97,21 @@ impl Tracking for Linux {
         true
     }
 
-    fn kernel_to_idle() -> bool {
+    unsafe fn kernel_to_idle() -> bool {
         true
     }
-    fn idle_to_kernel() -> bool {
+    unsafe fn idle_to_kernel() -> bool {
         true
     }
-    fn kernel_to_guest() -> bool {
+    unsafe fn kernel_to_guest() -> bool {
         true
     }
-    fn guest_to_kernel() -> bool {
+    unsafe fn guest_to_kernel() -> bool {
         true
     }
 
     #[inline(always)]
-    fn interrupt_enter() -> IrqState {
+    unsafe fn interrupt_enter() -> IrqState {
         // Also where RCU is watching: an interrupt that nests in another one must be known as nested, or its tick would
         // take the first one's end for a quiescent state.
         if cfg!(not(CONFIG_TINY_RCU)) && task().is_idle() {
@@ -141,7 +142,7 @@ impl Tracking for Linux {
     }
 
     #[inline(always)]
-    fn interrupt_exit(saved: IrqState, interrupts_on: bool) {
+    unsafe fn interrupt_exit(saved: IrqState, interrupts_on: bool) {
         if saved.0 == 0 {
             if interrupts_on {
                 lockdep::trace_on();
@@ -164,7 +165,7 @@ impl Tracking for Linux {
     }
 
     #[inline(always)]
-    fn nmi_enter() -> IrqState {
+    unsafe fn nmi_enter() -> IrqState {
         #[cfg(CONFIG_TRACE_IRQFLAGS)]
         // SAFETY: reads this CPU's variable.
         let saved = IrqState(unsafe { portcullis_lockdep_hardirqs_enabled() } as u8);
@@ -203,7 +204,7 @@ impl Tracking for Linux {
     }
 
     #[inline(always)]
-    fn nmi_exit(saved: IrqState) {
+    unsafe fn nmi_exit(saved: IrqState) {
         #[cfg(any(CONFIG_HWLAT_TRACER, CONFIG_OSNOISE_TRACER))]
         // SAFETY: RCU watches.
         unsafe {

@@ -3,7 +3,7 @@
 
 use core::arch::asm;
 
-use portcullis::user_dispatch::{AllowedRange, Verdict, by_selector};
+use portcullis::user_dispatch::{AllowedRange, Decision, by_selector};
 
 use crate::current::task;
 use crate::offsets;
@@ -46,15 +46,15 @@ pub fn dispatch(regs: &mut PtRegs) -> bool {
     let selector = task.dispatch_word(offsets::TASK_DISPATCH_SELECTOR);
     let verdict = by_selector((selector != 0).then(|| user_byte(selector)));
     match verdict {
-        Verdict::Allow => return false,
-        Verdict::Dispatch => {
+        Decision::Allow => return false,
+        Decision::Dispatch => {
             task.set_on_dispatch(true);
             // SAFETY: the registers are those of the call under way.
             unsafe { portcullis_user_dispatch(regs) };
         }
         // SAFETY: raises a signal for the current task.
-        Verdict::BadSelectorAddress | Verdict::BadSelector => unsafe {
-            portcullis_force_exit_sig(verdict == Verdict::BadSelectorAddress);
+        Decision::BadSelectorAddress | Decision::BadSelector => unsafe {
+            portcullis_force_exit_sig(verdict == Decision::BadSelectorAddress);
         },
     }
     true

@@ -1,17 +1,20 @@
 //! Context tracking: is this CPU in user mode, in the kernel, idle, or in a guest?
 //!
-//! One atomic word per CPU holds the state and a counter of transitions. A grace-period mechanism (RCU, epochs) reads
-//! another CPU's word and treats user mode, the idle loop and guests as quiescent without disturbing them: no code of
-//! the kernel runs there, so no reader of kernel data does.
+//! One atomic word per CPU holds the context and a count of transitions. A grace-period mechanism (RCU, epochs) reads another
+//! CPU's word and treats user mode, the idle loop and guests as quiescent without disturbing them: no kernel code runs
+//! there, so none reads kernel data.
 //!
-//! Ordering. A transition is one atomic read-modify-write and a full barrier. A grace period that sees a CPU quiescent
-//! may therefore assume that everything the CPU did in the kernel before is visible, and that what it does in the kernel
-//! later sees what the grace period's caller did before.
+//! Ordering. A transition is an atomic read-modify-write and a full barrier. A grace period that sees a CPU quiescent may
+//! assume that what the CPU did in the kernel before is visible, and that what it does in the kernel later sees what the
+//! grace period's caller did before.
 
 #[cfg(not(loom))]
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use crate::kernel::{Broken, Kernel};
+use crate::machine::Tracking;
 
 /// Where a CPU is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,22 +44,15 @@ const COUNT: u32 = STATE + 1;
 
 /// One CPU's context and the number of its transitions, in one word.
 ///
-/// Bits 0 and 1 are the [`Context`]; the rest counts transitions and wraps. Only the CPU itself changes it.
+/// Bits 0 and 1 are the [`Context`]; the rest counts transitions and wraps. To be changed by the CPU itself
+/// ([`move_to`](Self::move_to)).
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct ContextWord(AtomicU32);
 
-/// What a transition adds to the word: the change of state, and one to the counter.
-///
-/// For an architecture module that makes the transition in one instruction.
-#[inline(always)]
-pub const fn transition(from: Context, to: Context) -> u32 {
-    COUNT.wrapping_add(to as u32).wrapping_sub(from as u32)
-}
-
 /// The state in a word that was read.
 #[inline(always)]
-pub const fn state(word: u32) -> Context {
+pub(crate) const fn state(word: u32) -> Context {
     match word & STATE {
         0 => Context::Kernel,
         1 => Context::Idle,
@@ -65,7 +61,28 @@ pub const fn state(word: u32) -> Context {
     }
 }
 
-/// What an interrupt or NMI found, to put back.
+/// One transition: the models and the doors run this code, and differ in `add`. That adds to this CPU's word in one atomic
+/// step and returns what it was before: an atomic here, an instruction with a segment prefix in [`x86_64`](crate::x86_64).
+///
+/// Returns whether the context was `from`. It is `to` afterwards either way.
+#[inline(always)]
+pub(crate) fn transition(add: impl Fn(u32) -> u32, from: Context, to: Context) -> bool {
+    let before = state(add(COUNT.wrapping_add(to as u32).wrapping_sub(from as u32)));
+    if before as u32 == from as u32 {
+        return true;
+    }
+    repair(add, from, before);
+    false
+}
+
+/// The transition assumed the context `from`, and it was `before`: adds the difference.
+#[cold]
+#[inline(never)]
+fn repair(add: impl Fn(u32) -> u32, from: Context, before: Context) {
+    add((from as u32).wrapping_sub(before as u32));
+}
+
+/// The context that an interrupt or NMI found, to restore.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found(Context);
 
@@ -77,69 +94,66 @@ impl Found {
 }
 
 impl ContextWord {
-    /// In the kernel: a CPU starts there.
+    /// The context KERNEL, in which a CPU starts.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         ContextWord(AtomicU32::new(Context::Kernel as u32))
     }
 
-    /// In the kernel: a CPU starts there.
+    /// The context KERNEL, in which a CPU starts.
     #[cfg(loom)]
     pub fn new() -> Self {
         ContextWord(AtomicU32::new(Context::Kernel as u32))
     }
 
-    /// Where the CPU is. Another CPU may be elsewhere by the time the answer is used.
+    /// The context. That of another CPU may have changed by the time the answer is used.
     pub fn context(&self) -> Context {
         state(self.0.load(SeqCst))
     }
 
-    /// Moves this CPU from one context to another. Says whether it was where it had to be; it is in `to` afterwards
-    /// in either case.
+    /// Moves this CPU from one context to another. Returns whether it was in `from`; it is in `to` afterwards either way.
     ///
-    /// Interrupts are off.
+    /// # Safety
+    /// The word is this CPU's, interrupts are off, and the CPU changes its context here: grace periods trust the word.
     #[inline(always)]
-    pub fn move_to(&self, from: Context, to: Context) -> bool {
-        crate::work::loom_fence();
-        let before = self.0.fetch_add(transition(from, to), SeqCst);
-        crate::work::loom_fence();
-        if before & STATE == from as u32 {
-            return true;
-        }
-        self.repair(to);
-        false
+    pub unsafe fn move_to(&self, from: Context, to: Context) -> bool {
+        let add = |delta| {
+            crate::work::loom_fence();
+            let before = self.0.fetch_add(delta, SeqCst);
+            crate::work::loom_fence();
+            before
+        };
+        transition(add, from, to)
     }
 
-    /// The transition was made from the wrong state: put the right one in.
-    #[cold]
-    fn repair(&self, to: Context) {
-        let now = self.0.load(SeqCst);
-        self.0
-            .store((now & !STATE).wrapping_add(COUNT) | to as u32, SeqCst);
-    }
-
-    /// An interrupt, exception or NMI hit this CPU while it was in the kernel's code: KERNEL from now on.
+    /// An interrupt, exception or NMI hit kernel code: KERNEL from now on. The context may have been another one, in the idle
+    /// loop or, for an NMI, between a door and its transition; [`restore`](Self::restore) restores it.
     ///
-    /// It may have hit in the idle loop, or, if it is an NMI, between a door and the transition; either way the context
-    /// it found is put back by [`restore`](Self::restore).
+    /// # Safety
+    /// As [`move_to`](Self::move_to).
     #[inline(always)]
-    pub fn interrupt(&self) -> Found {
+    pub unsafe fn interrupt(&self) -> Found {
         let found = self.context();
         if found != Context::Kernel {
-            self.move_to(found, Context::Kernel);
+            // SAFETY: the caller's.
+            unsafe { self.move_to(found, Context::Kernel) };
         }
         Found(found)
     }
 
-    /// Puts back what [`interrupt`](Self::interrupt) found.
+    /// Restores the context that [`interrupt`](Self::interrupt) found.
+    ///
+    /// # Safety
+    /// As [`move_to`](Self::move_to).
     #[inline(always)]
-    pub fn restore(&self, found: Found) {
+    pub unsafe fn restore(&self, found: Found) {
         if found.0 != Context::Kernel {
-            self.move_to(Context::Kernel, found.0);
+            // SAFETY: the caller's.
+            unsafe { self.move_to(Context::Kernel, found.0) };
         }
     }
 
-    /// The word now, for [`quiescent_since`](Self::quiescent_since).
+    /// The word at this moment, for [`quiescent_since`](Self::quiescent_since).
     pub fn snapshot(&self) -> Snapshot {
         crate::work::loom_fence();
         Snapshot(self.0.load(SeqCst))
@@ -160,3 +174,23 @@ impl Default for ContextWord {
 /// A CPU's context word at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Snapshot(u32);
+
+/// Waits in the context IDLE: `wait` is the hardware's wait (STI; HLT), entered and left with interrupts off.
+///
+/// An interrupt that ends the wait moves the context to KERNEL and back by itself ([`Interrupted`](crate::Interrupted)).
+///
+/// # Safety
+/// Called by the idle task, interrupts off, context KERNEL, holding nothing that a grace period protects: the CPU counts as
+/// quiescent while `wait` runs.
+#[inline(always)]
+pub unsafe fn idle<K: Kernel>(wait: impl FnOnce()) {
+    // SAFETY: the caller's.
+    if !unsafe { K::Context::kernel_to_idle() } {
+        K::invariant_broken(Broken::IdleFromWrongContext);
+    }
+    wait();
+    // SAFETY: the caller's.
+    if !unsafe { K::Context::idle_to_kernel() } {
+        K::invariant_broken(Broken::IdleFromWrongContext);
+    }
+}

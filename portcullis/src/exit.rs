@@ -1,170 +1,316 @@
-//! The way out: the exit loop, and the last checks.
+//! The way out: the exit loop, the last hooks, the last checks.
+//!
+//! ```text
+//!   Leaving ──► read the word ──► nothing due ─────────────────────────────► Settled ──► last hooks, checks ──► Cleared
+//!                  ▲                  │ due                                      ▲
+//!                  │                  ▼                                          │ Ok
+//!                  └── off ◄── hooks, interrupts on        rseq_exit_to_user_mode_restart
+//!                  └──────────────────────────────────────────────── Err(Again) ┘
+//! ```
 
-use crate::host::{InterruptFlag, Tracking};
-use crate::kernel::{Broken, Kernel};
-use crate::state::{Arrived, Cleared, InKernel, Leaving};
-use crate::trace::Event;
+use crate::kernel::{Again, Broken, Gate, returned};
+use crate::machine::{InterruptFlag, Tracking};
+use crate::state::{Arrived, Cleared, Crossing, Event, InKernel, Leaving, Settled};
+use crate::trace;
+use crate::work::{ExitWorkBits, PendingExitWork, Phase};
 
-impl<'r, R> Arrived<'r, R> {
-    /// User mode was just left: moves the context from USER to KERNEL. Every door begins with this.
+impl<'r, K: Gate, C: Crossing> Arrived<'r, K, C> {
+    /// User mode was just left: moves the context from USER to KERNEL.
     ///
     /// # Safety
-    /// The CPU has just come in from user mode by a door, interrupts are off, and `regs` are what the door saved at the
-    /// top of the thread stack. No other state of this crossing exists.
+    /// The CPU has just come in from user mode by a door for `C`, interrupts are off, and `regs` are what the door saved at
+    /// the top of the thread stack. No other state of this crossing exists.
     #[inline(always)]
     #[allow(unsafe_code, reason = "here a door makes the first state")]
-    pub unsafe fn enter_from_user_mode<K: Kernel<Regs = R>>(regs: &'r mut R) -> Self {
+    pub unsafe fn enter_from_user_mode(regs: &'r mut K::Regs) -> Self {
         K::arch_enter_from_user_mode(regs);
-        if !K::Context::user_to_kernel() {
+        // SAFETY: the caller's.
+        if !unsafe { K::Context::user_to_kernel() } {
             K::invariant_broken(Broken::ArrivedNotFromUser);
         }
-        K::trace(Event::FromUser, 0);
+        K::trace(trace::Event::FromUser, 0);
         Arrived::new(regs)
     }
 
     /// Turns interrupts on: ordinary kernel code follows.
     #[inline(always)]
-    pub fn irqs_on<K: Kernel<Regs = R>>(self) -> InKernel<'r, R> {
-        K::Irqs::on();
+    #[allow(unsafe_code, reason = "turns interrupts on")]
+    pub(crate) fn into_kernel(self) -> InKernel<'r, K, C> {
+        // SAFETY: the state says that the door is done.
+        unsafe { K::Irqs::on() };
         InKernel::new(self.into_regs())
     }
+}
 
-    /// What brought the task in is handled, with interrupts off throughout.
+impl<'r, K: Gate> Arrived<'r, K, Event> {
+    /// Turns interrupts on, to handle an exception.
     #[inline(always)]
-    pub fn handled(self) -> Leaving<'r, R> {
+    pub fn irqs_on(self) -> InKernel<'r, K, Event> {
+        self.into_kernel()
+    }
+
+    /// What brought the task in was handled with interrupts off.
+    #[inline(always)]
+    pub fn handled(self) -> Leaving<'r, K, Event> {
         Leaving::new(self.into_regs())
     }
 }
 
-impl<'r, R> InKernel<'r, R> {
-    /// Turns interrupts off: on the way out.
+impl<'r, K: Gate> InKernel<'r, K, Event> {
+    /// The exception is handled: turns interrupts off.
     #[inline(always)]
-    pub fn irqs_off<K: Kernel<Regs = R>>(self) -> Leaving<'r, R> {
+    pub fn irqs_off(self) -> Leaving<'r, K, Event> {
+        self.into_leaving()
+    }
+}
+
+impl<'r, K: Gate, C> InKernel<'r, K, C> {
+    #[inline(always)]
+    pub(crate) fn into_leaving(self) -> Leaving<'r, K, C> {
         K::Irqs::off();
         Leaving::new(self.into_regs())
     }
+
+    /// Calls a hook, and checks what it leaves.
+    #[inline(always)]
+    pub(crate) fn hook<T>(&mut self, name: &'static str, hook: impl FnOnce(&mut InKernel<'_, K>) -> T) -> T {
+        let result = self.lend(hook);
+        returned::<K>(name, true);
+        result
+    }
 }
 
-impl<'r, R> Leaving<'r, R> {
-    /// Runs all pending exit work, checks, and moves the context from KERNEL to USER.
-    ///
-    /// Where nothing is pending this is one load and one test.
+impl<K: Gate, C> Settled<'_, K, C> {
+    /// Calls a hook that must not raise exit work, and checks what it leaves.
     #[inline(always)]
-    pub fn exit_to_user_mode<K: Kernel<Regs = R>>(self) -> Cleared<'r, R> {
-        self.exit::<K>(|| {})
+    fn hook<T>(&mut self, name: &'static str, hook: impl FnOnce(&mut Settled<'_, K>) -> T) -> T {
+        let raised = if K::CHECKS { K::raised_here() } else { 0 };
+        let result = self.lend(hook);
+        if K::CHECKS && K::raised_here() != raised {
+            K::invariant_broken(Broken::RaisedTooLate { hook: name });
+        }
+        returned::<K>(name, false);
+        result
     }
+}
 
-    /// The same after a 32-bit system call, which is over once all work is done: signals and tracers still ask.
+impl<'r, K: Gate, C: Crossing> Leaving<'r, K, C> {
+    /// Does pending exit work, then what is done once. With default hooks and nothing pending, this is one load and one test.
     #[inline(always)]
-    pub fn exit_to_user_mode_32<K: Kernel<Regs = R>>(self) -> Cleared<'r, R> {
-        self.exit::<K>(|| K::compat_call(false))
-    }
-
-    #[inline(always)]
-    fn exit<K: Kernel<Regs = R>>(mut self, last: impl FnOnce()) -> Cleared<'r, R> {
+    pub fn exit_to_user_mode_prepare(mut self) -> Settled<'r, K, C> {
+        const {
+            assert!(
+                K::EXIT_WORK.is_disjoint(),
+                "two kinds of exit work have the same bit"
+            )
+        };
+        let due = const { K::EXIT_WORK.due(C::SYSCALL) };
         if K::CHECKS && K::Irqs::is_on() {
             K::invariant_broken(Broken::InterruptsOn);
+            K::Irqs::off();
         }
-        K::tick_nohz_user_enter_prepare(&mut self);
+        self.lend(K::tick_nohz_user_enter_prepare);
+        returned::<K>("tick_nohz_user_enter_prepare", false);
         let mut work = K::exit_work();
-        if work & (K::EXIT_WORK.all() | K::EXTRA_EXIT_WORK | K::EXTRA_ONCE_WORK) != 0 {
-            (self, work) = exit_to_user_mode_slow::<K>(self, work);
+
+        let mut settled = Settled::new(self.into_regs());
+        if work & due != 0 {
+            (settled, work) = pending_work::<K, C>(settled, work, due);
         }
-        K::arch_exit_to_user_mode_prepare(&mut self, work);
-        last();
-        last_checks::<K>(&mut self);
-        K::trace(Event::ToUser, 0);
-        if !K::Context::kernel_to_user() {
+        settled.hook("arch_exit_to_user_mode_prepare", |at| {
+            K::arch_exit_to_user_mode_prepare(at, work)
+        });
+        settled
+    }
+}
+
+// The phases after the loop are written by hand below: a kind that joins one of them has to be added there.
+const _: () = {
+    let bits = ExitWorkBits::DEFAULT;
+    assert!(
+        bits.of(Phase::Repeat) == bits.rseq,
+        "a kind of the phase Repeat has no call"
+    );
+    assert!(
+        bits.of(Phase::Once) == bits.user_return_notify,
+        "a kind of the phase Once has no call"
+    );
+};
+
+/// Some exit work is pending: the loop, then what is done once. The loop is a function of its own, so that work that each switch
+/// of tasks leaves to be done once (Linux: the FPU registers) does not pay for its frame.
+#[inline(always)]
+fn pending_work<'r, K: Gate, C: Crossing>(
+    mut settled: Settled<'r, K, C>,
+    mut work: usize,
+    due: usize,
+) -> (Settled<'r, K, C>, usize) {
+    let bits = &K::EXIT_WORK;
+    if work & due & (bits.of(Phase::Loop) | bits.of(Phase::Repeat)) != 0 {
+        let any = Leaving::new(settled.into_regs());
+        let (any, read) = exit_to_user_mode_loop::<K>(any, work, due);
+        (settled, work) = (Settled::new(any.into_regs()), read);
+    }
+    if work & bits.user_return_notify != 0 {
+        settled.hook("fire_user_return_notifiers", K::fire_user_return_notifiers);
+    }
+    // Read again: keeping the word across the notifiers would cost crossings without them a saved register.
+    if bits.own_once != 0 {
+        work = K::exit_work();
+        if work & bits.own_once != 0 {
+            settled.hook("arch_exit_to_user_mode_once", |at| {
+                K::arch_exit_to_user_mode_once(at, work)
+            });
+        }
+    }
+    (settled, work)
+}
+
+/// Does pending work with interrupts on, turns them off, reads the word again, until nothing is left.
+///
+/// The last read is with interrupts off, and they stay off until user mode is entered. So for work that another CPU raises
+/// later, its interrupt is pending when user mode starts.
+#[cold]
+#[inline(never)]
+fn exit_to_user_mode_loop<'r, K: Gate>(
+    mut leaving: Leaving<'r, K>,
+    mut work: usize,
+    due: usize,
+) -> (Settled<'r, K>, usize) {
+    let bits = &K::EXIT_WORK;
+    let mut untaken = Untaken::default();
+    loop {
+        while work & due & bits.of(Phase::Loop) != 0 {
+            (leaving, work) = round::<K>(leaving, work & due);
+            untaken.look::<K>(work & due & bits.of(Phase::Loop));
+        }
+
+        let mut settled = Settled::new(leaving.into_regs());
+        if work & due & bits.rseq == 0 {
+            return (settled, work);
+        }
+        let restarted = settled.lend(K::rseq_exit_to_user_mode_restart);
+        returned::<K>("rseq_exit_to_user_mode_restart", false);
+        match restarted {
+            Ok(()) => return (settled, work),
+            Err(Again) => leaving = Leaving::new(settled.into_regs()),
+        }
+        work = K::exit_work();
+        untaken.look::<K>(work & due & bits.rseq);
+    }
+}
+
+/// One round of the loop.
+#[inline(always)]
+#[allow(unsafe_code, reason = "turns interrupts on")]
+fn round<'r, K: Gate>(leaving: Leaving<'r, K>, work: usize) -> (Leaving<'r, K>, usize) {
+    let PendingExitWork {
+        need_resched,
+        need_resched_lazy,
+        uprobe,
+        patch_pending,
+        sigpending,
+        notify_signal,
+        notify_resume,
+        own_loop,
+        // After the loop.
+        rseq: _,
+        user_return_notify: _,
+        own_once: _,
+    } = K::EXIT_WORK.pending(work);
+
+    // SAFETY: the state says that the CPU is in the kernel and about to leave.
+    unsafe { K::Irqs::on() };
+    let mut at = InKernel::<K>::new(leaving.into_regs());
+    K::trace(trace::Event::ExitWork, work as u64);
+    if need_resched || need_resched_lazy {
+        at.hook("schedule", |at| K::schedule(at, work));
+    }
+    if uprobe {
+        at.hook("uprobe_notify_resume", K::uprobe_notify_resume);
+    }
+    if patch_pending {
+        at.hook("klp_update_patch_state", K::klp_update_patch_state);
+    }
+    if sigpending || notify_signal {
+        at.hook("do_signal_or_restart", K::do_signal_or_restart);
+    }
+    if notify_resume {
+        at.hook("resume_user_mode_work", K::resume_user_mode_work);
+    }
+    if own_loop {
+        at.hook("arch_exit_to_user_mode_work", |at| {
+            K::arch_exit_to_user_mode_work(at, work)
+        });
+    }
+    K::trace(trace::Event::ExitWorkDone, 0);
+
+    let mut leaving = at.into_leaving();
+    leaving.lend(K::tick_nohz_user_enter_prepare);
+    returned::<K>("tick_nohz_user_enter_prepare", false);
+    (leaving, K::exit_work())
+}
+
+/// With [`Kernel::CHECKS`](crate::Kernel::CHECKS): finds work that no hook takes.
+#[derive(Default)]
+struct Untaken {
+    /// What was pending after each of the last `rounds`.
+    pending: usize,
+    rounds: u32,
+}
+
+impl Untaken {
+    /// After so many rounds it is reported. Taken work may be raised again before the next read, but hardly so often in a row.
+    const ROUNDS: u32 = 8;
+
+    /// After a round: `left` is still, or again, pending.
+    #[inline(always)]
+    fn look<K: Gate>(&mut self, left: usize) {
+        if !K::CHECKS {
+            return;
+        }
+        self.pending = if self.rounds == 0 {
+            left
+        } else {
+            self.pending & left
+        };
+        if self.pending == 0 {
+            self.rounds = 0;
+            return;
+        }
+        self.rounds += 1;
+        if self.rounds == Self::ROUNDS {
+            self.rounds = 0;
+            K::invariant_broken(Broken::NotTaken {
+                work: K::EXIT_WORK.first_name(self.pending),
+            });
+        }
+    }
+}
+
+impl<'r, K: Gate, C: Crossing> Settled<'r, K, C> {
+    /// Moves the context from KERNEL to USER, after the last checks. The door follows.
+    #[inline(always)]
+    pub fn exit_to_user_mode(self) -> Cleared<'r, K, C> {
+        self.exit_to_user_mode_by(0)
+    }
+
+    /// The same, with the value of [`trace::Event::ToUser`].
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "moves the context")]
+    pub(crate) fn exit_to_user_mode_by(mut self, way: u64) -> Cleared<'r, K, C> {
+        if C::COMPAT {
+            // Signals and tracers, which ask whose call it is, are done.
+            K::compat_call(false);
+        }
+        if K::CHECKS {
+            self.hook("check_before_user_mode", |at| K::check_before_user_mode(at));
+        }
+        K::trace(trace::Event::ToUser, way);
+        // SAFETY: the door follows, with interrupts off.
+        if !unsafe { K::Context::kernel_to_user() } {
             K::invariant_broken(Broken::LeavingNotFromKernel);
         }
         Cleared::new(self.into_regs())
-    }
-}
-
-/// Some exit work is pending: the loop, then what runs once. Inlined but for the loop: what a switch of tasks leaves to be
-/// done once (Linux: the FPU registers) should not pay for the loop's frame.
-#[inline(always)]
-fn exit_to_user_mode_slow<K: Kernel>(
-    mut leaving: Leaving<'_, K::Regs>,
-    mut work: usize,
-) -> (Leaving<'_, K::Regs>, usize) {
-    if work & (K::EXIT_WORK.in_loop() | K::EXTRA_EXIT_WORK) != 0 {
-        (leaving, work) = exit_to_user_mode_loop::<K>(leaving, work);
-    }
-    if work & K::EXIT_WORK.user_return_notify != 0 {
-        K::fire_user_return_notifiers(&mut leaving);
-    }
-    // Read again: to keep the word over the notifiers costs every crossing a register to save.
-    if K::EXTRA_ONCE_WORK != 0 {
-        work = K::exit_work();
-        if work & K::EXTRA_ONCE_WORK != 0 {
-            K::arch_exit_to_user_mode_once(&mut leaving, work);
-        }
-    }
-    (leaving, work)
-}
-
-/// The heart: runs pending work with interrupts on, turns them off, looks again, until nothing is left.
-///
-/// Because the last look is with interrupts off, and stays the last until user mode is entered, work that is raised
-/// afterwards by another CPU finds its interrupt pending the moment user mode starts.
-#[cold]
-#[inline(never)]
-fn exit_to_user_mode_loop<K: Kernel>(
-    mut leaving: Leaving<'_, K::Regs>,
-    mut work: usize,
-) -> (Leaving<'_, K::Regs>, usize) {
-    let bits = &K::EXIT_WORK;
-    while work & (bits.in_loop() | K::EXTRA_EXIT_WORK) != 0 {
-        let mut at = irqs_on_again::<K>(leaving);
-        K::trace(Event::ExitWork, work as u64);
-
-        if work & (bits.need_resched | bits.need_resched_lazy) != 0 {
-            K::schedule(&mut at);
-        }
-        if work & bits.uprobe != 0 {
-            K::uprobe_notify_resume(&mut at);
-        }
-        if work & bits.patch_pending != 0 {
-            K::klp_update_patch_state(&mut at);
-        }
-        if work & (bits.sigpending | bits.notify_signal) != 0 {
-            K::do_signal_or_restart(&mut at);
-        }
-        if work & bits.notify_resume != 0 {
-            K::resume_user_mode_work(&mut at);
-        }
-        if work & bits.rseq != 0 {
-            K::rseq_handle_notify_resume(&mut at);
-        }
-        if work & K::EXTRA_EXIT_WORK != 0 {
-            K::arch_exit_to_user_mode_work(&mut at, work);
-        }
-
-        K::trace(Event::ExitWorkDone, 0);
-        leaving = at.irqs_off::<K>();
-        K::tick_nohz_user_enter_prepare(&mut leaving);
-        work = K::exit_work();
-    }
-    (leaving, work)
-}
-
-/// Work was found: back to ordinary kernel code. Only the exit loop may go this way.
-fn irqs_on_again<K: Kernel>(leaving: Leaving<'_, K::Regs>) -> InKernel<'_, K::Regs> {
-    K::Irqs::on();
-    InKernel::new(leaving.into_regs())
-}
-
-/// What must hold when user mode is entered.
-#[inline(always)]
-fn last_checks<K: Kernel>(leaving: &mut Leaving<'_, K::Regs>) {
-    if K::CHECKS {
-        if K::Irqs::is_on() {
-            K::invariant_broken(Broken::InterruptsOn);
-        }
-        if K::preempt_count() != 0 {
-            K::invariant_broken(Broken::PreemptionDisabled);
-        }
-        K::check_before_user_mode(leaving);
     }
 }

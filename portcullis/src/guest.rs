@@ -1,84 +1,100 @@
-//! Before a virtual machine's guest mode is entered, the same work is due as before user mode.
+//! Before a virtual machine's guest is entered, the exit work is due whose declaration in [`work`](crate::work) says so: that
+//! which does not need the way to user mode.
 
-use crate::host::{InterruptFlag, Tracking};
-use crate::kernel::{Broken, Kernel};
+use crate::kernel::{Broken, ExitHooks, Gate, GuestHooks, returned};
+use crate::machine::{InterruptFlag, Tracking};
 use crate::state::{EnteringGuest, InKernel};
+use crate::work::PendingExitWork;
 
-/// A signal is pending: the hypervisor gives up its run loop and goes back to user mode, where it is delivered.
+/// A signal is pending: the hypervisor must leave its run loop, so that it is delivered on the way to user mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SignalPending;
 
-impl<'r, R> InKernel<'r, R> {
-    /// Runs pending work until none is left, with interrupts off at the last check.
+#[allow(unsafe_code, reason = "turns interrupts on again")]
+impl<K: Gate + GuestHooks, C> InKernel<'_, K, C> {
+    /// Does pending work until none is left, with interrupts off at the last read.
     ///
     /// # Errors
-    /// [`SignalPending`] with interrupts on, if a signal is pending: it is delivered on the way to user mode, not here.
-    pub fn xfer_to_guest_mode<K: Kernel<Regs = R>>(
-        mut self,
-    ) -> Result<EnteringGuest<'r, R>, (InKernel<'r, R>, SignalPending)> {
+    /// [`SignalPending`], with interrupts on.
+    pub fn xfer_to_guest_mode(&mut self) -> Result<EnteringGuest<'_, K>, SignalPending> {
         loop {
             K::Irqs::off();
-            if K::exit_work() & before_guest::<K>() == 0 {
-                let mut entering = EnteringGuest::new(self.into_regs());
-                K::arch_enter_guest_prepare(&mut entering);
+            if K::exit_work() & K::EXIT_WORK.before_guest() == 0 {
+                let mut entering = EnteringGuest::new(self.regs());
+                entering.lend(K::arch_enter_guest_prepare);
+                returned::<K>("arch_enter_guest_prepare", false);
                 return Ok(entering);
             }
-            K::Irqs::on();
-            if let Err(signal) = self.xfer_to_guest_mode_work::<K>() {
-                return Err((self, signal));
-            }
+            // SAFETY: ordinary kernel code, as the state says.
+            unsafe { K::Irqs::on() };
+            self.xfer_to_guest_mode_work()?;
         }
     }
 
-    /// Runs pending work until none is left, with interrupts on throughout: for a hypervisor that has the last check, with
-    /// interrupts off, in its own run loop.
+    /// Does pending work until none is left, with interrupts on: for a hypervisor whose own run loop does the last read, with
+    /// interrupts off.
     ///
     /// # Errors
-    /// [`SignalPending`] if a signal is pending: it is delivered on the way to user mode, not here.
-    pub fn xfer_to_guest_mode_work<K: Kernel<Regs = R>>(&mut self) -> Result<(), SignalPending> {
-        let bits = &K::EXIT_WORK;
+    /// [`SignalPending`].
+    pub fn xfer_to_guest_mode_work(&mut self) -> Result<(), SignalPending> {
         loop {
-            let work = K::exit_work();
-            if work & before_guest::<K>() == 0 {
+            let work = K::exit_work() & K::EXIT_WORK.before_guest();
+            if work == 0 {
                 return Ok(());
             }
-            if work & (bits.sigpending | bits.notify_signal) != 0 {
+            let PendingExitWork {
+                need_resched,
+                need_resched_lazy,
+                sigpending,
+                notify_signal,
+                notify_resume,
+                own_loop,
+                // They need the way to user mode.
+                uprobe: _,
+                patch_pending: _,
+                rseq: _,
+                user_return_notify: _,
+                own_once: _,
+            } = K::EXIT_WORK.pending(work);
+            if sigpending || notify_signal {
                 return Err(SignalPending);
             }
-            if work & (bits.need_resched | bits.need_resched_lazy) != 0 {
-                K::schedule(self);
+            if need_resched || need_resched_lazy {
+                self.hook("schedule", |at| <K as ExitHooks>::schedule(at, work));
             }
-            if work & bits.notify_resume != 0 {
-                K::resume_guest_mode_work(self);
+            if notify_resume {
+                self.hook("resume_guest_mode_work", K::resume_guest_mode_work);
             }
-            if work & bits.rseq != 0 {
-                K::rseq_handle_notify_resume(self);
-            }
-            if work & K::EXTRA_EXIT_WORK != 0 {
-                K::arch_exit_to_user_mode_work(self, work);
+            if own_loop {
+                self.hook("arch_exit_to_user_mode_work", |at| {
+                    K::arch_exit_to_user_mode_work(at, work)
+                });
             }
         }
     }
 }
 
-/// The bits of the exit-work word that are looked at before a guest is entered.
-const fn before_guest<K: Kernel>() -> usize {
-    K::EXIT_WORK.before_guest() | K::EXTRA_EXIT_WORK
-}
-
-impl<'r, R> EnteringGuest<'r, R> {
-    /// Runs the guest: `enter` is the hardware's entry and returns when the guest was left. The context is GUEST
-    /// meanwhile and interrupts are off on both sides.
+#[allow(unsafe_code, reason = "moves the context")]
+impl<K: Gate> EnteringGuest<'_, K> {
+    /// Runs the guest: `enter` is the hardware's entry and returns when the guest was left, called in the context GUEST with
+    /// interrupts off. They are on when this returns.
+    ///
+    /// # Safety
+    /// `enter` does nothing but enter the guest: the CPU counts as quiescent while it runs.
     #[inline(always)]
-    pub fn run<K: Kernel<Regs = R>, T>(self, enter: impl FnOnce() -> T) -> (InKernel<'r, R>, T) {
-        if !K::Context::kernel_to_guest() {
+    pub unsafe fn run<T>(self, enter: impl FnOnce() -> T) -> T {
+        self.suspend();
+        // SAFETY: interrupts are off, as the state says; the guest follows.
+        if !unsafe { K::Context::kernel_to_guest() } {
             K::invariant_broken(Broken::GuestFromWrongContext);
         }
         let left = enter();
-        if !K::Context::guest_to_kernel() {
+        // SAFETY: as above; the guest was left.
+        if !unsafe { K::Context::guest_to_kernel() } {
             K::invariant_broken(Broken::GuestFromWrongContext);
         }
-        K::Irqs::on();
-        (InKernel::new(self.into_regs()), left)
+        // SAFETY: back in the ordinary kernel code that the state came from.
+        unsafe { K::Irqs::on() };
+        left
     }
 }

@@ -1,40 +1,41 @@
-//! Interrupts and exceptions that hit the kernel itself: the second, shorter path.
+//! What hits the kernel itself: interrupts and exceptions on a second, shorter path; NMIs on a third, safe wherever it hits.
 //!
-//! One rule says who tells the context tracking: the door's state does, and nobody else. From user mode it is
-//! [`Arrived`], from the kernel [`Interrupted`]; a handler is never asked to.
+//! The state with which a door starts moves the context, not its handler: from user mode [`Arrived`](crate::Arrived), from the
+//! kernel [`Interrupted`] or [`NmiContext`]. An NMI that hit user mode takes the ordinary way out. One that hit the kernel may
+//! have hit the middle of a transition, so it restores the context that it found; an [`NmiContext`] cannot name the exit loop.
 
-use crate::host::{InterruptFlag, Registers, Tracking};
-use crate::kernel::{Broken, Kernel};
-use crate::state::{Arrived, InInterrupt, Interrupted};
+use crate::kernel::{Broken, Gate, Kernel, returned, returned_in_interrupt};
+use crate::machine::{InterruptFlag, Registers, Tracking};
+use crate::state::{Interrupted, NmiContext};
 use crate::trace::Event;
 
 /// What [`Interrupted::enter_from_kernel`] found, for [`Interrupted::exit_to_kernel`].
 pub type Saved<K> = <<K as Kernel>::Context as Tracking>::Saved;
 
-impl<'r, R: Registers> Interrupted<'r, R> {
-    /// The kernel was hit: KERNEL from now on. Costs an atomic operation only where the idle loop was hit.
+#[allow(unsafe_code, reason = "a door makes the first state; moves the context")]
+impl<'r, K: Gate> Interrupted<'r, K> {
+    /// The kernel was hit: KERNEL from now on.
     ///
     /// # Safety
     /// The CPU was in the kernel, interrupts are off, and `regs` are what the door saved. No other state of this
     /// crossing exists.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "here a door makes the first state")]
-    pub unsafe fn enter_from_kernel<K: Kernel<Regs = R>>(regs: &'r mut R) -> (Self, Saved<K>) {
-        let saved = K::Context::interrupt_enter();
+    pub unsafe fn enter_from_kernel(regs: &'r mut K::SavedRegs) -> (Self, Saved<K>) {
+        // SAFETY: the caller's.
+        let saved = unsafe { K::Context::interrupt_enter() };
         K::trace(Event::FromKernel, 0);
         (Interrupted::new(regs), saved)
     }
 
-    /// Back to the kernel, by way of another task if one should run and preemption is enabled. The idle loop is not
-    /// preempted: it looks for itself.
-    ///
-    /// Interrupts are off.
+    /// Back to the kernel. If another task should run, it does so first, unless what was hit has preemption or interrupts disabled
+    /// or is the idle loop, which looks for itself. Interrupts are off.
     #[inline(always)]
-    pub fn exit_to_kernel<K: Kernel<Regs = R>>(mut self, saved: Saved<K>) {
+    pub fn exit_to_kernel(mut self, saved: Saved<K>) {
         let interrupts_on = self.saved().interrupts_on();
         if K::CHECKS {
             if K::Irqs::is_on() {
                 K::invariant_broken(Broken::InterruptsOn);
+                K::Irqs::off();
             }
             if interrupts_on && K::Context::hit_kernel(saved) {
                 K::check_preemption_point();
@@ -45,31 +46,57 @@ impl<'r, R: Registers> Interrupted<'r, R> {
             && interrupts_on
             && K::Context::hit_kernel(saved)
         {
-            K::preempt_schedule_irq(&mut self);
+            self.lend(K::preempt_schedule_irq);
+            returned::<K>("preempt_schedule_irq", false);
         }
-        K::trace(Event::ToKernel, 0);
-        K::Context::interrupt_exit(saved, interrupts_on);
+        self.exit_to_handler(saved);
     }
 
-    /// Back to the handler that was hit, on the IRQ stack, where no other task may run.
+    /// Back to what was hit, without preemption: for the IRQ stack, where no other task may run.
     #[inline(always)]
-    pub fn exit_to_handler<K: Kernel<Regs = R>>(self, saved: Saved<K>) {
-        let interrupts_on = self.saved().interrupts_on();
+    pub fn exit_to_handler(self, saved: Saved<K>) {
+        let interrupts_on = self.into_regs().interrupts_on();
         K::trace(Event::ToKernel, 0);
-        K::Context::interrupt_exit(saved, interrupts_on);
-    }
-
-    /// The state in which the handler of a device interrupt runs.
-    #[inline(always)]
-    pub fn in_interrupt(&mut self) -> InInterrupt<'_, R> {
-        InInterrupt::new(self.regs())
+        // SAFETY: the door follows, interrupts are off, and `saved` is what the entry found.
+        unsafe { K::Context::interrupt_exit(saved, interrupts_on) };
     }
 }
 
-impl<R> Arrived<'_, R> {
-    /// The state in which the handler of a device interrupt runs.
+#[allow(unsafe_code, reason = "a door makes the first state; moves the context")]
+impl<'r, K: Gate> NmiContext<'r, K> {
+    /// The kernel was hit: KERNEL from now on, whatever the context was.
+    ///
+    /// # Safety
+    /// The CPU was in kernel mode, interrupts are off, and `regs` are what the door saved. No other state of this
+    /// crossing exists.
     #[inline(always)]
-    pub fn in_interrupt(&mut self) -> InInterrupt<'_, R> {
-        InInterrupt::new(self.regs())
+    pub unsafe fn enter_from_kernel(regs: &'r mut K::SavedRegs) -> (Self, Saved<K>) {
+        // SAFETY: the caller's.
+        let saved = unsafe { K::Context::nmi_enter() };
+        K::trace(Event::NmiEnter, 0);
+        (NmiContext::new(regs), saved)
+    }
+
+    /// Back to where it hit.
+    #[inline(always)]
+    pub fn exit_to_kernel(self, saved: Saved<K>) {
+        self.suspend();
+        K::trace(Event::NmiExit, 0);
+        // SAFETY: the door follows, interrupts are off, and `saved` is what the entry found.
+        unsafe { K::Context::nmi_exit(saved) };
+    }
+
+    /// Calls a handler, checks what it leaves, and ends the state.
+    #[inline(always)]
+    pub(crate) fn handle(mut self, name: &'static str, handler: impl FnOnce(&mut NmiContext<'_, K>)) {
+        self.handle_by_ref(name, handler);
+        self.suspend();
+    }
+
+    /// Calls a handler, and checks what it leaves.
+    #[inline(always)]
+    pub(crate) fn handle_by_ref(&mut self, name: &'static str, handler: impl FnOnce(&mut NmiContext<'_, K>)) {
+        self.lend(handler);
+        returned_in_interrupt::<K>(name);
     }
 }

@@ -1,12 +1,29 @@
-//! The trait that a kernel implements.
+//! The traits that a kernel implements, one per decision.
+//!
+//! | trait | what it decides |
+//! | --- | --- |
+//! | [`Kernel`] | what the kernel is: its registers, its words of pending work, its system calls |
+//! | [`SyscallHooks`] | what else happens at a system call: tracers, filters, audit |
+//! | [`ExitHooks`] | what happens on the way back to user mode, or to the kernel: reschedule, signals, task work |
+//! | [`GuestHooks`] | what differs before a guest is entered; only for [`guest`](crate::guest) |
+//! | [`Diagnostics`] | tracing, the die chain, checks of the kernel's own |
+//!
+//! The hooks have defaults, so a kernel starts with `impl SyscallHooks for MyKernel {}` and so on. [`Gate`] is all traits but
+//! [`GuestHooks`] together. Hooks that Linux's generic entry code has are named as there.
+//!
+//! The state that a hook receives says what it may do: with `&mut InKernel` interrupts are on and it may sleep, with
+//! `&mut Leaving` or `&mut Settled` they are off and it may not.
 
-use crate::host::{InterruptFlag, Registers, Tracking};
-use crate::state::{EnteringGuest, InKernel, InSyscall, Interrupted, Leaving, Nmi};
+use core::fmt;
+
+use crate::machine::{InterruptFlag, Registers, Tracking};
+use crate::state::{EnteringGuest, InKernel, InSyscall, Interrupted, Leaving, Settled};
 use crate::trace::Event;
 use crate::work::{ExitWorkBits, SyscallWorkBits};
 
-/// An invariant that did not hold. See [`Kernel::invariant_broken`].
+/// An invariant that did not hold ([`Kernel::invariant_broken`]).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Broken {
     /// A door was entered from user mode and the context was not USER.
     ArrivedNotFromUser,
@@ -16,205 +33,343 @@ pub enum Broken {
     IdleFromWrongContext,
     /// A guest was entered, or left, from the wrong context.
     GuestFromWrongContext,
-    /// Interrupts were on at the last check.
+    /// Interrupts were on where the way out, to user mode or to the kernel, begins. They are off afterwards.
     InterruptsOn,
-    /// Preemption was disabled, or a lock was held, at the last check.
-    PreemptionDisabled,
-    /// A system call came back with interrupts off, or outside the context KERNEL.
-    SyscallLeftWrongState,
+    /// A hook or handler returned in the wrong state.
+    Returned {
+        /// Its name.
+        hook: &'static str,
+        /// What was wrong.
+        wrong: Wrong,
+    },
+    /// Exit work was pending after many rounds of the exit loop: its hook, perhaps the default, does not take the flag, and the
+    /// task does not reach user mode.
+    NotTaken {
+        /// The flag's name.
+        work: &'static str,
+    },
+    /// A hook raised exit work after the last read.
+    RaisedTooLate {
+        /// Its name.
+        hook: &'static str,
+    },
+    /// A state was dropped: its crossing is unfinished.
+    StateDropped {
+        /// The state's name.
+        state: &'static str,
+    },
+    /// The registers of a crossing are not at the top of this CPU's thread stack: tasks were switched without
+    /// [`CpuLocal::switch_to`](crate::x86_64::CpuLocal::switch_to).
+    SwitchNotAnnounced,
     /// A notifier was to run in a context that is not KERNEL.
     NotifierOutsideKernel,
-    /// A flag that the user set is still set in the kernel (TF, DF, NT or AC). Checked with debug assertions.
+    /// TF, DF, NT or AC is set after a door from user mode.
     UserFlagsInKernel,
 }
 
-/// The syscall-entry work decided that the system call is not to be made. The return value is in the registers.
+/// What was wrong when a hook returned ([`Broken::Returned`]). The library corrects the interrupt flag.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Wrong {
+    /// Interrupts were off and should have been on.
+    InterruptsOff,
+    /// Interrupts were on and should have been off.
+    InterruptsOn,
+    /// Preemption was disabled, or a lock was held.
+    PreemptionDisabled,
+    /// The context was not KERNEL.
+    Context,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Broken::Returned { hook, wrong } => {
+                return write!(f, "{hook} returned in the wrong state: {wrong:?}");
+            }
+            Broken::NotTaken { work } => return write!(f, "nobody takes the exit work {work}"),
+            Broken::RaisedTooLate { hook } => {
+                return write!(f, "{hook} raised exit work after the last read");
+            }
+            Broken::StateDropped { state } => return write!(f, "a {state} was dropped"),
+            Broken::ArrivedNotFromUser => "entered from user mode in another context than USER",
+            Broken::LeavingNotFromKernel => "left for user mode in another context than KERNEL",
+            Broken::IdleFromWrongContext => "the idle loop was entered or left in the wrong context",
+            Broken::GuestFromWrongContext => "a guest was entered or left in the wrong context",
+            Broken::InterruptsOn => "interrupts are on, on the way out",
+            Broken::SwitchNotAnnounced => "tasks were switched without CpuLocal::switch_to",
+            Broken::NotifierOutsideKernel => "the die chain was called in another context than KERNEL",
+            Broken::UserFlagsInKernel => "a flag of the user's is set in the kernel",
+        })
+    }
+}
+
+/// The system call is not to be made; its result is in the registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Skip;
 
-/// A fatal exception, for the die chain ([`notify`](crate::notify)).
+/// The hook could not do its work with interrupts off, and has raised work of the loop: back into the loop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Again;
+
+/// A fatal exception, for the die chain ([`die`](crate::die)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Die {
     /// The exception's vector.
     pub vector: u8,
-    /// Its error code, 0 if it has none. For #DB why it came: DR6, with the bits inverted that read as 1 when nothing
-    /// happened.
+    /// Its error code, 0 if it has none; for #DB [`Exception::cause`](crate::x86_64::Exception::cause).
     pub error: u64,
 }
 
-/// What a member of the die chain says.
+/// What a member of the die chain decides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Not mine; ask the next one.
+    /// The next one is asked.
     Pass,
-    /// Handled: nobody else is asked and the exception is not acted on.
+    /// No other is asked, and the exception is not acted on.
     Handled,
 }
 
 /// A member of the die chain.
 pub type Notifier<R> = fn(&mut R, Die) -> Verdict;
 
-/// A kernel, as seen from its gate.
-///
-/// The required items say what the kernel is; the hooks are called when their flag is raised, and each has a default
-/// that compiles to nothing. A hook that leaves its flag raised is called again.
-///
-/// What a hook may do is what the state it receives allows: with `&mut InKernel` interrupts are on and it may sleep, with
-/// `&mut Leaving` they are off and it may not.
-///
-/// The names are those of Linux 6.1's generic entry code.
+/// What a kernel is, as seen from its gate.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a kernel yet",
+    label = "needs `impl Kernel for {Self}`: its registers, its words of pending work, its system calls",
+    note = "`portcullis::contract` lists everything that a kernel owes"
+)]
 pub trait Kernel: Sized + 'static {
-    /// The registers that the doors save.
+    /// The user's registers, as the doors save them.
     type Regs: Registers + 'static;
+    /// The registers that the doors save where the kernel may have been hit.
+    type SavedRegs: Registers + 'static;
     /// The interrupt flag.
     type Irqs: InterruptFlag;
     /// Context tracking.
     type Context: Tracking;
 
-    /// Which bits of [`exit_work`](Self::exit_work) stand for what.
+    /// What the bits of [`exit_work`](Self::exit_work) stand for.
     const EXIT_WORK: ExitWorkBits = ExitWorkBits::DEFAULT;
-    /// Which bits of [`syscall_work`](Self::syscall_work) stand for what.
+    /// What the bits of [`syscall_work`](Self::syscall_work) stand for.
     const SYSCALL_WORK: SyscallWorkBits = SyscallWorkBits::DEFAULT;
-    /// Who is told of fatal exceptions, in this order. See [`notify`](crate::notify).
-    const DIE_CHAIN: &'static [Notifier<Self::Regs>] = &[];
+    /// Whether the invariants are checked whose checks cost something, and those of [`Diagnostics`]. A transition in the wrong
+    /// context, and a call of the die chain there, are reported in all builds.
+    const CHECKS: bool = cfg!(debug_assertions);
 
-    /// The current task's exit-work word, read once. A racy read of memory that other CPUs write.
+    /// The current task's exit-work word, read once. Other CPUs may write it meanwhile.
     fn exit_work() -> usize;
-    /// The current task's syscall-work word, read once.
+    /// The current task's system-call-work word, read once.
     fn syscall_work() -> usize;
-    /// Makes the system call `number` with the arguments in the registers, and puts the result there.
-    ///
-    /// Any 64-bit number may come. The result register holds -ENOSYS beforehand.
-    fn syscall(at: &mut InSyscall<'_, Self::Regs>, number: i64);
-    /// Makes the 32-bit system call `number`: the arguments are the low halves of EBX, ECX, EDX, ESI, EDI and EBP.
-    ///
-    /// Any number may come. The result register holds -ENOSYS beforehand.
-    fn syscall_32(_at: &mut InSyscall<'_, Self::Regs>, _number: u32) {}
-    /// A 32-bit system call begins, or is over: nothing is left of it when user mode is entered, whatever it returned
-    /// and whoever it made. What the current task does meanwhile is of the 32-bit table: entry and exit work ask for it (Linux:
-    /// TS_COMPAT). Interrupts off, context KERNEL.
+    /// How often preemption is disabled on this CPU; at 0 the kernel may be preempted.
+    fn preempt_count() -> usize;
+    /// Makes the system call `number` with the arguments in the registers, and puts the result there. The number is not checked.
+    /// The doors have put -ENOSYS into the result register.
+    fn syscall(at: &mut InSyscall<'_, Self>, number: i64);
+    /// Makes the 32-bit system call `number`, as [`syscall`](Self::syscall): the arguments are the low halves of RBX, RCX, RDX,
+    /// RSI, RDI and RBP.
+    fn syscall_32(_at: &mut InSyscall<'_, Self>, _number: u32) {}
+    /// A 32-bit system call begins or, after its exit work, ends. In between, code that asks which table the current call is of
+    /// (filters, tracers, restarts) must be told the 32-bit one (Linux: TS_COMPAT). Interrupts off, context KERNEL.
     #[inline(always)]
     fn compat_call(_on: bool) {}
-    /// Whether the invariants that cost something are checked: the interrupt flag and the preemption count at every exit.
-    const CHECKS: bool = cfg!(debug_assertions);
-    /// How often preemption is disabled on this CPU; 0 means that the kernel may be preempted here.
-    fn preempt_count() -> usize;
+    /// An invariant did not hold. May be called with interrupts off, in the context USER, or in an NMI handler. If it returns,
+    /// the crossing continues.
+    #[cold]
+    fn invariant_broken(_broken: Broken) {}
+}
 
-    // ---- exit work, in the loop: interrupts on, may sleep ----
+/// What happens on the way back: exit work. Which flag calls which hook, and when: [`work`](crate::work). A hook of the loop that
+/// does not take its flag is called again.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say what its exit work does",
+    label = "needs `impl ExitHooks for {Self} {{}}`, with the hooks of the work that it raises"
+)]
+pub trait ExitHooks: Kernel {
+    // ---- in the loop: interrupts on, may sleep ----
 
-    /// NEED_RESCHED, NEED_RESCHED_LAZY: lets another task run. Comes back when this task is to go on.
-    fn schedule(_at: &mut InKernel<'_, Self::Regs>) {}
-    /// UPROBE: handles the user-space probe that was hit.
-    fn uprobe_notify_resume(_at: &mut InKernel<'_, Self::Regs>) {}
-    /// PATCH_PENDING: switches the task to the new code; it holds no old code on its stack here.
-    fn klp_update_patch_state(_at: &mut InKernel<'_, Self::Regs>) {}
-    /// SIGPENDING, NOTIFY_SIGNAL: delivers a signal by changing the registers, or restarts an interrupted system
-    /// call if there is none. See [`restart`](crate::restart).
-    fn do_signal_or_restart(_at: &mut InKernel<'_, Self::Regs>) {}
+    /// NEED_RESCHED, NEED_RESCHED_LAZY: lets another task run, and returns when this task is to continue. By `work`, the
+    /// exit-work word, a kernel may instead grant the task more time.
+    fn schedule(_at: &mut InKernel<'_, Self>, _work: usize) {}
+    /// UPROBE: handles the probe in user code that was hit.
+    fn uprobe_notify_resume(_at: &mut InKernel<'_, Self>) {}
+    /// PATCH_PENDING: switches the task to the patched code. Its stack holds the frames of the exit loop and the door.
+    fn klp_update_patch_state(_at: &mut InKernel<'_, Self>) {}
+    /// SIGPENDING, NOTIFY_SIGNAL: delivers a signal by changing the registers; if there is none, restarts an interrupted system
+    /// call ([`restart`](crate::restart)).
+    fn do_signal_or_restart(_at: &mut InKernel<'_, Self>) {}
     /// NOTIFY_RESUME: runs queued task work.
-    fn resume_user_mode_work(_at: &mut InKernel<'_, Self::Regs>) {}
+    fn resume_user_mode_work(_at: &mut InKernel<'_, Self>) {}
+    /// Work of the kernel's own ([`ExitWorkBits::own_loop`]). `work` is the exit-work word.
+    fn arch_exit_to_user_mode_work(_at: &mut InKernel<'_, Self>, _work: usize) {}
+
+    // ---- after the loop: interrupts off, must not sleep or fault ----
+
     /// RSEQ: aborts the restartable sequence that the task was in, if it was.
-    fn rseq_handle_notify_resume(_at: &mut InKernel<'_, Self::Regs>) {}
-    /// Exit work of the host that has a bit in [`EXTRA_EXIT_WORK`](Self::EXTRA_EXIT_WORK).
-    fn arch_exit_to_user_mode_work(_at: &mut InKernel<'_, Self::Regs>, _work: usize) {}
-    /// More bits of the exit-work word, for [`arch_exit_to_user_mode_work`](Self::arch_exit_to_user_mode_work).
-    const EXTRA_EXIT_WORK: usize = 0;
+    ///
+    /// # Errors
+    /// [`Again`] if that needs what cannot be done here (a page fault on user memory): the hook has raised work of the loop that
+    /// will do it.
+    fn rseq_exit_to_user_mode_restart(_at: &mut Settled<'_, Self>) -> Result<(), Again> {
+        Ok(())
+    }
+    /// USER_RETURN_NOTIFY: restores user-mode state (MSRs). Must not raise exit work.
+    fn fire_user_return_notifiers(_at: &mut Settled<'_, Self>) {}
+    /// Work of the kernel's own, once ([`ExitWorkBits::own_once`]). `work` is the exit-work word. Must not raise exit work.
+    fn arch_exit_to_user_mode_once(_at: &mut Settled<'_, Self>, _work: usize) {}
 
-    // ---- exit work, once, after the loop: interrupts off ----
+    // ---- whatever is pending ----
 
-    /// Exit work of the host that runs once, with interrupts off: bits of [`EXTRA_ONCE_WORK`](Self::EXTRA_ONCE_WORK). Must
-    /// not raise exit work.
-    fn arch_exit_to_user_mode_once(_at: &mut Leaving<'_, Self::Regs>, _work: usize) {}
-    /// More bits of the exit-work word, for [`arch_exit_to_user_mode_once`](Self::arch_exit_to_user_mode_once).
-    const EXTRA_ONCE_WORK: usize = 0;
+    /// Interrupts were turned off, and the exit-work word is about to be read: may still raise work (Linux: the tick).
+    fn tick_nohz_user_enter_prepare(_at: &mut Leaving<'_, Self>) {}
+    /// After the exit work, before the context becomes USER. `work` is the exit-work word as last read. Must not raise exit work.
+    fn arch_exit_to_user_mode_prepare(_at: &mut Settled<'_, Self>, _work: usize) {}
 
-    /// Before each read of the exit-work word: what may still raise work with interrupts off (Linux: the tick).
-    fn tick_nohz_user_enter_prepare(_at: &mut Leaving<'_, Self::Regs>) {}
-    /// USER_RETURN_NOTIFY: puts back user-mode state (MSRs). Must not raise exit work.
-    fn fire_user_return_notifiers(_at: &mut Leaving<'_, Self::Regs>) {}
-    /// The last thing before the context becomes USER, at every exit: restores lazily kept state. Must not raise exit
-    /// work.
-    fn arch_exit_to_user_mode_prepare(_at: &mut Leaving<'_, Self::Regs>, _work: usize) {}
+    // ---- back to the kernel ----
 
-    // ---- syscall-entry work, in this order; the number is read again after each that may change it ----
+    /// An interrupt that hit the kernel is done, preemption is enabled, and another task should run. Interrupts are off; the hook
+    /// may turn them on while it schedules.
+    fn preempt_schedule_irq(_at: &mut Interrupted<'_, Self>) {}
+}
+
+/// What else happens at a system call, interrupts on, may sleep. Which flag calls which hook: [`work`](crate::work).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say what its system-call work does",
+    label = "needs `impl SyscallHooks for {Self} {{}}`, with the hooks of the work that it arms"
+)]
+pub trait SyscallHooks: Kernel {
+    // ---- before the call, in this order ----
 
     /// USER_DISPATCH: true if the call was turned into a SIGSYS instead.
-    fn syscall_user_dispatch(_at: &mut InKernel<'_, Self::Regs>) -> bool {
+    fn syscall_user_dispatch(_at: &mut InKernel<'_, Self>) -> bool {
         false
     }
     /// TRACE, EMU: stops for the tracer, which may change all registers. With EMU the call is not made.
-    fn ptrace_report_syscall_entry(_at: &mut InKernel<'_, Self::Regs>) -> Result<(), Skip> {
+    ///
+    /// # Errors
+    /// [`Skip`] if the call is not to be made.
+    fn ptrace_report_syscall_entry(_at: &mut InKernel<'_, Self>) -> Result<(), Skip> {
         Ok(())
     }
     /// SECCOMP: runs the filters.
-    fn secure_computing(_at: &mut InKernel<'_, Self::Regs>) -> Result<(), Skip> {
+    ///
+    /// # Errors
+    /// [`Skip`] if the call is not to be made.
+    fn secure_computing(_at: &mut InKernel<'_, Self>) -> Result<(), Skip> {
         Ok(())
     }
     /// TRACEPOINT: reports the call.
-    fn trace_sys_enter(_at: &mut InKernel<'_, Self::Regs>, _number: i64) {}
+    fn trace_sys_enter(_at: &mut InKernel<'_, Self>, _number: i64) {}
     /// AUDIT: begins the call's record.
-    fn audit_syscall_entry(_at: &mut InKernel<'_, Self::Regs>, _number: i64) {}
+    fn audit_syscall_entry(_at: &mut InKernel<'_, Self>, _number: i64) {}
 
-    // ---- syscall-exit work, exactly once per system call, interrupts on ----
+    // ---- after the call, or in its place if it was skipped, in this order ----
 
-    /// Every system call: checks that it was not made inside a restartable sequence.
-    fn rseq_syscall(_at: &mut InKernel<'_, Self::Regs>) {}
-    /// USER_DISPATCH: true if this call was turned into a SIGSYS at entry; no other exit work is due then.
-    fn on_user_dispatch(_at: &mut InKernel<'_, Self::Regs>) -> bool {
+    /// Whatever is armed: checks that the call was not made inside a restartable sequence.
+    #[inline(always)]
+    fn rseq_syscall(_at: &mut InKernel<'_, Self>) {}
+    /// USER_DISPATCH: true if this call was turned into a SIGSYS at entry; the hooks below are not called then.
+    fn on_user_dispatch(_at: &mut InKernel<'_, Self>) -> bool {
         false
     }
     /// AUDIT: ends the call's record.
-    fn audit_syscall_exit(_at: &mut InKernel<'_, Self::Regs>) {}
+    fn audit_syscall_exit(_at: &mut InKernel<'_, Self>) {}
     /// TRACEPOINT: reports the result.
-    fn trace_sys_exit(_at: &mut InKernel<'_, Self::Regs>) {}
+    fn trace_sys_exit(_at: &mut InKernel<'_, Self>) {}
     /// TRACE, EXIT_TRAP: stops for the tracer; `step` is true if a single step is to be reported.
-    fn ptrace_report_syscall_exit(_at: &mut InKernel<'_, Self::Regs>, _step: bool) {}
+    fn ptrace_report_syscall_exit(_at: &mut InKernel<'_, Self>, _step: bool) {}
+}
 
-    // ---- what hits the kernel ----
-
-    /// An interrupt that hit the kernel is done, preemption is enabled and another task should run.
-    ///
-    /// Interrupts are off; the hook turns them on while it schedules and off again.
-    fn preempt_schedule_irq(_at: &mut Interrupted<'_, Self::Regs>) {}
-    /// A non-maskable interrupt. Never called on a CPU where it is running: it is called once more for those that come
-    /// meanwhile, however many, with the registers of the first.
-    fn nmi(_at: &mut Nmi<'_, Self::Regs>) {}
-
-    // ---- guests ----
-
-    /// NOTIFY_RESUME before a guest is entered: as [`resume_user_mode_work`](Self::resume_user_mode_work), but the registers
-    /// stay those of the hypervisor's system call and are not to be changed.
-    fn resume_guest_mode_work(at: &mut InKernel<'_, Self::Regs>) {
+/// What differs before a guest is entered. The other hooks are those of [`ExitHooks`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say what it does before a guest is entered",
+    label = "needs `impl GuestHooks for {Self} {{}}`"
+)]
+pub trait GuestHooks: ExitHooks {
+    /// NOTIFY_RESUME before a guest is entered: [`ExitHooks::resume_user_mode_work`], but must not change the registers, which are
+    /// those of the hypervisor's system call.
+    fn resume_guest_mode_work(at: &mut InKernel<'_, Self>) {
         Self::resume_user_mode_work(at);
     }
 
-    /// The last thing before a guest is entered: no work pending, interrupts off, context KERNEL.
-    fn arch_enter_guest_prepare(_at: &mut EnteringGuest<'_, Self::Regs>) {}
+    /// After the work, before a guest is entered. Interrupts off, context KERNEL.
+    fn arch_enter_guest_prepare(_at: &mut EnteringGuest<'_, Self>) {}
+}
 
-    // ---- checks ----
+/// What watches the crossings.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how its crossings are watched",
+    label = "needs `impl Diagnostics for {Self} {{}}`"
+)]
+pub trait Diagnostics: Kernel {
+    /// Who is told of fatal exceptions ([`die`](crate::die)), in this order.
+    const DIE_CHAIN: &'static [Notifier<Self::Regs>] = &[];
 
-    /// User mode was just left, the context is still USER: what the host checks about how the door saved it. Must be fit to
-    /// run there.
-    #[inline(always)]
-    fn arch_enter_from_user_mode(_regs: &Self::Regs) {}
-    /// With [`CHECKS`](Self::CHECKS): the host's own last checks before user mode (locks, mappings).
-    fn check_before_user_mode(_at: &mut Leaving<'_, Self::Regs>) {}
-    /// With [`CHECKS`](Self::CHECKS): an interrupt that hit the kernel with interrupts on is done. The kernel might be
-    /// preempted here.
-    fn check_preemption_point() {}
-
-    // ---- tracing ----
-
-    /// Something crossed the boundary, or a part of a crossing begins or ends; what `value` is, the event says. For a
-    /// timeline of the crossings ([`trace`](crate::trace)).
-    ///
-    /// Context KERNEL, interrupts on or off, anywhere in the kernel, NMIs included: it may take no lock.
+    /// Something crossed the boundary, or a part of a crossing begins or ends ([`trace`](crate::trace)). Context KERNEL,
+    /// interrupts on or off, also in NMI handlers, so it must take no lock.
     #[inline(always)]
     fn trace(_event: Event, _value: u64) {}
 
-    // ---- when something is wrong ----
+    /// User mode was just left, the context is still USER: for checks of what the door saved. Must touch nothing that a grace
+    /// period protects.
+    #[inline(always)]
+    fn arch_enter_from_user_mode(_regs: &Self::Regs) {}
+    /// With [`CHECKS`](Kernel::CHECKS): the host's own last checks before user mode (locks, mappings).
+    fn check_before_user_mode(_at: &Settled<'_, Self>) {}
+    /// With [`CHECKS`](Kernel::CHECKS): an interrupt that hit the kernel with interrupts on is done. Preemption may follow.
+    fn check_preemption_point() {}
+    /// With [`CHECKS`](Kernel::CHECKS): how often this CPU raised exit work for the current task
+    /// ([`WorkFlags::raised_here`](crate::work::WorkFlags::raised_here)), to find hooks that raise work after the last read.
+    fn raised_here() -> u32 {
+        0
+    }
+}
 
-    /// An invariant of the crossing did not hold. The crossing goes on in the state it should have been in.
-    #[cold]
-    fn invariant_broken(_broken: Broken) {}
+/// A kernel with all that its gate needs. Follows from its parts.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a whole gate yet",
+    note = "it needs `Kernel`, `ExitHooks`, `SyscallHooks` and `Diagnostics`; the last three may be empty: `impl ExitHooks for {Self} {{}}`"
+)]
+pub trait Gate: ExitHooks + SyscallHooks + Diagnostics {}
+impl<K: ExitHooks + SyscallHooks + Diagnostics> Gate for K {}
+
+/// With [`Kernel::CHECKS`]: a hook that works for the task has returned, in which state?
+#[inline(always)]
+pub(crate) fn returned<K: Kernel>(hook: &'static str, interrupts_on: bool) {
+    if K::CHECKS {
+        if K::preempt_count() != 0 {
+            let wrong = Wrong::PreemptionDisabled;
+            K::invariant_broken(Broken::Returned { hook, wrong });
+        }
+        check_returned::<K>(hook, interrupts_on);
+    }
+}
+
+/// The same for a handler that may have hit code with preemption disabled.
+#[inline(always)]
+pub(crate) fn returned_in_interrupt<K: Kernel>(hook: &'static str) {
+    if K::CHECKS {
+        check_returned::<K>(hook, false);
+    }
+}
+
+#[inline(always)]
+#[allow(unsafe_code, reason = "turns interrupts on where they must be")]
+fn check_returned<K: Kernel>(hook: &'static str, interrupts_on: bool) {
+    let broken = |wrong| K::invariant_broken(Broken::Returned { hook, wrong });
+    if !K::Context::in_kernel() {
+        broken(Wrong::Context);
+    }
+    match (K::Irqs::is_on(), interrupts_on) {
+        (true, false) => {
+            broken(Wrong::InterruptsOn);
+            K::Irqs::off();
+        }
+        (false, true) => {
+            broken(Wrong::InterruptsOff);
+            // SAFETY: the hook was given `InKernel`, and so is what follows.
+            unsafe { K::Irqs::on() };
+        }
+        _ => {}
+    }
 }

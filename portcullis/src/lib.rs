@@ -4,61 +4,62 @@
 //!    user mode
 //!       │  a door (assembly): GS, stack, registers into UserRegs
 //!       ▼
-//!    Arrived     interrupts off · context moved USER → KERNEL, asserted
+//!    Arrived     interrupts off · context USER → KERNEL, asserted · a system call and an event arrive as different types
 //!       │
 //!       ▼
-//!    InKernel    interrupts on  · system call dispatched / exception handled here;
-//!       │                         syscall-entry work before, one-time syscall-exit work after
+//!    InKernel    interrupts on  · the call is dispatched / the exception handled here;
+//!       │                         system-call work before and after the call
 //!       ▼
-//!    Leaving     interrupts off · work flags not read yet
-//!       │  exit_to_user_mode_loop: while any work is pending
-//!       │    interrupts on → reschedule, probes, patching, signals, … → interrupts off → read again
+//!    Leaving     interrupts off · the exit-work word has not been read
+//!       │  loop: while work is pending: interrupts on → do it → interrupts off → read again
 //!       ▼
-//!    Cleared     interrupts off · nothing pending · context moved KERNEL → USER, asserted
-//!       │  the door: SYSRET where it is exactly equivalent, IRET otherwise
+//!    Settled     interrupts off · no loop work pending at the last read · the last hooks; one may go back to Leaving
+//!       │
+//!       ▼
+//!    Cleared     interrupts off · context KERNEL → USER, asserted · nothing may run but the door
+//!       │  SYSRET where it is equivalent, IRET otherwise
 //!       ▼
 //!    user mode
 //! ```
 //!
-//! Each box is a type ([`state`]) that cannot be copied, sent to another CPU, or made outside this crate. A door can only
-//! return what is made from [`Cleared`]. So exit work that is skipped, run twice or run with interrupts in the wrong
-//! state does not compile. What hits the kernel itself takes shorter paths of its own: [`Interrupted`], [`Nmi`].
+//! Each box is a type ([`state`]) that cannot be copied or sent to another thread, belongs to one kernel, and is made by the
+//! transition from the one before. The Rust half of a door from user mode returns a [`WayOut`](x86_64::WayOut), which is made
+//! from [`Cleared`]. What hits the kernel itself takes shorter paths: [`Interrupted`], [`NmiContext`].
 //!
 //! | you want to … | look in |
 //! | --- | --- |
-//! | write a kernel on this | [`Kernel`], [`x86_64::Doors`], [`x86_64::init_cpu`] |
+//! | write a kernel on this | [`contract`]: what a kernel owes, in order |
 //! | write it as `loop { match user.run() { … } }` | [`x86_64::user_context`] |
-//! | see how a system call comes in and gets out | [`x86_64::syscall`], then [`syscall`], then [`exit`] |
-//! | add a kind of exit work | [`work`] (its flag), [`Kernel`] (its hook), [`exit`] (one line in the loop) |
-//! | add work to every system call | [`work`], [`Kernel`], [`syscall`] |
-//! | raise work from another CPU | [`work::TaskWork::raise`] |
+//! | follow a system call | [`x86_64::syscall64`], then [`syscall`], then [`exit`] |
+//! | see which vector takes which door | [`x86_64::doors::TABLE`] |
+//! | add exit work of your kernel's own | [`contract`], "Exit work of your own" |
+//! | add a kind of exit work or system-call work | [`work`]: a line in the list |
+//! | raise work from another CPU | [`work::WorkFlags::raise`] |
 //! | know whether a CPU is quiescent | [`context`] |
 //! | follow an exception or interrupt | [`x86_64::exception`], then [`exit`] or [`interrupt`] |
-//! | follow an NMI, #DB, #MC, #DF | [`x86_64::paranoid`], [`x86_64::nmi`], then [`nmi`] |
+//! | follow an NMI, #DB, #MC, #DF | [`x86_64::paranoid`], [`x86_64::nmi`], then [`interrupt`] |
 //! | restart interrupted system calls | [`restart`] |
 //! | enter a guest | [`guest`] |
-//! | keep a trace of what crossed | [`trace`], [`Kernel::trace`] |
-//! | give system calls back to user mode | [`user_dispatch`] |
+//! | keep a trace of what crossed | [`trace`], [`Diagnostics::trace`] |
+//! | return system calls to user mode as SIGSYS | [`user_dispatch`] |
 //!
-//! Imports point one way: the doors (`x86_64`) use the policy (`syscall`, `exit`, `interrupt`, `nmi`, `guest`, `idle`,
-//! `notify`), the policy uses the trait (`kernel`), the trait uses the states (`state`), which use nothing.
+//! Imports point one way: the doors (`x86_64`) use the policy (`syscall`, `exit`, `interrupt`, `guest`, `die`), the policy uses the
+//! traits (`kernel`), the traits use the states (`state`) and what they are made of (`work`, `machine`, `context`, `trace`).
 #![cfg_attr(not(any(test, loom)), no_std)]
-#![deny(unsafe_code)]
+#![deny(unsafe_code, unused_variables)]
 
+#[allow(unsafe_code, reason = "the caller vouches for a change of the context")]
 pub mod context;
+pub mod contract;
+pub mod die;
 pub mod exit;
 pub mod guest;
-pub mod host;
-pub mod idle;
 pub mod interrupt;
 pub mod kernel;
-pub mod nmi;
-pub mod notify;
+#[allow(unsafe_code, reason = "what is for the transitions is declared unsafe")]
+pub mod machine;
 pub mod restart;
-#[allow(
-    unsafe_code,
-    reason = "the constructors through which a host vouches for a state"
-)]
+#[allow(unsafe_code, reason = "a host vouches for a state that it makes")]
 pub mod state;
 pub mod syscall;
 pub mod trace;
@@ -69,5 +70,10 @@ pub mod work;
 #[allow(unsafe_code, reason = "the doors")]
 pub mod x86_64;
 
-pub use kernel::{Broken, Kernel, Skip};
-pub use state::{Arrived, Cleared, InInterrupt, InKernel, InSyscall, Interrupted, Leaving, Nmi};
+pub use kernel::{
+    Again, Broken, Diagnostics, ExitHooks, Gate, GuestHooks, Kernel, Skip, SyscallHooks, Wrong,
+};
+pub use state::{
+    Arrived, Cleared, Event, InInterrupt, InKernel, InSyscall, Interrupted, Leaving, NmiContext, Settled,
+    Syscall, Syscall32,
+};

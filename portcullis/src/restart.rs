@@ -1,9 +1,9 @@
 //! What becomes of a system call that a signal interrupted.
 //!
-//! A system call that finds a signal pending returns one of four codes that user mode never sees. When the signal is
-//! delivered, or when it turns out that there is none to deliver, the code is turned into EINTR or into a restart.
+//! A system call that finds a signal pending returns one of four codes that must not reach user mode. When the signal is
+//! delivered, or turns out to be gone, the code becomes EINTR or a restart.
 
-/// The internal result of an interrupted system call: `-code` in the result register.
+/// The internal result of an interrupted system call: the result register holds `-code`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i64)]
 pub enum Interruption {
@@ -22,7 +22,7 @@ pub enum Interruption {
 pub enum Restart {
     /// The result is EINTR.
     Eintr,
-    /// Put the number back and the instruction pointer on the system-call instruction.
+    /// The call is made again: restore the number, and set the instruction pointer to the system-call instruction.
     Again,
     /// The same, with the number of `restart_syscall`.
     Block,
@@ -43,8 +43,8 @@ pub enum Delivery {
 /// The length of SYSCALL, SYSENTER and INT 0x80: how far the instruction pointer goes back.
 pub const SYSCALL_INSTRUCTION_LENGTH: u64 = 2;
 
-/// Whether a system call's result is an interruption. Only to be asked while a system call is under way: the same value
-/// in a register at an interrupt means nothing.
+/// Whether a system call's result is an interruption. To be asked during a system call: at an interrupt, the same value in the
+/// register means nothing.
 pub const fn interruption(result: i64) -> Option<Interruption> {
     match result {
         -512 => Some(Interruption::Sys),
@@ -66,35 +66,5 @@ pub const fn decide(interruption: Interruption, delivery: Delivery) -> Restart {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_interruption_and_delivery() {
-        use {Delivery::*, Interruption::*};
-        let plain = Handler { restart: false };
-        let restarting = Handler { restart: true };
-        for (interruption, none, handler, sa_restart) in [
-            (Sys, Restart::Again, Restart::Eintr, Restart::Again),
-            (NoIntr, Restart::Again, Restart::Again, Restart::Again),
-            (NoHand, Restart::Again, Restart::Eintr, Restart::Eintr),
-            (RestartBlock, Restart::Block, Restart::Eintr, Restart::Eintr),
-        ] {
-            assert_eq!(decide(interruption, None), none);
-            assert_eq!(decide(interruption, plain), handler);
-            assert_eq!(decide(interruption, restarting), sa_restart);
-        }
-    }
-
-    #[test]
-    fn only_the_four_codes_interrupt() {
-        let codes: [i64; 4] = [512, 513, 514, 516];
-        for value in -600..600 {
-            assert_eq!(
-                interruption(value).is_some(),
-                value < 0 && codes.contains(&-value),
-                "{value}"
-            );
-        }
-    }
-}
+#[path = "../tests/unit/restart.rs"]
+mod tests;

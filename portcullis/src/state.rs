@@ -1,104 +1,217 @@
 //! The states of a crossing, as types.
 //!
-//! A value of one of these types is the right to do what may be done in that state. It cannot be copied, cannot leave
-//! its CPU (it is neither `Send` nor `Sync`), and cannot be made outside this crate but through the `unsafe`
-//! constructors below, of which a door calls the first. A transition consumes one value and returns the next.
+//! A value of one of these types is the right to do what may be done in that state. It cannot be copied or sent to another
+//! thread, belongs to one kernel `K`, and comes from a door, from the transition that consumed the state before, or from
+//! unsafe code of the host ([`assume`](InKernel::assume)). It is one pointer, to the registers that the door saved.
 //!
-//! All of them are one pointer: the registers that the door saved. They cost nothing.
+//! A state that is dropped leaves its crossing unfinished. The compiler warns about an unused one (`#[must_use]`); with
+//! [`Kernel::CHECKS`] the drop is reported ([`Broken::StateDropped`]).
 
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
 
-/// Makes a type neither `Send` nor `Sync`: a state belongs to the CPU, or the task, that is in it.
-type NotSend = PhantomData<*mut ()>;
+use crate::kernel::{Broken, Kernel};
 
-macro_rules! states {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+/// What brought the CPU in, which decides what work is due and which ways out exist.
+pub trait Crossing: sealed::Sealed {
+    /// A system call, and not an exception or interrupt.
+    const SYSCALL: bool;
+    /// A system call of the 32-bit table: its end is reported to [`Kernel::compat_call`].
+    const COMPAT: bool;
+}
+
+macro_rules! crossings {
+    ($($(#[$doc:meta])* $name:ident: $syscall:literal, $compat:literal;)*) => {$(
         $(#[$doc])*
-        #[must_use = "a state that is dropped leaves the crossing unfinished"]
-        #[repr(transparent)]
-        pub struct $name<'r, R> {
-            regs: &'r mut R,
-            not_send: NotSend,
-        }
-
-        impl<'r, R> $name<'r, R> {
-            #[inline(always)]
-            pub(crate) fn new(regs: &'r mut R) -> Self {
-                $name { regs, not_send: PhantomData }
-            }
-
-            #[inline(always)]
-            #[allow(dead_code, reason = "not every state is left for another one")]
-            pub(crate) fn into_regs(self) -> &'r mut R {
-                self.regs
-            }
-
-            /// The registers that the door saved.
-            #[inline(always)]
-            pub fn regs(&mut self) -> &mut R {
-                self.regs
-            }
-
-            /// The registers that the door saved, to look at.
-            #[inline(always)]
-            pub fn saved(&self) -> &R {
-                self.regs
-            }
+        #[derive(Debug)]
+        pub enum $name {}
+        impl sealed::Sealed for $name {}
+        impl Crossing for $name {
+            const SYSCALL: bool = $syscall;
+            const COMPAT: bool = $compat;
         }
     )*};
 }
 
-states! {
-    /// User mode was just left: interrupts off, context KERNEL, thread stack.
-    Arrived;
-    /// Ordinary kernel code on behalf of user mode: interrupts on, context KERNEL, thread stack. May sleep, and may
-    /// come back on another CPU.
-    InKernel;
-    /// On the way out: interrupts off, context KERNEL. The work flags have not been read yet.
-    Leaving;
-    /// The way out is free: interrupts off, no work pending at the last read, context USER. Nothing may run but the
-    /// door.
-    Cleared;
-    /// An interrupt or exception hit the kernel itself: interrupts off, context KERNEL. It goes back where it came
-    /// from; there is no way from here to user mode.
-    Interrupted;
-    /// A device interrupt or IPI is being handled: interrupts off, context KERNEL, IRQ stack. May not sleep.
-    InInterrupt;
-    /// An NMI, machine check or kernel-mode debug exception: it may have hit anything, locks and transitions
-    /// included. Interrupts off, context KERNEL. May take no lock that is taken elsewhere.
-    Nmi;
-    /// About to enter a guest: interrupts off, no work pending at the last read, context KERNEL.
-    EnteringGuest;
+crossings! {
+    /// A 64-bit system call.
+    Syscall: true, false;
+    /// A 32-bit system call.
+    Syscall32: true, true;
+    /// An exception, interrupt or NMI.
+    Event: false, false;
+    /// Any of them: the hooks' type.
+    Any: false, false;
 }
 
-/// A system call is being handled: [`InKernel`], and the syscall-entry work is done. Its only way on runs the
-/// syscall-exit work, so that runs exactly once.
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// Makes a type neither `Send` nor `Sync`.
+type NotSend = PhantomData<*mut ()>;
+
+macro_rules! states {
+    ($($(#[$doc:meta])* $name:ident<$k:ident $(, $c:ident = $default:ty)?>: $regs:ident $($access:ident)?;)*) => {$(
+        $(#[$doc])*
+        #[must_use = "a state that is dropped leaves the crossing unfinished"]
+        #[repr(transparent)]
+        pub struct $name<'r, $k: Kernel $(, $c = $default)?> {
+            regs: &'r mut $k::$regs,
+            not_send: NotSend,
+            of: PhantomData<($k, $($c)?)>,
+        }
+
+        impl<'r, $k: Kernel $(, $c)?> $name<'r, $k $(, $c)?> {
+            #[inline(always)]
+            pub(crate) fn new(regs: &'r mut $k::$regs) -> Self {
+                $name { regs, not_send: PhantomData, of: PhantomData }
+            }
+
+            #[inline(always)]
+            pub(crate) fn into_regs(self) -> &'r mut $k::$regs {
+                let this = ManuallyDrop::new(self);
+                // SAFETY: `this` is neither used nor dropped afterwards.
+                unsafe { core::ptr::read(&this.regs) }
+            }
+
+            /// Runs a hook with the state, which it does not own.
+            #[inline(always)]
+            #[allow(dead_code, reason = "not every state is lent")]
+            pub(crate) fn lend<T>(&mut self, hook: impl FnOnce(&mut $name<'_, $k>) -> T) -> T {
+                hook(&mut ManuallyDrop::new($name::new(&mut *self.regs)))
+            }
+
+            /// The registers that the door saved.
+            #[inline(always)]
+            pub fn saved(&self) -> &$k::$regs {
+                self.regs
+            }
+
+            $(states!(@$access $k $regs);)?
+
+            /// Gives the state up to code of the host, which resumes it ([`assume`](InKernel::assume)) or, after [`Cleared`],
+            /// enters user mode.
+            #[inline(always)]
+            pub fn suspend(self) {
+                let _ = self.into_regs();
+            }
+        }
+
+        impl<$k: Kernel $(, $c)?> Drop for $name<'_, $k $(, $c)?> {
+            #[inline(always)]
+            fn drop(&mut self) {
+                if $k::CHECKS {
+                    $k::invariant_broken(Broken::StateDropped { state: stringify!($name) });
+                }
+            }
+        }
+    )*};
+    (@users $k:ident $regs:ident) => {
+        /// The user's registers, to write.
+        #[inline(always)]
+        pub fn regs(&mut self) -> &mut $k::$regs {
+            self.regs
+        }
+    };
+    (@kernels $k:ident $regs:ident) => {
+        /// The registers that the door saved, to write.
+        ///
+        /// # Safety
+        /// They may be the kernel's: the code that was hit continues with them.
+        #[inline(always)]
+        pub unsafe fn regs_mut(&mut self) -> &mut $k::$regs {
+            self.regs
+        }
+    };
+}
+
+states! {
+    /// User mode was just left: interrupts off, context KERNEL, thread stack.
+    Arrived<K, C = Any>: Regs users;
+    /// Ordinary kernel code for user mode: interrupts on, context KERNEL, thread stack. May sleep, and continue on another CPU.
+    InKernel<K, C = Any>: Regs users;
+    /// On the way out: interrupts off, context KERNEL. The exit-work word has not been read since interrupts went off.
+    Leaving<K, C = Any>: Regs users;
+    /// The exit-work word was read with interrupts off, and no work of the loop was pending: interrupts off, context KERNEL. Exit
+    /// work must not be raised here, except by the hook that may send the task back into the loop.
+    Settled<K, C = Any>: Regs users;
+    /// User mode follows: interrupts off, context USER. Nothing but the door may run.
+    Cleared<K, C = Any>: Regs;
+    /// An interrupt or exception hit the kernel: context KERNEL, and interrupts off but for what the hook's documentation allows.
+    /// Returns to what was hit; no transition leads to user mode.
+    Interrupted<K>: SavedRegs kernels;
+    /// A device interrupt or IPI is being handled: interrupts off, context KERNEL, IRQ stack. Must not sleep.
+    InInterrupt<K>: SavedRegs kernels;
+    /// An NMI, or an exception that like an NMI may have hit anything, locks and transitions included: #MC, and #DB and #DF in the
+    /// kernel. Interrupts off, context KERNEL. Must take no lock that is taken elsewhere.
+    NmiContext<K>: SavedRegs kernels;
+    /// About to enter a guest: interrupts off, context KERNEL, nothing due before a guest pending at the last read.
+    EnteringGuest<K>: Regs;
+}
+
+impl<'r, K: Kernel, C> InKernel<'r, K, C> {
+    /// Lends the registers while this task waits, to a tracer that changes those of a stopped task. Until the result is dropped
+    /// the task itself cannot reach them.
+    #[inline(always)]
+    pub fn lend_regs(&mut self) -> LentRegs<'_, K::Regs> {
+        LentRegs {
+            regs: NonNull::from_mut(self.regs),
+            of: PhantomData,
+        }
+    }
+}
+
+/// Registers that a waiting task has lent ([`InKernel::lend_regs`]).
+#[derive(Debug)]
+pub struct LentRegs<'a, R> {
+    regs: NonNull<R>,
+    of: PhantomData<&'a mut R>,
+}
+
+impl<R> LentRegs<'_, R> {
+    /// Where they are. They may be accessed while the task waits, by one tracer at a time; both are for the kernel to ensure.
+    pub fn as_ptr(&self) -> NonNull<R> {
+        self.regs
+    }
+}
+
+/// A system call is being handled: [`InKernel`], and the system-call work at entry is done. [`finish`](Self::finish) consumes it
+/// and does the work at exit.
 #[must_use = "a system call that is dropped skips its exit work"]
 #[repr(transparent)]
-pub struct InSyscall<'r, R>(InKernel<'r, R>);
+pub struct InSyscall<'r, K: Kernel, C = Any>(InKernel<'r, K, C>);
 
-impl<'r, R> InSyscall<'r, R> {
+impl<'r, K: Kernel, C> InSyscall<'r, K, C> {
     #[inline(always)]
-    pub(crate) fn new(at: InKernel<'r, R>) -> Self {
+    pub(crate) fn new(at: InKernel<'r, K, C>) -> Self {
         InSyscall(at)
     }
 
     #[inline(always)]
-    pub(crate) fn into_inner(self) -> InKernel<'r, R> {
+    pub(crate) fn into_inner(self) -> InKernel<'r, K, C> {
         self.0
+    }
+
+    #[inline(always)]
+    pub(crate) fn lend<T>(&mut self, hook: impl FnOnce(&mut InSyscall<'_, K>) -> T) -> T {
+        hook(&mut ManuallyDrop::new(InSyscall(InKernel::new(
+            &mut *self.0.regs,
+        ))))
     }
 }
 
-impl<'r, R> Deref for InSyscall<'r, R> {
-    type Target = InKernel<'r, R>;
+impl<'r, K: Kernel, C> Deref for InSyscall<'r, K, C> {
+    type Target = InKernel<'r, K, C>;
     #[inline(always)]
     fn deref(&self) -> &Self::Target {
         &self.0
     }
 }
 
-impl<R> DerefMut for InSyscall<'_, R> {
+impl<K: Kernel, C> DerefMut for InSyscall<'_, K, C> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.0
@@ -106,11 +219,13 @@ impl<R> DerefMut for InSyscall<'_, R> {
 }
 
 macro_rules! assume {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
-        impl<'r, R> $name<'r, R> {
+    ($($(#[$doc:meta])* $name:ident<$k:ident $(, $c:ident: $bound:path)?>: $regs:ident;)*) => {$(
+        impl<'r, $k: Kernel $(, $c: $bound)?> $name<'r, $k $(, $c)?> {
+            /// Resumes a state that code of the host has suspended ([`suspend`](Self::suspend)).
+            ///
             $(#[$doc])*
             #[inline(always)]
-            pub unsafe fn assume(regs: &'r mut R) -> Self {
+            pub unsafe fn assume(regs: &'r mut $k::$regs) -> Self {
                 Self::new(regs)
             }
         }
@@ -118,35 +233,32 @@ macro_rules! assume {
 }
 
 assume! {
-    /// Takes the state up again where code of the host stood between two calls of this crate.
-    ///
     /// # Safety
-    /// User mode was just left, interrupts are off, the context has been moved from USER to KERNEL, and no other state
-    /// of this crossing exists. `regs` are the registers that the door saved.
-    Arrived;
-    /// Takes the state up again where code of the host stood between two calls of this crate.
-    ///
-    /// # Safety
-    /// Interrupts are on, the context is KERNEL, the thread stack is in use, and no other state of this crossing
-    /// exists. `regs` are the registers that the door saved.
-    InKernel;
-    /// A task's first way out: after fork, or when the first program starts. Also takes the state up again where code
-    /// of the host stood between two calls of this crate.
-    ///
+    /// Interrupts are on, the context is KERNEL, the thread stack is in use, and no other state of this crossing exists.
+    /// `regs` are the registers that the door saved.
+    InKernel<K, C: Crossing>: Regs;
     /// # Safety
     /// Interrupts are off, the context is KERNEL, the thread stack is in use, and no other state of this crossing
-    /// exists. `regs` are what user mode is to start with, at the top of the thread stack.
-    Leaving;
-    /// Takes the state up again where code of the host stood between two calls of this crate.
-    ///
+    /// exists. `regs` are the registers that the door saved.
+    Leaving<K, C: Crossing>: Regs;
     /// # Safety
     /// The kernel was hit, interrupts are off, [`Interrupted::enter_from_kernel`] has run, and no other state of this
     /// crossing exists. `regs` are the registers that the door saved.
-    Interrupted;
-    /// Takes the state up again where code of the host stood between two calls of this crate.
+    Interrupted<K>: SavedRegs;
+    /// # Safety
+    /// Interrupts are off, [`NmiContext::enter_from_kernel`] has run, and no other state of this crossing exists. `regs` are
+    /// the registers that the door saved.
+    NmiContext<K>: SavedRegs;
+}
+
+impl<'r, K: Kernel, C: Crossing> InSyscall<'r, K, C> {
+    /// For a host that makes the system call itself, and for a new task, whose first way out is the end of the system call that
+    /// made it.
     ///
     /// # Safety
-    /// Interrupts are off, [`Nmi::enter_from_kernel`] has run, and no other state of this crossing exists. `regs` are the
-    /// registers that the door saved.
-    Nmi;
+    /// That of [`InKernel::assume`]; the system-call work at entry, if any was due, is done.
+    #[inline(always)]
+    pub unsafe fn assume(regs: &'r mut K::Regs) -> Self {
+        InSyscall(InKernel::new(regs))
+    }
 }

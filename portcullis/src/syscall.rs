@@ -1,162 +1,185 @@
-//! A system call, from arrival to the way out: entry work, the call, exit work, each exactly once.
+//! A system call, from arrival to the way out: the work before it, the call, the work after it.
 
-use crate::host::{InterruptFlag, Registers, Tracking};
-use crate::kernel::{Broken, Kernel, Skip};
-use crate::state::{Arrived, InKernel, InSyscall, Leaving};
+use crate::kernel::{Gate, Skip, returned};
+use crate::machine::Registers;
+use crate::state::{Arrived, Crossing, InKernel, InSyscall, Leaving, Syscall, Syscall32};
 use crate::trace::Event;
+use crate::work::ArmedSyscallWork;
 
-impl<'r, R> Arrived<'r, R> {
-    /// Makes the system call in the registers and runs its entry and exit work.
-    ///
-    /// Where nothing is armed the work is one test before the call and one after it.
+impl<'r, K: Gate> Arrived<'r, K, Syscall> {
+    /// Makes the system call in the registers, and does armed system-call work before and after it.
     #[inline(always)]
-    pub fn syscall<K: Kernel<Regs = R>>(self) -> Leaving<'r, R> {
-        self.irqs_on::<K>()
-            .with_syscall_work::<K>(Event::SyscallEnter, K::syscall)
-    }
-
-    /// Makes the 32-bit system call in the registers, as [`syscall`](Self::syscall). The way out is
-    /// [`exit_to_user_mode_32`](Leaving::exit_to_user_mode_32).
-    #[inline(always)]
-    pub fn syscall_32<K: Kernel<Regs = R>>(self) -> Leaving<'r, R> {
-        self.syscall_32_begins::<K>().syscall_32::<K>()
-    }
-
-    /// The first part of [`syscall_32`](Self::syscall_32), for a door that has to fetch an argument first.
-    #[inline(always)]
-    pub fn syscall_32_begins<K: Kernel<Regs = R>>(self) -> InKernel<'r, R> {
-        K::compat_call(true);
-        self.irqs_on::<K>()
+    pub fn syscall(self) -> Leaving<'r, K, Syscall> {
+        self.into_kernel().syscall_with(Event::SyscallEnter, K::syscall)
     }
 }
 
-impl<'r, R> InKernel<'r, R> {
-    /// The second part of [`Arrived::syscall_32`].
+impl<'r, K: Gate> Arrived<'r, K, Syscall32> {
+    /// Makes the 32-bit system call in the registers, as [`syscall`](Arrived::syscall).
     #[inline(always)]
-    pub fn syscall_32<K: Kernel<Regs = R>>(self) -> Leaving<'r, R> {
-        self.with_syscall_work::<K>(Event::Syscall32Enter, |at, number| {
+    pub fn syscall_32(self) -> Leaving<'r, K, Syscall32> {
+        K::compat_call(true);
+        self.into_kernel().make_32()
+    }
+
+    /// The same for a door that must first fetch an argument with interrupts on. If `fetch` returns false, it has put a result into
+    /// the registers, and neither the call nor system-call work is done.
+    #[inline(always)]
+    pub fn syscall_32_after(
+        self,
+        fetch: impl FnOnce(&mut InKernel<'_, K>) -> bool,
+    ) -> (Leaving<'r, K, Syscall32>, bool) {
+        K::compat_call(true);
+        let mut at = self.into_kernel();
+        if at.hook("user_word", fetch) {
+            (at.make_32(), true)
+        } else {
+            (at.into_leaving(), false)
+        }
+    }
+}
+
+impl<'r, K: Gate> InKernel<'r, K, Syscall32> {
+    #[inline(always)]
+    fn make_32(self) -> Leaving<'r, K, Syscall32> {
+        self.syscall_with(Event::Syscall32Enter, |at, number| {
             K::syscall_32(at, number as u32)
         })
     }
+}
 
-    /// A new task's first way out is that of the system call that made it.
+impl<'r, K: Gate, C: Crossing> InKernel<'r, K, C> {
+    /// The work before, the call unless that work skips it, the work after.
     #[inline(always)]
-    pub fn in_syscall(self) -> InSyscall<'r, R> {
-        InSyscall::new(self)
-    }
-
-    /// Entry work, the call unless that work decided against it, exit work.
-    #[inline(always)]
-    fn with_syscall_work<K: Kernel<Regs = R>>(
+    fn syscall_with(
         mut self,
         event: Event,
-        call: impl FnOnce(&mut InSyscall<'_, R>, i64),
-    ) -> Leaving<'r, R> {
+        call: impl FnOnce(&mut InSyscall<'_, K>, i64),
+    ) -> Leaving<'r, K, C> {
         let mut skip = false;
         if K::syscall_work() & K::SYSCALL_WORK.at_entry() != 0 {
-            (self, skip) = syscall_entry_work_or_skip::<K>(self);
+            let at;
+            (at, skip) = syscall_entry_work_by_value::<K>(InKernel::new(self.into_regs()));
+            self = InKernel::new(at.into_regs());
         }
         let mut at = InSyscall::new(self);
         if !skip {
-            let number = number::<K>(&at);
+            let number = at.saved().syscall_number();
             K::trace(event, number as u64);
-            call(&mut at, number);
-            K::trace(Event::SyscallExit, 0);
+            at.lend(|at| call(at, number));
+            K::trace(Event::SyscallExit, at.saved().syscall_result() as u64);
+            returned::<K>("syscall", true);
         }
-        at.finish::<K>()
+        at.finish()
     }
 }
 
-impl<'r, R> InSyscall<'r, R> {
-    /// The system call is done: runs its exit work and turns interrupts off. The one way out of a system call.
+impl<'r, K: Gate, C: Crossing> InSyscall<'r, K, C> {
+    /// The system call is done: does the work after it and turns interrupts off.
     #[inline(always)]
-    pub fn finish<K: Kernel<Regs = R>>(self) -> Leaving<'r, R> {
+    pub fn finish(self) -> Leaving<'r, K, C> {
         let mut at = self.into_inner();
-        if K::CHECKS && !(K::Irqs::is_on() && K::Context::in_kernel()) {
-            K::invariant_broken(Broken::SyscallLeftWrongState);
-            // The exit work may sleep.
-            K::Irqs::on();
-        }
-        K::rseq_syscall(&mut at);
+        at.hook("rseq_syscall", K::rseq_syscall);
         if K::syscall_work() & K::SYSCALL_WORK.at_exit() != 0 {
-            at = syscall_exit_work_and_back::<K>(at);
+            let done = syscall_exit_work_by_value::<K>(InKernel::new(at.into_regs()));
+            at = InKernel::new(done.into_regs());
         }
-        at.irqs_off::<K>()
+        at.into_leaving()
     }
 }
 
-#[inline(always)]
-fn number<K: Kernel>(at: &InKernel<'_, K::Regs>) -> i64 {
-    at.saved().syscall_number()
-}
-
-/// [`syscall_entry_work`], by value: a state that is only lent would have to be in memory.
+/// [`syscall_entry_work`] by value: a lent state would have to be in memory.
 #[cold]
 #[inline(never)]
-fn syscall_entry_work_or_skip<K: Kernel>(mut at: InKernel<'_, K::Regs>) -> (InKernel<'_, K::Regs>, bool) {
-    let skip = syscall_entry_work::<K>(&mut at).is_err();
+fn syscall_entry_work_by_value<K: Gate>(mut at: InKernel<'_, K>) -> (InKernel<'_, K>, bool) {
+    let skip = at.lend(syscall_entry_work::<K>).is_err();
     (at, skip)
 }
 
-/// [`syscall_exit_work`], by value.
+/// [`syscall_exit_work`] by value.
 #[cold]
 #[inline(never)]
-fn syscall_exit_work_and_back<K: Kernel>(mut at: InKernel<'_, K::Regs>) -> InKernel<'_, K::Regs> {
-    syscall_exit_work::<K>(&mut at);
+fn syscall_exit_work_by_value<K: Gate>(mut at: InKernel<'_, K>) -> InKernel<'_, K> {
+    at.lend(syscall_exit_work::<K>);
     at
 }
 
-/// Something is armed: user dispatch, ptrace, seccomp, trace point, audit, in this order.
-///
-/// The word is read again after the tracer's stop, which may arm and disarm; the number is read from the registers by
-/// whoever looks at it, so what a tracer changes is what the filters see.
-fn syscall_entry_work<K: Kernel>(at: &mut InKernel<'_, K::Regs>) -> Result<(), Skip> {
-    let bits = &K::SYSCALL_WORK;
-    let mut work = K::syscall_work();
+/// Something is armed: user dispatch, ptrace, seccomp, trace point, audit, in this order. After a tracer's stop, which may arm and
+/// disarm, the word is read again. The number is in the registers, so the filters see what the tracer has made of it.
+fn syscall_entry_work<K: Gate>(at: &mut InKernel<'_, K>) -> Result<(), Skip> {
+    let mut word = K::syscall_work();
+    let ArmedSyscallWork {
+        user_dispatch,
+        trace,
+        emu,
+        // Below.
+        seccomp: _,
+        tracepoint: _,
+        audit: _,
+        // After the call.
+        exit_trap: _,
+    } = K::SYSCALL_WORK.armed(word);
 
-    // First, because a dispatched call is none of the kernel's ABI: nobody else may see it.
-    if work & bits.user_dispatch != 0 && K::syscall_user_dispatch(at) {
+    // First: a dispatched call is not of the kernel's ABI, and is hidden from the others.
+    if user_dispatch && at.hook("syscall_user_dispatch", K::syscall_user_dispatch) {
         return Err(Skip);
     }
-    if work & (bits.trace | bits.emu) != 0 {
-        K::ptrace_report_syscall_entry(at)?;
-        if work & bits.emu != 0 {
+    if trace || emu {
+        at.hook("ptrace_report_syscall_entry", K::ptrace_report_syscall_entry)?;
+        if emu {
             return Err(Skip);
         }
-        work = K::syscall_work();
+        word = K::syscall_work();
     }
+    // The other kinds are above.
+    let ArmedSyscallWork {
+        seccomp,
+        tracepoint,
+        audit,
+        ..
+    } = K::SYSCALL_WORK.armed(word);
     // After ptrace, so that the filters judge what the tracer made of the call.
-    if work & bits.seccomp != 0 {
-        K::secure_computing(at)?;
+    if seccomp {
+        at.hook("secure_computing", K::secure_computing)?;
     }
-    if work & bits.tracepoint != 0 {
-        let number = number::<K>(at);
-        K::trace_sys_enter(at, number);
+    if tracepoint {
+        let number = at.saved().syscall_number();
+        at.hook("trace_sys_enter", |at| K::trace_sys_enter(at, number));
     }
-    if work & bits.audit != 0 {
-        let number = number::<K>(at);
-        K::audit_syscall_entry(at, number);
+    if audit {
+        let number = at.saved().syscall_number();
+        at.hook("audit_syscall_entry", |at| K::audit_syscall_entry(at, number));
     }
     Ok(())
 }
 
-/// Something is armed: audit, trace point, ptrace and single-step, in this order.
-fn syscall_exit_work<K: Kernel>(at: &mut InKernel<'_, K::Regs>) {
-    let bits = &K::SYSCALL_WORK;
-    let work = K::syscall_work();
+/// Something is armed: user dispatch, audit, trace point, ptrace with single-step, in this order. `rseq_syscall` has run.
+fn syscall_exit_work<K: Gate>(at: &mut InKernel<'_, K>) {
+    let ArmedSyscallWork {
+        user_dispatch,
+        trace,
+        emu,
+        tracepoint,
+        audit,
+        exit_trap,
+        // Before the call.
+        seccomp: _,
+    } = K::SYSCALL_WORK.armed(K::syscall_work());
 
-    if work & bits.user_dispatch != 0 && K::on_user_dispatch(at) {
+    if user_dispatch && at.hook("on_user_dispatch", K::on_user_dispatch) {
         return;
     }
-    if work & bits.audit != 0 {
-        K::audit_syscall_exit(at);
+    if audit {
+        at.hook("audit_syscall_exit", K::audit_syscall_exit);
     }
-    if work & bits.tracepoint != 0 {
-        K::trace_sys_exit(at);
+    if tracepoint {
+        at.hook("trace_sys_exit", K::trace_sys_exit);
     }
     // An emulated call was not made, so there is no step over it to report.
-    let step = work & bits.exit_trap != 0 && work & bits.emu == 0;
-    if step || work & bits.trace != 0 {
-        K::ptrace_report_syscall_exit(at, step);
+    let step = exit_trap && !emu;
+    if step || trace {
+        at.hook("ptrace_report_syscall_exit", |at| {
+            K::ptrace_report_syscall_exit(at, step)
+        });
     }
 }

@@ -54,7 +54,7 @@ fn the_states_add_no_instruction_and_no_stack() {
             "--quiet",
             "--release",
             "--package",
-            "portcullis",
+            "portcullis-gate",
             "--example",
             "codegen_subject",
         ])

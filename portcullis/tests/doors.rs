@@ -13,10 +13,10 @@ fn every_door_links() {
 
 /// The doors that save a whole `UserRegs` and call Rust.
 const DOORS: [&[&str]; 9] = [
-    &["syscall", "syscall_entry"],
-    &["compat", "int80_entry"],
-    &["compat", "sysenter_entry"],
-    &["compat", "syscall_entry"],
+    &["syscall64", "syscall_entry"],
+    &["syscall32", "int80_entry"],
+    &["syscall32", "sysenter_entry"],
+    &["syscall32", "syscall_entry"],
     &["exception", "from_user"],
     &["exception", "from_kernel"],
     &["paranoid", "entry"],
@@ -26,7 +26,7 @@ const DOORS: [&[&str]; 9] = [
 
 /// The doors at which the CPU arrives with the user's flags.
 const FIRST: [&[&str]; 5] = [
-    &["compat", "int80_entry"],
+    &["syscall32", "int80_entry"],
     &["exception", "entry"],
     &["paranoid", "entry"],
     &["paranoid", "double_fault"],
@@ -94,13 +94,13 @@ fn every_way_out_ends_with_the_place_of_verw() {
     {
         assert_eq!(to_ldt_stack[n - 1], SEVEN_BYTE_NOP, "to an LDT stack");
     }
-    assert_eq!(disassemble(&["asm", "iret_to_user"])[0], "iretq");
+    assert_eq!(disassemble(&["bad_iret", "iret_to_user"])[0], "iretq");
     // And nothing else in the doors enters user mode.
     for door in [
-        &["syscall", "syscall_entry"],
-        &["compat", "int80_entry"],
-        &["compat", "sysenter_entry"],
-        &["compat", "syscall_entry"],
+        &["syscall64", "syscall_entry"],
+        &["syscall32", "int80_entry"],
+        &["syscall32", "sysenter_entry"],
+        &["syscall32", "syscall_entry"],
         &["exception", "from_user"],
     ] {
         for instruction in disassemble(door) {
@@ -208,7 +208,7 @@ fn the_way_to_32_bit_code_leaves_no_register_of_the_kernels() {
 #[test]
 fn sysenter_pushes_nothing_on_a_stack_it_does_not_know() {
     for door in ["sysenter_entry", "syscall_entry"] {
-        let code = disassemble(&["compat", door]);
+        let code = disassemble(&["syscall32", door]);
         let stack = code
             .iter()
             .position(|i| i.starts_with("mov") && i.contains("rsp,") && i.contains("gs:"))
@@ -216,7 +216,7 @@ fn sysenter_pushes_nothing_on_a_stack_it_does_not_know() {
         let push = code.iter().position(|i| i.starts_with("push")).expect("a push");
         assert!(code[0] == "swapgs" && stack < push, "{door}");
     }
-    let code = disassemble(&["compat", "sysenter_entry"]);
+    let code = disassemble(&["syscall32", "sysenter_entry"]);
     let call = code.iter().position(|i| i.starts_with("call")).expect("a call");
     let at = |what: &str| code.iter().position(|i| i.starts_with(what)).expect("there");
     assert!(at("cld") < call && at("test") < call);

@@ -1,13 +1,18 @@
 //! Drives the policy with a scripted kernel: work is raised at every point at which the policy calls the kernel, in
-//! every subset, and the trace of each run is checked against the invariants.
+//! every subset, and the trace of each run is checked against the invariants and against the list of work
+//! (`ExitWork::KINDS`, `SyscallWork::KINDS`).
 #![cfg(not(loom))]
 
 use std::cell::RefCell;
 
-use portcullis::host::{InterruptFlag, Registers, Tracking};
+use portcullis::machine::{InterruptFlag, Registers, Tracking};
 use portcullis::trace;
-use portcullis::work::{ExitWork, ExitWorkBits, SyscallWork, SyscallWorkBits};
-use portcullis::{Arrived, Broken, InKernel, InSyscall, Interrupted, Kernel, Leaving, Nmi, Skip};
+use portcullis::work::{Ends, ExitWork, ExitWorkBits, Phase, SyscallWork, SyscallWorkBits};
+use portcullis::{
+    Again, Arrived, Broken, Diagnostics, Event as Exceptional, ExitHooks, Gate, GuestHooks, InKernel,
+    InSyscall, Interrupted, Kernel, Leaving, NmiContext, Settled, Skip, Syscall, Syscall32, SyscallHooks,
+    Wrong,
+};
 
 /// What the policy did, in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +54,25 @@ struct World {
     broken: Vec<Broken>,
     /// What the timeline is told.
     told: Vec<trace::Event>,
+    /// This hook misbehaves, in this way.
+    misbehaves: Option<(&'static str, Mischief)>,
+    /// How often the kernel raised work by itself.
+    raised_here: u32,
+    /// How often the hook after the loop asks for another round.
+    again: u32,
+}
+
+/// What a hook may do wrong.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Mischief {
+    /// Leaves its flag up.
+    LeavesFlag,
+    /// Changes the interrupt flag.
+    FlipsInterrupts,
+    DisablesPreemption,
+    LeavesContext,
+    /// Raises work of the loop's.
+    Raises,
 }
 
 thread_local! {
@@ -84,14 +108,18 @@ impl Registers for Regs {
     fn interrupts_on(&self) -> bool {
         self.interrupts_on
     }
+    fn syscall_result(&self) -> i64 {
+        0
+    }
     fn syscall_number(&self) -> i64 {
         self.number
     }
 }
 
 struct Flag;
-impl InterruptFlag for Flag {
-    fn on() {
+// SAFETY: a scripted machine has no GS base to protect.
+unsafe impl InterruptFlag for Flag {
+    unsafe fn on() {
         point(Event::IrqsOn);
         world(|w| {
             assert!(
@@ -115,57 +143,97 @@ impl InterruptFlag for Flag {
 }
 
 struct Context;
-impl Tracking for Context {
+// SAFETY: no grace period trusts it.
+unsafe impl Tracking for Context {
     type Saved = bool;
-    fn user_to_kernel() -> bool {
+    unsafe fn user_to_kernel() -> bool {
         point(Event::UserToKernel);
         world(|w| !std::mem::replace(&mut w.in_kernel, true))
     }
-    fn kernel_to_user() -> bool {
+    unsafe fn kernel_to_user() -> bool {
         point(Event::KernelToUser);
         world(|w| std::mem::replace(&mut w.in_kernel, false))
     }
-    fn kernel_to_idle() -> bool {
+    unsafe fn kernel_to_idle() -> bool {
         world(|w| std::mem::replace(&mut w.in_kernel, false))
     }
-    fn idle_to_kernel() -> bool {
+    unsafe fn idle_to_kernel() -> bool {
         world(|w| !std::mem::replace(&mut w.in_kernel, true))
     }
-    fn kernel_to_guest() -> bool {
+    unsafe fn kernel_to_guest() -> bool {
         world(|w| std::mem::replace(&mut w.in_kernel, false))
     }
-    fn guest_to_kernel() -> bool {
+    unsafe fn guest_to_kernel() -> bool {
         world(|w| !std::mem::replace(&mut w.in_kernel, true))
     }
-    fn interrupt_enter() -> bool {
+    unsafe fn interrupt_enter() -> bool {
         world(|w| std::mem::replace(&mut w.in_kernel, true))
     }
     fn hit_kernel(saved: bool) -> bool {
         saved
     }
-    fn interrupt_exit(saved: bool, _interrupts_on: bool) {
+    unsafe fn interrupt_exit(saved: bool, _interrupts_on: bool) {
         world(|w| w.in_kernel = saved)
     }
-    fn nmi_enter() -> bool {
-        Self::interrupt_enter()
+    unsafe fn nmi_enter() -> bool {
+        // SAFETY: as for all of them.
+        unsafe { Self::interrupt_enter() }
     }
-    fn nmi_exit(saved: bool) {
-        Self::interrupt_exit(saved, false)
+    unsafe fn nmi_exit(saved: bool) {
+        // SAFETY: as for all of them.
+        unsafe { Self::interrupt_exit(saved, false) }
     }
     fn in_kernel() -> bool {
         world(|w| w.in_kernel)
     }
 }
 
+/// The kinds of exit work that call this hook, by the list.
+fn work_of(hook: &str) -> usize {
+    let kinds = ExitWork::KINDS.iter().filter(|kind| kind.hook == hook);
+    kinds.map(|kind| bits(kind.flag)).sum()
+}
+
+fn bits(work: ExitWork) -> usize {
+    work.bits() as usize
+}
+
+/// Exit work of the script's own.
+const OWN_LOOP: usize = 1 << 20;
+const OWN_ONCE: usize = 1 << 21;
+
 /// A hook that takes its exit work.
-fn exit_hook(name: &'static str, work: &[ExitWork], irqs: bool) {
+fn exit_hook(name: &'static str, irqs: bool) {
     point(Event::Hook(name));
-    world(|w| {
+    let mischief = world(|w| {
         assert_eq!(w.irqs, irqs, "{name}: interrupts");
         assert!(w.in_kernel, "{name}: context");
         assert_eq!(w.compat, w.expect_compat, "{name}: width of the call");
-        for work in work {
-            w.exit &= !(work.0 as usize);
+        let own = match name {
+            "arch_exit_to_user_mode_work" => OWN_LOOP,
+            "arch_exit_to_user_mode_once" => OWN_ONCE,
+            _ => 0,
+        };
+        let mischief = w
+            .misbehaves
+            .and_then(|(hook, mischief)| (hook == name).then_some(mischief));
+        if mischief != Some(Mischief::LeavesFlag) {
+            w.exit &= !(work_of(name) | own);
+        }
+        mischief
+    });
+    misbehave(mischief);
+}
+
+fn misbehave(mischief: Option<Mischief>) {
+    world(|w| match mischief {
+        None | Some(Mischief::LeavesFlag) => {}
+        Some(Mischief::FlipsInterrupts) => w.irqs = !w.irqs,
+        Some(Mischief::DisablesPreemption) => w.preempt += 1,
+        Some(Mischief::LeavesContext) => w.in_kernel = false,
+        Some(Mischief::Raises) => {
+            w.exit |= bits(ExitWork::SIGPENDING);
+            w.raised_here += 1;
         }
     });
 }
@@ -176,35 +244,50 @@ fn syscall_hook(event: Event) {
         assert!(w.irqs && w.in_kernel, "{event:?}: interrupts on, context KERNEL");
         assert_eq!(w.compat, w.expect_compat, "{event:?}: width of the call");
     });
+    let name = match event {
+        Event::Hook(name) => name,
+        Event::Syscall(_) => "syscall",
+        _ => return,
+    };
+    misbehave(world(|w| {
+        w.misbehaves
+            .and_then(|(hook, mischief)| (hook == name).then_some(mischief))
+    }));
 }
 
 struct Script;
 impl Kernel for Script {
     type Regs = Regs;
+    type SavedRegs = Regs;
     type Irqs = Flag;
     type Context = Context;
+
+    const EXIT_WORK: ExitWorkBits = ExitWorkBits {
+        own_loop: OWN_LOOP,
+        own_once: OWN_ONCE,
+        ..ExitWorkBits::DEFAULT
+    };
 
     fn exit_work() -> usize {
         point(Event::ReadExitWork);
         world(|w| {
-            w.read_since |= w.raised;
+            // The look for work that is done once is none for the rest.
+            let is_the_loops = matches!(
+                w.trace[..w.trace.len() - 1].last(),
+                None | Some(Event::IrqsOff | Event::UserToKernel)
+            );
+            w.read_since |= w.raised && is_the_loops;
             w.exit
         })
-    }
-    fn trace(event: trace::Event, _value: u64) {
-        world(|w| {
-            assert!(w.in_kernel, "{event:?} outside the context KERNEL");
-            w.told.push(event);
-        });
     }
     fn syscall_work() -> usize {
         world(|w| w.syscall)
     }
-    fn syscall(at: &mut InSyscall<'_, Regs>, number: i64) {
+    fn syscall(at: &mut InSyscall<'_, Self>, number: i64) {
         assert_eq!(number, at.regs().number);
         syscall_hook(Event::Syscall(number));
     }
-    fn syscall_32(at: &mut InSyscall<'_, Regs>, number: u32) {
+    fn syscall_32(at: &mut InSyscall<'_, Self>, number: u32) {
         assert_eq!(number, at.regs().number as u32);
         syscall_hook(Event::Syscall(number.into()));
     }
@@ -221,47 +304,95 @@ impl Kernel for Script {
     fn preempt_count() -> usize {
         world(|w| w.preempt)
     }
+    fn invariant_broken(broken: Broken) {
+        world(|w| w.broken.push(broken));
+        // What the library does not correct must not spoil the rest of the run.
+        match broken {
+            Broken::Returned {
+                wrong: Wrong::Context,
+                ..
+            } => world(|w| w.in_kernel = true),
+            Broken::Returned {
+                wrong: Wrong::PreemptionDisabled,
+                ..
+            } => world(|w| w.preempt = 0),
+            Broken::NotTaken { .. } => world(|w| w.misbehaves = None),
+            _ => {}
+        }
+    }
+}
 
-    fn schedule(_: &mut InKernel<'_, Regs>) {
-        exit_hook(
-            "schedule",
-            &[ExitWork::NEED_RESCHED, ExitWork::NEED_RESCHED_LAZY],
-            true,
+impl Diagnostics for Script {
+    fn trace(event: trace::Event, _value: u64) {
+        world(|w| {
+            assert!(w.in_kernel, "{event:?} outside the context KERNEL");
+            w.told.push(event);
+        });
+    }
+    fn raised_here() -> u32 {
+        world(|w| w.raised_here)
+    }
+}
+
+impl ExitHooks for Script {
+    fn schedule(_: &mut InKernel<'_, Self>, work: usize) {
+        assert_ne!(
+            work & bits(ExitWork::NEED_RESCHED | ExitWork::NEED_RESCHED_LAZY),
+            0
         );
+        exit_hook("schedule", true);
     }
-    fn uprobe_notify_resume(_: &mut InKernel<'_, Regs>) {
-        exit_hook("uprobe", &[ExitWork::UPROBE], true);
+    fn uprobe_notify_resume(_: &mut InKernel<'_, Self>) {
+        exit_hook("uprobe_notify_resume", true);
     }
-    fn klp_update_patch_state(_: &mut InKernel<'_, Regs>) {
-        exit_hook("patch", &[ExitWork::PATCH_PENDING], true);
+    fn klp_update_patch_state(_: &mut InKernel<'_, Self>) {
+        exit_hook("klp_update_patch_state", true);
     }
-    fn do_signal_or_restart(_: &mut InKernel<'_, Regs>) {
-        exit_hook("signal", &[ExitWork::SIGPENDING, ExitWork::NOTIFY_SIGNAL], true);
+    fn do_signal_or_restart(_: &mut InKernel<'_, Self>) {
+        exit_hook("do_signal_or_restart", true);
     }
-    fn resume_user_mode_work(_: &mut InKernel<'_, Regs>) {
-        exit_hook("resume", &[ExitWork::NOTIFY_RESUME], true);
+    fn resume_user_mode_work(_: &mut InKernel<'_, Self>) {
+        exit_hook("resume_user_mode_work", true);
     }
-    fn rseq_handle_notify_resume(_: &mut InKernel<'_, Regs>) {
-        exit_hook("rseq", &[ExitWork::RSEQ], true);
+    fn arch_exit_to_user_mode_work(_: &mut InKernel<'_, Self>, work: usize) {
+        assert_ne!(work & OWN_LOOP, 0);
+        exit_hook("arch_exit_to_user_mode_work", true);
     }
-    const EXTRA_EXIT_WORK: usize = 1 << 20;
-    fn arch_exit_to_user_mode_work(_: &mut InKernel<'_, Regs>, work: usize) {
-        assert_ne!(work & Self::EXTRA_EXIT_WORK, 0);
-        exit_hook("extra", &[ExitWork(1 << 20)], true);
+    fn rseq_exit_to_user_mode_restart(_: &mut Settled<'_, Self>) -> Result<(), Again> {
+        exit_hook("rseq_exit_to_user_mode_restart", false);
+        world(|w| {
+            if w.again == 0 {
+                return Ok(());
+            }
+            w.again -= 1;
+            w.exit |= bits(ExitWork::NOTIFY_RESUME | ExitWork::RSEQ);
+            Err(Again)
+        })
     }
-    fn fire_user_return_notifiers(_: &mut Leaving<'_, Regs>) {
-        exit_hook("user-return", &[ExitWork::USER_RETURN_NOTIFY], false);
+    fn fire_user_return_notifiers(_: &mut Settled<'_, Self>) {
+        exit_hook("fire_user_return_notifiers", false);
     }
+    fn arch_exit_to_user_mode_once(_: &mut Settled<'_, Self>, work: usize) {
+        assert_ne!(work & OWN_ONCE, 0);
+        exit_hook("arch_exit_to_user_mode_once", false);
+    }
+    fn preempt_schedule_irq(_: &mut Interrupted<'_, Self>) {
+        point(Event::Hook("preempt"));
+    }
+}
 
-    fn syscall_user_dispatch(_: &mut InKernel<'_, Regs>) -> bool {
-        syscall_hook(Event::Hook("dispatch"));
+impl GuestHooks for Script {}
+
+impl SyscallHooks for Script {
+    fn syscall_user_dispatch(_: &mut InKernel<'_, Self>) -> bool {
+        syscall_hook(Event::Hook("syscall_user_dispatch"));
         world(|w| {
             w.on_dispatch = w.dispatch;
             w.dispatch
         })
     }
-    fn ptrace_report_syscall_entry(at: &mut InKernel<'_, Regs>) -> Result<(), Skip> {
-        syscall_hook(Event::Hook("ptrace-entry"));
+    fn ptrace_report_syscall_entry(at: &mut InKernel<'_, Self>) -> Result<(), Skip> {
+        syscall_hook(Event::Hook("ptrace_report_syscall_entry"));
         let (number, skips) = world(|w| {
             w.syscall |= w.tracer_arms;
             (w.tracer_sets, w.ptrace_skips)
@@ -271,40 +402,34 @@ impl Kernel for Script {
         }
         if skips { Err(Skip) } else { Ok(()) }
     }
-    fn secure_computing(at: &mut InKernel<'_, Regs>) -> Result<(), Skip> {
-        syscall_hook(Event::Seen("seccomp", at.regs().number));
+    fn secure_computing(at: &mut InKernel<'_, Self>) -> Result<(), Skip> {
+        syscall_hook(Event::Seen("secure_computing", at.regs().number));
         if world(|w| w.seccomp_skips) {
             Err(Skip)
         } else {
             Ok(())
         }
     }
-    fn trace_sys_enter(_: &mut InKernel<'_, Regs>, number: i64) {
-        syscall_hook(Event::Seen("trace-enter", number));
+    fn trace_sys_enter(_: &mut InKernel<'_, Self>, number: i64) {
+        syscall_hook(Event::Seen("trace_sys_enter", number));
     }
-    fn audit_syscall_entry(_: &mut InKernel<'_, Regs>, number: i64) {
-        syscall_hook(Event::Seen("audit-entry", number));
+    fn audit_syscall_entry(_: &mut InKernel<'_, Self>, number: i64) {
+        syscall_hook(Event::Seen("audit_syscall_entry", number));
     }
-    fn rseq_syscall(_: &mut InKernel<'_, Regs>) {
-        syscall_hook(Event::Hook("rseq-syscall"));
+    fn rseq_syscall(_: &mut InKernel<'_, Self>) {
+        syscall_hook(Event::Hook("rseq_syscall"));
     }
-    fn on_user_dispatch(_: &mut InKernel<'_, Regs>) -> bool {
+    fn on_user_dispatch(_: &mut InKernel<'_, Self>) -> bool {
         world(|w| std::mem::take(&mut w.on_dispatch))
     }
-    fn audit_syscall_exit(_: &mut InKernel<'_, Regs>) {
-        syscall_hook(Event::Hook("audit-exit"));
+    fn audit_syscall_exit(_: &mut InKernel<'_, Self>) {
+        syscall_hook(Event::Hook("audit_syscall_exit"));
     }
-    fn trace_sys_exit(_: &mut InKernel<'_, Regs>) {
-        syscall_hook(Event::Hook("trace-exit"));
+    fn trace_sys_exit(_: &mut InKernel<'_, Self>) {
+        syscall_hook(Event::Hook("trace_sys_exit"));
     }
-    fn ptrace_report_syscall_exit(_: &mut InKernel<'_, Regs>, step: bool) {
+    fn ptrace_report_syscall_exit(_: &mut InKernel<'_, Self>, step: bool) {
         syscall_hook(Event::Step(step));
-    }
-    fn preempt_schedule_irq(_: &mut Interrupted<'_, Regs>) {
-        point(Event::Hook("preempt"));
-    }
-    fn invariant_broken(broken: Broken) {
-        world(|w| w.broken.push(broken));
     }
 }
 
@@ -315,9 +440,9 @@ fn start(setup: impl FnOnce(&mut World)) {
     });
 }
 
-fn arrive(regs: &mut Regs) -> Arrived<'_, Regs> {
+fn arrive<C: portcullis::state::Crossing>(regs: &mut Regs) -> Arrived<'_, Script, C> {
     // SAFETY: the scripted machine is in user mode; there is no other state.
-    unsafe { Arrived::enter_from_user_mode::<Script>(regs) }
+    unsafe { Arrived::enter_from_user_mode(regs) }
 }
 
 fn regs(number: i64) -> Regs {
@@ -339,36 +464,31 @@ enum Way {
 fn cross(way: Way) {
     let mut regs = regs(39);
     world(|w| w.expect_compat = way == Way::Syscall32);
-    let arrived = arrive(&mut regs);
-    let leaving = match way {
-        Way::Syscall => arrived.syscall::<Script>(),
-        Way::Exception => arrived.irqs_on::<Script>().irqs_off::<Script>(),
-        Way::Syscall32 => arrived.syscall_32::<Script>(),
-        Way::Interrupt => arrived.handled(),
-    };
-    let _cleared = match way {
-        Way::Syscall32 => leaving.exit_to_user_mode_32::<Script>(),
-        _ => leaving.exit_to_user_mode::<Script>(),
-    };
+    match way {
+        Way::Syscall => leave(arrive::<Syscall>(&mut regs).syscall()),
+        Way::Syscall32 => leave(arrive::<Syscall32>(&mut regs).syscall_32()),
+        Way::Exception => leave(arrive::<Exceptional>(&mut regs).irqs_on().irqs_off()),
+        Way::Interrupt => leave(arrive::<Exceptional>(&mut regs).handled()),
+    }
     world(|w| assert!(!w.compat, "a 32-bit call that is over still counts"));
 }
 
-/// The bits that have a hook, and the hook.
-const HOOKS: [(usize, &str); 10] = [
-    (ExitWork::NEED_RESCHED.0 as usize, "schedule"),
-    (ExitWork::NEED_RESCHED_LAZY.0 as usize, "schedule"),
-    (ExitWork::UPROBE.0 as usize, "uprobe"),
-    (ExitWork::PATCH_PENDING.0 as usize, "patch"),
-    (ExitWork::SIGPENDING.0 as usize, "signal"),
-    (ExitWork::NOTIFY_SIGNAL.0 as usize, "signal"),
-    (ExitWork::NOTIFY_RESUME.0 as usize, "resume"),
-    (ExitWork::RSEQ.0 as usize, "rseq"),
-    (1 << 20, "extra"),
-    (ExitWork::USER_RETURN_NOTIFY.0 as usize, "user-return"),
-];
+fn leave<C: portcullis::state::Crossing>(leaving: Leaving<'_, Script, C>) {
+    leaving.exit_to_user_mode_prepare().exit_to_user_mode().suspend();
+}
+
+/// The bits that have a hook, and the hook: the list, and the script's own.
+fn hooks() -> Vec<(usize, &'static str)> {
+    let listed = ExitWork::KINDS.iter().map(|kind| (bits(kind.flag), kind.hook));
+    let own = [
+        (OWN_LOOP, "arch_exit_to_user_mode_work"),
+        (OWN_ONCE, "arch_exit_to_user_mode_once"),
+    ];
+    listed.chain(own).collect()
+}
 
 fn subset(mask: usize) -> usize {
-    HOOKS
+    hooks()
         .iter()
         .enumerate()
         .filter(|(n, _)| mask >> n & 1 != 0)
@@ -429,12 +549,13 @@ fn is_whole(told: &[trace::Event]) -> bool {
 
 #[test]
 fn work_raised_anywhere_in_any_subset_is_done() {
-    let singles = (0..HOOKS.len()).map(|n| 1 << n);
-    let initials: Vec<usize> = [0, (1 << HOOKS.len()) - 1].into_iter().chain(singles).collect();
+    let kinds = hooks().len();
+    let singles = (0..kinds).map(|n| 1 << n);
+    let initials: Vec<usize> = [0, (1 << kinds) - 1].into_iter().chain(singles).collect();
     let mut runs = 0;
     for way in [Way::Syscall, Way::Syscall32, Way::Exception, Way::Interrupt] {
         for &initial in &initials {
-            for raised in 0..1 << HOOKS.len() {
+            for raised in 0..1 << kinds {
                 for at in 0.. {
                     start(|w| {
                         w.exit = subset(initial);
@@ -455,29 +576,131 @@ fn work_raised_anywhere_in_any_subset_is_done() {
 
 #[test]
 fn each_bit_alone_reaches_its_hook_and_no_other() {
-    for (bit, hook) in HOOKS {
+    for (bit, hook) in hooks() {
         start(|w| w.exit = bit);
         cross(Way::Interrupt);
-        let hooks: Vec<_> = world(|w| {
+        let called: Vec<_> = world(|w| {
             w.trace
                 .iter()
                 .filter(|e| matches!(e, Event::Hook(_)))
                 .copied()
                 .collect()
         });
-        assert_eq!(hooks, [Event::Hook(hook)], "{bit:#x}");
+        assert_eq!(called, [Event::Hook(hook)], "{bit:#x}");
+    }
+}
+
+/// The list says when a kind of work is done; the loop is written by hand.
+#[test]
+fn each_kind_is_done_in_the_phase_and_in_the_order_that_the_list_says() {
+    for way in [Way::Syscall, Way::Interrupt] {
+        start(|w| w.exit = subset(usize::MAX));
+        cross(way);
+        let (calls, irqs): (Vec<&str>, Vec<bool>) = world(|w| {
+            let mut on = false;
+            let mut calls = Vec::new();
+            for event in &w.trace {
+                match event {
+                    Event::IrqsOn => on = true,
+                    Event::IrqsOff => on = false,
+                    Event::Hook(name) if !name.starts_with("rseq_syscall") => calls.push((*name, on)),
+                    _ => {}
+                }
+            }
+            calls.into_iter().unzip()
+        });
+        let due = |phase| {
+            ExitWork::KINDS.iter().filter(move |kind| {
+                kind.phase == phase
+                    && (kind.ends == Ends::Both || (kind.ends == Ends::Syscalls) == (way == Way::Syscall))
+            })
+        };
+        let mut expected: Vec<&str> = due(Phase::Loop).map(|kind| kind.hook).collect();
+        expected.push("arch_exit_to_user_mode_work");
+        let in_loop = {
+            expected.dedup();
+            expected.len()
+        };
+        expected.extend(due(Phase::Repeat).map(|kind| kind.hook));
+        expected.extend(due(Phase::Once).map(|kind| kind.hook));
+        expected.push("arch_exit_to_user_mode_once");
+        assert_eq!(calls, expected, "{way:?}");
+        for (n, on) in irqs.into_iter().enumerate() {
+            assert_eq!(on, n < in_loop, "{way:?}: {}", calls[n]);
+        }
     }
 }
 
 #[test]
-fn every_named_flag_is_in_a_mask() {
-    for (name, flag) in ExitWork::NAMED {
-        assert_ne!(ExitWorkBits::DEFAULT.all() & flag.0 as usize, 0, "{name}");
+fn the_hook_after_the_loop_may_send_the_task_back() {
+    for again in 1..4 {
+        start(|w| {
+            w.exit = bits(ExitWork::RSEQ);
+            w.again = again;
+        });
+        cross(Way::Syscall);
+        check(&|| format!("{again} times"));
+        let count = |hook| world(|w| w.trace.iter().filter(|e| **e == Event::Hook(hook)).count());
+        assert_eq!(count("rseq_exit_to_user_mode_restart"), again as usize + 1);
+        assert_eq!(count("resume_user_mode_work"), again as usize);
     }
-    for (name, flag) in SyscallWork::NAMED {
+}
+
+#[test]
+fn every_kind_is_in_a_mask() {
+    let exit = ExitWorkBits::DEFAULT;
+    for kind in ExitWork::KINDS {
+        let flag = bits(kind.flag);
+        let ends = (exit.due(true) & flag != 0, exit.due(false) & flag != 0);
+        let expected = match kind.ends {
+            Ends::Both => (true, true),
+            Ends::Syscalls => (true, false),
+            Ends::Events => (false, true),
+        };
+        assert_eq!(ends, expected, "{}", kind.name);
+        assert_eq!(exit.before_guest() & flag != 0, kind.guest, "{}", kind.name);
+        let phases = [Phase::Loop, Phase::Repeat, Phase::Once].map(|phase| exit.of(phase) & flag != 0);
+        assert_eq!(phases.iter().filter(|&&phase| phase).count(), 1, "{}", kind.name);
+    }
+    for kind in SyscallWork::KINDS {
+        let flag = kind.flag.bits() as usize;
         let bits = SyscallWorkBits::DEFAULT;
-        assert_ne!((bits.at_entry() | bits.at_exit()) & flag.0 as usize, 0, "{name}");
+        let masks = (bits.at_entry() & flag != 0, bits.at_exit() & flag != 0);
+        assert_eq!(
+            masks,
+            (kind.entry.is_some(), kind.exit.is_some()),
+            "{}",
+            kind.name
+        );
+        assert!(masks.0 || masks.1, "{}", kind.name);
     }
+}
+
+#[test]
+fn masks_may_differ_between_system_calls_and_events() {
+    let bits = ExitWorkBits {
+        own_loop: OWN_LOOP | OWN_ONCE,
+        not_after_syscalls: OWN_LOOP,
+        not_after_events: OWN_ONCE,
+        ..ExitWorkBits::DEFAULT
+    };
+    assert_eq!(bits.due(true) & bits.own_loop, OWN_ONCE);
+    assert_eq!(bits.due(false) & bits.own_loop, OWN_LOOP);
+    assert!(bits.is_disjoint());
+    assert!(
+        !ExitWorkBits {
+            own_once: OWN_LOOP,
+            ..bits
+        }
+        .is_disjoint()
+    );
+    assert!(
+        !ExitWorkBits {
+            own_once: bits.sigpending,
+            ..bits
+        }
+        .is_disjoint()
+    );
 }
 
 #[test]
@@ -503,39 +726,39 @@ fn expected(
     seccomp_skips: bool,
     number: i64,
 ) -> Vec<Event> {
-    let has = |work: SyscallWork| armed & work.0 as usize != 0;
+    let has = |work: SyscallWork| armed & work.bits() as usize != 0;
     let mut events = Vec::new();
     let mut skip = false;
     if has(SyscallWork::USER_DISPATCH) {
-        events.push(Event::Hook("dispatch"));
+        events.push(Event::Hook("syscall_user_dispatch"));
         skip = dispatched;
     }
     if !skip && (has(SyscallWork::TRACE) || has(SyscallWork::EMU)) {
-        events.push(Event::Hook("ptrace-entry"));
+        events.push(Event::Hook("ptrace_report_syscall_entry"));
         skip = ptrace_skips || has(SyscallWork::EMU);
     }
     if !skip && has(SyscallWork::SECCOMP) {
-        events.push(Event::Seen("seccomp", number));
+        events.push(Event::Seen("secure_computing", number));
         skip = seccomp_skips;
     }
     if !skip && has(SyscallWork::TRACEPOINT) {
-        events.push(Event::Seen("trace-enter", number));
+        events.push(Event::Seen("trace_sys_enter", number));
     }
     if !skip && has(SyscallWork::AUDIT) {
-        events.push(Event::Seen("audit-entry", number));
+        events.push(Event::Seen("audit_syscall_entry", number));
     }
     if !skip {
         events.push(Event::Syscall(number));
     }
-    events.push(Event::Hook("rseq-syscall"));
+    events.push(Event::Hook("rseq_syscall"));
     if has(SyscallWork::USER_DISPATCH) && dispatched {
         return events;
     }
     if has(SyscallWork::AUDIT) {
-        events.push(Event::Hook("audit-exit"));
+        events.push(Event::Hook("audit_syscall_exit"));
     }
     if has(SyscallWork::TRACEPOINT) {
-        events.push(Event::Hook("trace-exit"));
+        events.push(Event::Hook("trace_sys_exit"));
     }
     let step = has(SyscallWork::EXIT_TRAP) && !has(SyscallWork::EMU);
     if has(SyscallWork::TRACE) || step {
@@ -546,7 +769,7 @@ fn expected(
 
 #[test]
 fn syscall_hooks_run_exactly_once_in_order() {
-    for armed in 0..1 << SyscallWork::NAMED.len() {
+    for armed in 0..1 << SyscallWork::KINDS.len() {
         for choice in 0..32 {
             let way = if choice & 16 == 0 {
                 Way::Syscall
@@ -563,8 +786,8 @@ fn syscall_hooks_run_exactly_once_in_order() {
                 w.tracer_sets = tracer_sets.then_some(57);
             });
             cross(way);
-            let stopped = armed & (SyscallWork::TRACE.0 | SyscallWork::EMU.0) as usize != 0
-                && !(dispatched && armed & SyscallWork::USER_DISPATCH.0 as usize != 0);
+            let stopped = armed & (SyscallWork::TRACE | SyscallWork::EMU).bits() as usize != 0
+                && !(dispatched && armed & SyscallWork::USER_DISPATCH.bits() as usize != 0);
             let number = if tracer_sets && stopped { 57 } else { 39 };
             let seen: Vec<_> = world(|w| {
                 let is_hook = |e: &&Event| {
@@ -585,12 +808,18 @@ fn syscall_hooks_run_exactly_once_in_order() {
 #[test]
 fn a_filter_that_the_tracer_arms_sees_this_call() {
     start(|w| {
-        w.syscall = SyscallWork::TRACE.0 as usize;
-        w.tracer_arms = SyscallWork::SECCOMP.0 as usize;
+        w.syscall = SyscallWork::TRACE.bits() as usize;
+        w.tracer_arms = SyscallWork::SECCOMP.bits() as usize;
         w.tracer_sets = Some(57);
     });
     cross(Way::Syscall);
-    world(|w| assert!(w.trace.contains(&Event::Seen("seccomp", 57)), "{:?}", w.trace));
+    world(|w| {
+        assert!(
+            w.trace.contains(&Event::Seen("secure_computing", 57)),
+            "{:?}",
+            w.trace
+        )
+    });
 }
 
 #[test]
@@ -602,20 +831,16 @@ fn the_kernel_is_preempted_only_where_it_may_be() {
                     start(|w| {
                         w.in_kernel = !idle;
                         w.preempt = preempt;
-                        w.exit = if resched {
-                            ExitWork::NEED_RESCHED.0 as usize
-                        } else {
-                            0
-                        };
+                        w.exit = if resched { bits(ExitWork::NEED_RESCHED) } else { 0 };
                     });
                     let mut regs = Regs {
                         number: -1,
                         interrupts_on,
                     };
                     // SAFETY: the scripted machine is in the kernel; there is no other state.
-                    let (interrupted, saved) = unsafe { Interrupted::enter_from_kernel::<Script>(&mut regs) };
+                    let (interrupted, saved) = unsafe { Interrupted::<Script>::enter_from_kernel(&mut regs) };
                     assert!(world(|w| w.in_kernel));
-                    interrupted.exit_to_kernel::<Script>(saved);
+                    interrupted.exit_to_kernel(saved);
                     let may = interrupts_on && preempt == 0 && resched && !idle;
                     world(|w| {
                         assert_eq!(w.trace.contains(&Event::Hook("preempt")), may);
@@ -633,11 +858,24 @@ fn an_nmi_puts_back_what_it_found() {
         start(|w| w.in_kernel = in_kernel);
         let mut regs = regs(-1);
         // SAFETY: the scripted machine is in the kernel; there is no other state.
-        let (nmi, saved) = unsafe { Nmi::enter_from_kernel::<Script>(&mut regs) };
+        let (nmi, saved) = unsafe { NmiContext::<Script>::enter_from_kernel(&mut regs) };
         assert!(world(|w| w.in_kernel));
-        nmi.exit_to_kernel::<Script>(saved);
+        nmi.exit_to_kernel(saved);
         assert_eq!(world(|w| w.in_kernel), in_kernel);
     }
+}
+
+/// What is reported of a crossing with this work, if `hook` does something wrong.
+fn reported(way: Way, work: ExitWork, hook: &'static str, mischief: Mischief) -> Vec<Broken> {
+    start(|w| {
+        w.exit = bits(work);
+        w.misbehaves = Some((hook, mischief));
+    });
+    cross(way);
+    world(|w| {
+        assert!(!w.irqs, "interrupts are off in the end");
+        w.broken.clone()
+    })
 }
 
 #[test]
@@ -647,15 +885,88 @@ fn broken_invariants_are_reported() {
     cross(Way::Interrupt);
     world(|w| assert_eq!(w.broken, [Broken::ArrivedNotFromUser]));
 
-    // Preemption disabled on the way out (checked with debug assertions).
-    start(|w| w.preempt = 1);
+    // Interrupts on where the way out begins.
+    start(|w| w.irqs = true);
     cross(Way::Interrupt);
-    let expected: &[Broken] = if cfg!(debug_assertions) {
-        &[Broken::PreemptionDisabled]
-    } else {
-        &[]
+    world(|w| assert_eq!(w.broken, [Broken::InterruptsOn]));
+}
+
+/// With checks on. Each hook of the list, each way in which it may leave the wrong state.
+#[test]
+fn a_hook_that_returns_in_the_wrong_state_is_reported_by_its_name() {
+    for kind in ExitWork::KINDS {
+        for (mischief, wrong) in [
+            (
+                Mischief::FlipsInterrupts,
+                if kind.phase == Phase::Loop {
+                    Wrong::InterruptsOff
+                } else {
+                    Wrong::InterruptsOn
+                },
+            ),
+            (Mischief::DisablesPreemption, Wrong::PreemptionDisabled),
+            (Mischief::LeavesContext, Wrong::Context),
+        ] {
+            let expected = Broken::Returned {
+                hook: kind.hook,
+                wrong,
+            };
+            assert_eq!(
+                reported(Way::Interrupt, kind.flag, kind.hook, mischief),
+                [expected],
+                "{}: {mischief:?}",
+                kind.name
+            );
+        }
+    }
+    let expected = Broken::Returned {
+        hook: "syscall",
+        wrong: Wrong::InterruptsOff,
     };
-    world(|w| assert_eq!(w.broken, expected));
+    let empty = ExitWork::empty();
+    assert_eq!(
+        reported(Way::Syscall, empty, "syscall", Mischief::FlipsInterrupts),
+        [expected]
+    );
+}
+
+/// With checks on: a hook that forgets to take its flag, or a flag whose hook is the default.
+#[test]
+fn work_that_nobody_takes_is_reported_by_its_name() {
+    for kind in ExitWork::KINDS.iter().filter(|kind| kind.phase == Phase::Loop) {
+        assert_eq!(
+            reported(Way::Syscall, kind.flag, kind.hook, Mischief::LeavesFlag),
+            [Broken::NotTaken { work: kind.name }]
+        );
+    }
+}
+
+/// With checks on.
+#[test]
+fn work_that_is_raised_after_the_last_read_is_reported() {
+    for kind in ExitWork::KINDS.iter().filter(|kind| kind.phase == Phase::Once) {
+        assert_eq!(
+            reported(Way::Syscall, kind.flag, kind.hook, Mischief::Raises),
+            [Broken::RaisedTooLate { hook: kind.hook }],
+            "{}",
+            kind.name
+        );
+    }
+}
+
+/// With checks on.
+#[test]
+fn a_state_that_is_dropped_is_reported() {
+    start(|_| ());
+    drop(arrive::<Exceptional>(&mut regs(-1)).handled());
+    world(|w| assert_eq!(w.broken, [Broken::StateDropped { state: "Leaving" }]));
+}
+
+/// A kernel takes its parts one by one.
+#[test]
+fn the_script_is_a_whole_gate() {
+    fn is_gate<K: Gate>() {}
+    is_gate::<Script>();
 }
 
 #[test]
@@ -664,26 +975,23 @@ fn a_guest_is_entered_with_nothing_pending() {
         start(|w| {
             w.in_kernel = true;
             w.irqs = true;
-            w.raise = Some((
-                at,
-                (ExitWork::NEED_RESCHED.0 | ExitWork::NOTIFY_RESUME.0) as usize,
-            ));
+            w.raise = Some((at, bits(ExitWork::NEED_RESCHED | ExitWork::NOTIFY_RESUME)));
         });
         let mut regs = regs(-1);
         // SAFETY: the scripted machine is in the kernel with interrupts on; there is no other state.
-        let kernel = unsafe { InKernel::assume(&mut regs) };
-        let entering = kernel
-            .xfer_to_guest_mode::<Script>()
-            .ok()
-            .expect("no signal is pending");
-        let (_kernel, pending) = entering.run::<Script, _>(|| {
+        let mut kernel: InKernel<'_, Script, Syscall> = unsafe { InKernel::assume(&mut regs) };
+        let entering = kernel.xfer_to_guest_mode().expect("no signal is pending");
+        let enter = || {
             world(|w| {
                 assert!(!w.irqs && !w.in_kernel);
                 if w.raised && w.read_since { w.exit } else { 0 }
             })
-        });
+        };
+        // SAFETY: there is no guest.
+        let pending = unsafe { entering.run(enter) };
+        kernel.suspend();
         assert_eq!(pending, 0);
-        world(|w| assert!(w.irqs && w.in_kernel));
+        world(|w| assert!(w.irqs && w.in_kernel && w.broken.is_empty()));
         if !world(|w| w.raised) {
             break;
         }
@@ -692,11 +1000,12 @@ fn a_guest_is_entered_with_nothing_pending() {
     start(|w| {
         w.in_kernel = true;
         w.irqs = true;
-        w.exit = ExitWork::SIGPENDING.0 as usize;
+        w.exit = bits(ExitWork::SIGPENDING);
     });
     let mut regs = regs(-1);
     // SAFETY: as above.
-    let kernel = unsafe { InKernel::assume(&mut regs) };
-    assert!(kernel.xfer_to_guest_mode::<Script>().is_err());
+    let mut kernel: InKernel<'_, Script, Syscall> = unsafe { InKernel::assume(&mut regs) };
+    assert!(kernel.xfer_to_guest_mode().is_err());
+    kernel.suspend();
     world(|w| assert!(w.irqs && w.in_kernel && w.exit != 0));
 }

@@ -13,10 +13,10 @@ fn every_door_links() {
 
 /// Everything that runs while the user's table may be in force.
 const DOORS: [&[&str]; 16] = [
-    &["syscall", "syscall_entry"],
-    &["compat", "int80_entry"],
-    &["compat", "sysenter_entry"],
-    &["compat", "syscall_entry"],
+    &["syscall64", "syscall_entry"],
+    &["syscall32", "int80_entry"],
+    &["syscall32", "sysenter_entry"],
+    &["syscall32", "syscall_entry"],
     &["exception", "stubs"],
     &["exception", "entry"],
     &["exception", "from_kernel"],
@@ -26,7 +26,7 @@ const DOORS: [&[&str]; 16] = [
     &["way_out", "leave"],
     &["way_out", "leave_32"],
     &["way_out", "leave_by_iret"],
-    &["asm", "iret_to_user"],
+    &["bad_iret", "iret_to_user"],
     &["espfix", "leave_to_ldt_stack"],
     &["alternatives", "verw_selector"],
 ];
@@ -63,10 +63,10 @@ fn loads_table(instruction: &str) -> bool {
 fn arrivals_touch_nothing_before_the_kernels_table_is_in() {
     const USER_RSP: &str = "gs:0x8";
     for door in [
-        &["syscall", "syscall_entry"],
-        &["compat", "int80_entry"],
-        &["compat", "sysenter_entry"],
-        &["compat", "syscall_entry"],
+        &["syscall64", "syscall_entry"],
+        &["syscall32", "int80_entry"],
+        &["syscall32", "sysenter_entry"],
+        &["syscall32", "syscall_entry"],
         &["exception", "entry"],
     ] {
         let code = disassemble(door);

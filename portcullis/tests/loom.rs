@@ -8,13 +8,13 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst, fence};
 use loom::thread;
 use portcullis::context::{Context, ContextWord};
-use portcullis::host::{InterruptFlag, Registers, Tracking};
-use portcullis::work::{ExitWork, TaskWork};
-use portcullis::{InKernel, InSyscall, Kernel, Leaving};
+use portcullis::machine::{InterruptFlag, Registers, Tracking};
+use portcullis::work::{ExitWork, WorkFlags};
+use portcullis::{Diagnostics, ExitHooks, InKernel, InSyscall, Kernel, Leaving, Syscall, SyscallHooks};
 
 /// A task, and what the models look at.
 struct Task {
-    work: TaskWork,
+    work: WorkFlags,
     /// What a signal stands for: how many were sent, and how many the hook has seen.
     sent: AtomicU32,
     seen: AtomicU32,
@@ -25,7 +25,7 @@ struct Task {
 impl Task {
     fn new() -> Arc<Self> {
         Arc::new(Task {
-            work: TaskWork::new(),
+            work: WorkFlags::new(),
             sent: AtomicU32::new(0),
             seen: AtomicU32::new(0),
             ipi: AtomicBool::new(false),
@@ -35,9 +35,8 @@ impl Task {
     /// Another CPU sends a signal.
     fn send(&self, from_cpu: u32) {
         self.sent.fetch_add(1, SeqCst);
-        if self.work.raise(ExitWork::SIGPENDING, from_cpu).is_some() {
-            self.ipi.store(true, SeqCst);
-        }
+        let owed = self.work.raise(ExitWork::SIGPENDING, || Some(from_cpu));
+        owed.send(|_| self.ipi.store(true, SeqCst));
     }
 
     /// The task is in user mode for good unless an interrupt brings it back: nothing may be lost.
@@ -64,46 +63,51 @@ impl Registers for Regs {
     fn interrupts_on(&self) -> bool {
         true
     }
+    fn syscall_result(&self) -> i64 {
+        0
+    }
     fn syscall_number(&self) -> i64 {
         -1
     }
 }
 
 struct Machine;
-impl InterruptFlag for Machine {
-    fn on() {}
+// SAFETY: a modelled machine has no GS base to protect.
+unsafe impl InterruptFlag for Machine {
+    unsafe fn on() {}
     fn off() {}
     fn is_on() -> bool {
         false
     }
 }
-impl Tracking for Machine {
+// SAFETY: no grace period trusts it.
+unsafe impl Tracking for Machine {
     type Saved = ();
-    fn user_to_kernel() -> bool {
+    unsafe fn user_to_kernel() -> bool {
         true
     }
-    fn kernel_to_user() -> bool {
+    unsafe fn kernel_to_user() -> bool {
         true
     }
-    fn kernel_to_idle() -> bool {
+    unsafe fn kernel_to_idle() -> bool {
         true
     }
-    fn idle_to_kernel() -> bool {
+    unsafe fn idle_to_kernel() -> bool {
         true
     }
-    fn kernel_to_guest() -> bool {
+    unsafe fn kernel_to_guest() -> bool {
         true
     }
-    fn guest_to_kernel() -> bool {
+    unsafe fn guest_to_kernel() -> bool {
         true
     }
-    fn interrupt_enter() {}
+    unsafe fn interrupt_enter() {}
     fn hit_kernel(_: ()) -> bool {
         true
     }
-    fn interrupt_exit(_: (), _: bool) {}
-    fn nmi_enter() {}
-    fn nmi_exit(_: ()) {}
+    unsafe fn interrupt_exit(_: (), _: bool) {}
+    unsafe fn nmi_enter() {}
+    unsafe fn nmi_exit(_: ()) {}
     fn in_kernel() -> bool {
         true
     }
@@ -112,6 +116,7 @@ impl Tracking for Machine {
 struct Model;
 impl Kernel for Model {
     type Regs = Regs;
+    type SavedRegs = Regs;
     type Irqs = Machine;
     type Context = Machine;
     fn exit_work() -> usize {
@@ -120,13 +125,17 @@ impl Kernel for Model {
     fn syscall_work() -> usize {
         0
     }
-    fn syscall(_: &mut InSyscall<'_, Regs>, _: i64) {}
+    fn syscall(_: &mut InSyscall<'_, Self>, _: i64) {}
     fn preempt_count() -> usize {
         0
     }
-    fn do_signal_or_restart(_: &mut InKernel<'_, Regs>) {
+}
+impl SyscallHooks for Model {}
+impl Diagnostics for Model {}
+impl ExitHooks for Model {
+    fn do_signal_or_restart(_: &mut InKernel<'_, Self>) {
         current(|task| {
-            // Take first, then look: see `TaskWork::take`.
+            // Take first, then look: see `WorkFlags::take`.
             task.work.take(ExitWork::SIGPENDING);
             task.seen.store(task.sent.load(SeqCst), SeqCst);
         });
@@ -138,8 +147,8 @@ fn exit_to_user_mode(task: &Arc<Task>) {
     CURRENT.with(|current| *current.borrow_mut() = Some(task.clone()));
     let mut regs = Regs;
     // SAFETY: the modelled CPU is in the kernel; there is no other state.
-    let leaving = unsafe { Leaving::assume(&mut regs) };
-    let _cleared = leaving.exit_to_user_mode::<Model>();
+    let leaving: Leaving<'_, Model, Syscall> = unsafe { Leaving::assume(&mut regs) };
+    leaving.exit_to_user_mode_prepare().exit_to_user_mode().suspend();
     CURRENT.with(|current| *current.borrow_mut() = None);
 }
 
@@ -147,7 +156,8 @@ fn exit_to_user_mode(task: &Arc<Task>) {
 fn a_signal_races_the_last_check() {
     loom::model(|| {
         let task = Task::new();
-        task.work.switch_in(0);
+        // SAFETY: a modelled switch.
+        unsafe { task.work.switch_in(0) };
         let sender = thread::spawn({
             let task = task.clone();
             move || task.send(1)
@@ -162,7 +172,8 @@ fn a_signal_races_the_last_check() {
 fn two_senders_race_the_last_check() {
     loom::model(|| {
         let task = Task::new();
-        task.work.switch_in(0);
+        // SAFETY: a modelled switch.
+        unsafe { task.work.switch_in(0) };
         let senders: Vec<_> = [1, 2]
             .map(|cpu| {
                 let task = task.clone();
@@ -185,7 +196,8 @@ fn a_signal_races_the_switch_to_the_task() {
             let task = task.clone();
             move || task.send(1)
         });
-        task.work.switch_in(0);
+        // SAFETY: a modelled switch.
+        unsafe { task.work.switch_in(0) };
         exit_to_user_mode(&task);
         sender.join().unwrap();
         task.check_in_user_mode();
@@ -196,13 +208,16 @@ fn a_signal_races_the_switch_to_the_task() {
 fn a_signal_races_a_migration() {
     loom::model(|| {
         let task = Task::new();
-        task.work.switch_in(0);
+        // SAFETY: a modelled switch.
+        unsafe { task.work.switch_in(0) };
         let sender = thread::spawn({
             let task = task.clone();
             move || task.send(1)
         });
-        task.work.switch_out();
-        task.work.switch_in(2);
+        // SAFETY: a modelled switch.
+        unsafe { task.work.switch_out() };
+        // SAFETY: a modelled switch.
+        unsafe { task.work.switch_in(2) };
         exit_to_user_mode(&task);
         sender.join().unwrap();
         // The interrupt may have been sent to the CPU that the task has left; then the flag was up in time to be seen.
@@ -218,7 +233,8 @@ fn a_signal_races_a_migration() {
 fn a_signal_races_going_to_sleep() {
     loom::model(|| {
         let task = Task::new();
-        task.work.switch_in(0);
+        // SAFETY: a modelled switch.
+        unsafe { task.work.switch_in(0) };
         let asleep = Arc::new(AtomicBool::new(false));
         let woken = Arc::new(AtomicBool::new(false));
         let sender = thread::spawn({
@@ -243,24 +259,29 @@ fn a_signal_races_going_to_sleep() {
     });
 }
 
+fn move_to(word: &ContextWord, from: Context, to: Context) -> bool {
+    // SAFETY: the thread that this runs on is the modelled CPU.
+    unsafe { word.move_to(from, to) }
+}
+
 /// A reader that runs in the kernel is waited for; one in user mode is not, and what it does next sees the update.
 #[test]
 fn a_grace_period_waits_for_readers_and_only_for_them() {
     loom::model(|| {
         let word = Arc::new(ContextWord::new());
-        assert!(word.move_to(Context::Kernel, Context::User));
+        assert!(move_to(&word, Context::Kernel, Context::User));
         let data = Arc::new(AtomicU32::new(1));
         let freed = Arc::new(AtomicBool::new(false));
 
         let reader = thread::spawn({
             let (word, data, freed) = (word.clone(), data.clone(), freed.clone());
             move || {
-                assert!(word.move_to(Context::User, Context::Kernel));
+                assert!(move_to(&word, Context::User, Context::Kernel));
                 let read = data.load(SeqCst);
                 if read == 1 {
                     assert!(!freed.load(SeqCst), "freed under a reader");
                 }
-                assert!(word.move_to(Context::Kernel, Context::User));
+                assert!(move_to(&word, Context::Kernel, Context::User));
             }
         });
 

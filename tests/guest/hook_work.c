@@ -73,6 +73,6 @@ int main(void)
     pthread_join(thread, NULL);
     check(result == 1 && received == 'x', "and gets its byte", "%zd, error %d", result, error);
     check(hooks_status("works") == works + 5, "each piece of work once", "%ld", hooks_status("works") - works);
-    check_violations("TaskWork");
+    check_violations("QueuedWork");
     return done();
 }

@@ -60,7 +60,7 @@ impl Build {
         cargo.args(["--profile", profile, "--target-dir"]).arg(&target);
         cargo.args(package_cfg(
             profile,
-            &["portcullis", "portcullis-kernel"],
+            &["portcullis-gate", "portcullis-kernel"],
             &self.cfg,
         ));
         for (wanted, feature) in [(self.isolation, "isolation"), (self.floor, "bench-floor")] {

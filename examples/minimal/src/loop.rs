@@ -1,19 +1,22 @@
 //! The same kernel, written as a loop: `user.run()` comes back with what the program does, and the loop answers.
 //!
-//! The hooks of the library only go over to the loop ([`UserContext::came_in`]). The exit work is done when the loop runs the
+//! The hooks of the library only switch to the loop ([`UserContext::came_in`]). The exit work is done when the loop runs the
 //! user again, by the same way out: `main.rs` and this differ in style only.
 #![no_std]
 #![no_main]
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use portcullis::work::{ExitWork, TaskWork};
+use portcullis::work::{ExitWork, WorkFlags};
 use portcullis::x86_64::tables::Tables;
 use portcullis::x86_64::{
-    CpuDescription, CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserContext, UserLoop, UserRegs,
-    init_cpu,
+    CpuDescription, CpuLocal, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserContext, UserLoop,
+    UserRegs, init_cpu,
 };
-use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi};
+use portcullis::{
+    Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, NmiContext,
+    SyscallHooks,
+};
 
 mod machine;
 use machine::{Stack, power_off, println};
@@ -22,7 +25,7 @@ static mut LOCAL: CpuLocal = CpuLocal::new();
 static mut TABLES: Tables = Tables::new();
 static mut THREAD_STACK: Stack = Stack::new();
 static mut IRQ_STACK: Stack = Stack::new();
-static WORK: TaskWork = TaskWork::new();
+static WORK: WorkFlags = WorkFlags::new();
 /// How often `schedule` was called.
 static RESCHEDULED: AtomicU32 = AtomicU32::new(0);
 
@@ -44,7 +47,6 @@ extern "C" fn start() -> ! {
             work: &WORK,
             espfix: None,
         });
-        WORK.switch_in(0);
         machine::map_user_page();
         user
     };
@@ -59,8 +61,8 @@ extern "C" fn start() -> ! {
             Event::Syscall(1) => regs.rax = machine::write(regs.rsi, regs.rdx) as u64,
             Event::Syscall(24) => {
                 // The way out, in `run`, sees the flag and calls `schedule`.
-                let owed = WORK.raise(ExitWork::NEED_RESCHED, CpuLocal::this().id());
-                debug_assert!(owed.is_none());
+                WORK.raise(ExitWork::NEED_RESCHED, CpuLocal::raising_cpu)
+                    .none_owed();
                 regs.rax = 0;
             }
             Event::Syscall(60) => {
@@ -102,44 +104,50 @@ unsafe impl UserLoop for Looping {
 
 impl Kernel for Looping {
     type Regs = UserRegs;
+    type SavedRegs = SavedRegs;
     type Irqs = Rflags;
     type Context = PerCpuContext;
 
     fn exit_work() -> usize {
-        CpuLocal::work().exit_word()
+        CpuLocal::exit_word()
     }
     fn syscall_work() -> usize {
-        CpuLocal::work().syscall_word()
+        CpuLocal::syscall_word()
     }
     fn preempt_count() -> usize {
         0
     }
-    fn syscall(at: &mut InSyscall<'_, UserRegs>, number: i64) {
+    fn syscall(at: &mut InSyscall<'_, Self>, number: i64) {
         UserContext::<Looping>::came_in(at, Event::Syscall(number));
     }
-    fn schedule(_: &mut InKernel<'_, UserRegs>) {
-        CpuLocal::work().take(ExitWork::NEED_RESCHED);
-        RESCHEDULED.fetch_add(1, Relaxed);
-    }
     fn invariant_broken(broken: Broken) {
-        panic!("invariant broken: {broken:?}");
+        panic!("invariant broken: {broken}");
     }
 }
 
+impl ExitHooks for Looping {
+    fn schedule(_: &mut InKernel<'_, Self>, _work: usize) {
+        CpuLocal::with_work(|work| work.take(ExitWork::NEED_RESCHED));
+        RESCHEDULED.fetch_add(1, Relaxed);
+    }
+}
+impl SyscallHooks for Looping {}
+impl Diagnostics for Looping {}
+
 impl Doors for Looping {
-    fn user_exception(at: &mut InKernel<'_, UserRegs>, exception: Exception) {
+    fn user_exception(at: &mut InKernel<'_, Self>, exception: Exception) {
         UserContext::<Looping>::came_in(at, Event::Exception(exception));
     }
-    fn kernel_exception(at: &mut Interrupted<'_, UserRegs>, exception: Exception) {
-        panic!("{exception:x?} in the kernel at {:#x}", at.regs().rip);
+    fn kernel_exception(at: &mut Interrupted<'_, Self>, exception: Exception) {
+        panic!("{exception:x?} in the kernel at {:#x}", at.saved().rip);
     }
-    fn interrupt(_: &mut InInterrupt<'_, UserRegs>, vector: u8) {
+    fn interrupt(_: &mut InInterrupt<'_, Self>, vector: u8) {
         panic!("interrupt {vector}");
     }
-    fn machine_check(_: &mut Nmi<'_, UserRegs>) {
+    fn machine_check(_: &mut NmiContext<'_, Self>) {
         panic!("machine check");
     }
-    fn double_fault(regs: &UserRegs, address: u64) -> ! {
+    fn double_fault(regs: &SavedRegs, address: u64) -> ! {
         panic!("double fault at {:#x}, address {address:#x}", regs.rip);
     }
 }

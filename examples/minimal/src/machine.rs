@@ -4,7 +4,7 @@
 use core::arch::{asm, global_asm};
 use core::fmt::{self, Write};
 
-use portcullis::x86_64::{UserRegs, clac_asm, regs::flags, stac_asm, tables::USER_CS, tables::USER_DS};
+use portcullis::x86_64::{UserRegs, clac_asm, stac_asm};
 
 global_asm!(include_str!("boot.s"), options(att_syntax));
 global_asm!(include_str!("program.s"), options(att_syntax));
@@ -45,14 +45,7 @@ unsafe extern "C" {
 
 /// What the user program starts with.
 pub fn user_registers() -> UserRegs {
-    UserRegs {
-        rip: USER_PAGE,
-        cs: USER_CS.into(),
-        ss: USER_DS.into(),
-        rflags: flags::FIXED | flags::IF,
-        orig_rax: UserRegs::NO_SYSCALL,
-        ..UserRegs::default()
-    }
+    UserRegs::new(USER_PAGE, 0)
 }
 
 /// Maps the user program's page, for the user to read and execute. It takes the place of the boot assembly's mapping of

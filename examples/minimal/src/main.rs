@@ -1,7 +1,7 @@
 //! The smallest kernel on Portcullis: one CPU, one task, one page of user mode.
 //!
 //! Read it from top to bottom. `start` sets the CPU up and enters user mode; from then on the library's doors bring in
-//! whatever the program does, and call the two traits below: [`Kernel`] for system calls and exit work, [`Doors`] for
+//! whatever the program does, and call the traits below: [`Kernel`] for system calls, [`ExitHooks`] for exit work, [`Doors`] for
 //! exceptions and interrupts.
 #![no_std]
 #![no_main]
@@ -9,12 +9,16 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
-use portcullis::work::{ExitWork, TaskWork};
+use portcullis::work::{ExitWork, WorkFlags};
 use portcullis::x86_64::tables::Tables;
 use portcullis::x86_64::{
-    CpuDescription, CpuLocal, Doors, Exception, PerCpuContext, Rflags, UserRegs, first_way_out, init_cpu,
+    CpuDescription, CpuLocal, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs, first_way_out,
+    init_cpu,
 };
-use portcullis::{Broken, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi};
+use portcullis::{
+    Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, NmiContext,
+    SyscallHooks,
+};
 
 mod machine;
 use machine::{Stack, power_off, println};
@@ -26,7 +30,7 @@ static mut TABLES: Tables = Tables::new();
 static mut THREAD_STACK: Stack = Stack::new();
 static mut IRQ_STACK: Stack = Stack::new();
 /// The exit-work and syscall-work flags. A kernel with more tasks has one in each.
-static WORK: TaskWork = TaskWork::new();
+static WORK: WorkFlags = WorkFlags::new();
 
 // ---- 2. From the boot assembly to user mode ----
 
@@ -49,7 +53,6 @@ extern "C" fn start() -> ! {
             work: &WORK,
             espfix: None,
         });
-        WORK.switch_in(0);
         machine::map_user_page();
         println!("kernel: the doors are open");
 
@@ -73,15 +76,16 @@ static SIGNAL: AtomicU8 = AtomicU8::new(0);
 impl Kernel for Minimal {
     // What the library brings along: its registers, STI and CLI, context tracking in `CpuLocal`.
     type Regs = UserRegs;
+    type SavedRegs = SavedRegs;
     type Irqs = Rflags;
     type Context = PerCpuContext;
 
-    // The flags are in `TaskWork`; which task's, the library knows from `init_cpu`.
+    // The flags are in `WorkFlags`; which task's, the library knows from `init_cpu`.
     fn exit_work() -> usize {
-        CpuLocal::work().exit_word()
+        CpuLocal::exit_word()
     }
     fn syscall_work() -> usize {
-        CpuLocal::work().syscall_word()
+        CpuLocal::syscall_word()
     }
     // Nothing is ever preempted here.
     fn preempt_count() -> usize {
@@ -89,7 +93,7 @@ impl Kernel for Minimal {
     }
 
     /// A system call: interrupts are on, the arguments are in the registers, -ENOSYS is in RAX.
-    fn syscall(at: &mut InSyscall<'_, UserRegs>, number: i64) {
+    fn syscall(at: &mut InSyscall<'_, Self>, number: i64) {
         let regs = at.regs();
         match number {
             1 => regs.rax = machine::write(regs.rsi, regs.rdx) as u64,
@@ -110,16 +114,22 @@ impl Kernel for Minimal {
         }
     }
 
+    fn invariant_broken(broken: Broken) {
+        panic!("invariant broken: {broken}");
+    }
+}
+
+impl ExitHooks for Minimal {
     /// NEED_RESCHED. A hook takes its flag first, otherwise it is called again.
-    fn schedule(_: &mut InKernel<'_, UserRegs>) {
-        CpuLocal::work().take(ExitWork::NEED_RESCHED);
+    fn schedule(_: &mut InKernel<'_, Self>, _work: usize) {
+        CpuLocal::with_work(|work| work.take(ExitWork::NEED_RESCHED));
         // There is only one task to run.
         RESCHEDULED.fetch_add(1, Relaxed);
     }
 
     /// SIGPENDING. Changing the registers is all that delivering a signal takes; here it steps over the instruction.
-    fn do_signal_or_restart(at: &mut InKernel<'_, UserRegs>) {
-        CpuLocal::work().take(ExitWork::SIGPENDING);
+    fn do_signal_or_restart(at: &mut InKernel<'_, Self>) {
+        CpuLocal::with_work(|work| work.take(ExitWork::SIGPENDING));
         let (regs, vector) = (at.regs(), SIGNAL.load(Relaxed));
         if vector != Exception::UD {
             panic!("the program was killed by exception {vector} at {:#x}", regs.rip);
@@ -127,38 +137,37 @@ impl Kernel for Minimal {
         println!("kernel: ud2 in user mode, stepping over it");
         regs.rip += 2;
     }
-
-    fn invariant_broken(broken: Broken) {
-        panic!("invariant broken: {broken:?}");
-    }
 }
+
+// No tracers, no filters, no trace.
+impl SyscallHooks for Minimal {}
+impl Diagnostics for Minimal {}
 
 /// Raises exit work for the task. It runs on this CPU, so that no other one is owed an interrupt.
 fn raise(work: ExitWork) {
-    let owed = WORK.raise(work, CpuLocal::this().id());
-    debug_assert!(owed.is_none());
+    WORK.raise(work, CpuLocal::raising_cpu).none_owed();
 }
 
 // ---- 4. The doors: exceptions and interrupts ----
 
 impl Doors for Minimal {
     /// Interrupts are on. Like a system call it only notes what is to be done; the way out does it.
-    fn user_exception(_: &mut InKernel<'_, UserRegs>, exception: Exception) {
+    fn user_exception(_: &mut InKernel<'_, Self>, exception: Exception) {
         SIGNAL.store(exception.vector, Relaxed);
         raise(ExitWork::SIGPENDING);
     }
 
     // No kernel code here may fault, and no interrupt is unmasked.
-    fn kernel_exception(at: &mut Interrupted<'_, UserRegs>, exception: Exception) {
-        panic!("{exception:x?} in the kernel at {:#x}", at.regs().rip);
+    fn kernel_exception(at: &mut Interrupted<'_, Self>, exception: Exception) {
+        panic!("{exception:x?} in the kernel at {:#x}", at.saved().rip);
     }
-    fn interrupt(_: &mut InInterrupt<'_, UserRegs>, vector: u8) {
+    fn interrupt(_: &mut InInterrupt<'_, Self>, vector: u8) {
         panic!("interrupt {vector}");
     }
-    fn machine_check(_: &mut Nmi<'_, UserRegs>) {
+    fn machine_check(_: &mut NmiContext<'_, Self>) {
         panic!("machine check");
     }
-    fn double_fault(regs: &UserRegs, address: u64) -> ! {
+    fn double_fault(regs: &SavedRegs, address: u64) -> ! {
         panic!("double fault at {:#x}, address {address:#x}", regs.rip);
     }
 }

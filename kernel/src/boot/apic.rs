@@ -6,8 +6,8 @@
 
 use core::sync::atomic::Ordering;
 
-use portcullis::host::Registers;
-use portcullis::x86_64::UserRegs;
+use portcullis::machine::Registers;
+use portcullis::x86_64::SavedRegs;
 use x86_64::instructions::port::Port;
 use x86_64::registers::model_specific::Msr;
 
@@ -177,7 +177,7 @@ pub fn send_startup(apic_id: u32, address: u64) {
 }
 
 /// A device or interprocessor interrupt, with the registers it hit. Interrupts off, context KERNEL, IRQ stack.
-pub fn interrupt(vector: u8, regs: &UserRegs) {
+pub fn interrupt(vector: u8, regs: &SavedRegs) {
     if vector == SPURIOUS {
         return;
     }

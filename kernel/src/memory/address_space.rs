@@ -231,11 +231,7 @@ impl AddressSpace {
         let pad = self.int80_landing_pad();
         if pad != 0 {
             self.set_int80_landing_pad(pad.wrapping_add(moved_by));
-            // SAFETY: the task is current and in a system call: its user registers are its own.
-            let regs = unsafe { &mut *task::current().user_regs() };
-            if task::current().call.is_compat() && regs.rip == pad {
-                regs.rip = self.int80_landing_pad();
-            }
+            task::call::vdso_moved(pad);
         }
     }
 

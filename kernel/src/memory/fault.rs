@@ -6,7 +6,9 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use linux_raw_sys::general::RLIMIT_STACK;
-use portcullis::x86_64::{UserRegs, extable};
+use portcullis::Interrupted;
+use portcullis::machine::Registers;
+use portcullis::x86_64::UserRegs;
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
@@ -17,6 +19,7 @@ use super::pkeys;
 use super::vma::{AreaFlags, Prot, STACK_GUARD_GAP, Source};
 use super::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, page_down, tlb};
 use crate::errno::{Errno, Result};
+use crate::gate::Gate;
 use crate::signal::{self, SigInfo};
 use crate::vdso::vsyscall;
 use crate::{sync, task};
@@ -27,8 +30,6 @@ const ERROR_WRITE: u64 = 1 << 1;
 const ERROR_USER: u64 = 1 << 2;
 const ERROR_FETCH: u64 = 1 << 4;
 const ERROR_KEY: u64 = 1 << 5;
-/// The interrupt flag in RFLAGS.
-const RFLAGS_IF: u64 = 1 << 9;
 
 const SIGBUS: i32 = 7;
 const SIGKILL: i32 = 9;
@@ -186,14 +187,14 @@ fn raise(regs: &mut UserRegs, signal: FaultSignal, error: u64) {
 
 /// A page fault in kernel mode. True when the interrupted code may go on: at the instruction if it was one of the
 /// routines that touch user memory and the page could be had, else at its fixup. False: a bug of the kernel.
-pub fn page_fault_kernel(regs: &mut UserRegs, addr: u64, error: u64) -> bool {
-    let Some(fixup) = extable::fixup(regs.rip) else {
+pub fn page_fault_kernel(at: &mut Interrupted<'_, Gate>, addr: u64, error: u64) -> bool {
+    let Some(fixup) = at.fixup() else {
         return false;
     };
     // With locks held there is no faulting in: that may sleep.
-    let may_resolve = addr < USER_END && regs.rflags & RFLAGS_IF != 0 && sync::preempt_count() == 0;
+    let may_resolve = addr < USER_END && at.saved().interrupts_on() && sync::preempt_count() == 0;
     if !may_resolve || !resolve(addr, error) {
-        regs.rip = fixup;
+        at.continue_at(fixup);
     }
     true
 }

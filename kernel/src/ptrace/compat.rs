@@ -120,10 +120,10 @@ pub fn get(stopped: &mut Stopped<'_>, word: usize) -> u32 {
         10 => segments.gs.into(),
         11 => regs.orig_rax,
         12 => regs.rip,
-        13 => regs.cs,
+        13 => regs.cs(),
         14 => stopped.flags(),
         15 => regs.rsp,
-        16 => regs.ss,
+        16 => regs.ss(),
         _ => 0,
     };
     value as u32

@@ -292,7 +292,7 @@ pub fn user_exception(regs: &mut UserRegs, why: u64) {
         status |= 1 << n;
         if executes {
             // It is a fault: the instruction has not run, and is to run now.
-            regs.rflags |= flags::RF;
+            regs.set_rflags(regs.rflags() | flags::RF);
         }
     }
     registers.status.store(status, Relaxed);

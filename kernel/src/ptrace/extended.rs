@@ -178,7 +178,7 @@ pub fn set_xsave(stopped: &mut Stopped<'_>, bytes: &[u8]) -> Result<()> {
 
 /// FSAVE's image.
 pub fn fsave(stopped: &mut Stopped<'_>) -> [u8; FSAVE_SIZE] {
-    let cs = stopped.regs().cs as u32;
+    let cs = stopped.regs().cs() as u32;
     let ds = u32::from(stopped.segments().ds) | 0xffff_0000;
     fsave::of(&fxsave(stopped), cs, ds)
 }

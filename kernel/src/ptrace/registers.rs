@@ -6,9 +6,9 @@
 
 use core::mem::{offset_of, size_of};
 
-use portcullis::x86_64::UserRegs;
 use portcullis::x86_64::regs::flags;
 use portcullis::x86_64::tables::USER_DS;
+use portcullis::x86_64::{SavedRegs, UserRegs};
 
 use super::debug;
 use crate::errno::{Errno, Result};
@@ -25,9 +25,9 @@ pub(super) const FS: usize = FS_BASE + 4;
 pub(super) const GS: usize = FS_BASE + 5;
 /// How many words it has.
 pub const WORDS: usize = FS_BASE + 6;
-pub(super) const CS: usize = offset_of!(UserRegs, cs) / 8;
-pub(super) const SS: usize = offset_of!(UserRegs, ss) / 8;
-const RFLAGS: usize = offset_of!(UserRegs, rflags) / 8;
+pub(super) const CS: usize = offset_of!(SavedRegs, cs) / 8;
+pub(super) const SS: usize = offset_of!(SavedRegs, ss) / 8;
+const RFLAGS: usize = offset_of!(SavedRegs, rflags) / 8;
 
 /// Where DR0 is in the user area (`struct user`, 6.1).
 const DEBUG_REGISTERS: u64 = 848;
@@ -121,7 +121,7 @@ impl Stopped<'_> {
         } else {
             0
         };
-        self.regs().rflags & !hidden
+        self.regs().rflags() & !hidden
     }
 
     /// Changes what a tracer may change of RFLAGS. A TF that it writes is the program's from now on; one that stepping needs
@@ -134,7 +134,7 @@ impl Stopped<'_> {
             value |= flags::TF;
         }
         let regs = self.regs();
-        regs.rflags = regs.rflags & !CHANGEABLE | value & CHANGEABLE;
+        regs.set_rflags(regs.rflags() & !CHANGEABLE | value & CHANGEABLE);
     }
 
     /// Any selector of ring 3, also one that names nothing: that is found out when it is loaded. CS and SS are not null.
@@ -146,8 +146,8 @@ impl Stopped<'_> {
             return Err(Errno::EIO);
         }
         match word {
-            CS => self.regs().cs = selector.into(),
-            SS => self.regs().ss = selector.into(),
+            CS => self.regs().set_cs(selector),
+            SS => self.regs().set_ss(selector),
             DS => self.segments().ds = selector,
             ES => self.segments().es = selector,
             FS => self.segments().fs = selector,

@@ -148,7 +148,7 @@ pub fn set32(stopped: &mut Stopped<'_>, kind: Kind, bytes: &[u8]) -> Result<()> 
 /// PTRACE_GETREGSET and PTRACE_SETREGSET. The layout is that of the code that the tracee runs, whoever asks. Returns how
 /// much was transferred.
 pub fn transfer(stopped: &mut Stopped<'_>, request: u32, note: u32, base: u64, len: u64) -> Result<u64> {
-    let wide = stopped.regs().cs == u64::from(USER_CS);
+    let wide = stopped.regs().cs() == u64::from(USER_CS);
     let kind = Kind::from_note(note, wide)?;
     if !len.is_multiple_of(kind.element(wide) as u64) {
         return Err(Errno::EINVAL);

@@ -159,8 +159,7 @@ pub(super) fn link(task: &Arc<Task>, tracer: &Arc<Task>, how: u32, options: u32)
 
 /// Undoes [`link`]. The references that were held, to be dropped without the lock.
 pub(super) fn unlink(task: &Task) -> (Option<Arc<Task>>, Option<Arc<Task>>) {
-    task.work
-        .disarm(SyscallWork(SyscallWork::TRACE.0 | SyscallWork::EMU.0));
+    task.work.disarm(SyscallWork::TRACE | SyscallWork::EMU);
     task.trace.flags.store(0, Relaxed);
     let tracer = task.trace.links.lock().tracer.take();
     let itself = tracer.as_ref().and_then(|tracer| {

@@ -64,12 +64,12 @@ pub(super) unsafe fn enable(task: &Task, regs: &mut UserRegs, block: bool) {
 fn force(task: &Task, regs: &mut UserRegs) -> bool {
     let step = &task.trace.step;
     if step.has(STEPPING) {
-        regs.rflags |= flags::TF;
+        regs.set_rflags(regs.rflags() | flags::TF);
     }
     step.set(STEPPING);
     task.work.arm(SyscallWork::EXIT_TRAP);
-    let was_set = regs.rflags & flags::TF != 0;
-    regs.rflags |= flags::TF;
+    let was_set = regs.rflags() & flags::TF != 0;
+    regs.set_rflags(regs.rflags() | flags::TF);
     if sets_trap_flag(task, regs) {
         // What the instruction leaves is the program's.
         step.clear(FORCED);
@@ -96,14 +96,14 @@ fn stop_stepping(task: &Task, regs: &mut UserRegs) {
         task.work.disarm(SyscallWork::EXIT_TRAP);
     }
     if step.clear(FORCED) {
-        regs.rflags &= !flags::TF;
+        regs.set_rflags(regs.rflags() & !flags::TF);
     }
 }
 
 /// For a new task: what it inherits of its parent's registers is not to have the tracer's TF.
 pub fn not_inherited(parent: &Task, regs: &mut UserRegs) {
     if parent.trace.step.is_forced() {
-        regs.rflags &= !flags::TF;
+        regs.set_rflags(regs.rflags() & !flags::TF);
     }
 }
 

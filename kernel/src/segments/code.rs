@@ -22,7 +22,7 @@ impl CodeSegment {
     /// The one that the task's CS names. None if it names none: a debugger may put anything there.
     pub fn of(task: &Task, regs: &UserRegs) -> Option<CodeSegment> {
         let flat = |limit, mode| CodeSegment { base: 0, limit, mode };
-        match regs.cs as u16 {
+        match regs.cs() as u16 {
             USER_CS => Some(flat(u64::MAX, Mode::Bits64)),
             USER32_CS => Some(flat(u32::MAX.into(), Mode::Bits32)),
             selector => {

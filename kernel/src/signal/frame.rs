@@ -144,7 +144,7 @@ pub(super) fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask:
     let context = SigContext::new(regs, &fault, mask, fpstate);
     let xstate = if fpu::has_xsave() { UC_FP_XSTATE } else { 0 };
     // From 32-bit code SS may be anything, and a handler that knows nothing of it must still be able to return.
-    let strict = if regs.cs == u64::from(USER_CS) {
+    let strict = if regs.cs() == u64::from(USER_CS) {
         UC_STRICT_RESTORE_SS
     } else {
         0
@@ -172,11 +172,11 @@ pub(super) fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask:
     regs.rdx = frame + offset_of!(Frame, context) as u64;
     regs.rip = action.handler;
     regs.rsp = frame;
-    regs.cs = USER_CS.into();
-    if regs.ss != u64::from(USER_DS) {
+    regs.set_cs(USER_CS);
+    if regs.ss() != u64::from(USER_DS) {
         make_ss_valid(regs);
     }
-    regs.rflags = flags_of_handler(regs.rflags);
+    regs.set_rflags(flags_of_handler(regs.rflags()));
     fpstate::reset();
     Ok(())
 }
@@ -229,11 +229,11 @@ impl SigContext {
             rcx: regs.rcx,
             rsp: regs.rsp,
             rip: regs.rip,
-            rflags: regs.rflags,
-            cs: regs.cs as u16,
+            rflags: regs.rflags(),
+            cs: regs.cs() as u16,
             gs: 0,
             fs: 0,
-            ss: regs.ss as u16,
+            ss: regs.ss() as u16,
             err: fault.error,
             trapno: fault.trapno,
             oldmask: mask,
@@ -246,30 +246,16 @@ impl SigContext {
     /// Puts the registers back. All of them are the program's to choose, but it stays in ring 3 and keeps its flags from
     /// the kernel's. A bad RIP, CS or SS faults at the IRET and becomes a signal.
     fn restore(&self, regs: &mut UserRegs) {
-        *regs = UserRegs {
-            r15: self.r15,
-            r14: self.r14,
-            r13: self.r13,
-            r12: self.r12,
-            rbp: self.rbp,
-            rbx: self.rbx,
-            r11: self.r11,
-            r10: self.r10,
-            r9: self.r9,
-            r8: self.r8,
-            rax: self.rax,
-            rcx: self.rcx,
-            rdx: self.rdx,
-            rsi: self.rsi,
-            rdi: self.rdi,
-            // No system call is under way any more: what is in RAX is no result.
-            orig_rax: UserRegs::NO_SYSCALL,
-            rip: self.rip,
-            cs: selector_of_ring_3(self.cs).into(),
-            rflags: regs.rflags & !RESTORED_FLAGS | self.rflags & RESTORED_FLAGS,
-            rsp: self.rsp,
-            ss: selector_of_ring_3(self.ss).into(),
-        };
+        let rflags = regs.rflags() & !RESTORED_FLAGS | self.rflags & RESTORED_FLAGS;
+        // No system call is under way any more: what is in RAX is no result.
+        *regs = UserRegs::new(self.rip, self.rsp);
+        (regs.r15, regs.r14, regs.r13, regs.r12) = (self.r15, self.r14, self.r13, self.r12);
+        (regs.r11, regs.r10, regs.r9, regs.r8) = (self.r11, self.r10, self.r9, self.r8);
+        (regs.rbp, regs.rbx, regs.rax, regs.rcx) = (self.rbp, self.rbx, self.rax, self.rcx);
+        (regs.rdx, regs.rsi, regs.rdi) = (self.rdx, self.rsi, self.rdi);
+        regs.set_cs(selector_of_ring_3(self.cs));
+        regs.set_ss(selector_of_ring_3(self.ss));
+        regs.set_rflags(rflags);
     }
 }
 
@@ -298,7 +284,7 @@ fn restore(regs: &mut UserRegs) -> Result<()> {
     restart::forget();
     let context = &frame.context.context;
     context.restore(regs);
-    if frame.context.flags & UC_STRICT_RESTORE_SS == 0 && regs.cs == u64::from(USER_CS) {
+    if frame.context.flags & UC_STRICT_RESTORE_SS == 0 && regs.cs() == u64::from(USER_CS) {
         make_ss_valid(regs);
     }
     fpstate::load(context.fpstate)?;
@@ -331,11 +317,11 @@ fn make_ss_valid(regs: &mut UserRegs) {
             "xor {access:e}, {access:e}",
             "2:",
             access = out(reg) access,
-            selector = in(reg) regs.ss as u16 as u32,
+            selector = in(reg) regs.ss() as u16 as u32,
             options(nomem, nostack),
         );
     }
     if !matches!(access & CHECKED, WRITABLE_DATA | EXPAND_DOWN) {
-        regs.ss = USER_DS.into();
+        regs.set_ss(USER_DS);
     }
 }

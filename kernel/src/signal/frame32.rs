@@ -131,7 +131,7 @@ pub(super) fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask:
     let fpstate =
         top(regs, action, &altstack).wrapping_sub(fpstate::frame_size()) & !(fpstate::ALIGNMENT - 1);
     let fpstate = fpstate.wrapping_sub(fpstate::FSAVE_HEADER);
-    fpstate::store_32(fpstate, regs.cs as u32)?;
+    fpstate::store_32(fpstate, regs.cs() as u32)?;
     let context = SigContext32::new(regs, &fault, mask, fpstate);
     let with_info = action.flags().contains(ActionFlags::SIGINFO);
     let size = if with_info {
@@ -186,9 +186,9 @@ pub(super) fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask:
     (regs.rdx, regs.rcx) = (rdx, rcx);
     regs.rip = action.handler;
     regs.rsp = frame;
-    regs.cs = USER32_CS.into();
-    regs.ss = USER_DS.into();
-    regs.rflags = flags_of_handler(regs.rflags);
+    regs.set_cs(USER32_CS);
+    regs.set_ss(USER_DS);
+    regs.set_rflags(flags_of_handler(regs.rflags()));
     load(Segment::Ds, USER_DS);
     load(Segment::Es, USER_DS);
     fpstate::reset();
@@ -206,7 +206,7 @@ fn top(regs: &UserRegs, action: &Action, altstack: &AltStack) -> u64 {
         } else {
             sp
         }
-    } else if regs.ss != u64::from(USER_DS) && !has_restorer && action.restorer != 0 {
+    } else if regs.ss() != u64::from(USER_DS) && !has_restorer && action.restorer != 0 {
         action.restorer
     } else {
         sp
@@ -256,10 +256,10 @@ impl SigContext32 {
             trapno: fault.trapno as u32,
             err: fault.error as u32,
             eip: regs.rip as u32,
-            cs: [regs.cs as u16, 0],
-            eflags: regs.rflags as u32,
+            cs: [regs.cs() as u16, 0],
+            eflags: regs.rflags() as u32,
             esp_at_signal: regs.rsp as u32,
-            ss: [regs.ss as u16, 0],
+            ss: [regs.ss() as u16, 0],
             fpstate: fpstate as u32,
             oldmask: halves(mask)[0],
             cr2: fault.cr2 as u32,
@@ -270,23 +270,16 @@ impl SigContext32 {
     fn restore(&self, regs: &mut UserRegs) -> Result<()> {
         // A call that was interrupted before the handler ran is not to be continued after it.
         restart::forget();
-        *regs = UserRegs {
-            rbx: self.ebx.into(),
-            rcx: self.ecx.into(),
-            rdx: self.edx.into(),
-            rsi: self.esi.into(),
-            rdi: self.edi.into(),
-            rbp: self.ebp.into(),
-            rax: self.eax.into(),
-            rsp: self.esp.into(),
-            rip: self.eip.into(),
-            cs: selector_of_ring_3(self.cs[0]).into(),
-            ss: selector_of_ring_3(self.ss[0]).into(),
-            rflags: regs.rflags & !RESTORED_FLAGS | u64::from(self.eflags) & RESTORED_FLAGS,
-            // No system call is under way any more: what is in RAX is no result.
-            orig_rax: UserRegs::NO_SYSCALL,
-            ..*regs
-        };
+        (regs.rbx, regs.rcx) = (self.ebx.into(), self.ecx.into());
+        (regs.rdx, regs.rsi) = (self.edx.into(), self.esi.into());
+        (regs.rdi, regs.rbp) = (self.edi.into(), self.ebp.into());
+        (regs.rax, regs.rsp) = (self.eax.into(), self.esp.into());
+        regs.rip = self.eip.into();
+        // No system call is under way any more: what is in RAX is no result.
+        regs.orig_rax = UserRegs::NO_SYSCALL;
+        regs.set_cs(selector_of_ring_3(self.cs[0]));
+        regs.set_ss(selector_of_ring_3(self.ss[0]));
+        regs.set_rflags(regs.rflags() & !RESTORED_FLAGS | u64::from(self.eflags) & RESTORED_FLAGS);
         // A register that is loaded takes its base anew, so one that did not change is left alone.
         let now = segments();
         for (segment, saved, held) in [

@@ -9,7 +9,6 @@ use super::quota::User;
 use super::set::SigSet;
 use portcullis::work::ExitWork;
 
-use crate::cpu;
 use crate::ptrace::Trap;
 use crate::task::Task;
 
@@ -171,8 +170,7 @@ impl TaskSignals {
     /// Only the task itself takes its flag down, and never between an interrupted call and its restart.
     pub(super) fn recalculate(&self, task: &Task, shared: &ProcessSignals) {
         if self.is_owed(shared) {
-            // The task is the current one, or has not run yet: no CPU is owed an interrupt.
-            let _ = task.work.raise(ExitWork::SIGPENDING, cpu::id() as u32);
+            task.raise_for_current(ExitWork::SIGPENDING);
         } else {
             task.work.take(ExitWork::SIGPENDING);
         }

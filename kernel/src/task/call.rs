@@ -4,12 +4,12 @@
 //! by another door than it came by (a child's first way out, a program of the other width), or where a tracer has changed
 //! it, [`AFTER_CALL`] is raised, so that nothing is left of it when user mode is entered.
 
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use portcullis::work::{ExitWork, ExitWorkBits};
+use portcullis::work::ExitWork;
 use portcullis::x86_64::UserRegs;
 
-use super::{Task, current};
+use super::{Task, current, current_mm};
 use crate::memory::Width;
 
 /// `AUDIT_ARCH_X86_64`: EM_X86_64, 64-bit, little-endian.
@@ -20,9 +20,10 @@ pub const AUDIT_ARCH_I386: u32 = 0x4000_0003;
 /// The highest error number.
 const MAX_ERRNO: i64 = 4095;
 
-/// Exit work of this kernel: the state of the call has to be cleared, which its door does not do.
-pub const AFTER_CALL: ExitWork = ExitWork(1 << 16);
-const _: () = assert!(ExitWorkBits::DEFAULT.all() & AFTER_CALL.0 as usize == 0);
+/// Exit work of this kernel, once: the state of the call has to be cleared, which its door does not do.
+pub const AFTER_CALL: ExitWork = ExitWork::from_bits(1 << 16);
+/// Exit work of this kernel, in the loop: a 32-bit call returns into the vDSO, which has been moved.
+pub const VDSO_MOVED: ExitWork = ExitWork::from_bits(1 << 17);
 
 /// What a task keeps about the call under way.
 #[derive(Default)]
@@ -31,6 +32,8 @@ pub struct State {
     compat: AtomicBool,
     /// A 32-bit tracer has written the number: the result is 32 bits wide (Linux: TS_I386_REGS_POKED).
     poked: AtomicBool,
+    /// Where the call would have returned before the vDSO was moved.
+    old_landing_pad: AtomicU64,
 }
 
 impl State {
@@ -103,6 +106,22 @@ pub fn leave() {
     task.work.take(AFTER_CALL);
     task.call.compat.store(false, Relaxed);
     task.call.poked.store(false, Relaxed);
+}
+
+/// The vDSO has been moved by the current task: a 32-bit call that it is making returns to the new place.
+pub fn vdso_moved(old_landing_pad: u64) {
+    let task = current();
+    if task.call.is_compat() {
+        task.call.old_landing_pad.store(old_landing_pad, Relaxed);
+        task.raise(VDSO_MOVED);
+    }
+}
+
+/// The hook of [`VDSO_MOVED`].
+pub fn follow_vdso(regs: &mut UserRegs) {
+    if regs.rip == current().call.old_landing_pad.load(Relaxed) {
+        regs.rip = current_mm().int80_landing_pad();
+    }
 }
 
 /// Which ABI the call under way came in by (`AUDIT_ARCH_*`). It is the door that says so, never the registers: a 64-bit

@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
-use portcullis::x86_64::tables::{USER_CS, USER_DS, USER32_CS};
+use portcullis::x86_64::tables::USER32_CS;
 
 use super::arguments::{Strings, room_for_bytes};
 use super::exit_signal::ExitSignal;
@@ -30,8 +30,6 @@ use crate::vdso;
 
 /// How many interpreters of interpreters.
 const MAX_SCRIPTS: usize = 5;
-/// Interrupts on, and the bit that is always one.
-const INITIAL_RFLAGS: u64 = 0x202;
 
 /// execve(2).
 pub fn sys_execve(regs: &mut UserRegs) -> Result<usize> {
@@ -253,19 +251,11 @@ fn exec(regs: &mut UserRegs, mut request: Request) -> Result<()> {
         // There is nothing to go back to: the signal is delivered instead.
         signal::send::force_exit(SigInfo::kernel(SIGSEGV as i32));
     })?;
-    *regs = UserRegs {
-        rip,
-        rsp,
-        cs: match width {
-            Width::Bits64 => USER_CS,
-            Width::Bits32 => USER32_CS,
-        }
-        .into(),
-        ss: USER_DS.into(),
-        rflags: INITIAL_RFLAGS,
-        orig_rax,
-        ..UserRegs::default()
-    };
+    *regs = UserRegs::new(rip, rsp);
+    if width == Width::Bits32 {
+        regs.set_cs(USER32_CS);
+    }
+    regs.orig_rax = orig_rax;
     if current().trace.is_traced() {
         ptrace::stop::event(ptrace::Event::Exec, old_tid as u64);
     }

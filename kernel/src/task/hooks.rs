@@ -2,14 +2,14 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use portcullis::host::{InterruptFlag, Tracking};
+use portcullis::machine::{InterruptFlag, Tracking};
 use portcullis::work::{ExitWork, SyscallWork};
 use portcullis::x86_64::{PerCpuContext, Rflags};
 
 use super::process::{Pid, Tree, tree};
 use super::{Task, current, work};
 use crate::errno::{Errno, Result};
-use crate::{audit, dispatch, patch, return_notifier, rseq, seccomp, sync, uprobe};
+use crate::{audit, patch, return_notifier, rseq, seccomp, sync, uprobe, user_dispatch};
 
 /// The task's part of each.
 pub struct Hooks {
@@ -20,7 +20,7 @@ pub struct Hooks {
     /// Its filters.
     pub seccomp: seccomp::TaskSeccomp,
     /// Syscall user dispatch.
-    pub dispatch: dispatch::UserDispatch,
+    pub dispatch: user_dispatch::UserDispatch,
     /// The audit record of the call under way.
     pub audit: audit::TaskAudit,
     /// Which code it runs.
@@ -43,7 +43,7 @@ impl Hooks {
             on_switch: AtomicU32::new(0),
             rseq: rseq::TaskRseq::default(),
             seccomp: seccomp::TaskSeccomp::new(),
-            dispatch: dispatch::UserDispatch::default(),
+            dispatch: user_dispatch::UserDispatch::default(),
             audit: audit::TaskAudit::default(),
             patch: patch::TaskPatch::default(),
             probe: uprobe::TaskProbe::default(),
@@ -65,15 +65,15 @@ pub fn inherit(tree: &mut Tree, parent: &Task, child: &Task, shares_memory: bool
     }
     seccomp::inherit(tree, parent, child);
     patch::inherit(parent, child);
-    let reported = (SyscallWork::AUDIT.0 | SyscallWork::TRACEPOINT.0) as usize & parent.work.syscall_word();
-    child.work.arm(SyscallWork(reported as u32));
+    let reported = parent.work.armed() & (SyscallWork::AUDIT | SyscallWork::TRACEPOINT);
+    child.work.arm(reported);
 }
 
 /// The current task's old program is gone.
 pub fn reset_for_exec() {
     let task = current();
     rseq::reset_for_exec(task);
-    dispatch::reset_for_exec(task);
+    user_dispatch::reset_for_exec(task);
 }
 
 /// The current task ends. May sleep.
@@ -125,13 +125,14 @@ pub enum Hook {
     Rseq,
     Uprobe,
     Patch,
-    TaskWork,
+    QueuedWork,
     UserReturn,
+    Vdso,
 }
 
 impl Hook {
     /// Each of them, in the order of their numbers.
-    pub const ALL: [Hook; 11] = [
+    pub const ALL: [Hook; 12] = [
         Hook::UserDispatch,
         Hook::Ptrace,
         Hook::Seccomp,
@@ -141,8 +142,9 @@ impl Hook {
         Hook::Rseq,
         Hook::Uprobe,
         Hook::Patch,
-        Hook::TaskWork,
+        Hook::QueuedWork,
         Hook::UserReturn,
+        Hook::Vdso,
     ];
 
     /// How often it was called in a state in which it must not be, or for no reason.
@@ -172,31 +174,31 @@ static VIOLATIONS: [AtomicU64; Hook::ALL.len()] = [const { AtomicU64::new(0) }; 
 /// Runs the consumer of exit work: interrupts on, may sleep. The flag is taken before the consumer looks at what it stands
 /// for, so that work that is raised meanwhile raises it again.
 pub fn exit_work(hook: Hook, flag: ExitWork, consumer: impl FnOnce()) {
-    task_work(hook, || {
-        if current().work.take(flag).0 == 0 {
+    as_task(hook, || {
+        if current().work.take(flag).is_empty() {
             hook.violation("without its flag");
         }
         consumer();
     });
 }
 
-/// Runs the consumer of exit work that is due last of all: interrupts off, must not raise exit work.
-pub fn leaving_work(hook: Hook, flag: ExitWork, consumer: impl FnOnce()) {
+/// Runs the consumer of exit work that is due after the loop: interrupts off, no page faults.
+pub fn settled_work<T>(hook: Hook, flag: ExitWork, consumer: impl FnOnce() -> T) -> T {
     hook.expect(false);
-    if current().work.take(flag).0 == 0 {
+    if current().work.take(flag).is_empty() {
         hook.violation("without its flag");
     }
-    consumer();
+    consumer()
 }
 
 /// Runs the consumer of syscall work: interrupts on, may sleep.
 /// A consumer of any size is `#[inline(never)]`: what the gate saves and reserves for one is not to cost the others.
 pub fn syscall_work<T>(hook: Hook, consumer: impl FnOnce() -> T) -> T {
-    task_work(hook, consumer)
+    as_task(hook, consumer)
 }
 
 /// Runs a consumer that works as the task: interrupts on, may sleep.
-pub fn task_work<T>(hook: Hook, consumer: impl FnOnce() -> T) -> T {
+pub fn as_task<T>(hook: Hook, consumer: impl FnOnce() -> T) -> T {
     hook.expect(true);
     consumer()
 }

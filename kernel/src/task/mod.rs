@@ -56,7 +56,8 @@ use core::cell::UnsafeCell;
 use core::mem::size_of;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::*};
 
-use portcullis::work::{ExitWork, TaskWork};
+use portcullis::work::{ExitWork, WorkFlags};
+use portcullis::x86_64::CpuLocal;
 use portcullis::x86_64::UserRegs;
 
 use crate::cpu;
@@ -79,7 +80,7 @@ pub use process::{Pid, Process};
 #[repr(C)]
 pub struct Task {
     /// Work pending for this task. First, so that the doors find it at the address of the task.
-    pub work: TaskWork,
+    pub work: WorkFlags,
     /// What the scheduler keeps of it (guarded by the run-queue lock).
     sched: scheduler::Entry,
     /// `scheduler::RUNNING`, `INTERRUPTIBLE`, …
@@ -173,17 +174,17 @@ pub struct NewTask {
 }
 
 impl Task {
-    /// A task that is not yet runnable. It enters user mode with the registers at [`Self::user_regs`] (all zero so far).
+    /// A task that is not yet runnable. It enters user mode with the registers at [`Self::user_regs`] (nothing in them so far).
     pub fn new(new: NewTask) -> Result<Arc<Task>> {
         let stack = KernelStack::new()?;
         let regs = stack.top() - size_of::<UserRegs>() as u64;
         // SAFETY: the top of a fresh stack, big enough and aligned for it.
-        unsafe { (regs as *mut UserRegs).write_bytes(0, 1) };
+        unsafe { (regs as *mut UserRegs).write(UserRegs::default()) };
         // SAFETY: as above: the stack is ours alone.
         let stack_pointer = unsafe { switch::prepare_stack(regs) };
         let namespace = new.process.pid_namespace.clone();
         Ok(Arc::new(Task {
-            work: TaskWork::new(),
+            work: WorkFlags::new(),
             sched: scheduler::Entry::new(stack_pointer),
             state: AtomicU32::new(scheduler::NEW),
             tid: AtomicI32::new(new.tid),
@@ -238,18 +239,20 @@ impl Task {
 
     /// Raises exit work, and sends the CPU that the task runs on the interrupt it is owed. From any context.
     pub fn raise(&self, work: ExitWork) {
-        // Not to be moved to another CPU between asking which one this is and sending.
-        let _guard = crate::sync::irqs_off();
-        if let Some(owed) = self.work.raise(work, cpu::id() as u32) {
-            cpu::send_reschedule(owed.cpu as usize);
-        }
+        let owed = self.work.raise(work, CpuLocal::raising_cpu);
+        owed.send(|cpu| cpu::send_reschedule(cpu as usize));
+    }
+
+    /// Raises exit work of the task that this CPU runs, or of one that has not run yet: nobody is owed an interrupt.
+    pub fn raise_for_current(&self, work: ExitWork) {
+        self.work.raise(work, CpuLocal::raising_cpu).none_owed();
     }
 
     /// Whether a signal (or another reason to leave an interruptible sleep) is pending.
     #[inline]
     pub fn signal_pending(&self) -> bool {
         self.work
-            .is_raised(ExitWork(ExitWork::SIGPENDING.0 | ExitWork::NOTIFY_SIGNAL.0))
+            .is_raised(ExitWork::SIGPENDING | ExitWork::NOTIFY_SIGNAL)
     }
 
     /// The name `ps` shows: the program's, or what prctl(PR_SET_NAME) set; NUL-padded.

@@ -12,7 +12,7 @@ use super::{current, switch};
 use crate::errno::{Errno, Result};
 use crate::memory::vma::AreaFlags;
 use crate::memory::{USER_END, Width, user};
-use crate::{dispatch, seccomp, vdso};
+use crate::{seccomp, user_dispatch, vdso};
 
 /// prctl(2).
 pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Result<usize> {
@@ -92,7 +92,7 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
         },
         PR_GET_SECCOMP => Ok(task.hooks.seccomp.mode().into()),
         PR_SET_SECCOMP => seccomp::attach::prctl_set(arg2, arg3),
-        dispatch::PR_SET_SYSCALL_USER_DISPATCH => dispatch::set(arg2, arg3, arg4, arg5),
+        user_dispatch::PR_SET_SYSCALL_USER_DISPATCH => user_dispatch::set(arg2, arg3, arg4, arg5),
         PR_CAPBSET_READ => capabilities::bounding(arg2),
         PR_CAPBSET_DROP => capabilities::drop_bounding(arg2),
         PR_GET_SECUREBITS => capabilities::secure_bits(),

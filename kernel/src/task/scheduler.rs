@@ -391,8 +391,6 @@ fn reschedule(preempted: bool) {
         }
         prev.usage.switched_out(now, runnable);
         next.usage.switched_in(now);
-        prev.work.switch_out();
-        next.work.switch_in(cpu as u32);
         rcu::note_switch(cpu);
         if ptr::eq(prev, idle) {
             time::start_ticking();
@@ -482,7 +480,6 @@ pub fn init_cpu() {
     // SAFETY: just made, lives for ever.
     unsafe {
         (*task).state.store(RUNNING, Relaxed);
-        (*task).work.switch_in(cpu::id() as u32);
         switch::become_current(&*task);
     }
 }
@@ -495,10 +492,13 @@ pub fn idle() -> ! {
         interrupts::disable();
         while !current().work.is_raised(ExitWork::NEED_RESCHED) {
             // STI takes effect after the HLT has begun, so an interrupt that comes after the test ends the wait.
-            portcullis::idle::idle::<crate::gate::Gate>(|| {
-                wait_for_interrupt();
-                interrupts::disable();
-            });
+            // SAFETY: the idle task, interrupts off, holding nothing.
+            unsafe {
+                portcullis::context::idle::<crate::gate::Gate>(|| {
+                    wait_for_interrupt();
+                    interrupts::disable();
+                });
+            }
         }
         interrupts::enable();
     }

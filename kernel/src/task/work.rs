@@ -57,7 +57,7 @@ pub fn interrupt(task: &Task) {
 /// The hook of NOTIFY_SIGNAL, which comes together with that of signals.
 pub fn notify_signal() {
     if current().work.is_raised(ExitWork::NOTIFY_SIGNAL) {
-        hooks::exit_work(hooks::Hook::TaskWork, ExitWork::NOTIFY_SIGNAL, run);
+        hooks::exit_work(hooks::Hook::QueuedWork, ExitWork::NOTIFY_SIGNAL, run);
     }
 }
 

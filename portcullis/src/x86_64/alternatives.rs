@@ -1,8 +1,6 @@
-//! Instructions that not every CPU has, or needs: the doors hold NOPs, and the boot puts the instruction in their place where
-//! CPUID asks for it: CLAC and STAC with SMAP, VERW where it clears buffers that leak.
-//!
-//! The addresses are in the section `portcullis_alternatives`, which is retained; the linker
-//! provides `__start_portcullis_alternatives` and `__stop_portcullis_alternatives`.
+//! Instructions that not every CPU has or needs: the code holds NOPs, and at boot the first CPU replaces them, by CPUID: CLAC and
+//! STAC with SMAP, VERW where it clears buffers that leak. The section `portcullis_alternatives` lists the places; the linker
+//! provides its start and end.
 
 use core::arch::naked_asm;
 
@@ -14,7 +12,7 @@ use super::tables::KERNEL_DS;
 struct Site {
     /// The address, relative to this field.
     address: i32,
-    /// What goes there: the last byte of the instruction for CLAC (0F 01 CA) and STAC (0F 01 CB), [`VERW`].
+    /// What goes there: the last byte of CLAC (0F 01 CA) or STAC (0F 01 CB), or [`VERW`].
     what: u32,
 }
 
@@ -26,9 +24,8 @@ unsafe extern "C" {
     static __stop_portcullis_alternatives: [Site; 0];
 }
 
-/// What VERW reads: a data segment that may be written, so that the CPU also clears its buffers (SDM volume 3, "VERW
-/// instruction", the form with a memory operand). A word among the doors' code, because VERW stands where nothing else may be
-/// mapped ([`isolation`](super::isolation)).
+/// What VERW reads: a writable data segment. The form with a memory operand is the one that clears buffers (SDM volume 3). Among
+/// the doors' code, because VERW runs on the user's page table ([`isolation`](super::isolation)).
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]
 unsafe extern "C" fn verw_selector() {
@@ -43,14 +40,14 @@ fn verw(at: u64, operand: u64) -> Option<[u8; 7]> {
     Some([0x0f, 0x00, 0x2d, a, b, c, d])
 }
 
-/// Puts in what this CPU has. All CPUs must have the same.
+/// Puts in what this CPU has. The others must have the same.
 ///
 /// # Safety
 /// Once, at boot, before another CPU runs and before a door is used; kernel mode, interrupts off; the text is mapped.
 pub(super) unsafe fn apply(features: Features) {
     let mut site = (&raw const __start_portcullis_alternatives).cast::<Site>();
     let stop = (&raw const __stop_portcullis_alternatives).cast::<Site>();
-    // SAFETY: the linker's symbols bound an array of `Site`, and each names a NOP as long as what replaces it.
+    // SAFETY: the linker's symbols bound an array of `Site`; each names a NOP as long as what replaces it.
     unsafe {
         without_write_protection(|| {
             while site < stop {
@@ -81,16 +78,5 @@ pub(super) unsafe fn apply(features: Features) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn verw_reaches_its_operand_from_the_next_instruction() {
-        assert_eq!(verw(0x1000, 0x1007), Some([0x0f, 0x00, 0x2d, 0, 0, 0, 0]));
-        assert_eq!(
-            verw(0x1000, 0x1006),
-            Some([0x0f, 0x00, 0x2d, 0xff, 0xff, 0xff, 0xff])
-        );
-        assert_eq!(verw(0, 1 << 40), None);
-    }
-}
+#[path = "../../tests/unit/x86_64/alternatives.rs"]
+mod tests;

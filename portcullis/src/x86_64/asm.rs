@@ -1,9 +1,7 @@
-//! The pieces of assembly that several doors share. The list of registers exists once, here.
+//! The pieces of assembly that several doors share.
 
-use core::arch::naked_asm;
-
-/// CLAC where the CPU has SMAP, otherwise a NOP: kernel code must not touch user memory by accident, and the user may
-/// have set AC. See [`alternatives`](super::alternatives).
+/// CLAC if the CPU has SMAP, otherwise a NOP: the user may have set AC, with which kernel code could touch user memory
+/// unnoticed. See [`alternatives`](super::alternatives).
 #[doc(hidden)]
 #[macro_export]
 macro_rules! portcullis_clac {
@@ -12,7 +10,7 @@ macro_rules! portcullis_clac {
     };
 }
 
-/// STAC where the CPU has SMAP, otherwise a NOP: the next instructions touch user memory.
+/// STAC if the CPU has SMAP, otherwise a NOP: the next instructions touch user memory.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! portcullis_stac {
@@ -21,7 +19,7 @@ macro_rules! portcullis_stac {
     };
 }
 
-/// A NOP and its entry in the list of places to patch. See [`alternatives`](super::alternatives) for what the entry says.
+/// A NOP and its entry in the list of places to patch, as [`alternatives`](super::alternatives) reads it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! portcullis_alternative {
@@ -30,10 +28,8 @@ macro_rules! portcullis_alternative {
             "771: .byte ",
             $nop,
             "\n",
-            ".pushsection portcullis_alternatives, \"aR\"\n",
-            ".balign 4\n",
-            ".long (771b - .)\n",
-            ".long ",
+            ".pushsection portcullis_alternatives, \"aR\"\n.balign 4\n",
+            ".long (771b - .)\n.long ",
             $what,
             "\n",
             ".popsection\n",
@@ -43,25 +39,33 @@ macro_rules! portcullis_alternative {
 
 pub use crate::{portcullis_clac as clac_asm, portcullis_stac as stac_asm};
 
-/// Clears DF, which the user may have set: compiled code expects it to be clear (System V ABI, 3.2.1).
+/// Clears DF, which the user may have set: compiled code expects it clear (System V ABI, 3.2.1).
 macro_rules! cld {
     () => {
         "cld\n"
     };
 }
 
-/// Ends speculation past a branch around SWAPGS: what follows must not run, not even speculatively, with the other GS.
+/// Ends speculation past a branch around SWAPGS: what follows must not run with the other GS, not even speculatively.
 macro_rules! lfence {
     () => {
         "lfence\n"
     };
 }
 
-/// VERW where the CPU's buffers leak to user mode, otherwise a seven-byte NOP. The last thing before the CPU enters user
-/// mode: whatever is read after it may be left in a buffer. See [`alternatives`](super::alternatives).
+/// VERW if the CPU's buffers leak to user mode, otherwise a seven-byte NOP. It stands right before the instruction that enters
+/// user mode: whatever the kernel reads later may stay in a buffer. See [`alternatives`](super::alternatives).
 macro_rules! verw {
     () => {
         $crate::portcullis_alternative!("0x0f, 0x1f, 0x80, 0, 0, 0, 0", "0")
+    };
+}
+
+/// Calls a Rust half. RSP is at a whole `UserRegs`, an odd number of words below a multiple of 16; at a CALL it must be a
+/// multiple of 16 (System V ABI, 3.2.2).
+macro_rules! call {
+    ($function:literal) => {
+        concat!("sub rsp, 8\ncall ", $function, "\nadd rsp, 8\n")
     };
 }
 
@@ -69,20 +73,9 @@ macro_rules! verw {
 macro_rules! push_regs {
     () => {
         "
-        push rsi
-        push rdx
-        push rcx
-        push rax
-        push r8
-        push r9
-        push r10
-        push r11
-        push rbx
-        push rbp
-        push r12
-        push r13
-        push r14
-        push r15
+        push rsi; push rdx; push rcx; push rax
+        push r8; push r9; push r10; push r11
+        push rbx; push rbp; push r12; push r13; push r14; push r15
         "
     };
 }
@@ -91,82 +84,64 @@ macro_rules! push_regs {
 macro_rules! pop_regs {
     () => {
         "
-        pop r15
-        pop r14
-        pop r13
-        pop r12
-        pop rbp
-        pop rbx
-        pop r11
-        pop r10
-        pop r9
-        pop r8
-        pop rax
-        pop rcx
-        pop rdx
-        pop rsi
-        pop rdi
+        pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx
+        pop r11; pop r10; pop r9; pop r8
+        pop rax; pop rcx; pop rdx; pop rsi; pop rdi
         add rsp, 8
         "
     };
 }
 
-/// Clears all registers but `rdi`, which the door uses, so that no value of the user's is left to be used by mistake or by
-/// speculation. RBP is 0 then, which ends the kernel's backtraces.
+/// Clears all registers but `rdi`, which the door uses, so that no value of the user's can be used by mistake or by
+/// speculation. RBP = 0 ends the kernel's backtraces.
 macro_rules! clear_regs {
     () => {
         "
-        xor eax, eax
-        xor ecx, ecx
-        xor edx, edx
-        xor ebx, ebx
+        xor eax, eax; xor ecx, ecx; xor edx, edx; xor ebx, ebx
         xor ebp, ebp
-        xor esi, esi
-        xor r8d, r8d
-        xor r9d, r9d
-        xor r10d, r10d
-        xor r11d, r11d
-        xor r12d, r12d
-        xor r13d, r13d
-        xor r14d, r14d
-        xor r15d, r15d
+        xor esi, esi; xor r8d, r8d; xor r9d, r9d; xor r10d, r10d; xor r11d, r11d
+        xor r12d, r12d; xor r13d, r13d; xor r14d, r14d; xor r15d, r15d
         "
     };
 }
 
-// Page-table isolation (see `isolation`): nothing where `{user_table}` is 0.
+// Page-table isolation (see `isolation`): these are empty if `{user_table}` is 0.
 
-/// Puts in the kernel's page table. Changes the flags.
+/// Loads the kernel's page table. Changes the flags.
 macro_rules! kernel_table {
     ($scratch:literal) => {
         concat!(
-            ".if {user_table}\nmov ",
+            ".if {user_table}\n",
+            "mov ",
             $scratch,
             ", cr3\nand ",
             $scratch,
             ", -1 - {user_table}\nmov cr3, ",
             $scratch,
-            "\n.endif\n"
+            "\n",
+            ".endif\n"
         )
     };
 }
 
-/// Puts in the user's page table: only what both map can be reached from here on. Changes the flags.
+/// Loads the user's page table: from here on only what both tables map can be reached. Changes the flags.
 macro_rules! user_table {
     ($scratch:literal) => {
         concat!(
-            ".if {user_table}\nmov ",
+            ".if {user_table}\n",
+            "mov ",
             $scratch,
             ", cr3\nor ",
             $scratch,
             ", {user_table}\nmov cr3, ",
             $scratch,
-            "\n.endif\n"
+            "\n",
+            ".endif\n"
         )
     };
 }
 
-/// As `user_table`, where RSP is the user's already and no other register is free.
+/// `user_table` where RSP is the user's already and no other register is free.
 macro_rules! user_table_by_rsp {
     () => {
         concat!(
@@ -177,7 +152,7 @@ macro_rules! user_table_by_rsp {
     };
 }
 
-/// From user mode, on the entry stack with GS the kernel's: puts in the kernel's page table, and moves the CPU's frame to the
+/// From user mode, on the entry stack with the kernel's GS: loads the kernel's page table, and moves the CPU's frame to the
 /// thread stack, with the error code and RDI below it if a stub has pushed these.
 macro_rules! leave_entry_stack {
     (frame) => {
@@ -192,17 +167,11 @@ macro_rules! leave_entry_stack {
         concat!(
             ".if {user_table}\npush rsi\n",
             $crate::x86_64::asm::kernel_table!("rsi"),
-            "
-            mov rsi, rsp
-            mov rsp, gs:[{thread_stack}]
-            ",
+            "mov rsi, rsp\nmov rsp, gs:[{thread_stack}]\n",
             $first_pushes,
             "
-            push qword ptr [rsi + 5 * 8]
-            push qword ptr [rsi + 4 * 8]
-            push qword ptr [rsi + 3 * 8]
-            push qword ptr [rsi + 2 * 8]
-            push qword ptr [rsi + 1 * 8]
+            push qword ptr [rsi + 5 * 8]; push qword ptr [rsi + 4 * 8]; push qword ptr [rsi + 3 * 8]
+            push qword ptr [rsi + 2 * 8]; push qword ptr [rsi + 1 * 8]
             mov rsi, [rsi]
             .endif
             "
@@ -210,8 +179,8 @@ macro_rules! leave_entry_stack {
     };
 }
 
-/// With IRET's frame on top of the thread stack and all registers the user's: copies the frame to the entry stack, which both
-/// tables map, and puts in the user's table.
+/// With IRET's frame on top of the thread stack and the user's values in all registers: copies the frame to the entry stack,
+/// which both tables map, and loads the user's table.
 macro_rules! iret_on_entry_stack {
     () => {
         concat!(
@@ -221,12 +190,8 @@ macro_rules! iret_on_entry_stack {
             mov rdi, rsp
             mov rsp, gs:[{tables}]
             lea rsp, [rsp + {entry_stack}]
-            push qword ptr [rdi + 5 * 8]
-            push qword ptr [rdi + 4 * 8]
-            push qword ptr [rdi + 3 * 8]
-            push qword ptr [rdi + 2 * 8]
-            push qword ptr [rdi + 1 * 8]
-            push qword ptr [rdi]
+            push qword ptr [rdi + 5 * 8]; push qword ptr [rdi + 4 * 8]; push qword ptr [rdi + 3 * 8]
+            push qword ptr [rdi + 2 * 8]; push qword ptr [rdi + 1 * 8]; push qword ptr [rdi]
             ",
             $crate::x86_64::asm::user_table!("rdi"),
             "pop rdi\n.endif\n"
@@ -234,15 +199,6 @@ macro_rules! iret_on_entry_stack {
     };
 }
 
-/// The IRET that enters user mode: one instruction with an address of its own, because it may fault on what the user
-/// put into CS, SS, RIP or RFLAGS. The exception door recognises the address and makes it the task's fault
-/// ([`exception`](super::exception)).
-#[unsafe(naked)]
-#[unsafe(link_section = ".portcullis.entry")]
-pub(super) unsafe extern "C" fn iret_to_user() {
-    naked_asm!("iretq")
-}
-
 pub(super) use crate::portcullis_clac as clac;
-pub(super) use {cld, clear_regs, lfence, pop_regs, push_regs, verw};
+pub(super) use {call, cld, clear_regs, lfence, pop_regs, push_regs, verw};
 pub(super) use {iret_on_entry_stack, kernel_table, leave_entry_stack, user_table, user_table_by_rsp};

@@ -1,24 +1,24 @@
-//! Whether the CPU keeps data of the kernel's in buffers that user mode can sample, and VERW clears them.
+//! Whether the CPU keeps kernel data in buffers that user mode can sample, and VERW clears them.
 //!
-//! The CPU says so itself, by CPUID and IA32_ARCH_CAPABILITIES: there is no list of models here but one family's. Sources: SDM volume 4,
-//! table 2-2 (IA32_ARCH_CAPABILITIES, IA32_TSX_CTRL); Intel's guidance on MDS, TAA, processor MMIO stale data and RFDS; AMD's
-//! "Technical guidance for mitigating transient scheduler attacks".
+//! The CPU says so by CPUID and IA32_ARCH_CAPABILITIES, except for one family of AMD's. Sources: SDM volume 4, table 2-2
+//! (IA32_ARCH_CAPABILITIES, IA32_TSX_CTRL); Intel's guidance on MDS, TAA, processor MMIO stale data and RFDS; AMD's "Technical
+//! guidance for mitigating transient scheduler attacks".
 //!
 //! | what leaks | there, unless | VERW clears it where | |
 //! | --- | --- | --- | --- |
 //! | MDS | MDS_NO | MD_CLEAR | |
 //! | TAA | TAA_NO, or TSX is absent or off | MD_CLEAR | also on CPUs with MDS_NO |
-//! | MMIO stale data | FBSDP_NO, PSDP_NO and SBDR_SSDP_NO | FB_CLEAR | whether user mode reaches devices' memory is the kernel's business; that it may is assumed |
+//! | MMIO stale data | FBSDP_NO, PSDP_NO and SBDR_SSDP_NO | FB_CLEAR | user mode is assumed to reach device memory |
 //! | RFDS | RFDS_NO | RFDS_CLEAR | |
-//! | TSA (AMD) | TSA_SQ_NO and TSA_L1_NO | VERW_CLEAR, or family 19h | outside virtual machines the microcode clears without saying so; without it VERW does no harm |
+//! | TSA (AMD) | TSA_SQ_NO and TSA_L1_NO | VERW_CLEAR, or family 19h | on hardware the microcode clears without saying so; without it VERW does no harm |
 //!
-//! Elsewhere VERW is left out. Where it would be needed and no microcode says that it clears anything, it would not help.
+//! Otherwise VERW is left out: it is not needed, or no microcode says that it clears anything.
 
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 
 use super::cpu::{msr, rdmsr};
 
-/// What the CPU says of itself.
+/// What the CPU reports.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Enumeration {
     /// CPUID 0: the vendor is AMD.
@@ -29,9 +29,9 @@ pub(super) struct Enumeration {
     seven_ebx: u32,
     /// CPUID 7, EDX.
     seven_edx: u32,
-    /// IA32_ARCH_CAPABILITIES, 0 where there is none.
+    /// IA32_ARCH_CAPABILITIES, or 0.
     capabilities: u64,
-    /// IA32_TSX_CTRL, 0 where there is none.
+    /// IA32_TSX_CTRL, or 0.
     tsx_ctrl: u64,
     /// CPUID 8000_0021, EAX.
     extended_eax: u32,
@@ -39,11 +39,10 @@ pub(super) struct Enumeration {
     extended_ecx: u32,
 }
 
-/// CPUID 7, EBX: restricted transactional memory.
+// CPUID 7, EBX: restricted transactional memory.
 const RTM: u32 = 1 << 11;
-/// CPUID 7, EDX.
+// CPUID 7, EDX.
 const MD_CLEAR: u32 = 1 << 10;
-/// CPUID 7, EDX.
 const HAS_ARCH_CAPABILITIES: u32 = 1 << 29;
 
 /// Bits of IA32_ARCH_CAPABILITIES.
@@ -59,20 +58,19 @@ mod capability {
     pub const RFDS_CLEAR: u64 = 1 << 28;
 }
 
-/// IA32_TSX_CTRL: every transaction aborts before it begins.
+/// IA32_TSX_CTRL: transactions abort before they begin.
 const RTM_DISABLE: u64 = 1 << 0;
 
-/// CPUID 8000_0021, EAX.
+// CPUID 8000_0021, EAX.
 const VERW_CLEAR: u32 = 1 << 5;
-/// CPUID 8000_0021, ECX.
+// CPUID 8000_0021, ECX.
 const TSA_SQ_NO: u32 = 1 << 1;
-/// CPUID 8000_0021, ECX.
 const TSA_L1_NO: u32 = 1 << 2;
 /// The family of Zen 3 and Zen 4, whose schedulers leak.
 const ZEN_3_AND_4: u32 = 0x19;
 
 impl Enumeration {
-    /// Asks this CPU. Kernel mode only.
+    /// Asks this CPU, in kernel mode.
     pub(super) fn read() -> Self {
         let zero = __cpuid(0);
         let mut found = Enumeration {
@@ -89,17 +87,17 @@ impl Enumeration {
             (found.extended_eax, found.extended_ecx) = (extended.eax, extended.ecx);
         }
         if found.seven_edx & HAS_ARCH_CAPABILITIES != 0 {
-            // SAFETY: kernel mode, and the CPU says that it has the register.
+            // SAFETY: kernel mode, and the CPU reports the register.
             found.capabilities = unsafe { rdmsr(msr::ARCH_CAPABILITIES) };
         }
         if found.can(capability::TSX_CTRL) {
-            // SAFETY: as said by the capability.
+            // SAFETY: kernel mode, and the capability reports the register.
             found.tsx_ctrl = unsafe { rdmsr(msr::TSX_CTRL) };
         }
         found
     }
 
-    /// Whether VERW has to stand before user mode.
+    /// Whether VERW is needed before user mode.
     pub(super) const fn needs_verw(&self) -> bool {
         let md_clear = self.seven_edx & MD_CLEAR != 0;
         let mds = !self.can(capability::MDS_NO);
@@ -112,7 +110,7 @@ impl Enumeration {
             || self.has_tsa() && (self.extended_eax & VERW_CLEAR != 0 || self.family() == ZEN_3_AND_4)
     }
 
-    /// A transaction that aborts leaks. CPUID may hide transactions that work: only IA32_TSX_CTRL tells that they do not.
+    /// A transaction that aborts leaks. CPUID may hide transactions that work; IA32_TSX_CTRL tells whether they do.
     const fn has_taa(&self) -> bool {
         let hidden = self.can(capability::TSX_CTRL) && self.tsx_ctrl & RTM_DISABLE == 0;
         !self.can(capability::TAA_NO) && (self.seven_ebx & RTM != 0 || hidden)
@@ -126,7 +124,7 @@ impl Enumeration {
         self.capabilities & capability != 0
     }
 
-    /// The family, with what does not fit its four bits (APM volume 3, CPUID 1).
+    /// The family, with the extended family (APM volume 3, CPUID 1).
     const fn family(&self) -> u32 {
         match self.signature >> 8 & 0xf {
             0xf => 0xf + (self.signature >> 20 & 0xff),
@@ -135,152 +133,11 @@ impl Enumeration {
     }
 }
 
-/// Four letters of the vendor's name, as a register holds them.
+/// Four letters of the vendor's name as a register holds them.
 const fn word(letters: &[u8; 4]) -> u32 {
     u32::from_le_bytes(*letters)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::capability::*;
-    use super::*;
-
-    /// An Intel CPU: what CPUID 7 says in EBX and EDX, and its capabilities.
-    fn intel(seven_ebx: u32, seven_edx: u32, capabilities: u64) -> Enumeration {
-        Enumeration {
-            signature: 0x506e3,
-            seven_ebx,
-            seven_edx,
-            capabilities,
-            ..Enumeration::default()
-        }
-    }
-
-    /// An AMD CPU of this family with what CPUID 8000_0021 says in EAX and ECX.
-    fn amd(family: u32, extended_eax: u32, extended_ecx: u32) -> Enumeration {
-        Enumeration {
-            amd: true,
-            signature: 0xf00 | (family - 0xf) << 20,
-            extended_eax,
-            extended_ecx,
-            ..Enumeration::default()
-        }
-    }
-
-    fn needed(cpus: &[Enumeration], expected: bool) {
-        for (n, cpu) in cpus.iter().enumerate() {
-            assert_eq!(cpu.needs_verw(), expected, "the {n}th");
-        }
-    }
-
-    const MMIO_NO: u64 = FBSDP_NO | PSDP_NO | SBDR_SSDP_NO;
-
-    #[test]
-    fn verw_for_mds_unless_mds_no() {
-        needed(&[intel(0, MD_CLEAR, 0), intel(RTM, MD_CLEAR, TAA_NO)], true);
-        needed(
-            &[
-                intel(0, 0, 0),
-                intel(0, MD_CLEAR, MDS_NO),
-                intel(RTM, MD_CLEAR, MDS_NO | TAA_NO),
-            ],
-            false,
-        );
-    }
-
-    #[test]
-    fn verw_for_taa_although_mds_no() {
-        let with_tsx_ctrl = |tsx_ctrl| Enumeration {
-            tsx_ctrl,
-            ..intel(0, MD_CLEAR, MDS_NO | TSX_CTRL)
-        };
-        needed(
-            &[
-                intel(RTM, MD_CLEAR, MDS_NO),
-                intel(RTM, MD_CLEAR, MDS_NO | TSX_CTRL),
-                // Hidden, and works.
-                with_tsx_ctrl(0),
-            ],
-            true,
-        );
-        needed(
-            &[
-                with_tsx_ctrl(RTM_DISABLE),
-                intel(RTM, MD_CLEAR, MDS_NO | TAA_NO | TSX_CTRL),
-                intel(RTM, 0, MDS_NO),
-            ],
-            false,
-        );
-    }
-
-    #[test]
-    fn verw_for_mmio_stale_data_unless_all_three_ways_are_closed() {
-        let safe = MDS_NO | TAA_NO;
-        needed(
-            &[
-                intel(0, 0, safe | FB_CLEAR),
-                intel(0, MD_CLEAR, safe | FB_CLEAR | FBSDP_NO | PSDP_NO),
-                intel(0, 0, safe | FB_CLEAR | FBSDP_NO | SBDR_SSDP_NO),
-                intel(0, 0, safe | FB_CLEAR | PSDP_NO | SBDR_SSDP_NO),
-            ],
-            true,
-        );
-        needed(
-            &[intel(0, 0, safe | FB_CLEAR | MMIO_NO), intel(0, 0, safe)],
-            false,
-        );
-    }
-
-    #[test]
-    fn verw_for_rfds_where_it_clears_register_files() {
-        let safe = MDS_NO | TAA_NO | MMIO_NO;
-        needed(&[intel(0, 0, safe | RFDS_CLEAR)], true);
-        needed(
-            &[
-                intel(0, 0, safe | RFDS_CLEAR | RFDS_NO),
-                intel(0, 0, safe | RFDS_NO),
-                intel(0, 0, safe),
-            ],
-            false,
-        );
-    }
-
-    #[test]
-    fn verw_for_tsa_unless_both_ways_are_closed() {
-        needed(
-            &[
-                amd(0x19, VERW_CLEAR, 0),
-                amd(0x19, 0, 0),
-                amd(0x19, VERW_CLEAR, TSA_SQ_NO),
-                amd(0x19, VERW_CLEAR, TSA_L1_NO),
-                // A virtual machine that may move to such a CPU.
-                amd(0x17, VERW_CLEAR, 0),
-            ],
-            true,
-        );
-        let another_vendors = Enumeration {
-            amd: false,
-            ..amd(0x19, VERW_CLEAR, 0)
-        };
-        needed(
-            &[
-                amd(0x17, 0, 0),
-                amd(0x1a, 0, 0),
-                amd(0x19, VERW_CLEAR, TSA_SQ_NO | TSA_L1_NO),
-                another_vendors,
-            ],
-            false,
-        );
-    }
-
-    #[test]
-    fn no_verw_where_the_cpu_says_that_nothing_leaks() {
-        needed(
-            &[
-                Enumeration::default(),
-                intel(RTM, MD_CLEAR, MDS_NO | TAA_NO | MMIO_NO | RFDS_NO | FB_CLEAR),
-            ],
-            false,
-        );
-    }
-}
+#[path = "../../tests/unit/x86_64/buffers.rs"]
+mod tests;

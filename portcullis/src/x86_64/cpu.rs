@@ -1,26 +1,50 @@
-//! The few privileged instructions that the doors and their tables need.
+//! The privileged instructions and registers that the doors and their tables need.
 
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 
 use super::buffers::Enumeration;
+use super::regs::flags;
+use crate::machine::InterruptFlag;
+
+/// The interrupt flag of RFLAGS, by STI and CLI.
+#[derive(Debug)]
+pub struct Rflags;
+
+// SAFETY: STI and CLI.
+unsafe impl InterruptFlag for Rflags {
+    #[inline(always)]
+    unsafe fn on() {
+        // SAFETY: the caller's. Not `nomem`, so that memory accesses stay on their side.
+        unsafe { asm!("sti", options(nostack, preserves_flags)) }
+    }
+
+    #[inline(always)]
+    fn off() {
+        // SAFETY: turning interrupts off is sound anywhere. Not `nomem`, as above.
+        unsafe { asm!("cli", options(nostack, preserves_flags)) }
+    }
+
+    #[inline(always)]
+    fn is_on() -> bool {
+        rflags() & flags::IF != 0
+    }
+}
 
 /// Model-specific registers (SDM volume 4; APM volume 2, appendix A).
 #[allow(missing_docs, reason = "the registers by their names")]
 pub mod msr {
-    pub const ARCH_CAPABILITIES: u32 = 0x10a;
-    pub const TSX_CTRL: u32 = 0x122;
-    pub const SYSENTER_CS: u32 = 0x174;
-    pub const SYSENTER_ESP: u32 = 0x175;
-    pub const SYSENTER_EIP: u32 = 0x176;
-    pub const EFER: u32 = 0xc000_0080;
-    pub const STAR: u32 = 0xc000_0081;
-    pub const LSTAR: u32 = 0xc000_0082;
-    pub const CSTAR: u32 = 0xc000_0083;
-    pub const SFMASK: u32 = 0xc000_0084;
-    pub const FS_BASE: u32 = 0xc000_0100;
-    pub const GS_BASE: u32 = 0xc000_0101;
-    pub const KERNEL_GS_BASE: u32 = 0xc000_0102;
+    macro_rules! registers {
+        ($($name:ident = $number:literal)*) => {
+            $(pub const $name: u32 = $number;)*
+        };
+    }
+
+    registers! {
+        ARCH_CAPABILITIES = 0x10a TSX_CTRL = 0x122 SYSENTER_CS = 0x174 SYSENTER_ESP = 0x175 SYSENTER_EIP = 0x176
+        EFER = 0xc000_0080 STAR = 0xc000_0081 LSTAR = 0xc000_0082 CSTAR = 0xc000_0083 SFMASK = 0xc000_0084
+        FS_BASE = 0xc000_0100 GS_BASE = 0xc000_0101 KERNEL_GS_BASE = 0xc000_0102
+    }
 }
 
 /// Reads a model-specific register.
@@ -53,52 +77,66 @@ pub unsafe fn wrmsr(register: u32, value: u64) {
 #[inline(always)]
 pub fn rflags() -> u64 {
     let flags: u64;
-    // SAFETY: reads the flags by way of the stack.
+    // SAFETY: reads the flags through the stack.
     unsafe { asm!("pushfq", "pop {}", out(reg) flags, options(preserves_flags)) }
     flags
 }
 
-/// CR2: the address of the last page fault.
-#[inline(always)]
-pub(super) fn cr2() -> u64 {
-    let address: u64;
-    // SAFETY: the doors run in kernel mode.
-    unsafe { asm!("mov {}, cr2", out(reg) address, options(nostack, preserves_flags, nomem)) }
-    address
+macro_rules! control_registers {
+    ($($(#[$attribute:meta])* $vis:vis fn $name:ident: $register:literal;)*) => {$(
+        $(#[$attribute])*
+        $vis fn $name() -> u64 {
+            let value: u64;
+            // SAFETY: reading has no effect; the library calls this in kernel mode.
+            unsafe { asm!(concat!("mov {}, ", $register), out(reg) value, options(nostack, preserves_flags, nomem)) }
+            value
+        }
+    )*};
 }
 
-/// CR3: the page table, and flags.
-pub(super) fn cr3() -> u64 {
-    let value: u64;
-    // SAFETY: called in kernel mode only.
-    unsafe { asm!("mov {}, cr3", out(reg) value, options(nostack, preserves_flags, nomem)) }
-    value
+control_registers! {
+    /// The address of the last page fault.
+    #[inline(always)]
+    pub(super) fn cr2: "cr2";
+    /// The page table, and flags.
+    pub(super) fn cr3: "cr3";
+    /// Features in use.
+    fn cr4: "cr4";
+    /// What is watched.
+    #[inline(always)]
+    pub(super) fn dr7: "dr7";
 }
 
 /// # Safety
-/// Kernel mode; only to put back what was there.
+/// Kernel mode; what expects the old value of CR2 must not run.
 pub(super) unsafe fn set_cr2(address: u64) {
-    // SAFETY: CR2 steers nothing.
-    unsafe { core::arch::asm!("mov cr2, {}", in(reg) address, options(nostack, preserves_flags, nomem)) }
+    // SAFETY: CR2 has no effect on the CPU.
+    unsafe { asm!("mov cr2, {}", in(reg) address, options(nostack, preserves_flags, nomem)) }
 }
 
-/// Takes DR6: why the last debug exception came. The register is clean afterwards (SDM volume 3, 17.2.3: the CPU only
-/// ever sets its bits).
+/// # Safety
+/// Kernel mode, and the kernel is ready for what is watched.
+#[inline(always)]
+pub(super) unsafe fn set_dr7(control: u64) {
+    // SAFETY: the caller's. Not `nomem`, so that accesses stay on their side.
+    unsafe { asm!("mov dr7, {}", in(reg) control, options(nostack, preserves_flags)) }
+}
+
+/// Reads DR6, why the last debug exception came, and resets it, which the CPU does not (SDM volume 3, 17.2.3).
 #[inline(always)]
 pub(super) fn take_dr6() -> u64 {
-    /// Bits 4 to 10, 12 to 31 and 16 (RTM) read as 1 (SDM volume 3, figure 17-1).
+    /// Bits 4 to 11 and 16 to 31 are 1 when nothing happened (SDM volume 3, figure 17-1).
     const CLEAN: u64 = 0xffff_0ff0;
     let why: u64;
-    // SAFETY: the doors run in kernel mode; CR4.DE semantics do not matter for DR6.
+    // SAFETY: the doors run in kernel mode.
     unsafe {
         asm!("mov {}, dr6", out(reg) why, options(nostack, preserves_flags, nomem));
         asm!("mov dr6, {}", in(reg) CLEAN, options(nostack, preserves_flags, nomem));
     }
-    // Bits that read as 1 when nothing happened come out as 0.
     why ^ CLEAN
 }
 
-/// What the CPU has, of what the doors use.
+/// Which of the features that the library uses the CPU has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Features {
     /// Supervisor-mode execution prevention.
@@ -109,7 +147,7 @@ pub struct Features {
     pub mce: bool,
     /// User-mode instruction prevention.
     pub umip: bool,
-    /// RDFSBASE and its siblings.
+    /// RDFSBASE, RDGSBASE, WRFSBASE and WRGSBASE.
     pub fsgsbase: bool,
     /// Execute-disable.
     pub nx: bool,
@@ -117,13 +155,12 @@ pub struct Features {
     pub la57: bool,
     /// Global pages.
     pub pge: bool,
-    /// The CPU's buffers leak the kernel's data to user mode (MDS and its kin), and VERW clears them: see
-    /// [`buffers`](super::buffers).
+    /// The CPU's buffers leak kernel data to user mode (MDS and the like), and VERW clears them.
     pub clear_buffers: bool,
 }
 
 impl Features {
-    /// Asks the CPU (SDM volume 2, CPUID). Kernel mode only, as CR4 says whether 57-bit addresses are in use.
+    /// Asks the CPU (SDM volume 2, CPUID), in kernel mode: CR4 and MSRs are read, too.
     pub fn detect() -> Self {
         let standard = __cpuid_count(0, 0).eax;
         let (seven_ebx, seven_ecx) = if standard >= 7 {
@@ -158,25 +195,18 @@ const CR4_SMAP: u64 = 1 << 21;
 const CR0_WP: u64 = 1 << 16;
 const CR0_AM: u64 = 1 << 18;
 
-fn cr4() -> u64 {
-    let value: u64;
-    // SAFETY: kernel mode, by `detect`'s documentation.
-    unsafe { asm!("mov {}, cr4", out(reg) value, options(nostack, preserves_flags, nomem)) }
-    value
-}
-
 /// Whether the kernel's accesses to user memory fault unless AC is set.
 pub(super) fn smap_is_on() -> bool {
     cr4() & CR4_SMAP != 0
 }
 
-/// Turns on what protects the kernel: WP and AM in CR0; SMEP, SMAP, UMIP, FSGSBASE, global pages and machine checks, which
-/// would shut the CPU down otherwise, in CR4 where the CPU has them.
+/// Sets WP and AM in CR0 and, if the CPU has them, SMEP, SMAP, UMIP, FSGSBASE, PGE and MCE (without which a machine check shuts the
+/// CPU down) in CR4.
 ///
 /// # Safety
-/// Kernel mode; the kernel's pages are supervisor pages and it touches user pages between STAC and CLAC only.
+/// Kernel mode; the kernel's pages are supervisor pages, and it accesses user pages between STAC and CLAC.
 pub(super) unsafe fn protect(features: Features) {
-    // SAFETY: the caller's; each bit is set only where CPUID shows it.
+    // SAFETY: the caller's; CPUID shows the features.
     unsafe {
         let mut cr0: u64;
         asm!("mov {}, cr0", out(reg) cr0, options(nostack, preserves_flags));
@@ -212,6 +242,6 @@ pub(super) unsafe fn without_write_protection(write: impl FnOnce()) {
         write();
         asm!("mov cr0, {}", in(reg) cr0, options(nostack, preserves_flags));
     }
-    // A serialising instruction: instructions fetched before are fetched anew.
+    // CPUID serializes: what was fetched before is fetched again.
     let _ = __cpuid_count(0, 0);
 }

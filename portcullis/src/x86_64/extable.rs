@@ -1,4 +1,4 @@
-//! Instructions that may fault, and where to go on if they do.
+//! Instructions that may fault, and where to continue if they do.
 //!
 //! An entry is two 32-bit self-relative offsets in the section `portcullis_extable`:
 //!
@@ -6,13 +6,13 @@
 //! .pushsection portcullis_extable, "aR"
 //! .balign 4
 //! .long (2b - .)      // the instruction that may fault
-//! .long (3b - .)      // where to go on
+//! .long (3b - .)      // where to continue
 //! .popsection
 //! ```
 //!
-//! The section is retained (`R`); the linker provides `__start_portcullis_extable` and
-//! `__stop_portcullis_extable`. [`init_cpu`](super::init_cpu) sorts it by address on the first CPU, and makes the offsets relative to
-//! the section: a kernel has hundreds of entries, and user programs choose how often one is looked for.
+//! The section is retained (`R`); the linker provides its start and end. On the first CPU [`init_cpu`](super::init_cpu) sorts it
+//! by address, and makes the offsets relative to the section: a kernel has hundreds of entries, and user programs choose how
+//! often one is looked up.
 
 use core::mem::offset_of;
 use core::ptr::slice_from_raw_parts_mut;
@@ -43,7 +43,7 @@ fn table() -> *mut [Entry] {
 /// # Safety
 /// Once, at boot, before another CPU runs and before [`fixup`] is called; kernel mode, interrupts off; the section is mapped.
 pub(super) unsafe fn sort() {
-    // SAFETY: the linker's symbols bound an array of `Entry`, which nobody else uses yet.
+    // SAFETY: the linker's symbols bound an array of `Entry`, which is not used yet.
     unsafe { without_write_protection(|| sort_entries(&mut *table())) }
 }
 
@@ -58,10 +58,10 @@ fn sort_entries(entries: &mut [Entry]) {
     entries.sort_unstable_by_key(|entry| entry.instruction);
 }
 
-/// Where to go on after a fault at `rip`, if that is an instruction that may fault. After [`init_cpu`](super::init_cpu).
-pub fn fixup(rip: u64) -> Option<u64> {
+/// Where to continue after a fault at `rip`, if the table has that. After [`init_cpu`](super::init_cpu).
+pub(super) fn fixup(rip: u64) -> Option<u64> {
     let start = table().cast::<Entry>() as u64;
-    // SAFETY: the linker's symbols bound an array of `Entry`, which is not written any more.
+    // SAFETY: the linker's symbols bound an array of `Entry`, which is not written after `sort`.
     let fixup = find(unsafe { &*table() }, rip.wrapping_sub(start) as i64)?;
     Some(start.wrapping_add_signed(fixup.into()))
 }
@@ -74,27 +74,5 @@ fn find(entries: &[Entry], instruction: i64) -> Option<i32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_entry_is_found_and_nothing_else() {
-        // As the assembler leaves them: each offset from its own place. Instructions lie before and after the table.
-        let wanted = [(700, 10), (-300, 20), (5, -40), (i32::MIN, 0), (90, 91)];
-        let mut entries: Vec<Entry> = (0..)
-            .step_by(size_of::<Entry>())
-            .zip(wanted)
-            .map(|(place, (instruction, fixup)): (i32, _)| Entry {
-                instruction: i32::wrapping_sub(instruction, place),
-                fixup: fixup - place - 4,
-            })
-            .collect();
-        sort_entries(&mut entries);
-        for (instruction, fixup) in wanted {
-            let instruction = i64::from(instruction);
-            assert_eq!(find(&entries, instruction), Some(fixup));
-            assert_eq!(find(&entries, instruction + 1), None);
-        }
-        assert_eq!((find(&entries, i64::MAX), find(&[], 5)), (None, None));
-    }
-}
+#[path = "../../tests/unit/x86_64/extable.rs"]
+mod tests;

@@ -1,29 +1,30 @@
 //! The idle loop's halt, and what may hit it.
 //!
-//! STI holds interrupts off until the next instruction is done, here HLT: an interrupt that comes after the idle loop's last look ends
-//! the halt. NMIs, machine checks and debug exceptions are not held off. One that hits between the two returns by an IRET, and that
-//! protection is gone: the interrupt that was waited for is taken before HLT, which then waits for another one. So all three
-//! return behind the HLT ([`paranoid`](super::paranoid)), and the idle loop looks again.
+//! STI holds interrupts off until the next instruction, here HLT, is done, so an interrupt that comes after the idle loop's last
+//! check ends the halt. NMIs, machine checks and debug exceptions are not held off, and the IRET of one that hits between the two
+//! ends STI's protection: the awaited interrupt would be taken before HLT, which then waits for another one. So these three
+//! return to after the HLT ([`paranoid`](super::paranoid)), and the idle loop checks again.
 
 use core::arch::naked_asm;
 
-use super::regs::UserRegs;
+use super::regs::SavedRegs;
 
-/// Turns interrupts on and halts until one comes; one that is pending already, or that comes in between, counts. It may also return
-/// without one: the caller looks again at what it waits for.
+/// Turns interrupts on and halts until one comes, which may be pending already. May return without one: the caller must check
+/// again what it waits for.
 ///
-/// Kernel mode, interrupts off; for [`idle`](crate::idle::idle), which gives it to the context tracking.
+/// # Safety
+/// Kernel mode, interrupts off, called by the idle loop, for [`idle`](crate::context::idle). Interrupts are on when it returns.
 #[unsafe(naked)]
-pub extern "C" fn wait_for_interrupt() {
+pub unsafe extern "C" fn wait_for_interrupt() {
     naked_asm!("sti", "hlt", "ret")
 }
 
 /// The size of STI, and of HLT.
 const INSTRUCTION: u64 = 1;
 
-/// What hit the HLT of [`wait_for_interrupt`] goes on behind it.
+/// What hit the HLT of [`wait_for_interrupt`] continues after it.
 #[inline(always)]
-pub(super) fn skip_halt(regs: &mut UserRegs) {
+pub(super) fn skip_halt(regs: &mut SavedRegs) {
     let halt = wait_for_interrupt as *const () as u64 + INSTRUCTION;
     if regs.rip == halt {
         regs.rip += INSTRUCTION;
@@ -31,22 +32,5 @@ pub(super) fn skip_halt(regs: &mut UserRegs) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_hits_the_halt_goes_on_behind_it() {
-        let start = wait_for_interrupt as *const () as u64;
-        // SAFETY: the function's code is readable.
-        let code = unsafe { *(start as *const [u8; 3]) };
-        assert_eq!(code, [0xfb, 0xf4, 0xc3], "STI, HLT, RET");
-        for (hit, goes_on) in [(0, 0), (1, 2), (2, 2)] {
-            let mut regs = UserRegs {
-                rip: start + hit,
-                ..UserRegs::default()
-            };
-            skip_halt(&mut regs);
-            assert_eq!(regs.rip, start + goes_on, "hit at {hit}");
-        }
-    }
-}
+#[path = "../../tests/unit/x86_64/halt.rs"]
+mod tests;

@@ -2,22 +2,21 @@
 
 use core::cell::UnsafeCell;
 
-use super::compat::INT80;
-use super::doors::{Doors, Exception};
+use super::doors::{Doors, Entry, Exception, TABLE};
 use super::exception::{STUB_SIZE, first_stub};
-use super::tables::{Ist, KERNEL_CS};
-use super::{compat, nmi, paranoid};
+use super::tables::KERNEL_CS;
+use super::{nmi, paranoid, syscall32};
 
 /// The interrupt descriptor table: one for all CPUs.
 #[derive(Debug)]
 #[repr(C, align(4096))]
 pub struct Idt(UnsafeCell<[[u64; 2]; 256]>);
 
-// SAFETY: written once, at boot, before another CPU runs; afterwards only the CPUs read it.
+// SAFETY: written at boot, before another CPU runs (`fill`); after that the CPUs read it.
 unsafe impl Sync for Idt {}
 
 impl Idt {
-    /// Nothing present.
+    /// No gate is present.
     pub const fn new() -> Self {
         Idt(UnsafeCell::new([[0; 2]; 256]))
     }
@@ -26,47 +25,31 @@ impl Idt {
         self.0.get() as u64
     }
 
-    /// Fills in every door of `K`.
+    /// Fills in the doors of `K`.
     ///
     /// # Safety
     /// Once, at boot, while no other CPU uses it.
     pub(super) unsafe fn fill<K: Doors>(&self) {
-        let table = first_stub::<K>();
-        for vector in 0..=255u8 {
-            let mut address = table + vector as u64 * STUB_SIZE as u64;
-            let mut ist = 0;
-            match vector {
-                Exception::DB => {
-                    address = paranoid::entry::<K, { Exception::DB }> as *const () as u64;
-                    ist = Ist::Debug as u8;
-                }
-                Exception::MC => {
-                    address = paranoid::entry::<K, { Exception::MC }> as *const () as u64;
-                    ist = Ist::MachineCheck as u8;
-                }
-                Exception::DF => {
-                    address = paranoid::double_fault::<K> as *const () as u64;
-                    ist = Ist::DoubleFault as u8;
-                }
-                Exception::NMI => {
-                    address = nmi::entry::<K> as *const () as u64;
-                    ist = Ist::Nmi as u8;
-                }
-                INT80 if K::IA32_EMULATION => address = compat::int80_entry::<K> as *const () as u64,
-                _ => {}
+        for door in TABLE {
+            let Some((first, last)) = door.vectors else {
+                continue;
+            };
+            for vector in first..=last {
+                let address = match door.entry {
+                    Entry::Int80 if !K::IA32_EMULATION => continue,
+                    Entry::Int80 => syscall32::int80_entry::<K> as *const () as u64,
+                    Entry::Debug => paranoid::entry::<K, { Exception::DB }> as *const () as u64,
+                    Entry::MachineCheck => paranoid::entry::<K, { Exception::MC }> as *const () as u64,
+                    Entry::DoubleFault => paranoid::double_fault::<K> as *const () as u64,
+                    Entry::Nmi => nmi::entry::<K> as *const () as u64,
+                    Entry::Stub => first_stub::<K>() + vector as u64 * STUB_SIZE as u64,
+                    // An MSR points to them.
+                    Entry::Syscall | Entry::Syscall32 | Entry::Sysenter => continue,
+                };
+                // SAFETY: the caller's.
+                unsafe { (*self.0.get())[vector as usize] = gate(address, door.ist, door.by_user) };
             }
-            // User mode may use INT3, INTO and INT 0x80; any other INT is a general-protection fault.
-            let user =
-                matches!(vector, Exception::BP | Exception::OF) || vector == INT80 && K::IA32_EMULATION;
-            // SAFETY: the caller's.
-            unsafe { (*self.0.get())[vector as usize] = gate(address, ist, user) };
         }
-    }
-}
-
-impl Default for Idt {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -82,3 +65,7 @@ const fn gate(address: u64, ist: u8, user: bool) -> [u64; 2] {
         | (address >> 16 & 0xffff) << 48;
     [low, address >> 32]
 }
+
+#[cfg(test)]
+#[path = "../../tests/unit/x86_64/idt.rs"]
+mod tests;

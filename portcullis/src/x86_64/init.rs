@@ -3,79 +3,78 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use super::compat;
 use super::cpu::{self, Features, msr, wrmsr};
-use super::doors::Doors;
+use super::doors::{Doors, Paging};
 use super::idt::Idt;
 use super::isolation;
 use super::local::CpuLocal;
 use super::segments::{Segment, load_segment};
-use super::syscall::{CLEARED_FLAGS, syscall_entry, syscall_entry_closed};
-use super::tables::Espfix;
-use super::tables::{KERNEL_CS, KERNEL_DS, STAR, TSS_SELECTOR, Tables};
-use super::{alternatives, extable};
-use crate::work::TaskWork;
+use super::syscall64::{CLEARED_FLAGS, syscall_entry, syscall_entry_closed};
+use super::tables::{Espfix, KERNEL_CS, KERNEL_DS, STAR, TSS_SELECTOR, Tables};
+use super::{alternatives, extable, syscall32};
+use crate::work::WorkFlags;
 
-/// What [`init_cpu`] needs to know of a CPU. All of it is used as long as the CPU runs.
+/// What [`init_cpu`] needs to know of a CPU.
 #[derive(Debug)]
 pub struct CpuDescription {
-    /// The number that [`CpuLocal::id`] gives and [`TaskWork::switch_in`] takes.
+    /// The number that [`CpuLocal::id`] gives.
     pub id: u32,
-    /// The library's part of the per-CPU area; GS will point to it.
+    /// The library's part of the per-CPU area, to which GS will point.
     pub local: &'static mut CpuLocal,
     /// GDT, TSS and IST stacks.
     pub tables: &'static mut Tables,
-    /// The top of the stack on which interrupts are handled, 16-byte aligned.
+    /// The top of the IRQ stack, 16-byte aligned.
     pub irq_stack_top: u64,
-    /// The top of the thread stack of the task that runs now (the idle task), 16-byte aligned.
+    /// The top of the thread stack of the task that runs now, 16-byte aligned.
     pub thread_stack_top: u64,
     /// The work flags of the task that runs now.
-    pub work: &'static TaskWork,
-    /// For a kernel whose programs may have 16-bit stack segments.
+    pub work: &'static WorkFlags,
+    /// If programs may have 16-bit stack segments.
     pub espfix: Option<Espfix>,
 }
 
-/// All CPUs' doors.
+/// The interrupt table of all CPUs.
 static IDT: Idt = Idt::new();
-/// Whether the first CPU has filled the table and patched the doors.
+/// Whether no CPU has filled the table and patched the doors yet.
 static FIRST: AtomicBool = AtomicBool::new(true);
 
-/// The page that the interrupt table fills, one for all CPUs. See [`isolation`].
+/// The page of the interrupt table, which all CPUs use ([`isolation`]).
 pub fn interrupt_table() -> u64 {
     IDT.address()
 }
 
-/// Sets this CPU up: segments, task-state segment, interrupt table, the registers of SYSCALL, and what protects the kernel
-/// (WP, AM, NX, and SMEP, SMAP, UMIP, FSGSBASE where the CPU has them). The context is KERNEL afterwards and the doors
+/// Sets this CPU up: segments, task-state segment, interrupt table, the MSRs of SYSCALL and SYSENTER, and what protects the kernel
+/// (WP, AM, and NX, SMEP, SMAP, UMIP, FSGSBASE, PGE and MCE if the CPU has them). Afterwards the context is KERNEL and the doors
 /// are open; interrupts stay off.
 ///
-/// One kernel `K` per machine. The first call, on the boot CPU, must have returned before another CPU calls.
+/// To be called for one kernel `K`, with the first call, on the boot CPU, done before that of another CPU. The description's task
+/// is then this CPU's until [`CpuLocal::switch_to`].
+///
+/// # Panics
+/// If [`Doors::PAGING`] says 5 levels and the CPU runs with 4. With debug assertions, if CR3 or the address of `local` is not as
+/// [`isolation`] demands.
 ///
 /// # Safety
-/// 64-bit kernel mode, interrupts off, once per CPU. The kernel's mappings are those it runs with: its text is mapped
-/// executable and supervisor-only. `thread_stack_top` is the stack in use or one that may be overwritten.
+/// 64-bit kernel mode, interrupts off, once per CPU. The kernel's page table is in use, with its text executable and
+/// supervisor-only. With [`Doors::PAGE_TABLE_ISOLATION`], what [`isolation`] lists holds from now on. `thread_stack_top` is that
+/// of the stack in use, or of one that may be overwritten.
 pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) -> Features {
-    let CpuDescription {
-        id,
-        local,
-        tables,
-        irq_stack_top,
-        thread_stack_top,
-        work,
-        espfix,
-    } = description;
+    let CpuDescription { local, tables, .. } = description;
     let features = Features::detect();
     debug_assert!(
         !K::PAGE_TABLE_ISOLATION || isolation::is_prepared(&raw const *local as u64),
         "what page-table isolation demands of CR3 and of CpuLocal's address"
     );
 
-    local.set_up(id, tables, irq_stack_top, work);
+    assert!(
+        K::PAGING == Paging::FourLevel || features.la57,
+        "the kernel is built for 5-level paging and the CPU runs with 4 levels: SYSRET would take addresses that are not canonical"
+    );
+    local.set_up(description.id, tables, description.irq_stack_top);
     tables.fill(&raw const *local as u64, features.fsgsbase);
-    tables.espfix = espfix.unwrap_or(Espfix::NONE);
+    tables.espfix = description.espfix.unwrap_or(Espfix::NONE);
 
-    // SAFETY: the caller's. In this order: nothing uses GS before it is loaded, and no exception may happen before the
-    // IDT is.
+    // SAFETY: the caller's. GS is not used before it is loaded, and no exception happens before the IDT is.
     unsafe {
         if FIRST.swap(false, SeqCst) {
             IDT.fill::<K>();
@@ -84,7 +83,7 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) -> Features {
         }
         load_gdt(tables);
         for segment in [Segment::Ds, Segment::Es, Segment::Fs] {
-            // A null selector never faults.
+            // A null selector does not fault.
             let _ = load_segment(segment, 0);
         }
         asm!("mov gs, {0:x}", in(reg) 0, options(nostack, preserves_flags));
@@ -92,12 +91,16 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) -> Features {
         wrmsr(msr::KERNEL_GS_BASE, 0);
         wrmsr(msr::FS_BASE, 0);
         asm!("ltr {0:x}", in(reg) TSS_SELECTOR, options(nostack, preserves_flags));
-        // Out of reset the LDT is 64 KiB at address 0, which is user memory: selectors of it would be looked up there.
+        // After reset the LDT is 64 KiB at address 0, in user memory.
         asm!("lldt {0:x}", in(reg) 0, options(nostack, preserves_flags));
-        load_idt(&IDT);
+        let idt = TablePointer {
+            limit: 256 * 16 - 1,
+            base: IDT.address(),
+        };
+        asm!("lidt [{}]", in(reg) &idt, options(nostack, preserves_flags, readonly));
         init_syscall::<K>(features);
         cpu::protect(features);
-        CpuLocal::switch_to::<K>(thread_stack_top, work);
+        CpuLocal::begin::<K>(description.thread_stack_top, description.work);
     }
     features
 }
@@ -107,17 +110,14 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) -> Features {
 unsafe fn load_gdt(tables: &Tables) {
     let pointer = TablePointer {
         limit: 16 * 8 - 1,
-        base: tables.gdt() as *const _ as u64,
+        base: &raw const tables.gdt as u64,
     };
-    // SAFETY: the table has flat kernel segments; the far return goes to the next instruction.
+    // SAFETY: the table has flat kernel segments; the far return continues at the next instruction.
     unsafe {
         asm!(
             "lgdt [{pointer}]",
             "mov ss, {data:x}",
-            "push {code}",
-            "lea {scratch}, [rip + 2f]",
-            "push {scratch}",
-            "retfq",
+            "push {code}; lea {scratch}, [rip + 2f]; push {scratch}; retfq",
             "2:",
             pointer = in(reg) &pointer,
             data = in(reg) KERNEL_DS as u64,
@@ -128,22 +128,11 @@ unsafe fn load_gdt(tables: &Tables) {
 }
 
 /// # Safety
-/// As [`init_cpu`]; the table is filled.
-unsafe fn load_idt(idt: &'static Idt) {
-    let pointer = TablePointer {
-        limit: 256 * 16 - 1,
-        base: idt.address(),
-    };
-    // SAFETY: the caller's.
-    unsafe { asm!("lidt [{}]", in(reg) &pointer, options(nostack, preserves_flags, readonly)) }
-}
-
-/// # Safety
 /// As [`init_cpu`].
 unsafe fn init_syscall<K: Doors>(features: Features) {
     const SYSCALL_ENABLE: u64 = 1 << 0;
     const NO_EXECUTE_ENABLE: u64 = 1 << 11;
-    // SAFETY: the doors are ready; every 64-bit CPU has these registers.
+    // SAFETY: the doors are ready; 64-bit CPUs have these registers.
     unsafe {
         let mut efer = cpu::rdmsr(msr::EFER) | SYSCALL_ENABLE;
         if features.nx {
@@ -153,18 +142,21 @@ unsafe fn init_syscall<K: Doors>(features: Features) {
         wrmsr(msr::STAR, STAR);
         wrmsr(msr::LSTAR, syscall_entry::<K> as *const () as u64);
         wrmsr(msr::SFMASK, CLEARED_FLAGS);
-        // On every CPU model: where CSTAR has no address, a SYSCALL from compatibility mode that the CPU lets through
-        // goes to address 0 in ring 0.
+        // CSTAR on all CPUs: with 0 there, a SYSCALL from compatibility mode, if the CPU has that, would continue at address 0 in
+        // ring 0.
         let (cstar, sysenter_cs) = if K::IA32_EMULATION {
-            (compat::syscall_entry::<K> as *const (), KERNEL_CS)
+            (syscall32::syscall_entry::<K> as *const (), KERNEL_CS)
         } else {
-            // SYSENTER with a null selector is a general-protection fault.
+            // With a null selector SYSENTER is a general-protection fault.
             (syscall_entry_closed as *const (), 0)
         };
         wrmsr(msr::CSTAR, cstar as u64);
         wrmsr(msr::SYSENTER_CS, sysenter_cs.into());
-        wrmsr(msr::SYSENTER_EIP, compat::sysenter_entry::<K> as *const () as u64);
-        // No stack: the door uses none before it has loaded the thread's, and whatever may hit it before has its own.
+        wrmsr(
+            msr::SYSENTER_EIP,
+            syscall32::sysenter_entry::<K> as *const () as u64,
+        );
+        // The door loads the thread stack before it pushes, and what may hit it before has its own stack.
         wrmsr(msr::SYSENTER_ESP, 0);
     }
 }

@@ -5,19 +5,17 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use super::local::CpuLocal;
 
-/// Runs `handler` on the IRQ stack, or on the current stack if that is the IRQ stack already.
-///
-/// Interrupts off, before and after. The handler may turn them on: a second interrupt then finds the depth raised.
+/// Runs `handler` on the IRQ stack, with interrupts off. A handler must leave them off ([`InInterrupt`](crate::InInterrupt)); if
+/// one turns them on nevertheless, the next interrupt finds the depth raised and stays on the stack in use.
 #[inline(always)]
 pub(super) fn on_irq_stack<F: FnOnce()>(handler: F) {
     let local = CpuLocal::this();
     let depth = local.irq_depth.load(Relaxed);
-    // This CPU's alone, and an interrupt in between puts it back: plain stores suffice.
+    // This CPU's alone, and an interrupt in between restores it: plain stores suffice.
     local.irq_depth.store(depth + 1, Relaxed);
     if depth == 0 {
         let mut handler = Some(handler);
-        // SAFETY: `run::<F>` is called once, with a pointer to `handler`, which outlives the call; the IRQ stack is free
-        // because the depth was 0.
+        // SAFETY: `run::<F>` gets a pointer to `handler`, which outlives the call; the IRQ stack is free, as the depth was 0.
         unsafe { call_on_stack((&raw mut handler).cast(), run::<F>, local.irq_stack) }
     } else {
         handler();
@@ -34,16 +32,13 @@ unsafe extern "C" fn run<F: FnOnce()>(handler: *mut ()) {
     }
 }
 
-/// Calls `function(argument)` with RSP at `stack`. RBP links the frames, so that backtraces cross the switch.
+/// Calls `function(argument)` with RSP at `stack`. RBP links the frames for backtraces.
 #[unsafe(naked)]
 unsafe extern "C" fn call_on_stack(argument: *mut (), function: unsafe extern "C" fn(*mut ()), stack: u64) {
     naked_asm!(
-        "push rbp",
-        "mov rbp, rsp",
+        "push rbp; mov rbp, rsp",
         "mov rsp, rdx",
         "call rsi",
-        "mov rsp, rbp",
-        "pop rbp",
-        "ret"
+        "mov rsp, rbp; pop rbp; ret"
     )
 }

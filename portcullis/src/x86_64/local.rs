@@ -1,82 +1,84 @@
-//! The library's part of the per-CPU area.
+//! The library's part of the per-CPU area, and the context tracking in it.
 
 use core::arch::asm;
+use core::cell::UnsafeCell;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::doors::Doors;
 use super::tables::{KERNEL_DS, Tables};
-use crate::context::ContextWord;
-use crate::work::TaskWork;
+use crate::context::{Context, ContextWord, Found, state, transition};
+use crate::machine::Tracking;
+use crate::work::WorkFlags;
 
-/// What the doors need of a CPU: two cache lines at GS:0 while the kernel runs.
+/// What the doors need of a CPU: one cache line, at GS:0 while the kernel runs.
 ///
-/// The kernel puts it first in its own per-CPU area and finds that area by [`CpuLocal::this`].
+/// The kernel puts it first in its own per-CPU area, and finds that area by [`CpuLocal::this`].
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct CpuLocal {
     /// The address of this structure, so that GS:0 yields it.
     this: *const CpuLocal,
-    /// The user's stack pointer, between SYSCALL and the push; with page-table isolation also while the way out by SYSRET
-    /// switches tables.
-    pub(super) user_rsp: u64,
+    /// For the doors: the user's stack pointer between SYSCALL and its push, and with page-table isolation while the way out by
+    /// SYSRET switches tables.
+    user_rsp: UnsafeCell<u64>,
     /// The top of the running task's thread stack.
-    pub(super) thread_stack: u64,
+    thread_stack: AtomicU64,
     /// The running task's work flags.
-    work: *const TaskWork,
+    work: AtomicPtr<WorkFlags>,
     /// This CPU's context.
-    pub context: ContextWord,
-    /// How many interrupt handlers are running; the first switches to the IRQ stack.
+    context: ContextWord,
+    /// How many interrupt handlers are running: see [`irq_stack`](super::irq_stack).
     pub(super) irq_depth: AtomicU32,
     /// The top of the IRQ stack.
     pub(super) irq_stack: u64,
-    /// This CPU's tables. RSP0 of the TSS follows `thread_stack`, or with page-table isolation stays at the entry stack.
+    /// This CPU's tables. RSP0 of the TSS is `thread_stack`, or with page-table isolation the entry stack.
     tables: *mut Tables,
-    /// Number of this CPU.
+    /// The number of this CPU.
     id: u32,
-    /// Whether the NMI handler is running: see [`nmi_handler`](super::nmi_handler).
-    pub(super) nmi_state: AtomicU32,
+    /// Whether the NMI handler is running: see [`nmi`](super::nmi).
+    pub(super) nmi_state: AtomicU16,
+    /// How many handlers of #MC and #DB that hit the kernel are running.
+    pub(super) nmi_like: AtomicU16,
 }
 
-// SAFETY: the pointers are to memory of the same CPU that lives as long as the kernel, and are followed by that CPU only;
-// what other CPUs read is atomic.
+// SAFETY: what changes after `set_up` is atomic, or is `user_rsp`, which this CPU's doors use; the private pointers are
+// followed on this CPU.
 unsafe impl Sync for CpuLocal {}
 
-const _: () = assert!(size_of::<CpuLocal>() <= 128, "two cache lines");
+const _: () = assert!(size_of::<CpuLocal>() == 64, "one cache line");
 
 impl CpuLocal {
     pub(super) const USER_RSP: usize = offset_of!(CpuLocal, user_rsp);
     pub(super) const THREAD_STACK: usize = offset_of!(CpuLocal, thread_stack);
     pub(super) const TABLES: usize = offset_of!(CpuLocal, tables);
-    pub(super) const CONTEXT: usize = offset_of!(CpuLocal, context);
 
-    /// One that is not in use yet: [`init_cpu`](super::init_cpu) makes it this CPU's.
+    /// Not in use yet: [`init_cpu`](super::init_cpu) makes it a CPU's.
     pub const fn new() -> Self {
         CpuLocal {
             this: core::ptr::null(),
-            user_rsp: 0,
-            thread_stack: 0,
-            work: core::ptr::null(),
+            user_rsp: UnsafeCell::new(0),
+            thread_stack: AtomicU64::new(0),
+            work: AtomicPtr::new(core::ptr::null_mut()),
             context: ContextWord::new(),
             irq_depth: AtomicU32::new(0),
             irq_stack: 0,
             tables: core::ptr::null_mut(),
             id: 0,
-            nmi_state: AtomicU32::new(0),
+            nmi_state: AtomicU16::new(0),
+            nmi_like: AtomicU16::new(0),
         }
     }
 
-    pub(super) fn set_up(&mut self, id: u32, tables: *mut Tables, irq_stack: u64, work: &'static TaskWork) {
+    pub(super) fn set_up(&mut self, id: u32, tables: *mut Tables, irq_stack: u64) {
         self.this = self;
         self.id = id;
         self.tables = tables;
         self.irq_stack = irq_stack;
-        self.work = work;
     }
 
-    /// This CPU's. Kernel mode only, after [`init_cpu`](super::init_cpu).
-    ///
-    /// The CPU may change where interrupts are on; the reference stays valid.
+    /// This CPU's, in kernel mode after [`init_cpu`](super::init_cpu). With interrupts on, the task may move to another CPU
+    /// while it holds the reference, which stays valid.
     #[inline(always)]
     pub fn this() -> &'static CpuLocal {
         let this: *const CpuLocal;
@@ -93,75 +95,106 @@ impl CpuLocal {
         self.id
     }
 
+    /// This CPU's context, for grace periods.
+    pub fn context(&self) -> &ContextWord {
+        &self.context
+    }
+
     /// Whether an interrupt handler is running on this CPU.
     pub fn in_irq(&self) -> bool {
         self.irq_depth.load(Relaxed) != 0
     }
 
-    /// Whether an NMI handler is running on this CPU.
+    /// Whether a handler of an NMI, or of a #MC or #DB that hit the kernel, is running on this CPU.
+    #[inline(always)]
     pub fn in_nmi(&self) -> bool {
-        self.nmi_state.load(Relaxed) != 0
+        self.nmi_state.load(Relaxed) | self.nmi_like.load(Relaxed) != 0
     }
 
-    /// Makes another task's stack and work flags those of this CPU. Called by the scheduler's switch.
+    /// The CPU for [`WorkFlags::raise`]: `None` in a handler that may have hit the kernel past the last read of its way out.
+    #[inline(always)]
+    pub fn raising_cpu() -> Option<u32> {
+        let local = Self::this();
+        (!local.in_nmi()).then_some(local.id)
+    }
+
+    /// Switches this CPU to another task: its stack and work flags from now on, for the doors and for who raises work. To be
+    /// called once per switch, before the other task's code runs.
     ///
-    /// `stack_top` is the end of the thread stack, 16-byte aligned: the doors save [`UserRegs`](super::UserRegs) right
-    /// below it. SS becomes the kernel's data segment, where an interrupt has left the null selector.
+    /// `stack_top` is the end of the thread stack, 16-byte aligned: the doors save [`UserRegs`](super::UserRegs) right below
+    /// it. With [`CHECKS`](crate::Kernel::CHECKS) a missing call is reported at the next way out
+    /// ([`Broken::SwitchNotAnnounced`](crate::Broken::SwitchNotAnnounced)).
     ///
     /// # Safety
-    /// Interrupts are off. The stack and the flags live until the next call on this CPU.
+    /// Interrupts are off. The flags live as long as the task, the stack until the next call on this CPU.
     #[inline]
-    pub unsafe fn switch_to<K: Doors>(stack_top: u64, work: *const TaskWork) {
+    pub unsafe fn switch_to<K: Doors>(stack_top: u64, work: *const WorkFlags) {
+        let local = CpuLocal::this();
+        // SAFETY: the flags of the last call, whose task still exists.
+        unsafe { (*local.work.load(Relaxed)).switch_out() };
+        // SAFETY: the caller's.
+        unsafe { Self::begin::<K>(stack_top, work) }
+    }
+
+    /// [`switch_to`](Self::switch_to), from no task.
+    ///
+    /// # Safety
+    /// That of `switch_to`.
+    #[inline(always)]
+    pub(super) unsafe fn begin<K: Doors>(stack_top: u64, work: *const WorkFlags) {
         debug_assert!(stack_top.is_multiple_of(16));
-        // SAFETY: GS is this CPU's and its fields are this CPU's alone, as interrupts are off.
-        unsafe {
-            let tables: *mut Tables;
-            asm!(
-                "mov gs:[{stack}], {top}",
-                "mov gs:[{work_at}], {work}",
-                "mov {tables}, gs:[{tables_at}]",
-                top = in(reg) stack_top,
-                work = in(reg) work,
-                tables = lateout(reg) tables,
-                stack = const offset_of!(CpuLocal, thread_stack),
-                work_at = const offset_of!(CpuLocal, work),
-                tables_at = const offset_of!(CpuLocal, tables),
-                options(nostack, preserves_flags),
-            );
-            // With page-table isolation it is the entry stack for good.
-            if !K::PAGE_TABLE_ISOLATION {
-                (*tables).tss.set_rsp0(stack_top);
-            }
+        let local = CpuLocal::this();
+        // SAFETY: the caller's.
+        unsafe { (*work).switch_in(local.id) };
+        local.thread_stack.store(stack_top, Relaxed);
+        local.work.store(work.cast_mut(), Relaxed);
+        // With page-table isolation RSP0 stays at the entry stack.
+        if !K::PAGE_TABLE_ISOLATION {
+            // SAFETY: this CPU's tables, and interrupts are off.
+            unsafe { (*local.tables).tss.set_rsp0(stack_top) };
         }
         mend_ss();
     }
 
-    /// This CPU's tables. Only with interrupts off: the CPU may change otherwise.
+    /// The top of the running task's thread stack.
     #[inline(always)]
-    pub(super) fn tables() -> *mut Tables {
-        let tables: *mut Tables;
-        // SAFETY: GS is this CPU's.
-        unsafe {
-            asm!("mov {}, gs:[{}]", out(reg) tables, const offset_of!(CpuLocal, tables), options(nostack, preserves_flags, readonly));
-        }
-        tables
+    pub(super) fn thread_stack_top() -> u64 {
+        CpuLocal::this().thread_stack.load(Relaxed)
     }
 
-    /// The running task's work flags.
+    /// This CPU's tables. Interrupts must be off, or the CPU may change.
     #[inline(always)]
-    pub fn work() -> &'static TaskWork {
-        let work: *const TaskWork;
-        // SAFETY: GS is this CPU's; `switch_to`'s caller keeps the flags alive while the task runs.
+    pub(super) fn tables() -> *mut Tables {
+        CpuLocal::this().tables
+    }
+
+    /// Calls `f` with the running task's work flags.
+    #[inline(always)]
+    pub fn with_work<T>(f: impl FnOnce(&WorkFlags) -> T) -> T {
+        let work: *const WorkFlags;
+        // SAFETY: GS is this CPU's; the flags live as long as the task that runs here.
         unsafe {
             asm!("mov {}, gs:[{}]", out(reg) work, const offset_of!(CpuLocal, work), options(nostack, preserves_flags, readonly));
-            &*work
+            f(&*work)
         }
+    }
+
+    /// The running task's exit-work word: [`Kernel::exit_work`](crate::Kernel::exit_work) for a kernel that uses [`WorkFlags`].
+    #[inline(always)]
+    pub fn exit_word() -> usize {
+        Self::with_work(WorkFlags::exit_word)
+    }
+
+    /// The running task's system-call-work word, as [`exit_word`](Self::exit_word).
+    #[inline(always)]
+    pub fn syscall_word() -> usize {
+        Self::with_work(WorkFlags::syscall_word)
     }
 }
 
-/// What comes in from user mode but by SYSCALL and SYSENTER leaves SS null (SDM volume 3, 6.14.3), and its own IRET loads SS anew.
-/// Another task may leave by SYSRET, which on AMD's processors changes the selector and keeps what else the register holds
-/// (APM volume 3, SYSRET): 32-bit code would have no stack.
+/// Makes SS the kernel's data segment. An entry from user mode other than by SYSCALL or SYSENTER leaves SS null (SDM volume 3,
+/// 6.14.3), which its own IRET repairs. But another task may leave by SYSRET, which on AMD CPUs changes the selector and keeps
+/// the rest of the register (APM volume 3, SYSRET): 32-bit code would have no stack.
 #[inline(always)]
 fn mend_ss() {
     let ss: u16;
@@ -176,5 +209,85 @@ fn mend_ss() {
 impl Default for CpuLocal {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Context tracking in [`CpuLocal`].
+#[derive(Debug)]
+pub struct PerCpuContext;
+
+/// The offset of this CPU's word.
+const CONTEXT: usize = offset_of!(CpuLocal, context);
+
+/// [`transition`] of this CPU's word, with one instruction for its addition.
+#[inline(always)]
+fn move_to(from: Context, to: Context) -> bool {
+    let add = |delta: u32| {
+        let before: u32;
+        // SAFETY: GS is this CPU's; the addition is atomic.
+        unsafe {
+            asm!("lock xadd gs:[{}], {:e}", const CONTEXT, inlateout(reg) delta => before, options(nostack));
+        }
+        before
+    };
+    transition(add, from, to)
+}
+
+macro_rules! transitions {
+    ($($name:ident: $from:ident => $to:ident;)*) => {$(
+        #[inline(always)]
+        unsafe fn $name() -> bool {
+            move_to(Context::$from, Context::$to)
+        }
+    )*};
+}
+
+// SAFETY: each transition moves the word of the CPU that it runs on, by the code that the models check.
+unsafe impl Tracking for PerCpuContext {
+    type Saved = Found;
+
+    transitions! {
+        user_to_kernel: User => Kernel;
+        kernel_to_user: Kernel => User;
+        kernel_to_idle: Kernel => Idle;
+        idle_to_kernel: Idle => Kernel;
+        kernel_to_guest: Kernel => Guest;
+        guest_to_kernel: Guest => Kernel;
+    }
+
+    #[inline(always)]
+    unsafe fn interrupt_enter() -> Found {
+        // SAFETY: the caller's.
+        unsafe { CpuLocal::this().context.interrupt() }
+    }
+    #[inline(always)]
+    fn hit_kernel(saved: Found) -> bool {
+        !saved.context().is_quiescent()
+    }
+    #[inline(always)]
+    unsafe fn interrupt_exit(saved: Found, _interrupts_on: bool) {
+        // SAFETY: the caller's.
+        unsafe { CpuLocal::this().context.restore(saved) }
+    }
+    #[inline(always)]
+    unsafe fn nmi_enter() -> Found {
+        // SAFETY: the caller's.
+        unsafe { Self::interrupt_enter() }
+    }
+    #[inline(always)]
+    unsafe fn nmi_exit(saved: Found) {
+        // SAFETY: the caller's.
+        unsafe { Self::interrupt_exit(saved, false) }
+    }
+    #[inline(always)]
+    fn in_kernel() -> bool {
+        let word: u32;
+        // One instruction: with interrupts on the task may move to another CPU between two, and would read the word of the
+        // CPU that it left.
+        // SAFETY: GS is this CPU's.
+        unsafe {
+            asm!("mov {:e}, gs:[{}]", out(reg) word, const CONTEXT, options(nostack, preserves_flags, readonly));
+        }
+        state(word) == Context::Kernel
     }
 }

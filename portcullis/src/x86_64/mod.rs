@@ -2,69 +2,65 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | [`regs`] | [`UserRegs`]: what every door saves, in Linux's `pt_regs` order |
-//! | [`local`] | [`CpuLocal`]: the library's part of the per-CPU area, at GS:0 |
-//! | [`doors`] | [`Doors`]: what a kernel does with exceptions and interrupts |
-//! | [`syscall`] | 64-bit SYSCALL |
-//! | [`compat`] | the 32-bit doors: INT 0x80, SYSENTER, SYSCALL from compatibility mode |
-//! | [`exception`] | exceptions and interrupts, from user mode and from the kernel, through one table |
+//! | [`doors`] | the [table](doors::TABLE) of the doors; [`Doors`]: what a kernel does with what they bring in |
+//! | [`syscall64`] | 64-bit SYSCALL, and a task's first way out |
+//! | [`syscall32`] | the 32-bit doors: INT 0x80, SYSENTER, SYSCALL from compatibility mode |
+//! | [`exception`] | exceptions and interrupts, from user mode and from the kernel |
 //! | [`paranoid`] | #DB, #MC and #DF on stacks of their own |
-//! | [`nmi`] | NMIs, nested ones too |
+//! | [`nmi`] | NMIs, nested ones included |
 //! | [`sysret`] | which way out: SYSRET or IRET |
-//! | [`way_out`] | the last instructions before user mode |
-//! | [`espfix`] | the way out to a 16-bit stack |
+//! | `way_out` | the last instructions before user mode |
+//! | `bad_iret` | the IRET that enters user mode, and what happens if it faults |
+//! | `espfix` | the way out to a 16-bit stack |
 //! | [`isolation`] | the user's own page table, for kernels that want one |
-//! | [`first`] | a task's first way out, after fork or at the start |
+//! | [`regs`] | [`UserRegs`] and [`SavedRegs`]: what the doors save, in the order of Linux's `pt_regs` |
+//! | [`local`] | [`CpuLocal`]: the library's part of the per-CPU area, at GS:0 |
 //! | [`user_context`] | the doors for kernels that are written as `loop { match user.run() { … } }` |
 //! | [`halt`] | the idle loop's halt |
-//! | [`irq_stack`] | handlers on the IRQ stack |
-//! | [`extable`] | instructions that may fault, and where to go on |
-//! | [`alternatives`] | instructions that are patched in at boot where the CPU has them |
-//! | [`buffers`] | whether VERW is needed |
-//! | [`segments`] | segment registers with selectors of the user's choice, and the tables these may name |
-//! | [`tables`], [`idt`], [`init`] | GDT, TSS, IDT, MSRs and control registers from one description |
-//! | [`cpu`] | the few privileged instructions that these need |
+//! | `irq_stack` | handlers on the IRQ stack |
+//! | [`extable`] | instructions that may fault, and where to continue |
+//! | `alternatives` | instructions that are patched in at boot if the CPU has or needs them |
+//! | `buffers` | whether VERW is needed |
+//! | [`segments`] | segment registers, descriptors and I/O ports of the user's choice |
+//! | [`tables`], `idt`, [`init`] | GDT, TSS, IDT, MSRs and control registers from one description |
+//! | [`cpu`] | the privileged instructions that these need, [`Rflags`] |
 //!
-//! Every door saves a whole [`UserRegs`], switches GS and stack, clears the registers that the user filled, and calls
-//! its Rust half, which returns a [`WayOut`]. Only [`Cleared`](crate::Cleared) makes one.
+//! A door from user mode switches GS and stack, saves a whole [`UserRegs`], clears the registers that the user filled, and calls
+//! its Rust half, which returns a [`WayOut`]. The exception is 32-bit SYSCALL without 32-bit doors, which goes back at once.
 
+mod alternatives;
 mod asm;
-
-pub mod alternatives;
-pub mod buffers;
-pub mod compat;
+mod bad_iret;
+mod buffers;
 pub mod cpu;
 pub mod doors;
-pub mod espfix;
+mod espfix;
 pub mod exception;
 pub mod extable;
-pub mod first;
 pub mod halt;
-pub mod host;
-pub mod idt;
+mod idt;
 pub mod init;
-pub mod irq_stack;
+mod irq_stack;
 pub mod isolation;
 pub mod local;
 pub mod nmi;
-mod nmi_handler;
 pub mod paranoid;
 pub mod regs;
 pub mod segments;
-pub mod syscall;
+pub mod syscall32;
+pub mod syscall64;
 pub mod sysret;
 pub mod tables;
 pub mod user_context;
-mod watch;
-pub mod way_out;
+mod way_out;
 
 pub use asm::{clac_asm, stac_asm};
-pub use doors::{Doors, Exception};
-pub use first::first_way_out;
-pub use host::{PerCpuContext, Rflags};
+pub use cpu::Rflags;
+pub use doors::{Doors, Exception, Paging};
 pub use init::{CpuDescription, init_cpu};
-pub use local::CpuLocal;
-pub use regs::UserRegs;
+pub use local::{CpuLocal, PerCpuContext};
+pub use regs::{SavedRegs, UserRegs};
+pub use syscall64::first_way_out;
 pub use sysret::WayOut;
 pub use tables::Espfix;
 pub use user_context::{UserContext, UserLoop};

@@ -1,42 +1,49 @@
-//! The NMI door: an NMI may hit anything, the NMI door included.
+//! The NMI door and what surrounds the kernel's handler: an NMI may hit anything, the NMI door included.
 //!
-//! The CPU holds NMIs off until the next IRET. (A machine check in the door's first instructions, and at once another NMI, are
-//! therefore one too many: the frame has not been moved yet.) If the handler takes an exception, that exception's IRET lets the next
-//! NMI in too early, and the CPU would push its frame over the one in use. So:
+//! The CPU blocks NMIs until the next IRET. If the handler takes an exception, that exception's IRET lets the next NMI in too
+//! early, and the CPU would push its frame over the one in use. So:
 //!
-//! * The CPU pushes to a small **entry stack**. The door moves the frame to a **working stack** and runs the handler
-//!   there; nothing is ever live on the entry stack when an IRET happens.
-//! * A word says how it stands: 0 no NMI, 1 one is being handled, 2 another one came meanwhile. The second one only notes
-//!   that and goes back; the first runs its handler once more.
-//! * The first ends with two instructions after it has taken the word down: `jnz` (again?) and `iretq`. An NMI that hits
-//!   exactly there finds the word at 0 but the working stack in use. It is recognised by its RIP, in kernel mode, and
-//!   goes back to the start of the working stack's part. No value that a user program can set is looked at: not RSP.
-//! * One that hit user mode has left the entry stack when its handler runs, so the word stays at 0, and one that comes during the
-//!   handler takes the door like a first one. That the handler is not entered again is seen to around it
-//!   (`nmi_handler`).
+//! * The CPU pushes to a small **entry stack**. The door moves the frame to a **working stack** and runs the handler there;
+//!   while it runs, nothing on the entry stack is needed.
+//! * A word tells the state: 0 no NMI, 1 one is being handled, 2 another one came meanwhile. The second one notes itself and goes
+//!   back; the first then runs its handler again.
+//! * The first ends, after it has decremented the word, with two instructions: `jnz` (again?) and `iretq`. An NMI that hits one
+//!   of these finds the word at 0 but the working stack in use. The door recognizes its RIP, in kernel mode, and goes back to the
+//!   start of the working stack's part. It looks at no RSP, which a user program can set.
+//!
+//! Not covered: a machine check in the door's first instructions, before the frame has moved, ends with an IRET that lets NMIs
+//! in. An NMI that comes right then overwrites the frame on the entry stack.
+//!
+//! An NMI that hit user mode runs its handler on the thread stack, with the door's word at 0, and an exception's IRET may let
+//! another one in there, too. So `run` keeps a second word, in [`CpuLocal`]: a handler that is running is run again, not
+//! entered again.
 
 use core::arch::naked_asm;
 use core::mem::offset_of;
+use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
-use super::asm::{clac, cld, clear_regs, pop_regs, push_regs};
+use super::asm::{call, clac, cld, clear_regs, pop_regs, push_regs};
 use super::cpu::msr;
 use super::doors::{Doors, Exception};
 use super::exception::from_user;
 use super::isolation::user_table;
 use super::local::CpuLocal;
-use super::nmi_handler;
 use super::paranoid::{
-    CPU_LOCAL, FSGSBASE, in_kernel, move_to_thread_stack, restore_gs, restore_table, switch_gs, switch_table,
+    CPU_LOCAL, FSGSBASE, Unwatched, in_kernel, move_to_thread_stack, restore_gs, restore_table, switch_gs,
+    switch_table,
 };
-use super::regs::UserRegs;
+use super::regs::{SavedRegs, UserRegs};
 use super::tables::NmiStack;
+use crate::state::NmiContext;
 
 /// Where the word is, from a `UserRegs` on the working stack.
 pub(super) const STATE: usize = FSGSBASE + 8;
-/// From the frame on the working stack up to the word.
+const _: () =
+    assert!(offset_of!(NmiStack, state) - offset_of!(NmiStack, cpu_local) == STATE - UserRegs::SIZE);
+/// The word, from the frame on the working stack.
 const STATE_FROM_FRAME: usize = STATE - offset_of!(UserRegs, rip);
-/// From the frame on the working stack up to the frame on the entry stack.
-const ENTRY_FROM_WORK: usize = offset_of!(NmiStack, entry_end) - offset_of!(NmiStack, top);
+/// The frame on the entry stack, from that on the working stack.
+const ENTRY_FROM_WORK: usize = offset_of!(NmiStack, entry_end) - offset_of!(NmiStack, cpu_local);
 
 /// The door.
 ///
@@ -58,45 +65,33 @@ pub(super) unsafe extern "C" fn entry<K: Doors>() {
         clac!(),
         "test byte ptr [rsp + 1 * 8], 3",
         "jnz 5f",
-        // From the kernel. With RAX pushed, the frames are 8 further up.
+        // From the kernel. With RAX pushed, the frames are 8 farther up.
         "push rax",
         // Is one being handled?
         "cmp qword ptr [rsp + {state_from_entry} + 8], 0",
         "jne 3f",
         // Did this one hit the door's last two instructions?
-        "lea rax, [rip + 21f]",
-        "cmp [rsp + 1 * 8], rax",
-        "je 4f",
-        "lea rax, [rip + 22f]",
-        "cmp [rsp + 1 * 8], rax",
-        "je 4f",
-        // The first: over to the working stack.
+        "lea rax, [rip + 21f]; cmp [rsp + 1 * 8], rax; je 4f",
+        "lea rax, [rip + 22f]; cmp [rsp + 1 * 8], rax; je 4f",
+        // The first: to the working stack.
         "mov qword ptr [rsp + {state_from_entry} + 8], 1",
-        "mov rax, [rsp + 1 * 8]",
-        "mov [rsp + 8 - {entry_from_work} + 0 * 8], rax",
-        "mov rax, [rsp + 2 * 8]",
-        "mov [rsp + 8 - {entry_from_work} + 1 * 8], rax",
-        "mov rax, [rsp + 3 * 8]",
-        "mov [rsp + 8 - {entry_from_work} + 2 * 8], rax",
-        "mov rax, [rsp + 4 * 8]",
-        "mov [rsp + 8 - {entry_from_work} + 3 * 8], rax",
-        "mov rax, [rsp + 5 * 8]",
-        "mov [rsp + 8 - {entry_from_work} + 4 * 8], rax",
+        "mov rax, [rsp + 1 * 8]; mov [rsp + 8 - {entry_from_work} + 0 * 8], rax",
+        "mov rax, [rsp + 2 * 8]; mov [rsp + 8 - {entry_from_work} + 1 * 8], rax",
+        "mov rax, [rsp + 3 * 8]; mov [rsp + 8 - {entry_from_work} + 2 * 8], rax",
+        "mov rax, [rsp + 4 * 8]; mov [rsp + 8 - {entry_from_work} + 3 * 8], rax",
+        "mov rax, [rsp + 5 * 8]; mov [rsp + 8 - {entry_from_work} + 4 * 8], rax",
         "pop rax",
         "lea rsp, [rsp - {entry_from_work}]",
         // The working stack's part: RSP at the moved frame.
         "2:",
-        "push 0",
-        "push rdi",
+        "push 0; push rdi",
         push_regs!(),
         clear_regs!(),
         switch_table!(),
         switch_gs!(),
         "mov rdi, rsp",
         "mov qword ptr [rsp + {orig_rax}], -1",
-        "sub rsp, 8",
-        "call {kernel}",
-        "add rsp, 8",
+        call!("{kernel}"),
         restore_table!(),
         restore_gs!(),
         pop_regs!(),
@@ -108,7 +103,7 @@ pub(super) unsafe extern "C" fn entry<K: Doors>() {
         "mov qword ptr [rsp + {state_from_entry} + 8], 2",
         "pop rax",
         "iretq",
-        // Another one at the last two instructions: handle once more, with the frame that is on the working stack.
+        // Another one at the last two instructions: handle once more, with the frame on the working stack.
         "4:",
         "mov qword ptr [rsp + {state_from_entry} + 8], 1",
         "lea rax, [rip + 2b]",
@@ -121,16 +116,12 @@ pub(super) unsafe extern "C" fn entry<K: Doors>() {
         move_to_thread_stack!(),
         "mov edi, {vector}",
         "jmp {from_user}",
-        user_table = const user_table::<K>(),
-        vector = const Exception::NMI,
-        orig_rax = const offset_of!(UserRegs, orig_rax),
+        user_table = const user_table::<K>(), thread_stack = const CpuLocal::THREAD_STACK,
+        vector = const Exception::NMI, orig_rax = const offset_of!(UserRegs, orig_rax),
         entry_from_work = const ENTRY_FROM_WORK,
         state_from_entry = const STATE_FROM_FRAME as isize - ENTRY_FROM_WORK as isize,
         state_from_frame = const STATE_FROM_FRAME,
-        cpu_local = const CPU_LOCAL,
-        fsgsbase = const FSGSBASE,
-        gs_base = const msr::GS_BASE,
-        thread_stack = const CpuLocal::THREAD_STACK,
+        cpu_local = const CPU_LOCAL, fsgsbase = const FSGSBASE, gs_base = const msr::GS_BASE,
         kernel = sym hit_kernel::<K>,
         from_user = sym from_user::<K>,
     )
@@ -140,10 +131,71 @@ pub(super) unsafe extern "C" fn entry<K: Doors>() {
 ///
 /// # Safety
 /// Called by [`entry`] only.
-unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut UserRegs) {
-    // SAFETY: the door has just come in from the kernel, interrupts are off, and `regs` are what it saved.
-    unsafe { in_kernel::<K>(regs, nmi_handler::run::<K>) }
+unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut SavedRegs) {
+    // SAFETY: the door has just come in from the kernel, interrupts are off, and `regs` are what it saved. The handler's state
+    // gives write access by an unsafe function that says what may be written.
+    unsafe { in_kernel::<K>(regs, |at| run::<K>(at.regs_mut())) }
 }
 
-// The doors find these from a `UserRegs` right below the top.
-const _: () = assert!(offset_of!(NmiStack, state) - offset_of!(NmiStack, top) == STATE - UserRegs::SIZE);
+/// No NMI is being handled.
+const NONE: u16 = 0;
+/// One is.
+const RUNNING: u16 = 1;
+/// One is, and another one came meanwhile.
+const AGAIN: u16 = 2;
+
+/// Runs the kernel's handler, or has it run once more if it is running on this CPU already.
+pub(super) fn run<K: Doors>(regs: &mut SavedRegs) {
+    let _unwatched = Unwatched::new();
+    let mut at = NmiContext::<K>::new(regs);
+    once_at_a_time(|| &CpuLocal::this().nmi_state, || at.handle_by_ref("nmi", K::nmi));
+    at.suspend();
+}
+
+/// Calls `handler`, and again for what came meanwhile, which finds the state raised and notes itself.
+#[inline(always)]
+fn once_at_a_time<'a>(state: impl Fn() -> &'a AtomicU16, mut handler: impl FnMut()) {
+    if state().load(Relaxed) != NONE {
+        state().store(AGAIN, Relaxed);
+        return;
+    }
+    state().store(RUNNING, Relaxed);
+    handler();
+    // One instruction ends a run: what comes before it is noted, what comes after it calls the handler itself.
+    if state().fetch_sub(1, Relaxed) > RUNNING {
+        again(&state, &mut handler);
+    }
+}
+
+/// The runs after the first.
+#[cold]
+fn again<'a>(state: &dyn Fn() -> &'a AtomicU16, handler: &mut dyn FnMut()) {
+    loop {
+        handler();
+        if state().fetch_sub(1, Relaxed) <= RUNNING {
+            return;
+        }
+    }
+}
+
+/// Unblocks NMIs: an IRET to the next instruction.
+pub(super) fn unblock() {
+    // SAFETY: the frame holds the current stack, flags and code segment; execution continues at 2 with them.
+    unsafe {
+        core::arch::asm!(
+            "mov {old}, rsp",
+            "mov {sel:e}, ss; push {sel}; push {old}; pushfq",
+            "mov {sel:e}, cs; push {sel}",
+            "lea {sel}, [rip + 2f]; push {sel}",
+            "iretq",
+            "2:",
+            old = out(reg) _,
+            sel = out(reg) _,
+            options(preserves_flags),
+        );
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/unit/x86_64/nmi.rs"]
+mod tests;

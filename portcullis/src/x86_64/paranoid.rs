@@ -1,33 +1,32 @@
-//! #DB, #MC and #DF: exceptions on stacks of their own (IST), because they may hit the kernel where its stack or GS are
-//! not its own: in the first instructions of SYSCALL, or between SWAPGS and IRET.
+//! #DB, #MC and #DF: the *paranoid* doors (Linux's word), which trust neither GS nor the stack. These exceptions have their own
+//! stacks (IST), because they may hit the kernel where its stack or GS is not its own: in the first instructions of SYSCALL, or
+//! between SWAPGS and IRET.
 //!
-//! From user mode they move to the thread stack and take the ordinary way. From the kernel the GS base may be anything, so
-//! nothing is decided from it: it is saved, the CPU's own is put in, and in the end what was there is put back. Entry and
-//! exit cannot disagree. With page-table isolation the same goes for the page table, which may be the user's.
-//!
-//! The IST stack's own top says what the CPU's GS base is (`IstStack` in [`tables`](super::tables)).
+//! From user mode they move to the thread stack and take the ordinary way. From the kernel the GS base may be any, so nothing is
+//! decided from it: it is saved, the CPU's is loaded from a word at the IST stack's top (`IstStack` in
+//! [`tables`](super::tables)), and in the end the saved one is restored. With page-table isolation the page table is saved and
+//! restored likewise.
 
 use core::arch::naked_asm;
 use core::mem::offset_of;
+use core::sync::atomic::Ordering::Relaxed;
 
-use super::asm::iret_to_user;
-use super::asm::{clac, cld, clear_regs, kernel_table, lfence, pop_regs, push_regs};
-use super::compat::is_sysenter_step;
+use super::asm::{call, clac, cld, clear_regs, kernel_table, lfence, pop_regs, push_regs};
+use super::bad_iret::{iret_to_user, move_from_alias};
 use super::cpu::{self, msr};
 use super::doors::{Doors, Exception};
-use super::espfix::move_from_alias;
 use super::exception::{arrived, from_user};
 use super::halt::skip_halt;
 use super::isolation::user_table;
 use super::local::CpuLocal;
-use super::regs::UserRegs;
+use super::regs::{SavedRegs, UserRegs};
+use super::syscall32::is_sysenter_step;
 use super::tables::IstStack;
-use super::watch::Unwatched;
 use super::way_out::leave_by_iret;
-use crate::state::Nmi;
+use crate::state::NmiContext;
 
-/// From user mode, on an IST stack: GS becomes the kernel's, and the frame and RDI move to the thread stack, as the
-/// ordinary stubs leave them.
+/// From user mode, on an IST stack: GS becomes the kernel's, and the frame and RDI move to the thread stack, as the stubs of
+/// [`exception`](super::exception) leave them.
 ///
 /// ```text
 ///   ss      +40
@@ -49,19 +48,15 @@ macro_rules! move_to_thread_stack {
             "
             mov rdi, rsp
             mov rsp, gs:[{thread_stack}]
-            push qword ptr [rdi + 6 * 8]
-            push qword ptr [rdi + 5 * 8]
-            push qword ptr [rdi + 4 * 8]
-            push qword ptr [rdi + 3 * 8]
-            push qword ptr [rdi + 2 * 8]
-            push qword ptr [rdi + 1 * 8]
+            push qword ptr [rdi + 6 * 8]; push qword ptr [rdi + 5 * 8]; push qword ptr [rdi + 4 * 8]
+            push qword ptr [rdi + 3 * 8]; push qword ptr [rdi + 2 * 8]; push qword ptr [rdi + 1 * 8]
             push qword ptr [rdi]
             "
         )
     };
 }
 
-/// Saves the GS base in RBX and puts in this CPU's. RSP is at a whole `UserRegs` below the top of an IST stack.
+/// Saves the GS base in RBX and loads this CPU's. RSP is at a whole `UserRegs` below the top of an IST stack.
 macro_rules! switch_gs {
     () => {
         concat!(
@@ -76,12 +71,8 @@ macro_rules! switch_gs {
             mov rsi, rax
             mov ecx, {gs_base}
             rdmsr
-            mov ebx, eax
-            shl rdx, 32
-            or rbx, rdx
-            mov rax, rsi
-            mov rdx, rsi
-            shr rdx, 32
+            mov ebx, eax; shl rdx, 32; or rbx, rdx
+            mov rax, rsi; mov rdx, rsi; shr rdx, 32
             wrmsr
             772:
             ",
@@ -90,7 +81,7 @@ macro_rules! switch_gs {
     };
 }
 
-/// Puts back the GS base that `switch_gs` saved in RBX.
+/// Restores the GS base that `switch_gs` saved in RBX.
 macro_rules! restore_gs {
     () => {
         "
@@ -100,17 +91,15 @@ macro_rules! restore_gs {
         jmp 772f
         771:
         mov ecx, {gs_base}
-        mov eax, ebx
-        mov rdx, rbx
-        shr rdx, 32
+        mov eax, ebx; mov rdx, rbx; shr rdx, 32
         wrmsr
         772:
         "
     };
 }
 
-/// Puts in the kernel's page table, and keeps in R12 the bit that the user's has in CR3 if it was that. The rest of CR3 is the
-/// kernel's to change meanwhile.
+/// Loads the kernel's page table, and saves in R12 the bit of CR3 that tells the two apart. The kernel may change the rest of CR3
+/// meanwhile.
 macro_rules! switch_table {
     () => {
         "
@@ -127,7 +116,7 @@ macro_rules! switch_table {
     };
 }
 
-/// Puts back the user's page table if `switch_table` found it. From here on the stack and the doors' code are all there is.
+/// Restores the user's page table if `switch_table` found that. From here on this stack and the doors' code can be reached.
 macro_rules! restore_table {
     () => {
         "
@@ -145,10 +134,12 @@ macro_rules! restore_table {
 
 pub(super) use {move_to_thread_stack, restore_gs, restore_table, switch_gs, switch_table};
 
-/// Where the IST stack's own words are, from a `UserRegs` right below them.
+/// Where the words above the top of an IST stack are, from a `UserRegs` right below the top.
 pub(super) const CPU_LOCAL: usize = UserRegs::SIZE;
 /// See [`CPU_LOCAL`].
 pub(super) const FSGSBASE: usize = UserRegs::SIZE + 8;
+const _: () =
+    assert!(offset_of!(IstStack, fsgsbase) - offset_of!(IstStack, cpu_local) == FSGSBASE - CPU_LOCAL);
 
 /// The door of #DB and #MC.
 ///
@@ -162,6 +153,10 @@ pub(super) const FSGSBASE: usize = UserRegs::SIZE + 8;
 ///     cs      +8
 ///     rip     +0   ← rsp
 /// ```
+///
+/// 1. From user mode: on to `from_user`, by way of the thread stack.
+/// 2. From the kernel: the registers are saved and cleared, the page table and GS switched.
+/// 3. The Rust half runs the handler; then all is restored in reverse order.
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn entry<K: Doors, const VECTOR: u8>() {
@@ -179,9 +174,7 @@ pub(super) unsafe extern "C" fn entry<K: Doors, const VECTOR: u8>() {
         "mov rdi, rsp",
         "mov esi, {vector}",
         "mov qword ptr [rsp + {orig_rax}], -1",
-        "sub rsp, 8",
-        "call {kernel}",
-        "add rsp, 8",
+        call!("{kernel}"),
         restore_table!(),
         restore_gs!(),
         pop_regs!(),
@@ -190,13 +183,9 @@ pub(super) unsafe extern "C" fn entry<K: Doors, const VECTOR: u8>() {
         move_to_thread_stack!(),
         "mov edi, {vector}",
         "jmp {from_user}",
-        user_table = const user_table::<K>(),
-        vector = const VECTOR,
-        orig_rax = const offset_of!(UserRegs, orig_rax),
-        cpu_local = const CPU_LOCAL,
-        fsgsbase = const FSGSBASE,
-        gs_base = const msr::GS_BASE,
-        thread_stack = const CpuLocal::THREAD_STACK,
+        user_table = const user_table::<K>(), thread_stack = const CpuLocal::THREAD_STACK,
+        vector = const VECTOR, orig_rax = const offset_of!(UserRegs, orig_rax),
+        cpu_local = const CPU_LOCAL, fsgsbase = const FSGSBASE, gs_base = const msr::GS_BASE,
         kernel = sym hit_kernel::<K>,
         from_user = sym from_user::<K>,
     )
@@ -206,15 +195,18 @@ pub(super) unsafe extern "C" fn entry<K: Doors, const VECTOR: u8>() {
 ///
 /// # Safety
 /// Called by [`entry`] only.
-unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut UserRegs, vector: u32) {
-    // Before anything is touched that may be watched.
+unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut SavedRegs, vector: u32) {
+    // Before touching what may be watched.
     let _unwatched = Unwatched::new();
-    let handler = |at: &mut Nmi<'_, UserRegs>| {
+    let handler = |at: &mut NmiContext<'_, K>| {
+        let local = CpuLocal::this();
+        local.nmi_like.fetch_add(1, Relaxed);
         if vector == Exception::MC as u32 {
-            K::machine_check(at);
+            at.handle_by_ref("machine_check", K::machine_check);
         } else {
             debug::<K>(at);
         }
+        local.nmi_like.fetch_sub(1, Relaxed);
     };
     // SAFETY: the door has just come in from the kernel, interrupts are off, and `regs` are what it saved.
     unsafe { in_kernel::<K>(regs, handler) }
@@ -222,7 +214,7 @@ unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut UserRegs, vector: u32) {
 
 /// A debug exception that hit the kernel.
 #[inline(always)]
-fn debug<K: Doors>(at: &mut Nmi<'_, UserRegs>) {
+fn debug<K: Doors>(at: &mut NmiContext<'_, K>) {
     /// DR6.BS: a single step.
     const SINGLE_STEP: u64 = 1 << 14;
     let mut why = cpu::take_dr6();
@@ -232,34 +224,68 @@ fn debug<K: Doors>(at: &mut Nmi<'_, UserRegs>) {
     }
     // A watchpoint may have been hit at the same time.
     if !step || why != 0 {
-        K::kernel_debug(at, why);
+        at.handle_by_ref("kernel_debug", |at| K::kernel_debug(at, why));
     }
 }
 
-/// What an NMI, a machine check or a debug exception that hit the kernel does, wherever that was: between a page fault and the read
-/// of CR2, which the handler may change by a fault of its own, or at the idle loop's HLT.
+/// Handles an NMI, machine check or debug exception that hit the kernel. It may have hit between a page fault and the read of
+/// CR2, so CR2 is restored if the handler has faulted; and at the idle loop's HLT ([`halt`](super::halt)).
 ///
 /// # Safety
-/// As [`Nmi::enter_from_kernel`].
+/// As [`NmiContext::enter_from_kernel`].
 #[inline(always)]
-pub(super) unsafe fn in_kernel<K: Doors>(regs: &mut UserRegs, handler: impl FnOnce(&mut Nmi<'_, UserRegs>)) {
+pub(super) unsafe fn in_kernel<K: Doors>(regs: &mut SavedRegs, handler: impl FnOnce(&mut NmiContext<'_, K>)) {
     let cr2 = cpu::cr2();
     // SAFETY: the caller's.
-    let (mut at, saved) = unsafe { Nmi::enter_from_kernel::<K>(regs) };
+    let (mut at, saved) = unsafe { NmiContext::<K>::enter_from_kernel(regs) };
     handler(&mut at);
-    skip_halt(at.regs());
-    at.exit_to_kernel::<K>(saved);
+    // SAFETY: after a skipped halt the code continues as after an interrupt.
+    skip_halt(unsafe { at.regs_mut() });
+    at.exit_to_kernel(saved);
     if cpu::cr2() != cr2 {
-        // SAFETY: puts back what was there.
+        // SAFETY: restores the value.
         unsafe { cpu::set_cr2(cr2) };
     }
 }
 
-/// The door of #DF. There is no way back, so it looks at nothing: it saves, makes GS the CPU's, and reports.
+/// While it lives, this CPU watches nothing. Interrupts stay off meanwhile.
 ///
-/// But for one case: the IRET that enters user mode has faulted on a stack where the CPU could not push the fault's frame
-/// ([`espfix`](super::espfix)). GS is the user's then. That becomes a general-protection fault in user mode; which fault
-/// it was is lost.
+/// The debug registers hold what the user's debugger watches. If a handler that runs in [`NmiContext`] touched that, another
+/// debug exception would hit it: on the stack in use, or letting NMIs in early by its IRET.
+pub(super) struct Unwatched {
+    /// DR7, or 0 where nothing was watched.
+    control: u64,
+}
+
+impl Unwatched {
+    /// Clears DR7, if anything is in it.
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        /// Reads as 1 (SDM volume 3, 17.2.4).
+        const FIXED: u64 = 1 << 10;
+        let control = cpu::dr7() & !FIXED;
+        if control != 0 {
+            // SAFETY: nothing is watched.
+            unsafe { cpu::set_dr7(0) };
+        }
+        Unwatched { control }
+    }
+}
+
+impl Drop for Unwatched {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.control != 0 {
+            // SAFETY: restores the value.
+            unsafe { cpu::set_dr7(self.control) };
+        }
+    }
+}
+
+/// The door of #DF. It saves the registers, makes GS the CPU's, and reports; there is no way back.
+///
+/// Except if the IRET that enters user mode has faulted on a stack where the CPU could not push the fault's frame
+/// ([`bad_iret`](super::bad_iret)). GS is the user's then, and this becomes a general-protection fault in user mode.
 ///
 /// As [`entry`], and the CPU pushed an error code, always 0.
 #[unsafe(naked)]
@@ -272,7 +298,7 @@ pub(super) unsafe extern "C" fn double_fault<K: Doors>() {
         push_regs!(),
         clear_regs!(),
         kernel_table!("rax"),
-        // Did it hit the IRET that enters user mode?
+        // Was it the IRET that enters user mode?
         "lea rax, [rip + {iret_to_user}]",
         "cmp [rsp + {rip}], rax",
         "je 2f",
@@ -282,15 +308,13 @@ pub(super) unsafe extern "C" fn double_fault<K: Doors>() {
         "sub rsp, 8",
         "call {report}",
         "ud2",
-        // The IRET.
+        // It was.
         "2:",
         "xor eax, eax",
         "swapgs",
         lfence!(),
         "mov rdi, rsp",
-        "sub rsp, 8",
-        "call {move_from_alias}",
-        "add rsp, 8",
+        call!("{move_from_alias}"),
         "test rax, rax",
         "jz 4b",
         "mov rsp, rax",
@@ -298,35 +322,25 @@ pub(super) unsafe extern "C" fn double_fault<K: Doors>() {
         "mov esi, {general_protection}",
         "xor edx, edx",
         "mov qword ptr [rsp + {orig_rax}], -1",
-        "sub rsp, 8",
-        "call {arrived}",
-        "add rsp, 8",
+        call!("{arrived}"),
         "jmp {leave}",
         user_table = const user_table::<K>(),
         iret_to_user = sym iret_to_user,
-        rip = const offset_of!(UserRegs, rip),
-        orig_rax = const offset_of!(UserRegs, orig_rax),
+        rip = const offset_of!(UserRegs, rip), orig_rax = const offset_of!(UserRegs, orig_rax),
         move_from_alias = sym move_from_alias,
         general_protection = const Exception::GP,
         arrived = sym arrived::<K>,
         leave = sym leave_by_iret::<K>,
-        cpu_local = const CPU_LOCAL,
-        fsgsbase = const FSGSBASE,
-        gs_base = const msr::GS_BASE,
+        cpu_local = const CPU_LOCAL, fsgsbase = const FSGSBASE, gs_base = const msr::GS_BASE,
         report = sym report::<K>,
     )
 }
 
 /// # Safety
 /// Called by [`double_fault`] only.
-unsafe extern "C" fn report<K: Doors>(regs: &mut UserRegs) -> ! {
+unsafe extern "C" fn report<K: Doors>(regs: &mut SavedRegs) -> ! {
     let address = cpu::cr2();
-    // SAFETY: the CPU was in the kernel or could not deliver an exception to it; `regs` are what the door saved. The state
-    // is kept: nothing goes back.
-    let (mut at, _saved) = unsafe { Nmi::enter_from_kernel::<K>(regs) };
-    K::double_fault(at.regs(), address)
+    // SAFETY: interrupts are off and `regs` are what the door saved; nothing continues what was hit.
+    let (at, _saved) = unsafe { NmiContext::<K>::enter_from_kernel(regs) };
+    K::double_fault(at.saved(), address)
 }
-
-// The doors find the IST stack's own words from a `UserRegs` right below the top.
-const _: () =
-    assert!(offset_of!(IstStack, fsgsbase) - offset_of!(IstStack, cpu_local) == FSGSBASE - CPU_LOCAL);

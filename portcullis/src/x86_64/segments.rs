@@ -1,8 +1,7 @@
-//! Segment registers with selectors of the user's choice, and the descriptors of the user's choice that these may name: the
-//! entries of the GDT for thread-local storage, and the LDT. And the I/O permission map, which is as rare.
+//! Segment registers with selectors of the user's choice, and the descriptors that these may name: the GDT's entries for
+//! thread-local storage, and the LDT. Also the I/O permission map.
 //!
-//! Which program has which descriptors, and what may stand in one, is the kernel's; see [`load_tls`] and [`load_ldt`] for
-//! what the doors rely on.
+//! The kernel decides which program has which descriptors, within what [`load_tls`] and [`load_ldt`] demand.
 
 use core::arch::asm;
 
@@ -11,7 +10,7 @@ use super::tables::{LDT, LDT_SELECTOR, TLS_ENTRIES, TLS_FIRST, USER_DS, system_d
 
 pub use super::tables::IO_PORTS;
 
-/// A segment register that user programs choose the contents of.
+/// A segment register that user programs may load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "the registers by their names")]
 pub enum Segment {
@@ -28,11 +27,10 @@ pub struct BadSelector;
 
 /// Loads a segment register with a selector of the user's choice.
 ///
-/// The descriptor may have gone: DS, ES and FS are loaded all the same, the CPU faults, and the exception table turns the
-/// fault into [`BadSelector`]. GS is loaded while the user's GS base is the active one, so that the kernel's survives,
-/// and a fault there would run the kernel with the user's: its descriptor is looked at before. Either way the
-/// register is null after an error. The base of a null FS or GS is 0: some of AMD's processors would keep the last one, which may be
-/// another program's, so a descriptor whose base is 0 is loaded first.
+/// The descriptor may be gone. DS, ES and FS are loaded anyway: the CPU faults, and the exception table turns the fault into
+/// [`BadSelector`]. GS is loaded with the user's GS base active, so that the kernel's survives; a fault would run the kernel
+/// with the user's, so the descriptor is checked before. After an error the register is null. Some AMD CPUs keep the base when
+/// FS or GS becomes null, which may be another program's, so a descriptor with base 0 is loaded first.
 ///
 /// # Safety
 /// Kernel mode, interrupts off; no other CPU changes the tables that this one has loaded. The base of FS, or the user's GS
@@ -42,7 +40,7 @@ pub unsafe fn load_segment(segment: Segment, selector: u16) -> Result<(), BadSel
     macro_rules! load {
         ($register:literal) => {{
             let mut bad: u32 = 0;
-            // SAFETY: the caller's; a fault goes on at 2, where the null selector is loaded, which cannot fault.
+            // SAFETY: the caller's; a fault continues at 2, where the null selector is loaded, which cannot fault.
             unsafe {
                 asm!(
                     concat!("4: mov ", $register, ", {selector:x}"),
@@ -71,7 +69,7 @@ pub unsafe fn load_segment(segment: Segment, selector: u16) -> Result<(), BadSel
         Segment::Es => load!("es"),
         Segment::Fs => {
             if is_null(selector) {
-                // SAFETY: a flat segment that is always there.
+                // SAFETY: the GDT's flat data segment.
                 unsafe { asm!("mov fs, {:x}", in(reg) USER_DS, options(nostack, preserves_flags)) };
             }
             load!("fs")
@@ -80,7 +78,7 @@ pub unsafe fn load_segment(segment: Segment, selector: u16) -> Result<(), BadSel
             let good = may_load(selector);
             let selector = if good { selector } else { 0 };
             let first = if is_null(selector) { USER_DS } else { selector };
-            // SAFETY: the loads do not fault, and what hits between the two SWAPGS (NMI, #MC) decides nothing from GS.
+            // SAFETY: the loads do not fault; what may hit between the two SWAPGS (NMI, #MC, #DB) does not rely on GS.
             unsafe {
                 asm!("swapgs", "mov gs, {:x}", "mov gs, {:x}", "swapgs", in(reg) first, in(reg) selector,
                     options(nostack, preserves_flags));
@@ -90,36 +88,35 @@ pub unsafe fn load_segment(segment: Segment, selector: u16) -> Result<(), BadSel
     }
 }
 
-/// Whether a selector, with whatever ring, is null.
+/// Whether a selector, of any ring, is null.
 const fn is_null(selector: u16) -> bool {
     const RPL: u16 = 3;
     selector & !RPL == 0
 }
 
-/// The present bit in what LAR returns.
+/// The present bit in the result of LAR.
 const PRESENT: u32 = 1 << 15;
 
-/// Whether a data segment register may be loaded with this selector in ring 0 without a fault (SDM volume 2, MOV): it is
-/// null, or names a present segment that may be read from the selector's ring.
-///
-/// Kernel mode; the answer holds while interrupts are off and the tables are not changed.
+/// Whether ring 0 may load a data segment register with this selector without a fault (SDM volume 2, MOV): it is null, or names
+/// a present segment that may be read from the selector's ring. In kernel mode; valid while interrupts are off and the tables
+/// do not change.
 pub fn may_load(selector: u16) -> bool {
     if is_null(selector) {
         return true;
     }
     let readable: u8;
-    // SAFETY: VERR changes nothing but the zero flag.
+    // SAFETY: VERR changes the zero flag.
     unsafe {
         asm!("verr {:x}", "setz {}", in(reg) selector, out(reg_byte) readable, options(nomem, nostack));
     }
     readable != 0 && access_rights(selector).is_some_and(|rights| rights & PRESENT != 0)
 }
 
-/// The access rights of a descriptor (SDM volume 2, LAR: the second half of the descriptor without base and limit), if the
-/// selector names one that is visible from its ring.
+/// The access rights of the descriptor that the selector names (SDM volume 2, LAR: the second half without base and limit), if it
+/// is visible from the selector's ring.
 pub fn access_rights(selector: u16) -> Option<u32> {
     let (rights, found): (u32, u8);
-    // SAFETY: LAR changes nothing but its destination and the zero flag.
+    // SAFETY: LAR changes its destination and the zero flag.
     unsafe {
         asm!(
             "lar {rights:e}, {selector:e}",
@@ -133,25 +130,25 @@ pub fn access_rights(selector: u16) -> Option<u32> {
     (found != 0).then_some(rights)
 }
 
-/// Makes these the GDT's entries for thread-local storage on this CPU, selectors 0x63, 0x6b and 0x73. Segment registers that
-/// hold one of them keep what they have loaded.
+/// Sets the GDT's entries for thread-local storage on this CPU, selectors 0x63, 0x6b and 0x73. Segment registers that hold one of
+/// them keep what they have loaded.
 ///
 /// # Safety
-/// Kernel mode, interrupts off. Each entry is zero or a 32-bit data segment of ring 3: the way out knows 16-bit stack
-/// segments of the LDT only (CVE-2014-8133), and a gate or a kernel segment would be a door of its own.
+/// Kernel mode, interrupts off. Each entry is zero or a 32-bit data segment of ring 3: the way out looks for 16-bit stack
+/// segments in the LDT only (CVE-2014-8133), and a gate or kernel segment would let user mode into the kernel.
 #[inline]
 pub unsafe fn load_tls(entries: &[u64; TLS_ENTRIES]) {
-    // SAFETY: interrupts are off, so the tables are this CPU's, and nobody else writes these entries.
+    // SAFETY: interrupts are off, so the tables are this CPU's; these entries are for this.
     let gdt = unsafe { &mut (*CpuLocal::tables()).gdt.0 };
     gdt[TLS_FIRST..TLS_FIRST + TLS_ENTRIES].copy_from_slice(entries);
 }
 
-/// Makes this table the LDT of this CPU; an empty one means none. Segment registers that hold one of its selectors keep
-/// what they have loaded.
+/// Makes this table the LDT of this CPU; an empty one means none. Segment registers that hold one of its selectors keep what they
+/// have loaded.
 ///
 /// # Safety
-/// Kernel mode, interrupts off. The table stays as it is until this CPU has loaded another one. It has at most 8192 entries;
-/// each is zero or a code or data segment of ring 3, with the accessed bit set (the CPU would set it, in memory that may be
+/// Kernel mode, interrupts off. The table does not change until this CPU has loaded another one. It has at most 8192 entries;
+/// each is zero or a code or data segment of ring 3, with the accessed bit (which the CPU would set, in memory that may be
 /// read-only) and without the long-mode bit.
 pub unsafe fn load_ldt(table: &[u64]) {
     let selector = if table.is_empty() {
@@ -170,13 +167,13 @@ pub unsafe fn load_ldt(table: &[u64]) {
     unsafe { asm!("lldt {:x}", in(reg) selector, options(nostack, preserves_flags)) }
 }
 
-/// Lets user mode use the I/O ports whose bit is 0, on this CPU, until the next call of one of these three. Ports beyond the
-/// end of `words` are forbidden.
+/// Lets user mode use the I/O ports whose bit is 0, on this CPU, until the next call of one of these three functions. Ports
+/// beyond the end of `words` are forbidden.
 ///
 /// # Safety
-/// Kernel mode, interrupts off. Whoever runs may have these ports.
+/// Kernel mode, interrupts off. The task that runs until then may use these ports.
 pub unsafe fn load_io_bitmap(words: &[u64]) {
-    // SAFETY: interrupts are off, so the tables are this CPU's; of the TSS nothing but RSP0 is used elsewhere.
+    // SAFETY: interrupts are off, so the tables are this CPU's; elsewhere the library accesses RSP0 of the TSS.
     let tss = unsafe { &mut (*CpuLocal::tables()).tss };
     let map = tss.io_map[..IO_PORTS / 8].as_chunks_mut().0;
     for (n, bytes) in map.iter_mut().enumerate() {
@@ -188,9 +185,9 @@ pub unsafe fn load_io_bitmap(words: &[u64]) {
 /// Lets user mode use all I/O ports, as [`load_io_bitmap`].
 ///
 /// # Safety
-/// As [`load_io_bitmap`].
+/// That of [`load_io_bitmap`].
 pub unsafe fn allow_all_ports() {
-    // SAFETY: as above.
+    // SAFETY: interrupts are off, so the tables are this CPU's.
     let tss = unsafe { &mut (*CpuLocal::tables()).tss };
     tss.io_map[..IO_PORTS / 8].fill(0);
     tss.use_io_map(true);
@@ -201,6 +198,6 @@ pub unsafe fn allow_all_ports() {
 /// # Safety
 /// Kernel mode, interrupts off.
 pub unsafe fn forbid_all_ports() {
-    // SAFETY: as above.
+    // SAFETY: interrupts are off, so the tables are this CPU's.
     unsafe { (*CpuLocal::tables()).tss.use_io_map(false) }
 }

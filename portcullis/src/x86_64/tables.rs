@@ -62,8 +62,8 @@ pub struct Tss {
     reserved_2: u64,
     reserved_3: u16,
     io_map_base: u16,
-    /// A bit for each I/O port, 0 where user mode may use it, and a byte of ones, which the CPU may read with the last
-    /// ports' (SDM volume 1, 19.5.2). In use only while `io_map_base` points to it.
+    /// A bit for each I/O port, 0 if user mode may use it, and a byte of ones, which the CPU may read with the last ports' (SDM
+    /// volume 1, 19.5.2). In use while `io_map_base` points to it.
     pub(super) io_map: [u8; IO_PORTS / 8 + 4],
 }
 
@@ -73,13 +73,13 @@ pub const IO_PORTS: usize = 1 << 16;
 const _: () = assert!(offset_of!(Tss, io_map) == 104);
 
 impl Tss {
-    /// The stack that an interrupt from user mode uses.
+    /// The stack for interrupts from user mode.
     #[inline(always)]
     pub(super) fn set_rsp0(&mut self, top: u64) {
         self.rsp[0] = top;
     }
 
-    /// Whether the I/O permission map counts; otherwise user mode may use no port.
+    /// Whether the I/O permission map is used; otherwise user mode may use no port.
     pub(super) fn use_io_map(&mut self, on: bool) {
         self.io_map_base = if on {
             offset_of!(Tss, io_map) as u16
@@ -100,8 +100,7 @@ pub(super) enum Ist {
     MachineCheck = 4,
 }
 
-/// A stack of the interrupt-stack table. Above its top are two words that the paranoid doors read, because they cannot
-/// trust GS.
+/// A stack of the interrupt-stack table. Above its top are two words for the paranoid doors, which cannot trust GS.
 #[repr(C, align(16))]
 pub(super) struct IstStack {
     stack: [u8; 8192 - 16],
@@ -116,7 +115,7 @@ pub(super) struct IstStack {
 pub(super) struct NmiStack {
     work: [u8; 8192 - 32 - 512],
     /// The working stack's top.
-    pub(super) top: u64,
+    pub(super) cpu_local: u64,
     fsgsbase: u64,
     pub(super) state: u64,
     unused: u64,
@@ -126,34 +125,33 @@ pub(super) struct NmiStack {
 }
 
 const _: () = {
-    assert!(offset_of!(IstStack, cpu_local) % 16 == 0 && offset_of!(NmiStack, top) % 16 == 0);
-    assert!(offset_of!(NmiStack, entry_end) % 16 == 0);
+    assert!(offset_of!(IstStack, cpu_local) % 16 == 0 && offset_of!(NmiStack, cpu_local) % 16 == 0);
+    assert!(offset_of!(NmiStack, entry_end) % 16 == 0 && size_of::<Tables>() == 44 << 10);
 };
 
-/// Where a CPU's way out to a 16-bit stack puts IRET's frame. A kernel whose programs have no 16-bit segments needs none.
+/// Where a CPU's way out to a 16-bit stack puts IRET's frame. Not needed if programs have no 16-bit segments.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Espfix {
     /// 64 bytes of this CPU's, 64-byte aligned: writable, not accessible to user mode.
     pub frame: u64,
-    /// Where the same 64 bytes are mapped read-only, not accessible to user mode, in every address space. Bits 16 to 31 are
-    /// zero; at each address that differs from this one in these bits alone the same bytes are mapped.
+    /// Where the same 64 bytes are mapped read-only, not accessible to user mode, in each address space. Bits 16 to 31 are zero;
+    /// the bytes are mapped at each address that differs from this one in these bits alone.
     pub alias: u64,
 }
 
 impl Espfix {
-    /// There is none: such a stack's RSP then shows bits 16 to 31 of a kernel address.
+    /// None: RSP on a 16-bit stack shows bits 16 to 31 of a kernel address.
     pub(super) const NONE: Espfix = Espfix { frame: 0, alias: 0 };
 }
 
-/// Where the CPU arrives from user mode with page-table isolation, and where IRET's frame lies on the way out: both tables map
-/// it. See [`isolation`](super::isolation).
+/// Where the CPU arrives from user mode, and IRET's frame lies, with page-table isolation: both tables map it.
 #[repr(C, align(16))]
 struct EntryStack([u8; 512]);
 
 /// The entry stack's top, from the start of [`Tables`].
 pub(super) const ENTRY_STACK_TOP: usize = offset_of!(Tables, entry_stack) + size_of::<EntryStack>();
 
-/// One CPU's tables, and the stacks of its interrupt-stack table. 44 KiB in whole pages that live as long as the CPU runs.
+/// One CPU's tables, and the stacks of its interrupt-stack table: 44 KiB in whole pages.
 #[repr(C, align(4096))]
 pub struct Tables {
     double_fault: IstStack,
@@ -167,7 +165,7 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Tables that are not in use yet: all zeroes, so that a static of them takes no room in the kernel's image.
+    /// Not in use yet: all zeros, so that a static takes no room in the kernel's image.
     pub const fn new() -> Self {
         const IST: IstStack = IstStack {
             stack: [0; _],
@@ -180,7 +178,7 @@ impl Tables {
             machine_check: IST,
             nmi: NmiStack {
                 work: [0; _],
-                top: 0,
+                cpu_local: 0,
                 fsgsbase: 0,
                 state: 0,
                 unused: 0,
@@ -203,7 +201,7 @@ impl Tables {
         }
     }
 
-    /// Fills everything in. `gs_base` is the address of the CPU's `CpuLocal`, `fsgsbase` whether it has RDGSBASE.
+    /// Fills the tables. `gs_base` is the address of the CPU's `CpuLocal`, `fsgsbase` whether the CPU has RDGSBASE.
     pub(super) fn fill(&mut self, gs_base: u64, fsgsbase: bool) {
         let entry_stack_top = &raw const *self as u64 + ENTRY_STACK_TOP as u64;
         self.tss.set_rsp0(entry_stack_top);
@@ -211,7 +209,7 @@ impl Tables {
             stack.cpu_local = gs_base;
             stack.fsgsbase = fsgsbase as u64;
         }
-        self.nmi.top = gs_base;
+        self.nmi.cpu_local = gs_base;
         self.nmi.fsgsbase = fsgsbase as u64;
         self.nmi.state = 0;
 
@@ -241,10 +239,6 @@ impl Tables {
         let [low, high] = system_descriptor(AVAILABLE_TSS, tss, size_of::<Tss>() as u64 - 1);
         self.gdt.0[(TSS_SELECTOR >> 3) as usize] = low;
         self.gdt.0[(TSS_SELECTOR >> 3) as usize + 1] = high;
-    }
-
-    pub(super) fn gdt(&self) -> &Gdt {
-        &self.gdt
     }
 
     /// Where the stacks are, by the exceptions that use them.

@@ -1,8 +1,7 @@
 //! The doors for a kernel that is written as a loop: `loop { match user.run() { … } }`.
 //!
-//! Nothing else changes: the doors are the same, and so is the way out, by the exit work and [`Cleared`](crate::Cleared). A hook that
-//! wants the loop to handle what came in goes over to it, and is gone on with when the loop runs the user again. For that the
-//! two have a stack each.
+//! The doors and the way out are the same. A hook that wants the loop to handle what came in switches to the loop, and resumes
+//! at the next [`run`](UserContext::run). So the two have a stack each.
 //!
 //! ```text
 //!   the loop's stack                           the thread stack
@@ -12,32 +11,32 @@
 //!     run() returns the event  ◄──── swap ───    hook: UserContext::came_in(at, event)
 //! ```
 //!
-//! A switch of tasks may happen on either stack; it keeps the stack pointer as it does for any task.
+//! Tasks may be switched on either stack.
 
 use core::arch::naked_asm;
 use core::mem::{MaybeUninit, size_of};
 
 use super::doors::Doors;
-use super::first::first_way_out;
 use super::regs::UserRegs;
+use super::syscall64::first_way_out;
 use crate::state::InKernel;
 
 /// A kernel whose tasks are loops.
 ///
 /// # Safety
-/// Its tasks enter user mode by [`UserContext::run`] alone: the hooks find the loop by what lies above the registers on the
-/// thread stack.
+/// Its tasks enter user mode through [`UserContext::run`]: hooks find the loop by what lies above the registers on the thread
+/// stack.
 pub unsafe trait UserLoop: Doors {
-    /// What the loop is told: which hook was called, with what.
+    /// What the loop learns: which hook was called, with what.
     type Event;
 }
 
 /// What lies on top of the thread stack, above the registers that the doors save.
 #[repr(C, align(16))]
 struct Link<E> {
-    /// The stack pointer of the side that waits: the loop while the user runs, the hook while the loop does.
+    /// The stack pointer of the side that waits: the loop while the user side runs, and vice versa.
     other: u64,
-    /// The registers, from when the hook came over until it is gone on with.
+    /// The registers, while the hook waits.
     regs: *mut UserRegs,
     event: MaybeUninit<E>,
 }
@@ -51,12 +50,12 @@ impl<K: UserLoop> UserContext<K> {
     /// A user side that starts with `regs`, on a thread stack that ends at `stack_end`.
     ///
     /// # Safety
-    /// The stack is this context's alone, writable and as large as any thread stack, until the context is dropped: the doors save
+    /// Until the context is dropped the stack is this context's alone, writable, and as large as a thread stack: the doors save
     /// the registers there, and hooks and exit work run there.
     pub unsafe fn new(stack_end: u64, regs: UserRegs) -> Self {
         let link = (stack_end - size_of::<Link<K::Event>>() as u64) & !15;
         let saved = link - UserRegs::SIZE as u64;
-        /// What [`swap`] pops: six registers, and where to go on.
+        /// What [`swap`] pops: six registers and the return address.
         type Frame = [u64; 7];
         let frame = saved - size_of::<Frame>() as u64;
         let begin = begin::<K> as *const () as u64;
@@ -82,7 +81,7 @@ impl<K: UserLoop> UserContext<K> {
 
     /// The user's registers.
     pub fn regs(&mut self) -> &mut UserRegs {
-        // SAFETY: the loop runs, so the hook that these were lent to waits.
+        // SAFETY: the loop runs, so the hook that borrowed these waits.
         unsafe { &mut *(*self.link).regs }
     }
 
@@ -94,17 +93,17 @@ impl<K: UserLoop> UserContext<K> {
     /// The task that runs on this CPU is this context's: its thread stack is the CPU's
     /// ([`CpuLocal::switch_to`](super::CpuLocal::switch_to)).
     pub unsafe fn run(&mut self) -> K::Event {
-        // SAFETY: the other side waits in `swap`, or has not begun. It comes back by `came_in`, which has put an event there.
+        // SAFETY: the other side waits in `swap`, or has not begun. It returns by `came_in`, which has written an event.
         unsafe {
             swap(&raw mut (*self.link).other);
             (*self.link).event.assume_init_read()
         }
     }
 
-    /// In a hook: the loop's [`run`](Self::run) returns `event`; the hook goes on when the loop calls it again.
+    /// In a hook: the loop's [`run`](Self::run) returns `event`, and the hook resumes when the loop calls that again.
     ///
-    /// If the context is dropped instead, the hook never goes on, and what it holds is forgotten.
-    pub fn came_in(at: &mut InKernel<'_, UserRegs>, event: K::Event) {
+    /// If the context is dropped instead, the hook does not resume, and what it holds is leaked.
+    pub fn came_in(at: &mut InKernel<'_, K>, event: K::Event) {
         let regs: *mut UserRegs = at.regs();
         // SAFETY: the registers are on top of a thread stack of `new`'s (`UserLoop`), so the link lies right above them, and the
         // loop waits in `run`.
@@ -117,11 +116,11 @@ impl<K: UserLoop> UserContext<K> {
     }
 }
 
-/// Goes over to the side whose stack pointer is at `other`, and leaves this one's there.
+/// Switches to the side whose stack pointer is at `other`, and stores this one's there.
 ///
 /// ```text
-///   what a side that waits has on its stack
-///     where to go on   +48
+///   the stack of a side that waits
+///     return address   +48
 ///     rbp              +40
 ///     rbx              +32
 ///     r12 … r15        +24 … 0   ← *other
@@ -132,26 +131,14 @@ impl<K: UserLoop> UserContext<K> {
 #[unsafe(naked)]
 unsafe extern "C" fn swap(other: *mut u64) {
     naked_asm!(
-        "push rbp",
-        "push rbx",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
-        "mov rax, [rdi]",
-        "mov [rdi], rsp",
-        "mov rsp, rax",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbx",
-        "pop rbp",
+        "push rbp; push rbx; push r12; push r13; push r14; push r15",
+        "mov rax, [rdi]; mov [rdi], rsp; mov rsp, rax",
+        "pop r15; pop r14; pop r13; pop r12; pop rbx; pop rbp",
         "ret",
     )
 }
 
-/// Where a new context goes on: RSP is at its registers.
+/// Where a new context starts: RSP is at its registers.
 #[unsafe(naked)]
 unsafe extern "C" fn begin<K: UserLoop>() {
     naked_asm!("cli", "jmp {first}", first = sym first_way_out::<K>)

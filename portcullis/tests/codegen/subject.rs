@@ -1,15 +1,20 @@
 //! The subject of `tests/codegen.rs`: a system call through the states, and the same by hand.
 #![no_std]
 
-use portcullis::host::{InterruptFlag, Tracking};
+use portcullis::machine::{InterruptFlag, Tracking};
 use portcullis::work::{ExitWorkBits, SyscallWorkBits};
 use portcullis::x86_64::sysret::sysret_is_equivalent;
-use portcullis::x86_64::{CpuLocal, PerCpuContext, Rflags, UserRegs, WayOut};
-use portcullis::{Arrived, Broken, InKernel, InSyscall, Kernel, Leaving};
+use portcullis::x86_64::{
+    CpuLocal, Doors, Exception, Paging, PerCpuContext, Rflags, SavedRegs, UserRegs, WayOut,
+};
+use portcullis::{
+    Arrived, Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel,
+    NmiContext, Syscall, SyscallHooks,
+};
 
 unsafe extern "C" {
     safe fn dispatch(regs: &mut UserRegs, number: i64);
-    safe fn broken(what: u32);
+    safe fn broken(arrived: bool);
     safe fn exit_loop(regs: &mut UserRegs, work: usize);
 }
 
@@ -36,7 +41,7 @@ mod slow {
     #[cold]
     #[inline(never)]
     pub fn broken(what: super::Broken) {
-        super::broken(what as u32);
+        super::broken(what == super::Broken::ArrivedNotFromUser);
     }
 }
 
@@ -44,26 +49,43 @@ struct Subject;
 
 impl Kernel for Subject {
     type Regs = UserRegs;
+    type SavedRegs = SavedRegs;
     type Irqs = Rflags;
     type Context = PerCpuContext;
 
     fn exit_work() -> usize {
-        CpuLocal::work().exit_word()
+        CpuLocal::exit_word()
     }
     fn syscall_work() -> usize {
-        CpuLocal::work().syscall_word()
+        CpuLocal::syscall_word()
     }
-    fn syscall(at: &mut InSyscall<'_, UserRegs>, number: i64) {
+    fn syscall(at: &mut InSyscall<'_, Self>, number: i64) {
         dispatch(at.regs(), number);
     }
     fn preempt_count() -> usize {
         0
     }
-    fn schedule(at: &mut InKernel<'_, UserRegs>) {
+    fn invariant_broken(what: Broken) {
+        slow::broken(what);
+    }
+}
+
+impl ExitHooks for Subject {
+    fn schedule(at: &mut InKernel<'_, Self>, _work: usize) {
         exit_loop(at.regs(), 0);
     }
-    fn invariant_broken(what: Broken) {
-        broken(what as u32);
+}
+impl SyscallHooks for Subject {}
+impl Diagnostics for Subject {}
+impl Doors for Subject {
+    fn user_exception(_: &mut InKernel<'_, Self>, _: Exception) {}
+    fn kernel_exception(_: &mut Interrupted<'_, Self>, _: Exception) {}
+    fn interrupt(_: &mut InInterrupt<'_, Self>, _: u8) {}
+    fn machine_check(_: &mut NmiContext<'_, Self>) {}
+    fn double_fault(_: &SavedRegs, _: u64) -> ! {
+        loop {
+            core::hint::spin_loop();
+        }
     }
 }
 
@@ -74,9 +96,8 @@ impl Kernel for Subject {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn typed(regs: &mut UserRegs) -> WayOut {
     // SAFETY: the caller's.
-    let arrived: Arrived<'_, UserRegs> = unsafe { Arrived::enter_from_user_mode::<Subject>(regs) };
-    let leaving: Leaving<'_, UserRegs> = arrived.syscall::<Subject>();
-    leaving.exit_to_user_mode::<Subject>().sysret_or_iret(47)
+    let arrived: Arrived<'_, Subject, Syscall> = unsafe { Arrived::enter_from_user_mode(regs) };
+    arrived.syscall().exit_to_user_mode_prepare().sysret_or_iret()
 }
 
 /// The same without types: what one would write by hand.
@@ -88,27 +109,32 @@ pub unsafe extern "C" fn by_hand(regs: &mut UserRegs) -> u8 {
     const EXIT: ExitWorkBits = ExitWorkBits::DEFAULT;
     const SYSCALL: SyscallWorkBits = SyscallWorkBits::DEFAULT;
 
-    if !PerCpuContext::user_to_kernel() {
-        slow::broken(Broken::ArrivedNotFromUser);
+    // SAFETY: the caller's.
+    unsafe {
+        if !PerCpuContext::user_to_kernel() {
+            slow::broken(Broken::ArrivedNotFromUser);
+        }
+        Rflags::on();
     }
-    Rflags::on();
     let mut skip = false;
-    if CpuLocal::work().syscall_word() & SYSCALL.at_entry() != 0 {
+    if CpuLocal::syscall_word() & SYSCALL.at_entry() != 0 {
         skip = slow::entry_work(regs);
     }
     if !skip {
         dispatch(regs, regs.orig_rax as i32 as i64);
     }
-    if CpuLocal::work().syscall_word() & SYSCALL.at_exit() != 0 {
+    if CpuLocal::syscall_word() & SYSCALL.at_exit() != 0 {
         slow::exit_work(regs);
     }
     Rflags::off();
-    let work = CpuLocal::work().exit_word();
-    if work & EXIT.all() != 0 {
+    let work = CpuLocal::exit_word();
+    if work & EXIT.due(true) != 0 {
         slow::exit_loop(regs, work);
     }
-    if !PerCpuContext::kernel_to_user() {
+    let way = sysret_is_equivalent(regs, Paging::FourLevel) as u8;
+    // SAFETY: the caller's.
+    if !unsafe { PerCpuContext::kernel_to_user() } {
         slow::broken(Broken::LeavingNotFromKernel);
     }
-    sysret_is_equivalent(regs, 47) as u8
+    way
 }

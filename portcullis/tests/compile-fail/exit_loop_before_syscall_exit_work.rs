@@ -1,9 +1,8 @@
-//! A system call's one way on runs its exit work first.
+//! A system call's one way on does its work at exit first.
 include!("kernel.rs.in");
-use portcullis::Cleared;
 
-fn door(at: InSyscall<'_, UserRegs>) -> Cleared<'_, UserRegs> {
-    at.irqs_off::<K>().exit_to_user_mode::<K>()
+fn door(at: InSyscall<'_, K, Syscall>) -> Settled<'_, K, Syscall> {
+    at.irqs_off().exit_to_user_mode_prepare()
 }
 
 fn main() {}

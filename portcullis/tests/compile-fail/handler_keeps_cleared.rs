@@ -1,12 +1,11 @@
-//! What is cleared goes out by the door; it cannot be kept beyond the crossing.
+//! What is settled goes out by the door; it cannot be kept beyond the crossing.
 include!("kernel.rs.in");
-use portcullis::{Cleared, Leaving};
 use portcullis::x86_64::WayOut;
 
-static mut KEPT: Option<Cleared<'static, UserRegs>> = None;
+static mut KEPT: Option<Settled<'static, K, Event>> = None;
 
-fn door(leaving: Leaving<'_, UserRegs>) -> WayOut {
-    unsafe { KEPT = Some(leaving.exit_to_user_mode::<K>()) };
+fn door(leaving: Leaving<'_, K, Event>) -> WayOut {
+    unsafe { KEPT = Some(leaving.exit_to_user_mode_prepare()) };
     unsafe { KEPT.take() }.unwrap().iret()
 }
 

@@ -1,9 +1,8 @@
 //! A hook borrows its state; it cannot leave with it.
 include!("kernel.rs.in");
-use portcullis::{InKernel, Leaving};
 
-fn hook<'r>(at: &mut InKernel<'r, UserRegs>) -> Leaving<'r, UserRegs> {
-    (*at).irqs_off::<K>()
+fn hook<'r>(at: &mut InKernel<'r, K, Event>) -> Leaving<'r, K, Event> {
+    (*at).irqs_off()
 }
 
 fn main() {}

@@ -1,9 +1,8 @@
 //! An NMI that hit the kernel has no way to the exit loop.
 include!("kernel.rs.in");
-use portcullis::Nmi;
 
-fn handler(nmi: Nmi<'_, UserRegs>) {
-    let _cleared = nmi.exit_to_user_mode::<K>();
+fn handler(nmi: NmiContext<'_, K>) {
+    let _settled = nmi.exit_to_user_mode_prepare();
 }
 
 fn main() {}

@@ -1,10 +1,9 @@
 //! A door that leaves without the exit work has nothing to return.
 include!("kernel.rs.in");
-use portcullis::Arrived;
 use portcullis::x86_64::WayOut;
 
-fn door(arrived: Arrived<'_, UserRegs>) -> WayOut {
-    arrived.irqs_on::<K>().irqs_off::<K>().iret()
+fn door(arrived: Arrived<'_, K, Event>) -> WayOut {
+    arrived.irqs_on().irqs_off().iret()
 }
 
 fn main() {}

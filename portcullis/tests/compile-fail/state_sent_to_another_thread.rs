@@ -1,6 +1,5 @@
 //! A state belongs to the CPU, or the task, that is in it.
 include!("kernel.rs.in");
-use portcullis::InKernel;
 
 /// What std's threads ask of what they are given. (Their own error quotes the standard library, where its source is installed.)
 struct Thread<T>(T);
@@ -11,7 +10,7 @@ impl<T: Send + 'static> Thread<T> {
     }
 }
 
-fn handler(at: InKernel<'static, UserRegs>) {
+fn handler(at: InKernel<'static, K>) {
     Thread(at).spawn();
 }
 

@@ -1,10 +1,9 @@
-//! The syscall-exit work runs exactly once.
+//! The system-call work at exit is done once.
 include!("kernel.rs.in");
-use portcullis::Leaving;
 
-fn door(at: InSyscall<'_, UserRegs>) -> Leaving<'_, UserRegs> {
-    let _first = at.finish::<K>();
-    at.finish::<K>()
+fn door(at: InSyscall<'_, K, Syscall>) -> Leaving<'_, K, Syscall> {
+    let _first = at.finish();
+    at.finish()
 }
 
 fn main() {}

@@ -1,4 +1,4 @@
-//! Only `Cleared` makes a way out.
+//! Only what has left makes a way out.
 include!("kernel.rs.in");
 use portcullis::x86_64::WayOut;
 

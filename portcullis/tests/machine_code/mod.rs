@@ -5,15 +5,18 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use portcullis::x86_64::{
-    CpuDescription, Doors, Exception, PerCpuContext, Rflags, UserRegs, first_way_out, init_cpu,
+    CpuDescription, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs, first_way_out, init_cpu,
 };
-use portcullis::{InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Nmi};
+use portcullis::{
+    Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, NmiContext, SyscallHooks,
+};
 
 /// A kernel that takes every default, with or without page-table isolation.
 pub struct Minimal<const ISOLATED: bool>;
 
 impl<const ISOLATED: bool> Kernel for Minimal<ISOLATED> {
     type Regs = UserRegs;
+    type SavedRegs = SavedRegs;
     type Irqs = Rflags;
     type Context = PerCpuContext;
 
@@ -23,20 +26,24 @@ impl<const ISOLATED: bool> Kernel for Minimal<ISOLATED> {
     fn syscall_work() -> usize {
         0
     }
-    fn syscall(_: &mut InSyscall<'_, UserRegs>, _: i64) {}
+    fn syscall(_: &mut InSyscall<'_, Self>, _: i64) {}
     fn preempt_count() -> usize {
         0
     }
 }
 
+impl<const ISOLATED: bool> ExitHooks for Minimal<ISOLATED> {}
+impl<const ISOLATED: bool> SyscallHooks for Minimal<ISOLATED> {}
+impl<const ISOLATED: bool> Diagnostics for Minimal<ISOLATED> {}
+
 impl<const ISOLATED: bool> Doors for Minimal<ISOLATED> {
     const IA32_EMULATION: bool = true;
     const PAGE_TABLE_ISOLATION: bool = ISOLATED;
-    fn user_exception(_: &mut InKernel<'_, UserRegs>, _: Exception) {}
-    fn kernel_exception(_: &mut Interrupted<'_, UserRegs>, _: Exception) {}
-    fn interrupt(_: &mut InInterrupt<'_, UserRegs>, _: u8) {}
-    fn machine_check(_: &mut Nmi<'_, UserRegs>) {}
-    fn double_fault(_: &UserRegs, _: u64) -> ! {
+    fn user_exception(_: &mut InKernel<'_, Self>, _: Exception) {}
+    fn kernel_exception(_: &mut Interrupted<'_, Self>, _: Exception) {}
+    fn interrupt(_: &mut InInterrupt<'_, Self>, _: u8) {}
+    fn machine_check(_: &mut NmiContext<'_, Self>) {}
+    fn double_fault(_: &SavedRegs, _: u64) -> ! {
         unreachable!()
     }
 }

@@ -119,7 +119,7 @@ fn ablate(guard: &Guard, test: &str, ablated: &mut Ablated) -> Result<Result<Str
             let copy = ablated.without(guard)?;
             let mut command = Command::new("cargo");
             command
-                .args(["test", "-p", "portcullis", "--target-dir"])
+                .args(["test", "-p", "portcullis-gate", "--target-dir"])
                 .current_dir(copy);
             match kind {
                 Kind::Loom => command

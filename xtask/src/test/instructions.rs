@@ -90,7 +90,7 @@ const DOORS: &[Door] = &[
     door("fault", Start::Program("crossing_fault")),
     door(STEP, Start::Program("crossing_step")),
     door("bad_iret", Start::Program("signal_restorer")),
-    door("fork", Start::Kernel("first::first_way_out")),
+    door("fork", Start::Kernel("syscall64::first_way_out")),
     Door {
         machines: INTEL_ALL,
         ..door(NMI, Start::Kernel("nmi::entry"))

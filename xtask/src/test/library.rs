@@ -20,7 +20,7 @@ pub fn run(report: &mut Report) -> Result<()> {
     loom.args([
         "test",
         "-p",
-        "portcullis",
+        "portcullis-gate",
         "--release",
         "--test",
         "loom",

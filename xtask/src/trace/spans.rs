@@ -137,10 +137,10 @@ fn system_call(number: u64, name: impl Fn(usize) -> Option<&'static str>) -> Str
 }
 
 fn exit_work(word: u64) -> String {
-    let names: Vec<&str> = ExitWork::NAMED
+    let names: Vec<&str> = ExitWork::KINDS
         .iter()
-        .filter(|(_, flag)| word & u64::from(flag.0) != 0)
-        .map(|(name, _)| *name)
+        .filter(|kind| word & u64::from(kind.flag.bits()) != 0)
+        .map(|kind| kind.name)
         .collect();
     names.join(", ")
 }
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_system_call_with_an_interrupt_and_exit_work_in_it() {
         use Event::*;
-        let work = u64::from(portcullis::work::ExitWork::SIGPENDING.0);
+        let work = u64::from(portcullis::work::ExitWork::SIGPENDING.bits());
         assert_eq!(
             shown(&[
                 (2, FromUser, 0),

@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use portcullis::user_dispatch::{AllowedRange, Verdict, by_selector};
+use portcullis::user_dispatch::{AllowedRange, Decision, by_selector};
 use portcullis::work::SyscallWork;
 use portcullis::x86_64::UserRegs;
 
@@ -84,10 +84,10 @@ pub fn at_entry(regs: &mut UserRegs) -> bool {
     };
     // A program that has lost its selector cannot be asked what it meant.
     let fatal = match by_selector(selector) {
-        Verdict::Allow => return false,
-        Verdict::Dispatch => None,
-        Verdict::BadSelector => Some(SIGSYS),
-        Verdict::BadSelectorAddress => Some(SIGSEGV),
+        Decision::Allow => return false,
+        Decision::Dispatch => None,
+        Decision::BadSelector => Some(SIGSYS),
+        Decision::BadSelectorAddress => Some(SIGSEGV),
     };
     if let Some(signal) = fatal {
         signal::send::force_exit(SigInfo::kernel(signal));

@@ -1,0 +1,139 @@
+//! The door of 64-bit SYSCALL, and a task's first way out, which is the end of a system call.
+
+use core::arch::naked_asm;
+use core::mem::offset_of;
+
+use super::asm::{call, clear_regs, kernel_table, push_regs, verw};
+use super::doors::{Doors, check_flags};
+use super::isolation::user_table;
+use super::local::CpuLocal;
+use super::regs::{UserRegs, flags};
+use super::sysret::WayOut;
+use super::tables::{USER_CS, USER_DS};
+use super::way_out::leave;
+use crate::machine::InterruptFlag;
+use crate::state::{Arrived, InSyscall, Syscall};
+
+/// The flags that SYSCALL clears (SFMASK). TF, IF, DF, IOPL, NT, RF and AC would affect the kernel.
+pub const CLEARED_FLAGS: u64 = flags::CF
+    | flags::PF
+    | flags::AF
+    | flags::ZF
+    | flags::SF
+    | flags::TF
+    | flags::IF
+    | flags::DF
+    | flags::OF
+    | flags::IOPL
+    | flags::NT
+    | flags::RF
+    | flags::AC
+    | flags::ID;
+
+/// Linux's ENOSYS.
+pub(super) const ENOSYS: i32 = 38;
+
+/// 64-bit SYSCALL (SDM volume 2, SYSCALL). LSTAR points here.
+///
+/// ```text
+///   in:   RAX number, RDI RSI RDX R10 R8 R9 arguments, RCX the user's RIP, R11 the user's RFLAGS,
+///         RSP and GS the user's, interrupts off
+///
+///   top of the thread stack
+///     ss       +160    USER_DS
+///     rsp      +152    through CpuLocal::user_rsp, as no register is free
+///     rflags   +144    R11
+///     cs       +136    USER_CS
+///     rip      +128    RCX
+///     orig_rax +120    RAX
+///     rdi      +112
+///     rsi … r15  +104 … 0    rax as -ENOSYS
+/// ```
+///
+/// 1. GS, the page table and the stack become the kernel's. Nothing is pushed before that: RSP is the user's.
+/// 2. The frame that an interrupt would have pushed is built, the other registers are saved, then cleared.
+/// 3. The Rust half makes the system call, does the exit work, and chooses the way out.
+#[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
+pub(super) unsafe extern "C" fn syscall_entry<K: Doors>() {
+    naked_asm!(
+        "swapgs",
+        "mov gs:[{user_rsp}], rsp",
+        kernel_table!("rsp"),
+        "mov rsp, gs:[{thread_stack}]",
+        // The frame: ss, rsp, rflags, cs, rip.
+        "push {user_ds}; push qword ptr gs:[{user_rsp}]; push r11; push {user_cs}; push rcx",
+        "push rax; push rdi",
+        "mov rax, -{enosys}",
+        push_regs!(),
+        clear_regs!(),
+        "mov rdi, rsp",
+        call!("{syscall}"),
+        "jmp {leave}",
+        user_table = const user_table::<K>(), thread_stack = const CpuLocal::THREAD_STACK,
+        user_rsp = const CpuLocal::USER_RSP, user_ds = const USER_DS, user_cs = const USER_CS,
+        enosys = const ENOSYS,
+        syscall = sym syscall::<K>,
+        leave = sym leave::<K>,
+    )
+}
+
+const _: () = assert!(offset_of!(UserRegs, ss) == 160 && offset_of!(UserRegs, rdi) == 112);
+
+/// The Rust half: the whole system call.
+///
+/// # Safety
+/// Called by [`syscall_entry`] only.
+unsafe extern "C" fn syscall<K: Doors>(regs: &mut UserRegs) -> WayOut {
+    // SAFETY: the door has just come in from user mode, interrupts are off, and `regs` are what it saved.
+    let arrived: Arrived<'_, K, Syscall> = unsafe { Arrived::enter_from_user_mode(regs) };
+    check_flags::<K>();
+    let leaving = arrived.syscall();
+    let settled = leaving.exit_to_user_mode_prepare();
+    settled.sysret_or_iret()
+}
+
+/// A task's first way out, after fork or when the first program starts: the end of the system call that made the task, so
+/// armed system-call work is done (Linux: `ret_from_fork`).
+///
+/// To be jumped or returned to, not called, with interrupts off and RSP at the [`UserRegs`] on top of the task's thread stack.
+///
+/// # Safety
+/// The switch to the task is complete ([`CpuLocal::switch_to`](super::CpuLocal::switch_to)).
+#[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
+pub unsafe extern "C" fn first_way_out<K: Doors>() {
+    naked_asm!(
+        "xor ebp, ebp",
+        "mov rdi, rsp",
+        call!("{first}"),
+        "jmp {leave}",
+        first = sym first::<K>,
+        leave = sym leave::<K>,
+    )
+}
+
+/// The Rust half.
+///
+/// # Safety
+/// Called by [`first_way_out`] only.
+unsafe extern "C" fn first<K: Doors>(regs: &mut UserRegs) -> WayOut {
+    // SAFETY: ordinary kernel code on the task's own stack; the rest is the caller's.
+    let made: InSyscall<'_, K, Syscall> = unsafe {
+        K::Irqs::on();
+        InSyscall::assume(regs)
+    };
+    made.finish().exit_to_user_mode_prepare().sysret_or_iret()
+}
+
+/// SYSCALL from compatibility mode if the 32-bit doors are closed ([`IA32_EMULATION`](super::Doors::IA32_EMULATION)): the
+/// call fails with -ENOSYS. Goes back at once, without a state or a [`WayOut`]: nothing of the kernel's has run.
+#[unsafe(naked)]
+#[unsafe(link_section = ".portcullis.entry")]
+pub(super) unsafe extern "C" fn syscall_entry_closed() {
+    naked_asm!("mov eax, -{enosys}", verw!(), "sysret", enosys = const ENOSYS)
+}
+
+#[cfg(test)]
+#[path = "../../tests/unit/x86_64/syscall64.rs"]
+mod tests;

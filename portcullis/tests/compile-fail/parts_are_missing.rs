@@ -1,0 +1,10 @@
+//! What is missing is said.
+use portcullis::Gate;
+
+struct Empty;
+
+fn gate<K: Gate>() {}
+
+fn main() {
+    gate::<Empty>();
+}

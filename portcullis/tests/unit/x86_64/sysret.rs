@@ -1,0 +1,119 @@
+use super::*;
+
+fn regs(rip: u64) -> UserRegs {
+    let rflags = flags::IF | flags::FIXED;
+    UserRegs {
+        rip,
+        rcx: rip,
+        rflags,
+        r11: rflags,
+        cs: USER_CS as u64,
+        ss: USER_DS as u64,
+        ..UserRegs::default()
+    }
+}
+
+#[test]
+fn sysret_only_to_canonical_user_addresses() {
+    for paging in [Paging::FourLevel, Paging::FiveLevel] {
+        let end = 1u64 << paging.user_address_bits();
+        for (rip, equivalent) in [
+            (0, true),
+            (end - 1, true),
+            (end, false),
+            (end + 1, false),
+            (end.wrapping_neg() - 1, false),
+            (end.wrapping_neg(), false),
+            (u64::MAX, false),
+            (1 << 63, false),
+        ] {
+            assert_eq!(
+                sysret_is_equivalent(&regs(rip), paging),
+                equivalent,
+                "{rip:#x} with {paging:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn sysret_to_32_bit_code_only_at_the_landing_pad_with_its_selectors_and_no_trap() {
+    const PAD: u64 = 0xf7fc_8579;
+    let good = UserRegs {
+        cs: USER32_CS as u64,
+        // What the vDSO pops.
+        rcx: 1,
+        r11: 2,
+        ..regs(PAD)
+    };
+    assert!(sysret32_is_equivalent(&good, PAD));
+    for bad in [
+        UserRegs { rip: PAD + 1, ..good },
+        UserRegs {
+            rip: PAD | 1 << 32,
+            ..good
+        },
+        UserRegs {
+            cs: USER_CS as u64,
+            ..good
+        },
+        UserRegs { cs: 0x7, ..good },
+        UserRegs { ss: 0x33, ..good },
+        UserRegs { ss: 0x7, ..good },
+        UserRegs {
+            rflags: good.rflags | flags::TF,
+            ..good
+        },
+        UserRegs {
+            rflags: good.rflags | flags::RF,
+            ..good
+        },
+    ] {
+        assert!(!sysret32_is_equivalent(&bad, PAD), "{bad:x?}");
+    }
+    // Flags that SYSRET does restore.
+    let rflags = good.rflags | flags::NT | flags::AC | flags::DF | flags::ID | flags::CF;
+    assert!(sysret32_is_equivalent(&UserRegs { rflags, ..good }, PAD));
+}
+
+#[test]
+fn sysret_only_if_every_register_agrees() {
+    let good = regs(0x40_0000);
+    assert!(sysret_is_equivalent(&good, Paging::FourLevel));
+    assert!(!sysret_is_equivalent(
+        &UserRegs {
+            rcx: 0x40_0001,
+            ..good
+        },
+        Paging::FourLevel
+    ));
+    assert!(!sysret_is_equivalent(
+        &UserRegs {
+            r11: good.rflags | flags::CF,
+            ..good
+        },
+        Paging::FourLevel
+    ));
+    assert!(!sysret_is_equivalent(
+        &UserRegs { cs: 0x23, ..good },
+        Paging::FourLevel
+    ));
+    assert!(!sysret_is_equivalent(
+        &UserRegs { ss: 0x33, ..good },
+        Paging::FourLevel
+    ));
+    for bit in [flags::RF, flags::TF] {
+        let rflags = good.rflags | bit;
+        assert!(
+            !sysret_is_equivalent(
+                &UserRegs {
+                    rflags,
+                    r11: rflags,
+                    ..good
+                },
+                Paging::FourLevel
+            ),
+            "{bit:#x}"
+        );
+    }
+}
