@@ -24,12 +24,14 @@ int main(void)
     pid_t killer = fork();
     if (!killer)
         for (unsigned n = 1;; n = n * 69069 + 1) {
-            while (!*victim)
+            pid_t pid;
+            while (!(pid = *victim))
                 ;
             for (volatile unsigned i = n >> 20; i; i--)
                 ;
-            kill(*victim, SIGKILL);
-            *victim = 0;
+            kill(pid, SIGKILL);
+            /* Unless there is another one by now. */
+            __sync_bool_compare_and_swap(victim, pid, 0);
         }
     int wrong = 0, died = 0, last = 0;
     for (int round = 0; round < ROUNDS; round++) {
