@@ -151,13 +151,13 @@ fn pending_work<'r, K: Gate, C: Crossing>(
         let (any, read) = exit_to_user_mode_loop::<K>(any, work, due);
         (settled, work) = (Settled::new(any.into_regs()), read);
     }
-    if work & bits.user_return_notify != 0 {
+    if work & due & bits.user_return_notify != 0 {
         settled.hook("fire_user_return_notifiers", K::fire_user_return_notifiers);
     }
     // Read again: keeping the word across the notifiers would cost crossings without them a saved register.
     if bits.own_once != 0 {
         work = K::exit_work();
-        if work & bits.own_once != 0 {
+        if work & due & bits.own_once != 0 {
             settled.hook("arch_exit_to_user_mode_once", |at| {
                 K::arch_exit_to_user_mode_once(at, work)
             });

@@ -145,7 +145,7 @@ states! {
     Interrupted<K>: SavedRegs kernels;
     /// A device interrupt or IPI is being handled: interrupts off, context KERNEL, IRQ stack. Must not sleep.
     InInterrupt<K>: SavedRegs kernels;
-    /// An NMI, or an exception that like an NMI may have hit anything, locks and transitions included: #MC, and #DB and #DF in the
+    /// An NMI, or an exception that like an NMI may have hit anything, locks and transitions included: #MC, #DF, and #DB in the
     /// kernel. Interrupts off, context KERNEL. Must take no lock that is taken elsewhere.
     NmiContext<K>: SavedRegs kernels;
     /// About to enter a guest: interrupts off, context KERNEL, nothing due before a guest pending at the last read.

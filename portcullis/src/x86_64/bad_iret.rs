@@ -1,7 +1,7 @@
 //! The IRET that enters user mode, and what happens if it faults.
 //!
-//! It faults if a signal frame, a tracer or a changed LDT has put something into CS, SS, RIP or RFLAGS that user mode may not
-//! have. The fault hits the kernel, but GS, the general registers and the page table are the user's already. Three steps turn
+//! It faults if a signal frame, a tracer or a changed LDT has put something into CS, SS or RIP that names no segment or
+//! address of user mode. The fault hits the kernel, but GS, the general registers and the page table are the user's already. Three steps turn
 //! it into an exception that hit user mode:
 //!
 //! 1. IRET stands alone in [`iret_to_user`], so the door of the fault recognizes its address.
