@@ -94,6 +94,16 @@ impl<K: Gate, C> Settled<'_, K, C> {
     }
 }
 
+impl<K: Gate, C> Leaving<'_, K, C> {
+    /// Reads the exit-work word, after what may still raise work with interrupts off.
+    #[inline(always)]
+    fn read_work(&mut self) -> usize {
+        self.lend(K::tick_nohz_user_enter_prepare);
+        returned::<K>("tick_nohz_user_enter_prepare", false);
+        K::exit_work()
+    }
+}
+
 impl<'r, K: Gate, C: Crossing> Leaving<'r, K, C> {
     /// Does pending exit work, then what is done once. With default hooks and nothing pending, this is one load and one test.
     #[inline(always)]
@@ -109,10 +119,7 @@ impl<'r, K: Gate, C: Crossing> Leaving<'r, K, C> {
             K::invariant_broken(Broken::InterruptsOn);
             K::Irqs::off();
         }
-        self.lend(K::tick_nohz_user_enter_prepare);
-        returned::<K>("tick_nohz_user_enter_prepare", false);
-        let mut work = K::exit_work();
-
+        let mut work = self.read_work();
         let mut settled = Settled::new(self.into_regs());
         if work & due != 0 {
             (settled, work) = pending_work::<K, C>(settled, work, due);
@@ -246,9 +253,8 @@ fn round<'r, K: Gate>(leaving: Leaving<'r, K>, work: usize) -> (Leaving<'r, K>, 
     K::trace(trace::Event::ExitWorkDone, 0);
 
     let mut leaving = at.into_leaving();
-    leaving.lend(K::tick_nohz_user_enter_prepare);
-    returned::<K>("tick_nohz_user_enter_prepare", false);
-    (leaving, K::exit_work())
+    let work = leaving.read_work();
+    (leaving, work)
 }
 
 /// With [`Kernel::CHECKS`](crate::Kernel::CHECKS): finds work that no hook takes.

@@ -2,9 +2,7 @@
 //! stack, than the same written by hand.
 #![cfg(not(loom))]
 
-use std::env;
-use std::path::PathBuf;
-use std::process::Command;
+mod cargo;
 
 /// The instructions of a function's fast path in the compiler's assembly output, and the bytes of stack that it takes.
 ///
@@ -44,34 +42,11 @@ fn function(assembly: &str, name: &str) -> (Vec<String>, u64) {
 
 #[test]
 fn the_states_add_no_instruction_and_no_stack() {
-    // Where things are is asked for when the test runs: a copied checkout must test itself.
-    let variable = |name| PathBuf::from(env::var_os(name).expect("cargo runs the tests"));
-    let test = env::current_exe().expect("a test has a path");
-    let target = test.with_file_name("codegen");
-    let output = Command::new(variable("CARGO"))
-        .args([
-            "rustc",
-            "--quiet",
-            "--release",
-            "--package",
-            "portcullis-gate",
-            "--example",
-            "codegen_subject",
-        ])
-        .arg("--manifest-path")
-        .arg(variable("CARGO_MANIFEST_DIR").join("Cargo.toml"))
-        .arg("--target-dir")
-        .arg(&target)
-        .args(["--", "--emit=asm", "-Ccodegen-units=1", "-Cdebuginfo=0"])
-        .env_remove("RUSTFLAGS")
-        .output()
-        .expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
+    let target = cargo::cargo(
+        &["rustc", "--release", "--example", "codegen_subject"],
+        "codegen",
+        &["--emit=asm", "-Ccodegen-units=1", "-Cdebuginfo=0"],
     );
-
     let newest = std::fs::read_dir(target.join("release/examples"))
         .expect("the examples' folder")
         .filter_map(|entry| Some(entry.ok()?.path()))

@@ -3,42 +3,22 @@
 //! `PUBLIC_API=overwrite cargo test -p portcullis-gate --test public_api` writes the file anew.
 #![cfg(not(loom))]
 
+mod cargo;
+
 use std::path::PathBuf;
-use std::process::Command;
 use std::{env, fs};
 
 /// The version of rustdoc's JSON that `public-api` reads.
 const FORMAT: u64 = 57;
 
-/// What rustdoc says of the library, as JSON.
-fn rustdoc() -> PathBuf {
-    let variable = |name| PathBuf::from(env::var_os(name).expect("cargo runs the tests"));
-    let target = env::current_exe()
-        .expect("a test has a path")
-        .with_file_name("public-api");
-    let output = Command::new(variable("CARGO"))
-        .args(["rustdoc", "--quiet", "--lib", "--package", "portcullis-gate"])
-        .arg("--manifest-path")
-        .arg(variable("CARGO_MANIFEST_DIR").join("Cargo.toml"))
-        .arg("--target-dir")
-        .arg(&target)
-        .args(["--", "-Zunstable-options", "--output-format=json"])
-        // JSON is an unstable option of rustdoc.
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env_remove("RUSTFLAGS")
-        .output()
-        .expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    target.join("doc/portcullis.json")
-}
-
 #[test]
 fn the_public_api_is_the_one_on_record() {
-    let json = rustdoc();
+    let target = cargo::cargo(
+        &["rustdoc", "--lib"],
+        "public-api",
+        &["-Zunstable-options", "--output-format=json"],
+    );
+    let json = target.join("doc/portcullis.json");
     let text = fs::read_to_string(&json).expect("rustdoc's output");
     let format = serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["format_version"].as_u64();
     if format != Some(FORMAT) {

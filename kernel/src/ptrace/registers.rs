@@ -35,17 +35,7 @@ const DEBUG_REGISTERS: u64 = 848;
 const USER_AREA: u64 = 928;
 
 /// The flags that a tracer may change.
-const CHANGEABLE: u64 = flags::CF
-    | flags::PF
-    | flags::AF
-    | flags::ZF
-    | flags::SF
-    | flags::TF
-    | flags::DF
-    | flags::OF
-    | flags::NT
-    | flags::RF
-    | flags::AC;
+const CHANGEABLE: u64 = UserRegs::FLAGS & !flags::ID;
 
 /// A tracee that is stopped for the current task, and frozen: its registers are the tracer's to look at.
 pub struct Stopped<'a> {

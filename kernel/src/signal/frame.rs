@@ -186,11 +186,6 @@ pub(super) const fn flags_of_handler(interrupted: u64) -> u64 {
     interrupted & !(flags::RF | flags::TF | flags::DF)
 }
 
-/// The selector that CS or SS get for one in a frame.
-pub(super) const fn selector_of_ring_3(saved: u16) -> u16 {
-    saved | 3
-}
-
 /// Where the frame and the extended state go, for a task with the stack pointer `sp`.
 fn place(sp: u64, action: &Action, altstack: &AltStack) -> Result<(u64, u64)> {
     let nested = altstack.is_in_use(sp);
@@ -253,8 +248,8 @@ impl SigContext {
         (regs.r11, regs.r10, regs.r9, regs.r8) = (self.r11, self.r10, self.r9, self.r8);
         (regs.rbp, regs.rbx, regs.rax, regs.rcx) = (self.rbp, self.rbx, self.rax, self.rcx);
         (regs.rdx, regs.rsi, regs.rdi) = (self.rdx, self.rsi, self.rdi);
-        regs.set_cs(selector_of_ring_3(self.cs));
-        regs.set_ss(selector_of_ring_3(self.ss));
+        regs.set_cs(self.cs);
+        regs.set_ss(self.ss);
         regs.set_rflags(rflags);
     }
 }

@@ -22,7 +22,7 @@ use super::action::{Action, ActionFlags};
 use super::altstack::AltStack;
 use super::exception::Fault;
 use super::fpstate;
-use super::frame::{RESTORED_FLAGS, UC_FP_XSTATE, flags_of_handler, restore_altstack, selector_of_ring_3};
+use super::frame::{RESTORED_FLAGS, UC_FP_XSTATE, flags_of_handler, restore_altstack};
 use super::info::SigInfo;
 use super::info32::SigInfo32;
 use super::set::SigSet;
@@ -277,8 +277,8 @@ impl SigContext32 {
         regs.rip = self.eip.into();
         // No system call is under way any more: what is in RAX is no result.
         regs.orig_rax = UserRegs::NO_SYSCALL;
-        regs.set_cs(selector_of_ring_3(self.cs[0]));
-        regs.set_ss(selector_of_ring_3(self.ss[0]));
+        regs.set_cs(self.cs[0]);
+        regs.set_ss(self.ss[0]);
         regs.set_rflags(regs.rflags() & !RESTORED_FLAGS | u64::from(self.eflags) & RESTORED_FLAGS);
         // A register that is loaded takes its base anew, so one that did not change is left alone.
         let now = segments();
