@@ -10,8 +10,8 @@ use portcullis::trace::Event;
 use portcullis::work::{ExitWork, ExitWorkBits, WorkFlags};
 use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs};
 use portcullis::{
-    Again, Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, NmiContext,
-    Settled, Skip, SyscallHooks,
+    Again, Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine,
+    NmiContext, Settled, Skip, SyscallHooks,
 };
 use x86_64::instructions::segmentation::{SS, Segment};
 use x86_64::registers::control::{Cr0, Cr4, Efer};
@@ -25,12 +25,19 @@ use crate::{
 /// The reference kernel, as the library sees it.
 pub struct Gate;
 
-impl Kernel for Gate {
+impl Machine for Gate {
     type Regs = UserRegs;
     type SavedRegs = SavedRegs;
     type Irqs = Rflags;
     type Context = PerCpuContext;
 
+    fn invariant_broken(broken: Broken) {
+        COUNTERS.violations.fetch_add(1, Relaxed);
+        log::error!("invariant broken: {broken}");
+    }
+}
+
+impl Kernel for Gate {
     const EXIT_WORK: ExitWorkBits = ExitWorkBits {
         own_loop: task::call::VDSO_MOVED.bits() as usize,
         own_once: task::call::AFTER_CALL.bits() as usize,
@@ -65,11 +72,6 @@ impl Kernel for Gate {
     #[inline(always)]
     fn compat_call(on: bool) {
         task::current().call.set_compat(on);
-    }
-
-    fn invariant_broken(broken: Broken) {
-        COUNTERS.violations.fetch_add(1, Relaxed);
-        log::error!("invariant broken: {broken}");
     }
 }
 

@@ -4,7 +4,7 @@ use core::ffi::{CStr, c_char};
 
 use portcullis::work::{ExitWorkBits, Phase, SyscallWorkBits};
 use portcullis::{
-    Broken, Diagnostics, ExitHooks, GuestHooks, InKernel, InSyscall, Interrupted, Kernel, Leaving, Settled, Skip,
+    Broken, Diagnostics, ExitHooks, GuestHooks, InKernel, InSyscall, Interrupted, Kernel, Machine, Leaving, Settled, Skip,
     SyscallHooks, Wrong,
 };
 
@@ -55,12 +55,22 @@ const _: () = assert!(<Linux as Kernel>::SYSCALL_WORK.at_exit() == offsets::WORK
 
 // SAFETY of all calls below: each is the function that Linux itself calls at this place, in the state that the library's
 // argument stands for; the registers are those of the crossing.
-impl Kernel for Linux {
+impl Machine for Linux {
     type Regs = PtRegs;
     type SavedRegs = PtRegs;
     type Irqs = LocalIrq;
     type Context = Linux;
+    const CHECKS: bool = cfg!(any(CONFIG_DEBUG_ENTRY, CONFIG_PROVE_LOCKING));
 
+    #[cold]
+    #[inline(always)]
+    fn invariant_broken(broken: Broken) {
+        let (text, name) = describe(broken);
+        unsafe { portcullis_invariant_broken(text.as_ptr(), name.as_ptr(), name.len()) }
+    }
+}
+
+impl Kernel for Linux {
     const EXIT_WORK: ExitWorkBits = ExitWorkBits {
         need_resched: offsets::TIF_NEED_RESCHED_BIT,
         need_resched_lazy: 0,
@@ -86,7 +96,6 @@ impl Kernel for Linux {
         audit: offsets::WORK_AUDIT,
         exit_trap: offsets::WORK_EXIT_TRAP,
     };
-    const CHECKS: bool = cfg!(any(CONFIG_DEBUG_ENTRY, CONFIG_PROVE_LOCKING));
 
     #[inline(always)]
     fn exit_work() -> usize {
@@ -124,13 +133,6 @@ impl Kernel for Linux {
         if _on {
             task().set_status(offsets::STATUS_COMPAT as u32);
         }
-    }
-
-    #[cold]
-    #[inline(always)]
-    fn invariant_broken(broken: Broken) {
-        let (text, name) = describe(broken);
-        unsafe { portcullis_invariant_broken(text.as_ptr(), name.as_ptr(), name.len()) }
     }
 }
 

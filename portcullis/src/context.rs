@@ -13,9 +13,6 @@ use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use crate::kernel::{Broken, Kernel};
-use crate::machine::Tracking;
-
 /// Where a CPU is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
@@ -174,23 +171,3 @@ impl Default for ContextWord {
 /// A CPU's context word at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Snapshot(u32);
-
-/// Waits in the context IDLE: `wait` is the hardware's wait (STI; HLT), entered and left with interrupts off.
-///
-/// An interrupt that ends the wait moves the context to KERNEL and back by itself ([`Interrupted`](crate::Interrupted)).
-///
-/// # Safety
-/// Called by the idle task, interrupts off, context KERNEL, holding nothing that a grace period protects: the CPU counts as
-/// quiescent while `wait` runs.
-#[inline(always)]
-pub unsafe fn idle<K: Kernel>(wait: impl FnOnce()) {
-    // SAFETY: the caller's.
-    if !unsafe { K::Context::kernel_to_idle() } {
-        K::invariant_broken(Broken::IdleFromWrongContext);
-    }
-    wait();
-    // SAFETY: the caller's.
-    if !unsafe { K::Context::idle_to_kernel() } {
-        K::invariant_broken(Broken::IdleFromWrongContext);
-    }
-}

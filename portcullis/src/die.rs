@@ -1,6 +1,7 @@
 //! The die chain: who is told before a fatal exception is acted on (debuggers, crash dumps, probes).
 
-use crate::kernel::{Broken, Diagnostics};
+use crate::broken::Broken;
+use crate::kernel::Diagnostics;
 use crate::machine::Tracking;
 
 pub use crate::kernel::{Die, Notifier, Verdict};

@@ -8,7 +8,8 @@
 //!                  └──────────────────────────────────────────────── Err(Again) ┘
 //! ```
 
-use crate::kernel::{Again, Broken, Gate, returned};
+use crate::broken::Broken;
+use crate::kernel::{Again, Gate, returned};
 use crate::machine::{InterruptFlag, Tracking};
 use crate::state::{Arrived, Cleared, Crossing, Event, InKernel, Leaving, Settled};
 use crate::trace;
@@ -257,7 +258,7 @@ fn round<'r, K: Gate>(leaving: Leaving<'r, K>, work: usize) -> (Leaving<'r, K>, 
     (leaving, work)
 }
 
-/// With [`Kernel::CHECKS`](crate::Kernel::CHECKS): finds work that no hook takes.
+/// With [`Machine::CHECKS`](crate::Machine::CHECKS): finds work that no hook takes.
 #[derive(Default)]
 struct Untaken {
     /// What was pending after each of the last `rounds`.

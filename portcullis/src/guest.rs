@@ -1,7 +1,8 @@
 //! Before a virtual machine's guest is entered, the exit work is due whose declaration in [`work`](crate::work) says so: that
 //! which does not need the way to user mode.
 
-use crate::kernel::{Broken, ExitHooks, Gate, GuestHooks, returned};
+use crate::broken::Broken;
+use crate::kernel::{ExitHooks, Gate, GuestHooks, returned};
 use crate::machine::{InterruptFlag, Tracking};
 use crate::state::{EnteringGuest, InKernel};
 use crate::work::PendingExitWork;

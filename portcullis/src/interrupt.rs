@@ -4,13 +4,14 @@
 //! kernel [`Interrupted`] or [`NmiContext`]. An NMI that hit user mode takes the ordinary way out. One that hit the kernel may
 //! have hit the middle of a transition, so it restores the context that it found; an [`NmiContext`] cannot name the exit loop.
 
-use crate::kernel::{Broken, Gate, Kernel, returned, returned_in_interrupt};
-use crate::machine::{InterruptFlag, Registers, Tracking};
+use crate::broken::Broken;
+use crate::kernel::{Gate, returned, returned_in_interrupt};
+use crate::machine::{InterruptFlag, Machine, Registers, Tracking};
 use crate::state::{Interrupted, NmiContext};
 use crate::trace::Event;
 
 /// What [`Interrupted::enter_from_kernel`] found, for [`Interrupted::exit_to_kernel`].
-pub type Saved<K> = <<K as Kernel>::Context as Tracking>::Saved;
+pub type Saved<K> = <<K as Machine>::Context as Tracking>::Saved;
 
 #[allow(unsafe_code, reason = "a door makes the first state; moves the context")]
 impl<'r, K: Gate> Interrupted<'r, K> {

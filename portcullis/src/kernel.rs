@@ -2,7 +2,8 @@
 //!
 //! | trait | what it decides |
 //! | --- | --- |
-//! | [`Kernel`] | what the kernel is: its registers, its words of pending work, its system calls |
+//! | [`Machine`] | what the kernel runs on: registers, interrupt flag, context tracking; in [`machine`](crate::machine) |
+//! | [`Kernel`] | what the kernel is: its words of pending work, its system calls |
 //! | [`SyscallHooks`] | what else happens at a system call: tracers, filters, audit |
 //! | [`ExitHooks`] | what happens on the way back to user mode, or to the kernel: reschedule, signals, task work |
 //! | [`GuestHooks`] | what differs before a guest is entered; only for [`guest`](crate::guest) |
@@ -14,95 +15,11 @@
 //! The state that a hook receives says what it may do: with `&mut InKernel` interrupts are on and it may sleep, with
 //! `&mut Leaving` or `&mut Settled` they are off and it may not.
 
-use core::fmt;
-
-use crate::machine::{InterruptFlag, Registers, Tracking};
+use crate::broken::{Broken, Wrong};
+use crate::machine::{InterruptFlag, Machine, Tracking};
 use crate::state::{EnteringGuest, InKernel, InSyscall, Interrupted, Leaving, Settled};
 use crate::trace::Event;
 use crate::work::{ExitWorkBits, SyscallWorkBits};
-
-/// An invariant that did not hold ([`Kernel::invariant_broken`]).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Broken {
-    /// A door was entered from user mode and the context was not USER.
-    ArrivedNotFromUser,
-    /// User mode was about to be entered and the context was not KERNEL.
-    LeavingNotFromKernel,
-    /// The idle loop was entered, or left, from the wrong context.
-    IdleFromWrongContext,
-    /// A guest was entered, or left, from the wrong context.
-    GuestFromWrongContext,
-    /// Interrupts were on where the way out, to user mode or to the kernel, begins. They are off afterwards.
-    InterruptsOn,
-    /// A hook or handler returned in the wrong state.
-    Returned {
-        /// Its name.
-        hook: &'static str,
-        /// What was wrong.
-        wrong: Wrong,
-    },
-    /// Exit work was pending after many rounds of the exit loop: its hook, perhaps the default, does not take the flag, and the
-    /// task does not reach user mode.
-    NotTaken {
-        /// The flag's name.
-        work: &'static str,
-    },
-    /// A hook raised exit work after the last read.
-    RaisedTooLate {
-        /// Its name.
-        hook: &'static str,
-    },
-    /// A state was dropped: its crossing is unfinished.
-    StateDropped {
-        /// The state's name.
-        state: &'static str,
-    },
-    /// The registers of a crossing are not at the top of this CPU's thread stack: tasks were switched without
-    /// [`CpuLocal::switch_to`](crate::x86_64::CpuLocal::switch_to).
-    SwitchNotAnnounced,
-    /// A notifier was to run in a context that is not KERNEL.
-    NotifierOutsideKernel,
-    /// TF, DF, NT or AC is set after a door from user mode.
-    UserFlagsInKernel,
-}
-
-/// What was wrong when a hook returned ([`Broken::Returned`]). The library corrects the interrupt flag.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Wrong {
-    /// Interrupts were off and should have been on.
-    InterruptsOff,
-    /// Interrupts were on and should have been off.
-    InterruptsOn,
-    /// Preemption was disabled, or a lock was held.
-    PreemptionDisabled,
-    /// The context was not KERNEL.
-    Context,
-}
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Broken::Returned { hook, wrong } => {
-                return write!(f, "{hook} returned in the wrong state: {wrong:?}");
-            }
-            Broken::NotTaken { work } => return write!(f, "nobody takes the exit work {work}"),
-            Broken::RaisedTooLate { hook } => {
-                return write!(f, "{hook} raised exit work after the last read");
-            }
-            Broken::StateDropped { state } => return write!(f, "a {state} was dropped"),
-            Broken::ArrivedNotFromUser => "entered from user mode in another context than USER",
-            Broken::LeavingNotFromKernel => "left for user mode in another context than KERNEL",
-            Broken::IdleFromWrongContext => "the idle loop was entered or left in the wrong context",
-            Broken::GuestFromWrongContext => "a guest was entered or left in the wrong context",
-            Broken::InterruptsOn => "interrupts are on, on the way out",
-            Broken::SwitchNotAnnounced => "tasks were switched without CpuLocal::switch_to",
-            Broken::NotifierOutsideKernel => "the die chain was called in another context than KERNEL",
-            Broken::UserFlagsInKernel => "a flag of the user's is set in the kernel",
-        })
-    }
-}
 
 /// The system call is not to be made; its result is in the registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,26 +53,14 @@ pub type Notifier<R> = fn(&mut R, Die) -> Verdict;
 /// What a kernel is, as seen from its gate.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a kernel yet",
-    label = "needs `impl Kernel for {Self}`: its registers, its words of pending work, its system calls",
+    label = "needs `impl Kernel for {Self}`: its words of pending work, its system calls",
     note = "`portcullis::contract` lists everything that a kernel owes"
 )]
-pub trait Kernel: Sized + 'static {
-    /// The user's registers, as the doors save them.
-    type Regs: Registers + 'static;
-    /// The registers that the doors save where the kernel may have been hit.
-    type SavedRegs: Registers + 'static;
-    /// The interrupt flag.
-    type Irqs: InterruptFlag;
-    /// Context tracking.
-    type Context: Tracking;
-
+pub trait Kernel: Machine {
     /// What the bits of [`exit_work`](Self::exit_work) stand for.
     const EXIT_WORK: ExitWorkBits = ExitWorkBits::DEFAULT;
     /// What the bits of [`syscall_work`](Self::syscall_work) stand for.
     const SYSCALL_WORK: SyscallWorkBits = SyscallWorkBits::DEFAULT;
-    /// Whether the invariants are checked whose checks cost something, and those of [`Diagnostics`]. A transition in the wrong
-    /// context, and a call of the die chain there, are reported in all builds.
-    const CHECKS: bool = cfg!(debug_assertions);
 
     /// The current task's exit-work word, read once. Other CPUs may write it meanwhile.
     fn exit_work() -> usize;
@@ -173,10 +78,6 @@ pub trait Kernel: Sized + 'static {
     /// (filters, tracers, restarts) must be told the 32-bit one (Linux: TS_COMPAT). Interrupts off, context KERNEL.
     #[inline(always)]
     fn compat_call(_on: bool) {}
-    /// An invariant did not hold. May be called with interrupts off, in the context USER, or in an NMI handler. If it returns,
-    /// the crossing continues.
-    #[cold]
-    fn invariant_broken(_broken: Broken) {}
 }
 
 /// What happens on the way back: exit work. Which flag calls which hook, and when: [`work`](crate::work). A hook of the loop that
@@ -314,11 +215,11 @@ pub trait Diagnostics: Kernel {
     /// period protects.
     #[inline(always)]
     fn arch_enter_from_user_mode(_regs: &Self::Regs) {}
-    /// With [`CHECKS`](Kernel::CHECKS): the host's own last checks before user mode (locks, mappings).
+    /// With [`CHECKS`](Machine::CHECKS): the host's own last checks before user mode (locks, mappings).
     fn check_before_user_mode(_at: &Settled<'_, Self>) {}
-    /// With [`CHECKS`](Kernel::CHECKS): an interrupt that hit the kernel with interrupts on is done. Preemption may follow.
+    /// With [`CHECKS`](Machine::CHECKS): an interrupt that hit the kernel with interrupts on is done. Preemption may follow.
     fn check_preemption_point() {}
-    /// With [`CHECKS`](Kernel::CHECKS): how often this CPU raised exit work for the current task
+    /// With [`CHECKS`](Machine::CHECKS): how often this CPU raised exit work for the current task
     /// ([`WorkFlags::raised_here`](crate::work::WorkFlags::raised_here)), to find hooks that raise work after the last read.
     fn raised_here() -> u32 {
         0
@@ -333,7 +234,7 @@ pub trait Diagnostics: Kernel {
 pub trait Gate: ExitHooks + SyscallHooks + Diagnostics {}
 impl<K: ExitHooks + SyscallHooks + Diagnostics> Gate for K {}
 
-/// With [`Kernel::CHECKS`]: a hook that works for the task has returned, in which state?
+/// With [`Machine::CHECKS`]: a hook that works for the task has returned, in which state?
 #[inline(always)]
 pub(crate) fn returned<K: Kernel>(hook: &'static str, interrupts_on: bool) {
     if K::CHECKS {

@@ -35,7 +35,7 @@
 //! | add exit work of your kernel's own | [`contract`], "Exit work of your own" |
 //! | add a kind of exit work or system-call work | [`work`]: a line in the list |
 //! | raise work from another CPU | [`work::WorkFlags::raise`] |
-//! | know whether a CPU is quiescent | [`context`] |
+//! | know whether a CPU is quiescent | [`context`], [`idle`] |
 //! | follow an exception or interrupt | [`x86_64::exception`], then [`exit`] or [`interrupt`] |
 //! | follow an NMI, #DB, #MC, #DF | [`x86_64::paranoid`], [`x86_64::nmi`], then [`interrupt`] |
 //! | restart interrupted system calls | [`restart`] |
@@ -44,16 +44,19 @@
 //! | return system calls to user mode as SIGSYS | [`user_dispatch`] |
 //!
 //! Imports point one way: the doors (`x86_64`) use the policy (`syscall`, `exit`, `interrupt`, `guest`, `die`), the policy uses the
-//! traits (`kernel`), the traits use the states (`state`) and what they are made of (`work`, `machine`, `context`, `trace`).
+//! traits (`kernel`), the traits use the states (`state`) and what they are made of (`machine`, `work`, `context`, `trace`).
 #![cfg_attr(not(any(test, loom)), no_std)]
 #![deny(unsafe_code, unused_variables)]
 
+pub mod broken;
 #[allow(unsafe_code, reason = "the caller vouches for a change of the context")]
 pub mod context;
 pub mod contract;
 pub mod die;
 pub mod exit;
 pub mod guest;
+#[allow(unsafe_code, reason = "the caller vouches for a change of the context")]
+pub mod idle;
 pub mod interrupt;
 pub mod kernel;
 #[allow(unsafe_code, reason = "what is for the transitions is declared unsafe")]
@@ -70,9 +73,9 @@ pub mod work;
 #[allow(unsafe_code, reason = "the doors")]
 pub mod x86_64;
 
-pub use kernel::{
-    Again, Broken, Diagnostics, ExitHooks, Gate, GuestHooks, Kernel, Skip, SyscallHooks, Wrong,
-};
+pub use broken::{Broken, Wrong};
+pub use kernel::{Again, Diagnostics, ExitHooks, Gate, GuestHooks, Kernel, Skip, SyscallHooks};
+pub use machine::Machine;
 pub use state::{
     Arrived, Cleared, Event, InInterrupt, InKernel, InSyscall, Interrupted, Leaving, NmiContext, Settled,
     Syscall, Syscall32,

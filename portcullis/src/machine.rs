@@ -1,5 +1,34 @@
-//! What the library needs of the machine: three traits. [`x86_64`](crate::x86_64) implements them for new kernels; a host that has
-//! its own (Linux has lockdep behind its interrupt flag and RCU behind its context tracking) implements them itself.
+//! The machine under a kernel: its registers, interrupt flag and context tracking. [`x86_64`](crate::x86_64) has them for new
+//! kernels; a host that has its own (Linux has lockdep behind its interrupt flag and RCU behind its context tracking)
+//! implements the traits itself.
+
+use crate::broken::Broken;
+
+/// What a kernel runs on. The states need no more of it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say what machine it runs on",
+    label = "needs `impl Machine for {Self}`: its registers, interrupt flag and context tracking",
+    note = "`portcullis::contract` lists everything that a kernel owes"
+)]
+pub trait Machine: Sized + 'static {
+    /// The user's registers, as the doors save them.
+    type Regs: Registers + 'static;
+    /// The registers that the doors save where the kernel may have been hit.
+    type SavedRegs: Registers + 'static;
+    /// The interrupt flag.
+    type Irqs: InterruptFlag;
+    /// Context tracking.
+    type Context: Tracking;
+
+    /// Whether the invariants are checked whose checks cost something, and those of [`Diagnostics`](crate::Diagnostics). A
+    /// transition in the wrong context, and a call of the die chain there, are reported in all builds.
+    const CHECKS: bool = cfg!(debug_assertions);
+
+    /// An invariant did not hold. May be called with interrupts off, in the context USER, or in an NMI handler. If it returns,
+    /// the crossing continues.
+    #[cold]
+    fn invariant_broken(_broken: Broken) {}
+}
 
 /// What the policy reads of saved registers.
 pub trait Registers {

@@ -5,20 +5,21 @@
 //! unsafe code of the host ([`assume`](InKernel::assume)). It is one pointer, to the registers that the door saved.
 //!
 //! A state that is dropped leaves its crossing unfinished. The compiler warns about an unused one (`#[must_use]`); with
-//! [`Kernel::CHECKS`] the drop is reported ([`Broken::StateDropped`]).
+//! [`Machine::CHECKS`] the drop is reported ([`Broken::StateDropped`]).
 
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
-use crate::kernel::{Broken, Kernel};
+use crate::broken::Broken;
+use crate::machine::Machine;
 
 /// What brought the CPU in, which decides what work is due and which ways out exist.
 pub trait Crossing: sealed::Sealed {
     /// A system call, and not an exception or interrupt.
     const SYSCALL: bool;
-    /// A system call of the 32-bit table: its end is reported to [`Kernel::compat_call`].
+    /// A system call of the 32-bit table: its end is reported to [`Kernel::compat_call`](crate::Kernel::compat_call).
     const COMPAT: bool;
 }
 
@@ -58,13 +59,13 @@ macro_rules! states {
         $(#[$doc])*
         #[must_use = "a state that is dropped leaves the crossing unfinished"]
         #[repr(transparent)]
-        pub struct $name<'r, $k: Kernel $(, $c = $default)?> {
+        pub struct $name<'r, $k: Machine $(, $c = $default)?> {
             regs: &'r mut $k::$regs,
             not_send: NotSend,
             of: PhantomData<($k, $($c)?)>,
         }
 
-        impl<'r, $k: Kernel $(, $c)?> $name<'r, $k $(, $c)?> {
+        impl<'r, $k: Machine $(, $c)?> $name<'r, $k $(, $c)?> {
             #[inline(always)]
             pub(crate) fn new(regs: &'r mut $k::$regs) -> Self {
                 $name { regs, not_send: PhantomData, of: PhantomData }
@@ -100,7 +101,7 @@ macro_rules! states {
             }
         }
 
-        impl<$k: Kernel $(, $c)?> Drop for $name<'_, $k $(, $c)?> {
+        impl<$k: Machine $(, $c)?> Drop for $name<'_, $k $(, $c)?> {
             #[inline(always)]
             fn drop(&mut self) {
                 if $k::CHECKS {
@@ -152,7 +153,7 @@ states! {
     EnteringGuest<K>: Regs;
 }
 
-impl<'r, K: Kernel, C> InKernel<'r, K, C> {
+impl<'r, K: Machine, C> InKernel<'r, K, C> {
     /// Lends the registers while this task waits, to a tracer that changes those of a stopped task. Until the result is dropped
     /// the task itself cannot reach them.
     #[inline(always)]
@@ -182,9 +183,9 @@ impl<R> LentRegs<'_, R> {
 /// and does the work at exit.
 #[must_use = "a system call that is dropped skips its exit work"]
 #[repr(transparent)]
-pub struct InSyscall<'r, K: Kernel, C = Any>(InKernel<'r, K, C>);
+pub struct InSyscall<'r, K: Machine, C = Any>(InKernel<'r, K, C>);
 
-impl<'r, K: Kernel, C> InSyscall<'r, K, C> {
+impl<'r, K: Machine, C> InSyscall<'r, K, C> {
     #[inline(always)]
     pub(crate) fn new(at: InKernel<'r, K, C>) -> Self {
         InSyscall(at)
@@ -203,7 +204,7 @@ impl<'r, K: Kernel, C> InSyscall<'r, K, C> {
     }
 }
 
-impl<'r, K: Kernel, C> Deref for InSyscall<'r, K, C> {
+impl<'r, K: Machine, C> Deref for InSyscall<'r, K, C> {
     type Target = InKernel<'r, K, C>;
     #[inline(always)]
     fn deref(&self) -> &Self::Target {
@@ -211,7 +212,7 @@ impl<'r, K: Kernel, C> Deref for InSyscall<'r, K, C> {
     }
 }
 
-impl<K: Kernel, C> DerefMut for InSyscall<'_, K, C> {
+impl<K: Machine, C> DerefMut for InSyscall<'_, K, C> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.0
@@ -220,7 +221,7 @@ impl<K: Kernel, C> DerefMut for InSyscall<'_, K, C> {
 
 macro_rules! assume {
     ($($(#[$doc:meta])* $name:ident<$k:ident $(, $c:ident: $bound:path)?>: $regs:ident;)*) => {$(
-        impl<'r, $k: Kernel $(, $c: $bound)?> $name<'r, $k $(, $c)?> {
+        impl<'r, $k: Machine $(, $c: $bound)?> $name<'r, $k $(, $c)?> {
             /// Resumes a state that code of the host has suspended ([`suspend`](Self::suspend)).
             ///
             $(#[$doc])*
@@ -251,7 +252,7 @@ assume! {
     NmiContext<K>: SavedRegs;
 }
 
-impl<'r, K: Kernel, C: Crossing> InSyscall<'r, K, C> {
+impl<'r, K: Machine, C: Crossing> InSyscall<'r, K, C> {
     /// For a host that makes the system call itself, and for a new task, whose first way out is the end of the system call that
     /// made it.
     ///

@@ -268,14 +268,6 @@ macro_rules! exit_work {
             pub own_loop: bool,
             pub own_once: bool,
         }
-
-        // Each hook exists.
-        const _: () = {
-            #[allow(dead_code, reason = "to be compiled")]
-            fn exist<K: crate::ExitHooks>() {
-                $(let _ = K::$hook;)*
-            }
-        };
     };
 }
 
@@ -328,14 +320,6 @@ macro_rules! syscall_work {
         pub(crate) struct ArmedSyscallWork {
             $(pub $field: bool,)*
         }
-
-        // Each hook exists.
-        const _: () = {
-            #[allow(dead_code, reason = "to be compiled")]
-            fn exist<K: crate::SyscallHooks>() {
-                $($(let _ = K::$entry;)? $(let _ = K::$exit;)?)*
-            }
-        };
     };
     (@name) => { None };
     (@name $hook:ident) => { Some(stringify!($hook)) };

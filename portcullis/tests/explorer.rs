@@ -10,8 +10,8 @@ use portcullis::trace;
 use portcullis::work::{Ends, ExitWork, ExitWorkBits, Phase, SyscallWork, SyscallWorkBits};
 use portcullis::{
     Again, Arrived, Broken, Diagnostics, Event as Exceptional, ExitHooks, Gate, GuestHooks, InKernel,
-    InSyscall, Interrupted, Kernel, Leaving, NmiContext, Settled, Skip, Syscall, Syscall32, SyscallHooks,
-    Wrong,
+    InSyscall, Interrupted, Kernel, Leaving, Machine, NmiContext, Settled, Skip, Syscall, Syscall32,
+    SyscallHooks, Wrong,
 };
 
 /// What the policy did, in order.
@@ -256,12 +256,30 @@ fn syscall_hook(event: Event) {
 }
 
 struct Script;
-impl Kernel for Script {
+impl Machine for Script {
     type Regs = Regs;
     type SavedRegs = Regs;
     type Irqs = Flag;
     type Context = Context;
+    fn invariant_broken(broken: Broken) {
+        world(|w| w.broken.push(broken));
+        // What the library does not correct must not spoil the rest of the run.
+        match broken {
+            Broken::Returned {
+                wrong: Wrong::Context,
+                ..
+            } => world(|w| w.in_kernel = true),
+            Broken::Returned {
+                wrong: Wrong::PreemptionDisabled,
+                ..
+            } => world(|w| w.preempt = 0),
+            Broken::NotTaken { .. } => world(|w| w.misbehaves = None),
+            _ => {}
+        }
+    }
+}
 
+impl Kernel for Script {
     const EXIT_WORK: ExitWorkBits = ExitWorkBits {
         own_loop: OWN_LOOP,
         own_once: OWN_ONCE,
@@ -303,22 +321,6 @@ impl Kernel for Script {
     }
     fn preempt_count() -> usize {
         world(|w| w.preempt)
-    }
-    fn invariant_broken(broken: Broken) {
-        world(|w| w.broken.push(broken));
-        // What the library does not correct must not spoil the rest of the run.
-        match broken {
-            Broken::Returned {
-                wrong: Wrong::Context,
-                ..
-            } => world(|w| w.in_kernel = true),
-            Broken::Returned {
-                wrong: Wrong::PreemptionDisabled,
-                ..
-            } => world(|w| w.preempt = 0),
-            Broken::NotTaken { .. } => world(|w| w.misbehaves = None),
-            _ => {}
-        }
     }
 }
 

@@ -10,7 +10,9 @@ use loom::thread;
 use portcullis::context::{Context, ContextWord};
 use portcullis::machine::{InterruptFlag, Registers, Tracking};
 use portcullis::work::{ExitWork, WorkFlags};
-use portcullis::{Diagnostics, ExitHooks, InKernel, InSyscall, Kernel, Leaving, Syscall, SyscallHooks};
+use portcullis::{
+    Diagnostics, ExitHooks, InKernel, InSyscall, Kernel, Leaving, Machine, Syscall, SyscallHooks,
+};
 
 /// A task, and what the models look at.
 struct Task {
@@ -114,11 +116,14 @@ unsafe impl Tracking for Machine {
 }
 
 struct Model;
-impl Kernel for Model {
+impl Machine for Model {
     type Regs = Regs;
     type SavedRegs = Regs;
     type Irqs = Machine;
     type Context = Machine;
+}
+
+impl Kernel for Model {
     fn exit_work() -> usize {
         current(|task| task.work.exit_word())
     }

@@ -14,8 +14,8 @@ use portcullis::x86_64::{
     UserRegs, init_cpu,
 };
 use portcullis::{
-    Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, NmiContext,
-    SyscallHooks,
+    Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine,
+    NmiContext, SyscallHooks,
 };
 
 mod machine;
@@ -102,12 +102,17 @@ unsafe impl UserLoop for Looping {
     type Event = Event;
 }
 
-impl Kernel for Looping {
+impl Machine for Looping {
     type Regs = UserRegs;
     type SavedRegs = SavedRegs;
     type Irqs = Rflags;
     type Context = PerCpuContext;
+    fn invariant_broken(broken: Broken) {
+        panic!("invariant broken: {broken}");
+    }
+}
 
+impl Kernel for Looping {
     fn exit_work() -> usize {
         CpuLocal::exit_word()
     }
@@ -119,9 +124,6 @@ impl Kernel for Looping {
     }
     fn syscall(at: &mut InSyscall<'_, Self>, number: i64) {
         UserContext::<Looping>::came_in(at, Event::Syscall(number));
-    }
-    fn invariant_broken(broken: Broken) {
-        panic!("invariant broken: {broken}");
     }
 }
 

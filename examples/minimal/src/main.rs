@@ -16,8 +16,8 @@ use portcullis::x86_64::{
     init_cpu,
 };
 use portcullis::{
-    Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, NmiContext,
-    SyscallHooks,
+    Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine,
+    NmiContext, SyscallHooks,
 };
 
 mod machine;
@@ -73,13 +73,19 @@ static RESCHEDULED: AtomicU32 = AtomicU32::new(0);
 /// The exception that SIGPENDING is about.
 static SIGNAL: AtomicU8 = AtomicU8::new(0);
 
-impl Kernel for Minimal {
+impl Machine for Minimal {
     // What the library brings along: its registers, STI and CLI, context tracking in `CpuLocal`.
     type Regs = UserRegs;
     type SavedRegs = SavedRegs;
     type Irqs = Rflags;
     type Context = PerCpuContext;
 
+    fn invariant_broken(broken: Broken) {
+        panic!("invariant broken: {broken}");
+    }
+}
+
+impl Kernel for Minimal {
     // The flags are in `WorkFlags`; which task's, the library knows from `init_cpu`.
     fn exit_work() -> usize {
         CpuLocal::exit_word()
@@ -112,10 +118,6 @@ impl Kernel for Minimal {
             }
             _ => {}
         }
-    }
-
-    fn invariant_broken(broken: Broken) {
-        panic!("invariant broken: {broken}");
     }
 }
 

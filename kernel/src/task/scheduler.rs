@@ -494,7 +494,7 @@ pub fn idle() -> ! {
             // STI takes effect after the HLT has begun, so an interrupt that comes after the test ends the wait.
             // SAFETY: the idle task, interrupts off, holding nothing.
             unsafe {
-                portcullis::context::idle::<crate::gate::Gate>(|| {
+                portcullis::idle::idle::<crate::gate::Gate>(|| {
                     wait_for_interrupt();
                     interrupts::disable();
                 });

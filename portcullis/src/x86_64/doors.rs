@@ -1,6 +1,8 @@
 //! The doors in one table, and what a kernel does with what they bring in.
 
-use crate::kernel::{Broken, Gate, Kernel};
+use crate::broken::Broken;
+use crate::kernel::Gate;
+use crate::machine::Machine;
 use crate::state::{InInterrupt, InKernel, Interrupted, NmiContext};
 
 use super::regs::{SavedRegs, UserRegs, flags};
@@ -66,14 +68,14 @@ impl Paging {
 
 /// A kernel behind the x86-64 doors: what it does with what they bring in. [`TABLE`] says which door calls which function.
 ///
-/// With [`CHECKS`](Kernel::CHECKS) a handler that returns with the interrupt flag or the context changed is reported
+/// With [`CHECKS`](crate::Machine::CHECKS) a handler that returns with the interrupt flag or the context changed is reported
 /// ([`Broken::Returned`]).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no doors",
     label = "needs `impl Doors for {Self}`: what it does with exceptions and interrupts",
-    note = "its `Kernel` must have `type Regs = UserRegs` and `type SavedRegs = SavedRegs`"
+    note = "its `Machine` must have `type Regs = UserRegs` and `type SavedRegs = SavedRegs`"
 )]
-pub trait Doors: Gate + Kernel<Regs = UserRegs, SavedRegs = SavedRegs> {
+pub trait Doors: Gate + Machine<Regs = UserRegs, SavedRegs = SavedRegs> {
     /// How many levels the page tables have. [`init_cpu`](super::init_cpu) panics if the CPU runs with fewer.
     const PAGING: Paging = Paging::FourLevel;
 
@@ -316,10 +318,10 @@ pub static TABLE: &[Door] = doors! {
     }
 };
 
-/// With [`CHECKS`](Kernel::CHECKS), first in the Rust halves of the doors from user mode: no user flag affects the kernel. AC
+/// With [`CHECKS`](crate::Machine::CHECKS), first in the Rust halves of the doors from user mode: no user flag affects the kernel. AC
 /// does so with SMAP; without SMAP exceptions leave it set, harmlessly.
 #[inline(always)]
-pub(super) fn check_flags<K: Kernel>() {
+pub(super) fn check_flags<K: Machine>() {
     if K::CHECKS {
         let now = cpu::rflags();
         let steered = now & (flags::TF | flags::DF | flags::NT) != 0;

@@ -13,7 +13,7 @@ use super::regs::SavedRegs;
 /// again what it waits for.
 ///
 /// # Safety
-/// Kernel mode, interrupts off, called by the idle loop, for [`idle`](crate::context::idle). Interrupts are on when it returns.
+/// Kernel mode, interrupts off, called by the idle loop, for [`idle`](crate::idle::idle). Interrupts are on when it returns.
 #[unsafe(naked)]
 pub unsafe extern "C" fn wait_for_interrupt() {
     naked_asm!("sti", "hlt", "ret")

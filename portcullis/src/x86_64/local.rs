@@ -122,7 +122,7 @@ impl CpuLocal {
     /// called once per switch, before the other task's code runs.
     ///
     /// `stack_top` is the end of the thread stack, 16-byte aligned: the doors save [`UserRegs`](super::UserRegs) right below
-    /// it. With [`CHECKS`](crate::Kernel::CHECKS) a missing call is reported at the next way out
+    /// it. With [`CHECKS`](crate::Machine::CHECKS) a missing call is reported at the next way out
     /// ([`Broken::SwitchNotAnnounced`](crate::Broken::SwitchNotAnnounced)).
     ///
     /// # Safety

@@ -4,7 +4,7 @@ use super::doors::{Doors, Paging};
 use super::local::CpuLocal;
 use super::regs::{UserRegs, flags};
 use super::tables::{USER_CS, USER_DS, USER32_CS};
-use crate::kernel::Broken;
+use crate::broken::Broken;
 use crate::state::{Crossing, Settled, Syscall, Syscall32};
 
 /// Which way out a door's Rust half chose. It comes from a [`Settled`] that became [`Cleared`](crate::Cleared), so a Rust half that

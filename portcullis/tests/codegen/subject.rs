@@ -8,7 +8,7 @@ use portcullis::x86_64::{
     CpuLocal, Doors, Exception, Paging, PerCpuContext, Rflags, SavedRegs, UserRegs, WayOut,
 };
 use portcullis::{
-    Arrived, Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel,
+    Arrived, Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine,
     NmiContext, Syscall, SyscallHooks,
 };
 
@@ -47,12 +47,17 @@ mod slow {
 
 struct Subject;
 
-impl Kernel for Subject {
+impl Machine for Subject {
     type Regs = UserRegs;
     type SavedRegs = SavedRegs;
     type Irqs = Rflags;
     type Context = PerCpuContext;
+    fn invariant_broken(what: Broken) {
+        slow::broken(what);
+    }
+}
 
+impl Kernel for Subject {
     fn exit_work() -> usize {
         CpuLocal::exit_word()
     }
@@ -64,9 +69,6 @@ impl Kernel for Subject {
     }
     fn preempt_count() -> usize {
         0
-    }
-    fn invariant_broken(what: Broken) {
-        slow::broken(what);
     }
 }
 

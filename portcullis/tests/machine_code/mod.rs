@@ -8,18 +8,21 @@ use portcullis::x86_64::{
     CpuDescription, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs, first_way_out, init_cpu,
 };
 use portcullis::{
-    Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, NmiContext, SyscallHooks,
+    Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine, NmiContext,
+    SyscallHooks,
 };
 
 /// A kernel that takes every default, with or without page-table isolation.
 pub struct Minimal<const ISOLATED: bool>;
 
-impl<const ISOLATED: bool> Kernel for Minimal<ISOLATED> {
+impl<const ISOLATED: bool> Machine for Minimal<ISOLATED> {
     type Regs = UserRegs;
     type SavedRegs = SavedRegs;
     type Irqs = Rflags;
     type Context = PerCpuContext;
+}
 
+impl<const ISOLATED: bool> Kernel for Minimal<ISOLATED> {
     fn exit_work() -> usize {
         0
     }

@@ -1,16 +1,19 @@
 use super::*;
-use crate::kernel::{Diagnostics, ExitHooks, SyscallHooks};
+use crate::kernel::{Diagnostics, ExitHooks, Kernel, SyscallHooks};
 use crate::state::InSyscall;
 use crate::x86_64::{PerCpuContext, Rflags};
 
 /// A kernel that does nothing, for tests of the doors' code.
 pub struct Nothing;
 
-impl Kernel for Nothing {
+impl Machine for Nothing {
     type Regs = UserRegs;
     type SavedRegs = SavedRegs;
     type Irqs = Rflags;
     type Context = PerCpuContext;
+}
+
+impl Kernel for Nothing {
     fn exit_work() -> usize {
         0
     }
