@@ -29,7 +29,7 @@ impl Errno {
 }
 
 /// Restart codes: internal to the kernel, turned into EINTR or a restart before user mode sees them
-/// (`portcullis::restart`).
+/// (`portcullis_linux_abi::restart`).
 impl Errno {
     /// Restart if the handler has SA_RESTART, else EINTR.
     pub const ERESTARTSYS: Errno = Errno(512);

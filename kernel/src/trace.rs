@@ -11,8 +11,9 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use portcullis::trace::{Event, Record, Ring};
+use portcullis::trace::Event;
 use portcullis::x86_64::UserRegs;
+use portcullis_trace::{Record, Ring};
 
 use crate::boot::log;
 use crate::cpu::{self, MAX_CPUS};

@@ -5,9 +5,9 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use portcullis::user_dispatch::{AllowedRange, Decision, by_selector};
 use portcullis::work::SyscallWork;
 use portcullis::x86_64::UserRegs;
+use portcullis_linux_abi::user_dispatch::{AllowedRange, Decision, by_selector};
 
 use crate::errno::{Errno, Result};
 use crate::memory::user;

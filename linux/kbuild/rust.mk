@@ -11,7 +11,7 @@ rust-dir := $(obj)/portcullis-rust
 rust-crate := $(PORTCULLIS)/src
 rust-library := $(PORTCULLIS)/../portcullis/src
 
-# The same code-generation flags for all three crates: some of them change the ABI.
+# The same code-generation flags for all crates: some of them change the ABI.
 rust-flags := -Cpanic=abort -Copt-level=2 -Ccodegen-units=1 -Cdebuginfo=0 -Cdebug-assertions=n -Coverflow-checks=n \
 	-Crelocation-model=static -Cno-redzone=y -Cforce-unwind-tables=n -Zfunction-sections=n -Cjump-tables=n
 ifdef CONFIG_X86_64
@@ -60,6 +60,15 @@ quiet_cmd_portcullis_library = RUSTC M $@
 $(rust-dir)/libportcullis.rmeta: $(rust-dir)/libcore.rmeta $(rust-dir)/libcompiler_builtins.rmeta $(wildcard $(rust-library)/*.rs) FORCE
 	$(call if_changed,portcullis_library)
 
+rust-abi := $(PORTCULLIS)/../crates/linux-abi/src
+
+quiet_cmd_portcullis_abi = RUSTC M $@
+      cmd_portcullis_abi = $(rust-cmd) --crate-name=portcullis_linux_abi --crate-type=rlib --cap-lints=allow \
+	-Zalways-encode-mir --emit=metadata=$@ $(rust-abi)/lib.rs
+
+$(rust-dir)/libportcullis_linux_abi.rmeta: $(rust-dir)/libcore.rmeta $(rust-dir)/libcompiler_builtins.rmeta $(wildcard $(rust-abi)/*.rs) FORCE
+	$(call if_changed,portcullis_abi)
+
 # What only the C compiler knows, as constants.
 quiet_cmd_portcullis_offsets = GEN     $@
       cmd_portcullis_offsets = sed -ne 's:^[[:space:]]*\.ascii[[:space:]]*"->\([A-Z0-9_]*\) [$$\#]*\(-\{0,1\}[0-9]*\) .*:pub const \1\: usize = \2_i64 as usize;:p' $< > $@
@@ -74,12 +83,13 @@ endif
 
 quiet_cmd_portcullis_crate = RUSTC   $@
       cmd_portcullis_crate = PORTCULLIS_OFFSETS=$(abspath $(obj)/portcullis_offsets.rs) $(rust-cmd) \
-	--crate-name=portcullis_linux --crate-type=rlib --extern=portcullis=$(rust-dir)/libportcullis.rmeta @$(objtree)/include/generated/rustc_cfg \
+	--crate-name=portcullis_linux --crate-type=rlib --extern=portcullis=$(rust-dir)/libportcullis.rmeta \
+	--extern=portcullis_linux_abi=$(rust-dir)/libportcullis_linux_abi.rmeta @$(objtree)/include/generated/rustc_cfg \
 	$(rust-annotated) --emit=obj=$@ $(rust-crate)/lib.rs $(cmd_objtool)
 
-$(obj)/portcullis.o: $(rust-dir)/libportcullis.rmeta $(obj)/portcullis_offsets.rs $(wildcard $(rust-crate)/*.rs) \
+$(obj)/portcullis.o: $(rust-dir)/libportcullis.rmeta $(rust-dir)/libportcullis_linux_abi.rmeta $(obj)/portcullis_offsets.rs $(wildcard $(rust-crate)/*.rs) \
 		$(objtree)/include/generated/rustc_cfg FORCE
 	$(call if_changed,portcullis_crate)
 
-targets += portcullis-rust/libcore.rmeta portcullis-rust/libcompiler_builtins.rmeta portcullis-rust/libportcullis.rmeta portcullis_offsets.s portcullis_offsets.rs
+targets += portcullis-rust/libcore.rmeta portcullis-rust/libcompiler_builtins.rmeta portcullis-rust/libportcullis.rmeta portcullis-rust/libportcullis_linux_abi.rmeta portcullis_offsets.s portcullis_offsets.rs
 clean-files += portcullis-rust

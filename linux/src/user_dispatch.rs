@@ -1,9 +1,9 @@
 //! Syscall user dispatch: how Linux reads the selector and raises the signal. What is decided is in
-//! [`portcullis::user_dispatch`].
+//! [`portcullis_linux_abi::user_dispatch`].
 
 use core::arch::asm;
 
-use portcullis::user_dispatch::{AllowedRange, Decision, by_selector};
+use portcullis_linux_abi::user_dispatch::{AllowedRange, Decision, by_selector};
 
 use crate::current::task;
 use crate::offsets;

@@ -97,7 +97,7 @@ pub trait ExitHooks: Kernel {
     /// PATCH_PENDING: switches the task to the patched code. Its stack holds the frames of the exit loop and the door.
     fn klp_update_patch_state(_at: &mut InKernel<'_, Self>) {}
     /// SIGPENDING, NOTIFY_SIGNAL: delivers a signal by changing the registers; if there is none, restarts an interrupted system
-    /// call ([`restart`](crate::restart)).
+    /// call (the package `portcullis-linux-abi`).
     fn do_signal_or_restart(_at: &mut InKernel<'_, Self>) {}
     /// NOTIFY_RESUME: runs queued task work.
     fn resume_user_mode_work(_at: &mut InKernel<'_, Self>) {}

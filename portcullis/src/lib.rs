@@ -29,7 +29,7 @@
 //! | you want to … | look in |
 //! | --- | --- |
 //! | write a kernel on this | [`contract`]: what a kernel owes, in order |
-//! | write it as `loop { match user.run() { … } }` | [`x86_64::user_context`] |
+//! | write it as `loop { match user.run() { … } }` | the package `portcullis-user-loop` |
 //! | follow a system call | [`x86_64::syscall64`], then [`syscall`], then [`exit`] |
 //! | see which vector takes which door | [`x86_64::doors::TABLE`] |
 //! | add exit work of your kernel's own | [`contract`], "Exit work of your own" |
@@ -38,10 +38,9 @@
 //! | know whether a CPU is quiescent | [`context`], [`idle`] |
 //! | follow an exception or interrupt | [`x86_64::exception`], then [`exit`] or [`interrupt`] |
 //! | follow an NMI, #DB, #MC, #DF | [`x86_64::paranoid`], [`x86_64::nmi`], then [`interrupt`] |
-//! | restart interrupted system calls | [`restart`] |
 //! | enter a guest | [`guest`] |
-//! | keep a trace of what crossed | [`trace`], [`Diagnostics::trace`] |
-//! | return system calls to user mode as SIGSYS | [`user_dispatch`] |
+//! | keep a trace of what crossed | [`trace`], the package `portcullis-trace` |
+//! | restart interrupted system calls as Linux does, or return them to user mode as SIGSYS | the package `portcullis-linux-abi` |
 //!
 //! Imports point one way: the doors (`x86_64`) use the policy (`syscall`, `exit`, `interrupt`, `guest`, `die`), the policy uses the
 //! traits (`kernel`), the traits use the states (`state`) and what they are made of (`machine`, `work`, `context`, `trace`).
@@ -61,12 +60,10 @@ pub mod interrupt;
 pub mod kernel;
 #[allow(unsafe_code, reason = "what is for the transitions is declared unsafe")]
 pub mod machine;
-pub mod restart;
 #[allow(unsafe_code, reason = "a host vouches for a state that it makes")]
 pub mod state;
 pub mod syscall;
 pub mod trace;
-pub mod user_dispatch;
 pub mod work;
 
 #[cfg(all(target_arch = "x86_64", not(loom), not(portcullis_policy_only)))]

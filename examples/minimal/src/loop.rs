@@ -10,13 +10,13 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use portcullis::work::{ExitWork, WorkFlags};
 use portcullis::x86_64::tables::Tables;
 use portcullis::x86_64::{
-    CpuDescription, CpuLocal, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserContext, UserLoop,
-    UserRegs, init_cpu,
+    CpuDescription, CpuLocal, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs, init_cpu,
 };
 use portcullis::{
     Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine,
     NmiContext, SyscallHooks,
 };
+use portcullis_user_loop::{UserContext, UserLoop};
 
 mod machine;
 use machine::{Stack, power_off, println};

@@ -3,8 +3,8 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use linux_raw_sys::general::RLIMIT_CORE;
-use portcullis::restart::{self, Delivery, Restart};
 use portcullis::x86_64::UserRegs;
+use portcullis_linux_abi::restart::{self, Delivery, Restart};
 
 use super::action::{Action, ActionFlags, SIG_DFL, SIG_IGN};
 use super::altstack::{AltStack, SS_AUTODISARM};

@@ -15,7 +15,6 @@
 //! | [`isolation`] | the user's own page table, for kernels that want one |
 //! | [`regs`] | [`UserRegs`] and [`SavedRegs`]: what the doors save, in the order of Linux's `pt_regs` |
 //! | [`local`] | [`CpuLocal`]: the library's part of the per-CPU area, at GS:0 |
-//! | [`user_context`] | the doors for kernels that are written as `loop { match user.run() { … } }` |
 //! | [`halt`] | the idle loop's halt |
 //! | `irq_stack` | handlers on the IRQ stack |
 //! | [`extable`] | instructions that may fault, and where to continue |
@@ -51,7 +50,6 @@ pub mod syscall32;
 pub mod syscall64;
 pub mod sysret;
 pub mod tables;
-pub mod user_context;
 mod way_out;
 
 pub use asm::{clac_asm, stac_asm};
@@ -63,4 +61,3 @@ pub use regs::{SavedRegs, UserRegs};
 pub use syscall64::first_way_out;
 pub use sysret::WayOut;
 pub use tables::Espfix;
-pub use user_context::{UserContext, UserLoop};

@@ -162,7 +162,13 @@ impl Tree {
         };
         let mut newest = newest(&self.build.join("config.stamp"))?;
         if variant == Variant::Portcullis {
-            for input in ["linux/src", "linux/glue", "linux/kbuild", "portcullis/src"] {
+            for input in [
+                "linux/src",
+                "linux/glue",
+                "linux/kbuild",
+                "portcullis/src",
+                "crates/linux-abi/src",
+            ] {
                 newest = newest.max(self::newest(&repository(input))?);
             }
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use portcullis::trace::{Event, Record};
+use portcullis::trace::Event;
+use portcullis_trace::Record;
 
 /// How such a line begins. After that: `name TID NAME`, `lost CPU COUNT`, or `TIME CPU TID EVENT VALUE`.
 const MARK: &str = "trace: ";

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use portcullis::trace::{Event, Record};
+use portcullis::trace::Event;
 use portcullis::work::ExitWork;
 use portcullis::x86_64::Exception;
+use portcullis_trace::Record;
 use syscalls::{x86, x86_64};
 
 use super::record::Recording;

@@ -13,13 +13,13 @@
 //!
 //! Tasks may be switched on either stack.
 
-use core::arch::naked_asm;
-use core::mem::{MaybeUninit, size_of};
+#![no_std]
 
-use super::doors::Doors;
-use super::regs::UserRegs;
-use super::syscall64::first_way_out;
-use crate::state::InKernel;
+use core::arch::naked_asm;
+use core::mem::MaybeUninit;
+
+use portcullis::InKernel;
+use portcullis::x86_64::{Doors, UserRegs, first_way_out};
 
 /// A kernel whose tasks are loops.
 ///
@@ -74,7 +74,7 @@ impl<K: UserLoop> UserContext<K> {
         }
     }
 
-    /// What [`CpuLocal::switch_to`](super::CpuLocal::switch_to) and [`init_cpu`](super::init_cpu) call the top of the thread stack.
+    /// What [`CpuLocal::switch_to`](portcullis::x86_64::CpuLocal::switch_to) and [`init_cpu`](portcullis::x86_64::init_cpu) call the top of the thread stack.
     pub fn thread_stack_top(&self) -> u64 {
         self.link as u64
     }
@@ -91,7 +91,7 @@ impl<K: UserLoop> UserContext<K> {
     ///
     /// # Safety
     /// The task that runs on this CPU is this context's: its thread stack is the CPU's
-    /// ([`CpuLocal::switch_to`](super::CpuLocal::switch_to)).
+    /// ([`CpuLocal::switch_to`](portcullis::x86_64::CpuLocal::switch_to)).
     pub unsafe fn run(&mut self) -> K::Event {
         // SAFETY: the other side waits in `swap`, or has not begun. It returns by `came_in`, which has written an event.
         unsafe {

@@ -64,7 +64,3 @@ pub const fn decide(interruption: Interruption, delivery: Delivery) -> Restart {
         (_, Delivery::Handler { .. }) => Restart::Eintr,
     }
 }
-
-#[cfg(test)]
-#[path = "../tests/unit/restart.rs"]
-mod tests;

@@ -1,4 +1,6 @@
-use super::*;
+//! The tables of `restart`.
+
+use portcullis_linux_abi::restart::*;
 
 #[test]
 fn every_interruption_and_delivery() {

@@ -1,4 +1,6 @@
-use super::*;
+//! The tables of `user_dispatch`.
+
+use portcullis_linux_abi::user_dispatch::*;
 
 #[test]
 fn the_range_holds_its_addresses_only() {

@@ -54,7 +54,3 @@ pub const fn by_selector(selector: Option<Option<u8>>) -> Decision {
         Some(Some(_)) => Decision::BadSelector,
     }
 }
-
-#[cfg(test)]
-#[path = "../tests/unit/user_dispatch.rs"]
-mod tests;
