@@ -43,7 +43,7 @@ const COUNT: u32 = STATE + 1;
 ///
 /// Bits 0 and 1 are the [`Context`]; the rest counts transitions and wraps. To be changed by the CPU itself
 /// ([`move_to`](Self::move_to)).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct ContextWord(AtomicU32);
 
@@ -79,27 +79,10 @@ fn repair(add: impl Fn(u32) -> u32, from: Context, before: Context) {
     add((from as u32).wrapping_sub(before as u32));
 }
 
-/// The context that an interrupt or NMI found, to restore.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Found(Context);
-
-impl Found {
-    /// The context that was hit.
-    pub const fn context(self) -> Context {
-        self.0
-    }
-}
-
 impl ContextWord {
     /// The context KERNEL, in which a CPU starts.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        ContextWord(AtomicU32::new(Context::Kernel as u32))
-    }
-
-    /// The context KERNEL, in which a CPU starts.
-    #[cfg(loom)]
-    pub fn new() -> Self {
         ContextWord(AtomicU32::new(Context::Kernel as u32))
     }
 
@@ -129,13 +112,13 @@ impl ContextWord {
     /// # Safety
     /// As [`move_to`](Self::move_to).
     #[inline(always)]
-    pub unsafe fn interrupt(&self) -> Found {
+    pub unsafe fn interrupt(&self) -> Context {
         let found = self.context();
         if found != Context::Kernel {
             // SAFETY: the caller's.
             unsafe { self.move_to(found, Context::Kernel) };
         }
-        Found(found)
+        found
     }
 
     /// Restores the context that [`interrupt`](Self::interrupt) found.
@@ -143,10 +126,10 @@ impl ContextWord {
     /// # Safety
     /// As [`move_to`](Self::move_to).
     #[inline(always)]
-    pub unsafe fn restore(&self, found: Found) {
-        if found.0 != Context::Kernel {
+    pub unsafe fn restore(&self, found: Context) {
+        if found != Context::Kernel {
             // SAFETY: the caller's.
-            unsafe { self.move_to(Context::Kernel, found.0) };
+            unsafe { self.move_to(Context::Kernel, found) };
         }
     }
 
@@ -159,12 +142,6 @@ impl ContextWord {
     /// Whether the CPU was in a quiescent context at the snapshot or has been in one since.
     pub fn quiescent_since(&self, snapshot: Snapshot) -> bool {
         state(snapshot.0).is_quiescent() || self.0.load(SeqCst) != snapshot.0
-    }
-}
-
-impl Default for ContextWord {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -186,7 +186,7 @@ fn exit_to_user_mode_loop<'r, K: Gate>(
     due: usize,
 ) -> (Settled<'r, K>, usize) {
     let bits = &K::EXIT_WORK;
-    let mut untaken = Untaken::default();
+    let mut untaken = Untaken::NOTHING;
     loop {
         while work & due & bits.of(Phase::Loop) != 0 {
             (leaving, work) = round::<K>(leaving, work & due);
@@ -258,15 +258,18 @@ fn round<'r, K: Gate>(leaving: Leaving<'r, K>, work: usize) -> (Leaving<'r, K>, 
     (leaving, work)
 }
 
-/// With [`Machine::CHECKS`](crate::Machine::CHECKS): finds work that no hook takes.
-#[derive(Default)]
+/// With [`CHECKS`](crate::Machine::CHECKS): finds work that no hook takes.
 struct Untaken {
-    /// What was pending after each of the last `rounds`.
+    /// What was pending after each of the last rounds.
     pending: usize,
     rounds: u32,
 }
 
 impl Untaken {
+    const NOTHING: Self = Untaken {
+        pending: usize::MAX,
+        rounds: 0,
+    };
     /// After so many rounds it is reported. Taken work may be raised again before the next read, but hardly so often in a row.
     const ROUNDS: u32 = 8;
 
@@ -276,21 +279,14 @@ impl Untaken {
         if !K::CHECKS {
             return;
         }
-        self.pending = if self.rounds == 0 {
-            left
-        } else {
-            self.pending & left
-        };
-        if self.pending == 0 {
-            self.rounds = 0;
-            return;
-        }
+        self.pending &= left;
         self.rounds += 1;
-        if self.rounds == Self::ROUNDS {
-            self.rounds = 0;
-            K::invariant_broken(Broken::NotTaken {
-                work: K::EXIT_WORK.first_name(self.pending),
-            });
+        if self.pending != 0 && self.rounds == Self::ROUNDS {
+            let work = K::EXIT_WORK.first_name(self.pending);
+            K::invariant_broken(Broken::NotTaken { work });
+        }
+        if self.pending == 0 || self.rounds == Self::ROUNDS {
+            *self = Self::NOTHING;
         }
     }
 }

@@ -5,7 +5,7 @@
 //! have hit the middle of a transition, so it restores the context that it found; an [`NmiContext`] cannot name the exit loop.
 
 use crate::broken::Broken;
-use crate::kernel::{Gate, returned, returned_in_interrupt};
+use crate::kernel::{Gate, returned, returned_anywhere};
 use crate::machine::{InterruptFlag, Machine, Registers, Tracking};
 use crate::state::{Interrupted, NmiContext};
 use crate::trace::Event;
@@ -87,17 +87,10 @@ impl<'r, K: Gate> NmiContext<'r, K> {
         unsafe { K::Context::nmi_exit(saved) };
     }
 
-    /// Calls a handler, checks what it leaves, and ends the state.
-    #[inline(always)]
-    pub(crate) fn handle(mut self, name: &'static str, handler: impl FnOnce(&mut NmiContext<'_, K>)) {
-        self.handle_by_ref(name, handler);
-        self.suspend();
-    }
-
     /// Calls a handler, and checks what it leaves.
     #[inline(always)]
-    pub(crate) fn handle_by_ref(&mut self, name: &'static str, handler: impl FnOnce(&mut NmiContext<'_, K>)) {
+    pub(crate) fn handle(&mut self, name: &'static str, handler: impl FnOnce(&mut NmiContext<'_, K>)) {
         self.lend(handler);
-        returned_in_interrupt::<K>(name);
+        returned_anywhere::<K>(name, false);
     }
 }

@@ -237,26 +237,20 @@ impl<K: ExitHooks + SyscallHooks + Diagnostics> Gate for K {}
 /// With [`Machine::CHECKS`]: a hook that works for the task has returned, in which state?
 #[inline(always)]
 pub(crate) fn returned<K: Kernel>(hook: &'static str, interrupts_on: bool) {
-    if K::CHECKS {
-        if K::preempt_count() != 0 {
-            let wrong = Wrong::PreemptionDisabled;
-            K::invariant_broken(Broken::Returned { hook, wrong });
-        }
-        check_returned::<K>(hook, interrupts_on);
+    if K::CHECKS && K::preempt_count() != 0 {
+        let wrong = Wrong::PreemptionDisabled;
+        K::invariant_broken(Broken::Returned { hook, wrong });
     }
+    returned_anywhere::<K>(hook, interrupts_on);
 }
 
 /// The same for a handler that may have hit code with preemption disabled.
 #[inline(always)]
-pub(crate) fn returned_in_interrupt<K: Kernel>(hook: &'static str) {
-    if K::CHECKS {
-        check_returned::<K>(hook, false);
-    }
-}
-
-#[inline(always)]
 #[allow(unsafe_code, reason = "turns interrupts on where they must be")]
-fn check_returned<K: Kernel>(hook: &'static str, interrupts_on: bool) {
+pub(crate) fn returned_anywhere<K: Kernel>(hook: &'static str, interrupts_on: bool) {
+    if !K::CHECKS {
+        return;
+    }
     let broken = |wrong| K::invariant_broken(Broken::Returned { hook, wrong });
     if !K::Context::in_kernel() {
         broken(Wrong::Context);

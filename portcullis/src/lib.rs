@@ -46,6 +46,7 @@
 //! traits (`kernel`), the traits use the states (`state`) and what they are made of (`machine`, `work`, `context`, `trace`).
 #![cfg_attr(not(any(test, loom)), no_std)]
 #![deny(unsafe_code, unused_variables)]
+#![allow(clippy::new_without_default, reason = "what `new` makes is for statics")]
 
 pub mod broken;
 #[allow(unsafe_code, reason = "the caller vouches for a change of the context")]

@@ -94,9 +94,17 @@ pub unsafe trait Tracking {
     /// accounts for that.
     unsafe fn interrupt_exit(saved: Self::Saved, interrupts_on: bool);
     /// An NMI hit, possibly inside a transition above: KERNEL from now on.
-    unsafe fn nmi_enter() -> Self::Saved;
+    #[inline(always)]
+    unsafe fn nmi_enter() -> Self::Saved {
+        // SAFETY: the caller's.
+        unsafe { Self::interrupt_enter() }
+    }
     /// The NMI is done: restores what it found.
-    unsafe fn nmi_exit(saved: Self::Saved);
+    #[inline(always)]
+    unsafe fn nmi_exit(saved: Self::Saved) {
+        // SAFETY: the caller's.
+        unsafe { Self::interrupt_exit(saved, false) }
+    }
     /// Whether the context is KERNEL. Interrupts may be on: must read one CPU's context at one moment.
     fn in_kernel() -> bool;
 }

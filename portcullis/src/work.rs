@@ -230,17 +230,10 @@ macro_rules! exit_work {
 
             /// Whether no two fields share a bit.
             pub const fn is_disjoint(&self) -> bool {
-                let mut seen = 0;
-                let all = [$(self.$field,)* self.own_loop, self.own_once];
-                let mut n = 0;
-                while n < all.len() {
-                    if seen & all[n] != 0 {
-                        return false;
-                    }
-                    seen |= all[n];
-                    n += 1;
-                }
-                true
+                // A bit that two have carries over in the sum.
+                let (mut union, mut sum) = (self.own_loop | self.own_once, self.own_loop as u128 + self.own_once as u128);
+                $(union |= self.$field; sum += self.$field as u128;)*
+                union as u128 == sum
             }
 
             /// The name of the first kind of work in a word.

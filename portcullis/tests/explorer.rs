@@ -175,14 +175,6 @@ unsafe impl Tracking for Context {
     unsafe fn interrupt_exit(saved: bool, _interrupts_on: bool) {
         world(|w| w.in_kernel = saved)
     }
-    unsafe fn nmi_enter() -> bool {
-        // SAFETY: as for all of them.
-        unsafe { Self::interrupt_enter() }
-    }
-    unsafe fn nmi_exit(saved: bool) {
-        // SAFETY: as for all of them.
-        unsafe { Self::interrupt_exit(saved, false) }
-    }
     fn in_kernel() -> bool {
         world(|w| w.in_kernel)
     }

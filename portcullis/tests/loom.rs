@@ -73,9 +73,9 @@ impl Registers for Regs {
     }
 }
 
-struct Machine;
+struct ModelCpu;
 // SAFETY: a modelled machine has no GS base to protect.
-unsafe impl InterruptFlag for Machine {
+unsafe impl InterruptFlag for ModelCpu {
     unsafe fn on() {}
     fn off() {}
     fn is_on() -> bool {
@@ -83,7 +83,7 @@ unsafe impl InterruptFlag for Machine {
     }
 }
 // SAFETY: no grace period trusts it.
-unsafe impl Tracking for Machine {
+unsafe impl Tracking for ModelCpu {
     type Saved = ();
     unsafe fn user_to_kernel() -> bool {
         true
@@ -108,8 +108,6 @@ unsafe impl Tracking for Machine {
         true
     }
     unsafe fn interrupt_exit(_: (), _: bool) {}
-    unsafe fn nmi_enter() {}
-    unsafe fn nmi_exit(_: ()) {}
     fn in_kernel() -> bool {
         true
     }
@@ -119,8 +117,8 @@ struct Model;
 impl Machine for Model {
     type Regs = Regs;
     type SavedRegs = Regs;
-    type Irqs = Machine;
-    type Context = Machine;
+    type Irqs = ModelCpu;
+    type Context = ModelCpu;
 }
 
 impl Kernel for Model {
@@ -273,7 +271,7 @@ fn move_to(word: &ContextWord, from: Context, to: Context) -> bool {
 #[test]
 fn a_grace_period_waits_for_readers_and_only_for_them() {
     loom::model(|| {
-        let word = Arc::new(ContextWord::new());
+        let word = Arc::new(ContextWord::default());
         assert!(move_to(&word, Context::Kernel, Context::User));
         let data = Arc::new(AtomicU32::new(1));
         let freed = Arc::new(AtomicBool::new(false));

@@ -4,11 +4,8 @@
 //! rings, and pushes what it wants to keep. [`Ring::push`] takes no lock, so it may be called in an NMI handler; a reader on
 //! another CPU gets whole records. New records overwrite old ones, except that a writer whose slot is still being filled, by the
 //! writer that it interrupted, drops its record.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
-
-#[cfg(test)]
-extern crate std;
 
 use core::sync::atomic::{AtomicU64, Ordering::*, fence};
 

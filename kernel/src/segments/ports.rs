@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use portcullis::x86_64::UserRegs;
-use portcullis::x86_64::segments::{IO_PORTS, allow_all_ports, forbid_all_ports, load_io_bitmap};
+use portcullis::x86_64::segments::{IO_PORTS, IoPorts, load_io_ports};
 use zerocopy::IntoBytes;
 
 use super::code::Code;
@@ -70,25 +70,14 @@ impl Ports {
 pub fn load(task: &Task) {
     let cpu = cpu::this();
     let rights = task.ports.0.lock();
-    // SAFETY: interrupts are off, and the ports are the task's to use: it had the capability.
-    unsafe {
-        match &rights.bitmap {
-            _ if rights.level == 3 => {
-                if cpu.ports.replace(ALL) != ALL {
-                    allow_all_ports();
-                }
-            }
-            Some(bitmap) => {
-                if cpu.ports.replace(bitmap.number) != bitmap.number {
-                    load_io_bitmap(&bitmap.words);
-                }
-            }
-            None => {
-                if cpu.ports.replace(0) != 0 {
-                    forbid_all_ports();
-                }
-            }
-        }
+    let (number, ports) = match &rights.bitmap {
+        _ if rights.level == 3 => (ALL, IoPorts::All),
+        Some(bitmap) => (bitmap.number, IoPorts::Bitmap(&bitmap.words)),
+        None => (0, IoPorts::None),
+    };
+    if cpu.ports.replace(number) != number {
+        // SAFETY: interrupts are off, and the ports are the task's to use: it had the capability.
+        unsafe { load_io_ports(ports) };
     }
 }
 

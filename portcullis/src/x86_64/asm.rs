@@ -107,37 +107,31 @@ macro_rules! clear_regs {
 
 // Page-table isolation (see `isolation`): these are empty if `{user_table}` is 0.
 
+macro_rules! change_cr3 {
+    ($scratch:literal, $operation:expr) => {
+        concat!(
+            ".if {user_table}\nmov ",
+            $scratch,
+            ", cr3\n",
+            $operation,
+            "\nmov cr3, ",
+            $scratch,
+            "\n.endif\n"
+        )
+    };
+}
+
 /// Loads the kernel's page table. Changes the flags.
 macro_rules! kernel_table {
     ($scratch:literal) => {
-        concat!(
-            ".if {user_table}\n",
-            "mov ",
-            $scratch,
-            ", cr3\nand ",
-            $scratch,
-            ", -1 - {user_table}\nmov cr3, ",
-            $scratch,
-            "\n",
-            ".endif\n"
-        )
+        $crate::x86_64::asm::change_cr3!($scratch, concat!("and ", $scratch, ", -1 - {user_table}"))
     };
 }
 
 /// Loads the user's page table: from here on only what both tables map can be reached. Changes the flags.
 macro_rules! user_table {
     ($scratch:literal) => {
-        concat!(
-            ".if {user_table}\n",
-            "mov ",
-            $scratch,
-            ", cr3\nor ",
-            $scratch,
-            ", {user_table}\nmov cr3, ",
-            $scratch,
-            "\n",
-            ".endif\n"
-        )
+        $crate::x86_64::asm::change_cr3!($scratch, concat!("or ", $scratch, ", {user_table}"))
     };
 }
 
@@ -200,5 +194,5 @@ macro_rules! iret_on_entry_stack {
 }
 
 pub(super) use crate::portcullis_clac as clac;
-pub(super) use {call, cld, clear_regs, lfence, pop_regs, push_regs, verw};
+pub(super) use {call, change_cr3, cld, clear_regs, lfence, pop_regs, push_regs, verw};
 pub(super) use {iret_on_entry_stack, kernel_table, leave_entry_stack, user_table, user_table_by_rsp};

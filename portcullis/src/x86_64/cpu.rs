@@ -35,9 +35,7 @@ unsafe impl InterruptFlag for Rflags {
 #[allow(missing_docs, reason = "the registers by their names")]
 pub mod msr {
     macro_rules! registers {
-        ($($name:ident = $number:literal)*) => {
-            $(pub const $name: u32 = $number;)*
-        };
+        ($($name:ident = $number:literal)*) => { $(pub const $name: u32 = $number;)* };
     }
 
     registers! {
@@ -95,6 +93,8 @@ macro_rules! control_registers {
 }
 
 control_registers! {
+    /// What is protected.
+    fn cr0: "cr0";
     /// The address of the last page fault.
     #[inline(always)]
     pub(super) fn cr2: "cr2";
@@ -137,31 +137,24 @@ pub(super) fn take_dr6() -> u64 {
 }
 
 /// Which of the features that the library uses the CPU has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Features {
-    /// Supervisor-mode execution prevention.
-    pub smep: bool,
-    /// Supervisor-mode access prevention.
-    pub smap: bool,
-    /// Machine-check exceptions.
-    pub mce: bool,
-    /// User-mode instruction prevention.
-    pub umip: bool,
-    /// RDFSBASE, RDGSBASE, WRFSBASE and WRGSBASE.
-    pub fsgsbase: bool,
-    /// Execute-disable.
-    pub nx: bool,
+#[derive(Clone, Copy)]
+pub(super) struct Features {
+    smep: bool,
+    pub(super) smap: bool,
+    mce: bool,
+    umip: bool,
+    pub(super) fsgsbase: bool,
+    pub(super) nx: bool,
     /// 57-bit addresses are in use.
-    pub la57: bool,
-    /// Global pages.
-    pub pge: bool,
+    pub(super) la57: bool,
+    pge: bool,
     /// The CPU's buffers leak kernel data to user mode (MDS and the like), and VERW clears them.
-    pub clear_buffers: bool,
+    pub(super) clear_buffers: bool,
 }
 
 impl Features {
     /// Asks the CPU (SDM volume 2, CPUID), in kernel mode: CR4 and MSRs are read, too.
-    pub fn detect() -> Self {
+    pub(super) fn detect() -> Self {
         let standard = __cpuid_count(0, 0).eax;
         let (seven_ebx, seven_ecx) = if standard >= 7 {
             let seven = __cpuid_count(7, 0);
@@ -208,10 +201,7 @@ pub(super) fn smap_is_on() -> bool {
 pub(super) unsafe fn protect(features: Features) {
     // SAFETY: the caller's; CPUID shows the features.
     unsafe {
-        let mut cr0: u64;
-        asm!("mov {}, cr0", out(reg) cr0, options(nostack, preserves_flags));
-        cr0 |= CR0_WP | CR0_AM;
-        asm!("mov cr0, {}", in(reg) cr0, options(nostack, preserves_flags));
+        asm!("mov cr0, {}", in(reg) cr0() | CR0_WP | CR0_AM, options(nostack, preserves_flags));
         let mut value = cr4();
         for (has, bit) in [
             (features.mce, CR4_MCE),
@@ -236,8 +226,7 @@ pub(super) unsafe fn protect(features: Features) {
 pub(super) unsafe fn without_write_protection(write: impl FnOnce()) {
     // SAFETY: the caller's; CR0 is put back before anything else runs on this CPU.
     unsafe {
-        let cr0: u64;
-        asm!("mov {}, cr0", out(reg) cr0, options(nostack, preserves_flags));
+        let cr0 = cr0();
         asm!("mov cr0, {}", in(reg) cr0 & !CR0_WP, options(nostack, preserves_flags));
         write();
         asm!("mov cr0, {}", in(reg) cr0, options(nostack, preserves_flags));

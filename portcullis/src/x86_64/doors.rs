@@ -22,29 +22,21 @@ pub struct Exception {
 }
 
 macro_rules! vectors {
-    ($($name:ident = $vector:literal)*) => {
+    ($($name:ident = $vector:literal)*; $($with:ident = $with_vector:literal)*) => {
         $(pub const $name: u8 = $vector;)*
+        $(pub const $with: u8 = $with_vector;)*
+        /// The vectors whose exceptions push an error code, one bit each.
+        pub const WITH_ERROR_CODE: u32 = 0 $(| 1 << $with_vector)*;
     };
 }
 
 #[allow(missing_docs, reason = "the vectors by their names")]
 impl Exception {
+    // SDM volume 3, table 6-1; APM volume 2, 8.2 for 29 and 30. The second list push an error code.
     vectors! {
-        DE = 0 DB = 1 NMI = 2 BP = 3 OF = 4 BR = 5 UD = 6 NM = 7 DF = 8 TS = 10 NP = 11 SS = 12 GP = 13 PF = 14 MF = 16 AC = 17
-        MC = 18 XM = 19 VE = 20 CP = 21 HV = 28 VC = 29 SX = 30
+        DE = 0 DB = 1 NMI = 2 BP = 3 OF = 4 BR = 5 UD = 6 NM = 7 MF = 16 MC = 18 XM = 19 VE = 20 HV = 28;
+        DF = 8 TS = 10 NP = 11 SS = 12 GP = 13 PF = 14 AC = 17 CP = 21 VC = 29 SX = 30
     }
-
-    /// The vectors whose exceptions push an error code (SDM volume 3, table 6-1; APM volume 2, 8.2 for 29 and 30).
-    pub const WITH_ERROR_CODE: u32 = 1 << Self::DF
-        | 1 << Self::TS
-        | 1 << Self::NP
-        | 1 << Self::SS
-        | 1 << Self::GP
-        | 1 << Self::PF
-        | 1 << Self::AC
-        | 1 << Self::CP
-        | 1 << Self::VC
-        | 1 << Self::SX;
 }
 
 /// How many levels the kernel's page tables have, which gives the width of the user's half of the address space.
@@ -160,12 +152,7 @@ impl<K: Doors> Interrupted<'_, K> {
 
     /// If the instruction that faulted is in the exception table, continues where that says, and returns true.
     pub fn fix_up(&mut self) -> bool {
-        let fixup = self.fixup();
-        let found = fixup.is_some();
-        if let Some(fixup) = fixup {
-            self.continue_at(fixup);
-        }
-        found
+        self.fixup().map(|fixup| self.continue_at(fixup)).is_some()
     }
 }
 

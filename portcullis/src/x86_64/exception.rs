@@ -13,7 +13,7 @@ use super::regs::{SavedRegs, UserRegs};
 use super::sysret::WayOut;
 use super::way_out::leave_by_iret;
 use super::{cpu, nmi};
-use crate::kernel::returned_in_interrupt;
+use crate::kernel::returned_anywhere;
 use crate::state::{Arrived, Event, InInterrupt, Interrupted, NmiContext};
 use crate::trace;
 
@@ -186,7 +186,9 @@ pub(super) unsafe extern "C" fn arrived<K: Doors>(regs: &mut UserRegs, vector: u
             arrived.handled()
         }
         Exception::MC => {
-            NmiContext::new(saved(&mut arrived)).handle("machine_check", K::machine_check);
+            let mut at = NmiContext::new(saved(&mut arrived));
+            at.handle("machine_check", K::machine_check);
+            at.suspend();
             arrived.handled()
         }
         _ => {
@@ -213,7 +215,7 @@ fn interrupt<K: Doors>(regs: &mut SavedRegs, vector: u8) {
     let mut at = InInterrupt::new(regs);
     at.lend(|at| K::interrupt(at, vector));
     at.suspend();
-    returned_in_interrupt::<K>("interrupt");
+    returned_anywhere::<K>("interrupt", false);
 }
 
 /// The Rust half for what hit the kernel.
@@ -231,7 +233,7 @@ unsafe extern "C" fn interrupted<K: Doors>(regs: &mut SavedRegs, vector: u32, er
     } else {
         let exception = report(vector, error);
         interrupted.lend(|at| K::kernel_exception(at, exception));
-        returned_in_interrupt::<K>("kernel_exception");
+        returned_anywhere::<K>("kernel_exception", false);
     }
     if !CpuLocal::this().in_irq() {
         interrupted.exit_to_kernel(found);

@@ -58,7 +58,7 @@ pub fn interrupt_table() -> u64 {
 /// 64-bit kernel mode, interrupts off, once per CPU. The kernel's page table is in use, with its text executable and
 /// supervisor-only. With [`Doors::PAGE_TABLE_ISOLATION`], what [`isolation`] lists holds from now on. `thread_stack_top` is that
 /// of the stack in use, or of one that may be overwritten.
-pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) -> Features {
+pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) {
     let CpuDescription { local, tables, .. } = description;
     let features = Features::detect();
     debug_assert!(
@@ -70,7 +70,10 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) -> Features {
         K::PAGING == Paging::FourLevel || features.la57,
         "the kernel is built for 5-level paging and the CPU runs with 4 levels: SYSRET would take addresses that are not canonical"
     );
-    local.set_up(description.id, tables, description.irq_stack_top);
+    local.this = local;
+    local.id = description.id;
+    local.tables = tables;
+    local.irq_stack = description.irq_stack_top;
     tables.fill(&raw const *local as u64, features.fsgsbase);
     tables.espfix = description.espfix.unwrap_or(Espfix::NONE);
 
@@ -102,7 +105,6 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) -> Features {
         cpu::protect(features);
         CpuLocal::begin::<K>(description.thread_stack_top, description.work);
     }
-    features
 }
 
 /// # Safety

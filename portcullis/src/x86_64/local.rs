@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering::R
 
 use super::doors::Doors;
 use super::tables::{KERNEL_DS, Tables};
-use crate::context::{Context, ContextWord, Found, state, transition};
+use crate::context::{Context, ContextWord, state, transition};
 use crate::machine::Tracking;
 use crate::work::WorkFlags;
 
@@ -18,7 +18,7 @@ use crate::work::WorkFlags;
 #[repr(C, align(64))]
 pub struct CpuLocal {
     /// The address of this structure, so that GS:0 yields it.
-    this: *const CpuLocal,
+    pub(super) this: *const CpuLocal,
     /// For the doors: the user's stack pointer between SYSCALL and its push, and with page-table isolation while the way out by
     /// SYSRET switches tables.
     user_rsp: UnsafeCell<u64>,
@@ -33,9 +33,9 @@ pub struct CpuLocal {
     /// The top of the IRQ stack.
     pub(super) irq_stack: u64,
     /// This CPU's tables. RSP0 of the TSS is `thread_stack`, or with page-table isolation the entry stack.
-    tables: *mut Tables,
+    pub(super) tables: *mut Tables,
     /// The number of this CPU.
-    id: u32,
+    pub(super) id: u32,
     /// Whether the NMI handler is running: see [`nmi`](super::nmi).
     pub(super) nmi_state: AtomicU16,
     /// How many handlers of #MC and #DB that hit the kernel are running.
@@ -55,26 +55,8 @@ impl CpuLocal {
 
     /// Not in use yet: [`init_cpu`](super::init_cpu) makes it a CPU's.
     pub const fn new() -> Self {
-        CpuLocal {
-            this: core::ptr::null(),
-            user_rsp: UnsafeCell::new(0),
-            thread_stack: AtomicU64::new(0),
-            work: AtomicPtr::new(core::ptr::null_mut()),
-            context: ContextWord::new(),
-            irq_depth: AtomicU32::new(0),
-            irq_stack: 0,
-            tables: core::ptr::null_mut(),
-            id: 0,
-            nmi_state: AtomicU16::new(0),
-            nmi_like: AtomicU16::new(0),
-        }
-    }
-
-    pub(super) fn set_up(&mut self, id: u32, tables: *mut Tables, irq_stack: u64) {
-        self.this = self;
-        self.id = id;
-        self.tables = tables;
-        self.irq_stack = irq_stack;
+        // SAFETY: null pointers, and integers: all zeros is a value. The context is KERNEL.
+        unsafe { core::mem::MaybeUninit::zeroed().assume_init() }
     }
 
     /// This CPU's, in kernel mode after [`init_cpu`](super::init_cpu). With interrupts on, the task may move to another CPU
@@ -206,12 +188,6 @@ fn mend_ss() {
     }
 }
 
-impl Default for CpuLocal {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Context tracking in [`CpuLocal`].
 #[derive(Debug)]
 pub struct PerCpuContext;
@@ -244,7 +220,7 @@ macro_rules! transitions {
 
 // SAFETY: each transition moves the word of the CPU that it runs on, by the code that the models check.
 unsafe impl Tracking for PerCpuContext {
-    type Saved = Found;
+    type Saved = Context;
 
     transitions! {
         user_to_kernel: User => Kernel;
@@ -256,28 +232,18 @@ unsafe impl Tracking for PerCpuContext {
     }
 
     #[inline(always)]
-    unsafe fn interrupt_enter() -> Found {
+    unsafe fn interrupt_enter() -> Context {
         // SAFETY: the caller's.
         unsafe { CpuLocal::this().context.interrupt() }
     }
     #[inline(always)]
-    fn hit_kernel(saved: Found) -> bool {
-        !saved.context().is_quiescent()
+    fn hit_kernel(saved: Context) -> bool {
+        !saved.is_quiescent()
     }
     #[inline(always)]
-    unsafe fn interrupt_exit(saved: Found, _interrupts_on: bool) {
+    unsafe fn interrupt_exit(saved: Context, _interrupts_on: bool) {
         // SAFETY: the caller's.
         unsafe { CpuLocal::this().context.restore(saved) }
-    }
-    #[inline(always)]
-    unsafe fn nmi_enter() -> Found {
-        // SAFETY: the caller's.
-        unsafe { Self::interrupt_enter() }
-    }
-    #[inline(always)]
-    unsafe fn nmi_exit(saved: Found) {
-        // SAFETY: the caller's.
-        unsafe { Self::interrupt_exit(saved, false) }
     }
     #[inline(always)]
     fn in_kernel() -> bool {

@@ -148,7 +148,7 @@ const AGAIN: u16 = 2;
 pub(super) fn run<K: Doors>(regs: &mut SavedRegs) {
     let _unwatched = Unwatched::new();
     let mut at = NmiContext::<K>::new(regs);
-    once_at_a_time(|| &CpuLocal::this().nmi_state, || at.handle_by_ref("nmi", K::nmi));
+    once_at_a_time(|| &CpuLocal::this().nmi_state, || at.handle("nmi", K::nmi));
     at.suspend();
 }
 

@@ -202,7 +202,7 @@ unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut SavedRegs, vector: u32) {
         let local = CpuLocal::this();
         local.nmi_like.fetch_add(1, Relaxed);
         if vector == Exception::MC as u32 {
-            at.handle_by_ref("machine_check", K::machine_check);
+            at.handle("machine_check", K::machine_check);
         } else {
             debug::<K>(at);
         }
@@ -224,7 +224,7 @@ fn debug<K: Doors>(at: &mut NmiContext<'_, K>) {
     }
     // A watchpoint may have been hit at the same time.
     if !step || why != 0 {
-        at.handle_by_ref("kernel_debug", |at| K::kernel_debug(at, why));
+        at.handle("kernel_debug", |at| K::kernel_debug(at, why));
     }
 }
 

@@ -84,18 +84,10 @@ impl UserRegs {
     pub const SIZE: usize = size_of::<UserRegs>();
 
     /// The flags that user mode may set and clear.
-    pub const FLAGS: u64 = flags::CF
-        | flags::PF
-        | flags::AF
-        | flags::ZF
-        | flags::SF
-        | flags::TF
-        | flags::DF
-        | flags::OF
-        | flags::NT
-        | flags::RF
-        | flags::AC
-        | flags::ID;
+    pub const FLAGS: u64 = {
+        use flags::*;
+        CF | PF | AF | ZF | SF | TF | DF | OF | NT | RF | AC | ID
+    };
 
     /// 64-bit code at `rip` with its stack at `rsp`; all other registers 0, no system call in progress.
     pub const fn new(rip: u64, rsp: u64) -> Self {
@@ -175,9 +167,7 @@ impl Default for UserRegs {
 #[allow(missing_docs, reason = "the flags by their names")]
 pub mod flags {
     macro_rules! bits {
-        ($($name:ident = $bit:literal)*) => {
-            $(pub const $name: u64 = 1 << $bit;)*
-        };
+        ($($name:ident = $bit:literal)*) => { $(pub const $name: u64 = 1 << $bit;)* };
     }
 
     bits! {

@@ -94,40 +94,22 @@ const fn is_null(selector: u16) -> bool {
     selector & !RPL == 0
 }
 
-/// The present bit in the result of LAR.
-const PRESENT: u32 = 1 << 15;
-
 /// Whether ring 0 may load a data segment register with this selector without a fault (SDM volume 2, MOV): it is null, or names
 /// a present segment that may be read from the selector's ring. In kernel mode; valid while interrupts are off and the tables
 /// do not change.
-pub fn may_load(selector: u16) -> bool {
-    if is_null(selector) {
-        return true;
-    }
-    let readable: u8;
-    // SAFETY: VERR changes the zero flag.
-    unsafe {
-        asm!("verr {:x}", "setz {}", in(reg) selector, out(reg_byte) readable, options(nomem, nostack));
-    }
-    readable != 0 && access_rights(selector).is_some_and(|rights| rights & PRESENT != 0)
-}
-
-/// The access rights of the descriptor that the selector names (SDM volume 2, LAR: the second half without base and limit), if it
-/// is visible from the selector's ring.
-pub fn access_rights(selector: u16) -> Option<u32> {
-    let (rights, found): (u32, u8);
-    // SAFETY: LAR changes its destination and the zero flag.
+fn may_load(selector: u16) -> bool {
+    /// The present bit in the result of LAR.
+    const PRESENT: u32 = 1 << 15;
+    let (readable, found, rights): (u8, u8, u32);
+    // SAFETY: VERR changes the zero flag, and LAR its destination, too.
     unsafe {
         asm!(
-            "lar {rights:e}, {selector:e}",
-            "setz {found}",
-            rights = out(reg) rights,
-            selector = in(reg) u32::from(selector),
-            found = out(reg_byte) found,
-            options(nomem, nostack),
+            "verr {selector:x}", "setz {readable}", "lar {rights:e}, {selector:e}", "setz {found}",
+            selector = in(reg) u32::from(selector), readable = out(reg_byte) readable,
+            rights = out(reg) rights, found = out(reg_byte) found, options(nomem, nostack),
         );
     }
-    (found != 0).then_some(rights)
+    is_null(selector) || readable & found != 0 && rights & PRESENT != 0
 }
 
 /// Sets the GDT's entries for thread-local storage on this CPU, selectors 0x63, 0x6b and 0x73. Segment registers that hold one of
@@ -167,37 +149,33 @@ pub unsafe fn load_ldt(table: &[u64]) {
     unsafe { asm!("lldt {:x}", in(reg) selector, options(nostack, preserves_flags)) }
 }
 
-/// Lets user mode use the I/O ports whose bit is 0, on this CPU, until the next call of one of these three functions. Ports
-/// beyond the end of `words` are forbidden.
+/// The I/O ports that user mode may use.
+#[derive(Clone, Copy, Debug)]
+pub enum IoPorts<'a> {
+    /// None.
+    None,
+    /// All.
+    All,
+    /// Those whose bit is 0. Ports beyond the end are forbidden.
+    Bitmap(&'a [u64]),
+}
+
+/// Lets user mode use these I/O ports, on this CPU, until the next call.
 ///
 /// # Safety
-/// Kernel mode, interrupts off. The task that runs until then may use these ports.
-pub unsafe fn load_io_bitmap(words: &[u64]) {
+/// Kernel mode, interrupts off. The task that runs until then may use them.
+pub unsafe fn load_io_ports(ports: IoPorts<'_>) {
     // SAFETY: interrupts are off, so the tables are this CPU's; elsewhere the library accesses RSP0 of the TSS.
     let tss = unsafe { &mut (*CpuLocal::tables()).tss };
     let map = tss.io_map[..IO_PORTS / 8].as_chunks_mut().0;
-    for (n, bytes) in map.iter_mut().enumerate() {
-        *bytes = words.get(n).copied().unwrap_or(u64::MAX).to_le_bytes();
+    match ports {
+        IoPorts::None => {}
+        IoPorts::All => map.fill([0; 8]),
+        IoPorts::Bitmap(words) => {
+            for (n, bytes) in map.iter_mut().enumerate() {
+                *bytes = words.get(n).copied().unwrap_or(u64::MAX).to_le_bytes();
+            }
+        }
     }
-    tss.use_io_map(true);
-}
-
-/// Lets user mode use all I/O ports, as [`load_io_bitmap`].
-///
-/// # Safety
-/// That of [`load_io_bitmap`].
-pub unsafe fn allow_all_ports() {
-    // SAFETY: interrupts are off, so the tables are this CPU's.
-    let tss = unsafe { &mut (*CpuLocal::tables()).tss };
-    tss.io_map[..IO_PORTS / 8].fill(0);
-    tss.use_io_map(true);
-}
-
-/// Forbids user mode all I/O ports.
-///
-/// # Safety
-/// Kernel mode, interrupts off.
-pub unsafe fn forbid_all_ports() {
-    // SAFETY: interrupts are off, so the tables are this CPU's.
-    unsafe { (*CpuLocal::tables()).tss.use_io_map(false) }
+    tss.use_io_map(!matches!(ports, IoPorts::None));
 }

@@ -14,21 +14,8 @@ use super::way_out::leave;
 use crate::machine::InterruptFlag;
 use crate::state::{Arrived, InSyscall, Syscall};
 
-/// The flags that SYSCALL clears (SFMASK). TF, IF, DF, IOPL, NT, RF and AC would affect the kernel.
-pub const CLEARED_FLAGS: u64 = flags::CF
-    | flags::PF
-    | flags::AF
-    | flags::ZF
-    | flags::SF
-    | flags::TF
-    | flags::IF
-    | flags::DF
-    | flags::OF
-    | flags::IOPL
-    | flags::NT
-    | flags::RF
-    | flags::AC
-    | flags::ID;
+/// The flags that SYSCALL clears (SFMASK): IF, and all that user mode can set. TF, DF, IOPL, NT, RF and AC would affect the kernel.
+pub const CLEARED_FLAGS: u64 = UserRegs::FLAGS | flags::IF | flags::IOPL;
 
 /// Linux's ENOSYS.
 pub(super) const ENOSYS: i32 = 38;

@@ -167,38 +167,8 @@ pub struct Tables {
 impl Tables {
     /// Not in use yet: all zeros, so that a static takes no room in the kernel's image.
     pub const fn new() -> Self {
-        const IST: IstStack = IstStack {
-            stack: [0; _],
-            cpu_local: 0,
-            fsgsbase: 0,
-        };
-        Tables {
-            double_fault: IST,
-            debug: IST,
-            machine_check: IST,
-            nmi: NmiStack {
-                work: [0; _],
-                cpu_local: 0,
-                fsgsbase: 0,
-                state: 0,
-                unused: 0,
-                entry: [0; _],
-                entry_end: [],
-            },
-            gdt: Gdt([0; 16]),
-            tss: Tss {
-                reserved_0: 0,
-                rsp: [0; 3],
-                reserved_1: 0,
-                ist: [0; 7],
-                reserved_2: 0,
-                reserved_3: 0,
-                io_map_base: 0,
-                io_map: [0; _],
-            },
-            espfix: Espfix::NONE,
-            entry_stack: EntryStack([0; _]),
-        }
+        // SAFETY: integers, and arrays of them: all zeros is a value.
+        unsafe { core::mem::MaybeUninit::zeroed().assume_init() }
     }
 
     /// Fills the tables. `gs_base` is the address of the CPU's `CpuLocal`, `fsgsbase` whether the CPU has RDGSBASE.
@@ -253,18 +223,9 @@ impl Tables {
     }
 }
 
-impl Default for Tables {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl core::fmt::Debug for Tables {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Tables")
-            .field("gdt", &self.gdt)
-            .field("tss", &self.tss)
-            .finish_non_exhaustive()
+        f.debug_struct("Tables").finish_non_exhaustive()
     }
 }
 
