@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::msrv::MSRV;
 use crate::toolchain::{TARGET, Toolchain};
-use crate::{progress, repository, setup};
+use crate::{imports, progress, repository, setup};
 
 /// Formats all code with rustfmt.
 #[derive(clap::Args)]
@@ -28,18 +28,29 @@ pub struct DocArgs {
 pub struct Check {
     /// What is checked.
     pub name: &'static str,
-    /// The command that checks it.
-    pub command: Result<Command, String>,
+    /// How it is checked.
+    pub work: Result<Work, String>,
+}
+
+/// How something is checked.
+pub enum Work {
+    /// By a command.
+    Command(Command),
+    /// By a function of this tool.
+    Here(fn() -> Result<bool>),
 }
 
 impl Check {
     /// Makes it. `None` when it cannot be made.
     pub fn passes(self) -> Result<bool, String> {
-        let mut command = self.command?;
-        command.stdin(Stdio::null()).stdout(std::io::stderr());
-        progress::status(&mut command, self.name, progress::BUILD)
-            .map(|status| status.success())
-            .map_err(|error| format!("{error:#}"))
+        match self.work? {
+            Work::Command(mut command) => {
+                command.stdin(Stdio::null()).stdout(std::io::stderr());
+                progress::status(&mut command, self.name, progress::BUILD).map(|status| status.success())
+            }
+            Work::Here(check) => check(),
+        }
+        .map_err(|error| format!("{error:#}"))
     }
 }
 
@@ -52,20 +63,20 @@ fn formatting(check: bool) -> Result<Vec<Check>> {
         if check {
             command.args(["--", "--check"]);
         }
-        Ok(command)
+        Ok(Work::Command(command))
     };
     Ok(vec![
         Check {
             name: "fmt",
-            command: fmt(""),
+            work: fmt(""),
         },
         Check {
             name: "fmt-kernel",
-            command: fmt("kernel"),
+            work: fmt("kernel"),
         },
         Check {
             name: "fmt-example",
-            command: fmt("examples/minimal"),
+            work: fmt("examples/minimal"),
         },
     ])
 }
@@ -87,30 +98,34 @@ fn lints() -> Result<Vec<Check>> {
                     .args(features)
                     .args(["--", "-D", "warnings"])
                     .current_dir(repository(directory));
-                command
+                Work::Command(command)
             })
             .map_err(|error| format!("the kernel's compiler has no clippy here: {error:#}"))
     };
     let mut checks = formatting(true)?;
     checks.push(Check {
+        name: "imports",
+        work: Ok(Work::Here(imports::check)),
+    });
+    checks.push(Check {
         name: "clippy",
-        command: Ok(host),
+        work: Ok(Work::Command(host)),
     });
     checks.push(Check {
         name: "clippy-kernel",
-        command: kernel("kernel", &[]),
+        work: kernel("kernel", &[]),
     });
     checks.push(Check {
         name: "clippy-isolated",
-        command: kernel("kernel", &["--features", "isolation"]),
+        work: kernel("kernel", &["--features", "isolation"]),
     });
     checks.push(Check {
         name: "clippy-floor",
-        command: kernel("kernel", &["--features", "bench-floor"]),
+        work: kernel("kernel", &["--features", "bench-floor"]),
     });
     checks.push(Check {
         name: "clippy-example",
-        command: kernel("examples/minimal", &[]),
+        work: kernel("examples/minimal", &[]),
     });
     checks.extend(oldest_compiler());
     Ok(checks)
@@ -128,7 +143,7 @@ fn oldest_compiler() -> [Check; 2] {
             .args(arguments)
             .env("RUSTC_BOOTSTRAP", "1")
             .current_dir(repository(directory));
-        command
+        Work::Command(command)
     };
     let installed = setup::succeeds(Command::new("rustup").args(["run", &toolchain, "rustc", "--version"]));
     let targets = progress::output(Command::new("rustup").args([
@@ -148,11 +163,11 @@ fn oldest_compiler() -> [Check; 2] {
     [
         Check {
             name: "msrv",
-            command: installed.then(|| check("", &["--workspace"])).ok_or_else(missing),
+            work: installed.then(|| check("", &["--workspace"])).ok_or_else(missing),
         },
         Check {
             name: "msrv-kernel",
-            command: with_target
+            work: with_target
                 .then(|| check("kernel", &["--release"]))
                 .ok_or_else(missing),
         },
@@ -177,11 +192,11 @@ fn documentation(open: bool) -> Result<Vec<Check>> {
     Ok(vec![
         Check {
             name: "doc",
-            command: Ok(host),
+            work: Ok(Work::Command(host)),
         },
         Check {
             name: "doc-kernel",
-            command: Ok(kernel),
+            work: Ok(Work::Command(kernel)),
         },
     ])
 }

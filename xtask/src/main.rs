@@ -9,7 +9,7 @@
 //! | `./x run` | [`run`] |
 //! | `./x trace` | [`mod@trace`] |
 //! | `./x test`, its suites, ablation | [`mod@test`] |
-//! | `./x fmt`, `lint`, `doc` | [`lint`] |
+//! | `./x fmt`, `lint`, `doc`; the layers of the code | [`lint`], [`imports`] |
 //! | `./x bench` | [`mod@bench`] |
 //! | `./x linux` | [`linux`] |
 //! | `./x conformance` | [`mod@conformance`], [`selftests`] |
@@ -18,6 +18,7 @@ mod bench;
 mod conformance;
 mod console;
 mod gdb;
+mod imports;
 mod initramfs;
 mod kernel;
 mod lint;

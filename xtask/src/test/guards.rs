@@ -69,7 +69,9 @@ pub fn find_test(test: &str) -> Result<Kind> {
         return Ok(Kind::Loom);
     }
     let mut files = sources("portcullis/src")?;
-    files.extend(sources("portcullis/tests")?);
+    for folder in ["portcullis/tests", "crates"] {
+        files.extend(sources(folder)?);
+    }
     ensure!(files.iter().any(|file| holds(file)), "there is no test {test}");
     Ok(Kind::Library)
 }
