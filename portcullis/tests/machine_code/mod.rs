@@ -4,6 +4,7 @@
 use std::process::Command;
 use std::sync::OnceLock;
 
+use portcullis::x86_64::doors::{Door, TABLE};
 use portcullis::x86_64::{
     CpuDescription, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs, first_way_out, init_cpu,
 };
@@ -58,6 +59,48 @@ pub fn link<const ISOLATED: bool>() {
     assert_ne!(init as usize, first as usize);
 }
 
+/// A function of the library, by the path of its name: `["nmi", "entry"]`.
+pub type Function = &'static [&'static str];
+
+/// A door's functions up to its Rust half. The CPU enters the first one; in front of `exception::entry` it enters a stub.
+///
+/// A new row of the table needs an arm here. Every test of the doors' machine code then takes its functions from it.
+pub fn functions(door: &Door) -> &'static [Function] {
+    match door.name {
+        "SYSCALL" => &[&["syscall64", "syscall_entry"]],
+        "SYSCALL from compatibility mode" => &[&["syscall32", "syscall_entry"]],
+        "SYSENTER" => &[&["syscall32", "sysenter_entry"]],
+        "exceptions" | "INT3, INTO" | "interrupts" => &[
+            &["exception", "entry"],
+            &["exception", "from_user"],
+            &["exception", "from_kernel"],
+        ],
+        "#DB" | "#MC" => &[&["paranoid", "entry"]],
+        "NMI" => &[&["nmi", "entry"]],
+        "#DF" => &[&["paranoid", "double_fault"]],
+        "INT 0x80" => &[&["syscall32", "int80_entry"]],
+        name => panic!("the door `{name}` has no arm here that names its functions"),
+    }
+}
+
+/// The functions of all doors, each once.
+pub fn doors() -> Vec<Function> {
+    let mut all: Vec<Function> = TABLE.iter().flat_map(functions).copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Whether a door may hit the kernel.
+pub fn may_hit_the_kernel(door: &&Door) -> bool {
+    door.kernel.stack != "–"
+}
+
+/// Whether the CPU enters a door on a stack of the door's own.
+pub fn has_its_own_stack(door: &&Door) -> bool {
+    door.kernel.stack.starts_with("IST")
+}
+
 /// All of it.
 pub fn disassembly() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
@@ -72,7 +115,7 @@ pub fn disassembly() -> &'static str {
     })
 }
 
-/// The instructions of a function of the library, by the path of its name: `["nmi", "entry"]`.
+/// The instructions of a [`Function`].
 pub fn disassemble(path: &[&str]) -> Vec<String> {
     lines(path)
         .into_iter()
