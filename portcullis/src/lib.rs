@@ -48,6 +48,10 @@
 #![deny(unsafe_code, unused_variables)]
 #![allow(clippy::new_without_default, reason = "what `new` makes is for statics")]
 
+// The unit tests share a kernel with the other tests, which name this crate from outside.
+#[cfg(test)]
+extern crate self as portcullis;
+
 pub mod broken;
 #[allow(unsafe_code, reason = "the caller vouches for a change of the context")]
 pub mod context;

@@ -1,9 +1,9 @@
 use super::*;
-use crate::x86_64::doors::tests::Nothing;
+use crate::x86_64::doors::tests::Minimal;
 
 /// The first bytes of a vector's stub.
 fn stub(vector: usize) -> [u8; 3] {
-    let start = first_stub::<Nothing>() as usize;
+    let start = first_stub::<Minimal<false>>() as usize;
     // SAFETY: the stubs are 256 times `STUB_SIZE` bytes of readable code.
     unsafe { *((start + vector * STUB_SIZE) as *const [u8; 3]) }
 }
