@@ -257,3 +257,7 @@ unsafe impl Tracking for PerCpuContext {
         state(word) == Context::Kernel
     }
 }
+
+#[cfg(test)]
+#[path = "../../tests/unit/x86_64/local.rs"]
+pub(super) mod tests;

@@ -1,22 +1,35 @@
 //! A kernel that takes every default: for tests of the doors' machine code, and for the unit tests of `x86_64`.
 
+use std::cell::RefCell;
+use std::marker::PhantomData;
+
+use portcullis::machine::InterruptFlag;
 use portcullis::x86_64::{Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs};
 use portcullis::{
-    Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine, NmiContext, SyscallHooks,
+    Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine, NmiContext,
+    SyscallHooks,
 };
 
-/// With or without page-table isolation.
-pub struct Minimal<const ISOLATED: bool>;
+/// With or without page-table isolation, with the interrupt flag `I`.
+pub struct Minimal<const ISOLATED: bool, I = Rflags>(PhantomData<I>);
 
-impl<const ISOLATED: bool> Machine for Minimal<ISOLATED> {
-    type Regs = UserRegs;
-    type SavedRegs = SavedRegs;
-    type Irqs = Rflags;
-    type Context = PerCpuContext;
+thread_local! {
+    /// What was reported to it on this thread.
+    pub static REPORTED: RefCell<Vec<Broken>> = const { RefCell::new(Vec::new()) };
 }
 
-impl<const ISOLATED: bool> Kernel for Minimal<ISOLATED> {
+impl<const ISOLATED: bool, I: InterruptFlag + 'static> Machine for Minimal<ISOLATED, I> {
+    type Regs = UserRegs;
+    type SavedRegs = SavedRegs;
+    type Irqs = I;
+    type Context = PerCpuContext;
 
+    fn invariant_broken(broken: Broken) {
+        REPORTED.with_borrow_mut(|reported| reported.push(broken));
+    }
+}
+
+impl<const ISOLATED: bool, I: InterruptFlag + 'static> Kernel for Minimal<ISOLATED, I> {
     fn exit_work() -> usize {
         0
     }
@@ -26,14 +39,13 @@ impl<const ISOLATED: bool> Kernel for Minimal<ISOLATED> {
     fn syscall(_: &mut InSyscall<'_, Self>, _: i64) {}
     fn preempt_count() -> usize {
         0
-    }
-}
+    }}
 
-impl<const ISOLATED: bool> ExitHooks for Minimal<ISOLATED> {}
-impl<const ISOLATED: bool> SyscallHooks for Minimal<ISOLATED> {}
-impl<const ISOLATED: bool> Diagnostics for Minimal<ISOLATED> {}
+impl<const ISOLATED: bool, I: InterruptFlag + 'static> ExitHooks for Minimal<ISOLATED, I> {}
+impl<const ISOLATED: bool, I: InterruptFlag + 'static> SyscallHooks for Minimal<ISOLATED, I> {}
+impl<const ISOLATED: bool, I: InterruptFlag + 'static> Diagnostics for Minimal<ISOLATED, I> {}
 
-impl<const ISOLATED: bool> Doors for Minimal<ISOLATED> {
+impl<const ISOLATED: bool, I: InterruptFlag + 'static> Doors for Minimal<ISOLATED, I> {
     const IA32_EMULATION: bool = true;
     const PAGE_TABLE_ISOLATION: bool = ISOLATED;
     fn user_exception(_: &mut InKernel<'_, Self>, _: Exception) {}

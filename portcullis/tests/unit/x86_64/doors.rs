@@ -1,4 +1,4 @@
 #[path = "../../minimal/mod.rs"]
 mod minimal;
 
-pub use minimal::Minimal;
+pub use minimal::{Minimal, REPORTED};

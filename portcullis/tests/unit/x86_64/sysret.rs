@@ -1,4 +1,8 @@
 use super::*;
+use crate::machine::InterruptFlag;
+use crate::state::{Event, Leaving};
+use crate::x86_64::doors::tests::{Minimal, REPORTED};
+use crate::x86_64::local::tests::pretend_to_be_a_cpu;
 
 fn regs(rip: u64) -> UserRegs {
     let rflags = flags::IF | flags::FIXED;
@@ -116,4 +120,41 @@ fn sysret_only_if_every_register_agrees() {
             "{bit:#x}"
         );
     }
+}
+
+/// Off, which it is not in this process.
+struct Off;
+// SAFETY: there is no GS base to protect.
+unsafe impl InterruptFlag for Off {
+    unsafe fn on() {}
+    fn off() {}
+    fn is_on() -> bool {
+        false
+    }
+}
+
+/// With checks on: each way out, with the registers at the top of the thread stack, and of another one.
+#[test]
+fn a_switch_that_was_not_announced_is_reported_at_the_next_way_out() {
+    let ways: [fn(&mut UserRegs) -> WayOut; 3] = [
+        |regs| leaving::<Event>(regs).iret(),
+        |regs| leaving::<Syscall>(regs).sysret_or_iret(),
+        |regs| leaving::<Syscall32>(regs).sysret32_or_iret(0),
+    ];
+    for way in ways {
+        let mut stacks = [regs(0), regs(0)];
+        let [announced, other] = &mut stacks;
+        let top = core::ptr::from_mut(announced).wrapping_add(1) as u64;
+        for (saved, reported) in [(announced, vec![]), (other, vec![Broken::SwitchNotAnnounced])] {
+            pretend_to_be_a_cpu(top);
+            let _: WayOut = way(saved);
+            assert_eq!(REPORTED.take(), reported);
+        }
+    }
+}
+
+/// On the way out, all exit work done.
+fn leaving<C: Crossing>(regs: &mut UserRegs) -> Settled<'_, Minimal<false, Off>, C> {
+    // SAFETY: this thread plays a CPU that is about to leave the kernel.
+    unsafe { Leaving::assume(regs) }.exit_to_user_mode_prepare()
 }
