@@ -414,8 +414,8 @@ impl WorkFlags {
     /// Raises exit work. If the task runs on another CPU and the flag was not up, that CPU is owed an inter-processor
     /// interrupt. May be called in any context, NMI handlers included.
     ///
-    /// `this_cpu` returns the number of the calling CPU, or `None` in an NMI, #MC or #DB handler: what that hit may be past
-    /// the last read of its way out, so even this CPU is owed an interrupt
+    /// `this_cpu` returns the number of the calling CPU, or `None` in the handler of an NMI, or of a #MC or #DB that hit the
+    /// kernel: what was hit may be past the last read of its way out, so even this CPU is owed an interrupt
     /// ([`CpuLocal::raising_cpu`](crate::x86_64::CpuLocal::raising_cpu)). It is called after the flag is up: a number read
     /// earlier may be that of a CPU which the caller has left and to which the task has moved.
     pub fn raise(&self, work: ExitWork, this_cpu: impl FnOnce() -> Option<u32>) -> OwedIpi {
