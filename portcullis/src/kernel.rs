@@ -81,7 +81,7 @@ pub trait Kernel: Machine {
 }
 
 /// What happens on the way back: exit work. Which flag calls which hook, and when: [`work`](crate::work). A hook of the loop that
-/// does not take its flag is called again.
+/// does not take its flag is called again; one after the loop is called again at the next return.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say what its exit work does",
     label = "needs `impl ExitHooks for {Self} {{}}`, with the hooks of the work that it raises"

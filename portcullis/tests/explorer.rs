@@ -935,6 +935,28 @@ fn work_that_nobody_takes_is_reported_by_its_name() {
     }
 }
 
+/// With checks on: after the loop a hook that leaves its flag up is called once at each return, and nothing is reported.
+#[test]
+fn work_after_the_loop_may_stay_raised() {
+    const RETURNS: usize = 20;
+    let work = Script::EXIT_WORK;
+    let after_the_loop = work.of(Phase::Repeat) | work.of(Phase::Once);
+    for (bit, hook) in hooks().into_iter().filter(|(bit, _)| bit & after_the_loop != 0) {
+        start(|w| {
+            w.exit = bit;
+            w.misbehaves = Some((hook, Mischief::LeavesFlag));
+        });
+        for _ in 0..RETURNS {
+            cross(Way::Interrupt);
+        }
+        world(|w| {
+            let calls = w.trace.iter().filter(|event| **event == Event::Hook(hook));
+            assert_eq!((calls.count(), w.exit), (RETURNS, bit), "{hook}");
+            assert!(w.broken.is_empty(), "{hook}: {:?}", w.broken);
+        });
+    }
+}
+
 /// With checks on.
 #[test]
 fn work_that_is_raised_after_the_last_read_is_reported() {
