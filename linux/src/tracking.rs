@@ -137,7 +137,7 @@ unsafe impl Tracking for Linux {
     }
 
     #[inline(always)]
-    fn hit_kernel(saved: IrqState) -> bool {
+    fn found_kernel(saved: IrqState) -> bool {
         saved.0 == 0
     }
 

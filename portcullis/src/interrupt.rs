@@ -38,14 +38,14 @@ impl<'r, K: Gate> Interrupted<'r, K> {
                 K::invariant_broken(Broken::InterruptsOn);
                 K::Irqs::off();
             }
-            if interrupts_on && K::Context::hit_kernel(saved) {
+            if interrupts_on && K::Context::found_kernel(saved) {
                 K::check_preemption_point();
             }
         }
         if K::preempt_count() == 0
             && K::exit_work() & K::EXIT_WORK.need_resched != 0
             && interrupts_on
-            && K::Context::hit_kernel(saved)
+            && K::Context::found_kernel(saved)
         {
             self.lend(K::preempt_schedule_irq);
             returned::<K>("preempt_schedule_irq", false);

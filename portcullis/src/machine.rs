@@ -89,7 +89,7 @@ pub unsafe trait Tracking {
     /// An interrupt or exception hit the kernel: KERNEL from now on, wherever it hit.
     unsafe fn interrupt_enter() -> Self::Saved;
     /// Whether that hit the context KERNEL, and not the idle loop.
-    fn hit_kernel(saved: Self::Saved) -> bool;
+    fn found_kernel(saved: Self::Saved) -> bool;
     /// The interrupt or exception is done: restores what it found. `interrupts_on`: the return turns interrupts on, for a host that
     /// accounts for that.
     unsafe fn interrupt_exit(saved: Self::Saved, interrupts_on: bool);

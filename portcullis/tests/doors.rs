@@ -39,8 +39,11 @@ fn doors_clear_every_register_before_they_call() {
         .into_iter()
         .chain((8..16).map(|n| format!("r{n}d")));
     let registers: Vec<String> = registers.collect();
-    // `exception::entry` saves nothing: it goes on to the other two.
-    for door in doors().into_iter().filter(|door| *door != ["exception", "entry"]) {
+    // `exception::stub_entry` saves nothing: it goes on to the other two.
+    for door in doors()
+        .into_iter()
+        .filter(|door| *door != ["exception", "stub_entry"])
+    {
         let code = disassemble(door);
         let call = call(&code).expect("a call");
         let last_push = code[..call]
@@ -85,8 +88,8 @@ fn every_way_out_ends_with_the_place_of_verw() {
     // And nothing else in the doors enters user mode: these return to the kernel that they hit.
     let to_the_kernel: [Function; 3] = [
         &["exception", "from_kernel"],
-        &["paranoid", "entry"],
-        &["nmi", "entry"],
+        &["paranoid", "ist_entry"],
+        &["nmi", "nmi_entry"],
     ];
     for door in doors().into_iter().filter(|door| !to_the_kernel.contains(door)) {
         for instruction in disassemble(door) {
@@ -204,7 +207,7 @@ fn sysenter_pushes_nothing_on_a_stack_it_does_not_know() {
 /// compares with are read off.
 #[test]
 fn the_nmi_door_recognises_its_last_two_instructions() {
-    let code = lines(&["nmi", "entry"]);
+    let code = lines(&["nmi", "nmi_entry"]);
     let take_down = code
         .iter()
         .position(|(_, i)| i.starts_with("sub") && i.ends_with(",0x1"))

@@ -169,7 +169,7 @@ unsafe impl Tracking for Context {
     unsafe fn interrupt_enter() -> bool {
         world(|w| std::mem::replace(&mut w.in_kernel, true))
     }
-    fn hit_kernel(saved: bool) -> bool {
+    fn found_kernel(saved: bool) -> bool {
         saved
     }
     unsafe fn interrupt_exit(saved: bool, _interrupts_on: bool) {

@@ -104,7 +104,7 @@ unsafe impl Tracking for ModelCpu {
         true
     }
     unsafe fn interrupt_enter() {}
-    fn hit_kernel(_: ()) -> bool {
+    fn found_kernel(_: ()) -> bool {
         true
     }
     unsafe fn interrupt_exit(_: (), _: bool) {}

@@ -46,7 +46,7 @@ unsafe extern "C" fn stubs<K: Doors>() {
         ".endr",
         size = const STUB_SIZE,
         with_error = const Exception::WITH_ERROR_CODE,
-        entry = sym entry::<K>,
+        entry = sym stub_entry::<K>,
     )
 }
 
@@ -72,7 +72,7 @@ pub(super) fn first_stub<K: Doors>() -> u64 {
 /// ```
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]
-unsafe extern "C" fn entry<K: Doors>() {
+unsafe extern "C" fn stub_entry<K: Doors>() {
     naked_asm!(
         cld!(),
         clac!(),
@@ -104,7 +104,7 @@ macro_rules! call_with_vector {
     };
 }
 
-/// From user mode: as [`entry`], with the kernel's GS, on the thread stack. The doors of #DB, NMI and #MC continue here if they
+/// From user mode: as [`stub_entry`], with the kernel's GS, on the thread stack. The doors of #DB, NMI and #MC continue here if they
 /// hit user mode.
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]
@@ -120,7 +120,7 @@ pub(super) unsafe extern "C" fn from_user<K: Doors>() {
     )
 }
 
-/// From the kernel: as [`entry`]. A fault of the IRET that was to enter user mode becomes an arrival from user mode
+/// From the kernel: as [`stub_entry`]. A fault of the IRET that was to enter user mode becomes an arrival from user mode
 /// ([`bad_iret`](super::bad_iret)).
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]

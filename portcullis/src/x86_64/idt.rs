@@ -38,10 +38,10 @@ impl Idt {
                 let address = match door.entry {
                     Entry::Int80 if !K::IA32_EMULATION => continue,
                     Entry::Int80 => syscall32::int80_entry::<K> as *const () as u64,
-                    Entry::Debug => paranoid::entry::<K, { Exception::DB }> as *const () as u64,
-                    Entry::MachineCheck => paranoid::entry::<K, { Exception::MC }> as *const () as u64,
+                    Entry::Debug => paranoid::ist_entry::<K, { Exception::DB }> as *const () as u64,
+                    Entry::MachineCheck => paranoid::ist_entry::<K, { Exception::MC }> as *const () as u64,
                     Entry::DoubleFault => paranoid::double_fault::<K> as *const () as u64,
-                    Entry::Nmi => nmi::entry::<K> as *const () as u64,
+                    Entry::Nmi => nmi::nmi_entry::<K> as *const () as u64,
                     Entry::Stub => first_stub::<K>() + vector as u64 * STUB_SIZE as u64,
                     // An MSR points to them.
                     Entry::Syscall | Entry::Syscall32 | Entry::Sysenter => continue,

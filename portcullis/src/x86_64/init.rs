@@ -9,7 +9,7 @@ use super::idt::Idt;
 use super::isolation;
 use super::local::CpuLocal;
 use super::segments::{Segment, load_segment};
-use super::syscall64::{CLEARED_FLAGS, syscall_entry, syscall_entry_closed};
+use super::syscall64::{CLEARED_FLAGS, syscall32_entry_closed, syscall64_entry};
 use super::tables::{Espfix, KERNEL_CS, KERNEL_DS, STAR, TSS_SELECTOR, Tables};
 use super::{alternatives, extable, syscall32};
 use crate::work::WorkFlags;
@@ -142,15 +142,15 @@ unsafe fn init_syscall<K: Doors>(features: Features) {
         }
         wrmsr(msr::EFER, efer);
         wrmsr(msr::STAR, STAR);
-        wrmsr(msr::LSTAR, syscall_entry::<K> as *const () as u64);
+        wrmsr(msr::LSTAR, syscall64_entry::<K> as *const () as u64);
         wrmsr(msr::SFMASK, CLEARED_FLAGS);
         // CSTAR on all CPUs: with 0 there, a SYSCALL from compatibility mode, if the CPU has that, would continue at address 0 in
         // ring 0.
         let (cstar, sysenter_cs) = if K::IA32_EMULATION {
-            (syscall32::syscall_entry::<K> as *const (), KERNEL_CS)
+            (syscall32::syscall32_entry::<K> as *const (), KERNEL_CS)
         } else {
             // With a null selector SYSENTER is a general-protection fault.
-            (syscall_entry_closed as *const (), 0)
+            (syscall32_entry_closed as *const (), 0)
         };
         wrmsr(msr::CSTAR, cstar as u64);
         wrmsr(msr::SYSENTER_CS, sysenter_cs.into());

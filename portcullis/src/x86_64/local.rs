@@ -237,7 +237,7 @@ unsafe impl Tracking for PerCpuContext {
         unsafe { CpuLocal::this().context.interrupt() }
     }
     #[inline(always)]
-    fn hit_kernel(saved: Context) -> bool {
+    fn found_kernel(saved: Context) -> bool {
         !saved.is_quiescent()
     }
     #[inline(always)]

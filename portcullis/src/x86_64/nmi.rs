@@ -59,7 +59,7 @@ const ENTRY_FROM_WORK: usize = offset_of!(NmiStack, entry_end) - offset_of!(NmiS
 /// ```
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]
-pub(super) unsafe extern "C" fn entry<K: Doors>() {
+pub(super) unsafe extern "C" fn nmi_entry<K: Doors>() {
     naked_asm!(
         cld!(),
         clac!(),
@@ -122,7 +122,7 @@ pub(super) unsafe extern "C" fn entry<K: Doors>() {
         state_from_entry = const STATE_FROM_FRAME as isize - ENTRY_FROM_WORK as isize,
         state_from_frame = const STATE_FROM_FRAME,
         cpu_local = const CPU_LOCAL, fsgsbase = const FSGSBASE, gs_base = const msr::GS_BASE,
-        kernel = sym hit_kernel::<K>,
+        kernel = sym nmi_hit_kernel::<K>,
         from_user = sym from_user::<K>,
     )
 }
@@ -130,8 +130,8 @@ pub(super) unsafe extern "C" fn entry<K: Doors>() {
 /// The Rust half for an NMI that hit the kernel.
 ///
 /// # Safety
-/// Called by [`entry`] only.
-unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut SavedRegs) {
+/// Called by [`nmi_entry`] only.
+unsafe extern "C" fn nmi_hit_kernel<K: Doors>(regs: &mut SavedRegs) {
     // SAFETY: the door has just come in from the kernel, interrupts are off, and `regs` are what it saved. The handler's state
     // gives write access by an unsafe function that says what may be written.
     unsafe { in_kernel::<K>(regs, |at| run::<K>(at.regs_mut())) }

@@ -159,7 +159,7 @@ const _: () =
 /// 3. The Rust half runs the handler; then all is restored in reverse order.
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]
-pub(super) unsafe extern "C" fn entry<K: Doors, const VECTOR: u8>() {
+pub(super) unsafe extern "C" fn ist_entry<K: Doors, const VECTOR: u8>() {
     naked_asm!(
         cld!(),
         clac!(),
@@ -186,7 +186,7 @@ pub(super) unsafe extern "C" fn entry<K: Doors, const VECTOR: u8>() {
         user_table = const user_table::<K>(), thread_stack = const CpuLocal::THREAD_STACK,
         vector = const VECTOR, orig_rax = const offset_of!(UserRegs, orig_rax),
         cpu_local = const CPU_LOCAL, fsgsbase = const FSGSBASE, gs_base = const msr::GS_BASE,
-        kernel = sym hit_kernel::<K>,
+        kernel = sym ist_hit_kernel::<K>,
         from_user = sym from_user::<K>,
     )
 }
@@ -194,8 +194,8 @@ pub(super) unsafe extern "C" fn entry<K: Doors, const VECTOR: u8>() {
 /// The Rust half for what hit the kernel.
 ///
 /// # Safety
-/// Called by [`entry`] only.
-unsafe extern "C" fn hit_kernel<K: Doors>(regs: &mut SavedRegs, vector: u32) {
+/// Called by [`ist_entry`] only.
+unsafe extern "C" fn ist_hit_kernel<K: Doors>(regs: &mut SavedRegs, vector: u32) {
     // Before touching what may be watched.
     let _unwatched = Unwatched::new();
     let handler = |at: &mut NmiContext<'_, K>| {
@@ -287,7 +287,7 @@ impl Drop for Unwatched {
 /// Except if the IRET that enters user mode has faulted on a stack where the CPU could not push the fault's frame
 /// ([`bad_iret`](super::bad_iret)). GS is the user's then, and this becomes a general-protection fault in user mode.
 ///
-/// As [`entry`], and the CPU pushed an error code, always 0.
+/// As [`ist_entry`], and the CPU pushed an error code, always 0.
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn double_fault<K: Doors>() {

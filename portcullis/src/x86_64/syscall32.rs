@@ -169,7 +169,7 @@ pub(super) fn is_sysenter_step<K: Doors>(rip: u64) -> bool {
 /// ```
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]
-pub(super) unsafe extern "C" fn syscall_entry<K: Doors>() {
+pub(super) unsafe extern "C" fn syscall32_entry<K: Doors>() {
     naked_asm!(
         "swapgs",
         "mov gs:[{user_rsp}], rsp",
@@ -200,7 +200,7 @@ pub(super) unsafe extern "C" fn syscall_entry<K: Doors>() {
 /// work is done (as in Linux 6.1).
 ///
 /// # Safety
-/// Called by [`sysenter_entry`] and [`syscall_entry`] only.
+/// Called by [`sysenter_entry`] and [`syscall32_entry`] only.
 unsafe extern "C" fn fast<K: Doors>(regs: &mut UserRegs) -> WayOut {
     // SAFETY: the door has just come in from user mode, interrupts are off, and `regs` are what it saved.
     let mut arrived: Arrived<'_, K, Syscall32> = unsafe { Arrived::enter_from_user_mode(regs) };

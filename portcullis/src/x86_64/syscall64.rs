@@ -42,7 +42,7 @@ pub(super) const ENOSYS: i32 = 38;
 /// 3. The Rust half makes the system call, does the exit work, and chooses the way out.
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]
-pub(super) unsafe extern "C" fn syscall_entry<K: Doors>() {
+pub(super) unsafe extern "C" fn syscall64_entry<K: Doors>() {
     naked_asm!(
         "swapgs",
         "mov gs:[{user_rsp}], rsp",
@@ -70,7 +70,7 @@ const _: () = assert!(offset_of!(UserRegs, ss) == 160 && offset_of!(UserRegs, rd
 /// The Rust half: the whole system call.
 ///
 /// # Safety
-/// Called by [`syscall_entry`] only.
+/// Called by [`syscall64_entry`] only.
 unsafe extern "C" fn syscall<K: Doors>(regs: &mut UserRegs) -> WayOut {
     // SAFETY: the door has just come in from user mode, interrupts are off, and `regs` are what it saved.
     let arrived: Arrived<'_, K, Syscall> = unsafe { Arrived::enter_from_user_mode(regs) };
@@ -117,7 +117,7 @@ unsafe extern "C" fn first<K: Doors>(regs: &mut UserRegs) -> WayOut {
 /// call fails with -ENOSYS. Goes back at once, without a state or a [`WayOut`]: nothing of the kernel's has run.
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]
-pub(super) unsafe extern "C" fn syscall_entry_closed() {
+pub(super) unsafe extern "C" fn syscall32_entry_closed() {
     naked_asm!("mov eax, -{enosys}", verw!(), "sysret", enosys = const ENOSYS)
 }
 

@@ -19,24 +19,24 @@ pub fn link<const ISOLATED: bool>() {
     assert_ne!(init as usize, first as usize);
 }
 
-/// A function of the library, by the path of its name: `["nmi", "entry"]`.
+/// A function of the library, by the path of its name: `["nmi", "nmi_entry"]`.
 pub type Function = &'static [&'static str];
 
-/// A door's functions up to its Rust half. The CPU enters the first one; in front of `exception::entry` it enters a stub.
+/// A door's functions up to its Rust half. The CPU enters the first one; in front of `exception::stub_entry` it enters a stub.
 ///
 /// A new row of the table needs an arm here. Every test of the doors' machine code then takes its functions from it.
 pub fn functions(door: &Door) -> &'static [Function] {
     match door.name {
-        "SYSCALL" => &[&["syscall64", "syscall_entry"]],
-        "SYSCALL from compatibility mode" => &[&["syscall32", "syscall_entry"]],
+        "SYSCALL" => &[&["syscall64", "syscall64_entry"]],
+        "SYSCALL from compatibility mode" => &[&["syscall32", "syscall32_entry"]],
         "SYSENTER" => &[&["syscall32", "sysenter_entry"]],
         "exceptions" | "INT3, INTO" | "interrupts" => &[
-            &["exception", "entry"],
+            &["exception", "stub_entry"],
             &["exception", "from_user"],
             &["exception", "from_kernel"],
         ],
-        "#DB" | "#MC" => &[&["paranoid", "entry"]],
-        "NMI" => &[&["nmi", "entry"]],
+        "#DB" | "#MC" => &[&["paranoid", "ist_entry"]],
+        "NMI" => &[&["nmi", "nmi_entry"]],
         "#DF" => &[&["paranoid", "double_fault"]],
         "INT 0x80" => &[&["syscall32", "int80_entry"]],
         name => panic!("the door `{name}` has no arm here that names its functions"),

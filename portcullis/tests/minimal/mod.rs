@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use portcullis::machine::InterruptFlag;
 use portcullis::x86_64::{Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs};
 use portcullis::{
-    Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine, NmiContext,
-    SyscallHooks,
+    Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine,
+    NmiContext, SyscallHooks,
 };
 
 /// With or without page-table isolation, with the interrupt flag `I`.
@@ -39,7 +39,8 @@ impl<const ISOLATED: bool, I: InterruptFlag + 'static> Kernel for Minimal<ISOLAT
     fn syscall(_: &mut InSyscall<'_, Self>, _: i64) {}
     fn preempt_count() -> usize {
         0
-    }}
+    }
+}
 
 impl<const ISOLATED: bool, I: InterruptFlag + 'static> ExitHooks for Minimal<ISOLATED, I> {}
 impl<const ISOLATED: bool, I: InterruptFlag + 'static> SyscallHooks for Minimal<ISOLATED, I> {}

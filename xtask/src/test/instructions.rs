@@ -102,7 +102,7 @@ const DOORS: &[Door] = &[
     door("fork", "SYSCALL", Start::Kernel("syscall64::first_way_out")),
     Door {
         machines: INTEL_ALL,
-        ..door(NMI, "NMI", Start::Kernel("nmi::entry"))
+        ..door(NMI, "NMI", Start::Kernel("nmi::nmi_entry"))
     },
     door("interrupt", "interrupts", Start::Kernel("exception::from_kernel")),
     Door {
@@ -142,9 +142,9 @@ impl Injection {
     /// The library's function that is its door.
     fn door(self) -> &'static str {
         match self {
-            Injection::Nmi => "nmi::entry",
-            Injection::MachineCheck => "paranoid::entry, 18",
-            Injection::Debug => "paranoid::entry, 1",
+            Injection::Nmi => "nmi::nmi_entry",
+            Injection::MachineCheck => "paranoid::ist_entry, 18",
+            Injection::Debug => "paranoid::ist_entry, 1",
         }
     }
 

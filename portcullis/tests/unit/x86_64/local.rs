@@ -9,7 +9,7 @@ pub fn pretend_to_be_a_cpu(stack_top: u64) {
     const ARCH_PRCTL: u64 = 158;
     const ARCH_SET_GS: u64 = 0x1001;
     let local = Box::leak(Box::new(CpuLocal::new()));
-    local.set_up(0, core::ptr::null_mut(), 0);
+    local.this = local;
     local.thread_stack.store(stack_top, Relaxed);
     let result: i64;
     // SAFETY: nothing else in this process uses GS; the structure is never freed.
