@@ -61,12 +61,12 @@ impl Kernel for Gate {
 
     #[inline(always)]
     fn syscall(at: &mut InSyscall<'_, Gate>, _number: i64) {
-        syscall::dispatch(at.regs());
+        syscall::dispatch(at);
     }
 
     #[inline(always)]
     fn syscall_32(at: &mut InSyscall<'_, Gate>, _number: u32) {
-        compat::table::dispatch(at.regs());
+        compat::table::dispatch(at);
     }
 
     #[inline(always)]
@@ -91,7 +91,7 @@ impl ExitHooks for Gate {
     }
 
     fn do_signal_or_restart(at: &mut InKernel<'_, Gate>) {
-        hooks::as_task(Hook::Signal, || signal::do_signal_or_restart(at.regs()));
+        hooks::as_task(Hook::Signal, || signal::do_signal_or_restart(at));
     }
 
     fn resume_user_mode_work(at: &mut InKernel<'_, Gate>) {
@@ -133,12 +133,12 @@ impl SyscallHooks for Gate {
         hooks::syscall_work(Hook::UserDispatch, || user_dispatch::at_entry(at.regs()))
     }
 
-    fn ptrace_report_syscall_entry(_: &mut InKernel<'_, Gate>) -> Result<(), Skip> {
-        hooks::syscall_work(Hook::Ptrace, ptrace::stop::report_entry)
+    fn ptrace_report_syscall_entry(at: &mut InKernel<'_, Gate>) -> Result<(), Skip> {
+        hooks::syscall_work(Hook::Ptrace, || ptrace::stop::report_entry(at))
     }
 
     fn secure_computing(at: &mut InKernel<'_, Gate>) -> Result<(), Skip> {
-        hooks::syscall_work(Hook::Seccomp, || seccomp::secure_computing(at.regs()))
+        hooks::syscall_work(Hook::Seccomp, || seccomp::secure_computing(at))
     }
 
     fn trace_sys_enter(_: &mut InKernel<'_, Gate>, number: i64) {
@@ -169,9 +169,9 @@ impl SyscallHooks for Gate {
     fn ptrace_report_syscall_exit(at: &mut InKernel<'_, Gate>, step: bool) {
         hooks::syscall_work(Hook::Ptrace, || {
             if step {
-                ptrace::step::report_syscall(at.regs());
+                ptrace::step::report_syscall(at.saved());
             } else {
-                ptrace::stop::report_exit();
+                ptrace::stop::report_exit(at);
             }
         });
     }
@@ -233,7 +233,7 @@ impl Doors for Gate {
         };
         match vector {
             Exception::BP | Exception::DB if notify_die::<Gate>(at.regs(), die) == Verdict::Handled => {}
-            Exception::PF => memory::fault::page_fault_user(at.regs(), cause, error),
+            Exception::PF => memory::fault::page_fault_user(at, cause, error),
             Exception::DB => ptrace::debug::user_exception(at.regs(), cause),
             Exception::GP if umip::emulate(at.regs()) || segments::ports::skip_interrupt_flag(at.regs()) => {}
             vector => signal::force_exception(vector, error, at.regs()),

@@ -3,10 +3,12 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use linux_raw_sys::general::*;
+use portcullis::InKernel;
 use portcullis::x86_64::UserRegs;
 
 use crate::errno::{Errno, Result};
 use crate::fs::{self, calls as files};
+use crate::gate::Gate;
 use crate::memory::{membarrier, pkeys, syscalls as memory};
 use crate::nospec;
 use crate::ptrace::{self, access};
@@ -16,39 +18,49 @@ use crate::segments::{ldt, ports};
 use crate::signal::calls as signal;
 use crate::signal::frame as signal_frame;
 use crate::signal::signalfd;
+use crate::task::lent::lend;
 use crate::task::{
     affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, posix_timers, prctl,
     reap, restart, robust, system, timers, unshare, usage,
 };
 
-/// A system call, with all registers: most take only their arguments from them.
-type Call = fn(&mut UserRegs) -> Result<usize>;
+/// A system call.
+type Call = fn(&mut InKernel<'_, Gate>) -> Result<usize>;
 
-/// One entry of the table per line: the number, and the function with the registers it takes its arguments from. The
-/// functions of the second part take all registers, because they change or copy them.
+/// One entry of the table per line: the number, and the function with the registers it takes its arguments from. Those of the
+/// last part get the state, because they change or copy the registers, or stop for a tracer; the others lend it.
 macro_rules! calls {
     (
-        $regs:ident,
+        $at:ident, $regs:ident,
         arguments { $($number:ident => $($function:ident)::+ ($($register:ident),*);)* }
-        all_registers { $($number_all:ident => $($function_all:ident)::+;)* }
         other_arguments { $($number_other:ident => $call:expr;)* }
+        state { $($number_state:ident => $call_state:expr;)* }
     ) => {{
         let mut calls: [Call; CALLS + 1] = [unknown; CALLS + 1];
-        $(calls[$number as usize] = |$regs| $($function)::+($($regs.$register),*);)*
-        $(calls[$number_all as usize] = |$regs| $($function_all)::+($regs);)*
-        $(calls[$number_other as usize] = |$regs| $call;)*
+        $(calls[$number as usize] = |$at| {
+            let &UserRegs { $($register,)* .. } = $at.saved();
+            lend($at, || $($function)::+($($register),*))
+        };)*
+        $(calls[$number_other as usize] = |$at| {
+            let $regs = *$at.saved();
+            lend($at, || $call)
+        };)*
+        $(calls[$number_state as usize] = |$at| {
+            let $regs = *$at.saved();
+            $call_state
+        };)*
         calls
     }};
 }
 
-/// Makes the system call that `regs` ask for and puts the result into RAX.
+/// Makes the system call that the registers ask for and puts the result into RAX.
 ///
 /// The number is the low half of RAX at entry, as in Linux 6.1: the upper half does not count, so that
 /// 0x1_0000_0027 is getpid, too. Arguments are taken as 64 bits; a function that has narrower ones cuts them.
 #[inline]
-pub fn dispatch(regs: &mut UserRegs) {
-    let call = nospec::entry_or_last(&TABLE, regs.orig_rax as u32);
-    regs.rax = match call(regs) {
+pub fn dispatch(at: &mut InKernel<'_, Gate>) {
+    let call = nospec::entry_or_last(&TABLE, at.saved().orig_rax as u32);
+    at.regs().rax = match call(at) {
         Ok(value) => value as u64,
         Err(Errno(number)) => (number as u64).wrapping_neg(),
     };
@@ -61,14 +73,12 @@ const CALLS: usize = 453;
 /// registers that the most demanding of them saves.
 #[allow(unused_variables, reason = "some calls have no arguments")]
 static TABLE: [Call; CALLS + 1] = calls! {
-        regs,
+        at, regs,
         arguments {
             // Tasks.
             __NR_getpid => ids::sys_getpid();
             __NR_gettid => ids::sys_gettid();
             __NR_getppid => ids::sys_getppid();
-            __NR_exit => exit::sys_exit(rdi);
-            __NR_exit_group => exit::sys_exit_group(rdi);
             __NR_wait4 => reap::sys_wait4(rdi, rsi, rdx, r10);
             __NR_waitid => reap::sys_waitid(rdi, rsi, rdx, r10, r8);
             __NR_futex => futex::sys_futex(rdi, rsi, rdx, r10, r8, r9);
@@ -293,17 +303,8 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_signalfd4 => signalfd::sys_signalfd4(rdi, rsi, rdx, r10);
             __NR_signalfd => signalfd::sys_signalfd(rdi, rsi, rdx);
         }
-        all_registers {
-            __NR_rt_sigreturn => signal_frame::sys_rt_sigreturn;
-            __NR_fork => fork::sys_fork;
-            __NR_vfork => fork::sys_vfork;
-            __NR_clone => fork::sys_clone;
-            __NR_clone3 => clone3::sys_clone3;
-            __NR_execve => exec::sys_execve;
-            __NR_execveat => exec::sys_execveat;
-        }
         other_arguments {
-            __NR_sigaltstack => signal::sys_sigaltstack(regs.rdi, regs.rsi, regs);
+            __NR_sigaltstack => signal::sys_sigaltstack(regs.rdi, regs.rsi, regs.rsp);
             __NR_getpgrp => ids::sys_getpgid(0);
             __NR_getuid => ids::sys_get_real(ids::USER);
             __NR_getgid => ids::sys_get_real(ids::GROUP);
@@ -320,18 +321,29 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_setfsuid => ids::sys_set_file_system(ids::USER, regs.rdi);
             __NR_setfsgid => ids::sys_set_file_system(ids::GROUP, regs.rdi);
         }
+        state {
+            __NR_rt_sigreturn => signal_frame::sys_rt_sigreturn(at.regs());
+            __NR_fork => fork::sys_fork(at);
+            __NR_vfork => fork::sys_vfork(at);
+            __NR_clone => fork::sys_clone(at, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8);
+            __NR_clone3 => clone3::sys_clone3(at, regs.rdi, regs.rsi);
+            __NR_execve => exec::sys_execve(at, regs.rdi, regs.rsi, regs.rdx);
+            __NR_execveat => exec::sys_execveat(at, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8);
+            __NR_exit => exit::sys_exit(at, regs.rdi);
+            __NR_exit_group => exit::sys_exit_group(at, regs.rdi);
+        }
 };
 
 /// A number without a call: ENOSYS, and one line in the log per number.
 #[cold]
-fn unknown(regs: &mut UserRegs) -> Result<usize> {
+fn unknown(at: &mut InKernel<'_, Gate>) -> Result<usize> {
     /// Numbers above share the last bit.
     const LAST: usize = 1023;
     static SEEN: [AtomicU64; (LAST + 1) / 64] = [const { AtomicU64::new(0) }; (LAST + 1) / 64];
-    let number = regs.orig_rax as u32;
+    let number = at.saved().orig_rax as u32;
     if number == u32::MAX {
         // None was asked for: by a tracer that has cancelled the call, and whose result stays. It was -ENOSYS before.
-        return Ok(regs.rax as usize);
+        return Ok(at.saved().rax as usize);
     }
     let index = (number as usize).min(LAST);
     let bit = 1 << (index % 64);

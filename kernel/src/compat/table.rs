@@ -2,12 +2,14 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use portcullis::InKernel;
 use portcullis::x86_64::UserRegs;
 
 use super::ids16::{self, narrowed, widen};
 use super::{arguments, signals, stat};
 use crate::errno::{Errno, Result};
 use crate::fs::{self, calls as files};
+use crate::gate::Gate;
 use crate::memory::Width::Bits32;
 use crate::memory::{membarrier, pkeys, syscalls as memory};
 use crate::nospec;
@@ -17,13 +19,14 @@ use crate::seccomp::attach as seccomp;
 use crate::segments::{ldt, ports, tls};
 use crate::signal::calls as signal;
 use crate::signal::{frame32, signalfd};
+use crate::task::lent::lend;
 use crate::task::{
     affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, posix_timers, prctl,
     reap, restart, robust, system, timers, unshare, usage,
 };
 
-/// A system call, with all registers: most take only their arguments from them.
-type Call = fn(&mut UserRegs) -> Result<usize>;
+/// A system call.
+type Call = fn(&mut InKernel<'_, Gate>) -> Result<usize>;
 
 /// The arguments: 32 bits each, zero-extended.
 struct Arguments {
@@ -60,28 +63,37 @@ const fn pair(low: u64, high: u64) -> u64 {
     low | high << 32
 }
 
-/// One entry of the table per line: number, name, and the call with the arguments it takes.
+/// One entry of the table per line: number, name, and the call with the arguments it takes. Those of the last part get the
+/// state, because they change or copy the registers, or stop for a tracer; the others lend it.
 macro_rules! calls {
-    ($regs:ident, $a:ident; $($number:literal $name:ident => $call:expr;)*) => {{
+    (
+        $at:ident, $a:ident;
+        $($number:literal $name:ident => $call:expr;)*
+        state { $($number_state:literal $name_state:ident => $call_state:expr;)* }
+    ) => {{
         let mut calls: [Call; CALLS + 1] = [unknown; CALLS + 1];
-        $(calls[$number] = |$regs| {
-            let $a = Arguments::of($regs);
-            $call
+        $(calls[$number] = |$at| {
+            let $a = Arguments::of($at.saved());
+            lend($at, || $call)
+        };)*
+        $(calls[$number_state] = |$at| {
+            let $a = Arguments::of($at.saved());
+            $call_state
         };)*
         calls
     }};
 }
 
-/// Makes the 32-bit system call that `regs` ask for and puts the result into RAX, sign-extended: 64-bit code may have made
+/// Makes the 32-bit system call that the registers ask for and puts the result into RAX, sign-extended: 64-bit code may have made
 /// it.
 #[inline]
-pub fn dispatch(regs: &mut UserRegs) {
-    let number = regs.orig_rax as u32;
+pub fn dispatch(at: &mut InKernel<'_, Gate>) {
+    let number = at.saved().orig_rax as u32;
     if number == SKIPPED {
         return;
     }
     let call = nospec::entry_or_last(&TABLE, number);
-    regs.rax = match call(regs) {
+    at.regs().rax = match call(at) {
         Ok(value) => value as u64,
         Err(Errno(number)) => (number as u64).wrapping_neg(),
     };
@@ -100,10 +112,8 @@ const CALLS: usize = 451;
     reason = "some calls have no arguments, some do not look at other registers"
 )]
 static TABLE: [Call; CALLS + 1] = calls! {
-    regs, a;
+    at, a;
     0 restart_syscall => restart::sys_restart_syscall();
-    1 exit => exit::sys_exit(a.ebx);
-    2 fork => fork::sys_fork(regs);
     3 read => files::sys_read(a.ebx, a.ecx, a.edx);
     4 write => files::sys_write(a.ebx, a.ecx, a.edx);
     5 open => files::sys_open(a.ebx, a.ecx, a.edx);
@@ -112,7 +122,6 @@ static TABLE: [Call; CALLS + 1] = calls! {
     8 creat => files::sys_creat(a.ebx, a.ecx);
     9 link => files::sys_link(a.ebx, a.ecx);
     10 unlink => files::sys_unlink(a.ebx);
-    11 execve => exec::execve(regs, a.ebx, a.ecx, a.edx);
     12 chdir => files::sys_chdir(a.ebx);
     13 time => clock::sys_time(a.ebx);
     14 mknod => files::sys_mknod(a.ebx, a.ecx, a.edx);
@@ -192,8 +201,6 @@ static TABLE: [Call; CALLS + 1] = calls! {
     114 wait4 => reap::sys_wait4(a.ebx, a.ecx, a.edx, a.esi);
     116 sysinfo => system::sys_sysinfo(a.ebx);
     118 fsync => files::sys_fsync(a.ebx);
-    119 sigreturn => frame32::sys_sigreturn(regs);
-    120 clone => fork::clone_with(regs, a.ebx, a.ecx, a.edx, a.edi, a.esi);
     121 setdomainname => system::sys_setdomainname(a.ebx, a.ecx);
     122 uname => system::sys_uname(a.ebx);
     123 modify_ldt => ldt::sys_modify_ldt(a.ebx, a.ecx, a.edx);
@@ -231,7 +238,6 @@ static TABLE: [Call; CALLS + 1] = calls! {
     168 poll => fs::poll::sys_poll(a.ebx, a.ecx, a.edx);
     170 setresgid => ids::sys_set_res(ids::GROUP, widen(a.ebx), widen(a.ecx), widen(a.edx));
     172 prctl => prctl::sys_prctl(a.ebx, a.ecx, a.edx, a.esi, a.edi);
-    173 rt_sigreturn => frame32::sys_rt_sigreturn(regs);
     174 rt_sigaction => signals::sys_rt_sigaction(a.ebx, a.ecx, a.edx, a.esi);
     175 rt_sigprocmask => signal::sys_rt_sigprocmask(a.ebx, a.ecx, a.edx, a.esi);
     176 rt_sigpending => signal::sys_rt_sigpending(a.ebx, a.ecx);
@@ -244,9 +250,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     183 getcwd => files::sys_getcwd(a.ebx, a.ecx);
     185 capset => capabilities::sys_capset(a.ebx, a.ecx);
     184 capget => capabilities::sys_capget(a.ebx, a.ecx);
-    186 sigaltstack => signal::sys_sigaltstack(a.ebx, a.ecx, regs);
     187 sendfile => files::sendfile(Bits32, a.ebx, a.ecx, a.edx, a.esi);
-    190 vfork => fork::sys_vfork(regs);
     191 ugetrlimit => limits::sys_getrlimit(a.ebx, a.ecx);
     192 mmap2 => memory::sys_mmap(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp << 12);
     193 truncate64 => files::sys_truncate(a.ebx, pair(a.ecx, a.edx));
@@ -287,7 +291,6 @@ static TABLE: [Call; CALLS + 1] = calls! {
     243 set_thread_area => tls::sys_set_thread_area(a.ebx);
     244 get_thread_area => tls::sys_get_thread_area(a.ebx);
     250 fadvise64 => files::sys_fadvise64(a.ebx);
-    252 exit_group => exit::sys_exit_group(a.ebx);
     254 epoll_create => fs::epoll::sys_epoll_create(a.ebx);
     255 epoll_ctl => fs::epoll::sys_epoll_ctl(a.ebx, a.ecx, a.edx, a.esi);
     256 epoll_wait => fs::epoll::sys_epoll_wait(a.ebx, a.ecx, a.edx, a.esi);
@@ -361,7 +364,6 @@ static TABLE: [Call; CALLS + 1] = calls! {
     353 renameat2 => files::sys_renameat2(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     355 getrandom => system::sys_getrandom(a.ebx, a.ecx, a.edx);
     356 memfd_create => files::sys_memfd_create(a.ebx, a.ecx);
-    358 execveat => exec::execveat(regs, a.ebx, a.ecx, a.edx, a.esi, a.edi);
     360 socketpair => fs::socket_pair::sys_socketpair(a.ebx, a.ecx, a.edx, a.esi);
     373 shutdown => fs::socket_pair::sys_shutdown(a.ebx, a.ecx);
     310 unshare => unshare::sys_unshare(a.ebx);
@@ -394,21 +396,33 @@ static TABLE: [Call; CALLS + 1] = calls! {
     423 sched_rr_get_interval_time64 => affinity::sys_sched_rr_get_interval(a.ebx, a.ecx);
     424 pidfd_send_signal => fs::pidfd::sys_pidfd_send_signal(a.ebx, a.ecx, a.edx, a.esi);
     434 pidfd_open => fs::pidfd::sys_pidfd_open(a.ebx, a.ecx);
-    435 clone3 => clone3::clone3(regs, a.ebx, a.ecx as usize);
     436 close_range => files::sys_close_range(a.ebx, a.ecx, a.edx);
     437 openat2 => files::sys_openat2(a.ebx, a.ecx, a.edx, a.esi);
     438 pidfd_getfd => fs::pidfd::sys_pidfd_getfd(a.ebx, a.ecx, a.edx);
     439 faccessat2 => files::sys_faccessat2(a.ebx, a.ecx, a.edx, a.esi);
     449 futex_waitv => futex::waitv::sys_futex_waitv(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    state {
+        1 exit => exit::sys_exit(at, a.ebx);
+        2 fork => fork::sys_fork(at);
+        11 execve => exec::sys_execve(at, a.ebx, a.ecx, a.edx);
+        119 sigreturn => frame32::sys_sigreturn(at.regs());
+        120 clone => fork::sys_clone(at, a.ebx, a.ecx, a.edx, a.edi, a.esi);
+        173 rt_sigreturn => frame32::sys_rt_sigreturn(at.regs());
+        186 sigaltstack => signal::sys_sigaltstack(a.ebx, a.ecx, at.saved().rsp);
+        190 vfork => fork::sys_vfork(at);
+        252 exit_group => exit::sys_exit_group(at, a.ebx);
+        358 execveat => exec::sys_execveat(at, a.ebx, a.ecx, a.edx, a.esi, a.edi);
+        435 clone3 => clone3::sys_clone3(at, a.ebx, a.ecx);
+    }
 };
 
 /// A number without a call: ENOSYS, and one line in the log per number.
 #[cold]
-fn unknown(regs: &mut UserRegs) -> Result<usize> {
+fn unknown(at: &mut InKernel<'_, Gate>) -> Result<usize> {
     /// Numbers above share the last bit.
     const LAST: usize = 1023;
     static SEEN: [AtomicU64; (LAST + 1) / 64] = [const { AtomicU64::new(0) }; (LAST + 1) / 64];
-    let number = regs.orig_rax as u32;
+    let number = at.saved().orig_rax as u32;
     let index = (number as usize).min(LAST);
     let bit = 1 << (index % 64);
     if SEEN[index / 64].fetch_or(bit, Relaxed) & bit == 0 {

@@ -6,9 +6,8 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use linux_raw_sys::general::RLIMIT_STACK;
-use portcullis::Interrupted;
 use portcullis::machine::Registers;
-use portcullis::x86_64::UserRegs;
+use portcullis::{InKernel, Interrupted};
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
@@ -150,15 +149,15 @@ type FaultResult = core::result::Result<(), FaultSignal>;
 ///
 /// An access to a page that is there can fault as the supervisor's: QEMU's translator reads and writes the stack of a user's
 /// far return and far call so, and SMAP refuses it. There is nothing to resolve, and the instruction would fault for ever.
-pub fn page_fault_user(regs: &mut UserRegs, addr: u64, error: u64) {
+pub fn page_fault_user(at: &mut InKernel<'_, Gate>, addr: u64, error: u64) {
     let refused =
         || error & ERROR_WRITE == 0 || Cr4::read().contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION);
     if error & (ERROR_PRESENT | ERROR_FETCH | ERROR_USER) == ERROR_PRESENT && refused() {
-        return raise(regs, FaultSignal::segv(SEGV_ACCERR, addr), error);
+        return raise(at, FaultSignal::segv(SEGV_ACCERR, addr), error);
     }
     match task::current_mm().fault_here(addr, error) {
         Ok(()) => count(),
-        Err(signal) => raise(regs, signal, error),
+        Err(signal) => raise(at, signal, error),
     }
 }
 
@@ -171,9 +170,9 @@ fn count() {
 }
 
 #[cold]
-fn raise(regs: &mut UserRegs, signal: FaultSignal, error: u64) {
+fn raise(at: &mut InKernel<'_, Gate>, signal: FaultSignal, error: u64) {
     if error & ERROR_FETCH != 0 && vsyscall::contains(signal.addr) {
-        vsyscall::call(regs);
+        vsyscall::call(at);
     } else if signal.signo == SIGKILL {
         kill_for_memory();
     } else {

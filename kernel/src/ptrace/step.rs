@@ -6,11 +6,13 @@
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use portcullis::InKernel;
 use portcullis::work::SyscallWork;
 use portcullis::x86_64::regs::flags;
 use portcullis::x86_64::{Exception, UserRegs};
 
 use super::{debug, stop};
+use crate::gate::Gate;
 use crate::segments::code::Code;
 use crate::signal::info::TRAP_BRKPT;
 use crate::signal::{self, SIGTRAP, SigInfo};
@@ -119,8 +121,8 @@ pub fn leave_for_handler(task: &Task, regs: &mut UserRegs) -> bool {
 
 /// The task was stepped into a handler, of which no instruction has run.
 #[cold]
-pub fn report_handler() {
-    stop::trap();
+pub fn report_handler(at: &mut InKernel<'_, Gate>) {
+    stop::trap(at);
 }
 
 /// A step over a system call ends at the call's exit.

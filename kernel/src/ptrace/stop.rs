@@ -2,11 +2,13 @@
 //!
 //! All of this runs in the tracee. The stop itself is [`sleep`]; the rest says what it is about.
 
-use portcullis::Skip;
+use portcullis::{InKernel, Skip};
 
 use super::state::{EVENT_STOP, Event, TRACESYSGOOD};
+use crate::gate::Gate;
 use crate::signal::info::{CLD_STOPPED, CLD_TRAPPED, SI_USER};
 use crate::signal::{self, SIGTRAP, SigInfo};
+use crate::task::lent::lend;
 use crate::task::pid_namespace::seen;
 use crate::task::process::{self, Pid};
 use crate::task::scheduler::{self, TRACED};
@@ -19,12 +21,23 @@ pub const MESSAGE_EXIT: u64 = 2;
 /// In the code of a system-call stop with TRACESYSGOOD.
 pub const SYSCALL_STOP: i32 = SIGTRAP | 0x80;
 
-/// Stops the current task until its tracer lets it go on; gives the signal that the tracer wants it to take, or 0.
+/// Stops the current task until its tracer lets it go on, and lends its registers meanwhile; gives the signal that the tracer
+/// wants it to take, or 0.
 ///
 /// Without a tracer, and when SIGKILL is pending, it does not stop and gives `code` back, as if the tracer had not changed
 /// its mind. `why` is what a wait shows (CLD_TRAPPED, CLD_STOPPED), `info` what PTRACE_GETSIGINFO shows; the tracer may
 /// have changed it, which is returned.
-fn sleep(code: i32, why: i32, message: u64, info: Option<SigInfo>) -> (i32, Option<SigInfo>) {
+fn sleep(
+    at: &mut InKernel<'_, Gate>,
+    code: i32,
+    why: i32,
+    message: u64,
+    info: Option<SigInfo>,
+) -> (i32, Option<SigInfo>) {
+    lend(at, || sleep_lent(code, why, message, info))
+}
+
+fn sleep_lent(code: i32, why: i32, message: u64, info: Option<SigInfo>) -> (i32, Option<SigInfo>) {
     let task = current();
     {
         let tree = process::tree();
@@ -83,9 +96,9 @@ fn sleep(code: i32, why: i32, message: u64, info: Option<SigInfo>) -> (i32, Opti
 }
 
 /// Stops for something that is no signal; `code` is the signal that it looks like, with the event above it.
-fn notify(code: i32, why: i32, message: u64) -> i32 {
+fn notify(at: &mut InKernel<'_, Gate>, code: i32, why: i32, message: u64) -> i32 {
     let info = information(code & 0x7f, code);
-    sleep(code, why, message, Some(info)).0
+    sleep(at, code, why, message, Some(info)).0
 }
 
 /// The information of a stop: from the task itself.
@@ -96,16 +109,16 @@ fn information(signo: i32, code: i32) -> SigInfo {
 }
 
 /// Stops for a trap that is no event: a handler is entered by a step.
-pub(super) fn trap() {
-    notify(SIGTRAP, CLD_TRAPPED, 0);
+pub(super) fn trap(at: &mut InKernel<'_, Gate>) {
+    notify(at, SIGTRAP, CLD_TRAPPED, 0);
 }
 
 /// The current task did something that its tracer asked to be told of. `message` is for PTRACE_GETEVENTMSG.
 #[cold]
-pub fn event(event: Event, message: u64) {
+pub fn event(at: &mut InKernel<'_, Gate>, event: Event, message: u64) {
     let task = current();
     if task.trace.wants(event) {
-        notify((event as i32) << 8 | SIGTRAP, CLD_TRAPPED, message);
+        notify(at, (event as i32) << 8 | SIGTRAP, CLD_TRAPPED, message);
     } else if event == Event::Exec && task.trace.is_traced() && !task.trace.is_seized() {
         // How tracers were told before there were events.
         signal::send::to_current(SIGTRAP);
@@ -114,9 +127,9 @@ pub fn event(event: Event, message: u64) {
 
 /// At the entry of a system call. The call is not made if the task is killed.
 #[cold]
-pub fn report_entry() -> core::result::Result<(), Skip> {
+pub fn report_entry(at: &mut InKernel<'_, Gate>) -> core::result::Result<(), Skip> {
     let task = current();
-    report_syscall(task, MESSAGE_ENTRY);
+    report_syscall(at, task, MESSAGE_ENTRY);
     if task.signals.lock().is_killed() {
         Err(Skip)
     } else {
@@ -126,16 +139,21 @@ pub fn report_entry() -> core::result::Result<(), Skip> {
 
 /// At the exit of a system call.
 #[cold]
-pub fn report_exit() {
-    report_syscall(current(), MESSAGE_EXIT);
+pub fn report_exit(at: &mut InKernel<'_, Gate>) {
+    report_syscall(at, current(), MESSAGE_EXIT);
 }
 
-fn report_syscall(task: &Task, message: u64) {
+fn report_syscall(at: &mut InKernel<'_, Gate>, task: &Task, message: u64) {
     if !task.trace.is_traced() {
         return;
     }
     let good = task.trace.options() & TRACESYSGOOD != 0;
-    let signo = notify(if good { SYSCALL_STOP } else { SIGTRAP }, CLD_TRAPPED, message);
+    let signo = notify(
+        at,
+        if good { SYSCALL_STOP } else { SIGTRAP },
+        CLD_TRAPPED,
+        message,
+    );
     if signal::is_valid(signo) {
         // What the tracer goes on with is sent.
         let _ = signal::send::to_task(task, SigInfo::kernel(signo));
@@ -144,11 +162,11 @@ fn report_syscall(task: &Task, message: u64) {
 
 /// A signal is about to be delivered: the tracer may take it, change it, or put another one in its place. None if there
 /// is nothing left to deliver. `shared`: it was sent to the process.
-pub fn signal(info: SigInfo, shared: bool) -> Option<SigInfo> {
+pub fn signal(at: &mut InKernel<'_, Gate>, info: SigInfo, shared: bool) -> Option<SigInfo> {
     let task = current();
     // Should it become a stop signal, that is one that was taken.
     task.signals.lock().stop.dequeued = true;
-    let (signo, after) = sleep(info.signo, CLD_TRAPPED, 0, Some(info));
+    let (signo, after) = sleep(at, info.signo, CLD_TRAPPED, 0, Some(info));
     if signo == 0 {
         return None;
     }
@@ -179,7 +197,7 @@ fn tracer_identity(task: &Task) -> (Pid, u32) {
 }
 
 /// The task was told to stop for its tracer: by PTRACE_INTERRUPT, or with its group. Called while that is pending.
-pub fn jobctl() {
+pub fn jobctl(at: &mut InKernel<'_, Gate>) {
     let task = current();
     let (signo, in_group_stop) = {
         let shared = task.process.signals.lock();
@@ -188,9 +206,9 @@ pub fn jobctl() {
     };
     if task.trace.is_seized() {
         let signo = if in_group_stop { signo } else { SIGTRAP };
-        notify(EVENT_STOP << 8 | signo, CLD_STOPPED, 0);
+        notify(at, EVENT_STOP << 8 | signo, CLD_STOPPED, 0);
     } else {
-        sleep(signo, CLD_STOPPED, 0, None);
+        sleep(at, signo, CLD_STOPPED, 0, None);
     }
 }
 

@@ -23,11 +23,11 @@ use core::cell::UnsafeCell;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering::*};
 
-use portcullis::Skip;
 use portcullis::work::SyscallWork;
-use portcullis::x86_64::UserRegs;
+use portcullis::{InKernel, Skip};
 
 use crate::errno::Errno;
+use crate::gate::Gate;
 use crate::ptrace::{self, state::Event};
 use crate::signal::{self, SIGKILL, SIGSYS, SigInfo, info::SYS_SECCOMP};
 use crate::task::process::Tree;
@@ -114,15 +114,15 @@ pub fn release() {
 /// The hook: judges the call in the registers. Runs after the tracer's stop, so that what a tracer made of the call is what
 /// is judged. Interrupts on, may sleep, may not come back.
 #[inline(never)]
-pub fn secure_computing(regs: &mut UserRegs) -> Result<(), Skip> {
+pub fn secure_computing(at: &mut InKernel<'_, Gate>) -> Result<(), Skip> {
     let seccomp = &current().hooks.seccomp;
-    let (number, arch) = (call::number(regs), call::arch());
+    let (number, arch) = (call::number(at.saved()), call::arch());
     match seccomp.mode.load(Acquire) {
         DISABLED => Ok(()),
-        STRICT => strict(number, arch),
+        STRICT => strict(at, number, arch),
         _ => match newest(seccomp) {
             Some(filter) if filter.allows(number, arch) => Ok(()),
-            Some(filter) => judge(filter, regs, false),
+            Some(filter) => judge(filter, at, false),
             None => Ok(()),
         },
     }
@@ -136,19 +136,20 @@ fn newest(seccomp: &'static TaskSeccomp) -> Option<&'static Filter> {
 }
 
 /// Strict mode: read, write, exit and sigreturn; any other call is the thread's last.
-fn strict(number: i32, arch: u32) -> Result<(), Skip> {
+fn strict(at: &mut InKernel<'_, Gate>, number: i32, arch: u32) -> Result<(), Skip> {
     let allowed: [i32; 4] = match arch {
         call::AUDIT_ARCH_X86_64 => [0, 1, 60, 15],
         _ => [3, 4, 1, 119],
     };
     if !allowed.contains(&number) {
-        exit::do_exit(SIGKILL);
+        exit::do_exit(at, SIGKILL);
     }
     Ok(())
 }
 
 /// Runs the filters and does what they say. `traced`: the tracer has been asked already.
-fn judge(filter: &Filter, regs: &mut UserRegs, traced: bool) -> Result<(), Skip> {
+fn judge(filter: &Filter, at: &mut InKernel<'_, Gate>, traced: bool) -> Result<(), Skip> {
+    let regs = at.saved();
     let data = Data {
         number: call::number(regs),
         arch: call::arch(),
@@ -170,56 +171,56 @@ fn judge(filter: &Filter, regs: &mut UserRegs, traced: bool) -> Result<(), Skip>
         action::LOG => Ok(()),
         action::ERRNO => {
             const MAX_ERRNO: u32 = 4095;
-            regs.rax = u64::from(value.min(MAX_ERRNO)).wrapping_neg();
+            at.regs().rax = u64::from(value.min(MAX_ERRNO)).wrapping_neg();
             Err(Skip)
         }
         action::TRAP => {
-            call::roll_back(regs);
+            call::roll_back(at.regs());
             signal::force_fault(sigsys(&data, value));
             Err(Skip)
         }
         action::TRACE if traced => Ok(()),
-        action::TRACE => trace(regs, value),
+        action::TRACE => trace(at, value),
         action::USER_NOTIF => match from {
-            Some(from) => notify::ask(from, &data, regs),
+            Some(from) => notify::ask(from, &data, at),
             None => Err(Skip),
         },
         // An action that nobody knows kills, too.
-        _ => kill(what, &data, value, regs),
+        _ => kill(what, &data, value, at),
     }
 }
 
 /// Lets the tracer decide, and judges again what it made of the call.
-fn trace(regs: &mut UserRegs, value: u32) -> Result<(), Skip> {
+fn trace(at: &mut InKernel<'_, Gate>, value: u32) -> Result<(), Skip> {
     let task = current();
     if !task.trace.wants(Event::Seccomp) {
         // Without a tracer the call does not exist.
-        regs.rax = (Errno::ENOSYS.0 as u64).wrapping_neg();
+        at.regs().rax = (Errno::ENOSYS.0 as u64).wrapping_neg();
         return Err(Skip);
     }
-    ptrace::stop::event(Event::Seccomp, value.into());
+    ptrace::stop::event(at, Event::Seccomp, value.into());
     // A tracer that was killed, or has killed the task, has not changed what it would have. A number below zero: it has
     // decided that the call is not to be made.
-    if signal::fatal_pending(task) || call::number(regs) < 0 {
+    if signal::fatal_pending(task) || call::number(at.saved()) < 0 {
         return Err(Skip);
     }
     match newest(&task.hooks.seccomp) {
-        Some(filter) => judge(filter, regs, true),
+        Some(filter) => judge(filter, at, true),
         None => Ok(()),
     }
 }
 
 /// Ends the thread or the process. The last thread ends as the process does: whoever waits sees SIGSYS.
-fn kill(what: u32, data: &Data, value: u32, regs: &mut UserRegs) -> Result<(), Skip> {
+fn kill(what: u32, data: &Data, value: u32, at: &mut InKernel<'_, Gate>) -> Result<(), Skip> {
     let alone = || {
         let mut threads = 0;
         current().process.for_each_thread(|_| threads += 1);
         threads <= 1
     };
     if what == action::KILL_THREAD && !alone() {
-        exit::do_exit(SIGSYS);
+        exit::do_exit(at, SIGSYS);
     }
-    call::roll_back(regs);
+    call::roll_back(at.regs());
     signal::send::force_exit(sigsys(data, value));
     Err(Skip)
 }

@@ -9,8 +9,7 @@ use alloc::sync::Arc;
 use core::mem::size_of;
 
 use linux_raw_sys::general as abi;
-use portcullis::Skip;
-use portcullis::x86_64::UserRegs;
+use portcullis::{InKernel, Skip};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::filter::{Data, Filter};
@@ -18,8 +17,10 @@ use crate::errno::{Errno, Result};
 use crate::fs::File;
 use crate::fs::anonymous::anonymous_file;
 use crate::fs::file::FileOps;
+use crate::gate::Gate;
 use crate::memory::user;
 use crate::sync::SpinLock;
+use crate::task::lent::lend;
 use crate::task::pid_namespace::seen;
 use crate::task::wait::{PollTable, WaitQueue};
 use crate::task::{Pid, current};
@@ -155,13 +156,13 @@ impl Listener {
 }
 
 /// The current task's call is up to the listener: waits for the answer and does as it says.
-pub fn ask(filter: &Filter, data: &Data, regs: &mut UserRegs) -> core::result::Result<(), Skip> {
-    let (error, value) = match wait_for_answer(filter, data) {
+pub fn ask(filter: &Filter, data: &Data, at: &mut InKernel<'_, Gate>) -> core::result::Result<(), Skip> {
+    let (error, value) = match lend(at, || wait_for_answer(filter, data)) {
         Ok((_, _, flags)) if flags & FLAG_CONTINUE != 0 => return Ok(()),
         Ok((error, value, _)) => (i64::from(error), value),
         Err(Errno(number)) => (-(number as i64), 0),
     };
-    regs.rax = if error != 0 { error } else { value } as u64;
+    at.regs().rax = if error != 0 { error } else { value } as u64;
     Err(Skip)
 }
 

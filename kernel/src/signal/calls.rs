@@ -2,7 +2,6 @@
 
 use core::mem::size_of;
 
-use portcullis::x86_64::UserRegs;
 use zerocopy::IntoBytes;
 
 use super::action::Action;
@@ -109,7 +108,7 @@ pub fn sys_rt_sigpending(address: u64, size: u64) -> Result<usize> {
 }
 
 /// sigaltstack(2).
-pub fn sys_sigaltstack(new: u64, old: u64, regs: &UserRegs) -> Result<usize> {
+pub fn sys_sigaltstack(new: u64, old: u64, stack_pointer: u64) -> Result<usize> {
     let new = if new == 0 {
         None
     } else {
@@ -117,9 +116,9 @@ pub fn sys_sigaltstack(new: u64, old: u64, regs: &UserRegs) -> Result<usize> {
     };
     let seen = {
         let mut signals = current().signals.lock();
-        let seen = signals.altstack.seen_from(regs.rsp);
+        let seen = signals.altstack.seen_from(stack_pointer);
         if let Some(new) = new {
-            signals.altstack = signals.altstack.replaced_by(new, regs.rsp)?;
+            signals.altstack = signals.altstack.replaced_by(new, stack_pointer)?;
         }
         seen
     };

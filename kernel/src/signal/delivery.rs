@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use linux_raw_sys::general::RLIMIT_CORE;
+use portcullis::InKernel;
 use portcullis::x86_64::UserRegs;
 use portcullis_linux_abi::restart::{self, Delivery, Restart};
 
@@ -12,6 +13,8 @@ use super::info::{CORE_FLAG, SigInfo};
 use super::set::*;
 use super::{frame, job, mask, send};
 use crate::errno::Errno;
+use crate::gate::Gate;
+use crate::task::lent::lend;
 use crate::task::{Task, call, current, exit, process, work};
 use crate::{ptrace, rseq, uprobe};
 
@@ -19,16 +22,16 @@ use crate::{ptrace, rseq, uprobe};
 /// user mode, an interrupted system call is restarted.
 ///
 /// The library's exit work calls it while SIGPENDING is raised: interrupts on, may sleep, may not come back.
-pub fn do_signal_or_restart(regs: &mut UserRegs) {
+pub fn do_signal_or_restart(at: &mut InKernel<'_, Gate>) {
     work::notify_signal();
-    match next() {
+    match next(at) {
         Some((info, action)) => {
             let restart = action.flags().contains(ActionFlags::RESTART);
-            restart_or_fail(regs, Delivery::Handler { restart });
-            enter_handler(regs, &info, &action);
+            restart_or_fail(at.regs(), Delivery::Handler { restart });
+            enter_handler(at, &info, &action);
         }
         None => {
-            restart_or_fail(regs, Delivery::None);
+            restart_or_fail(at.regs(), Delivery::None);
             mask::restore_saved();
         }
     }
@@ -58,16 +61,16 @@ fn restart_or_fail(regs: &mut UserRegs, delivery: Delivery) {
 }
 
 /// Takes pending signals until one has a handler. Default actions happen here; some of them do not return.
-fn next() -> Option<(SigInfo, Action)> {
+fn next(at: &mut InKernel<'_, Gate>) -> Option<(SigInfo, Action)> {
     let task = current();
     loop {
         let Taken {
             mut info,
             shared,
             shown,
-        } = take(task)?;
+        } = take(at, task)?;
         if shown {
-            match ptrace::stop::signal(info, shared) {
+            match ptrace::stop::signal(at, info, shared) {
                 Some(changed) => info = changed,
                 None => continue,
             }
@@ -91,11 +94,11 @@ fn next() -> Option<(SigInfo, Action)> {
         if SigSet::STOP.contains(signo) {
             // In an orphaned group nobody would continue it; SIGSTOP does not ask.
             if signo == SIGSTOP || !process::is_orphaned(task.process.pgrp()) {
-                job::stop(signo);
+                lend(at, || job::stop(signo));
             }
             continue;
         }
-        die(task, &info);
+        die(at, task, &info);
     }
 }
 
@@ -110,7 +113,7 @@ struct Taken {
 
 /// Takes the next signal to deliver; meanwhile stops if another thread has begun a group stop, and dies if the process
 /// does.
-fn take(task: &Task) -> Option<Taken> {
+fn take(at: &mut InKernel<'_, Gate>, task: &Task) -> Option<Taken> {
     loop {
         let mut shared = task.process.signals.lock();
         let mut signals = task.signals.lock();
@@ -120,20 +123,20 @@ fn take(task: &Task) -> Option<Taken> {
             signals.pending.flush(SigSet::of(&[SIGKILL]));
             drop((signals, shared));
             // If the process is ending already, that status counts.
-            exit::do_group_exit(SIGKILL);
+            exit::do_group_exit(at, SIGKILL);
         }
         let traced = task.trace.is_traced();
         if signals.stop.pending {
             if !traced {
                 drop((signals, shared));
-                job::stop(0);
+                lend(at, || job::stop(0));
                 continue;
             }
             signals.trap.stop = true;
         }
         if signals.trap.is_pending() {
             drop((signals, shared));
-            ptrace::stop::jobctl();
+            ptrace::stop::jobctl(at);
             continue;
         }
         let blocked = signals.blocked;
@@ -158,7 +161,7 @@ fn take(task: &Task) -> Option<Taken> {
 }
 
 /// The default action of a fatal signal.
-fn die(task: &Task, info: &SigInfo) -> ! {
+fn die(at: &mut InKernel<'_, Gate>, task: &Task, info: &SigInfo) -> ! {
     let signo = info.signo;
     log::debug!(
         "{} ends by signal {signo}, code {}, address {:#x}",
@@ -168,13 +171,14 @@ fn die(task: &Task, info: &SigInfo) -> ! {
     );
     // No core file is ever written; whoever sets a limit for one is told that this is a signal that makes one.
     let core = SigSet::CORE.contains(signo) && task.process.rlimit(RLIMIT_CORE).0 != 0;
-    exit::do_group_exit(signo | if core { CORE_FLAG } else { 0 })
+    exit::do_group_exit(at, signo | if core { CORE_FLAG } else { 0 })
 }
 
 /// Makes user mode go on in the handler. If its frame cannot be written, the task gets SIGSEGV; if that was the signal,
 /// it dies.
-fn enter_handler(regs: &mut UserRegs, info: &SigInfo, action: &Action) {
+fn enter_handler(at: &mut InKernel<'_, Gate>, info: &SigInfo, action: &Action) {
     let task = current();
+    let regs = at.regs();
     uprobe::signal_deliver(regs);
     rseq::signal_deliver(regs, info.signo);
     // Before the frame is written: the step is not the program's.
@@ -212,6 +216,6 @@ fn enter_handler(regs: &mut UserRegs, info: &SigInfo, action: &Action) {
     };
     mask::set_blocked(blocked);
     if stepped {
-        ptrace::step::report_handler();
+        ptrace::step::report_handler(at);
     }
 }

@@ -3,13 +3,14 @@
 use alloc::vec::Vec;
 
 use linux_raw_sys::general::*;
-use portcullis::x86_64::UserRegs;
+use portcullis::InKernel;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::exit_signal::ExitSignal;
 use super::fork::{self, CLEAR_SIGHAND, Clone, EXIT_SIGNAL};
 use super::process::Pid;
 use crate::errno::{Errno, Result};
+use crate::gate::Gate;
 use crate::memory::{USER_END, user};
 
 /// `struct clone_args`.
@@ -43,13 +44,9 @@ const INTO_CGROUP: u64 = 0x2_0000_0000;
 const KNOWN: u64 =
     0xffff_ffff & !(EXIT_SIGNAL | CLONE_DETACHED as u64) | CLONE_NEWTIME as u64 | CLEAR_SIGHAND | INTO_CGROUP;
 
-/// clone3(2).
-pub fn sys_clone3(regs: &UserRegs) -> Result<usize> {
-    clone3(regs, regs.rdi, regs.rsi as usize)
-}
-
 /// clone3(2): `struct clone_args` is the same in both tables.
-pub fn clone3(regs: &UserRegs, address: u64, size: usize) -> Result<usize> {
+pub fn sys_clone3(at: &mut InKernel<'_, Gate>, address: u64, size: u64) -> Result<usize> {
+    let size = size as usize;
     let args = read(address, size)?;
     let chosen = chosen_pids(&args)?;
     if args.exit_signal > 64 {
@@ -80,7 +77,7 @@ pub fn clone3(regs: &UserRegs, address: u64, size: usize) -> Result<usize> {
         // There are no control groups, so no descriptor is one's.
         into_cgroup: args.flags & INTO_CGROUP != 0,
     };
-    fork::clone(regs, clone)
+    fork::clone(at, clone)
 }
 
 /// Reads the structure. What a shorter one leaves out is zero; what a longer one adds must be.

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::*;
+use portcullis::InKernel;
 use portcullis::x86_64::UserRegs;
 use portcullis::x86_64::tables::USER32_CS;
 
@@ -13,6 +14,7 @@ use super::arguments::{Strings, room_for_bytes};
 use super::exit_signal::ExitSignal;
 use super::image::Program;
 use super::initial_stack::{self, StackStrings};
+use super::lent::lend;
 use super::process::{Image, tree};
 use super::script::{self, FirstLine};
 use super::{call, current, exec_credentials, exit, pid_namespace, restart, switch};
@@ -20,6 +22,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::path::{Walk, shown_path, start_directory};
 use crate::fs::write_count::DenyWrite;
 use crate::fs::{self, FdTable, File};
+use crate::gate::Gate;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::{Width, user};
 use crate::ptrace;
@@ -32,36 +35,24 @@ use crate::vdso;
 const MAX_SCRIPTS: usize = 5;
 
 /// execve(2).
-pub fn sys_execve(regs: &mut UserRegs) -> Result<usize> {
-    let (path, arguments, environment) = (regs.rdi, regs.rsi, regs.rdx);
-    execve(regs, path, arguments, environment)
-}
-
-/// execve(2), with the arguments of whichever table.
-pub fn execve(regs: &mut UserRegs, path: u64, arguments: u64, environment: u64) -> Result<usize> {
-    execute(regs, AT_FDCWD as u64, path, arguments, environment, 0)
+pub fn sys_execve(at: &mut InKernel<'_, Gate>, path: u64, arguments: u64, environment: u64) -> Result<usize> {
+    execute(at, AT_FDCWD as u64, path, arguments, environment, 0)
 }
 
 /// execveat(2).
-pub fn sys_execveat(regs: &mut UserRegs) -> Result<usize> {
-    let (fd, path, arguments, environment, flags) = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8);
-    execveat(regs, fd, path, arguments, environment, flags)
-}
-
-/// execveat(2), with the arguments of whichever table.
-pub fn execveat(
-    regs: &mut UserRegs,
+pub fn sys_execveat(
+    at: &mut InKernel<'_, Gate>,
     fd: u64,
     path: u64,
     arguments: u64,
     environment: u64,
     flags: u64,
 ) -> Result<usize> {
-    execute(regs, fd, path, arguments, environment, flags as u32)
+    execute(at, fd, path, arguments, environment, flags as u32)
 }
 
 fn execute(
-    regs: &mut UserRegs,
+    at: &mut InKernel<'_, Gate>,
     fd: u64,
     path: u64,
     arguments: u64,
@@ -115,12 +106,12 @@ fn execute(
         room,
         is_lost: by_descriptor && current().files.close_on_exec(fd)?,
     };
-    exec(regs, request)?;
+    exec(at, request)?;
     Ok(0)
 }
 
 /// Runs the program that the strings name, with as many of them as memory allows.
-pub(super) fn run_path(regs: &mut UserRegs, strings: StackStrings) -> Result<()> {
+pub(super) fn run_path(at: &mut InKernel<'_, Gate>, strings: StackStrings) -> Result<()> {
     let file = Executable::open_path(&strings.name)?;
     let request = Request {
         file,
@@ -128,7 +119,7 @@ pub(super) fn run_path(regs: &mut UserRegs, strings: StackStrings) -> Result<()>
         room: usize::MAX,
         is_lost: false,
     };
-    exec(regs, request)
+    exec(at, request)
 }
 
 /// A file that is open to be run: nobody may write to it.
@@ -209,9 +200,9 @@ fn resolve_scripts(request: &mut Request) -> Result<()> {
     }
 }
 
-/// Replaces the current program. When this returns, `regs` are the new program's. An error leaves the old one as it
+/// Replaces the current program. When this returns, the registers are the new program's. An error leaves the old one as it
 /// is, or, where that is too late, the process to be killed.
-fn exec(regs: &mut UserRegs, mut request: Request) -> Result<()> {
+fn exec(at: &mut InKernel<'_, Gate>, mut request: Request) -> Result<()> {
     resolve_scripts(&mut request)?;
     let Request { file, strings, .. } = request;
     let Executable { file, deny_write } = file;
@@ -234,7 +225,7 @@ fn exec(regs: &mut UserRegs, mut request: Request) -> Result<()> {
     let old_tid = tracer.map_or(0, |tracer| {
         pid_namespace::seen_by(&tracer.process, current().tid())
     });
-    become_only_thread()?;
+    lend(at, become_only_thread)?;
     let files = &current().files;
     let own_files = if Arc::strong_count(files) > 1 {
         Some(Arc::new(files.duplicate()?))
@@ -251,13 +242,14 @@ fn exec(regs: &mut UserRegs, mut request: Request) -> Result<()> {
         // There is nothing to go back to: the signal is delivered instead.
         signal::send::force_exit(SigInfo::kernel(SIGSEGV as i32));
     })?;
+    let regs = at.regs();
     *regs = UserRegs::new(rip, rsp);
     if width == Width::Bits32 {
         regs.set_cs(USER32_CS);
     }
     regs.orig_rax = orig_rax;
     if current().trace.is_traced() {
-        ptrace::stop::event(ptrace::Event::Exec, old_tid as u64);
+        ptrace::stop::event(at, ptrace::Event::Exec, old_tid as u64);
     }
     Ok(())
 }

@@ -5,11 +5,12 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::{SIGCHLD, SIGCONT, SIGHUP};
+use portcullis::InKernel;
 
 use super::exit_signal::ExitSignal;
 use super::process::{self, DeathSignal, Leader, Node, Pid, Process, Tree, tree};
 use super::{current, current_arc, fork, futex, kernel_mm, pid_namespace, replace_mm, robust, scheduler};
-use crate::errno::Result;
+use crate::gate::Gate;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::user;
 use crate::ptrace;
@@ -18,30 +19,30 @@ use crate::signal::info::SI_USER;
 use crate::signal::{self, SigInfo};
 
 /// exit(2): ends the calling thread.
-pub fn sys_exit(code: u64) -> Result<usize> {
-    do_exit((code as i32 & 0xff) << 8)
+pub fn sys_exit(at: &mut InKernel<'_, Gate>, code: u64) -> ! {
+    do_exit(at, (code as i32 & 0xff) << 8)
 }
 
 /// exit_group(2): ends the process.
-pub fn sys_exit_group(code: u64) -> Result<usize> {
-    do_group_exit((code as i32 & 0xff) << 8)
+pub fn sys_exit_group(at: &mut InKernel<'_, Gate>, code: u64) -> ! {
+    do_group_exit(at, (code as i32 & 0xff) << 8)
 }
 
 /// Ends the whole process with a wait status (`code << 8`, or a signal number with 0x80 for "core dumped"). If the process
 /// is ending already, the earlier status counts; if another thread is in exec, only this thread ends.
-pub fn do_group_exit(status: i32) -> ! {
+pub fn do_group_exit(at: &mut InKernel<'_, Gate>, status: i32) -> ! {
     let task = current();
     let process = &task.process;
     let exec_thread = process.exec_thread.load(SeqCst);
     if exec_thread != 0 && exec_thread != task.tid() && process.group_exit().is_none() {
         // It makes way, and has not failed.
-        do_exit(0);
+        do_exit(at, 0);
     }
     let (status, first) = process.begin_group_exit(status);
     if first {
         kill_other_threads();
     }
-    do_exit(status)
+    do_exit(at, status)
 }
 
 /// Makes all other threads of the current process end as soon as they can.
@@ -55,9 +56,9 @@ pub(super) fn kill_other_threads() {
 }
 
 /// Ends the current task.
-pub fn do_exit(status: i32) -> ! {
+pub fn do_exit(at: &mut InKernel<'_, Gate>, status: i32) -> ! {
     if current().trace.is_traced() {
-        ptrace::stop::event(ptrace::Event::Exit, status as u32 as u64);
+        ptrace::stop::event(at, ptrace::Event::Exit, status as u32 as u64);
     }
     signal::exit_thread();
     super::hooks::release();

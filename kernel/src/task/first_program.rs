@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::O_RDONLY;
+use portcullis::InKernel;
+use portcullis::x86_64::UserRegs;
 
 use super::arguments::Strings;
 use super::exit_signal::ExitSignal;
@@ -15,6 +17,7 @@ use super::{NewTask, Task, current, exec, exit, kernel_mm, scheduler};
 use crate::errno::Result;
 use crate::fs::path::Walk;
 use crate::fs::{self, FdTable, FsContext};
+use crate::gate::Gate;
 use crate::signal::{SigHand, TaskSignals};
 
 /// Starts PID 2.
@@ -45,12 +48,13 @@ fn new_task() -> Result<Arc<Task>> {
         fs: Some(Arc::new(FsContext::new(fs::root()))),
         sighand: Arc::new(SigHand::new()),
         signals: TaskSignals::new(),
+        regs: UserRegs::default(),
         start: Some(run),
     })
 }
 
 /// Runs in PID 2, in the kernel: turns it into the program that the initramfs names.
-fn run() {
+fn run(at: &mut InKernel<'_, Gate>) {
     let mut environment = read_strings(b"/.portcullis/env").unwrap_or_default();
     if environment.count == 0 {
         environment.push(b"HOME=/");
@@ -68,9 +72,7 @@ fn run() {
             }
         }
     }
-    // SAFETY: the task is current and in the kernel: its user registers are its own.
-    let regs = unsafe { &mut *current().user_regs() };
-    regs.orig_rax = u64::MAX;
+    at.regs().orig_rax = UserRegs::NO_SYSCALL;
     for arguments in candidates {
         let path = arguments
             .bytes
@@ -83,14 +85,14 @@ fn run() {
             arguments,
             environment: environment.clone(),
         };
-        let result = exec::run_path(regs, strings);
+        let result = exec::run_path(at, strings);
         match result {
             Ok(()) => return,
             Err(error) => log::error!("cannot run {}: {error:?}", path.escape_ascii()),
         }
     }
     // As a shell says it: found but not runnable, or not found.
-    exit::do_group_exit(127 << 8)
+    exit::do_group_exit(at, 127 << 8)
 }
 
 /// A file of NUL-terminated strings.

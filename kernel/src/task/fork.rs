@@ -5,9 +5,11 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::*;
+use portcullis::InKernel;
 use portcullis::x86_64::UserRegs;
 
 use super::exit_signal::ExitSignal;
+use super::lent::lend;
 use super::process::{self, FIRST_PROGRAM, Pid, REAPER, ReservedPid, tree};
 use super::switch::SwitchWork;
 use super::wait::Completion;
@@ -17,6 +19,7 @@ use super::{
 };
 use crate::errno::{Errno, Result};
 use crate::fs::pidfd;
+use crate::gate::Gate;
 use crate::memory::{USER_END, user};
 use crate::ptrace::{self, Event};
 use crate::segments::tls;
@@ -91,9 +94,9 @@ const KNOWN: u64 = (CLONE_VM
 pub(super) const EXIT_SIGNAL: u64 = 0xff;
 
 /// fork(2).
-pub fn sys_fork(regs: &UserRegs) -> Result<usize> {
+pub fn sys_fork(at: &mut InKernel<'_, Gate>) -> Result<usize> {
     clone(
-        regs,
+        at,
         Clone {
             exit_signal: ExitSignal::CHILD,
             ..Clone::default()
@@ -102,10 +105,10 @@ pub fn sys_fork(regs: &UserRegs) -> Result<usize> {
 }
 
 /// vfork(2).
-pub fn sys_vfork(regs: &UserRegs) -> Result<usize> {
+pub fn sys_vfork(at: &mut InKernel<'_, Gate>) -> Result<usize> {
     let flags = u64::from(CLONE_VFORK | CLONE_VM);
     clone(
-        regs,
+        at,
         Clone {
             flags,
             exit_signal: ExitSignal::CHILD,
@@ -114,14 +117,9 @@ pub fn sys_vfork(regs: &UserRegs) -> Result<usize> {
     )
 }
 
-/// clone(2): flags, stack, parent_tid, child_tid, tls.
-pub fn sys_clone(regs: &UserRegs) -> Result<usize> {
-    clone_with(regs, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8)
-}
-
-/// clone(2) with its arguments, which the two tables have in different orders.
-pub fn clone_with(
-    regs: &UserRegs,
+/// clone(2). The two tables have the arguments in different orders.
+pub fn sys_clone(
+    at: &mut InKernel<'_, Gate>,
     flags: u64,
     stack: u64,
     parent_tid: u64,
@@ -129,7 +127,7 @@ pub fn clone_with(
     tls: u64,
 ) -> Result<usize> {
     clone(
-        regs,
+        at,
         Clone {
             flags: flags & 0xffff_ffff & !EXIT_SIGNAL,
             exit_signal: ExitSignal::from_clone((flags & EXIT_SIGNAL) as u8),
@@ -144,7 +142,7 @@ pub fn clone_with(
 }
 
 /// Makes the child and lets it run. Returns its TID.
-pub(super) fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
+pub(super) fn clone(at: &mut InKernel<'_, Gate>, clone: Clone) -> Result<usize> {
     let needs = |flag, other| clone.has(flag) && !clone.has(other);
     if clone.flags & !KNOWN != 0
         || needs(CLONE_THREAD, CLONE_SIGHAND)
@@ -161,7 +159,7 @@ pub(super) fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
     }
     let event = clone.event().filter(|&event| parent.trace.wants(event));
     let busy = uprobe::Busy::new();
-    let (child, number) = new_task(parent, regs, &clone)?;
+    let (child, number) = new_task(parent, at.saved(), &clone)?;
     let pidfd = clone
         .has(CLONE_PIDFD)
         .then(|| NewPidfd::install(&child, clone.pidfd));
@@ -189,12 +187,12 @@ pub(super) fn clone(regs: &UserRegs, clone: Clone) -> Result<usize> {
         .map_or(0, |tracer| pid_namespace::seen_by(&tracer.process, id));
     scheduler::start(child);
     if let Some(event) = event {
-        ptrace::stop::event(event, for_tracer as u64);
+        ptrace::stop::event(at, event, for_tracer as u64);
     }
     if let Some(done) = vfork_done {
         // Only being killed ends this wait early; the child then keeps the completion alive.
-        if done.wait_killable().is_ok() && parent.trace.wants(Event::VforkDone) {
-            ptrace::stop::event(Event::VforkDone, for_tracer as u64);
+        if lend(at, || done.wait_killable()).is_ok() && parent.trace.wants(Event::VforkDone) {
+            ptrace::stop::event(at, Event::VforkDone, for_tracer as u64);
         }
     }
     Ok(number as usize)
@@ -295,6 +293,12 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
     // A thread that shares memory must not share the alternate stack; after vfork the parent does not run meanwhile.
     let keeps_altstack = !clone.has(CLONE_VM) || clone.has(CLONE_VFORK);
     let signals = parent.signals.lock().fork(keeps_altstack);
+    let mut child_regs = *regs;
+    child_regs.rax = 0;
+    ptrace::step::not_inherited(parent, &mut child_regs);
+    if clone.stack != 0 {
+        child_regs.rsp = clone.stack;
+    }
     let child = Task::new(NewTask {
         tid: number.pid(),
         process,
@@ -303,19 +307,11 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
         fs: Some(fs),
         sighand,
         signals,
+        regs: child_regs,
         start: None,
     })?;
-    // SAFETY: the child is not running: its stack and areas are ours.
-    unsafe {
-        let child_regs = &mut *child.user_regs();
-        *child_regs = *regs;
-        child_regs.rax = 0;
-        ptrace::step::not_inherited(parent, child_regs);
-        if clone.stack != 0 {
-            child_regs.rsp = clone.stack;
-        }
-        fpu::copy_current(&child.fpu);
-    }
+    // SAFETY: the child is not running: its area is ours.
+    unsafe { fpu::copy_current(&child.fpu) };
     call::inherit(&child);
     child.ports.copy_from(parent, &child);
     child.tls.copy_from(parent, &child);

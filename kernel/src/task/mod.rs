@@ -31,6 +31,7 @@ pub mod ids;
 pub mod image;
 mod initial_stack;
 pub mod kcmp;
+pub mod lent;
 pub mod limits;
 pub mod own;
 pub mod pid_namespace;
@@ -56,6 +57,7 @@ use core::cell::UnsafeCell;
 use core::mem::size_of;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::*};
 
+use portcullis::InKernel;
 use portcullis::work::{ExitWork, WorkFlags};
 use portcullis::x86_64::CpuLocal;
 use portcullis::x86_64::UserRegs;
@@ -63,6 +65,7 @@ use portcullis::x86_64::UserRegs;
 use crate::cpu;
 use crate::errno::Result;
 use crate::fs::{FdTable, FsContext};
+use crate::gate::Gate;
 use crate::memory::Width;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::stack::KernelStack;
@@ -110,6 +113,8 @@ pub struct Task {
     pub signals: SpinLock<TaskSignals>,
     /// Whose table the system call under way is of.
     pub call: call::State,
+    /// Its user registers while it waits.
+    lent: lent::Lent,
     /// Its part in tracing, as tracee and as tracer.
     pub trace: Trace,
     /// How an interrupted call continues in `restart_syscall`.
@@ -144,7 +149,7 @@ pub struct Task {
     /// The parent that waits until this vfork child execs or ends.
     vfork_done: SpinLock<Option<Arc<wait::Completion>>>,
     /// What a kernel-made task runs before (or instead of) user mode.
-    start: Option<fn()>,
+    start: Option<Start>,
 }
 
 // SAFETY: `sched` is guarded by the run-queue lock; `segments` is touched only by the task itself and by the context
@@ -152,6 +157,9 @@ pub struct Task {
 unsafe impl Sync for Task {}
 // SAFETY: as above.
 unsafe impl Send for Task {}
+
+/// What a task runs in the kernel before it goes to user mode, with the registers that it goes there with.
+pub type Start = fn(&mut InKernel<'_, Gate>);
 
 /// Everything a new task starts with that is not the same for all.
 pub struct NewTask {
@@ -169,18 +177,20 @@ pub struct NewTask {
     pub sighand: Arc<SigHand>,
     /// Blocked signals, alternate stack.
     pub signals: TaskSignals,
-    /// What it runs in the kernel before it goes to user mode.
-    pub start: Option<fn()>,
+    /// The registers that it enters user mode with.
+    pub regs: UserRegs,
+    /// What it runs in the kernel before.
+    pub start: Option<Start>,
 }
 
 impl Task {
-    /// A task that is not yet runnable. It enters user mode with the registers at [`Self::user_regs`] (nothing in them so far).
+    /// A task that is not yet runnable.
     pub fn new(new: NewTask) -> Result<Arc<Task>> {
         let stack = KernelStack::new()?;
         let regs = stack.top() - size_of::<UserRegs>() as u64;
-        // SAFETY: the top of a fresh stack, big enough and aligned for it.
-        unsafe { (regs as *mut UserRegs).write(UserRegs::default()) };
-        // SAFETY: as above: the stack is ours alone.
+        // SAFETY: the top of a fresh stack, big enough and aligned for it. The task has not run, so no door has the registers.
+        unsafe { (regs as *mut UserRegs).write(new.regs) };
+        // SAFETY: `regs` is at the top of a stack that nothing has run on.
         let stack_pointer = unsafe { switch::prepare_stack(regs) };
         let namespace = new.process.pid_namespace.clone();
         Ok(Arc::new(Task {
@@ -201,6 +211,7 @@ impl Task {
             sighand: Own::new(Some(new.sighand)),
             signals: SpinLock::new(new.signals),
             call: call::State::default(),
+            lent: lent::Lent::default(),
             trace: Trace::default(),
             restart: restart::State::new(),
             clear_child_tid: AtomicU64::new(0),

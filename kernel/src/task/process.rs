@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::*};
 
 use linux_raw_sys::general::SIGCHLD;
+use portcullis::x86_64::UserRegs;
 
 use super::exit_signal::ExitSignal;
 use super::limits::Limits;
@@ -16,7 +17,7 @@ use super::pid_namespace::{self, Namespace};
 use super::timers::Timers;
 use super::usage::Usage;
 use super::wait::WaitQueue;
-use super::{NewTask, Task};
+use super::{NewTask, Start, Task};
 use crate::errno::{Errno, Result};
 use crate::signal::action::SIG_IGN;
 use crate::signal::quota::User;
@@ -592,7 +593,7 @@ impl Drop for ReservedPid {
 }
 
 /// A kernel thread's task, in a process of its own that the tree does not know yet.
-pub(super) fn kernel_task(pid: Pid, start: fn()) -> Result<Arc<Task>> {
+pub(super) fn kernel_task(pid: Pid, start: Start) -> Result<Arc<Task>> {
     let task = Task::new(NewTask {
         tid: pid,
         process: Process::new(pid, None, None),
@@ -601,6 +602,7 @@ pub(super) fn kernel_task(pid: Pid, start: fn()) -> Result<Arc<Task>> {
         fs: None,
         sighand: Arc::new(SigHand::new()),
         signals: TaskSignals::new(),
+        regs: UserRegs::default(),
         start: Some(start),
     })?;
     Ok(task)
@@ -608,7 +610,7 @@ pub(super) fn kernel_task(pid: Pid, start: fn()) -> Result<Arc<Task>> {
 
 /// A CPU's idle task: PID 0, in no tree, already running.
 pub(super) fn idle_task() -> Result<Arc<Task>> {
-    let task = kernel_task(0, || unreachable!("the idle task is running already"))?;
+    let task = kernel_task(0, |_| unreachable!("the idle task is running already"))?;
     task.set_comm(b"idle");
     Ok(task)
 }

@@ -420,7 +420,7 @@ pub(super) fn start_reaper() {
     let pid = tree.allocate_pid().expect("PID 1");
     assert_eq!(pid, REAPER);
     drop(tree);
-    let task = process::kernel_task(pid, reaper).expect("no memory for PID 1");
+    let task = process::kernel_task(pid, |_| reaper()).expect("no memory for PID 1");
     task.set_comm(b"reaper");
     process::tree().add_process(0, 0, ExitSignal::default(), &task);
     scheduler::start(task);

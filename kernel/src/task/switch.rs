@@ -9,10 +9,11 @@ use core::mem::size_of;
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use bitflags::bitflags;
-use portcullis::x86_64::CpuLocal;
+use portcullis::InKernel;
 use portcullis::x86_64::cpu::{msr, rdmsr, wrmsr};
 use portcullis::x86_64::segments::{Segment, load_segment};
 use portcullis::x86_64::tables::USER_DS;
+use portcullis::x86_64::{CpuLocal, UserRegs};
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
 use super::{Task, current, fpu, scheduler};
@@ -380,9 +381,10 @@ pub(super) unsafe fn prepare_stack(regs: u64) -> u64 {
 #[unsafe(naked)]
 unsafe extern "sysv64" fn new_task() {
     naked_asm!(
+        "mov rdi, rax",
+        "mov rsi, rsp",
         // The registers are 21 words below an aligned top, so one more word aligns the call.
         "sub rsp, 8",
-        "mov rdi, rax",
         "call {first_run}",
         "add rsp, 8",
         "jmp {first_way_out}",
@@ -392,13 +394,17 @@ unsafe extern "sysv64" fn new_task() {
 }
 
 /// A new task's first steps. Returns with interrupts off when it is to enter user mode.
-unsafe extern "sysv64" fn first_run(last: *const Task) {
+unsafe extern "sysv64" fn first_run(last: *const Task, regs: &mut UserRegs) {
     // SAFETY: called once after the switch to a new task, interrupts off.
     unsafe { scheduler::finish_switch(last) };
     let task = current();
     x86_64::instructions::interrupts::enable();
     if let Some(start) = task.start {
-        start();
+        // SAFETY: interrupts are on and this is the task's stack. It has not been in user mode: the context is KERNEL, and this is
+        // the first state of its. `regs` are what it enters user mode with.
+        let mut at = unsafe { InKernel::assume(regs) };
+        start(&mut at);
+        at.suspend();
     }
     let address = task.set_child_tid.load(Relaxed);
     if address != 0 {
@@ -409,7 +415,7 @@ unsafe extern "sysv64" fn first_run(last: *const Task) {
 }
 
 /// The size of the registers decides the alignment in [`new_task`].
-const _: () = assert!(size_of::<portcullis::x86_64::UserRegs>() == 21 * 8);
+const _: () = assert!(size_of::<UserRegs>() == 21 * 8);
 
 /// Clears the current task's extended state.
 pub fn reset_fpu() {

@@ -4,9 +4,11 @@
 //! the page can neither be read nor entered elsewhere. So it costs ordinary faults nothing, and is of no use to an attacker.
 
 use linux_raw_sys::general::{__NR_getcpu, __NR_gettimeofday, __NR_time};
+use portcullis::InKernel;
 use portcullis::x86_64::UserRegs;
 
 use crate::errno::Errno;
+use crate::gate::Gate;
 use crate::memory::{PAGE_SIZE, USER_END, user};
 use crate::seccomp;
 use crate::signal::{self, SigInfo};
@@ -31,7 +33,8 @@ pub fn contains(address: u64) -> bool {
 
 #[allow(non_upper_case_globals, reason = "system-call numbers are patterns here")]
 /// User mode jumped into the page: makes the call that is there, and returns to the caller. Or SIGSEGV.
-pub fn call(regs: &mut UserRegs) {
+pub fn call(at: &mut InKernel<'_, Gate>) {
+    let regs = *at.saved();
     let entry = regs.rip;
     let number = match entry.wrapping_sub(ADDRESS) {
         0 => __NR_gettimeofday,
@@ -54,10 +57,11 @@ pub fn call(regs: &mut UserRegs) {
             return signal::force_page_fault(info, pointer, USER_WRITE);
         }
     }
-    if !is_allowed(regs, number, entry) {
-        leave(regs, caller);
+    if !is_allowed(at, number, entry) {
+        leave(at.regs(), caller);
         return;
     }
+    let regs = at.regs();
     let result = match number {
         __NR_gettimeofday => clock::sys_gettimeofday(regs.rdi, regs.rsi),
         __NR_time => clock::sys_time(regs.rdi),
@@ -83,13 +87,15 @@ fn leave(regs: &mut UserRegs, caller: u64) {
 }
 
 /// Asks the filters, as for the system call. They may answer in its place, but make nothing else of it.
-fn is_allowed(regs: &mut UserRegs, number: u32, entry: u64) -> bool {
+fn is_allowed(at: &mut InKernel<'_, Gate>, number: u32, entry: u64) -> bool {
+    let regs = at.regs();
     regs.orig_rax = number.into();
     regs.rax = (Errno::ENOSYS.0 as u64).wrapping_neg();
-    let judged = seccomp::secure_computing(regs);
+    let judged = seccomp::secure_computing(at);
+    let regs = at.saved();
     if judged.is_ok() && (regs.orig_rax != u64::from(number) || regs.rip != entry) {
-        exit::do_group_exit(SIGSYS);
+        exit::do_group_exit(at, SIGSYS);
     }
-    regs.orig_rax = UserRegs::NO_SYSCALL;
+    at.regs().orig_rax = UserRegs::NO_SYSCALL;
     judged.is_ok()
 }
