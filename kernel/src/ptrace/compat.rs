@@ -19,13 +19,13 @@ fn compat(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> Resu
     match request {
         PTRACE_PEEKTEXT | PTRACE_PEEKDATA => {
             let mut word = [0; 4];
-            if stopped.task.mm().peek(addr, &mut word) != word.len() {
+            if stopped.task().mm().peek(addr, &mut word) != word.len() {
                 return Err(Errno::EIO);
             }
             user::write(data, &u32::from_ne_bytes(word))?;
         }
         PTRACE_POKETEXT | PTRACE_POKEDATA => {
-            if stopped.task.mm().poke(addr, &(data as u32).to_ne_bytes()) != 4 {
+            if stopped.task().mm().poke(addr, &(data as u32).to_ne_bytes()) != 4 {
                 return Err(Errno::EIO);
             }
         }
@@ -47,7 +47,7 @@ fn compat(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> Resu
             user::write(data + 4, &(len as u32))?;
         }
         PTRACE_GETEVENTMSG => {
-            let message = stopped.task.signals.lock().trap.message;
+            let message = stopped.task().signals.lock().trap.message;
             user::write(data, &(message as u32))?;
         }
         // 64-bit tracers' alone.
@@ -72,15 +72,15 @@ const USER_AREA: u64 = 284;
 fn peek_user(stopped: &mut Stopped<'_>, offset: u64) -> Result<u32> {
     let word = word_of(offset)?;
     Ok(match debug_register(offset) {
-        Some(n) => stopped.task.trace.debug.get(n) as u32,
-        None => get(stopped, word),
+        Some(n) => stopped.task().trace.debug.get(n) as u32,
+        None => get(stopped, word)?,
     })
 }
 
 fn poke_user(stopped: &mut Stopped<'_>, offset: u64, value: u32) -> Result<()> {
     let word = word_of(offset)?;
     match debug_register(offset) {
-        Some(n) => debug::set(stopped.task, n, value.into()),
+        Some(n) => debug::set(stopped.task(), n, value.into()),
         None if word < WORDS => set(stopped, word, value),
         // The rest is there for show.
         None => Ok(()),
@@ -103,8 +103,8 @@ fn debug_register(offset: u64) -> Option<usize> {
 pub const WORDS: usize = 17;
 
 /// A word of the 32-bit registers: ebx, ecx, edx, esi, edi, ebp, eax, ds, es, fs, gs, orig_eax, eip, cs, eflags, esp, ss.
-pub fn get(stopped: &mut Stopped<'_>, word: usize) -> u32 {
-    let regs = *stopped.regs();
+pub fn get(stopped: &mut Stopped<'_>, word: usize) -> Result<u32> {
+    let regs = stopped.regs()?;
     let segments = *stopped.segments();
     let value = match word {
         0 => regs.rbx,
@@ -121,48 +121,47 @@ pub fn get(stopped: &mut Stopped<'_>, word: usize) -> u32 {
         11 => regs.orig_rax,
         12 => regs.rip,
         13 => regs.cs(),
-        14 => stopped.flags(),
+        14 => stopped.flags()?,
         15 => regs.rsp,
         16 => regs.ss(),
         _ => 0,
     };
-    value as u32
+    Ok(value as u32)
 }
 
 /// Changes a word of the 32-bit registers. The upper halves become zero.
 pub fn set(stopped: &mut Stopped<'_>, word: usize, value: u32) -> Result<()> {
     let wide = u64::from(value);
     let selector = value as u16;
-    let regs = stopped.regs();
     match word {
-        0 => regs.rbx = wide,
-        1 => regs.rcx = wide,
-        2 => regs.rdx = wide,
-        3 => regs.rsi = wide,
-        4 => regs.rdi = wide,
-        5 => regs.rbp = wide,
-        6 => regs.rax = wide,
+        0 => stopped.change(|regs| regs.rbx = wide)?,
+        1 => stopped.change(|regs| regs.rcx = wide)?,
+        2 => stopped.change(|regs| regs.rdx = wide)?,
+        3 => stopped.change(|regs| regs.rsi = wide)?,
+        4 => stopped.change(|regs| regs.rdi = wide)?,
+        5 => stopped.change(|regs| regs.rbp = wide)?,
+        6 => stopped.change(|regs| regs.rax = wide)?,
         7 => stopped.set_selector(DS, selector)?,
         8 => stopped.set_selector(ES, selector)?,
         // Whoever writes 32 bits has no other way to change the base.
         9 => {
             stopped.set_selector(FS, selector)?;
-            stopped.segments().fs_base = segments::base_of(stopped.task, selector);
+            stopped.segments().fs_base = segments::base_of(stopped.task(), selector);
         }
         10 => {
             stopped.set_selector(GS, selector)?;
-            stopped.segments().gs_base = segments::base_of(stopped.task, selector);
+            stopped.segments().gs_base = segments::base_of(stopped.task(), selector);
         }
         11 => {
-            regs.orig_rax = wide;
+            stopped.change(|regs| regs.orig_rax = wide)?;
             if value != u32::MAX {
-                call::poke(stopped.task);
+                call::poke(stopped.task());
             }
         }
-        12 => regs.rip = wide,
+        12 => stopped.change(|regs| regs.rip = wide)?,
         13 => stopped.set_selector(CS, selector)?,
-        14 => stopped.set_flags(wide),
-        15 => regs.rsp = wide,
+        14 => stopped.set_flags(wide)?,
+        15 => stopped.change(|regs| regs.rsp = wide)?,
         16 => stopped.set_selector(SS, selector)?,
         _ => return Err(Errno::EIO),
     }

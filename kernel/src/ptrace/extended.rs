@@ -33,8 +33,8 @@ const AVX: u64 = 4;
 
 /// The task's area.
 fn area<'a>(stopped: &'a mut Stopped<'_>) -> &'a mut [u8] {
-    // SAFETY: the task is stopped, so its state is saved and nobody else touches the area.
-    unsafe { core::slice::from_raw_parts_mut(stopped.task.fpu.as_ptr(), fpu::size()) }
+    // SAFETY: the task is asleep until the current one wakes it, so its state is saved and nobody else touches the area.
+    unsafe { core::slice::from_raw_parts_mut(stopped.task().fpu.as_ptr(), fpu::size()) }
 }
 
 fn word(bytes: &[u8], at: usize) -> u64 {
@@ -177,15 +177,15 @@ pub fn set_xsave(stopped: &mut Stopped<'_>, bytes: &[u8]) -> Result<()> {
 }
 
 /// FSAVE's image.
-pub fn fsave(stopped: &mut Stopped<'_>) -> [u8; FSAVE_SIZE] {
-    let cs = stopped.regs().cs() as u32;
+pub fn fsave(stopped: &mut Stopped<'_>) -> Result<[u8; FSAVE_SIZE]> {
+    let cs = stopped.regs()?.cs() as u32;
     let ds = u32::from(stopped.segments().ds) | 0xffff_0000;
-    fsave::of(&fxsave(stopped), cs, ds)
+    Ok(fsave::of(&fxsave(stopped), cs, ds))
 }
 
 /// Replaces the x87 registers by FSAVE's image.
 pub fn set_fsave(stopped: &mut Stopped<'_>, bytes: &[u8]) -> Result<()> {
-    let mut image = fsave(stopped);
+    let mut image = fsave(stopped)?;
     let len = bytes.len().min(FSAVE_SIZE);
     put(&mut image, 0, &bytes[..len]);
     let area = area(stopped);

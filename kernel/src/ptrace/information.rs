@@ -80,11 +80,11 @@ const HEAD: usize = 24;
 /// PTRACE_GET_SYSCALL_INFO. Returns how much there is, of which at most `size` bytes are written.
 pub(super) fn syscall_info(stopped: &mut Stopped<'_>, size: u64, to: u64) -> Result<usize> {
     let (code, message) = {
-        let trap = &stopped.task.signals.lock().trap;
+        let trap = &stopped.task().signals.lock().trap;
         (trap.info.map_or(0, |info| info.code), trap.message)
     };
-    let task = stopped.task;
-    let regs = *stopped.regs();
+    let task = stopped.task();
+    let regs = stopped.regs()?;
     let mut info = SyscallInfo {
         arch: call::arch_of(task),
         instruction_pointer: regs.rip,

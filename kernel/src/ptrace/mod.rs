@@ -2,8 +2,8 @@
 //!
 //! The tracee stops itself, in its own name, at a few well-known places: before it takes a signal, at the entry and exit of
 //! a system call, at fork, exec and exit, when it is told to. It then sleeps in the state TRACED until the tracer, or
-//! SIGKILL, lets it go on. Only while it sleeps there may the tracer look at its registers and change them: all of them are
-//! at the top of its kernel stack, in its saved segments and in its saved extended state.
+//! SIGKILL, lets it go on. Only while it sleeps there may the tracer look at its registers and change them: those that its
+//! door saved, which it lends ([`lent`](crate::task::lent)), its saved segments and its saved extended state.
 //!
 //! | you want to … | look in |
 //! | --- | --- |

@@ -13,8 +13,8 @@ use portcullis::x86_64::{SavedRegs, UserRegs};
 use super::debug;
 use crate::errno::{Errno, Result};
 use crate::memory::USER_END;
-use crate::task::Task;
 use crate::task::switch::Segments;
+use crate::task::{Task, lent};
 
 /// The words of `struct user_regs_struct`: those of [`UserRegs`], and these.
 const FS_BASE: usize = UserRegs::SIZE / 8;
@@ -39,36 +39,55 @@ const CHANGEABLE: u64 = UserRegs::FLAGS & !flags::ID;
 
 /// A tracee that is stopped for the current task, and frozen: its registers are the tracer's to look at.
 pub struct Stopped<'a> {
-    /// The tracee.
-    pub task: &'a Task,
+    task: &'a Task,
 }
 
-impl Stopped<'_> {
-    /// The registers that its door saved.
-    pub fn regs(&mut self) -> &mut UserRegs {
-        // SAFETY: the task is off its CPU and nothing but the current task's request wakes it (`request`).
-        unsafe { &mut *self.task.user_regs() }
+impl<'a> Stopped<'a> {
+    /// # Safety
+    /// `task` is asleep, and nothing but the current task wakes it. Once that has, only [`Self::task`], [`Self::regs`] and
+    /// [`Self::change`] are called.
+    pub(super) unsafe fn new(task: &'a Task) -> Self {
+        Stopped { task }
+    }
+
+    /// The tracee.
+    pub fn task(&self) -> &'a Task {
+        self.task
+    }
+
+    /// The registers that its door saved, which it lends while it is stopped. ESRCH once it runs again.
+    pub fn regs(&self) -> Result<UserRegs> {
+        lent::read(self.task).ok_or(Errno::ESRCH)
+    }
+
+    /// Changes them.
+    pub fn change<T>(&mut self, change: impl FnOnce(&mut UserRegs) -> T) -> Result<T> {
+        let mut regs = self.regs()?;
+        let result = change(&mut regs);
+        lent::write(self.task, regs).ok_or(Errno::ESRCH)?;
+        Ok(result)
     }
 
     /// Its segment registers, as the switch saved them.
     pub fn segments(&mut self) -> &mut Segments {
-        // SAFETY: as above.
+        // SAFETY: the switch has saved them, and does not load them before the current task wakes the tracee, after which this is
+        // not called. Nobody else looks at those of a task that is asleep.
         unsafe { &mut *self.task.saved_segments() }
     }
 
     /// A word of `struct user_regs_struct`.
-    pub fn get(&mut self, word: usize) -> u64 {
-        match word {
+    pub fn get(&mut self, word: usize) -> Result<u64> {
+        Ok(match word {
             FS_BASE => self.segments().fs_base,
             GS_BASE => self.segments().gs_base,
             DS => self.segments().ds.into(),
             ES => self.segments().es.into(),
             FS => self.segments().fs.into(),
             GS => self.segments().gs.into(),
-            RFLAGS => self.flags(),
-            CS | SS => u64::from(self.word(word) as u16),
-            _ => self.word(word),
-        }
+            RFLAGS => self.flags()?,
+            CS | SS => u64::from(self.word(word)? as u16),
+            _ => self.word(word)?,
+        })
     }
 
     /// Changes a word of `struct user_regs_struct`.
@@ -87,44 +106,36 @@ impl Stopped<'_> {
                 *base = value;
             }
             CS | SS | DS | ES | FS | GS => self.set_selector(word, value as u16)?,
-            RFLAGS => self.set_flags(value),
-            _ => *self.word_mut(word) = value,
+            RFLAGS => self.set_flags(value)?,
+            _ => self.change(|regs| *word_mut(regs, word) = value)?,
         }
         Ok(())
     }
 
-    fn word(&mut self, word: usize) -> u64 {
-        *self.word_mut(word)
-    }
-
-    fn word_mut(&mut self, word: usize) -> &mut u64 {
-        assert!(word < FS_BASE);
-        let regs: *mut UserRegs = self.regs();
-        // SAFETY: `UserRegs` is this many words and nothing else.
-        unsafe { &mut *regs.cast::<u64>().add(word) }
+    fn word(&self, word: usize) -> Result<u64> {
+        Ok(*word_mut(&mut self.regs()?, word))
     }
 
     /// RFLAGS without the TF that is the tracer's.
-    pub fn flags(&mut self) -> u64 {
+    pub fn flags(&self) -> Result<u64> {
         let hidden = if self.task.trace.step.is_forced() {
             flags::TF
         } else {
             0
         };
-        self.regs().rflags() & !hidden
+        Ok(self.regs()?.rflags() & !hidden)
     }
 
     /// Changes what a tracer may change of RFLAGS. A TF that it writes is the program's from now on; one that stepping needs
     /// stays.
-    pub fn set_flags(&mut self, value: u64) {
+    pub fn set_flags(&mut self, value: u64) -> Result<()> {
         let mut value = value;
         if value & flags::TF != 0 {
             self.task.trace.step.not_forced();
         } else if self.task.trace.step.is_forced() {
             value |= flags::TF;
         }
-        let regs = self.regs();
-        regs.set_rflags(regs.rflags() & !CHANGEABLE | value & CHANGEABLE);
+        self.change(|regs| regs.set_rflags(regs.rflags() & !CHANGEABLE | value & CHANGEABLE))
     }
 
     /// Any selector of ring 3, also one that names nothing: that is found out when it is loaded. CS and SS are not null.
@@ -136,8 +147,8 @@ impl Stopped<'_> {
             return Err(Errno::EIO);
         }
         match word {
-            CS => self.regs().set_cs(selector),
-            SS => self.regs().set_ss(selector),
+            CS => self.change(|regs| regs.set_cs(selector))?,
+            SS => self.change(|regs| regs.set_ss(selector))?,
             DS => self.segments().ds = selector,
             ES => self.segments().es = selector,
             FS => self.segments().fs = selector,
@@ -149,7 +160,7 @@ impl Stopped<'_> {
     /// PTRACE_PEEKUSER.
     pub fn peek_user(&mut self, offset: u64) -> Result<u64> {
         Ok(match place(offset)? {
-            Place::Register(word) => self.get(word),
+            Place::Register(word) => self.get(word)?,
             Place::Debug(n) => self.task.trace.debug.get(n),
             Place::Nothing => 0,
         })
@@ -163,6 +174,13 @@ impl Stopped<'_> {
             Place::Nothing => Err(Errno::EIO),
         }
     }
+}
+
+fn word_mut(regs: &mut UserRegs, word: usize) -> &mut u64 {
+    assert!(word < FS_BASE);
+    let regs: *mut UserRegs = regs;
+    // SAFETY: `UserRegs` is this many words and nothing else.
+    unsafe { &mut *regs.cast::<u64>().add(word) }
 }
 
 /// What is at an offset of the user area.

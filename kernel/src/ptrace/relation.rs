@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::SeqCst;
 
+use super::registers::Stopped;
 use super::state::{self, EXITKILL, OPTIONS, PRIVILEGED, SEIZED, SUSPEND_SECCOMP};
 use super::{access, step};
 use crate::errno::{Errno, Result};
@@ -113,12 +114,13 @@ fn exec_waits_for_tracer(tree: &Tree, process: &Process) -> bool {
     process.exec_thread.load(SeqCst) != 0 && tree.node(process.pid).is_some_and(|node| node.lingering != 0)
 }
 
-/// PTRACE_DETACH: the task, which is stopped, goes on with `signo`.
-pub(super) fn detach(task: &Task, signo: u64) -> Result<()> {
+/// PTRACE_DETACH: the task goes on with `signo`.
+pub(super) fn detach(stopped: &mut Stopped<'_>, signo: u64) -> Result<()> {
     if signo > SIGRTMAX as u64 {
         return Err(Errno::EIO);
     }
-    step::disable(task);
+    step::disable(stopped)?;
+    let task = stopped.task();
     let links = {
         let _tree = process::tree();
         task.signals.lock().trap.code = signo as i32;

@@ -41,31 +41,29 @@ pub(super) fn dispatch(
         PTRACE_ATTACH => relation::attach(&task, None).map(|()| 0),
         PTRACE_SEIZE if addr != 0 => Err(Errno::EIO),
         PTRACE_SEIZE => relation::attach(&task, Some(data)).map(|()| 0),
+        _ if !task.trace.is_traced_by(current()) => Err(Errno::ESRCH),
+        PTRACE_KILL => kill(&task),
+        PTRACE_INTERRUPT => interrupt(&task),
         _ => with_stopped(&task, request, |stopped| of_stopped(stopped, request, addr, data)),
     }
 }
 
-/// Does a request to a tracee of the current task. But for PTRACE_KILL and PTRACE_INTERRUPT it must be stopped, and it is
-/// frozen meanwhile: ESRCH otherwise.
+/// Does a request to a tracee of the current task. It must be stopped, and is frozen meanwhile: ESRCH otherwise.
 fn with_stopped(
     task: &Task,
     request: u32,
     f: impl FnOnce(&mut Stopped<'_>) -> Result<usize>,
 ) -> Result<usize> {
-    let any_state = matches!(request, PTRACE_KILL | PTRACE_INTERRUPT);
-    if !task.trace.is_traced_by(current()) {
-        return Err(Errno::ESRCH);
-    }
-    if !any_state {
-        freeze(task)?;
-    }
-    let result = f(&mut Stopped { task });
+    freeze(task)?;
+    // SAFETY: frozen, and only the thread that traces it makes requests. Those that wake it do so in the end.
+    let mut stopped = unsafe { Stopped::new(task) };
+    let result = f(&mut stopped);
     let resumes = matches!(
         request,
         // LISTEN wakes one whose group stop has ended since.
         PTRACE_DETACH | PTRACE_CONT..=PTRACE_SINGLESTEP | PTRACE_SYSCALL | PTRACE_LISTEN
     ) || matches!(request, PTRACE_SYSEMU..=PTRACE_SINGLEBLOCK);
-    if cfg!(debug_assertions) && !any_state && !resumes && !scheduler::is_asleep(task) {
+    if cfg!(debug_assertions) && !resumes && !scheduler::is_asleep(task) {
         crate::gate::violation("a tracee ran while its registers were the tracer's");
     }
     if result.is_err() || request != PTRACE_DETACH {
@@ -104,13 +102,13 @@ fn native(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> Resu
     match request {
         PTRACE_PEEKTEXT | PTRACE_PEEKDATA => {
             let mut word = [0; 8];
-            if stopped.task.mm().peek(addr, &mut word) != word.len() {
+            if stopped.task().mm().peek(addr, &mut word) != word.len() {
                 return Err(Errno::EIO);
             }
             user::write(data, &u64::from_ne_bytes(word))?;
         }
         PTRACE_POKETEXT | PTRACE_POKEDATA => {
-            if stopped.task.mm().poke(addr, &data.to_ne_bytes()) != 8 {
+            if stopped.task().mm().poke(addr, &data.to_ne_bytes()) != 8 {
                 return Err(Errno::EIO);
             }
         }
@@ -134,7 +132,7 @@ fn native(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> Resu
             user::write(data + 8, &len)?;
         }
         PTRACE_GETEVENTMSG => {
-            let message = stopped.task.signals.lock().trap.message;
+            let message = stopped.task().signals.lock().trap.message;
             user::write(data, &message)?;
         }
         _ => return general(stopped, request, addr, data),
@@ -144,7 +142,7 @@ fn native(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> Resu
 
 /// The requests that are the same for programs of both widths.
 pub(super) fn general(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> Result<usize> {
-    let task = stopped.task;
+    let task = stopped.task();
     match request {
         PTRACE_CONT
         | PTRACE_SYSCALL
@@ -166,21 +164,13 @@ pub(super) fn general(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: 
             }
             return tls::set_of_other(task, stopped.segments(), number, data);
         }
-        PTRACE_DETACH => relation::detach(task, data)?,
-        PTRACE_KILL => {
-            let process = &current().process;
-            let uid = process.credentials.lock().user.real;
-            let info = SigInfo::user(SIGKILL, signal::info::SI_USER, process.pid, uid);
-            // SIGKILL is never refused.
-            let _ = signal::send::to_task(task, info);
-        }
+        PTRACE_DETACH => relation::detach(stopped, data)?,
         PTRACE_GETSIGINFO => information::siginfo(task)?.write_for_call(data)?,
         PTRACE_SETSIGINFO => {
             // The signal number is its first field in both widths.
             let info = SigInfo::read_for_call(user::read(data)?, data)?;
             information::set_siginfo(task, info)?;
         }
-        PTRACE_INTERRUPT => interrupt(task)?,
         PTRACE_LISTEN => listen(task)?,
         PTRACE_PEEKSIGINFO => return information::peek_siginfo(task, addr, data),
         PTRACE_GETSIGMASK | PTRACE_SETSIGMASK if addr != size_of::<SigSet>() as u64 => {
@@ -208,7 +198,7 @@ fn resume(stopped: &mut Stopped<'_>, request: u32, signo: u64) -> Result<()> {
     if signo > SIGRTMAX as u64 {
         return Err(Errno::EIO);
     }
-    let task = stopped.task;
+    let task = stopped.task();
     let arm = |work: SyscallWork, on: bool| {
         if on {
             task.work.arm(work);
@@ -222,11 +212,9 @@ fn resume(stopped: &mut Stopped<'_>, request: u32, signo: u64) -> Result<()> {
         matches!(request, PTRACE_SYSEMU | PTRACE_SYSEMU_SINGLESTEP),
     );
     match request {
-        // SAFETY: the registers are the stopped task's.
-        PTRACE_SINGLESTEP | PTRACE_SYSEMU_SINGLESTEP => unsafe { step::enable(task, stopped.regs(), false) },
-        // SAFETY: as above.
-        PTRACE_SINGLEBLOCK => unsafe { step::enable(task, stopped.regs(), true) },
-        _ => step::disable(task),
+        PTRACE_SINGLESTEP | PTRACE_SYSEMU_SINGLESTEP => step::enable(stopped, false)?,
+        PTRACE_SINGLEBLOCK => step::enable(stopped, true)?,
+        _ => step::disable(stopped)?,
     }
     let mut signals = task.signals.lock();
     signals.trap.code = signo as i32;
@@ -236,15 +224,25 @@ fn resume(stopped: &mut Stopped<'_>, request: u32, signo: u64) -> Result<()> {
     Ok(())
 }
 
+/// Ends a tracee, stopped or not.
+fn kill(task: &Task) -> Result<usize> {
+    let process = &current().process;
+    let uid = process.credentials.lock().user.real;
+    let info = SigInfo::user(SIGKILL, signal::info::SI_USER, process.pid, uid);
+    // SIGKILL is never refused.
+    let _ = signal::send::to_task(task, info);
+    Ok(0)
+}
+
 /// Stops a seized task, without a signal. One that is stopped already stops again when it goes on.
-fn interrupt(task: &Task) -> Result<()> {
+fn interrupt(task: &Task) -> Result<usize> {
     if !task.trace.is_seized() {
         return Err(Errno::EIO);
     }
     let states = {
         let mut signals = task.signals.lock();
         if !signals.may_trap() {
-            return Ok(());
+            return Ok(0);
         }
         signals.trap.stop = true;
         if signals.trap.listening {
@@ -256,7 +254,7 @@ fn interrupt(task: &Task) -> Result<()> {
     };
     signal::send::raise(task);
     scheduler::wake_state(task, states);
-    Ok(())
+    Ok(0)
 }
 
 /// A seized task in a group stop stays there; the tracer is told when the group stop ends.

@@ -11,7 +11,9 @@ use portcullis::work::SyscallWork;
 use portcullis::x86_64::regs::flags;
 use portcullis::x86_64::{Exception, UserRegs};
 
+use super::registers::Stopped;
 use super::{debug, stop};
+use crate::errno::Result;
 use crate::gate::Gate;
 use crate::segments::code::Code;
 use crate::signal::info::TRAP_BRKPT;
@@ -54,12 +56,11 @@ impl StepFlags {
 
 /// PTRACE_SINGLESTEP, and with `block` PTRACE_SINGLEBLOCK: the stopped task goes on for one instruction, or up to the next
 /// branch.
-///
-/// # Safety
-/// `regs` are those of `task`, which is stopped.
-pub(super) unsafe fn enable(task: &Task, regs: &mut UserRegs, block: bool) {
-    let by_us = force(task, regs);
+pub(super) fn enable(stopped: &mut Stopped<'_>, block: bool) -> Result<()> {
+    let task = stopped.task();
+    let by_us = stopped.change(|regs| force(task, regs))?;
     debug::set_block_step(task, by_us && block);
+    Ok(())
 }
 
 /// Sets TF. Says whether it is the tracer's.
@@ -85,27 +86,31 @@ fn force(task: &Task, regs: &mut UserRegs) -> bool {
 }
 
 /// The stopped task goes on without steps.
-pub(super) fn disable(task: &Task) {
-    // SAFETY: the task is stopped, or current and in the kernel: nobody else uses its registers.
-    let regs = unsafe { &mut *task.user_regs() };
-    stop_stepping(task, regs);
+pub(super) fn disable(stopped: &mut Stopped<'_>) -> Result<()> {
+    if stop_stepping(stopped.task()) {
+        stopped.change(clear_trap_flag)?;
+    }
+    Ok(())
 }
 
-fn stop_stepping(task: &Task, regs: &mut UserRegs) {
+/// Says whether TF is to be taken out.
+fn stop_stepping(task: &Task) -> bool {
     debug::set_block_step(task, false);
     let step = &task.trace.step;
     if step.clear(STEPPING) {
         task.work.disarm(SyscallWork::EXIT_TRAP);
     }
-    if step.clear(FORCED) {
-        regs.set_rflags(regs.rflags() & !flags::TF);
-    }
+    step.clear(FORCED)
+}
+
+fn clear_trap_flag(regs: &mut UserRegs) {
+    regs.set_rflags(regs.rflags() & !flags::TF);
 }
 
 /// For a new task: what it inherits of its parent's registers is not to have the tracer's TF.
 pub fn not_inherited(parent: &Task, regs: &mut UserRegs) {
     if parent.trace.step.is_forced() {
-        regs.set_rflags(regs.rflags() & !flags::TF);
+        clear_trap_flag(regs);
     }
 }
 
@@ -113,8 +118,8 @@ pub fn not_inherited(parent: &Task, regs: &mut UserRegs) {
 #[inline]
 pub fn leave_for_handler(task: &Task, regs: &mut UserRegs) -> bool {
     let stepping = task.trace.step.has(STEPPING);
-    if stepping {
-        stop_stepping(task, regs);
+    if stepping && stop_stepping(task) {
+        clear_trap_flag(regs);
     }
     stepping
 }

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | sleep and wake | [`wait`] (queues, poll), [`scheduler`] (states, the protocol) |
 //! | change what a switch saves | [`switch`], [`fpu`] |
+//! | let others access the registers of a task that waits | [`lent`] |
 //! | start and end tasks | [`fork`], [`exec`], [`exit`], [`reap`] |
 //!
 //! Lock order: process tree → `Process::signals` → `Task::signals` → wait queues → run queue.
@@ -236,11 +237,6 @@ impl Task {
     /// Thread id.
     pub fn tid(&self) -> Pid {
         self.tid.load(Relaxed)
-    }
-
-    /// Its user registers, at the top of its kernel stack. Stable only while the task is in the kernel.
-    pub fn user_regs(&self) -> *mut UserRegs {
-        (self.stack.top() - size_of::<UserRegs>() as u64) as *mut UserRegs
     }
 
     /// Its address space; the kernel's own (with no user mappings) for a kernel thread and for one that has exited.

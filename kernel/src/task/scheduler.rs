@@ -284,6 +284,13 @@ pub fn is_asleep(task: &Task) -> bool {
     RUN_QUEUE.lock().entry(task).place == Place::Asleep
 }
 
+/// Runs `f` if a task is asleep, and keeps it asleep meanwhile. With the run-queue lock held: `f` must be short, and call nothing
+/// here.
+pub fn while_asleep<T>(task: &Task, f: impl FnOnce() -> T) -> Option<T> {
+    let mut queue = RUN_QUEUE.lock();
+    (queue.entry(task).place == Place::Asleep).then(f)
+}
+
 /// Waits until a task that has decided to sleep, and that nobody else wakes, is off its CPU, with all its registers saved.
 pub fn wait_until_asleep(task: &Task) {
     while !is_asleep(task) {

@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::Ordering::Relaxed;
 
+use portcullis::x86_64::UserRegs;
+
 use super::{Entry, Kind, Subject, text};
 use crate::cpu;
 use crate::errno::{Errno, Result};
@@ -17,7 +19,7 @@ use crate::ptrace::access;
 use crate::signal::SigSet;
 use crate::task;
 use crate::task::ids::{self, GROUP, Ids, USER};
-use crate::task::{Process, call, current, pid_namespace, scheduler, usage, user_namespace};
+use crate::task::{Process, call, current, lent, pid_namespace, scheduler, usage, user_namespace};
 
 /// Nanoseconds per tick of `clock_t`.
 const TICK: u64 = 10_000_000;
@@ -324,13 +326,16 @@ fn system_call(subject: &Subject) -> Result<Vec<u8>> {
     };
     // It may have become somebody else's since the file was opened.
     access::check(task)?;
-    let is_reader = core::ptr::eq(&**task, current());
-    if !is_reader && !task.is_kernel_thread() && !scheduler::is_asleep(task) {
+    let regs = if task.is_kernel_thread() {
+        Some(UserRegs::default())
+    } else if core::ptr::eq(&**task, current()) {
+        lent::read_own()
+    } else {
+        lent::read(task)
+    };
+    let Some(regs) = regs else {
         return Ok(b"running\n".to_vec());
-    }
-    // SAFETY: the registers are at the top of the task's stack, which the reference keeps. If it wakes up meanwhile, they
-    // are a mixture, but registers.
-    let regs = unsafe { task.user_regs().read_volatile() };
+    };
     let number = call::number(&regs);
     let place = format!("{:#x} {:#x}", regs.rsp, regs.rip);
     if number == -1 {
