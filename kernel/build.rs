@@ -14,33 +14,17 @@ fn main() {
     println!("cargo::rerun-if-changed=kernel.ld");
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     let out = Path::new(&out);
-    for (name, width, machine, soname) in [
-        ("vdso64", "--64", "elf_x86_64", "linux-vdso.so.1"),
-        ("vdso32", "--32", "elf_i386", "linux-gate.so.1"),
-    ] {
+    for (name, width, machine, soname) in
+        [("vdso64", "--64", "elf_x86_64", "linux-vdso.so.1"), ("vdso32", "--32", "elf_i386", "linux-gate.so.1")]
+    {
         let object = out.join(format!("{name}.o"));
         let image = out.join(format!("{name}.so"));
-        run(Command::new("as")
-            .args([width, "-o"])
-            .arg(&object)
-            .arg(format!("{SOURCES}/{name}.s")));
+        run(Command::new("as").args([width, "-o"]).arg(&object).arg(format!("{SOURCES}/{name}.s")));
         run(Command::new("ld")
             .args(["-m", machine, "-shared", "-L", SOURCES, "-T"])
             .arg(format!("{SOURCES}/{name}.ld"))
-            .args([
-                "-soname",
-                soname,
-                "--hash-style=both",
-                "--eh-frame-hdr",
-                "-Bsymbolic",
-            ])
-            .args([
-                "-z",
-                "max-page-size=4096",
-                "--no-undefined",
-                "--build-id=none",
-                "-o",
-            ])
+            .args(["-soname", soname, "--hash-style=both", "--eh-frame-hdr", "-Bsymbolic"])
+            .args(["-z", "max-page-size=4096", "--no-undefined", "--build-id=none", "-o"])
             .arg(&image)
             .arg(&object));
         if name == "vdso32" {
@@ -82,13 +66,8 @@ fn constants(symbols: &str) -> String {
 
 /// Runs a program that must succeed, and gives its output.
 fn run(command: &mut Command) -> String {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("cannot start {command:?} ({error}); GNU binutils have it"));
-    assert!(
-        output.status.success(),
-        "{command:?} failed:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output =
+        command.output().unwrap_or_else(|error| panic!("cannot start {command:?} ({error}); GNU binutils have it"));
+    assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -70,17 +70,8 @@ pub fn syscall_entry(regs: &UserRegs, number: i64) {
     let (arch, number) = (call::arch(), number as i32);
     let serial = next_serial();
     task.hooks.audit.serial.store(serial, Relaxed);
-    task.hooks
-        .audit
-        .call
-        .store(u64::from(arch) << 32 | u64::from(number as u32), Relaxed);
-    push(Record {
-        serial,
-        tid: task.tid(),
-        arch,
-        number,
-        what: What::Entry(call::arguments(regs)),
-    });
+    task.hooks.audit.call.store(u64::from(arch) << 32 | u64::from(number as u32), Relaxed);
+    push(Record { serial, tid: task.tid(), arch, number, what: What::Entry(call::arguments(regs)) });
 }
 
 /// The hook at exit. Without a beginning there is no end: the call has armed the audit itself.
@@ -101,13 +92,7 @@ fn finish(what: What) {
         return;
     }
     let call = task.hooks.audit.call.load(Relaxed);
-    push(Record {
-        serial,
-        tid: task.tid(),
-        arch: (call >> 32) as u32,
-        number: call as i32,
-        what,
-    });
+    push(Record { serial, tid: task.tid(), arch: (call >> 32) as u32, number: call as i32, what });
 }
 
 /// A filter logs a call.
@@ -126,13 +111,7 @@ pub fn text() -> String {
     let mut text = String::new();
     let records = RECORDS.lock().clone();
     for record in records {
-        let Record {
-            serial,
-            tid,
-            arch,
-            number,
-            ..
-        } = record;
+        let Record { serial, tid, arch, number, .. } = record;
         let kind = match record.what {
             What::Entry(_) => "entry",
             What::Exit(_) => "exit",

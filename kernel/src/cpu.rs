@@ -110,9 +110,7 @@ impl Cpu {
     pub fn exception_stack(&self, name: &str) -> Option<Range<u64>> {
         // SAFETY: the library writes other parts of it only, and only the addresses are looked at.
         let stacks = unsafe { &*self.tables.get() }.stacks();
-        stacks
-            .into_iter()
-            .find_map(|(of, stack)| (of == name).then_some(stack))
+        stacks.into_iter().find_map(|(of, stack)| (of == name).then_some(stack))
     }
 
     /// Its local APIC's identity.

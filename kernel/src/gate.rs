@@ -10,16 +10,16 @@ use portcullis::trace::Event;
 use portcullis::work::{ExitWork, ExitWorkBits, WorkFlags};
 use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs};
 use portcullis::{
-    Again, Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine,
-    NmiContext, Settled, Skip, SyscallHooks,
+    Again, Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine, NmiContext,
+    Settled, Skip, SyscallHooks,
 };
 use x86_64::instructions::segmentation::{SS, Segment};
 use x86_64::registers::control::{Cr0, Cr4, Efer};
 
 use crate::task::hooks::{self, Hook};
 use crate::{
-    audit, boot, compat, cpu, machine_check, memory, panic, patch, ptrace, return_notifier, rseq, seccomp,
-    segments, signal, sync, syscall, task, trace, umip, uprobe, user_dispatch,
+    audit, boot, compat, cpu, machine_check, memory, panic, patch, ptrace, return_notifier, rseq, seccomp, segments,
+    signal, sync, syscall, task, trace, umip, uprobe, user_dispatch,
 };
 
 /// The reference kernel, as the library sees it.
@@ -81,9 +81,7 @@ impl ExitHooks for Gate {
     }
 
     fn uprobe_notify_resume(at: &mut InKernel<'_, Gate>) {
-        hooks::exit_work(Hook::Uprobe, ExitWork::UPROBE, || {
-            uprobe::notify_resume(at.regs())
-        });
+        hooks::exit_work(Hook::Uprobe, ExitWork::UPROBE, || uprobe::notify_resume(at.regs()));
     }
 
     fn klp_update_patch_state(_: &mut InKernel<'_, Gate>) {
@@ -102,9 +100,7 @@ impl ExitHooks for Gate {
     }
 
     fn arch_exit_to_user_mode_work(at: &mut InKernel<'_, Gate>, _work: usize) {
-        hooks::exit_work(Hook::Vdso, task::call::VDSO_MOVED, || {
-            task::call::follow_vdso(at.regs())
-        });
+        hooks::exit_work(Hook::Vdso, task::call::VDSO_MOVED, || task::call::follow_vdso(at.regs()));
     }
 
     fn rseq_exit_to_user_mode_restart(at: &mut Settled<'_, Gate>) -> Result<(), Again> {
@@ -112,11 +108,7 @@ impl ExitHooks for Gate {
     }
 
     fn fire_user_return_notifiers(_: &mut Settled<'_, Gate>) {
-        hooks::settled_work(
-            Hook::UserReturn,
-            ExitWork::USER_RETURN_NOTIFY,
-            return_notifier::fire,
-        );
+        hooks::settled_work(Hook::UserReturn, ExitWork::USER_RETURN_NOTIFY, return_notifier::fire);
     }
 
     fn arch_exit_to_user_mode_once(_: &mut Settled<'_, Gate>, _work: usize) {
@@ -197,11 +189,7 @@ impl Diagnostics for Gate {
 /// Counts the ways out: 0 is IRET.
 fn count_way_out(way: u64) {
     let is_sysret = way != 0;
-    let counter = if is_sysret {
-        &COUNTERS.sysrets
-    } else {
-        &COUNTERS.irets
-    };
+    let counter = if is_sysret { &COUNTERS.sysrets } else { &COUNTERS.irets };
     counter.fetch_add(1, Relaxed);
     if is_sysret && SS::get_reg().0 == 0 {
         violation("SYSRET with SS null: on AMD's processors the user's would be unusable");
@@ -241,9 +229,7 @@ impl Doors for Gate {
     }
 
     fn kernel_exception(at: &mut Interrupted<'_, Gate>, exception: Exception) {
-        if exception.vector == Exception::PF
-            && memory::fault::page_fault_kernel(at, exception.cause, exception.error)
-        {
+        if exception.vector == Exception::PF && memory::fault::page_fault_kernel(at, exception.cause, exception.error) {
             return;
         }
         FAULT_RSP.store(at.saved().rsp, Relaxed);
@@ -283,11 +269,7 @@ impl Doors for Gate {
     }
 
     fn double_fault(regs: &SavedRegs, address: u64) -> ! {
-        let what = if memory::stack::is_guard(address) {
-            "kernel stack overflow"
-        } else {
-            "double fault"
-        };
+        let what = if memory::stack::is_guard(address) { "kernel stack overflow" } else { "double fault" };
         panic::die(regs, what)
     }
 }
@@ -467,10 +449,7 @@ pub fn status(out: &mut String) {
         ("nmis", COUNTERS.nmis.load(Relaxed)),
         ("debugs", COUNTERS.debugs.load(Relaxed)),
         ("machine_checks", machine_check::survived()),
-        (
-            "ipis",
-            cpu::all().map(|cpu| u64::from(cpu.ipis.load(Relaxed))).sum(),
-        ),
+        ("ipis", cpu::all().map(|cpu| u64::from(cpu.ipis.load(Relaxed))).sum()),
         ("cpus", cpu::count() as u64),
         ("percpu_bytes", size_of::<CpuLocal>() as u64),
         ("pertask_bytes", size_of::<WorkFlags>() as u64),

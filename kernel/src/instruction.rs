@@ -177,11 +177,7 @@ impl<'a> Instruction<'a> {
         } else {
             Operand::Memory(self.address_32(kind, rm, &mut end)?)
         };
-        Some(ModRm {
-            extension,
-            operand,
-            end,
-        })
+        Some(ModRm { extension, operand, end })
     }
 
     /// The displacement of a ModRM byte's kind.
@@ -321,9 +317,7 @@ mod tests {
     /// The value of register n is 0x1000 * (n + 1).
     fn memory(mode: Mode, code: &[u8]) -> (SegmentRegister, u64, usize) {
         let modrm = decode(mode, code).modrm().unwrap();
-        let Operand::Memory(address) = modrm.operand else {
-            panic!("a register: {code:02x?}")
-        };
+        let Operand::Memory(address) = modrm.operand else { panic!("a register: {code:02x?}") };
         let offset = address.offset(0x40_0000, |register| 0x1000 * (u64::from(register) + 1));
         (address.segment, offset, modrm.end)
     }
@@ -375,32 +369,17 @@ mod tests {
     fn addresses_of_64_bit_code() {
         // sgdt [rax], [rip + 0x10], fs:[rax], es:[rax], [rsp + 8], [r12 + r9 * 4 - 1], [0x1234], [eax + 0x10].
         assert_eq!(memory(Bits64, &[0x0f, 0x01, 0x00]), (Ds, 0x1000, 3));
-        assert_eq!(
-            memory(Bits64, &[0x0f, 0x01, 0x05, 0x10, 0, 0, 0]),
-            (Ds, 0x40_0010, 7)
-        );
+        assert_eq!(memory(Bits64, &[0x0f, 0x01, 0x05, 0x10, 0, 0, 0]), (Ds, 0x40_0010, 7));
         assert_eq!(memory(Bits64, &[0x64, 0x0f, 0x01, 0x00]), (Fs, 0x1000, 4));
         assert_eq!(memory(Bits64, &[0x26, 0x0f, 0x01, 0x00]), (Ds, 0x1000, 4));
         assert_eq!(memory(Bits64, &[0x0f, 0x01, 0x44, 0x24, 8]), (Ss, 0x5008, 5));
-        assert_eq!(
-            memory(Bits64, &[0x43, 0x0f, 0x01, 0x44, 0x8c, 0xff]),
-            (Ds, 0xd000 + 4 * 0xa000 - 1, 6)
-        );
-        assert_eq!(
-            memory(Bits64, &[0x0f, 0x01, 0x04, 0x25, 0x34, 0x12, 0, 0]),
-            (Ds, 0x1234, 8)
-        );
+        assert_eq!(memory(Bits64, &[0x43, 0x0f, 0x01, 0x44, 0x8c, 0xff]), (Ds, 0xd000 + 4 * 0xa000 - 1, 6));
+        assert_eq!(memory(Bits64, &[0x0f, 0x01, 0x04, 0x25, 0x34, 0x12, 0, 0]), (Ds, 0x1234, 8));
         assert_eq!(memory(Bits64, &[0x67, 0x0f, 0x01, 0x40, 0x10]), (Ds, 0x1010, 5));
         // r13 has no form without a displacement; r12 as an index is one.
         assert_eq!(memory(Bits64, &[0x41, 0x0f, 0x01, 0x45, 0]), (Ds, 0xe000, 5));
-        assert_eq!(
-            memory(Bits64, &[0x42, 0x0f, 0x01, 0x04, 0x20]),
-            (Ds, 0x1000 + 0xd000, 4 + 1)
-        );
-        assert_eq!(
-            memory(Bits64, &[0x0f, 0x01, 0x80, 0xff, 0xff, 0xff, 0xff]),
-            (Ds, 0xfff, 7)
-        );
+        assert_eq!(memory(Bits64, &[0x42, 0x0f, 0x01, 0x04, 0x20]), (Ds, 0x1000 + 0xd000, 4 + 1));
+        assert_eq!(memory(Bits64, &[0x0f, 0x01, 0x80, 0xff, 0xff, 0xff, 0xff]), (Ds, 0xfff, 7));
     }
 
     #[test]
@@ -409,15 +388,9 @@ mod tests {
         assert_eq!(memory(Bits32, &[0x0f, 0x01, 0x05, 0x10, 0, 0, 0]), (Ds, 0x10, 7));
         assert_eq!(memory(Bits32, &[0x26, 0x0f, 0x01, 0x00]), (Es, 0x1000, 4));
         assert_eq!(memory(Bits32, &[0x0f, 0x01, 0x45, 0xfc]), (Ss, 0x6000 - 4, 4));
-        assert_eq!(
-            memory(Bits32, &[0x3e, 0x0f, 0x01, 0x45, 0xfc]),
-            (Ds, 0x6000 - 4, 5)
-        );
+        assert_eq!(memory(Bits32, &[0x3e, 0x0f, 0x01, 0x45, 0xfc]), (Ds, 0x6000 - 4, 5));
         assert_eq!(memory(Bits32, &[0x0f, 0x01, 0x04, 0x24]), (Ss, 0x5000, 4));
-        assert_eq!(
-            memory(Bits32, &[0x67, 0x0f, 0x01, 0x40, 0x10]),
-            (Ds, 0x4000 + 0x7010, 5)
-        );
+        assert_eq!(memory(Bits32, &[0x67, 0x0f, 0x01, 0x40, 0x10]), (Ds, 0x4000 + 0x7010, 5));
         for (rm, segment, offset) in [
             (0, Ds, 0xb000),
             (1, Ds, 0xc000),
@@ -438,25 +411,14 @@ mod tests {
     #[test]
     fn registers_are_operands_too() {
         let modrm = decode(Bits64, &[0x41, 0x0f, 0x01, 0xe1]).modrm().unwrap();
-        assert_eq!(
-            (modrm.extension, modrm.operand, modrm.end),
-            (4, Operand::Register(9), 4)
-        );
+        assert_eq!((modrm.extension, modrm.operand, modrm.end), (4, Operand::Register(9), 4));
         let modrm = decode(Bits32, &[0x0f, 0x00, 0xc8]).modrm().unwrap();
-        assert_eq!(
-            (modrm.extension, modrm.operand, modrm.end),
-            (1, Operand::Register(0), 3)
-        );
+        assert_eq!((modrm.extension, modrm.operand, modrm.end), (1, Operand::Register(0), 3));
     }
 
     #[test]
     fn operands_that_are_cut_off_are_none() {
-        for code in [
-            &[0x0f, 0x01][..],
-            &[0x0f, 0x01, 0x04],
-            &[0x0f, 0x01, 0x05, 1, 2, 3],
-            &[0x0f, 0x01, 0x40],
-        ] {
+        for code in [&[0x0f, 0x01][..], &[0x0f, 0x01, 0x04], &[0x0f, 0x01, 0x05, 1, 2, 3], &[0x0f, 0x01, 0x40]] {
             assert_eq!(decode(Bits64, code).modrm(), None, "{code:02x?}");
         }
     }
@@ -475,13 +437,9 @@ mod tests {
     fn flags_and_repetitions_are_seen_behind_prefixes() {
         assert!(decode(Bits64, &[0x48, 0xcf]).loads_flags() && decode(Bits32, &[0x66, 0x9d]).loads_flags());
         assert!(!decode(Bits32, &[0x48, 0xcf]).loads_flags());
-        assert!(
-            decode(Bits64, &[0xf3, 0x48, 0xa5]).is_repeated() && !decode(Bits64, &[0x48, 0xa5]).is_repeated()
-        );
+        assert!(decode(Bits64, &[0xf3, 0x48, 0xa5]).is_repeated() && !decode(Bits64, &[0x48, 0xa5]).is_repeated());
         assert!(!decode(Bits64, &[0xf3, 0x0f, 0x1e, 0xfa]).is_repeated());
         assert!(!decode(Bits64, &[0x55]).has_prefix() && decode(Bits64, &[0xf3, 0x90]).has_prefix());
-        assert!(
-            !decode(Bits64, &[0x0f, 0x0b]).has_prefix() && decode(Bits64, &[0x48, 0x0f, 0x0b]).has_prefix()
-        );
+        assert!(!decode(Bits64, &[0x0f, 0x0b]).has_prefix() && decode(Bits64, &[0x48, 0x0f, 0x0b]).has_prefix());
     }
 }

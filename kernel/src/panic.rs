@@ -59,11 +59,7 @@ pub fn die(regs: &SavedRegs, what: impl Display) -> ! {
 /// The kernel hit an exception that it cannot handle.
 pub fn die_of_exception(regs: &SavedRegs, exception: Exception) -> ! {
     let Exception { vector, error, cause } = exception;
-    let name = NAMES
-        .get(vector as usize)
-        .copied()
-        .filter(|name| !name.is_empty())
-        .unwrap_or("exception");
+    let name = NAMES.get(vector as usize).copied().filter(|name| !name.is_empty()).unwrap_or("exception");
     match vector {
         Exception::PF => {
             let access = match error {
@@ -71,20 +67,10 @@ pub fn die_of_exception(regs: &SavedRegs, exception: Exception) -> ! {
                 e if e & 2 != 0 => "write",
                 _ => "read",
             };
-            let why = if error & 1 != 0 {
-                "the page forbids it"
-            } else {
-                "not mapped"
-            };
-            die(
-                regs,
-                format_args!("{name}: {access} at {cause:#x}: {why} (error code {error:#x})"),
-            )
+            let why = if error & 1 != 0 { "the page forbids it" } else { "not mapped" };
+            die(regs, format_args!("{name}: {access} at {cause:#x}: {why} (error code {error:#x})"))
         }
-        _ => die(
-            regs,
-            format_args!("{name} (vector {vector}, error code {error:#x})"),
-        ),
+        _ => die(regs, format_args!("{name} (vector {vector}, error code {error:#x})")),
     }
 }
 
@@ -164,31 +150,12 @@ fn print(text: core::fmt::Arguments<'_>) {
 }
 
 fn registers(r: &SavedRegs) {
-    print(format_args!(
-        "rip {:04x}:{:016x}  rsp {:04x}:{:016x}  rflags {:08x}\n",
-        r.cs, r.rip, r.ss, r.rsp, r.rflags
-    ));
-    print(format_args!(
-        "rax {:016x}  rbx {:016x}  rcx {:016x}  rdx {:016x}\n",
-        r.rax, r.rbx, r.rcx, r.rdx
-    ));
-    print(format_args!(
-        "rsi {:016x}  rdi {:016x}  rbp {:016x}  orig_rax {:x}\n",
-        r.rsi, r.rdi, r.rbp, r.orig_rax
-    ));
-    print(format_args!(
-        "r8  {:016x}  r9  {:016x}  r10 {:016x}  r11 {:016x}\n",
-        r.r8, r.r9, r.r10, r.r11
-    ));
-    print(format_args!(
-        "r12 {:016x}  r13 {:016x}  r14 {:016x}  r15 {:016x}\n",
-        r.r12, r.r13, r.r14, r.r15
-    ));
-    print(format_args!(
-        "cr2 {:016x}  cr3 {:016x}\n",
-        Cr2::read_raw(),
-        Cr3::read_raw().0.start_address()
-    ));
+    print(format_args!("rip {:04x}:{:016x}  rsp {:04x}:{:016x}  rflags {:08x}\n", r.cs, r.rip, r.ss, r.rsp, r.rflags));
+    print(format_args!("rax {:016x}  rbx {:016x}  rcx {:016x}  rdx {:016x}\n", r.rax, r.rbx, r.rcx, r.rdx));
+    print(format_args!("rsi {:016x}  rdi {:016x}  rbp {:016x}  orig_rax {:x}\n", r.rsi, r.rdi, r.rbp, r.orig_rax));
+    print(format_args!("r8  {:016x}  r9  {:016x}  r10 {:016x}  r11 {:016x}\n", r.r8, r.r9, r.r10, r.r11));
+    print(format_args!("r12 {:016x}  r13 {:016x}  r14 {:016x}  r15 {:016x}\n", r.r12, r.r13, r.r14, r.r15));
+    print(format_args!("cr2 {:016x}  cr3 {:016x}\n", Cr2::read_raw(), Cr3::read_raw().0.start_address()));
 }
 
 /// Where this CPU stood at the boundary between user mode and the kernel.
@@ -261,9 +228,7 @@ fn read(address: u64) -> Option<u64> {
     }
     let mut table = Cr3::read_raw().0.start_address().as_u64();
     for shift in [39, 30, 21, 12] {
-        let slot = phys_to_virt(table)
-            .cast::<u64>()
-            .wrapping_add((address >> shift & 511) as usize);
+        let slot = phys_to_virt(table).cast::<u64>().wrapping_add((address >> shift & 511) as usize);
         // SAFETY: page tables are memory, and so in the direct map.
         let entry = unsafe { slot.read_volatile() };
         if entry & PRESENT == 0 {
@@ -307,10 +272,9 @@ fn kernel_symbols() -> &'static [u8] {
             return &[];
         };
         let data = (HEADER + name_size).next_multiple_of(4);
-        let (Some(name), Some(content)) = (
-            archive.get(HEADER..HEADER + name_size.saturating_sub(1)),
-            archive.get(data..data + size),
-        ) else {
+        let (Some(name), Some(content)) =
+            (archive.get(HEADER..HEADER + name_size.saturating_sub(1)), archive.get(data..data + size))
+        else {
             return &[];
         };
         if name.strip_prefix(b"./").unwrap_or(name) == NAME {

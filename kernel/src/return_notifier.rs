@@ -24,12 +24,7 @@ struct Lent {
     users: AtomicU64,
 }
 
-static LENT: [Lent; MAX_CPUS] = [const {
-    Lent {
-        now: AtomicBool::new(false),
-        users: AtomicU64::new(0),
-    }
-}; MAX_CPUS];
+static LENT: [Lent; MAX_CPUS] = [const { Lent { now: AtomicBool::new(false), users: AtomicU64::new(0) } }; MAX_CPUS];
 
 /// How often notifiers ran.
 pub static FIRED: AtomicU64 = AtomicU64::new(0);

@@ -271,10 +271,7 @@ pub fn abort_all(cpu: Option<u32>) {
     let mm = task.mm();
     let concerned: alloc::vec::Vec<_> = {
         let tree = crate::task::process::tree();
-        tree.tasks()
-            .filter(|other| cpu.is_none_or(|cpu| other.work.running_on() == Some(cpu)))
-            .cloned()
-            .collect()
+        tree.tasks().filter(|other| cpu.is_none_or(|cpu| other.work.running_on() == Some(cpu))).cloned().collect()
     };
     for other in concerned {
         if core::ptr::eq(&*other.mm(), &*mm) && other.hooks.rseq.area.load(Relaxed) != 0 {

@@ -88,10 +88,7 @@ impl RawSpin {
                     push_off();
                     rested = ticks();
                 }
-                assert!(
-                    now.saturating_sub(start) < STUCK_TICKS,
-                    "deadlock: spin lock at {self:p}"
-                );
+                assert!(now.saturating_sub(start) < STUCK_TICKS, "deadlock: spin lock at {self:p}");
             }
             if !self.0.swap(true, Ordering::Acquire) {
                 return;
@@ -172,27 +169,19 @@ unsafe impl<T: Send + Sync> Sync for Once<T> {}
 impl<T> Once<T> {
     /// Empty.
     pub const fn new() -> Self {
-        Once {
-            state: AtomicU8::new(EMPTY),
-            value: UnsafeCell::new(MaybeUninit::uninit()),
-        }
+        Once { state: AtomicU8::new(EMPTY), value: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
     /// The value, if it has been made.
     #[inline]
     pub fn get(&self) -> Option<&T> {
         // SAFETY: READY is stored after the value was written, and nothing writes it again.
-        (self.state.load(Ordering::Acquire) == READY)
-            .then(|| unsafe { (*self.value.get()).assume_init_ref() })
+        (self.state.load(Ordering::Acquire) == READY).then(|| unsafe { (*self.value.get()).assume_init_ref() })
     }
 
     /// The value; makes it with `make` if there is none, waits if another CPU is making it.
     pub fn call_once(&self, make: impl FnOnce() -> T) -> &T {
-        if self
-            .state
-            .compare_exchange(EMPTY, BUSY, Ordering::Acquire, Ordering::Acquire)
-            .is_ok()
-        {
+        if self.state.compare_exchange(EMPTY, BUSY, Ordering::Acquire, Ordering::Acquire).is_ok() {
             // SAFETY: only this caller saw EMPTY.
             unsafe { (*self.value.get()).write(make()) };
             self.state.store(READY, Ordering::Release);

@@ -20,8 +20,8 @@ use crate::signal::frame as signal_frame;
 use crate::signal::signalfd;
 use crate::task::lent::lend;
 use crate::task::{
-    affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, posix_timers, prctl,
-    reap, restart, robust, system, timers, unshare, usage,
+    affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, posix_timers, prctl, reap,
+    restart, robust, system, timers, unshare, usage,
 };
 
 /// A system call.

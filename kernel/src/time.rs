@@ -69,20 +69,11 @@ pub fn init() {
     apic::set_timer(0);
     let nanoseconds = u128::from(first_left - last_left);
     let scale = ((nanoseconds << 32) / u128::from(last_ticks - first_ticks)) as u64;
-    let clock = CLOCK.call_once(|| Clock {
-        base: first_ticks,
-        scale,
-        epoch: AtomicU64::new(0),
-    });
-    clock
-        .epoch
-        .store((rtc::seconds() * SECOND).saturating_sub(now()), Ordering::Relaxed);
+    let clock = CLOCK.call_once(|| Clock { base: first_ticks, scale, epoch: AtomicU64::new(0) });
+    clock.epoch.store((rtc::seconds() * SECOND).saturating_sub(now()), Ordering::Relaxed);
     // Timers are added in places that may not allocate; the queue starts with room for all that is usual.
     QUEUE.lock().timers.reserve(256);
-    log::info!(
-        "time-stamp counter: {} kHz",
-        ((SECOND / 1000) << 32) / scale.max(1)
-    );
+    log::info!("time-stamp counter: {} kHz", ((SECOND / 1000) << 32) / scale.max(1));
 }
 
 /// Nanoseconds since boot; never goes back.
@@ -101,17 +92,13 @@ pub fn realtime() -> u64 {
 
 /// Base, scale and epoch of the clock, for the vDSO.
 pub fn parameters() -> (u64, u64, u64) {
-    CLOCK.get().map_or((0, 0, 0), |clock| {
-        (clock.base, clock.scale, clock.epoch.load(Ordering::Relaxed))
-    })
+    CLOCK.get().map_or((0, 0, 0), |clock| (clock.base, clock.scale, clock.epoch.load(Ordering::Relaxed)))
 }
 
 /// Sets the real-time clock.
 pub fn set_realtime(nanoseconds: u64) {
     if let Some(clock) = CLOCK.get() {
-        clock
-            .epoch
-            .store(nanoseconds.saturating_sub(now()), Ordering::Relaxed);
+        clock.epoch.store(nanoseconds.saturating_sub(now()), Ordering::Relaxed);
         crate::vdso::clock_page::update();
     }
     WATCHERS.wake_all();
@@ -158,10 +145,7 @@ struct Queue {
     next_id: u64,
 }
 
-static QUEUE: SpinLock<Queue> = SpinLock::new(Queue {
-    timers: Vec::new(),
-    next_id: 0,
-});
+static QUEUE: SpinLock<Queue> = SpinLock::new(Queue { timers: Vec::new(), next_id: 0 });
 
 /// Arms this CPU for `deadline`, unless it is armed for an earlier one (that interrupt will look again). Interrupts off.
 fn arm(cpu: &Cpu, deadline: u64) {
@@ -179,15 +163,7 @@ pub fn add_timer(deadline: u64, callback: Callback, arg1: usize, arg2: usize) ->
     let id = TimerId(queue.next_id);
     queue.next_id += 1;
     let place = queue.timers.partition_point(|timer| timer.deadline > deadline);
-    queue.timers.insert(
-        place,
-        Timer {
-            deadline,
-            id,
-            callback,
-            args: (arg1, arg2),
-        },
-    );
+    queue.timers.insert(place, Timer { deadline, id, callback, args: (arg1, arg2) });
     if place + 1 == queue.timers.len() {
         arm(cpu::this(), deadline);
     }
@@ -238,21 +214,12 @@ pub fn tick(from_user: bool) {
     run_due(now());
     if cpu.next_tick.get() <= now() {
         scheduler::tick(from_user);
-        cpu.next_tick.set(if scheduler::busy() {
-            slice_from(now())
-        } else {
-            NEVER
-        });
+        cpu.next_tick.set(if scheduler::busy() { slice_from(now()) } else { NEVER });
     }
     let queue = QUEUE.lock();
     let first = queue.timers.last().map_or(NEVER, |timer| timer.deadline);
-    let another =
-        cpu::all().any(|other| other.id() != cpu.id() && other.armed.load(Ordering::Relaxed) <= first);
-    let deadline = if another {
-        cpu.next_tick.get()
-    } else {
-        first.min(cpu.next_tick.get())
-    };
+    let another = cpu::all().any(|other| other.id() != cpu.id() && other.armed.load(Ordering::Relaxed) <= first);
+    let deadline = if another { cpu.next_tick.get() } else { first.min(cpu.next_tick.get()) };
     if deadline != NEVER {
         arm(cpu, deadline.max(now() + BREATHER));
     }

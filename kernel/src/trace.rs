@@ -32,12 +32,7 @@ static RINGS: [Ring<CAPACITY>; MAX_CPUS] = [const { Ring::new() }; MAX_CPUS];
 pub fn record(event: Event, value: u64) {
     // The ring is this CPU's.
     let _irqs = sync::irqs_off();
-    RINGS[cpu::id()].push(Record {
-        time: time::now(),
-        event,
-        task: current().tid() as u32,
-        value,
-    });
+    RINGS[cpu::id()].push(Record { time: time::now(), event, task: current().tid() as u32, value });
 }
 
 /// Whether the first program is about to start: before that there is nothing to see.
@@ -67,11 +62,7 @@ pub fn named(task: &Task) {
     if CROSSINGS {
         let name = task.comm();
         let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-        log::tell(&alloc::format!(
-            "trace: name {} {}",
-            task.tid(),
-            String::from_utf8_lossy(name)
-        ));
+        log::tell(&alloc::format!("trace: name {} {}", task.tid(), String::from_utf8_lossy(name)));
     }
 }
 
@@ -102,20 +93,12 @@ pub fn sys_exit(regs: &UserRegs) {
 
 /// What the device shows: all CPUs' events in the order of their times.
 pub fn text() -> String {
-    let mut records: Vec<(usize, Record)> = RINGS
-        .iter()
-        .enumerate()
-        .flat_map(|(cpu, ring)| ring.since(0).map(move |(_, record)| (cpu, record)))
-        .collect();
+    let mut records: Vec<(usize, Record)> =
+        RINGS.iter().enumerate().flat_map(|(cpu, ring)| ring.since(0).map(move |(_, record)| (cpu, record))).collect();
     records.sort_by_key(|(_, record)| record.time);
     let mut text = String::new();
     for (cpu, record) in records {
-        let Record {
-            time,
-            event,
-            task,
-            value,
-        } = record;
+        let Record { time, event, task, value } = record;
         // Writing to a string does not fail.
         let _ = writeln!(text, "{time} {cpu} {task} {} {}", event.name(), value as i64);
     }

@@ -61,10 +61,7 @@ struct Probes {
     leaving: Vec<Arc<Probe>>,
 }
 
-static PROBES: SpinLock<Probes> = SpinLock::new(Probes {
-    active: Vec::new(),
-    leaving: Vec::new(),
-});
+static PROBES: SpinLock<Probes> = SpinLock::new(Probes { active: Vec::new(), leaving: Vec::new() });
 /// Held by who puts probes in or takes them out.
 static CHANGING: SleepLock<()> = SleepLock::new(());
 /// How many there are: for those who must not pay for the lock where there are none.
@@ -114,12 +111,7 @@ pub fn register(path: &str, offset: u64) -> Result<()> {
     if !modes_of(&ident).iter().all(|&mode| may_probe(mode, &code[..len])) {
         return Err(Errno::EINVAL);
     }
-    let probe = Arc::new(Probe {
-        inode,
-        offset,
-        code,
-        hits: AtomicU64::new(0),
-    });
+    let probe = Arc::new(Probe { inode, offset, code, hits: AtomicU64::new(0) });
     let _changing = CHANGING.lock();
     {
         let active = &mut PROBES.lock().active;
@@ -169,12 +161,7 @@ fn wait_for_busy() {
 
 /// How often probes were hit.
 pub fn hits() -> u64 {
-    PROBES
-        .lock()
-        .active
-        .iter()
-        .map(|probe| probe.hits.load(Relaxed))
-        .sum()
+    PROBES.lock().active.iter().map(|probe| probe.hits.load(Relaxed)).sum()
 }
 
 /// The beginning of an ELF file, up to its class.
@@ -200,18 +187,12 @@ impl Probe {
 
     /// Its address in an area that maps the file.
     fn address_in(&self, area: &Area) -> Option<u64> {
-        let Source::File {
-            inode,
-            first,
-            shared: false,
-        } = &area.source
-        else {
+        let Source::File { inode, first, shared: false } = &area.source else {
             return None;
         };
         let distance = self.offset.checked_sub(first * PAGE_SIZE)?;
         let address = area.start.checked_add(distance)?;
-        (Arc::ptr_eq(inode, &self.inode) && area.prot.contains(Prot::EXEC) && address < area.end)
-            .then_some(address)
+        (Arc::ptr_eq(inode, &self.inode) && area.prot.contains(Prot::EXEC) && address < area.end).then_some(address)
     }
 
     /// Writes the first byte in each process that has it mapped.
@@ -273,8 +254,7 @@ fn find(space: &AddressSpace, address: u64) -> Option<Found> {
 fn is_breakpoint(behind: u64) -> bool {
     let mut code = [0; 2];
     let len = current_mm().peek(behind.wrapping_sub(2), &mut code);
-    len == 2 && (code[1] == INT3 || code == INT_3)
-        || len == 0 && user::read(behind.wrapping_sub(1)) == Ok(INT3)
+    len == 2 && (code[1] == INT3 || code == INT_3) || len == 0 && user::read(behind.wrapping_sub(1)) == Ok(INT3)
 }
 
 /// In the die chain: whether a breakpoint is one of ours, or a step was for one.
@@ -282,9 +262,7 @@ pub fn notifier(regs: &mut UserRegs, die: Die) -> Verdict {
     let task = current();
     match die.vector {
         Exception::BP if USED.load(Relaxed) => breakpoint(task, regs),
-        Exception::DB if die.error & STEP != 0 && task.hooks.probe.stepping.load(Relaxed) != 0 => {
-            step(task, regs)
-        }
+        Exception::DB if die.error & STEP != 0 && task.hooks.probe.stepping.load(Relaxed) != 0 => step(task, regs),
         _ => Verdict::Pass,
     }
 }
@@ -319,19 +297,13 @@ fn step(task: &Task, regs: &mut UserRegs) -> Verdict {
     let at = task.hooks.probe.stepping.load(Relaxed);
     if let Some(code) = Code::at(task, regs)
         && code.segment.linear(regs.rip) == Some(at)
-        && code
-            .instruction()
-            .is_some_and(|instruction| instruction.is_repeated())
+        && code.instruction().is_some_and(|instruction| instruction.is_repeated())
         && task.hooks.probe.trap_flag.load(Relaxed) == 0
     {
         // One round of several.
         return Verdict::Handled;
     }
-    if end_step(task, regs) {
-        Verdict::Pass
-    } else {
-        Verdict::Handled
-    }
+    if end_step(task, regs) { Verdict::Pass } else { Verdict::Handled }
 }
 
 /// The hook: the task has hit a probe and stands at its instruction.
@@ -376,11 +348,7 @@ fn emulate(instruction: &Instruction<'_>, segment: CodeSegment, regs: &mut UserR
         Mode::Bits16 => return false,
     };
     let stack = |address: u64| {
-        if word == 8 {
-            address
-        } else {
-            u64::from(address as u32)
-        }
+        if word == 8 { address } else { u64::from(address as u32) }
     };
     let plain = !instruction.has_prefix();
     match instruction.opcode {
@@ -388,11 +356,7 @@ fn emulate(instruction: &Instruction<'_>, segment: CodeSegment, regs: &mut UserR
         0x90 if plain => regs.rip = next,
         // PUSH of EBP and EBX, RBP and RBX: how functions begin.
         0x55 | 0x53 if plain => {
-            let value = if instruction.opcode == 0x55 {
-                regs.rbp
-            } else {
-                regs.rbx
-            };
+            let value = if instruction.opcode == 0x55 { regs.rbp } else { regs.rbx };
             let top = stack(regs.rsp.wrapping_sub(word));
             let written = match word {
                 8 => user::write(top, &value),

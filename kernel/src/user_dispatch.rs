@@ -35,10 +35,7 @@ pub struct UserDispatch {
 /// prctl(PR_SET_SYSCALL_USER_DISPATCH).
 pub fn set(mode: u64, start: u64, len: u64, selector: u64) -> Result<usize> {
     let task = current();
-    let allowed = AllowedRange {
-        start: start as usize,
-        length: len as usize,
-    };
+    let allowed = AllowedRange { start: start as usize, length: len as usize };
     match mode {
         OFF if start | len | selector != 0 => return Err(Errno::EINVAL),
         OFF => {}
@@ -71,10 +68,8 @@ pub fn reset_for_exec(task: &Task) {
 pub fn at_entry(regs: &mut UserRegs) -> bool {
     let task = current();
     let dispatch = &task.hooks.dispatch;
-    let allowed = AllowedRange {
-        start: dispatch.start.load(Relaxed) as usize,
-        length: dispatch.len.load(Relaxed) as usize,
-    };
+    let allowed =
+        AllowedRange { start: dispatch.start.load(Relaxed) as usize, length: dispatch.len.load(Relaxed) as usize };
     if allowed.contains(regs.rip as usize) || is_sigreturn(regs) {
         return false;
     }
@@ -97,13 +92,7 @@ pub fn at_entry(regs: &mut UserRegs) -> bool {
         hooks::Hook::UserDispatch.violation("twice for one call");
     }
     call::roll_back(regs);
-    signal::force_fault(SigInfo::system_call(
-        SYS_USER_DISPATCH,
-        0,
-        regs.rip,
-        call::number(regs),
-        call::arch(),
-    ));
+    signal::force_fault(SigInfo::system_call(SYS_USER_DISPATCH, 0, regs.rip, call::number(regs), call::arch()));
     true
 }
 

@@ -109,12 +109,7 @@ impl<'r, K: Gate, C: Crossing> Leaving<'r, K, C> {
     /// Does pending exit work, then what is done once. With default hooks and nothing pending, this is one load and one test.
     #[inline(always)]
     pub fn exit_to_user_mode_prepare(mut self) -> Settled<'r, K, C> {
-        const {
-            assert!(
-                K::EXIT_WORK.is_disjoint(),
-                "two kinds of exit work have the same bit"
-            )
-        };
+        const { assert!(K::EXIT_WORK.is_disjoint(), "two kinds of exit work have the same bit") };
         let due = const { K::EXIT_WORK.due(C::SYSCALL) };
         if K::CHECKS && K::Irqs::is_on() {
             K::invariant_broken(Broken::InterruptsOn);
@@ -125,9 +120,7 @@ impl<'r, K: Gate, C: Crossing> Leaving<'r, K, C> {
         if work & due != 0 {
             (settled, work) = pending_work::<K, C>(settled, work, due);
         }
-        settled.hook("arch_exit_to_user_mode_prepare", |at| {
-            K::arch_exit_to_user_mode_prepare(at, work)
-        });
+        settled.hook("arch_exit_to_user_mode_prepare", |at| K::arch_exit_to_user_mode_prepare(at, work));
         settled
     }
 }
@@ -135,14 +128,8 @@ impl<'r, K: Gate, C: Crossing> Leaving<'r, K, C> {
 // The phases after the loop are written by hand below: a kind that joins one of them has to be added there.
 const _: () = {
     let bits = ExitWorkBits::DEFAULT;
-    assert!(
-        bits.of(Phase::Repeat) == bits.rseq,
-        "a kind of the phase Repeat has no call"
-    );
-    assert!(
-        bits.of(Phase::Once) == bits.user_return_notify,
-        "a kind of the phase Once has no call"
-    );
+    assert!(bits.of(Phase::Repeat) == bits.rseq, "a kind of the phase Repeat has no call");
+    assert!(bits.of(Phase::Once) == bits.user_return_notify, "a kind of the phase Once has no call");
 };
 
 /// Some exit work is pending: the loop, then what is done once. The loop is a function of its own, so that work that each switch
@@ -166,9 +153,7 @@ fn pending_work<'r, K: Gate, C: Crossing>(
     if bits.own_once != 0 {
         work = K::exit_work();
         if work & due & bits.own_once != 0 {
-            settled.hook("arch_exit_to_user_mode_once", |at| {
-                K::arch_exit_to_user_mode_once(at, work)
-            });
+            settled.hook("arch_exit_to_user_mode_once", |at| K::arch_exit_to_user_mode_once(at, work));
         }
     }
     (settled, work)
@@ -247,9 +232,7 @@ fn round<'r, K: Gate>(leaving: Leaving<'r, K>, work: usize) -> (Leaving<'r, K>, 
         at.hook("resume_user_mode_work", K::resume_user_mode_work);
     }
     if own_loop {
-        at.hook("arch_exit_to_user_mode_work", |at| {
-            K::arch_exit_to_user_mode_work(at, work)
-        });
+        at.hook("arch_exit_to_user_mode_work", |at| K::arch_exit_to_user_mode_work(at, work));
     }
     K::trace(trace::Event::ExitWorkDone, 0);
 
@@ -266,10 +249,7 @@ struct Untaken {
 }
 
 impl Untaken {
-    const NOTHING: Self = Untaken {
-        pending: usize::MAX,
-        rounds: 0,
-    };
+    const NOTHING: Self = Untaken { pending: usize::MAX, rounds: 0 };
     /// After so many rounds it is reported. Taken work may be raised again before the next read, but hardly so often in a row.
     const ROUNDS: u32 = 8;
 

@@ -67,9 +67,7 @@ impl<K: Gate + GuestHooks, C> InKernel<'_, K, C> {
                 self.hook("resume_guest_mode_work", K::resume_guest_mode_work);
             }
             if own_loop {
-                self.hook("arch_exit_to_user_mode_work", |at| {
-                    K::arch_exit_to_user_mode_work(at, work)
-                });
+                self.hook("arch_exit_to_user_mode_work", |at| K::arch_exit_to_user_mode_work(at, work));
             }
         }
     }

@@ -79,6 +79,6 @@ pub use broken::{Broken, Wrong};
 pub use kernel::{Again, Diagnostics, ExitHooks, Gate, GuestHooks, Kernel, Skip, SyscallHooks};
 pub use machine::Machine;
 pub use state::{
-    Arrived, Cleared, Event, InInterrupt, InKernel, InSyscall, Interrupted, Leaving, NmiContext, Settled,
-    Syscall, Syscall32,
+    Arrived, Cleared, Event, InInterrupt, InKernel, InSyscall, Interrupted, Leaving, NmiContext, Settled, Syscall,
+    Syscall32,
 };

@@ -158,10 +158,7 @@ impl<'r, K: Machine, C> InKernel<'r, K, C> {
     /// the task itself cannot reach them.
     #[inline(always)]
     pub fn lend_regs(&mut self) -> LentRegs<'_, K::Regs> {
-        LentRegs {
-            regs: NonNull::from_mut(self.regs),
-            of: PhantomData,
-        }
+        LentRegs { regs: NonNull::from_mut(self.regs), of: PhantomData }
     }
 }
 
@@ -198,9 +195,7 @@ impl<'r, K: Machine, C> InSyscall<'r, K, C> {
 
     #[inline(always)]
     pub(crate) fn lend<T>(&mut self, hook: impl FnOnce(&mut InSyscall<'_, K>) -> T) -> T {
-        hook(&mut ManuallyDrop::new(InSyscall(InKernel::new(
-            &mut *self.0.regs,
-        ))))
+        hook(&mut ManuallyDrop::new(InSyscall(InKernel::new(&mut *self.0.regs))))
     }
 }
 

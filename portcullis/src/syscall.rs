@@ -31,31 +31,21 @@ impl<'r, K: Gate> Arrived<'r, K, Syscall32> {
     ) -> (Leaving<'r, K, Syscall32>, bool) {
         K::compat_call(true);
         let mut at = self.into_kernel();
-        if at.hook("user_word", fetch) {
-            (at.make_32(), true)
-        } else {
-            (at.into_leaving(), false)
-        }
+        if at.hook("user_word", fetch) { (at.make_32(), true) } else { (at.into_leaving(), false) }
     }
 }
 
 impl<'r, K: Gate> InKernel<'r, K, Syscall32> {
     #[inline(always)]
     fn make_32(self) -> Leaving<'r, K, Syscall32> {
-        self.syscall_with(Event::Syscall32Enter, |at, number| {
-            K::syscall_32(at, number as u32)
-        })
+        self.syscall_with(Event::Syscall32Enter, |at, number| K::syscall_32(at, number as u32))
     }
 }
 
 impl<'r, K: Gate, C: Crossing> InKernel<'r, K, C> {
     /// The work before, the call unless that work skips it, the work after.
     #[inline(always)]
-    fn syscall_with(
-        mut self,
-        event: Event,
-        call: impl FnOnce(&mut InSyscall<'_, K>, i64),
-    ) -> Leaving<'r, K, C> {
+    fn syscall_with(mut self, event: Event, call: impl FnOnce(&mut InSyscall<'_, K>, i64)) -> Leaving<'r, K, C> {
         let mut skip = false;
         if K::syscall_work() & K::SYSCALL_WORK.at_entry() != 0 {
             let at;
@@ -132,12 +122,7 @@ fn syscall_entry_work<K: Gate>(at: &mut InKernel<'_, K>) -> Result<(), Skip> {
         word = K::syscall_work();
     }
     // The other kinds are above.
-    let ArmedSyscallWork {
-        seccomp,
-        tracepoint,
-        audit,
-        ..
-    } = K::SYSCALL_WORK.armed(word);
+    let ArmedSyscallWork { seccomp, tracepoint, audit, .. } = K::SYSCALL_WORK.armed(word);
     // After ptrace, so that the filters judge what the tracer made of the call.
     if seccomp {
         at.hook("secure_computing", K::secure_computing)?;
@@ -178,8 +163,6 @@ fn syscall_exit_work<K: Gate>(at: &mut InKernel<'_, K>) {
     // An emulated call was not made, so there is no step over it to report.
     let step = exit_trap && !emu;
     if step || trace {
-        at.hook("ptrace_report_syscall_exit", |at| {
-            K::ptrace_report_syscall_exit(at, step)
-        });
+        at.hook("ptrace_report_syscall_exit", |at| K::ptrace_report_syscall_exit(at, step));
     }
 }

@@ -8,9 +8,7 @@ mod cargo;
 ///
 /// The fast path is what runs when nothing is pending: no jump on it is taken, and it ends at the first return.
 fn function(assembly: &str, name: &str) -> (Vec<String>, u64) {
-    let start = assembly
-        .find(&format!("\n{name}:"))
-        .unwrap_or_else(|| panic!("no function `{name}`"));
+    let start = assembly.find(&format!("\n{name}:")).unwrap_or_else(|| panic!("no function `{name}`"));
     let body = &assembly[start + 1..];
     let body = &body[..body.find(".Lfunc_end").expect("the function's end")];
     let instructions: Vec<String> = body
@@ -20,11 +18,7 @@ fn function(assembly: &str, name: &str) -> (Vec<String>, u64) {
         .filter(|line| !line.is_empty() && !line.starts_with('.') && !line.ends_with(':'))
         .map(|line| line.replace('\t', " "))
         .collect();
-    let end = instructions
-        .iter()
-        .position(|i| i.starts_with("ret"))
-        .expect("a return")
-        + 1;
+    let end = instructions.iter().position(|i| i.starts_with("ret")).expect("a return") + 1;
     let instructions = instructions[..end].to_vec();
     let stack = instructions
         .iter()
@@ -57,14 +51,8 @@ fn the_states_add_no_instruction_and_no_stack() {
 
     let (typed, typed_stack) = function(&assembly, "typed");
     let (by_hand, hand_stack) = function(&assembly, "by_hand");
-    println!(
-        "typed: {} instructions, {typed_stack} bytes of stack",
-        typed.len()
-    );
-    println!(
-        "by hand: {} instructions, {hand_stack} bytes of stack",
-        by_hand.len()
-    );
+    println!("typed: {} instructions, {typed_stack} bytes of stack", typed.len());
+    println!("by hand: {} instructions, {hand_stack} bytes of stack", by_hand.len());
     assert!(typed.len() > 20, "the function is there");
     assert!(
         typed.len() <= by_hand.len() && typed_stack <= hand_stack,

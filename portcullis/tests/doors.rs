@@ -23,12 +23,7 @@ fn doors_begin_with_cld_and_the_place_of_clac() {
     for door in TABLE.iter().filter(|door| door.vectors.is_some()) {
         let code = disassemble(functions(door)[0]);
         assert_eq!(code[0], "cld", "{}", door.name);
-        assert!(
-            code[1].starts_with("nop") && code[1].ends_with("[rax]"),
-            "{}: {}",
-            door.name,
-            code[1]
-        );
+        assert!(code[1].starts_with("nop") && code[1].ends_with("[rax]"), "{}: {}", door.name, code[1]);
     }
 }
 
@@ -40,21 +35,14 @@ fn doors_clear_every_register_before_they_call() {
         .chain((8..16).map(|n| format!("r{n}d")));
     let registers: Vec<String> = registers.collect();
     // `exception::stub_entry` saves nothing: it goes on to the other two.
-    for door in doors()
-        .into_iter()
-        .filter(|door| *door != ["exception", "stub_entry"])
-    {
+    for door in doors().into_iter().filter(|door| *door != ["exception", "stub_entry"]) {
         let code = disassemble(door);
         let call = call(&code).expect("a call");
-        let last_push = code[..call]
-            .iter()
-            .rposition(|i| i.starts_with("push"))
-            .expect("pushes");
+        let last_push = code[..call].iter().rposition(|i| i.starts_with("push")).expect("pushes");
         for register in &registers {
             let xor = format!("xor {register},{register}");
-            let cleared = code[last_push..call]
-                .iter()
-                .any(|i| i.split_whitespace().collect::<Vec<_>>().join(" ") == xor);
+            let cleared =
+                code[last_push..call].iter().any(|i| i.split_whitespace().collect::<Vec<_>>().join(" ") == xor);
             assert!(cleared, "{door:?} does not clear {register}");
         }
     }
@@ -66,37 +54,23 @@ const SEVEN_BYTE_NOP: &str = "nop    DWORD PTR [rax+0x0]";
 /// VERW is the last thing before each instruction that enters user mode.
 #[test]
 fn every_way_out_ends_with_the_place_of_verw() {
-    for (way, last) in [
-        ("leave", "sysretq"),
-        ("leave_32", "sysretd"),
-        ("leave_by_iret", "jmp"),
-    ] {
+    for (way, last) in [("leave", "sysretq"), ("leave_32", "sysretd"), ("leave_by_iret", "jmp")] {
         let code = disassemble(&["way_out", way]);
         let end = code.iter().position(|i| i.starts_with(last));
         let end = end.unwrap_or_else(|| panic!("{way} has no {last}: {code:?}"));
         assert_eq!(code[end - 1], SEVEN_BYTE_NOP, "{way}");
     }
     let to_ldt_stack = disassemble(&["espfix", "leave_to_ldt_stack"]);
-    for (n, _) in to_ldt_stack
-        .iter()
-        .enumerate()
-        .filter(|(_, i)| i.starts_with("jmp"))
-    {
+    for (n, _) in to_ldt_stack.iter().enumerate().filter(|(_, i)| i.starts_with("jmp")) {
         assert_eq!(to_ldt_stack[n - 1], SEVEN_BYTE_NOP, "to an LDT stack");
     }
     assert_eq!(disassemble(&["bad_iret", "iret_to_user"])[0], "iretq");
     // And nothing else in the doors enters user mode: these return to the kernel that they hit.
-    let to_the_kernel: [Function; 3] = [
-        &["exception", "from_kernel"],
-        &["paranoid", "ist_entry"],
-        &["nmi", "nmi_entry"],
-    ];
+    let to_the_kernel: [Function; 3] =
+        [&["exception", "from_kernel"], &["paranoid", "ist_entry"], &["nmi", "nmi_entry"]];
     for door in doors().into_iter().filter(|door| !to_the_kernel.contains(door)) {
         for instruction in disassemble(door) {
-            assert!(
-                !instruction.starts_with("sysret") && !instruction.starts_with("iret"),
-                "{door:?}: {instruction}"
-            );
+            assert!(!instruction.starts_with("sysret") && !instruction.starts_with("iret"), "{door:?}: {instruction}");
         }
     }
 }
@@ -128,10 +102,7 @@ fn an_lfence_stands_on_both_arms_of_a_conditional_swapgs() {
         if *door != ["exception", "from_user"]
             && let Some(call) = call(&code)
         {
-            assert!(
-                code[..call].iter().any(|i| i == "lfence"),
-                "{door:?}: before the call"
-            );
+            assert!(code[..call].iter().any(|i| i == "lfence"), "{door:?}: before the call");
         }
     }
     // This one does not switch GS: it fences before anything else.
@@ -142,16 +113,8 @@ fn an_lfence_stands_on_both_arms_of_a_conditional_swapgs() {
 fn nothing_touches_the_stack_once_it_is_the_users() {
     for (way, sysret) in [("leave", "sysretq"), ("leave_32", "sysretd")] {
         let code = disassemble(&["way_out", way]);
-        let switch = code
-            .iter()
-            .position(|i| i.starts_with("mov") && i.contains("rsp,"))
-            .expect("the stack switch");
-        assert_eq!(
-            code[switch + 1..switch + 4],
-            ["swapgs", SEVEN_BYTE_NOP, sysret],
-            "after {}",
-            code[switch]
-        );
+        let switch = code.iter().position(|i| i.starts_with("mov") && i.contains("rsp,")).expect("the stack switch");
+        assert_eq!(code[switch + 1..switch + 4], ["swapgs", SEVEN_BYTE_NOP, sysret], "after {}", code[switch]);
     }
 }
 
@@ -161,26 +124,13 @@ fn the_way_to_32_bit_code_leaves_no_register_of_the_kernels() {
     let code = disassemble(&["way_out", "leave_32"]);
     for register in ["r8d", "r9d", "r10d"] {
         let xor = format!("xor {register},{register}");
-        assert!(
-            code.iter()
-                .any(|i| i.split_whitespace().collect::<Vec<_>>().join(" ") == xor),
-            "{register}"
-        );
+        assert!(code.iter().any(|i| i.split_whitespace().collect::<Vec<_>>().join(" ") == xor), "{register}");
     }
-    for register in [
-        "rax", "rbx", "rdx", "rsi", "rdi", "rbp", "r12", "r13", "r14", "r15",
-    ] {
-        assert!(
-            code.iter().any(|i| i.starts_with("pop") && i.ends_with(register)),
-            "{register}"
-        );
+    for register in ["rax", "rbx", "rdx", "rsi", "rdi", "rbp", "r12", "r13", "r14", "r15"] {
+        assert!(code.iter().any(|i| i.starts_with("pop") && i.ends_with(register)), "{register}");
     }
     for register in ["ecx", "r11"] {
-        assert!(
-            code.iter()
-                .any(|i| i.starts_with("mov") && i.contains(&format!("{register},"))),
-            "{register}"
-        );
+        assert!(code.iter().any(|i| i.starts_with("mov") && i.contains(&format!("{register},"))), "{register}");
     }
 }
 
@@ -208,19 +158,9 @@ fn sysenter_pushes_nothing_on_a_stack_it_does_not_know() {
 #[test]
 fn the_nmi_door_recognises_its_last_two_instructions() {
     let code = lines(&["nmi", "nmi_entry"]);
-    let take_down = code
-        .iter()
-        .position(|(_, i)| i.starts_with("sub") && i.ends_with(",0x1"))
-        .expect("the word");
-    let end: Vec<u64> = code[take_down + 1..take_down + 3]
-        .iter()
-        .map(|(address, _)| *address)
-        .collect();
-    assert!(
-        code[take_down + 1].1.starts_with('j') && code[take_down + 2].1 == "iretq",
-        "{:?}",
-        code[take_down]
-    );
+    let take_down = code.iter().position(|(_, i)| i.starts_with("sub") && i.ends_with(",0x1")).expect("the word");
+    let end: Vec<u64> = code[take_down + 1..take_down + 3].iter().map(|(address, _)| *address).collect();
+    assert!(code[take_down + 1].1.starts_with('j') && code[take_down + 2].1 == "iretq", "{:?}", code[take_down]);
     let compared: Vec<u64> = code[..take_down]
         .windows(2)
         .filter(|pair| pair[0].1.starts_with("lea") && pair[1].1.starts_with("cmp"))

@@ -9,9 +9,8 @@ use portcullis::machine::{InterruptFlag, Registers, Tracking};
 use portcullis::trace;
 use portcullis::work::{Ends, ExitWork, ExitWorkBits, Phase, SyscallWork, SyscallWorkBits};
 use portcullis::{
-    Again, Arrived, Broken, Diagnostics, Event as Exceptional, ExitHooks, Gate, GuestHooks, InKernel,
-    InSyscall, Interrupted, Kernel, Leaving, Machine, NmiContext, Settled, Skip, Syscall, Syscall32,
-    SyscallHooks, Wrong,
+    Again, Arrived, Broken, Diagnostics, Event as Exceptional, ExitHooks, Gate, GuestHooks, InKernel, InSyscall,
+    Interrupted, Kernel, Leaving, Machine, NmiContext, Settled, Skip, Syscall, Syscall32, SyscallHooks, Wrong,
 };
 
 /// What the policy did, in order.
@@ -121,21 +120,11 @@ struct Flag;
 unsafe impl InterruptFlag for Flag {
     unsafe fn on() {
         point(Event::IrqsOn);
-        world(|w| {
-            assert!(
-                !std::mem::replace(&mut w.irqs, true),
-                "interrupts were on already"
-            )
-        });
+        world(|w| assert!(!std::mem::replace(&mut w.irqs, true), "interrupts were on already"));
     }
     fn off() {
         point(Event::IrqsOff);
-        world(|w| {
-            assert!(
-                std::mem::replace(&mut w.irqs, false),
-                "interrupts were off already"
-            )
-        });
+        world(|w| assert!(std::mem::replace(&mut w.irqs, false), "interrupts were off already"));
     }
     fn is_on() -> bool {
         world(|w| w.irqs)
@@ -206,9 +195,7 @@ fn exit_hook(name: &'static str, irqs: bool) {
             "arch_exit_to_user_mode_once" => OWN_ONCE,
             _ => 0,
         };
-        let mischief = w
-            .misbehaves
-            .and_then(|(hook, mischief)| (hook == name).then_some(mischief));
+        let mischief = w.misbehaves.and_then(|(hook, mischief)| (hook == name).then_some(mischief));
         if mischief != Some(Mischief::LeavesFlag) {
             w.exit &= !(work_of(name) | own);
         }
@@ -241,10 +228,7 @@ fn syscall_hook(event: Event) {
         Event::Syscall(_) => "syscall",
         _ => return,
     };
-    misbehave(world(|w| {
-        w.misbehaves
-            .and_then(|(hook, mischief)| (hook == name).then_some(mischief))
-    }));
+    misbehave(world(|w| w.misbehaves.and_then(|(hook, mischief)| (hook == name).then_some(mischief))));
 }
 
 struct Script;
@@ -257,14 +241,8 @@ impl Machine for Script {
         world(|w| w.broken.push(broken));
         // What the library does not correct must not spoil the rest of the run.
         match broken {
-            Broken::Returned {
-                wrong: Wrong::Context,
-                ..
-            } => world(|w| w.in_kernel = true),
-            Broken::Returned {
-                wrong: Wrong::PreemptionDisabled,
-                ..
-            } => world(|w| w.preempt = 0),
+            Broken::Returned { wrong: Wrong::Context, .. } => world(|w| w.in_kernel = true),
+            Broken::Returned { wrong: Wrong::PreemptionDisabled, .. } => world(|w| w.preempt = 0),
             Broken::NotTaken { .. } => world(|w| w.misbehaves = None),
             _ => {}
         }
@@ -272,20 +250,14 @@ impl Machine for Script {
 }
 
 impl Kernel for Script {
-    const EXIT_WORK: ExitWorkBits = ExitWorkBits {
-        own_loop: OWN_LOOP,
-        own_once: OWN_ONCE,
-        ..ExitWorkBits::DEFAULT
-    };
+    const EXIT_WORK: ExitWorkBits = ExitWorkBits { own_loop: OWN_LOOP, own_once: OWN_ONCE, ..ExitWorkBits::DEFAULT };
 
     fn exit_work() -> usize {
         point(Event::ReadExitWork);
         world(|w| {
             // The look for work that is done once is none for the rest.
-            let is_the_loops = matches!(
-                w.trace[..w.trace.len() - 1].last(),
-                None | Some(Event::IrqsOff | Event::UserToKernel)
-            );
+            let is_the_loops =
+                matches!(w.trace[..w.trace.len() - 1].last(), None | Some(Event::IrqsOff | Event::UserToKernel));
             w.read_since |= w.raised && is_the_loops;
             w.exit
         })
@@ -304,11 +276,7 @@ impl Kernel for Script {
     fn compat_call(on: bool) {
         world(|w| {
             assert!(!w.irqs && w.in_kernel, "interrupts off, context KERNEL");
-            assert_ne!(
-                std::mem::replace(&mut w.compat, on),
-                on,
-                "begun, or over, already"
-            );
+            assert_ne!(std::mem::replace(&mut w.compat, on), on, "begun, or over, already");
         });
     }
     fn preempt_count() -> usize {
@@ -330,10 +298,7 @@ impl Diagnostics for Script {
 
 impl ExitHooks for Script {
     fn schedule(_: &mut InKernel<'_, Self>, work: usize) {
-        assert_ne!(
-            work & bits(ExitWork::NEED_RESCHED | ExitWork::NEED_RESCHED_LAZY),
-            0
-        );
+        assert_ne!(work & bits(ExitWork::NEED_RESCHED | ExitWork::NEED_RESCHED_LAZY), 0);
         exit_hook("schedule", true);
     }
     fn uprobe_notify_resume(_: &mut InKernel<'_, Self>) {
@@ -398,11 +363,7 @@ impl SyscallHooks for Script {
     }
     fn secure_computing(at: &mut InKernel<'_, Self>) -> Result<(), Skip> {
         syscall_hook(Event::Seen("secure_computing", at.regs().number));
-        if world(|w| w.seccomp_skips) {
-            Err(Skip)
-        } else {
-            Ok(())
-        }
+        if world(|w| w.seccomp_skips) { Err(Skip) } else { Ok(()) }
     }
     fn trace_sys_enter(_: &mut InKernel<'_, Self>, number: i64) {
         syscall_hook(Event::Seen("trace_sys_enter", number));
@@ -440,10 +401,7 @@ fn arrive<C: portcullis::state::Crossing>(regs: &mut Regs) -> Arrived<'_, Script
 }
 
 fn regs(number: i64) -> Regs {
-    Regs {
-        number,
-        interrupts_on: true,
-    }
+    Regs { number, interrupts_on: true }
 }
 
 /// The ways in: a system call, an exception that turns interrupts on, an interrupt.
@@ -474,56 +432,26 @@ fn leave<C: portcullis::state::Crossing>(leaving: Leaving<'_, Script, C>) {
 /// The bits that have a hook, and the hook: the list, and the script's own.
 fn hooks() -> Vec<(usize, &'static str)> {
     let listed = ExitWork::KINDS.iter().map(|kind| (bits(kind.flag), kind.hook));
-    let own = [
-        (OWN_LOOP, "arch_exit_to_user_mode_work"),
-        (OWN_ONCE, "arch_exit_to_user_mode_once"),
-    ];
+    let own = [(OWN_LOOP, "arch_exit_to_user_mode_work"), (OWN_ONCE, "arch_exit_to_user_mode_once")];
     listed.chain(own).collect()
 }
 
 fn subset(mask: usize) -> usize {
-    hooks()
-        .iter()
-        .enumerate()
-        .filter(|(n, _)| mask >> n & 1 != 0)
-        .map(|(_, (bit, _))| bit)
-        .sum()
+    hooks().iter().enumerate().filter(|(n, _)| mask >> n & 1 != 0).map(|(_, (bit, _))| bit).sum()
 }
 
 /// What must hold of every run.
 fn check(what: &dyn Fn() -> String) {
     world(|w| {
-        assert!(
-            !w.irqs && !w.in_kernel,
-            "{}: user mode with interrupts off and context USER",
-            what()
-        );
+        assert!(!w.irqs && !w.in_kernel, "{}: user mode with interrupts off and context USER", what());
         assert!(w.broken.is_empty(), "{}: {:?}", what(), w.broken);
-        assert_eq!(
-            w.trace.last(),
-            Some(&Event::KernelToUser),
-            "{}: context last",
-            what()
-        );
+        assert_eq!(w.trace.last(), Some(&Event::KernelToUser), "{}: context last", what());
         // Work that was raised before the last read is done; only what came later may be left, and finds its interrupt.
-        let late = if w.raised && !w.read_since {
-            w.raise.unwrap().1
-        } else {
-            0
-        };
+        let late = if w.raised && !w.read_since { w.raise.unwrap().1 } else { 0 };
         assert_eq!(w.exit & !late, 0, "{}: lost work in {:?}", what(), w.trace);
         // Interrupts were off from the last read to the end.
-        let last_read = w
-            .trace
-            .iter()
-            .rposition(|e| *e == Event::ReadExitWork)
-            .expect("the word is read");
-        assert!(
-            !w.trace[last_read..].contains(&Event::IrqsOn),
-            "{}: {:?}",
-            what(),
-            w.trace
-        );
+        let last_read = w.trace.iter().rposition(|e| *e == Event::ReadExitWork).expect("the word is read");
+        assert!(!w.trace[last_read..].contains(&Event::IrqsOn), "{}: {:?}", what(), w.trace);
         assert!(is_whole(&w.told), "{}: the timeline has {:?}", what(), w.told);
     });
 }
@@ -573,13 +501,7 @@ fn each_bit_alone_reaches_its_hook_and_no_other() {
     for (bit, hook) in hooks() {
         start(|w| w.exit = bit);
         cross(Way::Interrupt);
-        let called: Vec<_> = world(|w| {
-            w.trace
-                .iter()
-                .filter(|e| matches!(e, Event::Hook(_)))
-                .copied()
-                .collect()
-        });
+        let called: Vec<_> = world(|w| w.trace.iter().filter(|e| matches!(e, Event::Hook(_))).copied().collect());
         assert_eq!(called, [Event::Hook(hook)], "{bit:#x}");
     }
 }
@@ -660,12 +582,7 @@ fn every_kind_is_in_a_mask() {
         let flag = kind.flag.bits() as usize;
         let bits = SyscallWorkBits::DEFAULT;
         let masks = (bits.at_entry() & flag != 0, bits.at_exit() & flag != 0);
-        assert_eq!(
-            masks,
-            (kind.entry.is_some(), kind.exit.is_some()),
-            "{}",
-            kind.name
-        );
+        assert_eq!(masks, (kind.entry.is_some(), kind.exit.is_some()), "{}", kind.name);
         assert!(masks.0 || masks.1, "{}", kind.name);
     }
 }
@@ -681,20 +598,8 @@ fn masks_may_differ_between_system_calls_and_events() {
     assert_eq!(bits.due(true) & bits.own_loop, OWN_ONCE);
     assert_eq!(bits.due(false) & bits.own_loop, OWN_LOOP);
     assert!(bits.is_disjoint());
-    assert!(
-        !ExitWorkBits {
-            own_once: OWN_LOOP,
-            ..bits
-        }
-        .is_disjoint()
-    );
-    assert!(
-        !ExitWorkBits {
-            own_once: bits.sigpending,
-            ..bits
-        }
-        .is_disjoint()
-    );
+    assert!(!ExitWorkBits { own_once: OWN_LOOP, ..bits }.is_disjoint());
+    assert!(!ExitWorkBits { own_once: bits.sigpending, ..bits }.is_disjoint());
 }
 
 #[test]
@@ -702,24 +607,12 @@ fn an_interrupt_runs_no_syscall_work() {
     for way in [Way::Exception, Way::Interrupt] {
         start(|w| w.syscall = usize::MAX);
         cross(way);
-        world(|w| {
-            assert!(
-                !w.trace
-                    .iter()
-                    .any(|e| matches!(e, Event::Hook(_) | Event::Seen(..) | Event::Step(_)))
-            )
-        });
+        world(|w| assert!(!w.trace.iter().any(|e| matches!(e, Event::Hook(_) | Event::Seen(..) | Event::Step(_)))));
     }
 }
 
 /// What a system call with this work armed has to do, written down independently of the policy.
-fn expected(
-    armed: usize,
-    dispatched: bool,
-    ptrace_skips: bool,
-    seccomp_skips: bool,
-    number: i64,
-) -> Vec<Event> {
+fn expected(armed: usize, dispatched: bool, ptrace_skips: bool, seccomp_skips: bool, number: i64) -> Vec<Event> {
     let has = |work: SyscallWork| armed & work.bits() as usize != 0;
     let mut events = Vec::new();
     let mut skip = false;
@@ -765,13 +658,8 @@ fn expected(
 fn syscall_hooks_run_exactly_once_in_order() {
     for armed in 0..1 << SyscallWork::KINDS.len() {
         for choice in 0..32 {
-            let way = if choice & 16 == 0 {
-                Way::Syscall
-            } else {
-                Way::Syscall32
-            };
-            let [dispatched, ptrace_skips, seccomp_skips, tracer_sets] =
-                [1, 2, 4, 8].map(|bit| choice & bit != 0);
+            let way = if choice & 16 == 0 { Way::Syscall } else { Way::Syscall32 };
+            let [dispatched, ptrace_skips, seccomp_skips, tracer_sets] = [1, 2, 4, 8].map(|bit| choice & bit != 0);
             start(|w| {
                 w.syscall = armed;
                 w.dispatch = dispatched;
@@ -784,12 +672,8 @@ fn syscall_hooks_run_exactly_once_in_order() {
                 && !(dispatched && armed & SyscallWork::USER_DISPATCH.bits() as usize != 0);
             let number = if tracer_sets && stopped { 57 } else { 39 };
             let seen: Vec<_> = world(|w| {
-                let is_hook = |e: &&Event| {
-                    matches!(
-                        e,
-                        Event::Hook(_) | Event::Seen(..) | Event::Syscall(_) | Event::Step(_)
-                    )
-                };
+                let is_hook =
+                    |e: &&Event| matches!(e, Event::Hook(_) | Event::Seen(..) | Event::Syscall(_) | Event::Step(_));
                 w.trace.iter().filter(is_hook).copied().collect()
             });
             let expected = expected(armed, dispatched, ptrace_skips, seccomp_skips, number);
@@ -807,13 +691,7 @@ fn a_filter_that_the_tracer_arms_sees_this_call() {
         w.tracer_sets = Some(57);
     });
     cross(Way::Syscall);
-    world(|w| {
-        assert!(
-            w.trace.contains(&Event::Seen("secure_computing", 57)),
-            "{:?}",
-            w.trace
-        )
-    });
+    world(|w| assert!(w.trace.contains(&Event::Seen("secure_computing", 57)), "{:?}", w.trace));
 }
 
 #[test]
@@ -827,10 +705,7 @@ fn the_kernel_is_preempted_only_where_it_may_be() {
                         w.preempt = preempt;
                         w.exit = if resched { bits(ExitWork::NEED_RESCHED) } else { 0 };
                     });
-                    let mut regs = Regs {
-                        number: -1,
-                        interrupts_on,
-                    };
+                    let mut regs = Regs { number: -1, interrupts_on };
                     // SAFETY: the scripted machine is in the kernel; there is no other state.
                     let (interrupted, saved) = unsafe { Interrupted::<Script>::enter_from_kernel(&mut regs) };
                     assert!(world(|w| w.in_kernel));
@@ -892,19 +767,12 @@ fn a_hook_that_returns_in_the_wrong_state_is_reported_by_its_name() {
         for (mischief, wrong) in [
             (
                 Mischief::FlipsInterrupts,
-                if kind.phase == Phase::Loop {
-                    Wrong::InterruptsOff
-                } else {
-                    Wrong::InterruptsOn
-                },
+                if kind.phase == Phase::Loop { Wrong::InterruptsOff } else { Wrong::InterruptsOn },
             ),
             (Mischief::DisablesPreemption, Wrong::PreemptionDisabled),
             (Mischief::LeavesContext, Wrong::Context),
         ] {
-            let expected = Broken::Returned {
-                hook: kind.hook,
-                wrong,
-            };
+            let expected = Broken::Returned { hook: kind.hook, wrong };
             assert_eq!(
                 reported(Way::Interrupt, kind.flag, kind.hook, mischief),
                 [expected],
@@ -913,15 +781,9 @@ fn a_hook_that_returns_in_the_wrong_state_is_reported_by_its_name() {
             );
         }
     }
-    let expected = Broken::Returned {
-        hook: "syscall",
-        wrong: Wrong::InterruptsOff,
-    };
+    let expected = Broken::Returned { hook: "syscall", wrong: Wrong::InterruptsOff };
     let empty = ExitWork::empty();
-    assert_eq!(
-        reported(Way::Syscall, empty, "syscall", Mischief::FlipsInterrupts),
-        [expected]
-    );
+    assert_eq!(reported(Way::Syscall, empty, "syscall", Mischief::FlipsInterrupts), [expected]);
 }
 
 /// With checks on: a hook that forgets to take its flag, or a flag whose hook is the default.

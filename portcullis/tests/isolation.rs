@@ -81,30 +81,15 @@ const SEVEN_BYTE_NOP: &str = "nop    DWORD PTR [rax+0x0]";
 #[test]
 fn ways_out_touch_next_to_nothing_once_the_users_table_is_in() {
     for (path, rest) in [
-        (
-            &["way_out", "leave"],
-            ["mov    rsp,QWORD PTR gs:0x8", "swapgs", SEVEN_BYTE_NOP, "sysretq"],
-        ),
-        (
-            &["way_out", "leave_32"],
-            ["mov    rsp,QWORD PTR gs:0x8", "swapgs", SEVEN_BYTE_NOP, "sysretd"],
-        ),
-        (
-            &["way_out", "leave_by_iret"],
-            ["pop    rdi", "swapgs", SEVEN_BYTE_NOP, "jmp"],
-        ),
-        (
-            &["espfix", "leave_to_ldt_stack"],
-            ["pop    rax", SEVEN_BYTE_NOP, "jmp", ""],
-        ),
+        (&["way_out", "leave"], ["mov    rsp,QWORD PTR gs:0x8", "swapgs", SEVEN_BYTE_NOP, "sysretq"]),
+        (&["way_out", "leave_32"], ["mov    rsp,QWORD PTR gs:0x8", "swapgs", SEVEN_BYTE_NOP, "sysretd"]),
+        (&["way_out", "leave_by_iret"], ["pop    rdi", "swapgs", SEVEN_BYTE_NOP, "jmp"]),
+        (&["espfix", "leave_to_ldt_stack"], ["pop    rax", SEVEN_BYTE_NOP, "jmp", ""]),
     ] {
         let code = disassemble(path);
         let switch = code.iter().position(|i| loads_table(i)).expect("a switch");
         for (instruction, expected) in code[switch + 1..].iter().zip(rest) {
-            assert!(
-                instruction.starts_with(expected),
-                "{path:?}: {instruction} is not {expected}"
-            );
+            assert!(instruction.starts_with(expected), "{path:?}: {instruction} is not {expected}");
         }
     }
 }
@@ -120,18 +105,10 @@ fn doors_on_stacks_of_their_own_put_back_the_table_they_found() {
         let call = code.iter().position(|i| i.starts_with("call")).expect("a call");
         let skipped = |code: &[String]| {
             let switch = code.iter().position(|i| loads_table(i)).expect("a switch");
-            code[..switch]
-                .iter()
-                .rev()
-                .find(|i| i.starts_with('j'))
-                .expect("a condition")
-                .starts_with("je")
+            code[..switch].iter().rev().find(|i| i.starts_with('j')).expect("a condition").starts_with("je")
         };
         assert!(skipped(&code[..call]), "{door:?}: before the call");
         assert!(skipped(&code[call..]), "{door:?}: after the call");
-        assert!(
-            code[call..].iter().any(|i| i.starts_with("test   r12d,r12d")),
-            "{door:?}"
-        );
+        assert!(code[call..].iter().any(|i| i.starts_with("test   r12d,r12d")), "{door:?}");
     }
 }

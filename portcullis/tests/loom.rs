@@ -10,9 +10,7 @@ use loom::thread;
 use portcullis::context::{Context, ContextWord};
 use portcullis::machine::{InterruptFlag, Registers, Tracking};
 use portcullis::work::{ExitWork, WorkFlags};
-use portcullis::{
-    Diagnostics, ExitHooks, InKernel, InSyscall, Kernel, Leaving, Machine, Syscall, SyscallHooks,
-};
+use portcullis::{Diagnostics, ExitHooks, InKernel, InSyscall, Kernel, Leaving, Machine, Syscall, SyscallHooks};
 
 /// A task, and what the models look at.
 struct Task {
@@ -255,10 +253,7 @@ fn a_signal_races_going_to_sleep() {
         fence(SeqCst);
         let sleeps = !task.work.is_raised(ExitWork::SIGPENDING);
         sender.join().unwrap();
-        assert!(
-            !sleeps || woken.load(SeqCst),
-            "sleeps although a signal is pending"
-        );
+        assert!(!sleeps || woken.load(SeqCst), "sleeps although a signal is pending");
     });
 }
 

@@ -13,10 +13,7 @@ fn demand(page: &str, table: &str) {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
     let path = PathBuf::from(package).join("../docs").join(page);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    assert!(
-        text.contains(table),
-        "docs/{page} must have this table:\n\n{table}"
-    );
+    assert!(text.contains(table), "docs/{page} must have this table:\n\n{table}");
 }
 
 #[test]
@@ -30,25 +27,11 @@ fn the_page_of_doors_has_the_table_of_doors() {
             Some((first, last)) if first == last => format!("{first}"),
             Some((first, last)) => format!("{first}–{last}"),
         };
-        for (hit, path) in [
-            ("user mode", &door.user),
-            ("the kernel", &door.kernel),
-            ("a door", &door.inside),
-        ] {
-            let Path {
-                stack,
-                state,
-                hook,
-                way_out,
-                ..
-            } = path;
+        for (hit, path) in [("user mode", &door.user), ("the kernel", &door.kernel), ("a door", &door.inside)] {
+            let Path { stack, state, hook, way_out, .. } = path;
             if *stack != "–" {
                 let name = door.name;
-                writeln!(
-                    table,
-                    "| {name} | {vectors} | {hit} | {stack} | `{state}` | {hook} | {way_out} |"
-                )
-                .unwrap();
+                writeln!(table, "| {name} | {vectors} | {hit} | {stack} | `{state}` | {hook} | {way_out} |").unwrap();
             }
         }
     }
@@ -72,29 +55,15 @@ fn the_page_of_hooks_has_the_lists_of_work() {
             Ends::Events => "events",
         };
         let guest = if kind.guest { "yes" } else { "–" };
-        writeln!(
-            table,
-            "| {} | `{}` | {when} | {ends} | {guest} | {} |",
-            kind.name, kind.hook, kind.what
-        )
-        .unwrap();
+        writeln!(table, "| {} | `{}` | {when} | {ends} | {guest} | {} |", kind.name, kind.hook, kind.what).unwrap();
     }
     demand("hooks.md", &table);
 
-    let mut table = String::from(
-        "| system-call work | before the call | after it | what it is |\n| --- | --- | --- | --- |\n",
-    );
+    let mut table =
+        String::from("| system-call work | before the call | after it | what it is |\n| --- | --- | --- | --- |\n");
     let hook = |name: Option<&str>| name.map_or("–".to_owned(), |name| format!("`{name}`"));
     for kind in SyscallWork::KINDS {
-        writeln!(
-            table,
-            "| {} | {} | {} | {} |",
-            kind.name,
-            hook(kind.entry),
-            hook(kind.exit),
-            kind.what
-        )
-        .unwrap();
+        writeln!(table, "| {} | {} | {} | {} |", kind.name, hook(kind.entry), hook(kind.exit), kind.what).unwrap();
     }
     demand("hooks.md", &table);
 }

@@ -13,11 +13,7 @@ const FORMAT: u64 = 57;
 
 #[test]
 fn the_public_api_is_the_one_on_record() {
-    let target = cargo::cargo(
-        &["rustdoc", "--lib"],
-        "public-api",
-        &["-Zunstable-options", "--output-format=json"],
-    );
+    let target = cargo::cargo(&["rustdoc", "--lib"], "public-api", &["-Zunstable-options", "--output-format=json"]);
     let json = target.join("doc/portcullis.json");
     let text = fs::read_to_string(&json).expect("rustdoc's output");
     let format = serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["format_version"].as_u64();
@@ -33,8 +29,7 @@ fn the_public_api_is_the_one_on_record() {
         .expect("rustdoc's JSON");
     let now: String = api.items().map(|item| format!("{item}\n")).collect();
 
-    let record = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests"))
-        .join("public-api.txt");
+    let record = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests")).join("public-api.txt");
     if env::var_os("PUBLIC_API").is_some_and(|value| value == "overwrite") {
         fs::write(&record, &now).expect("the record can be written");
     }

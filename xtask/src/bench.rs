@@ -27,12 +27,7 @@ use report::Measurement;
 #[derive(clap::Args)]
 pub struct BenchArgs {
     /// CPU models of QEMU to measure on
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "MODEL,...",
-        default_value = "max,EPYC,Skylake-Server"
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "MODEL,...", default_value = "max,EPYC,Skylake-Server")]
     cpu: Vec<String>,
     /// Rows to measure (default: all); an unknown name lists them
     #[arg(long, value_delimiter = ',', value_name = "ROW,...")]
@@ -67,10 +62,7 @@ pub fn bench(args: BenchArgs) -> Result<()> {
     let directory = repository(".cache/bench");
     let programs = program::compile(&directory)?;
     let kernel = args.kernel.clone().map_or_else(kernel::build, Ok)?;
-    let boot = Boot {
-        directory: &directory,
-        programs: &programs,
-    };
+    let boot = Boot { directory: &directory, programs: &programs };
 
     if let Some(row) = &args.profile {
         let initrd = boot.initramfs(&["loop", row], None)?;
@@ -80,19 +72,9 @@ pub fn bench(args: BenchArgs) -> Result<()> {
 
     let rows: Vec<&str> = args.rows.iter().map(String::as_str).collect();
     let floor_kernel = (args.kernel.is_none() && (rows.is_empty() || rows.contains(&"floor")))
-        .then(|| {
-            kernel::Build {
-                floor: true,
-                ..kernel::Build::default()
-            }
-            .run()
-        })
+        .then(|| kernel::Build { floor: true, ..kernel::Build::default() }.run())
         .transpose()?;
-    let stock = if args.no_stock {
-        None
-    } else {
-        Some(stock::fetch()?)
-    };
+    let stock = if args.no_stock { None } else { Some(stock::fetch()?) };
     let nmi_claim = match stock.as_ref().map(|stock| &stock.nmi_claim) {
         Some(Ok(module)) => Some(module.as_path()),
         Some(Err(error)) => {
@@ -107,25 +89,17 @@ pub fn bench(args: BenchArgs) -> Result<()> {
     for cpu in &args.cpu {
         eprintln!("x: measuring on -cpu {cpu}");
         let initrd = boot.initramfs(&rows, nmi_claim)?;
-        let mut ours = boot
-            .guest(&kernel, "", &initrd, cpu)
-            .measure()
-            .context("in our kernel")?;
+        let mut ours = boot.guest(&kernel, "", &initrd, cpu).measure().context("in our kernel")?;
         let theirs = match &stock {
             Some(stock) => {
                 let append = format!("{STOCK_APPEND} -- {}", rows.join(" "));
-                boot.guest(&stock.image, &append, &initrd, cpu)
-                    .measure()
-                    .context("in the stock kernel")?
+                boot.guest(&stock.image, &append, &initrd, cpu).measure().context("in the stock kernel")?
             }
             None => Outcome::default(),
         };
         if let Some(kernel) = &floor_kernel {
             let initrd = boot.initramfs(&["floor"], None)?;
-            let floor = boot
-                .guest(kernel, "", &initrd, cpu)
-                .measure()
-                .context("in the kernel with the floor")?;
+            let floor = boot.guest(kernel, "", &initrd, cpu).measure().context("in the kernel with the floor")?;
             ours.rows.extend(floor.rows);
         }
         status.append(&mut ours.status);
@@ -138,10 +112,7 @@ pub fn bench(args: BenchArgs) -> Result<()> {
          Each row in one kernel and then in the other: the same program, the same machine and CPU model."
     );
     if let Some(stock) = &stock {
-        println!(
-            "stock: Linux {} with mitigations=off, as ours runs without page-table isolation.",
-            stock.release
-        );
+        println!("stock: Linux {} with mitigations=off, as ours runs without page-table isolation.", stock.release);
     }
     print_sizes(&kernel, &status)?;
     print_boot_times(&boot, &kernel, stock.as_ref())?;
@@ -155,11 +126,7 @@ pub fn bench(args: BenchArgs) -> Result<()> {
     fs::write(&json, serde_json::to_string_pretty(&objects)? + "\n")
         .with_context(|| format!("writing {}", json.display()))?;
     fs::write(json.with_extension("svg"), plot::svg(&measurements))?;
-    println!(
-        "wrote {} and the plot {}",
-        json.display(),
-        json.with_extension("svg").display()
-    );
+    println!("wrote {} and the plot {}", json.display(), json.with_extension("svg").display());
     Ok(())
 }
 
@@ -181,13 +148,7 @@ impl Boot<'_> {
     }
 
     fn guest<'a>(&'a self, kernel: &'a Path, append: &'a str, initrd: &'a Path, cpu: &'a str) -> Guest<'a> {
-        Guest {
-            kernel,
-            append,
-            initrd,
-            cpu,
-            directory: self.directory,
-        }
+        Guest { kernel, append, initrd, cpu, directory: self.directory }
     }
 }
 
@@ -205,14 +166,7 @@ fn compare(cpu: &str, ours: &Outcome, stock: &Outcome, stock_claims_nmi: bool) -
             .and_then(|line| line.instructions)
             // Without the module the row would measure how Linux prints its message about an unclaimed NMI.
             .filter(|_| row != "nmi-user" || stock_claims_nmi);
-        out.push(Measurement::new(
-            row,
-            "portcullis-kernel",
-            cpu,
-            "off",
-            our_count,
-            stock_count,
-        ));
+        out.push(Measurement::new(row, "portcullis-kernel", cpu, "off", our_count, stock_count));
     }
     out
 }
@@ -225,14 +179,8 @@ fn print_sizes(kernel: &Path, status: &BTreeMap<String, String>) -> Result<()> {
         image.occupied >> 10
     );
     for (key, what) in [
-        (
-            "percpu_bytes",
-            "state of the library per CPU, without tables and stacks (at most 128 bytes)",
-        ),
-        (
-            "pertask_bytes",
-            "state of the library per task (at most 16 bytes)",
-        ),
+        ("percpu_bytes", "state of the library per CPU, without tables and stacks (at most 128 bytes)"),
+        ("pertask_bytes", "state of the library per task (at most 16 bytes)"),
     ] {
         let value = status.get(key).map_or("not told by the kernel", String::as_str);
         println!("{what}: {value}");

@@ -97,13 +97,7 @@ pub fn against_record(kernel: &Path) -> Result<Vec<Row>> {
     let machine = reference_machine();
     let record = Record::read()?;
     let ours = run("ours", &Image::reference(kernel), &machine, &tests, false)?;
-    Ok(judge(
-        &tests,
-        &machine,
-        &ours,
-        &record.outcomes(&machine),
-        &record,
-    ))
+    Ok(judge(&tests, &machine, &ours, &record.outcomes(&machine), &record))
 }
 
 /// Runs the command.
@@ -163,11 +157,7 @@ pub fn conformance(args: ConformanceArgs) -> Result<ExitCode> {
     }
     let different = rows.iter().filter(|row| !row.verdict.is_accepted()).count();
     println!("\n{} rows, {different} different", rows.len());
-    Ok(if different == 0 && !rows.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if different == 0 && !rows.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn chosen(only: &[String], quick: bool) -> Result<Vec<Test>> {
@@ -210,19 +200,8 @@ fn machine(cpu: &str, smp: u32) -> Machine {
     }
 }
 
-fn run(
-    name: &str,
-    image: &Image,
-    machine: &Machine,
-    tests: &[&Test],
-    show: bool,
-) -> Result<BTreeMap<String, Outcome>> {
-    eprintln!(
-        "x: {} tests in {name} on -cpu {} -smp {}",
-        tests.len(),
-        machine.cpu,
-        machine.smp
-    );
+fn run(name: &str, image: &Image, machine: &Machine, tests: &[&Test], show: bool) -> Result<BTreeMap<String, Outcome>> {
+    eprintln!("x: {} tests in {name} on -cpu {} -smp {}", tests.len(), machine.cpu, machine.smp);
     let each = |test: &Test, outcome: &Outcome| {
         eprintln!("x: {name}: {} {}", test.id(), outcome.summary());
         if show {
@@ -245,9 +224,7 @@ fn judge(
         let plain = || stock.get(&test.plain_id()?);
         let (mine, theirs) = (ours.get(&id), stock.get(&id).or_else(plain));
         let summary = |outcome: Option<&Outcome>| outcome.map_or("not run".to_owned(), Outcome::summary);
-        let alone = mine
-            .zip(theirs)
-            .and_then(|(mine, theirs)| fails_alone(mine, theirs));
+        let alone = mine.zip(theirs).and_then(|(mine, theirs)| fails_alone(mine, theirs));
         Row {
             test: test.name.clone(),
             bits: test.bits,
@@ -270,12 +247,7 @@ fn judge(
 
 /// Compares our outcome with stock's. Where stock does not live through the test, ours gives what stock gives `elsewhere`, or
 /// takes the fault that stock dies of for the program's, which gets its signal.
-fn verdict(
-    test: &Test,
-    ours: Option<&Outcome>,
-    stock: Option<&Outcome>,
-    elsewhere: Option<&Outcome>,
-) -> Verdict {
+fn verdict(test: &Test, ours: Option<&Outcome>, stock: Option<&Outcome>, elsewhere: Option<&Outcome>) -> Verdict {
     let (Some(ours), Some(stock)) = (ours, stock) else {
         return Verdict::Different;
     };

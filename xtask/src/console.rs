@@ -71,12 +71,7 @@ fn escape(bytes: &[u8]) -> Vec<u8> {
 
 /// The exit code of the guest's first program: the kernel log's last line, `exit: N`.
 pub fn exit_code(log: &str) -> Option<i32> {
-    log.lines()
-        .next_back()?
-        .strip_prefix("exit: ")?
-        .trim()
-        .parse()
-        .ok()
+    log.lines().next_back()?.strip_prefix("exit: ")?.trim().parse().ok()
 }
 
 /// Bytes that one thread collects and another reads.
@@ -110,10 +105,7 @@ pub struct Lines<F: FnMut(String) -> bool> {
 impl<F: FnMut(String) -> bool> Lines<F> {
     /// Gives the lines to `each`.
     pub fn new(each: F) -> Self {
-        Lines {
-            each,
-            partial: Vec::new(),
-        }
+        Lines { each, partial: Vec::new() }
     }
 
     fn line(&mut self) -> bool {
@@ -158,10 +150,7 @@ impl SavedTerminal {
     /// Remembers the state.
     pub fn save() -> SavedTerminal {
         let input = rustix::stdio::stdin();
-        SavedTerminal {
-            modes: rustix::termios::tcgetattr(input).ok(),
-            flags: rustix::fs::fcntl_getfl(input).ok(),
-        }
+        SavedTerminal { modes: rustix::termios::tcgetattr(input).ok(), flags: rustix::fs::fcntl_getfl(input).ok() }
     }
 }
 

@@ -111,8 +111,7 @@ impl Debugger {
     /// Sends `$command#checksum` and waits for the answer's payload.
     fn ask(&mut self, command: &str) -> Result<String> {
         let sum = command.bytes().fold(0u8, u8::wrapping_add);
-        self.stream
-            .write_all(format!("${command}#{sum:02x}").as_bytes())?;
+        self.stream.write_all(format!("${command}#{sum:02x}").as_bytes())?;
         let mut answer = Vec::new();
         // An acknowledgement, `+`, comes first.
         while self.byte()? != b'$' {}
@@ -131,9 +130,7 @@ impl Debugger {
 
     fn byte(&mut self) -> Result<u8> {
         let mut byte = [0];
-        self.stream
-            .read_exact(&mut byte)
-            .context("the machine did not stop, or QEMU ended")?;
+        self.stream.read_exact(&mut byte).context("the machine did not stop, or QEMU ended")?;
         Ok(byte[0])
     }
 }

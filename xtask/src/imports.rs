@@ -49,10 +49,7 @@ pub fn check() -> Result<bool> {
             eprintln!("{fault}");
         }
         let (files, imports) = (sources.files.len(), sources.imports.len());
-        eprintln!(
-            "x: {folder}: {files} files, {imports} imports, {} faults",
-            faults.len()
-        );
+        eprintln!("x: {folder}: {files} files, {imports} imports, {} faults", faults.len());
         sound &= faults.is_empty();
     }
     Ok(sound)
@@ -68,9 +65,7 @@ fn layers(page: &str) -> Result<Vec<(String, Vec<Vec<String>>)>> {
         };
         let mut layers = Vec::new();
         loop {
-            let line = lines
-                .next()
-                .with_context(|| format!("the layers of {folder} have no end"))?;
+            let line = lines.next().with_context(|| format!("the layers of {folder} have no end"))?;
             if line == "```" {
                 break;
             }
@@ -94,9 +89,7 @@ impl Sources {
         let mut texts = BTreeMap::new();
         let mut folders = vec![root.clone()];
         while let Some(directory) = folders.pop() {
-            for entry in
-                fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?
-            {
+            for entry in fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))? {
                 let path = entry?.path();
                 if path.is_dir() {
                     folders.push(path);
@@ -109,13 +102,8 @@ impl Sources {
             }
         }
         for (module, text) in &texts {
-            let names = text
-                .split("macro_rules! ")
-                .skip(1)
-                .filter_map(|text| text.split([' ', '{']).next());
-            sources
-                .macros
-                .extend(names.map(|name| (name.to_owned(), module.clone())));
+            let names = text.split("macro_rules! ").skip(1).filter_map(|text| text.split([' ', '{']).next());
+            sources.macros.extend(names.map(|name| (name.to_owned(), module.clone())));
         }
         for (module, text) in &texts {
             sources.add(module, text)?;
@@ -127,13 +115,8 @@ impl Sources {
     fn add(&mut self, module: &Module, text: &str) -> Result<()> {
         let tokens = TokenStream::from_str(text)
             .map_err(|error| anyhow::anyhow!("{}/{}: {error}", self.folder, self.files[module].display()))?;
-        let mut paths = Paths {
-            module,
-            files: &self.files,
-            macros: &self.macros,
-            names: BTreeMap::new(),
-            found: Vec::new(),
-        };
+        let mut paths =
+            Paths { module, files: &self.files, macros: &self.macros, names: BTreeMap::new(), found: Vec::new() };
         // Twice: a name may be used above its import.
         for _ in 0..2 {
             paths.found.clear();
@@ -149,11 +132,7 @@ impl Sources {
 
     fn faults(&self, layers: &[Vec<String>]) -> Vec<String> {
         let mut faults = Vec::new();
-        let layer = |name: &str| {
-            layers
-                .iter()
-                .position(|layer| layer.iter().any(|other| other == name))
-        };
+        let layer = |name: &str| layers.iter().position(|layer| layer.iter().any(|other| other == name));
         let tops: BTreeSet<&String> = self.files.keys().filter_map(|module| module.first()).collect();
         for name in &tops {
             if layer(name).is_none() {
@@ -161,40 +140,24 @@ impl Sources {
             }
         }
         for name in layers.iter().flatten().filter(|name| !tops.contains(name)) {
-            faults.push(format!(
-                "{PAGE} has a layer for {}/{name}, which does not exist",
-                self.folder
-            ));
+            faults.push(format!("{PAGE} has a layer for {}/{name}, which does not exist", self.folder));
         }
         for ((from, to), line) in &self.imports {
             let Some(from_layer) = from.first().and_then(|name| layer(name)) else {
                 continue;
             };
             // The root of the crate stands above all.
-            let up = to
-                .first()
-                .is_none_or(|name| layer(name).is_some_and(|to_layer| to_layer < from_layer));
+            let up = to.first().is_none_or(|name| layer(name).is_some_and(|to_layer| to_layer < from_layer));
             if up {
-                faults.push(format!(
-                    "{}:{line} imports {}, which is above it",
-                    self.show(from),
-                    self.show(to)
-                ));
+                faults.push(format!("{}:{line} imports {}, which is above it", self.show(from), self.show(to)));
             }
         }
         let graph: DiGraphMap<&Module, ()> = self.imports.keys().map(|(from, to)| (from, to)).collect();
         for circle in tarjan_scc(&graph) {
             let room: BTreeSet<_> = circle.iter().map(|module| self.files[*module].parent()).collect();
             if circle.len() > 1 && (circle.len() > ROOM || room.len() > 1) {
-                let files: Vec<_> = circle
-                    .iter()
-                    .map(|module| self.show(module).to_string())
-                    .collect();
-                faults.push(format!(
-                    "{} files import each other in a circle: {}",
-                    files.len(),
-                    files.join(", ")
-                ));
+                let files: Vec<_> = circle.iter().map(|module| self.show(module).to_string()).collect();
+                faults.push(format!("{} files import each other in a circle: {}", files.len(), files.join(", ")));
             }
         }
         faults
@@ -208,15 +171,9 @@ impl Sources {
 
 /// The module that a file is.
 fn module_of(relative: &Path) -> Module {
-    let mut module: Module = relative
-        .with_extension("")
-        .iter()
-        .map(|part| part.to_string_lossy().into_owned())
-        .collect();
-    if module
-        .last()
-        .is_some_and(|last| ["mod", "lib", "main"].contains(&last.as_str()))
-    {
+    let mut module: Module =
+        relative.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    if module.last().is_some_and(|last| ["mod", "lib", "main"].contains(&last.as_str())) {
         module.pop();
     }
     module
@@ -273,10 +230,7 @@ impl Paths<'_> {
             "super" => Some(module[..module.len().saturating_sub(1)].to_vec()),
             _ => {
                 let child = [module.as_slice(), &[word.to_owned()]].concat();
-                self.files
-                    .contains_key(&child)
-                    .then_some(child)
-                    .or_else(|| self.names.get(word).cloned())
+                self.files.contains_key(&child).then_some(child).or_else(|| self.names.get(word).cloned())
             }
         }
     }
@@ -292,8 +246,7 @@ impl Paths<'_> {
                 Some(TokenTree::Ident(word)) => at.push(word.to_string()),
                 Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
                     let inner: Vec<_> = group.stream().into_iter().collect();
-                    for part in inner
-                        .split(|token| matches!(token, TokenTree::Punct(comma) if comma.as_char() == ','))
+                    for part in inner.split(|token| matches!(token, TokenTree::Punct(comma) if comma.as_char() == ','))
                     {
                         if let Some(TokenTree::Ident(word)) = part.first() {
                             let mut to = at.clone();
@@ -311,9 +264,7 @@ impl Paths<'_> {
             n += 3;
         }
         let alias = match (tokens.get(n), tokens.get(n + 1)) {
-            (Some(TokenTree::Ident(word)), Some(TokenTree::Ident(alias))) if word == "as" => {
-                Some(alias.to_string())
-            }
+            (Some(TokenTree::Ident(word)), Some(TokenTree::Ident(alias))) if word == "as" => Some(alias.to_string()),
             _ => at.last().cloned(),
         };
         let mut file = at.clone();
@@ -321,8 +272,7 @@ impl Paths<'_> {
         if let ([], Some(definer)) = (file.as_slice(), at.first().and_then(|name| self.macros.get(name))) {
             file.clone_from(definer);
         }
-        self.names
-            .extend(alias.filter(|_| file == at).map(|alias| (alias, at)));
+        self.names.extend(alias.filter(|_| file == at).map(|alias| (alias, at)));
         if self.files.contains_key(&file) && file != *self.module {
             self.found.push((file, line));
         }
@@ -349,21 +299,13 @@ mod tests {
 
     /// The faults of a crate with these files, each a name and its text.
     fn faults(files: &[(&str, &str)], map: &str) -> Vec<String> {
-        let mut sources = Sources {
-            folder: "c".into(),
-            files: BTreeMap::new(),
-            macros: BTreeMap::new(),
-            imports: BTreeMap::new(),
-        };
+        let mut sources =
+            Sources { folder: "c".into(), files: BTreeMap::new(), macros: BTreeMap::new(), imports: BTreeMap::new() };
         for (name, _) in files {
-            sources
-                .files
-                .insert(module_of(Path::new(name)), PathBuf::from(name));
+            sources.files.insert(module_of(Path::new(name)), PathBuf::from(name));
         }
         for (name, text) in files {
-            sources
-                .add(&module_of(Path::new(name)), text)
-                .expect("it is Rust");
+            sources.add(&module_of(Path::new(name)), text).expect("it is Rust");
         }
         let page = format!("```layers c\n{map}\n```\n");
         let maps = layers(&page).expect("a map");
@@ -372,11 +314,7 @@ mod tests {
 
     #[test]
     fn downward_imports_are_no_fault() {
-        let files = [
-            ("lib.rs", "mod top; mod low;"),
-            ("top.rs", "use crate::low::X;"),
-            ("low.rs", "pub struct X;"),
-        ];
+        let files = [("lib.rs", "mod top; mod low;"), ("top.rs", "use crate::low::X;"), ("low.rs", "pub struct X;")];
         assert_eq!(faults(&files, "top  # says it\nlow"), Vec::<String>::new());
     }
 
@@ -391,55 +329,32 @@ mod tests {
             "use crate::top as t; fn f() { t::x(); }",
         ] {
             let files = [("lib.rs", ""), ("top.rs", ""), ("low.rs", text)];
-            assert_eq!(
-                faults(&files, "top\nlow"),
-                ["c/low.rs:1 imports c/top.rs, which is above it"],
-                "{text}"
-            );
+            assert_eq!(faults(&files, "top\nlow"), ["c/low.rs:1 imports c/top.rs, which is above it"], "{text}");
         }
     }
 
     #[test]
     fn comments_and_other_crates_are_no_imports() {
         let text = "/// [`crate::top::X`]\nuse std::top::X; fn f(top: T) { top.x(); x::top::y(); }";
-        assert_eq!(
-            faults(&[("top.rs", ""), ("low.rs", text)], "top\nlow"),
-            Vec::<String>::new()
-        );
+        assert_eq!(faults(&[("top.rs", ""), ("low.rs", text)], "top\nlow"), Vec::<String>::new());
     }
 
     #[test]
     fn a_name_in_scope_leads_on() {
-        let files = [
-            ("low.rs", "use crate::top; fn f() { top::part::x(); }"),
-            ("top/mod.rs", ""),
-            ("top/part.rs", ""),
-        ];
+        let files = [("low.rs", "use crate::top; fn f() { top::part::x(); }"), ("top/mod.rs", ""), ("top/part.rs", "")];
         assert_eq!(faults(&files, "top\nlow").len(), 2);
     }
 
     #[test]
     fn a_circle_is_found_unless_it_is_one_small_room() {
-        let circle = [
-            ("a.rs", "use crate::b::X;"),
-            ("b.rs", "use crate::c::X;"),
-            ("c.rs", "use crate::a::X;"),
-        ];
+        let circle = [("a.rs", "use crate::b::X;"), ("b.rs", "use crate::c::X;"), ("c.rs", "use crate::a::X;")];
         assert_eq!(faults(&circle, "a b c"), Vec::<String>::new());
-        let rooms = [
-            ("a/x.rs", "use crate::b::y;"),
-            ("b/y.rs", "use crate::a::x::X;"),
-            ("a/mod.rs", ""),
-            ("b/mod.rs", ""),
-        ];
+        let rooms =
+            [("a/x.rs", "use crate::b::y;"), ("b/y.rs", "use crate::a::x::X;"), ("a/mod.rs", ""), ("b/mod.rs", "")];
         assert_eq!(faults(&rooms, "a b").len(), 1);
         let names: Vec<String> = (0..9).map(|n| format!("r/f{n}.rs")).collect();
         let texts: Vec<String> = (0..9).map(|n| format!("use super::f{};", (n + 1) % 9)).collect();
-        let nine: Vec<_> = names
-            .iter()
-            .zip(&texts)
-            .map(|(name, text)| (name.as_str(), text.as_str()))
-            .collect();
+        let nine: Vec<_> = names.iter().zip(&texts).map(|(name, text)| (name.as_str(), text.as_str())).collect();
         assert_eq!(faults(&nine, "r").len(), 1);
     }
 

@@ -74,35 +74,22 @@ impl Initramfs {
     pub fn busybox() -> Result<Initramfs> {
         let busybox = setup::busybox().context("no static busybox on this machine")?;
         let mut root = Initramfs::default();
-        for directory in [
-            "bin", "dev", "etc", "home", "mnt", "proc", "root", "run", "tmp", "usr", "var/log", "var/tmp",
-        ] {
+        for directory in ["bin", "dev", "etc", "home", "mnt", "proc", "root", "run", "tmp", "usr", "var/log", "var/tmp"]
+        {
             root.directory(directory);
         }
-        root.mode("tmp", 0o1777)
-            .mode("var/tmp", 0o1777)
-            .mode("root", 0o700);
+        root.mode("tmp", 0o1777).mode("var/tmp", 0o1777).mode("root", 0o700);
         // One directory of programs under its four customary names.
-        root.symlink("sbin", "bin")
-            .symlink("usr/bin", "../bin")
-            .symlink("usr/sbin", "../bin");
+        root.symlink("sbin", "bin").symlink("usr/bin", "../bin").symlink("usr/sbin", "../bin");
         for applet in setup::applets()? {
             root.symlink(Path::new("bin").join(applet), "busybox");
         }
         root.copy("bin/busybox", &busybox)?;
-        root.file(
-            "etc/passwd",
-            0o644,
-            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
-        );
+        root.file("etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n");
         root.file("etc/group", 0o644, "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n");
         root.file("etc/hostname", 0o644, "portcullis\n");
         root.file("etc/hosts", 0o644, "127.0.0.1 localhost portcullis\n");
-        root.file(
-            "etc/profile",
-            0o644,
-            "export PATH=/bin:/sbin:/usr/bin:/usr/sbin\n",
-        );
+        root.file("etc/profile", 0o644, "export PATH=/bin:/sbin:/usr/bin:/usr/sbin\n");
         Ok(root)
     }
 
@@ -135,26 +122,14 @@ impl Initramfs {
     /// A file with these contents.
     pub fn file(&mut self, path: impl AsRef<Path>, mode: u32, data: impl Into<Vec<u8>>) -> &mut Self {
         let path = self.resolve(path.as_ref());
-        self.insert(
-            path,
-            Node::File {
-                mode,
-                data: Arc::new(data.into()),
-                inode: None,
-            },
-        );
+        self.insert(path, Node::File { mode, data: Arc::new(data.into()), inode: None });
         self
     }
 
     /// A symbolic link.
     pub fn symlink(&mut self, path: impl AsRef<Path>, target: impl AsRef<Path>) -> &mut Self {
         let path = self.resolve(path.as_ref());
-        self.insert(
-            path,
-            Node::Symlink {
-                target: target.as_ref().to_owned(),
-            },
-        );
+        self.insert(path, Node::Symlink { target: target.as_ref().to_owned() });
         self
     }
 
@@ -202,9 +177,7 @@ impl Initramfs {
     /// with what its links lead to.
     pub fn host(&mut self, path: &Path) -> Result<&mut Self> {
         self.system_links();
-        let kind = fs::symlink_metadata(path)
-            .with_context(|| format!("cannot read {}", path.display()))?
-            .file_type();
+        let kind = fs::symlink_metadata(path).with_context(|| format!("cannot read {}", path.display()))?.file_type();
         if !self.visited.insert(path.to_owned()) {
             return Ok(self);
         }
@@ -238,9 +211,7 @@ impl Initramfs {
         }
         self.symlink(path, if moved { &leads_to } else { &target });
         // The kernel's own file systems are the guest's, and a directory that holds the link is on its way already.
-        let foreign = ["/proc", "/sys", "/dev", "/run"]
-            .iter()
-            .any(|own| leads_to.starts_with(own));
+        let foreign = ["/proc", "/sys", "/dev", "/run"].iter().any(|own| leads_to.starts_with(own));
         if !foreign && !path.starts_with(&leads_to) && fs::symlink_metadata(&leads_to).is_ok() {
             self.host(&leads_to)?;
         }
@@ -280,9 +251,7 @@ impl Initramfs {
     }
 
     fn tree_below(&mut self, host: &Path, path: &Path) -> Result<()> {
-        for entry in
-            fs::read_dir(host).with_context(|| format!("cannot read the directory {}", host.display()))?
-        {
+        for entry in fs::read_dir(host).with_context(|| format!("cannot read the directory {}", host.display()))? {
             let entry = entry?;
             let (from, to, kind) = (entry.path(), path.join(entry.file_name()), entry.file_type()?);
             if kind.is_symlink() {
@@ -295,10 +264,7 @@ impl Initramfs {
             } else if kind.is_file() {
                 self.copy(&to, &from)?;
             } else {
-                bail!(
-                    "{} is neither a file, a directory nor a symbolic link",
-                    from.display()
-                );
+                bail!("{} is neither a file, a directory nor a symbolic link", from.display());
             }
         }
         Ok(())
@@ -315,9 +281,7 @@ impl Initramfs {
 
     fn insert(&mut self, path: PathBuf, node: Node) {
         for parent in path.ancestors().skip(1).filter(|parent| *parent != Path::new("")) {
-            self.nodes
-                .entry(parent.to_owned())
-                .or_insert(Node::Directory { mode: 0o755 });
+            self.nodes.entry(parent.to_owned()).or_insert(Node::Directory { mode: 0o755 });
         }
         self.nodes.insert(path, node);
     }
@@ -345,10 +309,8 @@ impl Initramfs {
     pub fn write(&self, archive: &Path) -> Result<()> {
         let file = File::create(archive).with_context(|| format!("cannot create {}", archive.display()))?;
         let mut out = BufWriter::new(file);
-        self.encode(&mut out)
-            .with_context(|| format!("cannot write {}", archive.display()))?;
-        out.flush()
-            .with_context(|| format!("cannot write {}", archive.display()))
+        self.encode(&mut out).with_context(|| format!("cannot write {}", archive.display()))?;
+        out.flush().with_context(|| format!("cannot write {}", archive.display()))
     }
 
     /// What it takes of the guest's memory.
@@ -368,35 +330,23 @@ impl Initramfs {
                 unpacked += pages + pages / 64;
             }
         }
-        Ok(Size {
-            archive: archive.0,
-            unpacked,
-        })
+        Ok(Size { archive: archive.0, unpacked })
     }
 
     fn encode(&self, out: &mut dyn Write) -> Result<()> {
         let mut names: HashMap<(u64, u64), u32> = HashMap::new();
         for node in self.nodes.values() {
-            if let Node::File {
-                inode: Some(inode), ..
-            } = node
-            {
+            if let Node::File { inode: Some(inode), .. } = node {
                 *names.entry(*inode).or_default() += 1;
             }
         }
         let mut numbers: HashMap<(u64, u64), u32> = HashMap::new();
         for (index, (path, node)) in self.nodes.iter().enumerate() {
-            let name = path
-                .to_str()
-                .with_context(|| format!("{} is not UTF-8", path.display()))?;
+            let name = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
             let mut number = index as u32 + 1;
             let (kind, mode, data, links) = match node {
                 Node::Directory { mode } => (ModeFileType::Directory, *mode, &[][..], 2),
-                Node::File {
-                    mode,
-                    data,
-                    inode: Some(inode),
-                } => {
+                Node::File { mode, data, inode: Some(inode) } => {
                     // The first of its names has the contents.
                     let first = *numbers.entry(*inode).or_insert(number);
                     let data = if first == number { data.as_slice() } else { &[] };
@@ -407,11 +357,7 @@ impl Initramfs {
                 Node::Symlink { target } => (ModeFileType::Symlink, 0o777, target.as_os_str().as_bytes(), 1),
             };
             let size = u32::try_from(data.len()).with_context(|| format!("{name} is larger than 4 GiB"))?;
-            let entry = Builder::new(name)
-                .ino(number)
-                .nlink(links)
-                .mode(mode)
-                .set_mode_file_type(kind);
+            let entry = Builder::new(name).ino(number).nlink(links).mode(mode).set_mode_file_type(kind);
             let mut writer = entry.write(&mut *out, size);
             writer.write_all(data)?;
             writer.finish()?;
@@ -448,10 +394,7 @@ fn append(base: &mut PathBuf, path: &Path) {
 }
 
 fn nul_terminated<S: AsRef<[u8]>>(strings: &[S]) -> Vec<u8> {
-    strings
-        .iter()
-        .flat_map(|string| string.as_ref().iter().copied().chain([0]))
-        .collect()
+    strings.iter().flat_map(|string| string.as_ref().iter().copied().chain([0])).collect()
 }
 
 #[cfg(test)]
@@ -482,9 +425,7 @@ mod tests {
     #[test]
     fn archive_has_parents_before_children() {
         let mut root = Initramfs::default();
-        root.file("/a/b/file", 0o640, "12345")
-            .symlink("a/link", "b/file")
-            .directory("z");
+        root.file("/a/b/file", 0o640, "12345").symlink("a/link", "b/file").directory("z");
         root.argv(&["/bin/sh", "-c", ""]);
         let mut archive = Vec::new();
         root.encode(&mut archive).unwrap();
@@ -498,27 +439,16 @@ mod tests {
             ("a/link", 0o120777, b"b/file"),
             ("z", 0o040755, b""),
         ];
-        let entries: Vec<(&str, u32, &[u8])> = entries
-            .iter()
-            .map(|(n, m, d)| (n.as_str(), *m, d.as_slice()))
-            .collect();
+        let entries: Vec<(&str, u32, &[u8])> = entries.iter().map(|(n, m, d)| (n.as_str(), *m, d.as_slice())).collect();
         assert_eq!(entries, expected);
     }
 
     #[test]
     fn files_go_where_a_linked_directory_points() {
         let mut root = Initramfs::default();
-        root.directory("bin")
-            .symlink("usr/bin", "../bin")
-            .file("/usr/bin/./program", 0o755, "x");
-        assert!(matches!(
-            root.nodes.get(Path::new("bin/program")),
-            Some(Node::File { .. })
-        ));
-        assert!(matches!(
-            root.nodes.get(Path::new("usr/bin")),
-            Some(Node::Symlink { .. })
-        ));
+        root.directory("bin").symlink("usr/bin", "../bin").file("/usr/bin/./program", 0o755, "x");
+        assert!(matches!(root.nodes.get(Path::new("bin/program")), Some(Node::File { .. })));
+        assert!(matches!(root.nodes.get(Path::new("usr/bin")), Some(Node::Symlink { .. })));
     }
 
     #[test]
@@ -533,20 +463,11 @@ mod tests {
         let sizes: Vec<usize> = decode(&archive).iter().map(|entry| entry.2.len()).collect();
         assert_eq!(sizes, [10_000, 0]);
         let field = |entry: usize, index: usize| {
-            let at = archive
-                .windows(6)
-                .enumerate()
-                .filter(|(_, bytes)| *bytes == b"070701")
-                .nth(entry)
-                .unwrap()
-                .0;
+            let at = archive.windows(6).enumerate().filter(|(_, bytes)| *bytes == b"070701").nth(entry).unwrap().0;
             archive[at + 6 + 8 * index..at + 14 + 8 * index].to_vec()
         };
         assert_eq!(field(0, 0), field(1, 0));
-        assert_eq!(
-            (&field(0, 4)[..], &field(1, 4)[..]),
-            (&b"00000002"[..], &b"00000002"[..])
-        );
+        assert_eq!((&field(0, 4)[..], &field(1, 4)[..]), (&b"00000002"[..], &b"00000002"[..]));
         let size = root.size().unwrap();
         assert_eq!(size.archive, archive.len() as u64);
         assert!((12_288..16_384).contains(&size.unpacked), "{size:?}");
@@ -571,10 +492,7 @@ mod tests {
         assert!(matches!(node("first"), Some(Node::Symlink { .. })));
         assert!(matches!(node("data/deep/file"), Some(Node::File { .. })));
         for link in ["circle", "parent", "dangling"] {
-            assert!(matches!(
-                node(&format!("data/deep/{link}")),
-                Some(Node::Symlink { .. })
-            ));
+            assert!(matches!(node(&format!("data/deep/{link}")), Some(Node::Symlink { .. })));
         }
     }
 
@@ -587,13 +505,7 @@ mod tests {
         assert_eq!(root.resolve(Path::new("/usr/share/x")), Path::new("usr/share/x"));
         // The directory of the same name is where the link leads.
         root.directory("/usr/bin").directory("/usr/bin/sub");
-        assert!(matches!(
-            root.nodes.get(Path::new("usr/bin")),
-            Some(Node::Symlink { .. })
-        ));
-        assert!(matches!(
-            root.nodes.get(Path::new("bin/sub")),
-            Some(Node::Directory { .. })
-        ));
+        assert!(matches!(root.nodes.get(Path::new("usr/bin")), Some(Node::Symlink { .. })));
+        assert!(matches!(root.nodes.get(Path::new("bin/sub")), Some(Node::Directory { .. })));
     }
 }

@@ -33,12 +33,7 @@ pub fn build() -> Result<PathBuf> {
 
 /// Builds the kernel with debug assertions, with page-table isolation or without, and gives the path of its ELF image.
 pub fn build_checked(isolation: bool) -> Result<PathBuf> {
-    Build {
-        checked: true,
-        isolation,
-        ..Build::default()
-    }
-    .run()
+    Build { checked: true, isolation, ..Build::default() }.run()
 }
 
 impl Build {
@@ -58,20 +53,13 @@ impl Build {
         let mut cargo = toolchain.cargo("build");
         let profile = if self.checked { "checked" } else { "release" };
         cargo.args(["--profile", profile, "--target-dir"]).arg(&target);
-        cargo.args(package_cfg(
-            profile,
-            &["portcullis-gate", "portcullis-kernel"],
-            &self.cfg,
-        ));
+        cargo.args(package_cfg(profile, &["portcullis-gate", "portcullis-kernel"], &self.cfg));
         for (wanted, feature) in [(self.isolation, "isolation"), (self.floor, "bench-floor")] {
             if wanted {
                 cargo.args(["--features", feature]);
             }
         }
-        cargo
-            .current_dir(&directory)
-            .stdin(Stdio::null())
-            .stdout(std::io::stderr());
+        cargo.current_dir(&directory).stdin(Stdio::null()).stdout(std::io::stderr());
         let shown = format!("{cargo:?}");
         let status = progress::status(&mut cargo, "cargo to build the kernel", progress::BUILD)?;
         if !status.success() {
@@ -94,10 +82,7 @@ fn package_cfg(profile: &str, packages: &[&str], flags: &[String]) -> Vec<String
     let mut arguments = vec!["-Zprofile-rustflags".to_owned()];
     for package in packages {
         arguments.push("--config".to_owned());
-        arguments.push(format!(
-            "profile.{profile}.package.{package}.rustflags=[{}]",
-            flags.join(", ")
-        ));
+        arguments.push(format!("profile.{profile}.package.{package}.rustflags=[{}]", flags.join(", ")));
     }
     arguments
 }
@@ -109,17 +94,12 @@ pub fn symbols(kernel: &Path) -> Result<String> {
         ElfFile64::parse(&*data).with_context(|| format!("{} is no 64-bit ELF file", kernel.display()))?;
     let mut symbols: Vec<(u64, String)> = file
         .symbols()
-        .filter(|symbol| {
-            symbol.is_definition() && matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Label)
-        })
+        .filter(|symbol| symbol.is_definition() && matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Label))
         .filter_map(|symbol| Some((symbol.address(), symbol.name().ok()?)))
         .filter(|(_, name)| !name.is_empty() && !name.starts_with(".L"))
         .map(|(address, name)| (address, format!("{:#}", rustc_demangle::demangle(name))))
         .collect();
     symbols.sort();
     symbols.dedup_by_key(|symbol| symbol.0);
-    Ok(symbols
-        .iter()
-        .map(|(address, name)| format!("{address:x} {name}\n"))
-        .collect())
+    Ok(symbols.iter().map(|(address, name)| format!("{address:x} {name}\n")).collect())
 }

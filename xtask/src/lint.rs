@@ -66,18 +66,9 @@ fn formatting(check: bool) -> Result<Vec<Check>> {
         Ok(Work::Command(command))
     };
     Ok(vec![
-        Check {
-            name: "fmt",
-            work: fmt(""),
-        },
-        Check {
-            name: "fmt-kernel",
-            work: fmt("kernel"),
-        },
-        Check {
-            name: "fmt-example",
-            work: fmt("examples/minimal"),
-        },
+        Check { name: "fmt", work: fmt("") },
+        Check { name: "fmt-kernel", work: fmt("kernel") },
+        Check { name: "fmt-example", work: fmt("examples/minimal") },
     ])
 }
 
@@ -85,8 +76,7 @@ fn formatting(check: bool) -> Result<Vec<Check>> {
 fn lints() -> Result<Vec<Check>> {
     setup::ensure_component("clippy", "clippy")?;
     let mut host = Command::new("cargo");
-    host.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
-        .current_dir(repository(""));
+    host.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).current_dir(repository(""));
     let toolchain = Toolchain::install()?;
     let kernel = |directory: &str, features: &[&str]| {
         toolchain
@@ -103,30 +93,12 @@ fn lints() -> Result<Vec<Check>> {
             .map_err(|error| format!("the kernel's compiler has no clippy here: {error:#}"))
     };
     let mut checks = formatting(true)?;
-    checks.push(Check {
-        name: "imports",
-        work: Ok(Work::Here(imports::check)),
-    });
-    checks.push(Check {
-        name: "clippy",
-        work: Ok(Work::Command(host)),
-    });
-    checks.push(Check {
-        name: "clippy-kernel",
-        work: kernel("kernel", &[]),
-    });
-    checks.push(Check {
-        name: "clippy-isolated",
-        work: kernel("kernel", &["--features", "isolation"]),
-    });
-    checks.push(Check {
-        name: "clippy-floor",
-        work: kernel("kernel", &["--features", "bench-floor"]),
-    });
-    checks.push(Check {
-        name: "clippy-example",
-        work: kernel("examples/minimal", &[]),
-    });
+    checks.push(Check { name: "imports", work: Ok(Work::Here(imports::check)) });
+    checks.push(Check { name: "clippy", work: Ok(Work::Command(host)) });
+    checks.push(Check { name: "clippy-kernel", work: kernel("kernel", &[]) });
+    checks.push(Check { name: "clippy-isolated", work: kernel("kernel", &["--features", "isolation"]) });
+    checks.push(Check { name: "clippy-floor", work: kernel("kernel", &["--features", "bench-floor"]) });
+    checks.push(Check { name: "clippy-example", work: kernel("examples/minimal", &[]) });
     checks.extend(oldest_compiler());
     Ok(checks)
 }
@@ -146,58 +118,32 @@ fn oldest_compiler() -> [Check; 2] {
         Work::Command(command)
     };
     let installed = setup::succeeds(Command::new("rustup").args(["run", &toolchain, "rustc", "--version"]));
-    let targets = progress::output(Command::new("rustup").args([
-        "target",
-        "list",
-        "--installed",
-        "--toolchain",
-        &toolchain,
-    ]));
-    let with_target = installed
-        && targets.is_ok_and(|list| {
-            String::from_utf8_lossy(&list.stdout)
-                .lines()
-                .any(|line| line == TARGET)
-        });
+    let targets =
+        progress::output(Command::new("rustup").args(["target", "list", "--installed", "--toolchain", &toolchain]));
+    let with_target =
+        installed && targets.is_ok_and(|list| String::from_utf8_lossy(&list.stdout).lines().any(|line| line == TARGET));
     let missing = || format!("rustup has no toolchain {toolchain} here");
     [
-        Check {
-            name: "msrv",
-            work: installed.then(|| check("", &["--workspace"])).ok_or_else(missing),
-        },
-        Check {
-            name: "msrv-kernel",
-            work: with_target
-                .then(|| check("kernel", &["--release"]))
-                .ok_or_else(missing),
-        },
+        Check { name: "msrv", work: installed.then(|| check("", &["--workspace"])).ok_or_else(missing) },
+        Check { name: "msrv-kernel", work: with_target.then(|| check("kernel", &["--release"])).ok_or_else(missing) },
     ]
 }
 
 /// The documentation, with warnings as errors.
 fn documentation(open: bool) -> Result<Vec<Check>> {
     let mut host = Command::new("cargo");
-    host.args(["doc", "--no-deps", "--workspace"])
-        .current_dir(repository(""));
+    host.args(["doc", "--no-deps", "--workspace"]).current_dir(repository(""));
     if open {
         host.arg("--open");
     }
     let mut kernel = Toolchain::install()?.cargo("doc");
-    kernel
-        .args(["--no-deps", "--release", "--document-private-items"])
-        .current_dir(repository("kernel"));
+    kernel.args(["--no-deps", "--release", "--document-private-items"]).current_dir(repository("kernel"));
     for command in [&mut host, &mut kernel] {
         command.env("RUSTDOCFLAGS", "-D warnings");
     }
     Ok(vec![
-        Check {
-            name: "doc",
-            work: Ok(Work::Command(host)),
-        },
-        Check {
-            name: "doc-kernel",
-            work: Ok(Work::Command(kernel)),
-        },
+        Check { name: "doc", work: Ok(Work::Command(host)) },
+        Check { name: "doc-kernel", work: Ok(Work::Command(kernel)) },
     ])
 }
 
@@ -236,9 +182,5 @@ fn run(checks: Vec<Check>) -> ExitCode {
             Err(reason) => eprintln!("x: {name}: not checked: {reason}"),
         }
     }
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -96,11 +96,7 @@ const ROOT_VARIABLE: &str = "PORTCULLIS_ROOT";
 /// Whether a file is there and younger than all its sources, which are there.
 fn is_current(built: &Path, sources: &[PathBuf]) -> bool {
     let modified = |path: &Path| path.metadata().and_then(|data| data.modified());
-    modified(built).is_ok_and(|built| {
-        sources
-            .iter()
-            .all(|source| modified(source).is_ok_and(|source| built > source))
-    })
+    modified(built).is_ok_and(|built| sources.iter().all(|source| modified(source).is_ok_and(|source| built > source)))
 }
 
 /// A path inside the repository, whatever the current directory is.
@@ -115,9 +111,7 @@ fn repository(path: impl AsRef<Path>) -> PathBuf {
         let folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR")?);
         Some(folder.parent()?.to_owned())
     };
-    root.or_else(package)
-        .expect("started by ./x, which sets PORTCULLIS_ROOT, or by cargo")
-        .join(path)
+    root.or_else(package).expect("started by ./x, which sets PORTCULLIS_ROOT, or by cargo").join(path)
 }
 
 #[cfg(test)]
@@ -139,13 +133,7 @@ mod tests {
             .collect();
         let commands: Vec<String> = cli
             .get_subcommands()
-            .map(|command| {
-                format!(
-                    "{} {}",
-                    command.get_name(),
-                    command.get_about().unwrap_or_default()
-                )
-            })
+            .map(|command| format!("{} {}", command.get_name(), command.get_about().unwrap_or_default()))
             .collect();
         assert_eq!(listed, commands);
     }

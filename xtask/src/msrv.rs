@@ -6,19 +6,13 @@ pub const MSRV: &str = env!("CARGO_PKG_RUST_VERSION");
 /// Whether what `rustc --version` printed is a compiler that is new enough.
 pub fn is_recent_enough(printed: &str) -> bool {
     let oldest = numbers(MSRV).expect("Cargo.toml has a version");
-    printed
-        .strip_prefix("rustc ")
-        .and_then(numbers)
-        .is_some_and(|version| version >= oldest)
+    printed.strip_prefix("rustc ").and_then(numbers).is_some_and(|version| version >= oldest)
 }
 
 /// The 1 and the 94 of `1.94.0 (…)`.
 fn numbers(version: &str) -> Option<(u32, u32)> {
     let mut parts = version.split(['.', '-', ' ']);
-    Some((
-        parts.next()?.parse().ok()?,
-        parts.next()?.trim_end().parse().ok()?,
-    ))
+    Some((parts.next()?.parse().ok()?, parts.next()?.trim_end().parse().ok()?))
 }
 
 #[cfg(test)]
@@ -42,19 +36,10 @@ mod tests {
     fn reads_the_version_of_rustc() {
         let (major, minor) = numbers(MSRV).unwrap();
         for (printed, new_enough) in [
-            (
-                format!("rustc {major}.{minor}.0 (ac68faa20 2026-05-25) (built from a source tarball)"),
-                true,
-            ),
-            (
-                format!("rustc {major}.{}.0-nightly (ac68faa20 2026-05-25)", minor + 1),
-                true,
-            ),
+            (format!("rustc {major}.{minor}.0 (ac68faa20 2026-05-25) (built from a source tarball)"), true),
+            (format!("rustc {major}.{}.0-nightly (ac68faa20 2026-05-25)", minor + 1), true),
             (format!("rustc {}.0.0", major + 1), true),
-            (
-                format!("rustc {major}.{}.2 (90b35a623 2026-01-01)", minor - 1),
-                false,
-            ),
+            (format!("rustc {major}.{}.2 (90b35a623 2026-01-01)", minor - 1), false),
             ("rustc 1.9.0".to_owned(), false),
             ("error: no default toolchain".to_owned(), false),
             (String::new(), false),
@@ -66,36 +51,18 @@ mod tests {
     #[test]
     fn every_manifest_names_the_same_version() {
         for manifest in ["Cargo.toml", "kernel/Cargo.toml", "examples/minimal/Cargo.toml"] {
-            assert_eq!(
-                values(&repository(manifest), "rust-version"),
-                [MSRV],
-                "{manifest}"
-            );
+            assert_eq!(values(&repository(manifest), "rust-version"), [MSRV], "{manifest}");
         }
         for manifest in ["portcullis/Cargo.toml", "xtask/Cargo.toml"] {
-            assert_eq!(
-                values(&repository(manifest), "rust-version.workspace"),
-                ["true"],
-                "{manifest}"
-            );
+            assert_eq!(values(&repository(manifest), "rust-version.workspace"), ["true"], "{manifest}");
         }
     }
 
     /// Nothing else states a number that could be forgotten when it changes.
     #[test]
     fn no_other_text_states_a_version() {
-        let names_a_rust = |line: &str| {
-            ["Rust 1.", "rustc 1.", "rustc-web 1."]
-                .iter()
-                .any(|name| line.contains(name))
-        };
-        for file in [
-            "x",
-            "README.md",
-            "ARCHITECTURE.md",
-            "linux/README.md",
-            "xtask/src/toolchain.rs",
-        ] {
+        let names_a_rust = |line: &str| ["Rust 1.", "rustc 1.", "rustc-web 1."].iter().any(|name| line.contains(name));
+        for file in ["x", "README.md", "ARCHITECTURE.md", "linux/README.md", "xtask/src/toolchain.rs"] {
             let text = fs::read_to_string(repository(file)).unwrap();
             let stated: Vec<&str> = text.lines().filter(|line| names_a_rust(line)).collect();
             assert!(stated.is_empty(), "{file}: {stated:?}");
@@ -124,10 +91,7 @@ mod tests {
             .unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success());
-        assert!(
-            errors.contains("1.93.1") && errors.contains(&format!("needs Rust {MSRV}")),
-            "{errors}"
-        );
+        assert!(errors.contains("1.93.1") && errors.contains(&format!("needs Rust {MSRV}")), "{errors}");
         assert!(!errors.contains("building"), "{errors}");
     }
 }

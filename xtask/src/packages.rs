@@ -45,11 +45,7 @@ pub struct Companions {
 /// The companions of the dynamically linked program or script whose path is `program`, a link perhaps, and whose file is
 /// `real`.
 pub fn companions(program: &Path, real: &Path) -> Result<Companions> {
-    let found = if setup::in_path("dpkg-query") {
-        owners(&[program, real])?
-    } else {
-        Vec::new()
-    };
+    let found = if setup::in_path("dpkg-query") { owners(&[program, real])? } else { Vec::new() };
     if found.is_empty() {
         return Ok(beside(real));
     }
@@ -74,11 +70,7 @@ pub fn companions(program: &Path, real: &Path) -> Result<Companions> {
             ..Companions::default()
         });
     }
-    Ok(Companions {
-        files: paths,
-        bytes,
-        advice: None,
-    })
+    Ok(Companions { files: paths, bytes, advice: None })
 }
 
 /// For PREFIX/bin/NAME of no package: PREFIX/lib/NAME, if it is there, as interpreters have it.
@@ -174,10 +166,9 @@ fn listed(packages: &[String]) -> Result<Vec<PathBuf>> {
 }
 
 fn is_documentation(path: &str) -> bool {
-    DOCUMENTATION.iter().any(|directory| {
-        path.strip_prefix(directory)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })
+    DOCUMENTATION
+        .iter()
+        .any(|directory| path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
 /// A package's name without its architecture.
@@ -210,23 +201,10 @@ impl Database {
     }
 
     fn parse(text: &str) -> Database {
-        let mut database = Database {
-            packages: HashMap::new(),
-            providers: HashMap::new(),
-        };
+        let mut database = Database { packages: HashMap::new(), providers: HashMap::new() };
         for line in text.lines() {
             let fields: Vec<&str> = line.split('\t').collect();
-            let [
-                status,
-                name,
-                essential,
-                priority,
-                provides,
-                depends,
-                before,
-                recommends,
-            ] = fields[..]
-            else {
+            let [status, name, essential, priority, provides, depends, before, recommends] = fields[..] else {
                 continue;
             };
             if !status.starts_with("ii") {
@@ -255,9 +233,7 @@ impl Database {
         let mut waiting: Vec<&str> = Vec::new();
         for owner in owners {
             waiting.push(owner);
-            let whole = ["-minimal", "-base"]
-                .iter()
-                .find_map(|form| owner.strip_suffix(form));
+            let whole = ["-minimal", "-base"].iter().find_map(|form| owner.strip_suffix(form));
             waiting.extend(whole.filter(|whole| self.packages.contains_key(*whole)));
             if let Some(package) = self.packages.get(owner.as_str()) {
                 waiting.extend(package.recommends.iter().filter_map(|any| self.installed(any)));
@@ -279,12 +255,10 @@ impl Database {
 
     /// The first of alternatives that is installed.
     fn installed<'a>(&'a self, alternatives: &'a [String]) -> Option<&'a str> {
-        alternatives
-            .iter()
-            .find_map(|name| match self.packages.contains_key(name) {
-                true => Some(name.as_str()),
-                false => self.providers.get(name).map(String::as_str),
-            })
+        alternatives.iter().find_map(|name| match self.packages.contains_key(name) {
+            true => Some(name.as_str()),
+            false => self.providers.get(name).map(String::as_str),
+        })
     }
 }
 

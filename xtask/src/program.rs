@@ -29,17 +29,11 @@ impl Program {
     /// Finds `name` as a shell does, and what it needs to run in the guest.
     pub fn find(name: &str) -> Result<Program> {
         let Some(found) = which(name) else {
-            bail!(
-                "there is no program `{name}` on this machine; tried PATH, or the path itself if it has a slash"
-            );
+            bail!("there is no program `{name}` on this machine; tried PATH, or the path itself if it has a slash");
         };
         let path = absolute(&found)?;
         let needs = needs(&path)?;
-        Ok(Program {
-            path,
-            needs,
-            companions: Vec::new(),
-        })
+        Ok(Program { path, needs, companions: Vec::new() })
     }
 
     /// Looks for what it reads, too, and for the programs that the script after a shell's `-c` calls, unless busybox has them.
@@ -52,10 +46,7 @@ impl Program {
             let applets = setup::applets()?;
             let foreign = called.iter().filter(|name| !applets.contains(name));
             for path in foreign.filter_map(|name| which(name)) {
-                self.companions.push(Companions {
-                    files: vec![path.clone()],
-                    ..Companions::default()
-                });
+                self.companions.push(Companions { files: vec![path.clone()], ..Companions::default() });
                 paths.push(path);
             }
         }
@@ -73,9 +64,8 @@ impl Program {
 fn called_by_shell(program: &Path, arguments: &[String]) -> Vec<String> {
     const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "busybox"];
     /// What may stand before a command.
-    const BEFORE: [&str; 12] = [
-        "if", "then", "else", "elif", "while", "until", "do", "!", "exec", "time", "env", "command",
-    ];
+    const BEFORE: [&str; 12] =
+        ["if", "then", "else", "elif", "while", "until", "do", "!", "exec", "time", "env", "command"];
     let name = program.file_name().unwrap_or_default();
     if !SHELLS.iter().any(|shell| name == *shell) {
         return Vec::new();
@@ -86,15 +76,8 @@ fn called_by_shell(program: &Path, arguments: &[String]) -> Vec<String> {
     };
     let mut names: Vec<String> = script
         .split([';', '|', '&', '\n', '(', '{', '`'])
-        .filter_map(|command| {
-            command
-                .split_whitespace()
-                .find(|word| !BEFORE.contains(word) && !word.contains('='))
-        })
-        .filter(|word| {
-            word.chars()
-                .all(|char| char.is_ascii_alphanumeric() || "/.+-_".contains(char))
-        })
+        .filter_map(|command| command.split_whitespace().find(|word| !BEFORE.contains(word) && !word.contains('=')))
+        .filter(|word| word.chars().all(|char| char.is_ascii_alphanumeric() || "/.+-_".contains(char)))
         .map(str::to_owned)
         .collect();
     names.sort();
@@ -132,9 +115,7 @@ fn interpreters(program: &Path) -> Result<Vec<PathBuf>> {
             continue;
         };
         let mut words = words.into_iter();
-        let name = words
-            .next()
-            .with_context(|| format!("{} names no interpreter after `#!`", file.display()))?;
+        let name = words.next().with_context(|| format!("{} names no interpreter after `#!`", file.display()))?;
         let interpreter = PathBuf::from(&name);
         let mut next = vec![interpreter.clone()];
         if interpreter.ends_with("env") {
@@ -159,15 +140,8 @@ fn script_words(program: &Path) -> Result<Option<Vec<String>>> {
     fs::File::open(program)
         .and_then(|file| file.take(LOOKED_AT).read_to_end(&mut data))
         .with_context(|| format!("cannot read {}", program.display()))?;
-    let line = data
-        .strip_prefix(b"#!")
-        .and_then(|rest| rest.split(|&byte| byte == b'\n').next());
-    Ok(line.map(|line| {
-        String::from_utf8_lossy(line)
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect()
-    }))
+    let line = data.strip_prefix(b"#!").and_then(|rest| rest.split(|&byte| byte == b'\n').next());
+    Ok(line.map(|line| String::from_utf8_lossy(line).split_whitespace().map(str::to_owned).collect()))
 }
 
 /// The libraries of an ELF file, as the dynamic linker `linker` finds them, and the linker itself.
@@ -176,12 +150,8 @@ fn script_words(program: &Path) -> Result<Option<Vec<String>>> {
 pub fn libraries(linker: &Path, file: &Path) -> Result<Vec<PathBuf>> {
     let mut command = Command::new(linker);
     command.arg("--list").arg(file);
-    let output = progress::output(&mut command).with_context(|| {
-        format!(
-            "cannot start {command:?}, the dynamic linker of {}",
-            file.display()
-        )
-    })?;
+    let output = progress::output(&mut command)
+        .with_context(|| format!("cannot start {command:?}, the dynamic linker of {}", file.display()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         bail!(
@@ -207,10 +177,7 @@ fn listed(text: &str) -> impl Iterator<Item = PathBuf> {
 /// Where `program` is, looked up as a shell does, but past the shims of version managers: scripts that look for the program
 /// at run time, among files that the guest does not have.
 pub fn which(program: &str) -> Option<PathBuf> {
-    let executable = |path: &Path| {
-        path.metadata()
-            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-    };
+    let executable = |path: &Path| path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     if program.contains('/') {
         return Some(PathBuf::from(program)).filter(|path| executable(path));
     }
@@ -230,10 +197,7 @@ pub fn interpreter(program: &Path) -> Result<Option<String>> {
 fn linker(file: &Path) -> Result<Option<String>> {
     let elf = read(file)?;
     let system = elf.needs_libraries.then(|| elf.system_linker.to_owned());
-    Ok(elf
-        .interpreter
-        .or(system)
-        .filter(|linker| Path::new(linker).exists()))
+    Ok(elf.interpreter.or(system).filter(|linker| Path::new(linker).exists()))
 }
 
 /// What an ELF file says of its dynamic linking.
@@ -252,15 +216,9 @@ fn read(file: &Path) -> Result<Elf> {
         bail!("{} is no ELF program for x86", file.display());
     }
     let data = fs::read(file).with_context(what)?;
-    read_as::<object::elf::FileHeader64<Endianness>>(
-        &data,
-        object::elf::EM_X86_64,
-        "/lib64/ld-linux-x86-64.so.2",
-    )
-    .or_else(|_| {
-        read_as::<object::elf::FileHeader32<Endianness>>(&data, object::elf::EM_386, "/lib/ld-linux.so.2")
-    })
-    .with_context(|| format!("{} is no ELF program for x86", file.display()))
+    read_as::<object::elf::FileHeader64<Endianness>>(&data, object::elf::EM_X86_64, "/lib64/ld-linux-x86-64.so.2")
+        .or_else(|_| read_as::<object::elf::FileHeader32<Endianness>>(&data, object::elf::EM_386, "/lib/ld-linux.so.2"))
+        .with_context(|| format!("{} is no ELF program for x86", file.display()))
 }
 
 fn read_as<Header>(data: &[u8], machine: Machine, system_linker: &'static str) -> Result<Elf>
@@ -272,19 +230,13 @@ where
     if header.e_machine(endian) != machine {
         bail!("it is a program for another machine");
     }
-    let mut elf = Elf {
-        interpreter: None,
-        needs_libraries: false,
-        system_linker,
-    };
+    let mut elf = Elf { interpreter: None, needs_libraries: false, system_linker };
     for segment in header.program_headers(endian, data)? {
         if let Ok(Some(path)) = segment.interpreter(endian, data) {
             elf.interpreter = Some(String::from_utf8_lossy(path).into_owned());
         }
         if let Ok(Some(entries)) = segment.dynamic(endian, data) {
-            elf.needs_libraries |= entries
-                .iter()
-                .any(|entry| entry.tag(endian) == object::elf::DT_NEEDED);
+            elf.needs_libraries |= entries.iter().any(|entry| entry.tag(endian) == object::elf::DT_NEEDED);
         }
     }
     Ok(elf)
@@ -314,27 +266,17 @@ mod tests {
         let env = interpreters_of("#!/usr/bin/env -S A=b sh -e");
         assert_eq!(env, [PathBuf::from("/usr/bin/env"), which("sh").unwrap()]);
         // A script that interprets itself has an end.
-        assert_eq!(
-            interpreters_of(&format!("#!{}", script.display())),
-            std::slice::from_ref(&script)
-        );
+        assert_eq!(interpreters_of(&format!("#!{}", script.display())), std::slice::from_ref(&script));
         assert!(interpreters_of("echo").is_empty());
     }
 
     #[test]
     fn a_shared_object_needs_its_libraries() {
         let libc = libraries(Path::new("/lib64/ld-linux-x86-64.so.2"), Path::new("/bin/cat"));
-        let object = libc
-            .unwrap()
-            .into_iter()
-            .find(|path| path.ends_with("libc.so.6"))
-            .unwrap();
+        let object = libc.unwrap().into_iter().find(|path| path.ends_with("libc.so.6")).unwrap();
         // The C library needs the linker.
         let needs = needs(&object).unwrap();
-        assert!(
-            needs.iter().any(|path| path.ends_with("ld-linux-x86-64.so.2")),
-            "{needs:?}"
-        );
+        assert!(needs.iter().any(|path| path.ends_with("ld-linux-x86-64.so.2")), "{needs:?}");
     }
 
     #[test]

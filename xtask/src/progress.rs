@@ -47,11 +47,7 @@ pub fn wait(child: &mut Child, what: &str, limit: Duration) -> Result<ExitStatus
             end(child)?;
             bail!("{what} took longer than {} s and was ended", limit.as_secs());
         }
-        eprintln!(
-            "x: still waiting for {what} ({} s; at most {} s)",
-            start.elapsed().as_secs(),
-            limit.as_secs()
-        );
+        eprintln!("x: still waiting for {what} ({} s; at most {} s)", start.elapsed().as_secs(), limit.as_secs());
         notice += REMINDER;
     }
 }
@@ -116,16 +112,10 @@ pub fn lock(file: &File, what: &str) -> Result<()> {
             Err(error) => return Err(error).with_context(|| format!("cannot lock {what}")),
         }
         if start.elapsed() > LONG {
-            bail!(
-                "another ./x has been making {what} for {} s; is it still alive?",
-                LONG.as_secs()
-            );
+            bail!("another ./x has been making {what} for {} s; is it still alive?", LONG.as_secs());
         }
         if start.elapsed() > notice {
-            eprintln!(
-                "x: waiting for another ./x that makes {what} (at most {} s)",
-                LONG.as_secs()
-            );
+            eprintln!("x: waiting for another ./x that makes {what} (at most {} s)", LONG.as_secs());
             notice += REMINDER;
         }
         thread::sleep(POLL);
@@ -134,9 +124,7 @@ pub fn lock(file: &File, what: &str) -> Result<()> {
 
 /// Runs `command` with this program's own output, at most for `limit`.
 pub fn status(command: &mut Command, what: &str, limit: Duration) -> Result<ExitStatus> {
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot start {command:?}"))?;
+    let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
     wait(&mut child, what, limit)
 }
 
@@ -189,11 +177,9 @@ pub fn step(title: &str, command: &mut Command, limit: Duration) -> Result<()> {
 }
 
 fn spinner(title: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {wide_msg:.dim}")
-        .expect("a valid template");
-    let spinner = ProgressBar::new_spinner()
-        .with_style(style)
-        .with_prefix(title.to_owned());
+    let style =
+        ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {wide_msg:.dim}").expect("a valid template");
+    let spinner = ProgressBar::new_spinner().with_style(style).with_prefix(title.to_owned());
     spinner.enable_steady_tick(Duration::from_millis(120));
     spinner
 }
@@ -208,10 +194,8 @@ fn watch(command: &mut Command, title: &str, spinner: Option<&ProgressBar>, limi
         .with_context(|| format!("cannot start {shown}"))?;
     let tail = Arc::new(Mutex::new(VecDeque::new()));
     let (open, closed) = mpsc::channel::<()>();
-    let pipes: [Option<Box<dyn Read + Send>>; 2] = [
-        child.stdout.take().map(|pipe| Box::new(pipe) as _),
-        child.stderr.take().map(|pipe| Box::new(pipe) as _),
-    ];
+    let pipes: [Option<Box<dyn Read + Send>>; 2] =
+        [child.stdout.take().map(|pipe| Box::new(pipe) as _), child.stderr.take().map(|pipe| Box::new(pipe) as _)];
     for pipe in pipes.into_iter().flatten() {
         let (tail, spinner, open) = (tail.clone(), spinner.cloned(), open.clone());
         thread::spawn(move || {
@@ -238,12 +222,7 @@ fn watch(command: &mut Command, title: &str, spinner: Option<&ProgressBar>, limi
         Ok(status) => format!("{status}"),
         Err(error) => format!("{error:#}"),
     };
-    let tail = tail
-        .lock()
-        .expect("no reader panics")
-        .iter()
-        .map(|line| format!("\n    {line}"))
-        .collect::<String>();
+    let tail = tail.lock().expect("no reader panics").iter().map(|line| format!("\n    {line}")).collect::<String>();
     bail!("tried {shown}: {how}{tail}")
 }
 
@@ -270,10 +249,7 @@ mod tests {
     fn what_ends_in_time_has_its_output() {
         let output = output(Command::new("sh").args(["-c", "echo out; echo error >&2; exit 3"])).unwrap();
         assert_eq!(output.status.code(), Some(3));
-        assert_eq!(
-            (&output.stdout[..], &output.stderr[..]),
-            (&b"out\n"[..], &b"error\n"[..])
-        );
+        assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"error\n"[..]));
     }
 
     /// A wait without a limit would be a call that this list does not have: all go through this file.
@@ -294,13 +270,7 @@ mod tests {
                 } else if name != "progress.rs" {
                     let text = std::fs::read_to_string(&path).unwrap();
                     let product = text.split("#[cfg(test)]").next().unwrap_or_default();
-                    for wait in [
-                        ".status()?",
-                        ".status().",
-                        ".output()",
-                        ".wait()",
-                        ".wait_with_output()",
-                    ] {
+                    for wait in [".status()?", ".status().", ".output()", ".wait()", ".wait_with_output()"] {
                         if product.contains(wait) {
                             waiting.push(format!("{name}: {wait}"));
                         }

@@ -133,11 +133,7 @@ pub enum Console {
 impl Console {
     /// Output is collected; the input is empty.
     pub fn capture(output: &Capture) -> Console {
-        Console::Stream {
-            input: Box::new(std::io::empty()),
-            output: Box::new(output.clone()),
-            errors: None,
-        }
+        Console::Stream { input: Box::new(std::io::empty()), output: Box::new(output.clone()), errors: None }
     }
 }
 
@@ -232,10 +228,7 @@ impl Boot {
         let saved = matches!(console, Console::Terminal { .. }).then(SavedTerminal::save);
         let mut ports = Ports::default();
         let mut command = Command::new(PROGRAM);
-        command
-            .args(self.machine.arguments())
-            .arg("-kernel")
-            .arg(&self.kernel);
+        command.args(self.machine.arguments()).arg("-kernel").arg(&self.kernel);
         if let Some(initrd) = &self.initrd {
             command.arg("-initrd").arg(initrd);
         }
@@ -248,19 +241,10 @@ impl Boot {
         let terminal = matches!(console, Console::Terminal { .. });
         let (stream, errors) = match console {
             Console::Terminal { errors } => {
-                command.args([
-                    "-chardev",
-                    "stdio,id=com1,mux=on,signal=off",
-                    "-mon",
-                    "chardev=com1",
-                ]);
+                command.args(["-chardev", "stdio,id=com1,mux=on,signal=off", "-mon", "chardev=com1"]);
                 (None, errors)
             }
-            Console::Stream {
-                input,
-                output,
-                errors,
-            } => {
+            Console::Stream { input, output, errors } => {
                 command.stdin(Stdio::null()).stdout(Stdio::null());
                 let com1 = ports.chardev(&mut command, "com1")?;
                 (Some((input, output, com1)), errors)
@@ -283,11 +267,7 @@ impl Boot {
         let (input_ready, may_send) = mpsc::channel();
         let messages = forward_errors(&mut qemu);
         let log = Capture::default();
-        let logger = Logger {
-            log: log.clone(),
-            verbose: self.verbose,
-            input_ready: Some(input_ready),
-        };
+        let logger = Logger { log: log.clone(), verbose: self.verbose, input_ready: Some(input_ready) };
         let mut threads = vec![logger.collect(log_port, events.clone())];
         if let Some((errors, com3)) = errors {
             threads.push(copy_output(com3, errors, events.clone()));
@@ -321,22 +301,14 @@ impl Boot {
             (None, None, Some(STATUS_PANIC)) => Ending::Panic,
             (None, None, _) => Ending::Quit(status),
         };
-        Ok(Outcome {
-            ending,
-            log,
-            elapsed: start.elapsed(),
-        })
+        Ok(Outcome { ending, log, elapsed: start.elapsed() })
     }
 
     /// Boots with empty input, and gives each line of output to `each` as it comes.
     pub fn run_lines(&self, mut each: impl FnMut(&str)) -> Result<Outcome> {
         let (output, lines) = mpsc::channel();
         let output = console::Lines::new(move |line| output.send(line).is_ok());
-        let console = Console::Stream {
-            input: Box::new(std::io::empty()),
-            output: Box::new(output),
-            errors: None,
-        };
+        let console = Console::Stream { input: Box::new(std::io::empty()), output: Box::new(output), errors: None };
         thread::scope(|scope| {
             let boot = scope.spawn(|| self.run(console));
             lines.iter().for_each(|line: String| each(&line));
@@ -372,9 +344,7 @@ impl Boot {
                 );
             }
             let until = deadline.into_iter().chain(boot_deadline).chain(notice);
-            let left = until
-                .map(|deadline| deadline.saturating_duration_since(now))
-                .min();
+            let left = until.map(|deadline| deadline.saturating_duration_since(now)).min();
             let event = match left.into_iter().chain(self.silence).min() {
                 Some(limit) => events.recv_timeout(limit),
                 None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -406,11 +376,7 @@ impl Boot {
 impl Machine {
     /// The memory in bytes. None for what QEMU will refuse, in its own words.
     pub fn memory_bytes(&self) -> Option<u64> {
-        let text = self
-            .memory
-            .as_deref()
-            .unwrap_or(DEFAULT_MEMORY)
-            .trim_end_matches(['b', 'B']);
+        let text = self.memory.as_deref().unwrap_or(DEFAULT_MEMORY).trim_end_matches(['b', 'B']);
         let (number, shift) = match text.char_indices().last()? {
             (at, 'k' | 'K') => (&text[..at], 10),
             (at, 'm' | 'M') => (&text[..at], 20),
@@ -466,9 +432,7 @@ impl Ports {
     /// Adds a character device named `id` to the command line, and gives this end of it.
     fn chardev(&mut self, command: &mut Command, id: &str) -> Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair().context("cannot make a pair of sockets")?;
-        command
-            .arg("-chardev")
-            .arg(format!("socket,id={id},fd={}", theirs.as_raw_fd()));
+        command.arg("-chardev").arg(format!("socket,id={id},fd={}", theirs.as_raw_fd()));
         self.0.push(theirs.into());
         Ok(ours)
     }
@@ -495,10 +459,7 @@ impl Ports {
 }
 
 /// Messages of QEMU that say nothing new: every CPU model but `max` brings the first under TCG; the second is our doing.
-const NOISE: [&str; 2] = [
-    "warning: TCG doesn't support requested feature",
-    "terminating on signal 15",
-];
+const NOISE: [&str; 2] = ["warning: TCG doesn't support requested feature", "terminating on signal 15"];
 
 /// QEMU's messages, without the noise.
 fn forward_errors(qemu: &mut Child) -> Option<JoinHandle<()>> {
@@ -543,19 +504,11 @@ impl Logger {
     }
 }
 
-fn copy_output(
-    mut port: UnixStream,
-    mut output: Box<dyn Write + Send>,
-    events: Sender<Event>,
-) -> JoinHandle<()> {
+fn copy_output(mut port: UnixStream, mut output: Box<dyn Write + Send>, events: Sender<Event>) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut buffer = [0; 16384];
         while let Ok(length @ 1..) = port.read(&mut buffer) {
-            if output
-                .write_all(&buffer[..length])
-                .and_then(|()| output.flush())
-                .is_err()
-            {
+            if output.write_all(&buffer[..length]).and_then(|()| output.flush()).is_err() {
                 let _ = events.send(Event::OutputClosed);
                 return;
             }
@@ -572,11 +525,7 @@ mod tests {
     fn memory_is_read_as_qemu_reads_it() {
         let bytes = |text: &str| {
             let memory = Some(text.to_owned());
-            Machine {
-                memory,
-                ..Machine::default()
-            }
-            .memory_bytes()
+            Machine { memory, ..Machine::default() }.memory_bytes()
         };
         assert_eq!(Machine::default().memory_bytes(), Some(256 << 20));
         assert_eq!((bytes("64M"), bytes("64")), (Some(64 << 20), Some(64 << 20)));

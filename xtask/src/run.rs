@@ -74,11 +74,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let program = prepare(&args)?;
     let kernel = match &args.kernel {
         Some(kernel) => kernel.clone(),
-        None => kernel::Build {
-            isolation: args.isolation,
-            ..kernel::Build::default()
-        }
-        .run()?,
+        None => kernel::Build { isolation: args.isolation, ..kernel::Build::default() }.run()?,
     };
     let (outcome, interactive) = boot(&args, program, &kernel)?;
     report(&outcome, interactive, args.verbose, args.machine.accel)
@@ -109,11 +105,7 @@ fn fit(mut root: Initramfs, program: Option<&Program>, machine: &mut Machine) ->
         return Ok(root);
     };
     let shown = program.path.display();
-    for advice in program
-        .companions
-        .iter()
-        .filter_map(|found| found.advice.as_ref())
-    {
+    for advice in program.companions.iter().filter_map(|found| found.advice.as_ref()) {
         eprintln!("x: {shown}: {advice}");
     }
     let mut whole = root.clone();
@@ -186,11 +178,7 @@ pub fn boot(args: &RunArgs, program: Option<Program>, kernel: &Path) -> Result<(
         eprintln!("x: booting the Portcullis reference kernel. Ctrl-A X leaves QEMU.");
         Console::Terminal { errors }
     } else {
-        Console::Stream {
-            input: Box::new(stdin()),
-            output: Box::new(stdout()),
-            errors,
-        }
+        Console::Stream { input: Box::new(stdin()), output: Box::new(stdout()), errors }
     };
     Ok((boot.run(console)?, interactive))
 }
@@ -208,12 +196,7 @@ fn separate_errors(shell_on_terminal: bool) -> Errors {
 }
 
 /// The exit code, after what there is to say.
-pub fn report(
-    outcome: &Outcome,
-    interactive: bool,
-    log_was_shown: bool,
-    accelerator: Accelerator,
-) -> Result<ExitCode> {
+pub fn report(outcome: &Outcome, interactive: bool, log_was_shown: bool, accelerator: Accelerator) -> Result<ExitCode> {
     let code = match &outcome.ending {
         Ending::Exit(code) => return Ok(ExitCode::from(*code as u8)),
         // Ctrl-A X.
@@ -227,10 +210,7 @@ pub fn report(
         eprintln!("{}", log_tail(&outcome.log));
     }
     match &outcome.ending {
-        Ending::TimedOut => eprintln!(
-            "x: gave up after {:.0} s (--timeout)",
-            outcome.elapsed.as_secs_f32()
-        ),
+        Ending::TimedOut => eprintln!("x: gave up after {:.0} s (--timeout)", outcome.elapsed.as_secs_f32()),
         Ending::NotBooted(limit) => eprintln!(
             "x: the kernel did not say a word for {} s, so QEMU was ended{}",
             limit.as_secs(),

@@ -24,25 +24,14 @@ pub struct Need {
 }
 
 /// QEMU.
-pub const QEMU: Need = Need {
-    what: "QEMU",
-    packages: &["qemu-system-x86"],
-    found: || in_path("qemu-system-x86_64"),
-};
+pub const QEMU: Need = Need { what: "QEMU", packages: &["qemu-system-x86"], found: || in_path("qemu-system-x86_64") };
 
 /// The busybox that is the guest's user land.
-pub const BUSYBOX: Need = Need {
-    what: "a static busybox",
-    packages: &["busybox-static"],
-    found: || busybox().is_some(),
-};
+pub const BUSYBOX: Need =
+    Need { what: "a static busybox", packages: &["busybox-static"], found: || busybox().is_some() };
 
 /// The linker of the kernel.
-pub const LINKER: Need = Need {
-    what: "GNU ld",
-    packages: &["binutils"],
-    found: || in_path("ld"),
-};
+pub const LINKER: Need = Need { what: "GNU ld", packages: &["binutils"], found: || in_path("ld") };
 
 /// Compiles the guest tests.
 pub const GCC: Need = Need {
@@ -59,18 +48,10 @@ pub const GCC_32: Need = Need {
 };
 
 /// Compiles test programs against musl.
-pub const MUSL: Need = Need {
-    what: "musl",
-    packages: &["musl-tools"],
-    found: || in_path("musl-gcc"),
-};
+pub const MUSL: Need = Need { what: "musl", packages: &["musl-tools"], found: || in_path("musl-gcc") };
 
 /// Applies the patches that take out guards.
-pub const GIT: Need = Need {
-    what: "git",
-    packages: &["git"],
-    found: || in_path("git"),
-};
+pub const GIT: Need = Need { what: "git", packages: &["git"], found: || in_path("git") };
 
 /// Makes sure that cargo has the subcommand that rustup's `component` brings; rustup's minimal profile leaves some out.
 pub fn ensure_component(component: &str, subcommand: &str) -> Result<()> {
@@ -83,11 +64,7 @@ pub fn ensure_component(component: &str, subcommand: &str) -> Result<()> {
     }
     let mut rustup = Command::new("rustup");
     rustup.args(["component", "add", component]);
-    progress::step(
-        &format!("installing {component} ({by_hand})"),
-        &mut rustup,
-        progress::LONG,
-    )
+    progress::step(&format!("installing {component} ({by_hand})"), &mut rustup, progress::LONG)
 }
 
 /// Makes sure that all of `needs` is there.
@@ -96,11 +73,7 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let what = missing
-        .iter()
-        .map(|need| need.what)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let what = missing.iter().map(|need| need.what).collect::<Vec<_>>().join(", ");
     let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
     let installed = install_packages(&what, &packages);
     if installed.is_err() && missing.iter().any(|need| !(need.found)()) {
@@ -136,9 +109,7 @@ pub fn install_packages(what: &str, packages: &[&str]) -> Result<()> {
     let title = format!("installing {what} ({names})");
     apt_step(&title, || {
         let mut command = apt();
-        command
-            .args(["install", "-y", "--no-install-recommends"])
-            .args(packages);
+        command.args(["install", "-y", "--no-install-recommends"]).args(packages);
         command
     })
     .with_context(|| {
@@ -205,30 +176,17 @@ const TRIES: u32 = 3;
 
 /// Whether apt said that another holds one of its locks.
 fn is_locked(error: &str) -> bool {
-    [
-        "Could not get lock",
-        "Unable to acquire the dpkg",
-        "Unable to lock",
-    ]
-    .iter()
-    .any(|part| error.contains(part))
+    ["Could not get lock", "Unable to acquire the dpkg", "Unable to lock"].iter().any(|part| error.contains(part))
 }
 
 /// Why and after which pause a failed apt-get is run again; `failures`: those before this one that were no lock's.
 fn next_try(error: &str, failures: u32, waited: Duration) -> Option<(&'static str, Duration)> {
     // What another try cannot change.
-    let hopeless = [
-        "Unable to locate package",
-        "has no installation candidate",
-        "cannot start",
-    ];
+    let hopeless = ["Unable to locate package", "has no installation candidate", "cannot start"];
     if hopeless.iter().any(|part| error.contains(part)) {
         None
     } else if is_locked(error) {
-        (waited < LOCK_LIMIT).then_some((
-            "another apt is at work and holds its lock",
-            Duration::from_secs(5),
-        ))
+        (waited < LOCK_LIMIT).then_some(("another apt is at work and holds its lock", Duration::from_secs(5)))
     } else {
         let pause = Duration::from_secs(5 << (2 * failures.min(4)));
         (failures + 1 < TRIES).then_some(("apt-get failed, maybe for a mirror's sake", pause))
@@ -242,10 +200,7 @@ pub fn in_path(program: &str) -> bool {
 
 /// Runs `command` for its exit status alone.
 pub fn succeeds(command: &mut Command) -> bool {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let shown = format!("{command:?}");
     progress::status(command, &shown, progress::SHORT).is_ok_and(|status| status.success())
 }
@@ -254,10 +209,7 @@ pub fn succeeds(command: &mut Command) -> bool {
 pub fn applets() -> Result<Vec<String>> {
     let busybox = busybox().context("no static busybox on this machine")?;
     let list = progress::output(Command::new(busybox).arg("--list"))?;
-    Ok(String::from_utf8_lossy(&list.stdout)
-        .lines()
-        .map(str::to_owned)
-        .collect())
+    Ok(String::from_utf8_lossy(&list.stdout).lines().map(str::to_owned).collect())
 }
 
 /// The host's static busybox.
@@ -265,9 +217,7 @@ pub fn busybox() -> Option<PathBuf> {
     ["/bin/busybox", "/usr/bin/busybox"]
         .iter()
         .map(PathBuf::from)
-        .find(|path| {
-            path.exists() && crate::program::interpreter(path).is_ok_and(|interpreter| interpreter.is_none())
-        })
+        .find(|path| path.exists() && crate::program::interpreter(path).is_ok_and(|interpreter| interpreter.is_none()))
 }
 
 #[cfg(test)]
@@ -283,10 +233,8 @@ mod tests {
         assert!(next_try(lock, 0, soon).is_some());
         assert!(next_try(lock, TRIES, LOCK_LIMIT / 2).is_some());
         assert!(next_try(lock, 0, LOCK_LIMIT).is_none());
-        let pauses: Vec<u64> = (0..)
-            .map_while(|failures| next_try(mirror, failures, soon))
-            .map(|(_, pause)| pause.as_secs())
-            .collect();
+        let pauses: Vec<u64> =
+            (0..).map_while(|failures| next_try(mirror, failures, soon)).map(|(_, pause)| pause.as_secs()).collect();
         assert_eq!(pauses, [5, 20]);
         assert!(next_try(unknown, 0, soon).is_none());
     }

@@ -94,21 +94,14 @@ impl Toolchain {
                 };
                 command = Command::new(program);
                 command.arg(arguments).env("CARGO", "/usr/bin/cargo");
+                command.env("RUSTC", "/usr/bin/rustc").env("RUSTDOC", "/usr/bin/rustdoc");
                 command
-                    .env("RUSTC", "/usr/bin/rustc")
-                    .env("RUSTDOC", "/usr/bin/rustdoc");
-                command.args([
-                    "-Zbuild-std=core,alloc,compiler_builtins",
-                    "-Zbuild-std-features=compiler-builtins-mem",
-                ]);
+                    .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
             }
         }
         // Unstable flags of cargo: `build-std` with Debian's, and flags per package (see `kernel`). Set
         // always, so that a build is not repeated because another one needed it.
-        command
-            .env("RUSTC_BOOTSTRAP", "1")
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS");
+        command.env("RUSTC_BOOTSTRAP", "1").env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
         command
     }
 
@@ -155,8 +148,7 @@ pub fn with_core_source() -> Result<PathBuf> {
 }
 
 fn rustup_has_target() -> bool {
-    let output =
-        progress::output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]));
+    let output = progress::output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]));
     output.is_ok_and(|output| {
         output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
     })

@@ -48,11 +48,7 @@ pub fn trace(args: TraceArgs) -> Result<ExitCode> {
     let program = run::prepare(&args.run)?;
     let kernel = match &args.run.kernel {
         Some(image) => image.clone(),
-        None => Build {
-            cfg: vec!["portcullis_trace".to_owned()],
-            ..Build::default()
-        }
-        .run()?,
+        None => Build { cfg: vec!["portcullis_trace".to_owned()], ..Build::default() }.run()?,
     };
     let (outcome, interactive) = run::boot(&args.run, program, &kernel)?;
     let recording = Recording::read(&outcome.log)?;
@@ -79,19 +75,12 @@ pub fn trace(args: TraceArgs) -> Result<ExitCode> {
     for (cpu, lost) in recording.lost.iter().filter(|(_, lost)| **lost > 0) {
         eprintln!("x: CPU {cpu} forgot its first {lost} events: it keeps the last ones only");
     }
-    eprintln!(
-        "x: {} events; {} opens in https://ui.perfetto.dev",
-        recording.records.len(),
-        json.display()
-    );
+    eprintln!("x: {} events; {} opens in https://ui.perfetto.dev", recording.records.len(), json.display());
     run::report(&outcome, interactive, args.run.verbose, args.run.machine.accel)
 }
 
 fn create(path: &PathBuf) -> Result<BufWriter<File>> {
-    if let Some(directory) = path
-        .parent()
-        .filter(|directory| !directory.as_os_str().is_empty())
-    {
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;

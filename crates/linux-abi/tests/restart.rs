@@ -23,10 +23,6 @@ fn every_interruption_and_delivery() {
 fn only_the_four_codes_interrupt() {
     let codes: [i64; 4] = [512, 513, 514, 516];
     for value in -600..600 {
-        assert_eq!(
-            interruption(value).is_some(),
-            value < 0 && codes.contains(&-value),
-            "{value}"
-        );
+        assert_eq!(interruption(value).is_some(), value < 0 && codes.contains(&-value), "{value}");
     }
 }

@@ -4,10 +4,7 @@ use portcullis_linux_abi::user_dispatch::*;
 
 #[test]
 fn the_range_holds_its_addresses_only() {
-    let range = AllowedRange {
-        start: 0x1000,
-        length: 0x10,
-    };
+    let range = AllowedRange { start: 0x1000, length: 0x10 };
     for (address, inside) in [(0xfff, false), (0x1000, true), (0x100f, true), (0x1010, false)] {
         assert_eq!(range.contains(address), inside, "{address:#x}");
     }
@@ -16,18 +13,10 @@ fn the_range_holds_its_addresses_only() {
 
 #[test]
 fn a_range_that_wraps_or_is_empty_is_refused() {
-    for (start, length, valid) in [
-        (0, 0, true),
-        (0, usize::MAX, true),
-        (0x1000, 0, false),
-        (0x1000, 1, true),
-        (usize::MAX, 1, false),
-    ] {
-        assert_eq!(
-            AllowedRange { start, length }.is_valid(),
-            valid,
-            "{start:#x} {length:#x}"
-        );
+    for (start, length, valid) in
+        [(0, 0, true), (0, usize::MAX, true), (0x1000, 0, false), (0x1000, 1, true), (usize::MAX, 1, false)]
+    {
+        assert_eq!(AllowedRange { start, length }.is_valid(), valid, "{start:#x} {length:#x}");
     }
 }
 

@@ -100,12 +100,7 @@ impl<const N: usize> Ring<N> {
         if slot.number.load(Relaxed) != number {
             return None;
         }
-        Some(Record {
-            time,
-            event: *Event::ALL.get((what >> 32) as usize)?,
-            task: what as u32,
-            value,
-        })
+        Some(Record { time, event: *Event::ALL.get((what >> 32) as usize)?, task: what as u32, value })
     }
 
     /// The records that the ring holds, from number `first` on, oldest first.

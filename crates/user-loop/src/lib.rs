@@ -69,9 +69,7 @@ impl<K: UserLoop> UserContext<K> {
                 event: MaybeUninit::uninit(),
             });
         }
-        UserContext {
-            link: link as *mut Link<K::Event>,
-        }
+        UserContext { link: link as *mut Link<K::Event> }
     }
 
     /// What [`CpuLocal::switch_to`](portcullis::x86_64::CpuLocal::switch_to) and [`init_cpu`](portcullis::x86_64::init_cpu) call the top of the thread stack.

@@ -13,8 +13,8 @@ use portcullis::x86_64::{
     CpuDescription, CpuLocal, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs, init_cpu,
 };
 use portcullis::{
-    Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine,
-    NmiContext, SyscallHooks,
+    Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine, NmiContext,
+    SyscallHooks,
 };
 use portcullis_user_loop::{UserContext, UserLoop};
 
@@ -36,8 +36,7 @@ extern "C" fn start() -> ! {
     let (local, tables) = (&raw mut LOCAL, &raw mut TABLES);
     // SAFETY: one CPU, interrupts off, called once, so nobody else uses the statics.
     let mut user = unsafe {
-        let user =
-            UserContext::<Looping>::new(Stack::end(&raw const THREAD_STACK), machine::user_registers());
+        let user = UserContext::<Looping>::new(Stack::end(&raw const THREAD_STACK), machine::user_registers());
         init_cpu::<Looping>(CpuDescription {
             id: 0,
             local: &mut *local,
@@ -61,24 +60,17 @@ extern "C" fn start() -> ! {
             Event::Syscall(1) => regs.rax = machine::write(regs.rsi, regs.rdx) as u64,
             Event::Syscall(24) => {
                 // The way out, in `run`, sees the flag and calls `schedule`.
-                WORK.raise(ExitWork::NEED_RESCHED, CpuLocal::raising_cpu)
-                    .none_owed();
+                WORK.raise(ExitWork::NEED_RESCHED, CpuLocal::raising_cpu).none_owed();
                 regs.rax = 0;
             }
             Event::Syscall(60) => {
                 println!("kernel: the program exits with status {}", regs.rdi);
-                println!(
-                    "kernel: schedule was called {} time(s)",
-                    RESCHEDULED.load(Relaxed)
-                );
+                println!("kernel: schedule was called {} time(s)", RESCHEDULED.load(Relaxed));
                 power_off(machine::SUCCESS);
             }
             // -ENOSYS is in RAX.
             Event::Syscall(_) => {}
-            Event::Exception(Exception {
-                vector: Exception::UD,
-                ..
-            }) => {
+            Event::Exception(Exception { vector: Exception::UD, .. }) => {
                 println!("kernel: ud2 in user mode, stepping over it");
                 regs.rip += 2;
             }

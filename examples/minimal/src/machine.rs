@@ -87,9 +87,7 @@ pub fn write(start: u64, length: u64) -> i64 {
             inout("rsi") start => _, inout("rdi") buffer.as_mut_ptr() => _, inout("rcx") length => _,
             options(nostack));
     }
-    buffer[..length as usize]
-        .iter()
-        .for_each(|&byte| Debugcon::put(byte));
+    buffer[..length as usize].iter().for_each(|&byte| Debugcon::put(byte));
     length as i64
 }
 

@@ -12,12 +12,11 @@ use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 use portcullis::work::{ExitWork, WorkFlags};
 use portcullis::x86_64::tables::Tables;
 use portcullis::x86_64::{
-    CpuDescription, CpuLocal, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs, first_way_out,
-    init_cpu,
+    CpuDescription, CpuLocal, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs, first_way_out, init_cpu,
 };
 use portcullis::{
-    Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine,
-    NmiContext, SyscallHooks,
+    Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine, NmiContext,
+    SyscallHooks,
 };
 
 mod machine;
@@ -110,10 +109,7 @@ impl Kernel for Minimal {
             }
             60 => {
                 println!("kernel: the program exits with status {}", regs.rdi);
-                println!(
-                    "kernel: schedule was called {} time(s)",
-                    RESCHEDULED.load(Relaxed)
-                );
+                println!("kernel: schedule was called {} time(s)", RESCHEDULED.load(Relaxed));
                 power_off(machine::SUCCESS);
             }
             _ => {}

@@ -84,10 +84,7 @@ pub fn init_cpu() {
     // SAFETY: enabling the local APIC at the address it has changes nothing else.
     unsafe {
         let value = base.read();
-        assert!(
-            value & APIC_BASE_X2APIC == 0,
-            "the firmware left the local APIC in x2APIC mode"
-        );
+        assert!(value & APIC_BASE_X2APIC == 0, "the firmware left the local APIC in x2APIC mode");
         assert_eq!(value & 0x000f_ffff_ffff_f000, LAPIC, "local APIC address");
         base.write(value | APIC_BASE_ENABLE);
     }

@@ -42,12 +42,7 @@ impl Log for Logger {
         let (seconds, micros) = (now / 1_000_000, now % 1_000_000);
         let mut port = self.0.lock();
         // The port takes everything.
-        let _ = writeln!(
-            port,
-            "[{seconds:3}.{micros:06}] {:5} {module}: {}",
-            record.level(),
-            record.args()
-        );
+        let _ = writeln!(port, "[{seconds:3}.{micros:06}] {:5} {module}: {}", record.level(), record.args());
     }
 
     fn flush(&self) {}

@@ -40,11 +40,7 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     task::scheduler::init_cpu();
     smp::start(cr3);
     crate::vdso::init();
-    ::log::info!(
-        "{} CPUs, {} MiB free",
-        cpu::count(),
-        memory::frames::free_bytes() >> 20
-    );
+    ::log::info!("{} CPUs, {} MiB free", cpu::count(), memory::frames::free_bytes() >> 20);
     fs::init(initramfs());
     trace::start();
     task::start_init();
@@ -54,9 +50,7 @@ extern "C" fn boot_main(start_info: u64) -> ! {
 /// This processor's local APIC identity.
 pub fn apic_id() -> u32 {
     let cpuid = raw_cpuid::CpuId::new();
-    cpuid
-        .get_feature_info()
-        .map_or(0, |info| u32::from(info.initial_local_apic_id()))
+    cpuid.get_feature_info().map_or(0, |info| u32::from(info.initial_local_apic_id()))
 }
 
 /// What QEMU's isa-debug-exit makes 33 of.
@@ -89,10 +83,7 @@ fn power_off(code: u32) -> ! {
     // SAFETY: isa-debug-exit ends QEMU; on a machine without it nobody listens.
     unsafe { Port::<u32>::new(0xf4).write(code) };
     // Without that device: a triple fault, which resets the machine (QEMU with -no-reboot ends).
-    let no_vectors = x86_64::structures::DescriptorTablePointer {
-        limit: 0,
-        base: x86_64::VirtAddr::zero(),
-    };
+    let no_vectors = x86_64::structures::DescriptorTablePointer { limit: 0, base: x86_64::VirtAddr::zero() };
     // SAFETY: nothing runs on this processor after this.
     unsafe {
         x86_64::instructions::tables::lidt(&no_vectors);

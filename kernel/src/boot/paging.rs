@@ -90,20 +90,9 @@ impl BootFrames<'_> {
     /// A zeroed frame.
     fn alloc(&mut self) -> u64 {
         let frame = self.next..self.next + SIZE_4K;
-        let usable = self
-            .info
-            .ram()
-            .iter()
-            .any(|ram| ram.start <= frame.start && frame.end <= ram.end);
-        let taken = self
-            .info
-            .loaded()
-            .iter()
-            .any(|r| r.start < frame.end && frame.start < r.end);
-        assert!(
-            usable && !taken && frame.end <= BOOT_MAPPED,
-            "no memory behind the image at {frame:#x?}"
-        );
+        let usable = self.info.ram().iter().any(|ram| ram.start <= frame.start && frame.end <= ram.end);
+        let taken = self.info.loaded().iter().any(|r| r.start < frame.end && frame.start < r.end);
+        assert!(usable && !taken && frame.end <= BOOT_MAPPED, "no memory behind the image at {frame:#x?}");
         self.next = frame.end;
         // SAFETY: nobody else knows this frame, and the boot page tables map it.
         unsafe { phys_to_virt(frame.start).write_bytes(0, SIZE_4K as usize) };
@@ -157,23 +146,15 @@ impl Builder<'_> {
                 WRITABLE | NO_EXECUTE
             };
             let virt = KERNEL_BASE + phys;
-            let guard =
-                virt == &raw const __boot_stack_guard as u64 || cpu::guards().any(|page| page == virt);
+            let guard = virt == &raw const __boot_stack_guard as u64 || cpu::guards().any(|page| page == virt);
             if !guard {
                 self.map(virt, phys, 1, flags);
             }
         }
         // The same rights, but for execution, in the direct map, in the large pages that hold some of the image.
-        for phys in
-            (image.start & !(SIZE_2M - 1)..rodata_end.next_multiple_of(SIZE_2M)).step_by(SIZE_4K as usize)
-        {
+        for phys in (image.start & !(SIZE_2M - 1)..rodata_end.next_multiple_of(SIZE_2M)).step_by(SIZE_4K as usize) {
             let read_only = image.start <= phys && phys < rodata_end;
-            self.map(
-                DIRECT_MAP + phys,
-                phys,
-                1,
-                NO_EXECUTE | if read_only { 0 } else { WRITABLE },
-            );
+            self.map(DIRECT_MAP + phys, phys, 1, NO_EXECUTE | if read_only { 0 } else { WRITABLE });
         }
     }
 
@@ -187,15 +168,9 @@ impl Builder<'_> {
             // SAFETY: both are frames of `frames`, mapped and ours alone until CR3 is loaded.
             unsafe {
                 if n % 16 == 0 {
-                    phys_to_virt(pages)
-                        .cast::<u64>()
-                        .add(n)
-                        .write(phys | PRESENT | GLOBAL | NO_EXECUTE);
+                    phys_to_virt(pages).cast::<u64>().add(n).write(phys | PRESENT | GLOBAL | NO_EXECUTE);
                 }
-                phys_to_virt(directory)
-                    .cast::<u64>()
-                    .add(n)
-                    .write(pages | PRESENT);
+                phys_to_virt(directory).cast::<u64>().add(n).write(pages | PRESENT);
             }
         }
         for gib in 0..4 {
@@ -224,8 +199,7 @@ impl Builder<'_> {
     }
 
     fn direct_map(&mut self) {
-        let small =
-            image().start & !(SIZE_2M - 1)..image_phys(&raw const __rodata_end).next_multiple_of(SIZE_2M);
+        let small = image().start & !(SIZE_2M - 1)..image_phys(&raw const __rodata_end).next_multiple_of(SIZE_2M);
         let low = 0..SIZE_2M;
         for ram in core::iter::once(&low).chain(self.frames.info.ram()) {
             for phys in (ram.start & !(SIZE_2M - 1)..ram.end).step_by(SIZE_2M as usize) {
@@ -235,12 +209,7 @@ impl Builder<'_> {
             }
         }
         for phys in MMIO {
-            self.map(
-                DIRECT_MAP + phys,
-                phys,
-                2,
-                WRITABLE | NO_EXECUTE | WRITE_THROUGH | CACHE_DISABLE,
-            );
+            self.map(DIRECT_MAP + phys, phys, 2, WRITABLE | NO_EXECUTE | WRITE_THROUGH | CACHE_DISABLE);
         }
     }
 }
@@ -251,11 +220,7 @@ impl Builder<'_> {
 /// Once, on the boot processor, with `entry`'s page tables in force and nothing allocated yet.
 pub unsafe fn init(info: &BootInfo) -> (u64, Range<u64>) {
     let start = image().end.next_multiple_of(SIZE_4K);
-    let mut frames = BootFrames {
-        info,
-        start,
-        next: start,
-    };
+    let mut frames = BootFrames { info, start, next: start };
     // A loader may put the initramfs right behind the image.
     for _ in 0..2 {
         for taken in info.loaded() {
@@ -281,10 +246,7 @@ pub unsafe fn init(info: &BootInfo) -> (u64, Range<u64>) {
     if isolation::ON {
         builder.user_tables();
     }
-    debug_assert!(
-        info.ram().iter().all(|ram| ram.end <= SIZE_512G),
-        "the direct map has one top-level slot here"
-    );
+    debug_assert!(info.ram().iter().all(|ram| ram.end <= SIZE_512G), "the direct map has one top-level slot here");
     // SAFETY: the new tables map the image and the boot stack where they are.
     unsafe { core::arch::asm!("mov cr3, {}", in(reg) pml4, options(nostack, preserves_flags)) };
     (pml4, builder.frames.start..builder.frames.next)

@@ -79,11 +79,7 @@ pub unsafe fn parse(start_info: u64) {
     // SAFETY: the caller vouches for the address; the structure is plain data.
     let start = unsafe { phys_to_virt(start_info).cast::<StartInfo>().read_unaligned() };
     assert_eq!(start.magic, MAGIC, "hvm_start_info");
-    assert!(
-        start.version >= 1,
-        "hvm_start_info version {} has no memory map",
-        start.version
-    );
+    assert!(start.version >= 1, "hvm_start_info version {} has no memory map", start.version);
 
     let mut info = BootInfo {
         ram: [const { 0..0 }; MAX_REGIONS],
@@ -93,12 +89,7 @@ pub unsafe fn parse(start_info: u64) {
     };
     for i in 0..start.memmap_entries as usize {
         // SAFETY: the loader's array has `memmap_entries` entries; it need not be aligned.
-        let entry = unsafe {
-            phys_to_virt(start.memmap_paddr)
-                .cast::<MemmapEntry>()
-                .add(i)
-                .read_unaligned()
-        };
+        let entry = unsafe { phys_to_virt(start.memmap_paddr).cast::<MemmapEntry>().add(i).read_unaligned() };
         let region = entry.addr.next_multiple_of(4096)..(entry.addr + entry.size) & !4095;
         if entry.kind == MEMMAP_RAM && !region.is_empty() && info.ram_len < MAX_REGIONS {
             info.ram[info.ram_len] = region;
@@ -107,11 +98,7 @@ pub unsafe fn parse(start_info: u64) {
     }
     if start.nr_modules > 0 {
         // SAFETY: there is a first module.
-        let module = unsafe {
-            phys_to_virt(start.modlist_paddr)
-                .cast::<Module>()
-                .read_unaligned()
-        };
+        let module = unsafe { phys_to_virt(start.modlist_paddr).cast::<Module>().read_unaligned() };
         info.initramfs = module.paddr..module.paddr + module.size;
     }
     if start.cmdline_paddr != 0 {
@@ -139,13 +126,10 @@ pub fn initramfs() -> &'static [u8] {
 /// The command line's words.
 pub fn words() -> impl Iterator<Item = &'static str> {
     let line = INFO.get().map_or(&[][..], |info| bytes(&info.cmdline));
-    line.split(|&b| b == b' ')
-        .filter_map(|word| core::str::from_utf8(word).ok())
+    line.split(|&b| b == b' ').filter_map(|word| core::str::from_utf8(word).ok())
 }
 
 /// The value of the command line's word `key=value`; the last one counts.
 pub fn cmdline(key: &str) -> Option<&'static str> {
-    words()
-        .filter_map(|word| word.strip_prefix(key)?.strip_prefix('='))
-        .last()
+    words().filter_map(|word| word.strip_prefix(key)?.strip_prefix('=')).last()
 }

@@ -32,11 +32,7 @@ fn snapshot() -> [u8; 7] {
 /// Days from 1970-01-01 to a date of the Gregorian calendar.
 fn days_since_epoch(year: u64, month: u64, day: u64) -> u64 {
     // Years start in March here, so that the leap day is the last one.
-    let (year, month) = if month <= 2 {
-        (year - 1, month + 9)
-    } else {
-        (year, month - 3)
-    };
+    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
     let leap_days = year / 4 - year / 100 + year / 400;
     let days_before_month = (153 * month + 2) / 5;
     365 * year + leap_days + days_before_month + day - 1 - 719_468
@@ -57,13 +53,7 @@ pub fn seconds() -> u64 {
     if status & HOURS_24 == 0 {
         raw[2] &= !PM;
     }
-    let decode = |v: u8| {
-        u64::from(if status & BINARY != 0 {
-            v
-        } else {
-            (v >> 4) * 10 + (v & 0xf)
-        })
-    };
+    let decode = |v: u8| u64::from(if status & BINARY != 0 { v } else { (v >> 4) * 10 + (v & 0xf) });
     let [second, minute, mut hour, day, month, year, century] = raw.map(decode);
     if status & HOURS_24 == 0 {
         hour = hour % 12 + if pm { 12 } else { 0 };

@@ -14,11 +14,8 @@ use crate::task::scheduler;
 use crate::time;
 
 /// What `entry` reads on each application processor.
-pub static HANDOVER: ApHandover = ApHandover {
-    cr3: AtomicU64::new(0),
-    ticket: AtomicU64::new(0),
-    stacks: [const { AtomicU64::new(0) }; MAX_CPUS],
-};
+pub static HANDOVER: ApHandover =
+    ApHandover { cr3: AtomicU64::new(0), ticket: AtomicU64::new(0), stacks: [const { AtomicU64::new(0) }; MAX_CPUS] };
 
 /// Nanoseconds that a processor takes for an INIT (none in an emulator; Intel's 10 ms are for the 1990s).
 const INIT_DELAY: u64 = 10_000;

@@ -11,11 +11,7 @@ const OVERFLOW: u16 = 65534;
 
 /// A 16-bit argument as the 32-bit call takes it.
 pub const fn widen(id: u64) -> u64 {
-    if id as u16 == KEEP {
-        u32::MAX as u64
-    } else {
-        id as u16 as u64
-    }
+    if id as u16 == KEEP { u32::MAX as u64 } else { id as u16 as u64 }
 }
 
 /// A 32-bit id as a 16-bit call reports it.

@@ -24,12 +24,7 @@ pub fn sys_rt_sigaction(signo: u64, new: u64, old: u64, size: u64) -> Result<usi
     let new = match new {
         0 => None,
         address => {
-            let Sigaction {
-                handler,
-                flags,
-                restorer,
-                mask: [low, high],
-            } = user::read(address)?;
+            let Sigaction { handler, flags, restorer, mask: [low, high] } = user::read(address)?;
             let mask = SigSet(u64::from(low) | u64::from(high) << 32);
             Some(Action::ia32(handler, flags, restorer, mask))
         }
@@ -59,12 +54,8 @@ pub fn sys_sigaction(signo: u64, new: u64, old: u64) -> Result<usize> {
     };
     let previous = exchange_action(signo, new)?;
     if old != 0 {
-        let action: [u32; 4] = [
-            previous.handler as u32,
-            previous.mask.0 as u32,
-            previous.flags().bits() as u32,
-            previous.restorer as u32,
-        ];
+        let action: [u32; 4] =
+            [previous.handler as u32, previous.mask.0 as u32, previous.flags().bits() as u32, previous.restorer as u32];
         user::write(old, &action)?;
     }
     Ok(0)

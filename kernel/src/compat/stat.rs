@@ -116,24 +116,8 @@ pub fn write_statfs(of: &FileSystem, address: u64) -> Result<()> {
     let [id_low, id_high] = words(of.id);
     let (blocks, free) = (fit(of.blocks)?, fit(of.free)?);
     let block_size = BLOCK_SIZE as u32;
-    let statfs: [u32; 16] = [
-        of.kind,
-        block_size,
-        blocks,
-        free,
-        free,
-        0,
-        0,
-        id_low,
-        id_high,
-        NAME_LENGTH,
-        block_size,
-        ST_VALID,
-        0,
-        0,
-        0,
-        0,
-    ];
+    let statfs: [u32; 16] =
+        [of.kind, block_size, blocks, free, free, 0, 0, id_low, id_high, NAME_LENGTH, block_size, ST_VALID, 0, 0, 0, 0];
     user::write(address, &statfs)
 }
 
@@ -142,11 +126,7 @@ const STATFS64_WORDS: usize = 21;
 
 /// The size that the program says its `struct statfs64` has.
 pub fn check_statfs64_size(size: u64) -> Result<()> {
-    if size == size_of::<[u32; STATFS64_WORDS]>() as u64 {
-        Ok(())
-    } else {
-        Err(Errno::EINVAL)
-    }
+    if size == size_of::<[u32; STATFS64_WORDS]>() as u64 { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 /// For statfs64(2).

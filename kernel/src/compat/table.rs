@@ -21,8 +21,8 @@ use crate::signal::calls as signal;
 use crate::signal::{frame32, signalfd};
 use crate::task::lent::lend;
 use crate::task::{
-    affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, posix_timers, prctl,
-    reap, restart, robust, system, timers, unshare, usage,
+    affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, posix_timers, prctl, reap,
+    restart, robust, system, timers, unshare, usage,
 };
 
 /// A system call.
@@ -107,10 +107,7 @@ const SKIPPED: u32 = u32::MAX;
 const CALLS: usize = 451;
 
 /// The functions by number (Linux: `arch/x86/entry/syscalls/syscall_32.tbl`).
-#[allow(
-    unused_variables,
-    reason = "some calls have no arguments, some do not look at other registers"
-)]
+#[allow(unused_variables, reason = "some calls have no arguments, some do not look at other registers")]
 static TABLE: [Call; CALLS + 1] = calls! {
     at, a;
     0 restart_syscall => restart::sys_restart_syscall();

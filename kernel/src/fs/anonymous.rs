@@ -21,10 +21,7 @@ pub struct AnonymousInode {
 impl AnonymousInode {
     /// An inode with these type and permission bits, which `/proc` shows as `label`.
     pub fn new(mode: u32, ino: u64, label: Vec<u8>) -> Arc<Self> {
-        Arc::new(AnonymousInode {
-            metadata: Metadata::new(DEVICE, ino, mode),
-            label,
-        })
+        Arc::new(AnonymousInode { metadata: Metadata::new(DEVICE, ino, mode), label })
     }
 }
 

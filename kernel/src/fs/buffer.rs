@@ -33,13 +33,7 @@ struct Cursor {
 impl Cursor {
     fn one(base: u64, len: usize, in_kernel: bool) -> Self {
         let len = len.min(MAX_TRANSFER);
-        Cursor {
-            current: Segment { base, len },
-            rest: Vec::new(),
-            remaining: len,
-            done: 0,
-            in_kernel,
-        }
+        Cursor { current: Segment { base, len }, rest: Vec::new(), remaining: len, done: 0, in_kernel }
     }
 
     /// Reads `count` `struct iovec` from the user at `vector`.
@@ -61,13 +55,7 @@ impl Cursor {
         }
         rest.reverse();
         let current = rest.pop().unwrap_or(Segment { base: 0, len: 0 });
-        Ok(Cursor {
-            current,
-            rest,
-            remaining: total,
-            done: 0,
-            in_kernel: false,
-        })
+        Ok(Cursor { current, rest, remaining: total, done: 0, in_kernel: false })
     }
 
     /// Calls `copy(address, offset, len)` for each piece of the next `len` bytes.
@@ -110,11 +98,7 @@ macro_rules! common_part {
         /// Bytes from here to the end of the page of user memory: what can still be moved where the next page faults.
         pub fn to_page_end(&self) -> usize {
             let left = PAGE_SIZE - self.0.current.base as usize % PAGE_SIZE;
-            if self.0.in_kernel {
-                self.0.remaining
-            } else {
-                left.min(self.0.current.len)
-            }
+            if self.0.in_kernel { self.0.remaining } else { left.min(self.0.current.len) }
         }
 
         /// What the system call returns: the bytes moved if there are any, even where an error ended the transfer.
@@ -133,10 +117,7 @@ pub struct Destination<'a>(Cursor, PhantomData<&'a mut [u8]>);
 impl<'a> Destination<'a> {
     /// One range of user memory.
     pub fn user(address: u64, len: u64) -> Self {
-        Destination(
-            Cursor::one(address, len.min(MAX_TRANSFER as u64) as usize, false),
-            PhantomData,
-        )
+        Destination(Cursor::one(address, len.min(MAX_TRANSFER as u64) as usize, false), PhantomData)
     }
 
     /// The ranges of a user's `iovec` array.
@@ -146,10 +127,7 @@ impl<'a> Destination<'a> {
 
     /// A buffer of the kernel's own.
     pub fn kernel(buffer: &'a mut [u8]) -> Self {
-        Destination(
-            Cursor::one(buffer.as_mut_ptr() as u64, buffer.len(), true),
-            PhantomData,
-        )
+        Destination(Cursor::one(buffer.as_mut_ptr() as u64, buffer.len(), true), PhantomData)
     }
 
     common_part!();
@@ -211,10 +189,7 @@ pub struct Source<'a>(Cursor, PhantomData<&'a [u8]>);
 impl<'a> Source<'a> {
     /// One range of user memory.
     pub fn user(address: u64, len: u64) -> Self {
-        Source(
-            Cursor::one(address, len.min(MAX_TRANSFER as u64) as usize, false),
-            PhantomData,
-        )
+        Source(Cursor::one(address, len.min(MAX_TRANSFER as u64) as usize, false), PhantomData)
     }
 
     /// The ranges of a user's `iovec` array.

@@ -66,19 +66,11 @@ impl EventPoll {
     fn files(&self) -> Vec<((i32, usize), Arc<File>)> {
         let mut entries = self.entries.lock();
         entries.retain(|_, entry| entry.file.strong_count() > 0);
-        entries
-            .iter()
-            .filter_map(|(&key, entry)| Some((key, entry.file.upgrade()?)))
-            .collect()
+        entries.iter().filter_map(|(&key, entry)| Some((key, entry.file.upgrade()?))).collect()
     }
 
     /// Asks all files; returns up to `limit` events.
-    fn look(
-        &self,
-        files: &[((i32, usize), Arc<File>)],
-        table: Option<&PollTable>,
-        limit: usize,
-    ) -> Vec<Event> {
+    fn look(&self, files: &[((i32, usize), Arc<File>)], table: Option<&PollTable>, limit: usize) -> Vec<Event> {
         let mut found = Vec::new();
         for (key, file) in files {
             let now = file.poll(table);
@@ -89,8 +81,7 @@ impl EventPoll {
             let wanted = entry.event.events & !ENTRY_FLAGS | abi::EPOLLERR | abi::EPOLLHUP;
             let ready = now & wanted;
             let edges = file.ops().edges();
-            let news =
-                ready & !entry.seen != 0 || edges != entry.edges || entry.event.events & abi::EPOLLET == 0;
+            let news = ready & !entry.seen != 0 || edges != entry.edges || entry.event.events & abi::EPOLLET == 0;
             if ready == 0 || !news || entry.disabled || found.len() == limit {
                 entry.seen &= ready;
                 continue;
@@ -98,10 +89,7 @@ impl EventPoll {
             entry.seen = ready;
             entry.edges = edges;
             entry.disabled = entry.event.events & abi::EPOLLONESHOT != 0;
-            found.push(Event {
-                events: ready,
-                ..entry.event
-            });
+            found.push(Event { events: ready, ..entry.event });
         }
         found
     }
@@ -115,18 +103,14 @@ impl EventPoll {
         self.files().iter().any(|(key, file)| {
             let now = file.poll(table);
             self.entries.lock().get(key).is_some_and(|entry| {
-                !entry.disabled
-                    && now & (entry.event.events & !ENTRY_FLAGS | abi::EPOLLERR | abi::EPOLLHUP) != 0
+                !entry.disabled && now & (entry.event.events & !ENTRY_FLAGS | abi::EPOLLERR | abi::EPOLLHUP) != 0
             })
         })
     }
 
     /// How many sets deep it is, itself included. Nothing is deeper than [`MAX_DEPTH`].
     fn height(&self) -> usize {
-        let inner = self
-            .files()
-            .into_iter()
-            .filter_map(|(_, file)| of_file(&file).map(EventPoll::height));
+        let inner = self.files().into_iter().filter_map(|(_, file)| of_file(&file).map(EventPoll::height));
         1 + inner.max().unwrap_or(0)
     }
 }
@@ -168,11 +152,7 @@ impl FileOps for EventPoll {
         if let Some(table) = table {
             self.changed.register(table);
         }
-        if self.is_ready(table) {
-            abi::POLLIN | abi::POLLRDNORM
-        } else {
-            0
-        }
+        if self.is_ready(table) { abi::POLLIN | abi::POLLRDNORM } else { 0 }
     }
 
     fn ignores_seek(&self) -> bool {
@@ -209,15 +189,10 @@ pub fn sys_epoll_create1(flags: u64) -> Result<usize> {
     if flags as u32 & !abi::EPOLL_CLOEXEC != 0 {
         return Err(Errno::EINVAL);
     }
-    let set = EventPoll {
-        entries: SpinLock::new(BTreeMap::new()),
-        changed: WaitQueue::new(),
-        outer: SpinLock::default(),
-    };
+    let set =
+        EventPoll { entries: SpinLock::new(BTreeMap::new()), changed: WaitQueue::new(), outer: SpinLock::default() };
     let file = anonymous_file("eventpoll", Arc::new(set), abi::O_RDWR);
-    Ok(current()
-        .files
-        .install(file, flags as u32 & abi::EPOLL_CLOEXEC != 0)? as usize)
+    Ok(current().files.install(file, flags as u32 & abi::EPOLL_CLOEXEC != 0)? as usize)
 }
 
 /// `epoll_create`.
@@ -257,27 +232,12 @@ pub fn sys_epoll_ctl(epfd: u64, operation: u64, fd: u64, event: u64) -> Result<u
             if entries.contains_key(&key) {
                 return Err(Errno::EEXIST);
             }
-            entries.insert(
-                key,
-                Entry {
-                    file: Arc::downgrade(&file),
-                    event,
-                    seen: 0,
-                    edges: 0,
-                    disabled: false,
-                },
-            );
+            entries.insert(key, Entry { file: Arc::downgrade(&file), event, seen: 0, edges: 0, disabled: false });
         }
         (abi::EPOLL_CTL_MOD, Some(event)) => {
             let mut entries = poll.entries.lock();
             let entry = entries.get_mut(&key).ok_or(Errno::ENOENT)?;
-            *entry = Entry {
-                file: Arc::downgrade(&file),
-                event,
-                seen: 0,
-                edges: 0,
-                disabled: false,
-            };
+            *entry = Entry { file: Arc::downgrade(&file), event, seen: 0, edges: 0, disabled: false };
         }
         (abi::EPOLL_CTL_DEL, _) => {
             let removed = poll.entries.lock().remove(&key);
@@ -325,18 +285,8 @@ fn deadline_from(milliseconds: u64) -> u64 {
 }
 
 /// `epoll_pwait`.
-pub fn sys_epoll_pwait(
-    epfd: u64,
-    events: u64,
-    limit: u64,
-    timeout: u64,
-    sigmask: u64,
-    size: u64,
-) -> Result<usize> {
-    with_mask(sigmask, size, || {
-        wait_until(epfd, events, limit, deadline_from(timeout))
-    })
-    .map_err(|error| match error {
+pub fn sys_epoll_pwait(epfd: u64, events: u64, limit: u64, timeout: u64, sigmask: u64, size: u64) -> Result<usize> {
+    with_mask(sigmask, size, || wait_until(epfd, events, limit, deadline_from(timeout))).map_err(|error| match error {
         // With a handler or without, a wait that a signal ended is not restarted.
         Errno::ERESTARTNOHAND => Errno::EINTR,
         other => other,

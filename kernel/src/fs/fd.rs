@@ -27,9 +27,7 @@ struct Slots {
 
 impl Slots {
     fn slot(&self, fd: u64) -> Result<&Slot> {
-        nospec::get(&self.slots, fd as u32)
-            .and_then(Option::as_ref)
-            .ok_or(Errno::EBADF)
+        nospec::get(&self.slots, fd as u32).and_then(Option::as_ref).ok_or(Errno::EBADF)
     }
 
     /// Makes room for `fd`. What programs choose may be more than there is memory for.
@@ -63,31 +61,20 @@ pub struct FdTable {
 impl FdTable {
     /// An empty table.
     pub fn new() -> Self {
-        FdTable {
-            slots: SpinLock::new(Slots {
-                slots: Vec::new(),
-                first_free: 0,
-            }),
-        }
+        FdTable { slots: SpinLock::new(Slots { slots: Vec::new(), first_free: 0 }) }
     }
 
     /// A copy, for `fork`: the open files are shared.
     pub fn duplicate(&self) -> Result<Self> {
         let table = self.slots.lock();
         frames::require(size_of_val(&*table.slots) as u64)?;
-        Ok(FdTable {
-            slots: SpinLock::new(table.clone()),
-        })
+        Ok(FdTable { slots: SpinLock::new(table.clone()) })
     }
 
     /// The file of `fd`; EBADF for one that was opened with `O_PATH`.
     pub fn get(&self, fd: u64) -> Result<Arc<File>> {
         let file = self.get_any(fd)?;
-        if file.is_path() {
-            Err(Errno::EBADF)
-        } else {
-            Ok(file)
-        }
+        if file.is_path() { Err(Errno::EBADF) } else { Ok(file) }
     }
 
     /// The file of `fd`, `O_PATH` or not.
@@ -96,13 +83,7 @@ impl FdTable {
     }
 
     /// Puts `file` at the lowest free descriptor that is at least `minimum`; EMFILE when that reaches `limit`.
-    pub fn install_from(
-        &self,
-        file: Arc<File>,
-        close_on_exec: bool,
-        minimum: u64,
-        limit: u64,
-    ) -> Result<u64> {
+    pub fn install_from(&self, file: Arc<File>, close_on_exec: bool, minimum: u64, limit: u64) -> Result<u64> {
         let mut table = self.slots.lock();
         let start = table.first_free.max(minimum as usize);
         let fd = (start..table.slots.len()).find(|&fd| table.slots[fd].is_none());
@@ -187,8 +168,7 @@ impl FdTable {
             let file = {
                 let mut table = self.slots.lock();
                 let end = table.slots.len().min(last.saturating_add(1));
-                let Some(found) = (fd..end).find(|&fd| table.slots[fd].as_ref().is_some_and(&condition))
-                else {
+                let Some(found) = (fd..end).find(|&fd| table.slots[fd].as_ref().is_some_and(&condition)) else {
                     return;
                 };
                 fd = found + 1;
@@ -214,10 +194,7 @@ impl FdTable {
     /// The descriptors in use, for `/proc/PID/fd`.
     pub fn descriptors(&self) -> Vec<u64> {
         let table = self.slots.lock();
-        (0..table.slots.len())
-            .filter(|&fd| table.slots[fd].is_some())
-            .map(|fd| fd as u64)
-            .collect()
+        (0..table.slots.len()).filter(|&fd| table.slots[fd].is_some()).map(|fd| fd as u64).collect()
     }
 }
 
@@ -230,8 +207,5 @@ impl Drop for FdTable {
 
 /// The calling process's `RLIMIT_NOFILE`.
 pub fn descriptor_limit() -> u64 {
-    crate::task::current()
-        .process
-        .rlimit(linux_raw_sys::general::RLIMIT_NOFILE)
-        .0
+    crate::task::current().process.rlimit(linux_raw_sys::general::RLIMIT_NOFILE).0
 }

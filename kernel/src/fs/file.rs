@@ -132,9 +132,7 @@ impl File {
     pub fn set_flags(&self, flags: u32) {
         let _ = self
             .flags
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
-                Some((old & !SETTABLE) | (flags & SETTABLE))
-            });
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some((old & !SETTABLE) | (flags & SETTABLE)));
     }
 
     /// `O_NONBLOCK` is set.
@@ -223,10 +221,7 @@ impl File {
     pub fn read_kernel(&self, buffer: &mut [u8], position: u64) -> Result<usize> {
         let mut done = 0;
         while done < buffer.len() {
-            let count = self.read_at(
-                &mut Destination::kernel(&mut buffer[done..]),
-                position + done as u64,
-            )?;
+            let count = self.read_at(&mut Destination::kernel(&mut buffer[done..]), position + done as u64)?;
             if count == 0 {
                 break;
             }

@@ -59,10 +59,7 @@ impl FileOps for Gate {
 fn command(line: &str) -> Result<()> {
     let mut words = line.split_ascii_whitespace();
     let Some(name) = words.next() else { return Ok(()) };
-    let argument = words
-        .next()
-        .map(|word| word.parse::<u64>().map_err(|_| Errno::EINVAL))
-        .transpose()?;
+    let argument = words.next().map(|word| word.parse::<u64>().map_err(|_| Errno::EINVAL)).transpose()?;
     let a_cpu = || match argument {
         Some(number) if number < cpu::count() as u64 => Ok(number as usize),
         _ => Err(Errno::EINVAL),

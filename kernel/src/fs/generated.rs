@@ -17,10 +17,7 @@ pub struct Generated<F> {
 impl<F: Fn() -> Result<Vec<u8>> + Send + Sync> Generated<F> {
     /// A file with the text that `generate` makes.
     pub const fn new(generate: F) -> Self {
-        Generated {
-            generate,
-            text: SleepLock::new(Vec::new()),
-        }
+        Generated { generate, text: SleepLock::new(Vec::new()) }
     }
 }
 

@@ -28,10 +28,7 @@ pub const HOOKS: u64 = device_number(10, 243);
 pub fn ops(number: u64) -> Option<Arc<dyn FileOps>> {
     let device = match number {
         AUDIT => Device::new(|| Ok(audit::text().into_bytes()), audit::command),
-        TRACE => Device::new(
-            || Ok(trace::text().into_bytes()),
-            |line| audit::set_armed(line, SyscallWork::TRACEPOINT),
-        ),
+        TRACE => Device::new(|| Ok(trace::text().into_bytes()), |line| audit::set_armed(line, SyscallWork::TRACEPOINT)),
         HOOKS => Device::new(status, command),
         _ => return None,
     };
@@ -46,10 +43,7 @@ struct Device {
 
 impl Device {
     fn new(text: fn() -> Result<Vec<u8>>, command: fn(&str) -> Result<()>) -> Self {
-        Device {
-            text: Generated::new(text),
-            command,
-        }
+        Device { text: Generated::new(text), command }
     }
 }
 
@@ -100,11 +94,7 @@ fn command(line: &str) -> Result<()> {
     let mut words = line.split_ascii_whitespace();
     let Some(name) = words.next() else { return Ok(()) };
     let argument = words.next();
-    let number = || {
-        argument
-            .and_then(|word| word.parse::<u32>().ok())
-            .ok_or(Errno::EINVAL)
-    };
+    let number = || argument.and_then(|word| word.parse::<u32>().ok()).ok_or(Errno::EINVAL);
     match name {
         // Work for a thread, on its next way out or at once.
         "work" => queue(number()?, Notify::Resume),

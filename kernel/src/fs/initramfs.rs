@@ -39,48 +39,21 @@ fn parse(archive: &[u8]) -> Option<(Entry<'_>, &[u8])> {
     for (field, digits) in fields.iter_mut().zip(header[MAGIC.len()..].chunks_exact(8)) {
         *field = u32::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()?;
     }
-    let [
-        ino,
-        mode,
-        uid,
-        gid,
-        links,
-        modified,
-        size,
-        major,
-        minor,
-        rmajor,
-        rminor,
-        name_size,
-        _check,
-    ] = fields;
+    let [ino, mode, uid, gid, links, modified, size, major, minor, rmajor, rminor, name_size, _check] = fields;
     let name_end = HEADER + name_size as usize;
     let name = archive.get(HEADER..name_end)?.strip_suffix(b"\0")?;
     let start = name_end.next_multiple_of(4);
     let end = start.checked_add(size as usize)?;
     let data = archive.get(start..end)?;
-    let entry = Entry {
-        ino,
-        mode,
-        uid,
-        gid,
-        links,
-        modified,
-        device: (major, minor),
-        rdev: (rmajor, rminor),
-        name,
-        data,
-    };
+    let entry =
+        Entry { ino, mode, uid, gid, links, modified, device: (major, minor), rdev: (rmajor, rminor), name, data };
     Some((entry, archive.get(end.next_multiple_of(4)..).unwrap_or(&[])))
 }
 
 /// Puts the files of `archive` below `root`. Archives may follow each other, with zeros between.
 pub fn unpack(mut archive: &[u8], root: &Arc<RamInode>) -> Result<()> {
     let mut linked = BTreeMap::new();
-    let mut directory = Directory {
-        path: &[],
-        inode: root.clone(),
-    };
+    let mut directory = Directory { path: &[], inode: root.clone() };
     loop {
         let zeros = archive.iter().take_while(|&&byte| byte == 0).count();
         archive = &archive[zeros..];
@@ -104,10 +77,7 @@ pub fn unpack(mut archive: &[u8], root: &Arc<RamInode>) -> Result<()> {
             None => (&[][..], path),
         };
         if directory.path != parent {
-            directory = Directory {
-                path: parent,
-                inode: make_directories(root, parent)?,
-            };
+            directory = Directory { path: parent, inode: make_directories(root, parent)? };
         }
         let key = (entry.device, entry.ino);
         let inode = match linked.get(&key) {
@@ -171,10 +141,7 @@ pub fn make_directories(root: &Arc<RamInode>, path: &[u8]) -> Result<Arc<RamInod
             Err(Errno::ENOENT) => inode.create(name, abi::S_IFDIR | 0o755, 0)?,
             other => other?,
         };
-        inode = next
-            .downcast::<RamInode>()
-            .and_then(RamInode::to_arc)
-            .ok_or(Errno::ENOTDIR)?;
+        inode = next.downcast::<RamInode>().and_then(RamInode::to_arc).ok_or(Errno::ENOTDIR)?;
     }
     Ok(inode)
 }

@@ -260,8 +260,5 @@ pub const fn device_number(major: u32, minor: u32) -> u64 {
 
 /// Major and minor of a device number.
 pub const fn major_minor(device: u64) -> (u32, u32) {
-    (
-        (device >> 8) as u32 & 0xfff,
-        (device & 0xff) as u32 | ((device >> 12) as u32 & !0xff),
-    )
+    ((device >> 8) as u32 & 0xfff, (device & 0xff) as u32 | ((device >> 12) as u32 & !0xff))
 }

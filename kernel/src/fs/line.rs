@@ -164,11 +164,7 @@ impl Line {
     /// An end of file directly after what was read belongs to that read: a full buffer followed by Ctrl-D is not an
     /// end of the file.
     pub fn take_end_of_file(&mut self) {
-        if self.is_canonical()
-            && self.tail != self.committed
-            && self.byte(self.tail) == 0
-            && self.is_end(self.tail)
-        {
+        if self.is_canonical() && self.tail != self.committed && self.byte(self.tail) == 0 && self.is_end(self.tail) {
             self.set_end(self.tail, false);
             self.lines -= 1;
             self.tail += 1;
@@ -202,11 +198,7 @@ impl Line {
             }
         }
         if termios.has_local(abi::ISIG) {
-            for (which, signal) in [
-                (abi::VINTR, abi::SIGINT),
-                (abi::VQUIT, abi::SIGQUIT),
-                (abi::VSUSP, abi::SIGTSTP),
-            ] {
+            for (which, signal) in [(abi::VINTR, abi::SIGINT), (abi::VQUIT, abi::SIGQUIT), (abi::VSUSP, abi::SIGTSTP)] {
                 if termios.is(byte, which) {
                     if !termios.has_local(abi::NOFLSH) {
                         self.flush_input();
@@ -444,11 +436,7 @@ impl Line {
                 emit(byte);
             }
             _ => {
-                let byte = if termios.has_output(abi::OLCUC) {
-                    byte.to_ascii_uppercase()
-                } else {
-                    byte
-                };
+                let byte = if termios.has_output(abi::OLCUC) { byte.to_ascii_uppercase() } else { byte };
                 if !byte.is_ascii_control() && !self.is_continuation(byte) {
                     self.column += 1;
                 }

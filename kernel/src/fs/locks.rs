@@ -66,16 +66,10 @@ fn clear(locks: &mut Vec<Lock>, lock: &Lock) {
             return true;
         }
         if old.start < lock.start {
-            pieces.push(Lock {
-                end: lock.start,
-                ..*old
-            });
+            pieces.push(Lock { end: lock.start, ..*old });
         }
         if old.end > lock.end {
-            pieces.push(Lock {
-                start: lock.end,
-                ..*old
-            });
+            pieces.push(Lock { start: lock.end, ..*old });
         }
         false
     });
@@ -196,15 +190,7 @@ impl Flock {
                 (start, len, user::read(address + 20)?)
             }
         };
-        Ok(Flock {
-            kind,
-            whence,
-            padding: 0,
-            start,
-            len,
-            pid,
-            padding_end: 0,
-        })
+        Ok(Flock { kind, whence, padding: 0, start, len, pid, padding_end: 0 })
     }
 
     /// EOVERFLOW for a range that does not fit in the layout.
@@ -269,18 +255,10 @@ pub fn fcntl(file: &Arc<File>, command: u32, argument: u64, layout: FlockLayout)
             match found {
                 None => request.kind = abi::F_UNLCK as i16,
                 Some(other) => {
-                    request.kind = if other.exclusive {
-                        abi::F_WRLCK
-                    } else {
-                        abi::F_RDLCK
-                    } as i16;
+                    request.kind = if other.exclusive { abi::F_WRLCK } else { abi::F_RDLCK } as i16;
                     request.whence = abi::SEEK_SET as i16;
                     request.start = other.start as i64;
-                    request.len = if other.end == u64::MAX {
-                        0
-                    } else {
-                        (other.end - other.start) as i64
-                    };
+                    request.len = if other.end == u64::MAX { 0 } else { (other.end - other.start) as i64 };
                     // A lock of an open file has no owner to name.
                     request.pid = if other.pid < 0 { other.pid } else { seen(other.pid) };
                 }

@@ -107,19 +107,10 @@ fn terminal_size(text: Option<&str>) -> Option<(u16, u16)> {
 }
 
 fn make_standard_files(root: &Arc<ramfs::RamInode>) -> crate::errno::Result<()> {
-    for (path, mode) in [
-        ("dev", 0o755),
-        ("proc", 0o555),
-        ("tmp", 0o1777),
-        ("dev/shm", 0o1777),
-        ("dev/pts", 0o755),
-    ] {
+    for (path, mode) in [("dev", 0o755), ("proc", 0o555), ("tmp", 0o1777), ("dev/shm", 0o1777), ("dev/pts", 0o755)] {
         let directory = initramfs::make_directories(root, path.as_bytes())?;
         let permissions = Some(mode);
-        directory.set_attributes(&inode::AttributeChange {
-            permissions,
-            ..Default::default()
-        })?;
+        directory.set_attributes(&inode::AttributeChange { permissions, ..Default::default() })?;
     }
     let dev = initramfs::make_directories(root, b"dev")?;
     for (name, permissions, number) in devices::NODES {
@@ -127,12 +118,7 @@ fn make_standard_files(root: &Arc<ramfs::RamInode>) -> crate::errno::Result<()> 
         let _ = dev.unlink(name.as_bytes());
         dev.create(name.as_bytes(), abi::S_IFCHR | permissions, number)?;
     }
-    for (name, target) in [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "fd/0"),
-        ("stdout", "fd/1"),
-        ("stderr", "fd/2"),
-    ] {
+    for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
         if dev.lookup(name.as_bytes()).is_err() {
             dev.symlink(name.as_bytes(), target.as_bytes())?;
         }
@@ -156,10 +142,8 @@ fn has_error_stream() -> bool {
 
 /// The first program's standard input, output and error.
 pub fn console_stdio() -> [Arc<File>; 3] {
-    let console = root()
-        .lookup(b"dev")
-        .and_then(|dev| dev.lookup(b"console"))
-        .expect("/dev/console was made at the start");
+    let console =
+        root().lookup(b"dev").and_then(|dev| dev.lookup(b"console")).expect("/dev/console was made at the start");
     let errors = has_error_stream().then(|| {
         let inode: Arc<dyn Inode> = Arc::new(devices::ErrorInode);
         File::new(inode, Arc::new(devices::ErrorOps), abi::O_WRONLY)

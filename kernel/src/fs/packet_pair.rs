@@ -35,11 +35,7 @@ struct State {
 impl Direction {
     fn new() -> Arc<Direction> {
         Arc::new(Direction {
-            state: SpinLock::new(State {
-                messages: VecDeque::new(),
-                bytes: 0,
-                closed: false,
-            }),
+            state: SpinLock::new(State { messages: VecDeque::new(), bytes: 0, closed: false }),
             changed: WaitQueue::new(),
         })
     }
@@ -77,11 +73,8 @@ impl FileOps for PacketSocket {
                 None => state.closed.then(Vec::new),
             }
         };
-        let message = if file.is_nonblocking() {
-            take().ok_or(Errno::EAGAIN)?
-        } else {
-            input.changed.wait_until(take)?
-        };
+        let message =
+            if file.is_nonblocking() { take().ok_or(Errno::EAGAIN)? } else { input.changed.wait_until(take)? };
         input.changed.wake_all();
         let len = message.len().min(to.remaining());
         to.put(&message[..len])?;
@@ -107,11 +100,8 @@ impl FileOps for PacketSocket {
             state.messages.extend(message.take());
             Some(Ok(len))
         };
-        let result = if file.is_nonblocking() {
-            put().ok_or(Errno::EAGAIN)?
-        } else {
-            output.changed.wait_until(put)?
-        };
+        let result =
+            if file.is_nonblocking() { put().ok_or(Errno::EAGAIN)? } else { output.changed.wait_until(put)? };
         if result.is_err() {
             super::pipe::raise_sigpipe();
         }
@@ -146,15 +136,9 @@ pub fn pair(flags: u32) -> (Arc<File>, Arc<File>) {
     let make = |input: &Arc<Direction>, output: &Arc<Direction>| {
         let ino = new_ino();
         let label = format!("socket:[{ino}]").into_bytes();
-        let socket = PacketSocket {
-            input: input.clone(),
-            output: output.clone(),
-        };
+        let socket = PacketSocket { input: input.clone(), output: output.clone() };
         let inode = AnonymousInode::new(abi::S_IFSOCK | 0o777, ino, label);
         File::new(inode, Arc::new(socket), abi::O_RDWR | flags & abi::O_NONBLOCK)
     };
-    (
-        make(&directions[0], &directions[1]),
-        make(&directions[1], &directions[0]),
-    )
+    (make(&directions[0], &directions[1]), make(&directions[1], &directions[0]))
 }

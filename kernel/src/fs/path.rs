@@ -32,21 +32,13 @@ struct Places {
 impl FsContext {
     /// The context of the first program: everything at `root`, umask 022.
     pub fn new(root: Arc<dyn Inode>) -> Self {
-        FsContext {
-            inner: SpinLock::new(Places {
-                cwd: root.clone(),
-                root,
-                umask: 0o022,
-            }),
-        }
+        FsContext { inner: SpinLock::new(Places { cwd: root.clone(), root, umask: 0o022 }) }
     }
 
     /// A copy, for `fork`.
     pub fn duplicate(&self) -> Self {
         let places = self.inner.lock().clone();
-        FsContext {
-            inner: SpinLock::new(places),
-        }
+        FsContext { inner: SpinLock::new(places) }
     }
 
     /// The root directory.
@@ -158,23 +150,13 @@ pub struct Walk {
 impl Walk {
     /// A walk that begins at `start`, or at the task's root for absolute paths.
     pub fn new(context: &FsContext, start: Arc<dyn Inode>) -> Self {
-        Walk {
-            root: context.root(),
-            start,
-            rules: Rules::default(),
-            links_left: MAX_LINKS,
-        }
+        Walk { root: context.root(), start, rules: Rules::default(), links_left: MAX_LINKS }
     }
 
     /// A walk under `rules`; with `in_root`, the start is also the root.
     pub fn restricted(context: &FsContext, start: Arc<dyn Inode>, rules: Rules, in_root: bool) -> Self {
         let root = if in_root { start.clone() } else { context.root() };
-        Walk {
-            root,
-            start,
-            rules,
-            links_left: MAX_LINKS,
-        }
+        Walk { root, start, rules, links_left: MAX_LINKS }
     }
 
     /// What `path` names. A symbolic link at its end is followed if `follow` or a trailing slash says so.
@@ -217,21 +199,11 @@ impl Walk {
                 Last::Root | Last::Here => directory.clone(),
                 Last::Up => self.up(&directory)?,
                 Last::Name(_) if is_last && goal == Goal::Place => {
-                    return Ok(Walked {
-                        directory,
-                        last,
-                        trailing_slash,
-                        inode: None,
-                    });
+                    return Ok(Walked { directory, last, trailing_slash, inode: None });
                 }
                 Last::Name(name) => match directory.lookup(name) {
                     Err(Errno::ENOENT) if is_last && goal == Goal::ObjectOrPlace => {
-                        return Ok(Walked {
-                            directory,
-                            last,
-                            trailing_slash,
-                            inode: None,
-                        });
+                        return Ok(Walked { directory, last, trailing_slash, inode: None });
                     }
                     found => self.check_mount(&directory, found?)?,
                 },
@@ -253,12 +225,7 @@ impl Walk {
                 if trailing_slash && !next.is_directory() {
                     return Err(Errno::ENOTDIR);
                 }
-                return Ok(Walked {
-                    directory,
-                    last,
-                    trailing_slash,
-                    inode: Some(next),
-                });
+                return Ok(Walked { directory, last, trailing_slash, inode: Some(next) });
             }
             directory = next;
             at = end;
@@ -302,9 +269,7 @@ impl Walk {
         if same(directory, &self.root) {
             return Ok(directory.clone());
         }
-        Ok(directory
-            .parent()
-            .map_or_else(|| directory.clone(), |(parent, _)| parent))
+        Ok(directory.parent().map_or_else(|| directory.clone(), |(parent, _)| parent))
     }
 }
 

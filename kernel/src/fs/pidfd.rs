@@ -42,11 +42,7 @@ impl FileOps for PidFd {
         if let Some(table) = table {
             self.process.ended.register(table);
         }
-        if self.has_ended() {
-            abi::POLLIN | abi::POLLRDNORM
-        } else {
-            0
-        }
+        if self.has_ended() { abi::POLLIN | abi::POLLRDNORM } else { 0 }
     }
 
     fn describe(&self, _file: &File, out: &mut String) {
@@ -71,9 +67,7 @@ pub fn process_of(file: &File) -> Result<&Arc<Process>> {
 
 /// Puts a pidfd of this process at the lowest free descriptor, to be closed by exec.
 pub fn install(process: &Arc<Process>, flags: u32) -> Result<u64> {
-    let ops = PidFd {
-        process: process.clone(),
-    };
+    let ops = PidFd { process: process.clone() };
     let file = anonymous_file("pidfd", Arc::new(ops), abi::O_RDWR | flags);
     current().files.install(file, true)
 }

@@ -39,11 +39,7 @@ struct State {
 impl State {
     /// How many ends of the other kind there are, and how many there ever were: writers for one that reads.
     fn partners(&self, reads: bool) -> (usize, u64) {
-        if reads {
-            (self.writers, self.writers_seen)
-        } else {
-            (self.readers, self.readers_seen)
-        }
+        if reads { (self.writers, self.writers_seen) } else { (self.readers, self.readers_seen) }
     }
 }
 
@@ -70,14 +66,7 @@ impl Pipe {
     /// A pipe without ends.
     pub fn new() -> Arc<Pipe> {
         Arc::new(Pipe {
-            state: SpinLock::new(State {
-                head: 0,
-                len: 0,
-                readers: 0,
-                writers: 0,
-                readers_seen: 0,
-                writers_seen: 0,
-            }),
+            state: SpinLock::new(State { head: 0, len: 0, readers: 0, writers: 0, readers_seen: 0, writers_seen: 0 }),
             reading: SleepLock::new(()),
             writing: SleepLock::new(()),
             slots: UnsafeCell::new([const { None }; SLOTS]),
@@ -94,12 +83,7 @@ impl Pipe {
         state.writers += writes as usize;
         state.writers_seen += writes as u64;
         let (partners, seen) = state.partners(reads);
-        PipeEnd {
-            pipe: self.clone(),
-            reads,
-            writes,
-            alone_after: if partners == 0 { seen } else { u64::MAX },
-        }
+        PipeEnd { pipe: self.clone(), reads, writes, alone_after: if partners == 0 { seen } else { u64::MAX } }
     }
 
     /// The end or ends that a name is opened for with these flags. Whoever waits for them is told.
@@ -418,15 +402,8 @@ const DEVICE: u64 = super::inode::device_number(0, 12);
 pub fn new_pipe(flags: u32) -> (Arc<File>, Arc<File>) {
     let pipe = Pipe::new();
     let metadata = Metadata::new(DEVICE, new_ino(), abi::S_IFIFO | 0o600);
-    let inode = Arc::new(PipeInode {
-        metadata: SpinLock::new(metadata),
-        pipe: pipe.clone(),
-    });
-    let reader = File::new(
-        inode.clone(),
-        Arc::new(pipe.end(true, false)),
-        flags | abi::O_RDONLY,
-    );
+    let inode = Arc::new(PipeInode { metadata: SpinLock::new(metadata), pipe: pipe.clone() });
+    let reader = File::new(inode.clone(), Arc::new(pipe.end(true, false)), flags | abi::O_RDONLY);
     let writer = File::new(inode, Arc::new(pipe.end(false, true)), flags | abi::O_WRONLY);
     // The reader was made when there was no writer yet; for a pipe, none is still a hang-up.
     (reader, writer)

@@ -65,17 +65,12 @@ impl Timespec {
         if self.seconds < 0 || !(0..limit).contains(&self.fraction) {
             return Err(Errno::EINVAL);
         }
-        Ok((self.seconds as u64)
-            .saturating_mul(SECOND)
-            .saturating_add(self.fraction as u64 * unit))
+        Ok((self.seconds as u64).saturating_mul(SECOND).saturating_add(self.fraction as u64 * unit))
     }
 
     /// This many nanoseconds, with a fraction in `unit`s.
     pub fn from_nanoseconds(nanoseconds: u64, unit: u64) -> Self {
-        Timespec {
-            seconds: (nanoseconds / SECOND) as i64,
-            fraction: (nanoseconds % SECOND / unit) as i64,
-        }
+        Timespec { seconds: (nanoseconds / SECOND) as i64, fraction: (nanoseconds % SECOND / unit) as i64 }
     }
 }
 
@@ -108,12 +103,7 @@ impl Timeout {
                 deadline_after(value.to_nanoseconds(unit)?)
             }
         };
-        Ok(Timeout {
-            address,
-            width,
-            unit,
-            deadline,
-        })
+        Ok(Timeout { address, width, unit, deadline })
     }
 
     /// At the end of a call with this result. The memory may be read-only: the result counts more, but the call cannot be
@@ -125,8 +115,7 @@ impl Timeout {
         let left = self.deadline.saturating_sub(time::now());
         let left = Timespec::from_nanoseconds(left, self.unit);
         let sticky = current().process.personality.load(Relaxed) & STICKY_TIMEOUTS != 0;
-        let written =
-            !sticky && longs::write_of(self.width, self.address, [left.seconds, left.fraction]).is_ok();
+        let written = !sticky && longs::write_of(self.width, self.address, [left.seconds, left.fraction]).is_ok();
         match result {
             Err(Errno::ERESTARTNOHAND) if !written => Err(Errno::EINTR),
             result => result,
@@ -149,11 +138,7 @@ pub fn with_mask(address: u64, size: u64, call: impl FnOnce() -> Result<usize>) 
 }
 
 fn no_restart_with_handler(error: Errno) -> Errno {
-    if error == Errno::ERESTARTSYS {
-        Errno::ERESTARTNOHAND
-    } else {
-        error
-    }
+    if error == Errno::ERESTARTSYS { Errno::ERESTARTNOHAND } else { error }
 }
 
 /// `struct pollfd`.
@@ -172,9 +157,7 @@ fn poll_until(address: u64, count: u64, deadline: u64) -> Result<usize> {
     }
     frames::require(count * COST)?;
     let mut entries = Vec::new();
-    entries
-        .try_reserve_exact(count as usize)
-        .map_err(|_| Errno::ENOMEM)?;
+    entries.try_reserve_exact(count as usize).map_err(|_| Errno::ENOMEM)?;
     for index in 0..count {
         let entry: PollFd = user::read(address + index * size_of::<PollFd>() as u64)?;
         let file = (entry.fd >= 0).then(|| current().files.get(entry.fd as u64));
@@ -292,31 +275,19 @@ fn select_until(count: u64, sets: [u64; 3], deadline: u64) -> Result<usize> {
 /// `select`.
 pub fn sys_select(count: u64, read: u64, write: u64, except: u64, timeout: u64) -> Result<usize> {
     let timeout = Timeout::read(Width::of_call(), timeout, 1000)?;
-    let result =
-        select_until(count, [read, write, except], timeout.deadline).map_err(no_restart_with_handler);
+    let result = select_until(count, [read, write, except], timeout.deadline).map_err(no_restart_with_handler);
     timeout.write_back(result)
 }
 
 /// `pselect6`. The last argument points to the address and size of a signal mask.
-pub fn sys_pselect6(
-    count: u64,
-    read: u64,
-    write: u64,
-    except: u64,
-    timeout: u64,
-    mask: u64,
-) -> Result<usize> {
+pub fn sys_pselect6(count: u64, read: u64, write: u64, except: u64, timeout: u64, mask: u64) -> Result<usize> {
     pselect6(Width::Bits64, count, [read, write, except], timeout, mask)
 }
 
 /// `pselect6` with a `timespec` of this width.
 pub fn pselect6(width: Width, count: u64, sets: [u64; 3], timeout: u64, mask: u64) -> Result<usize> {
     let timeout = Timeout::read(width, timeout, 1)?;
-    let [sigmask, size] = if mask == 0 {
-        [0, 0]
-    } else {
-        longs::read_unsigned(mask)?
-    };
+    let [sigmask, size] = if mask == 0 { [0, 0] } else { longs::read_unsigned(mask)? };
     let result = with_mask(sigmask, size, || select_until(count, sets, timeout.deadline));
     timeout.write_back(result)
 }

@@ -184,11 +184,7 @@ impl RamInode {
 
     /// Notes that it now has a name `name` in `directory`.
     fn set_place(&self, directory: &RamInode, name: &[u8]) {
-        *self.place.lock() = Place {
-            directory: directory.this.clone(),
-            name: name.into(),
-            removed: false,
-        };
+        *self.place.lock() = Place { directory: directory.this.clone(), name: name.into(), removed: false };
     }
 
     /// Adds `inode` under a new name. To be called with `NAMESPACE` held.
@@ -305,15 +301,7 @@ impl Inode for RamInode {
                 let directory = directory.lock();
                 // What tmpfs reports: 20 for each entry, "." and ".." included.
                 let size = 20 * (directory.by_name.len() as u64 + 2);
-                (
-                    size,
-                    0,
-                    if directory.removed {
-                        0
-                    } else {
-                        1 + directory.subdirectories
-                    },
-                )
+                (size, 0, if directory.removed { 0 } else { 1 + directory.subdirectories })
             }
             Content::Fifo(_) | Content::Node => (0, 0, 0),
         };
@@ -424,10 +412,7 @@ impl Inode for RamInode {
     }
 
     fn symlink(&self, name: &[u8], target: &[u8]) -> Result<()> {
-        self.add_new(
-            name,
-            Self::new(abi::S_IFLNK | 0o777, 0, Content::Symlink(target.into())),
-        )
+        self.add_new(name, Self::new(abi::S_IFLNK | 0o777, 0, Content::Symlink(target.into())))
     }
 
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
@@ -518,21 +503,11 @@ impl Inode for RamInode {
     }
 
     fn readdir(&self, position: u64, sink: &mut EntrySink) -> Result<()> {
-        let up = self
-            .place
-            .lock()
-            .directory
-            .upgrade()
-            .map_or(self.ino, |parent| parent.ino);
+        let up = self.place.lock().directory.upgrade().map_or(self.ino, |parent| parent.ino);
         let directory = self.directory()?.lock();
         let own = [(&b"."[..], self.ino), (&b".."[..], up)];
         for (index, &(name, ino)) in own.iter().enumerate().skip(position.min(FIRST_ENTRY) as usize) {
-            let entry = DirectoryEntry {
-                name,
-                ino,
-                file_type: abi::S_IFDIR,
-                next: index as u64 + 1,
-            };
+            let entry = DirectoryEntry { name, ino, file_type: abi::S_IFDIR, next: index as u64 + 1 };
             if !sink(entry) {
                 return Ok(());
             }
@@ -543,12 +518,7 @@ impl Inode for RamInode {
                 Some(ram) => (ram.ino, ram.file_type),
                 None => (inode.metadata().ino, inode.file_type()),
             };
-            if !sink(DirectoryEntry {
-                name,
-                ino,
-                file_type,
-                next: number + 1,
-            }) {
+            if !sink(DirectoryEntry { name, ino, file_type, next: number + 1 }) {
                 return Ok(());
             }
         }

@@ -56,10 +56,7 @@ impl Data {
     pub fn new() -> Self {
         Data {
             writing: SleepLock::new(()),
-            pages: SpinLock::new(Pages {
-                size: 0,
-                frames: BTreeMap::new(),
-            }),
+            pages: SpinLock::new(Pages { size: 0, frames: BTreeMap::new() }),
             mapped: AtomicBool::new(false),
             writers: WriteCount::new(),
             seals: AtomicU32::new(abi::F_SEAL_SEAL),
@@ -69,12 +66,8 @@ impl Data {
 
     /// The data of a memfd called `name`.
     pub fn new_memfd(name: &[u8], sealable: bool) -> Self {
-        let data = Data {
-            name: Some(name.into()),
-            ..Data::new()
-        };
-        data.seals
-            .store(if sealable { 0 } else { abi::F_SEAL_SEAL }, Ordering::Relaxed);
+        let data = Data { name: Some(name.into()), ..Data::new() };
+        data.seals.store(if sealable { 0 } else { abi::F_SEAL_SEAL }, Ordering::Relaxed);
         data
     }
 
@@ -171,10 +164,7 @@ impl Data {
     /// `fallocate`: makes room for `offset..offset + len` in the data of `file`, clears it with `FALLOC_FL_ZERO_RANGE`,
     /// gives it back with `FALLOC_FL_PUNCH_HOLE`.
     pub fn allocate(&self, file: &dyn Inode, mode: u32, offset: u64, len: u64) -> Result<()> {
-        let end = offset
-            .checked_add(len)
-            .filter(|&end| end <= MAX_SIZE)
-            .ok_or(Errno::EFBIG)?;
+        let end = offset.checked_add(len).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         let _writing = self.writing.lock();
         let punches = mode & abi::FALLOC_FL_PUNCH_HOLE != 0;
         if !punches && end > self.size() && self.seals() & abi::F_SEAL_GROW != 0 {
@@ -329,11 +319,7 @@ impl Data {
     pub fn fill(&self, bytes: &[u8]) -> Result<()> {
         let mut pages = self.pages.lock();
         for (index, chunk) in bytes.chunks(PAGE_SIZE).enumerate() {
-            let frame = if chunk.len() == PAGE_SIZE {
-                frames::alloc()?
-            } else {
-                frames::alloc_zeroed()?
-            };
+            let frame = if chunk.len() == PAGE_SIZE { frames::alloc()? } else { frames::alloc_zeroed()? };
             // SAFETY: the frame is new, a page long, and nobody else's.
             unsafe { core::ptr::copy_nonoverlapping(chunk.as_ptr(), frame.as_ptr(), chunk.len()) };
             pages.frames.insert(index as u64, frame);
@@ -346,11 +332,7 @@ impl Data {
 /// How large the current process may make a file, if byte `position` is within that.
 fn allowed_size(position: u64) -> Result<u64> {
     let limit = current().process.rlimit(abi::RLIMIT_FSIZE).0;
-    if position >= limit {
-        Err(too_large())
-    } else {
-        Ok(limit)
-    }
+    if position >= limit { Err(too_large()) } else { Ok(limit) }
 }
 
 /// Sends SIGXFSZ.

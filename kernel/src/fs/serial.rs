@@ -46,10 +46,7 @@ pub static COM3: Serial = Serial::new(0x3e8);
 
 impl Serial {
     const fn new(base: u16) -> Self {
-        Serial {
-            base,
-            present: AtomicBool::new(false),
-        }
+        Serial { base, present: AtomicBool::new(false) }
     }
 
     fn read(&self, register: u16) -> u8 {
@@ -90,10 +87,7 @@ impl Serial {
     /// Lets bytes that come in interrupt, or not: then they wait in the FIFO, and the sender waits, too.
     pub fn listen(&self, enable: bool) {
         if self.present.load(Ordering::Acquire) {
-            self.write(
-                register::INTERRUPT_ENABLE,
-                if enable { RECEIVE_INTERRUPT } else { 0 },
-            );
+            self.write(register::INTERRUPT_ENABLE, if enable { RECEIVE_INTERRUPT } else { 0 });
         }
     }
 

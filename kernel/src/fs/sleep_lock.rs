@@ -26,24 +26,14 @@ unsafe impl<T: Send> Send for SleepLock<T> {}
 impl<T> SleepLock<T> {
     /// A free lock around `value`.
     pub const fn new(value: T) -> Self {
-        SleepLock {
-            state: AtomicU32::new(FREE),
-            waiters: WaitQueue::new(),
-            value: UnsafeCell::new(value),
-        }
+        SleepLock { state: AtomicU32::new(FREE), waiters: WaitQueue::new(), value: UnsafeCell::new(value) }
     }
 
     /// Waits until it is free and takes it. Signals do not end the wait: holders are in the middle of one transfer.
     pub fn lock(&self) -> SleepGuard<'_, T> {
-        if self
-            .state
-            .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
-            .is_err()
-        {
+        if self.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
             // Taken as CONTENDED: whoever slept beside us has to be woken when we are done.
-            self.waiters.wait_uninterruptible(|| {
-                (self.state.swap(CONTENDED, Ordering::Acquire) == FREE).then_some(())
-            });
+            self.waiters.wait_uninterruptible(|| (self.state.swap(CONTENDED, Ordering::Acquire) == FREE).then_some(()));
         }
         SleepGuard { lock: self }
     }

@@ -54,9 +54,7 @@ impl FileOps for Socket {
     fn poll(&self, _file: &File, table: Option<&PollTable>) -> u32 {
         let (input, output) = (self.input.lock().clone(), self.output.lock().clone());
         let read = input.map_or(abi::POLLHUP, |input| input.events(table));
-        let write = output.map_or(abi::POLLERR | abi::POLLOUT | abi::POLLWRNORM, |output| {
-            output.events(table)
-        });
+        let write = output.map_or(abi::POLLERR | abi::POLLOUT | abi::POLLWRNORM, |output| output.events(table));
         let mut events = (read | write) & (abi::POLLIN | abi::POLLRDNORM | abi::POLLOUT | abi::POLLWRNORM);
         if read & abi::POLLHUP != 0 {
             // A socket whose other side writes no more can be read, to its end.
@@ -117,11 +115,8 @@ pub fn sys_socketpair(family: u64, kind: u64, protocol: u64, address: u64) -> Re
 /// `shutdown`.
 pub fn sys_shutdown(fd: u64, how: u64) -> Result<usize> {
     let file = current().files.get(fd)?;
-    let socket = file
-        .ops()
-        .as_any()
-        .and_then(|ops| ops.downcast_ref::<Socket>())
-        .ok_or(Errno(errno::ENOTSOCK as usize))?;
+    let socket =
+        file.ops().as_any().and_then(|ops| ops.downcast_ref::<Socket>()).ok_or(Errno(errno::ENOTSOCK as usize))?;
     let (reads, writes) = match how as u32 {
         SHUT_RD => (true, false),
         SHUT_WR => (false, true),

@@ -130,8 +130,7 @@ impl State {
             return;
         }
         self.disarm();
-        self.waits =
-            deadline.map(|deadline| (deadline, time::add_timer(deadline, time::wake_watchers, 0, 0)));
+        self.waits = deadline.map(|deadline| (deadline, time::add_timer(deadline, time::wake_watchers, 0, 0)));
     }
 
     fn disarm(&mut self) {
@@ -183,11 +182,7 @@ impl FileOps for TimerFd {
         if table.is_some() {
             state.arm();
         }
-        if state.expirations() != 0 || state.was_canceled() {
-            abi::POLLIN
-        } else {
-            0
-        }
+        if state.expirations() != 0 || state.was_canceled() { abi::POLLIN } else { 0 }
     }
 
     fn edges(&self) -> u64 {
@@ -240,10 +235,7 @@ pub fn sys_timerfd_create(clock_id: u64, flags: u64) -> Result<usize> {
         waits: None,
         edges: 0,
     };
-    let ops = TimerFd {
-        clock_id,
-        state: SpinLock::new(state),
-    };
+    let ops = TimerFd { clock_id, state: SpinLock::new(state) };
     let file = anonymous_file("timerfd", Arc::new(ops), abi::O_RDWR | flags & abi::TFD_NONBLOCK);
     Ok(current().files.install(file, flags & abi::TFD_CLOEXEC != 0)? as usize)
 }
@@ -286,11 +278,7 @@ pub fn timerfd_settime(width: Width, fd: u64, flags: u64, new: u64, old: u64) ->
         let before = (state.interval, state.left());
         let absolute = flags & abi::TFD_TIMER_ABSTIME != 0;
         let real = matches!(timer.clock_id, abi::CLOCK_REALTIME | abi::CLOCK_REALTIME_ALARM);
-        state.clock = if absolute && real {
-            Clock::Realtime
-        } else {
-            Clock::Monotonic
-        };
+        state.clock = if absolute && real { Clock::Realtime } else { Clock::Monotonic };
         state.cancels = absolute && real && flags & abi::TFD_TIMER_CANCEL_ON_SET != 0;
         state.flags = flags;
         state.interval = interval;

@@ -52,12 +52,7 @@ struct Tty {
 static TTY: Tty = Tty {
     state: SpinLock::new(State {
         line: Line::new(),
-        size: WindowSize {
-            rows: 0,
-            columns: 0,
-            width: 0,
-            height: 0,
-        },
+        size: WindowSize { rows: 0, columns: 0, width: 0, height: 0 },
         session: 0,
         foreground: 0,
         throttled: false,
@@ -88,12 +83,7 @@ pub fn init(size: Option<(u16, u16)>) {
 
 /// The host's terminal has another size now. Interrupt context.
 pub fn resize(rows: u16, columns: u16) {
-    change_size(WindowSize {
-        rows,
-        columns,
-        width: 0,
-        height: 0,
-    });
+    change_size(WindowSize { rows, columns, width: 0, height: 0 });
 }
 
 fn change_size(size: WindowSize) {
@@ -154,11 +144,7 @@ impl State {
     }
 
     fn can_read(&self) -> bool {
-        if self.line.termios.has_local(abi::ICANON) {
-            self.line.has_line()
-        } else {
-            self.line.readable() > 0
-        }
+        if self.line.termios.has_local(abi::ICANON) { self.line.has_line() } else { self.line.readable() > 0 }
     }
 }
 
@@ -383,8 +369,7 @@ impl TtyOps {
                 if file.is_nonblocking() {
                     return Err(Errno::EAGAIN);
                 }
-                TTY.writable
-                    .wait_until(|| (!TTY.state.lock().line.output_stopped).then_some(()))?;
+                TTY.writable.wait_until(|| (!TTY.state.lock().line.output_stopped).then_some(()))?;
             }
             let len = from.remaining().min(OUTPUT_CHUNK);
             from.take(&mut chunk[..len])?;
@@ -407,21 +392,13 @@ impl TtyOps {
             }
             COM1.transmit(&expanded[..len])
         };
-        if sent < len {
-            transmit(&expanded[sent..len], send_raw)
-        } else {
-            Ok(())
-        }
+        if sent < len { transmit(&expanded[sent..len], send_raw) } else { Ok(()) }
     }
 
     fn set_termios(&self, request: u32, argument: u64) -> Result<()> {
         let mut termios = TTY.state.lock().line.termios;
         let with_speeds = matches!(request, ioctl::TCSETS2 | ioctl::TCSETSW2 | ioctl::TCSETSF2);
-        let len = if with_speeds {
-            size_of::<Termios>()
-        } else {
-            TERMIOS_SIZE
-        };
+        let len = if with_speeds { size_of::<Termios>() } else { TERMIOS_SIZE };
         // SAFETY: any bytes are settings, and `len` is at most their size.
         unsafe { user::copy_from_user((&raw mut termios).cast(), argument, len)? };
         check_job(abi::SIGTTOU)?;
@@ -554,11 +531,7 @@ impl FileOps for TtyOps {
         };
         let canonical = state.line.termios.has_local(abi::ICANON);
         let mut events = 0;
-        if if canonical {
-            state.line.has_line()
-        } else {
-            state.line.readable() >= minimum
-        } {
+        if if canonical { state.line.has_line() } else { state.line.readable() >= minimum } {
             events |= abi::POLLIN | abi::POLLRDNORM;
         }
         if !state.line.output_stopped {
@@ -602,8 +575,7 @@ impl FileOps for TtyOps {
                 after_input(foreground, signals);
             }
             ioctl::TIOCMGET => {
-                let lines =
-                    abi::TIOCM_DTR | abi::TIOCM_RTS | abi::TIOCM_CTS | abi::TIOCM_CAR | abi::TIOCM_DSR;
+                let lines = abi::TIOCM_DTR | abi::TIOCM_RTS | abi::TIOCM_CTS | abi::TIOCM_CAR | abi::TIOCM_DSR;
                 user::write(argument, &lines)?;
             }
             // Breaks and modem lines lead nowhere; output is drained when a write returns.

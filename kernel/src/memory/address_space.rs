@@ -26,11 +26,7 @@ use crate::sync::SpinLock;
 use crate::task;
 
 /// Where MAP_32BIT of a 64-bit call places mappings: in the second GiB, the lowest first; a hint may be below.
-const LOW_ROOM: Room = Room {
-    end: 0x8000_0000,
-    top: None,
-    bottom: 0x4000_0000,
-};
+const LOW_ROOM: Room = Room { end: 0x8000_0000, top: None, bottom: 0x4000_0000 };
 /// What a new stack begins with, before it grows.
 const INITIAL_STACK: u64 = 132 << 10;
 
@@ -160,19 +156,13 @@ impl AddressSpace {
         let child = AddressSpace::with_ldt(self.width, self.executable.clone(), self.ldt.fork())?;
         child.set_int80_landing_pad(self.int80_landing_pad());
         child.set_vdso(self.vdso());
-        child
-            .membarrier
-            .store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
+        child.membarrier.store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
         child.keys.copy_from(&self.keys);
         let inner = self.inner.lock();
         let mut copy = child.inner.lock();
         (copy.brk_start, copy.brk) = (inner.brk_start, inner.brk);
         copy.program = inner.program.clone();
-        for area in inner
-            .areas
-            .iter()
-            .filter(|area| !area.flags.contains(AreaFlags::DONT_FORK))
-        {
+        for area in inner.areas.iter().filter(|area| !area.flags.contains(AreaFlags::DONT_FORK)) {
             copy.size += area.end - area.start;
             copy.areas.insert(area.clone());
             // The pages of shared areas are found again when they are touched.
@@ -237,11 +227,7 @@ impl AddressSpace {
 
     /// Where new mappings go: 32-bit calls get addresses that they can hold, also from a 64-bit program.
     pub(super) fn room(&self) -> Room {
-        if task::current().call.is_compat() {
-            Width::Bits32.room()
-        } else {
-            self.width.room()
-        }
+        if task::current().call.is_compat() { Width::Bits32.room() } else { self.width.room() }
     }
 
     /// Makes it the address space of this CPU. It must stay alive until another one is activated, or nobody refers to
@@ -277,33 +263,20 @@ impl AddressSpace {
         };
         frames::require_spare()?;
         let read_only = flags.contains(MapFlags::SHARED | MapFlags::FILE_READ_ONLY);
-        let mut max_prot = if read_only {
-            Prot::READ | Prot::EXEC
-        } else {
-            Prot::all()
-        };
+        let mut max_prot = if read_only { Prot::READ | Prot::EXEC } else { Prot::all() };
         let source = match backing {
-            Backing::Anonymous if flags.contains(MapFlags::SHARED) => Source::Shared {
-                memory: Arc::new(SharedMemory::new()),
-                first: 0,
-            },
+            Backing::Anonymous if flags.contains(MapFlags::SHARED) => {
+                Source::Shared { memory: Arc::new(SharedMemory::new()), first: 0 }
+            }
             Backing::Anonymous => Source::Anonymous,
-            Backing::File {
-                inode,
-                offset,
-                shared,
-            } => {
+            Backing::File { inode, offset, shared } => {
                 if !offset.is_multiple_of(PAGE_SIZE) {
                     return Err(Errno::EINVAL);
                 }
                 if offset.checked_add(len).is_none_or(|end| end > i64::MAX as u64) {
                     return Err(Errno::EOVERFLOW);
                 }
-                Source::File {
-                    inode,
-                    first: offset / PAGE_SIZE,
-                    shared,
-                }
+                Source::File { inode, first: offset / PAGE_SIZE, shared }
             }
         };
         if !max_prot.contains(prot) {
@@ -335,10 +308,7 @@ impl AddressSpace {
         let replaced = self.take_out(&mut inner, range.clone());
         let mut area_flags = AreaFlags::empty();
         area_flags.set(AreaFlags::GROWS_DOWN, flags.contains(MapFlags::GROWSDOWN));
-        area_flags.set(
-            AreaFlags::STACK,
-            flags.contains(MapFlags::GROWSDOWN) && range.end == self.stack_top(),
-        );
+        area_flags.set(AreaFlags::STACK, flags.contains(MapFlags::GROWSDOWN) && range.end == self.stack_top());
         area_flags.set(AreaFlags::LOCKED, flags.contains(MapFlags::LOCKED));
         inner.add(Area {
             start,
@@ -413,18 +383,12 @@ impl AddressSpace {
                 break;
             }
             reached = area.end.min(range.end);
-            self.tables.protect(
-                area.start.max(range.start)..reached,
-                new_prot(area),
-                area.is_shared(),
-            );
+            self.tables.protect(area.start.max(range.start)..reached, new_prot(area), area.is_shared());
         }
         if result.is_ok() && reached < range.end {
             result = Err(Errno::ENOMEM);
         }
-        inner
-            .areas
-            .change(range.start..reached, |area| area.prot = new_prot(area));
+        inner.areas.change(range.start..reached, |area| area.prot = new_prot(area));
         result
     }
 
@@ -434,21 +398,12 @@ impl AddressSpace {
         let prot = Prot::READ | Prot::WRITE | if executable { Prot::EXEC } else { Prot::empty() };
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::GROWSDOWN;
         let len = page_up(used).ok_or(Errno::ENOMEM)?.max(INITIAL_STACK);
-        self.map(
-            self.stack_top() - len,
-            len,
-            prot.bits(),
-            flags.bits(),
-            Backing::Anonymous,
-        )
-        .map(|_| ())
+        self.map(self.stack_top() - len, len, prot.bits(), flags.bits(), Backing::Anonymous).map(|_| ())
     }
 
     /// Says where the area of `brk` begins: at the first page after the program's data.
     pub fn set_brk_start(&self, start: u64) -> Result<()> {
-        let start = page_up(start)
-            .filter(|&start| start < self.end())
-            .ok_or(Errno::ENOMEM)?;
+        let start = page_up(start).filter(|&start| start < self.end()).ok_or(Errno::ENOMEM)?;
         let mut inner = self.inner.lock();
         (inner.brk_start, inner.brk) = (start, start);
         Ok(())
@@ -508,14 +463,8 @@ impl AddressSpace {
         frames::require_spare()?;
         let mut inner = self.inner.lock();
         inner.areas.require_room()?;
-        inner
-            .areas
-            .change(range.clone(), |area| area.flags = (area.flags | set) - clear);
-        if inner.areas.covers(range) {
-            Ok(())
-        } else {
-            Err(Errno::ENOMEM)
-        }
+        inner.areas.change(range.clone(), |area| area.flags = (area.flags | set) - clear);
+        if inner.areas.covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
     /// Limits what `mprotect` may allow in the range, and adds properties.

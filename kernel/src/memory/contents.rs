@@ -72,9 +72,7 @@ impl AddressSpace {
                 && allowed
             {
                 let entry = entry.load(Ordering::Relaxed);
-                if page_table::is_present(entry)
-                    && (access != Access::Write || page_table::is_writable(entry))
-                {
+                if page_table::is_present(entry) && (access != Access::Write || page_table::is_writable(entry)) {
                     return Ok(frames::share_raw(page_table::address(entry)));
                 }
             }
@@ -98,9 +96,7 @@ impl AddressSpace {
         let index = area.page_index(page_down(addr));
         let object = match &area.source {
             Source::Shared { memory, .. } => memory.number(),
-            Source::File {
-                inode, shared: true, ..
-            } => inode.metadata().ino,
+            Source::File { inode, shared: true, .. } => inode.metadata().ino,
             // Not written to so far, it is still the file's own page.
             Source::File { inode, .. } if read_only && inode.page(index)?.addr() == frame.addr() => {
                 inode.metadata().ino
@@ -108,18 +104,13 @@ impl AddressSpace {
             _ if read_only => return Err(Errno::EFAULT),
             _ => return Ok(Identity::Own),
         };
-        Ok(Identity::Shared {
-            object,
-            offset: index * PAGE_SIZE + addr % PAGE_SIZE,
-        })
+        Ok(Identity::Shared { object, offset: index * PAGE_SIZE + addr % PAGE_SIZE })
     }
 
     /// True when the page at `addr` is present.
     pub fn is_resident(&self, addr: u64) -> bool {
         let _inner = self.inner.lock();
-        self.tables
-            .lookup(addr)
-            .is_some_and(|entry| entry.load(Ordering::Relaxed) != 0)
+        self.tables.lookup(addr).is_some_and(|entry| entry.load(Ordering::Relaxed) != 0)
     }
 
     /// Reads memory of this address space, which need not be the current one. Returns how many bytes could be read.
@@ -142,10 +133,7 @@ impl AddressSpace {
     /// How much is mapped. Looks at every page.
     pub fn usage(&self) -> Usage {
         let inner = self.inner.lock();
-        let mut usage = Usage {
-            size: inner.size,
-            ..Usage::default()
-        };
+        let mut usage = Usage { size: inner.size, ..Usage::default() };
         for area in inner.areas.iter() {
             let len = area.end - area.start;
             let shared = !matches!(area.source, Source::Anonymous);
@@ -174,10 +162,6 @@ impl AddressSpace {
         let range = checked_range(start, len)?;
         let inner = self.inner.lock();
         self.tables.clear(range.clone(), 0..0);
-        if inner.areas.covers(range) {
-            Ok(())
-        } else {
-            Err(Errno::ENOMEM)
-        }
+        if inner.areas.covers(range) { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 }

@@ -63,11 +63,7 @@ impl Access {
 
     /// The access that makes pages ready for all that `prot` allows.
     pub fn for_prot(prot: Prot) -> Access {
-        if prot.contains(Prot::WRITE) {
-            Access::Write
-        } else {
-            Access::Read
-        }
+        if prot.contains(Prot::WRITE) { Access::Write } else { Access::Read }
     }
 
     /// True when memory of this protection allows it. On x86 whatever is accessible can be read.
@@ -96,37 +92,20 @@ pub struct FaultSignal {
 
 impl FaultSignal {
     fn segv(code: i32, addr: u64) -> FaultSignal {
-        FaultSignal {
-            signo: SIGSEGV,
-            code,
-            addr,
-            key: 0,
-        }
+        FaultSignal { signo: SIGSEGV, code, addr, key: 0 }
     }
 
     fn key(prot: Prot, addr: u64) -> FaultSignal {
-        FaultSignal {
-            key: prot.key(),
-            ..FaultSignal::segv(SEGV_PKUERR, addr)
-        }
+        FaultSignal { key: prot.key(), ..FaultSignal::segv(SEGV_PKUERR, addr) }
     }
 
     fn out_of_memory(addr: u64) -> FaultSignal {
-        FaultSignal {
-            signo: SIGKILL,
-            code: SI_KERNEL,
-            addr,
-            key: 0,
-        }
+        FaultSignal { signo: SIGKILL, code: SI_KERNEL, addr, key: 0 }
     }
 
     /// The error for a system call that met it.
     pub fn errno(&self) -> Errno {
-        if self.signo == SIGKILL {
-            Errno::ENOMEM
-        } else {
-            Errno::EFAULT
-        }
+        if self.signo == SIGKILL { Errno::ENOMEM } else { Errno::EFAULT }
     }
 }
 
@@ -150,8 +129,7 @@ type FaultResult = core::result::Result<(), FaultSignal>;
 /// An access to a page that is there can fault as the supervisor's: QEMU's translator reads and writes the stack of a user's
 /// far return and far call so, and SMAP refuses it. There is nothing to resolve, and the instruction would fault for ever.
 pub fn page_fault_user(at: &mut InKernel<'_, Gate>, addr: u64, error: u64) {
-    let refused =
-        || error & ERROR_WRITE == 0 || Cr4::read().contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION);
+    let refused = || error & ERROR_WRITE == 0 || Cr4::read().contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION);
     if error & (ERROR_PRESENT | ERROR_FETCH | ERROR_USER) == ERROR_PRESENT && refused() {
         return raise(at, FaultSignal::segv(SEGV_ACCERR, addr), error);
     }
@@ -229,11 +207,7 @@ impl AddressSpace {
     #[inline(always)]
     fn fault_here(&self, addr: u64, error: u64) -> FaultResult {
         self.fault_with(addr, Access::from_error(error), || {
-            if error & ERROR_KEY != 0 {
-                Rights::None
-            } else {
-                Rights::Keys
-            }
+            if error & ERROR_KEY != 0 { Rights::None } else { Rights::Keys }
         })
     }
 
@@ -244,8 +218,7 @@ impl AddressSpace {
         let inner = self.inner.lock();
         match inner.areas.recent(page) {
             Some(recent) if access.is_allowed(recent.prot) => {
-                (self.fault_anonymous(page, recent.prot, access))
-                    .map_err(|_| FaultSignal::out_of_memory(addr))
+                (self.fault_anonymous(page, recent.prot, access)).map_err(|_| FaultSignal::out_of_memory(addr))
             }
             _ => {
                 drop(inner);
@@ -286,8 +259,7 @@ impl AddressSpace {
             if denied {
                 return Err(FaultSignal::key(area.prot, addr));
             }
-            let (range, prot, shared, index) =
-                (area.range(), area.prot, area.is_shared(), area.page_index(page));
+            let (range, prot, shared, index) = (area.range(), area.prot, area.is_shared(), area.page_index(page));
             let resolved = match &area.source {
                 Source::Anonymous => {
                     if prot.key() == 0 {
@@ -295,22 +267,13 @@ impl AddressSpace {
                     }
                     self.fault_anonymous(page, prot, access)
                 }
-                Source::Shared { memory, .. } => {
-                    self.fault_backed(page, prot, shared, access, || memory.page(index))
-                }
+                Source::Shared { memory, .. } => self.fault_backed(page, prot, shared, access, || memory.page(index)),
                 // Under the lock, so that a truncation finds the page here, or the fault finds the file cut.
-                Source::File { inode, .. } => {
-                    self.fault_backed(page, prot, shared, access, || inode.page(index))
-                }
+                Source::File { inode, .. } => self.fault_backed(page, prot, shared, access, || inode.page(index)),
             };
             return resolved.map_err(|errno| match errno {
                 Errno::ENOMEM => FaultSignal::out_of_memory(addr),
-                _ => FaultSignal {
-                    signo: SIGBUS,
-                    code: BUS_ADRERR,
-                    addr,
-                    key: 0,
-                },
+                _ => FaultSignal { signo: SIGBUS, code: BUS_ADRERR, addr, key: 0 },
             });
         }
     }
@@ -324,8 +287,7 @@ impl AddressSpace {
             return self.fault_present(entry, old, page, prot, false, access);
         }
         if access == Access::Write {
-            self.tables
-                .install(entry, leaf(frames::alloc_zeroed()?.into_raw(), prot, true));
+            self.tables.install(entry, leaf(frames::alloc_zeroed()?.into_raw(), prot, true));
         } else {
             let zeros = frames::share_raw(frames::zero_frame());
             self.tables.install(entry, leaf(zeros.into_raw(), prot, false));
@@ -383,11 +345,7 @@ impl AddressSpace {
             tlb::flush_local(page);
             return Ok(());
         }
-        let copy = if addr == frames::zero_frame() {
-            frames::alloc_zeroed()
-        } else {
-            frames::alloc()
-        };
+        let copy = if addr == frames::zero_frame() { frames::alloc_zeroed() } else { frames::alloc() };
         let copy = match copy {
             Ok(copy) => copy,
             Err(errno) => {

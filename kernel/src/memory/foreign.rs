@@ -44,11 +44,7 @@ impl AddressSpace {
 
     /// Reads what the program could read. EFAULT if that is not all.
     pub fn copy_out(&self, addr: u64, buffer: &mut [u8]) -> Result<()> {
-        if self.read(addr, buffer) == buffer.len() {
-            Ok(())
-        } else {
-            Err(Errno::EFAULT)
-        }
+        if self.read(addr, buffer) == buffer.len() { Ok(()) } else { Err(Errno::EFAULT) }
     }
 
     /// Writes what the program could write. EFAULT if that is not all; a part may have been written.

@@ -33,13 +33,8 @@ struct Pool {
     kernel_reserve: usize,
 }
 
-static POOL: SpinLock<Pool> = SpinLock::new(Pool {
-    head: 0,
-    fresh: [const { 0..0 }; MAX_RANGES],
-    first_fresh: 0,
-    free: 0,
-    kernel_reserve: 0,
-});
+static POOL: SpinLock<Pool> =
+    SpinLock::new(Pool { head: 0, fresh: [const { 0..0 }; MAX_RANGES], first_fresh: 0, free: 0, kernel_reserve: 0 });
 
 /// The reference counts, one per frame from physical address 0.
 static COUNTS: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
@@ -184,9 +179,7 @@ impl Pool {
             return 0..0;
         }
         let room = bytes + PAGE_SIZE;
-        let range = (self.fresh.iter_mut())
-            .find(|range| range.end - range.start >= room)
-            .expect("memory in one piece");
+        let range = (self.fresh.iter_mut()).find(|range| range.end - range.start >= room).expect("memory in one piece");
         range.end -= room;
         self.free -= (room / PAGE_SIZE) as usize;
         let start = range.end.next_multiple_of(2 * PAGE_SIZE);
@@ -199,10 +192,7 @@ impl Pool {
         if range.is_empty() {
             return;
         }
-        if let Some(hole) = reserved
-            .iter()
-            .find(|r| r.start < range.end && range.start < r.end)
-        {
+        if let Some(hole) = reserved.iter().find(|r| r.start < range.end && range.start < r.end) {
             self.add(range.start..hole.start.max(range.start), reserved);
             self.add(hole.end.min(range.end)..range.end, reserved);
         } else if let Some(slot) = self.fresh.iter_mut().find(|slot| slot.is_empty()) {
@@ -279,11 +269,7 @@ pub(super) fn alloc_reserve() -> Result<Frame> {
 /// a process, a file name), before they begin: the heap itself cannot fail gracefully.
 pub fn require_spare() -> Result<()> {
     let pool = POOL.lock();
-    if pool.free > pool.kernel_reserve {
-        Ok(())
-    } else {
-        Err(Errno::ENOMEM)
-    }
+    if pool.free > pool.kernel_reserve { Ok(()) } else { Err(Errno::ENOMEM) }
 }
 
 /// ENOMEM unless so much is free besides the kernel's reserve. For operations whose arguments say how much kernel memory
@@ -291,11 +277,7 @@ pub fn require_spare() -> Result<()> {
 pub fn require(bytes: u64) -> Result<()> {
     let pool = POOL.lock();
     let spare = (pool.free as u64).saturating_sub(pool.kernel_reserve as u64);
-    if bytes.div_ceil(PAGE_SIZE) < spare {
-        Ok(())
-    } else {
-        Err(Errno::ENOMEM)
-    }
+    if bytes.div_ceil(PAGE_SIZE) < spare { Ok(()) } else { Err(Errno::ENOMEM) }
 }
 
 /// Address of the frame of zeros.

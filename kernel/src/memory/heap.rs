@@ -13,11 +13,7 @@ const STEP: u64 = 64 << 10;
 const OVERHEAD: u64 = 8 << 10;
 
 #[global_allocator]
-static HEAP: Talck<RawSpin, Grow> = Talc::new(Grow {
-    span: Span::empty(),
-    end: kernel_map::HEAP,
-})
-.lock();
+static HEAP: Talck<RawSpin, Grow> = Talc::new(Grow { span: Span::empty(), end: kernel_map::HEAP }).lock();
 
 /// Grows the heap when it is full.
 struct Grow {

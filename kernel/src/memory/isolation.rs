@@ -32,20 +32,13 @@ pub const fn user_root(root: u64) -> u64 {
 pub fn shared() -> impl Iterator<Item = (Range<u64>, Flags)> {
     let data = Flags::WRITABLE.union(Flags::NO_EXECUTE);
     let idt = interrupt_table();
-    [
-        (boot::paging::doors(), Flags::empty()),
-        (idt..idt + PAGE_SIZE, Flags::NO_EXECUTE),
-        (segments::ldt::areas(), data),
-    ]
-    .into_iter()
-    .chain(cpu::shared().map(move |range| (range, data)))
+    [(boot::paging::doors(), Flags::empty()), (idt..idt + PAGE_SIZE, Flags::NO_EXECUTE), (segments::ldt::areas(), data)]
+        .into_iter()
+        .chain(cpu::shared().map(move |range| (range, data)))
 }
 
 /// The flags that make up a page's rights.
-const RIGHTS: Flags = Flags::WRITABLE
-    .union(Flags::NO_EXECUTE)
-    .union(Flags::USER_ACCESSIBLE)
-    .union(Flags::GLOBAL);
+const RIGHTS: Flags = Flags::WRITABLE.union(Flags::NO_EXECUTE).union(Flags::USER_ACCESSIBLE).union(Flags::GLOBAL);
 
 /// Whether a page of the kernel's half may be in the user's tables with these rights.
 fn is_listed(page: u64, rights: Flags) -> bool {
@@ -107,9 +100,7 @@ fn maps(root: u64, virt: u64) -> bool {
 /// How many top-level entries of the user half differ between the kernel's table and the user's.
 fn differences(kernel: u64, user: u64) -> u64 {
     let entry = |root, index| Table::at(root).entry(3, index * span(3)).load(Relaxed);
-    (0..256)
-        .map(|index| u64::from(entry(kernel, index) != entry(user, index)))
-        .sum()
+    (0..256).map(|index| u64::from(entry(kernel, index) != entry(user, index))).sum()
 }
 
 /// What `/dev/user-table` shows of the tables that this task has in user mode: whether they are others than the kernel's, how
@@ -134,10 +125,7 @@ pub fn status() -> String {
         ("direct_map", u64::from(maps(root, DIRECT_MAP + root))),
         ("heap", u64::from(maps(root, &raw const *on_heap as u64))),
         ("stack", u64::from(maps(root, &raw const on_stack as u64))),
-        (
-            "cpu",
-            u64::from(maps(root, &raw const cpu::get(cpu::id()).current as u64)),
-        ),
+        ("cpu", u64::from(maps(root, &raw const cpu::get(cpu::id()).current as u64))),
     ] {
         // Writing to a string does not fail.
         let _ = writeln!(out, "{key} {value}");

@@ -48,20 +48,14 @@ pub fn map(start: u64, end: u64) -> Result<()> {
             if entry.load(Ordering::Relaxed) == 0 {
                 assert!(level != 3, "boot allocates the PDPTs of the kernel's half");
                 let frame = frames::alloc_reserve()?;
-                entry.store(
-                    frame.into_raw() | page_table::KERNEL_TABLE.bits(),
-                    Ordering::Release,
-                );
+                entry.store(frame.into_raw() | page_table::KERNEL_TABLE.bits(), Ordering::Release);
             }
             table = Table::at(page_table::address(entry.load(Ordering::Relaxed)));
         }
         let entry = table.entry(0, addr);
         if entry.load(Ordering::Relaxed) == 0 {
             let flags = page_table::KERNEL_TABLE | isolation::GLOBAL | Flags::NO_EXECUTE;
-            entry.store(
-                frames::alloc_reserve()?.into_raw() | flags.bits(),
-                Ordering::Release,
-            );
+            entry.store(frames::alloc_reserve()?.into_raw() | flags.bits(), Ordering::Release);
         }
     }
     Ok(())

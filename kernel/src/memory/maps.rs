@@ -60,11 +60,7 @@ fn write_area(area: &Area, out: &mut dyn Write) -> fmt::Result {
         Source::Anonymous if area.flags.contains(AreaFlags::HEAP) => "[heap]".into(),
         Source::Anonymous => String::new(),
     };
-    if name.is_empty() {
-        writeln!(out, "{line}")
-    } else {
-        writeln!(out, "{line:width$}{name}", width = NAME_COLUMN)
-    }
+    if name.is_empty() { writeln!(out, "{line}") } else { writeln!(out, "{line:width$}{name}", width = NAME_COLUMN) }
 }
 
 /// The path of a file from the root, as far as it is known.
@@ -79,9 +75,7 @@ fn path(inode: &Arc<dyn Inode>) -> String {
         at = parent;
     }
     if names.is_empty() {
-        return inode.label().map_or(String::new(), |label| {
-            String::from_utf8_lossy(&label).into_owned()
-        });
+        return inode.label().map_or(String::new(), |label| String::from_utf8_lossy(&label).into_owned());
     }
     let mut path = String::new();
     for name in names.iter().rev() {

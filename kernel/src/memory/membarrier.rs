@@ -25,11 +25,7 @@ const FLAG_CPU: u32 = 1;
 
 /// EPERM unless the process has registered for the command: the next bit.
 fn require_registration(command: u32) -> Result<()> {
-    if task::current_mm().membarrier.load(SeqCst) & command << 1 != 0 {
-        Ok(())
-    } else {
-        Err(Errno::EPERM)
-    }
+    if task::current_mm().membarrier.load(SeqCst) & command << 1 != 0 { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// membarrier(2).

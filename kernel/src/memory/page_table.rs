@@ -20,10 +20,7 @@ use crate::errno::Result;
 /// Software bit of a leaf entry that holds a frame that may not be touched.
 pub const HELD: u64 = Flags::BIT_9.bits();
 /// Flags of an entry that leads to a table, or to a page of the kernel.
-pub const KERNEL_TABLE: Flags = Flags::PRESENT
-    .union(Flags::WRITABLE)
-    .union(Flags::ACCESSED)
-    .union(Flags::DIRTY);
+pub const KERNEL_TABLE: Flags = Flags::PRESENT.union(Flags::WRITABLE).union(Flags::ACCESSED).union(Flags::DIRTY);
 /// The protection key of a leaf entry.
 const KEY_SHIFT: u32 = 59;
 const KEY: u64 = 0xf << KEY_SHIFT;
@@ -121,11 +118,7 @@ impl PageTables {
         if isolation::ON {
             copy_kernel_half(user_root(kernel_map::root()), user_root(root.addr()));
         }
-        Ok(PageTables {
-            root,
-            resident: AtomicU64::new(0),
-            peak: AtomicU64::new(0),
-        })
+        Ok(PageTables { root, resident: AtomicU64::new(0), peak: AtomicU64::new(0) })
     }
 
     /// Physical address of the PML4.
@@ -401,12 +394,7 @@ struct Gather {
 
 impl Gather {
     fn new(root: u64) -> Gather {
-        Gather {
-            root,
-            touched: Touched::default(),
-            frames: [0; 64],
-            len: 0,
-        }
+        Gather { root, touched: Touched::default(), frames: [0; 64], len: 0 }
     }
 
     fn push(&mut self, addr: u64, frame: u64, flush: bool) {

@@ -38,9 +38,7 @@ fn rights() -> u32 {
     }
     let rights;
     // SAFETY: the CPU has the instruction, and CR4 allows it.
-    unsafe {
-        asm!("rdpkru", in("ecx") 0, out("eax") rights, out("edx") _, options(nomem, nostack, preserves_flags))
-    };
+    unsafe { asm!("rdpkru", in("ecx") 0, out("eax") rights, out("edx") _, options(nomem, nostack, preserves_flags)) };
     rights
 }
 
@@ -48,9 +46,7 @@ fn rights() -> u32 {
 pub fn set_rights(rights: u32) {
     if available() {
         // SAFETY: the CPU has the instruction, and CR4 allows it. The kernel's memory has no keys.
-        unsafe {
-            asm!("wrpkru", in("ecx") 0, in("eax") rights, in("edx") 0, options(nostack, preserves_flags))
-        };
+        unsafe { asm!("wrpkru", in("ecx") 0, in("eax") rights, in("edx") 0, options(nostack, preserves_flags)) };
     }
 }
 
@@ -85,10 +81,7 @@ struct KeySet {
 impl Keys {
     /// Only key 0 is in use.
     pub fn new() -> Keys {
-        Keys(SpinLock::new(KeySet {
-            allocated: if available() { 1 } else { 0 },
-            execute_only: 0,
-        }))
+        Keys(SpinLock::new(KeySet { allocated: if available() { 1 } else { 0 }, execute_only: 0 }))
     }
 
     /// Those of the other, for a child.
@@ -133,11 +126,7 @@ impl Keys {
 
     /// The protection of a new mapping.
     pub fn of_mapping(&self, prot: Prot) -> Prot {
-        if prot == Prot::EXEC {
-            prot.with_key(self.execute_only())
-        } else {
-            prot
-        }
+        if prot == Prot::EXEC { prot.with_key(self.execute_only()) } else { prot }
     }
 
     /// The protection that an area gets from mprotect(2) without a key: it keeps its own, but for memory that may only be

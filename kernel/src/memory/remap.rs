@@ -33,10 +33,7 @@ impl AddressSpace {
         if (fixed || keep) && !flags.contains(RemapFlags::MAYMOVE) || keep && old_len != new_len {
             return Err(Errno::EINVAL);
         }
-        let (old_len, new_len) = (
-            page_up(old_len).ok_or(Errno::EINVAL)?,
-            page_up(new_len).ok_or(Errno::EINVAL)?,
-        );
+        let (old_len, new_len) = (page_up(old_len).ok_or(Errno::EINVAL)?, page_up(new_len).ok_or(Errno::EINVAL)?);
         if new_len == 0 || new_len > USER_END {
             return Err(Errno::EINVAL);
         }
@@ -94,27 +91,19 @@ impl AddressSpace {
         if old.end > area.end {
             return Err(Errno::EFAULT);
         }
-        let more = if keep {
-            new_len
-        } else {
-            new_len.saturating_sub(old_len)
-        };
+        let more = if keep { new_len } else { new_len.saturating_sub(old_len) };
         if !inner.may_grow(more) {
             return Err(Errno::ENOMEM);
         }
         let access = Access::for_prot(area.prot);
         let locked = area.flags.contains(AreaFlags::LOCKED);
-        let grown =
-            |start: u64| (locked && new_len > old_len).then(|| (start + old_len..start + new_len, access));
+        let grown = |start: u64| (locked && new_len > old_len).then(|| (start + old_len..start + new_len, access));
         let offset = old.start - area.start;
         if !fixed
             && !keep
             && old_len > 0
             && old.end == area.end
-            && old
-                .start
-                .checked_add(new_len)
-                .is_some_and(|end| end <= self.end() && inner.areas.is_free(old.end..end))
+            && old.start.checked_add(new_len).is_some_and(|end| end <= self.end() && inner.areas.is_free(old.end..end))
         {
             if let Source::Shared { first, .. } | Source::File { first, .. } = &mut area.source {
                 *first += (old.end - area.start) / PAGE_SIZE;

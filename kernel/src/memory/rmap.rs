@@ -39,9 +39,7 @@ pub(super) fn forget(number: u64) {
 /// The first living address space with a number above `number`.
 fn next_above(number: u64) -> Option<(u64, Arc<AddressSpace>)> {
     let spaces = SPACES.lock();
-    spaces
-        .range((Bound::Excluded(number), Bound::Unbounded))
-        .find_map(|(&number, mm)| Some((number, mm.upgrade()?)))
+    spaces.range((Bound::Excluded(number), Bound::Unbounded)).find_map(|(&number, mm)| Some((number, mm.upgrade()?)))
 }
 
 /// Calls `visit` with every address space, without the lock: it may sleep, and may be the last to drop one.
@@ -56,9 +54,7 @@ fn for_each_space(mut visit: impl FnMut(&AddressSpace)) {
 /// Whether `area` maps `file`; then the index of its first page in it, and whether writes go there.
 fn maps(area: &Area, file: &dyn Inode) -> Option<(u64, bool)> {
     match &area.source {
-        Source::File { inode, first, shared } if ptr::addr_eq(Arc::as_ptr(inode), file) => {
-            Some((*first, *shared))
-        }
+        Source::File { inode, first, shared } if ptr::addr_eq(Arc::as_ptr(inode), file) => Some((*first, *shared)),
         _ => None,
     }
 }
@@ -80,9 +76,8 @@ pub fn unmap_punched(file: &dyn Inode, pages: Range<u64>, removed: impl Fn(u64) 
 pub fn is_mapped_writable(file: &dyn Inode) -> bool {
     let mut found = false;
     for_each_space(|mm| {
-        found |= mm.any_area(|area| {
-            maps(area, file).is_some_and(|(_, shared)| shared && area.max_prot.contains(Prot::WRITE))
-        });
+        found |= mm
+            .any_area(|area| maps(area, file).is_some_and(|(_, shared)| shared && area.max_prot.contains(Prot::WRITE)));
     });
     found
 }
@@ -99,9 +94,7 @@ impl AddressSpace {
             let (from, to) = (first.max(pages.start), last.min(pages.end));
             if from < to {
                 let address = |index: u64| area.start + (index - first) * PAGE_SIZE;
-                self.tables.clear_if(address(from)..address(to), |addr, frame| {
-                    gone(area.page_index(addr), frame)
-                });
+                self.tables.clear_if(address(from)..address(to), |addr, frame| gone(area.page_index(addr), frame));
             }
         }
     }

@@ -16,10 +16,7 @@ pub struct SharedMemory {
 impl SharedMemory {
     /// Memory with no pages yet.
     pub fn new() -> SharedMemory {
-        SharedMemory {
-            pages: SpinLock::new(BTreeMap::new()),
-            number: new_ino(),
-        }
+        SharedMemory { pages: SpinLock::new(BTreeMap::new()), number: new_ino() }
     }
 
     /// Its number: no other memory and no file has it.

@@ -64,17 +64,12 @@ pub fn sys_mmap(addr: u64, len: u64, prot: u64, flags: u64, fd: u64, offset: u64
             map_flags |= MapFlags::FILE_READ_ONLY.bits();
         }
         match inode.file_type() {
-            abi::S_IFREG => Backing::File {
-                inode: inode.clone(),
-                offset,
-                shared,
-            },
+            abi::S_IFREG => Backing::File { inode: inode.clone(), offset, shared },
             abi::S_IFCHR if inode.metadata().rdev == ZERO_DEVICE => Backing::Anonymous,
             _ => return Err(Errno::ENODEV),
         }
     };
-    mm().map(addr, len, prot, map_flags, backing)
-        .map(|start| start as usize)
+    mm().map(addr, len, prot, map_flags, backing).map(|start| start as usize)
 }
 
 /// munmap(2).
@@ -91,8 +86,7 @@ pub fn sys_mprotect(addr: u64, len: u64, prot: u64) -> Result<usize> {
 pub fn mprotect(addr: u64, len: u64, prot: u64, key: Option<u32>) -> Result<usize> {
     const GROWS: u32 = abi::PROT_GROWSDOWN | abi::PROT_GROWSUP;
     let prot = prot as u32;
-    if prot & !(abi::PROT_READ | abi::PROT_WRITE | abi::PROT_EXEC | abi::PROT_SEM | GROWS) != 0
-        || prot & GROWS == GROWS
+    if prot & !(abi::PROT_READ | abi::PROT_WRITE | abi::PROT_EXEC | abi::PROT_SEM | GROWS) != 0 || prot & GROWS == GROWS
     {
         return Err(Errno::EINVAL);
     }
@@ -112,12 +106,8 @@ pub fn mprotect(addr: u64, len: u64, prot: u64, key: Option<u32>) -> Result<usiz
 
 /// mremap(2).
 pub fn sys_mremap(old: u64, old_len: u64, new_len: u64, flags: u64, target: u64) -> Result<usize> {
-    let flags = u32::try_from(flags)
-        .ok()
-        .and_then(RemapFlags::from_bits)
-        .ok_or(Errno::EINVAL)?;
-    mm().remap(old, old_len, new_len, flags, target)
-        .map(|start| start as usize)
+    let flags = u32::try_from(flags).ok().and_then(RemapFlags::from_bits).ok_or(Errno::EINVAL)?;
+    mm().remap(old, old_len, new_len, flags, target).map(|start| start as usize)
 }
 
 /// brk(2).
@@ -155,11 +145,7 @@ pub fn sys_madvise(addr: u64, len: u64, advice: u64) -> Result<usize> {
         }
         abi::MADV_KEEPONFORK => flags(none, AreaFlags::WIPE_ON_FORK),
         abi::MADV_POPULATE_READ | abi::MADV_POPULATE_WRITE => {
-            let access = if advice == abi::MADV_POPULATE_READ {
-                Access::Read
-            } else {
-                Access::Write
-            };
+            let access = if advice == abi::MADV_POPULATE_READ { Access::Read } else { Access::Write };
             if !mm().all(addr, len, |_| true)? {
                 return Err(Errno::ENOMEM);
             }
@@ -194,10 +180,7 @@ fn require_mapped(addr: u64, len: u64) -> Result<()> {
 /// msync(2): a file's pages are the memory that is mapped, so there is nothing to write.
 pub fn sys_msync(addr: u64, len: u64, flags: u64) -> Result<usize> {
     let flags = flags as u32;
-    let (both, known) = (
-        abi::MS_ASYNC | abi::MS_SYNC,
-        abi::MS_ASYNC | abi::MS_SYNC | abi::MS_INVALIDATE,
-    );
+    let (both, known) = (abi::MS_ASYNC | abi::MS_SYNC, abi::MS_ASYNC | abi::MS_SYNC | abi::MS_INVALIDATE);
     if flags & !known != 0 || flags & both == both || !addr.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
@@ -230,8 +213,7 @@ pub fn sys_mlock2(addr: u64, len: u64, flags: u64) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let (start, len) = page_range(addr, len)?;
-    mm().set_flags(start, len, AreaFlags::LOCKED, AreaFlags::empty())
-        .map_err(|_| Errno::ENOMEM)?;
+    mm().set_flags(start, len, AreaFlags::LOCKED, AreaFlags::empty()).map_err(|_| Errno::ENOMEM)?;
     if flags == 0 {
         populate_areas(start, start + len).map_err(|_| Errno::ENOMEM)?;
     }
@@ -241,17 +223,14 @@ pub fn sys_mlock2(addr: u64, len: u64, flags: u64) -> Result<usize> {
 /// munlock(2).
 pub fn sys_munlock(addr: u64, len: u64) -> Result<usize> {
     let (start, len) = page_range(addr, len)?;
-    mm().set_flags(start, len, AreaFlags::empty(), AreaFlags::LOCKED)
-        .map_err(|_| Errno::ENOMEM)?;
+    mm().set_flags(start, len, AreaFlags::empty(), AreaFlags::LOCKED).map_err(|_| Errno::ENOMEM)?;
     Ok(0)
 }
 
 /// mlockall(2): what is mapped now; what will be mapped is not made present before it is touched.
 pub fn sys_mlockall(flags: u64) -> Result<usize> {
     let flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
-    if flags == 0
-        || flags & !(abi::MCL_CURRENT | abi::MCL_FUTURE | abi::MCL_ONFAULT) != 0
-        || flags == abi::MCL_ONFAULT
+    if flags == 0 || flags & !(abi::MCL_CURRENT | abi::MCL_FUTURE | abi::MCL_ONFAULT) != 0 || flags == abi::MCL_ONFAULT
     {
         return Err(Errno::EINVAL);
     }

@@ -179,11 +179,7 @@ pub fn service_pending() {
 fn answer() {
     let bit = 1 << cpu::id();
     if PENDING.load(Ordering::Acquire) & bit != 0 {
-        perform(
-            ROOT.load(Ordering::Relaxed),
-            START.load(Ordering::Relaxed),
-            END.load(Ordering::Relaxed),
-        );
+        perform(ROOT.load(Ordering::Relaxed), START.load(Ordering::Relaxed), END.load(Ordering::Relaxed));
         PENDING.fetch_and(!bit, Ordering::AcqRel);
     }
 }

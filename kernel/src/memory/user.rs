@@ -41,11 +41,7 @@ pub fn is_user_range(addr: u64, len: u64) -> bool {
 /// The address, if all of the range may be user memory. Where the CPU only believes that, it gets another one.
 #[inline]
 fn check(addr: u64, len: usize) -> Result<u64> {
-    if is_user_range(addr, len as u64) {
-        Ok(nospec::address_up_to(USER_END, addr))
-    } else {
-        Err(Errno::EFAULT)
-    }
+    if is_user_range(addr, len as u64) { Ok(nospec::address_up_to(USER_END, addr)) } else { Err(Errno::EFAULT) }
 }
 
 /// An address at which at most a word may be accessed: if not all of that is user memory, the access faults. Nothing is ever mapped
@@ -89,11 +85,7 @@ unsafe fn copy(dst: u64, src: u64, len: usize) -> bool {
 pub unsafe fn copy_from_user(dst: *mut u8, src: u64, len: usize) -> Result<()> {
     let src = check(src, len)?;
     // SAFETY: the source is in the user's range; the destination is the caller's buffer of `len` bytes.
-    if unsafe { copy(dst as u64, src, len) } {
-        Ok(())
-    } else {
-        Err(Errno::EFAULT)
-    }
+    if unsafe { copy(dst as u64, src, len) } { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
 /// Copies to the user. After EFAULT a part may have been copied.
@@ -104,11 +96,7 @@ pub unsafe fn copy_from_user(dst: *mut u8, src: u64, len: usize) -> Result<()> {
 pub unsafe fn copy_to_user(dst: u64, src: *const u8, len: usize) -> Result<()> {
     let dst = check(dst, len)?;
     // SAFETY: the destination is in the user's range; the source is the caller's buffer of `len` bytes.
-    if unsafe { copy(dst, src as u64, len) } {
-        Ok(())
-    } else {
-        Err(Errno::EFAULT)
-    }
+    if unsafe { copy(dst, src as u64, len) } { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
 /// One load or store of the size of the register, for values that fit. The address is user memory, or the access faults: see
@@ -192,19 +180,9 @@ pub fn write<T: IntoBytes + Immutable + ?Sized>(addr: u64, value: &T) -> Result<
     let bytes = value.as_bytes();
     match bytes.len() {
         // SAFETY: such an address.
-        8 => unsafe {
-            store_u64_at(
-                user_or_fault(addr),
-                u64::from_ne_bytes(bytes.try_into().unwrap_or_default()),
-            )
-        },
+        8 => unsafe { store_u64_at(user_or_fault(addr), u64::from_ne_bytes(bytes.try_into().unwrap_or_default())) },
         // SAFETY: such an address.
-        4 => unsafe {
-            store_u32_at(
-                user_or_fault(addr),
-                u32::from_ne_bytes(bytes.try_into().unwrap_or_default()),
-            )
-        },
+        4 => unsafe { store_u32_at(user_or_fault(addr), u32::from_ne_bytes(bytes.try_into().unwrap_or_default())) },
         // SAFETY: the length of the slice.
         len => unsafe { copy_to_user(addr, bytes.as_ptr(), len) },
     }
@@ -242,11 +220,7 @@ pub fn atomic_cmpxchg_u32(addr: u64, old: u32, new: u32) -> Result<u32> {
             options(nostack),
         );
     }
-    if failed == 0 {
-        Ok(found)
-    } else {
-        Err(Errno::EFAULT)
-    }
+    if failed == 0 { Ok(found) } else { Err(Errno::EFAULT) }
 }
 
 /// Writes `len` zeros.
@@ -279,9 +253,7 @@ pub fn read_cstr(addr: u64, max: usize) -> Result<Vec<u8>> {
     while string.len() < max {
         let at = addr.checked_add(string.len() as u64).ok_or(Errno::EFAULT)?;
         // Never beyond the page: the next may not be mapped, and need not be.
-        let len = CHUNK
-            .min(max - string.len())
-            .min((PAGE_SIZE - at % PAGE_SIZE) as usize);
+        let len = CHUNK.min(max - string.len()).min((PAGE_SIZE - at % PAGE_SIZE) as usize);
         let mut chunk = [0; CHUNK];
         // SAFETY: `len` is at most the size of the chunk.
         unsafe { copy_from_user(chunk.as_mut_ptr(), at, len)? };

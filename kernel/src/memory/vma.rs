@@ -120,10 +120,7 @@ impl Area {
 
     /// True when writes reach everybody who maps the same.
     pub fn is_shared(&self) -> bool {
-        matches!(
-            self.source,
-            Source::Shared { .. } | Source::File { shared: true, .. }
-        )
+        matches!(self.source, Source::Shared { .. } | Source::File { shared: true, .. })
     }
 
     /// True when a debugger may write here although the program may not: it gets a private copy, as the program could
@@ -143,11 +140,7 @@ impl Area {
 
     /// Lowest address that new mappings below should keep clear of: the stack has a guard gap.
     fn guarded_start(&self) -> u64 {
-        if self.flags.contains(AreaFlags::GROWS_DOWN) {
-            self.start.saturating_sub(STACK_GUARD_GAP)
-        } else {
-            self.start
-        }
+        if self.flags.contains(AreaFlags::GROWS_DOWN) { self.start.saturating_sub(STACK_GUARD_GAP) } else { self.start }
     }
 
     /// Cuts it in two; `self` keeps what is below `addr`.
@@ -168,14 +161,9 @@ impl Area {
         let same = match (&self.source, &next.source) {
             (Source::Anonymous, Source::Anonymous) => true,
             (Source::Shared { memory: a, .. }, Source::Shared { memory: b, .. }) => Arc::ptr_eq(a, b),
-            (
-                Source::File {
-                    inode: a, shared: x, ..
-                },
-                Source::File {
-                    inode: b, shared: y, ..
-                },
-            ) => x == y && Arc::ptr_eq(a, b),
+            (Source::File { inode: a, shared: x, .. }, Source::File { inode: b, shared: y, .. }) => {
+                x == y && Arc::ptr_eq(a, b)
+            }
             _ => false,
         };
         same && self.end == next.start
@@ -215,52 +203,34 @@ struct Searched {
 }
 
 impl Searched {
-    const NOTHING: Searched = Searched {
-        len: u64::MAX,
-        above: 0,
-        limit: 0,
-    };
+    const NOTHING: Searched = Searched { len: u64::MAX, above: 0, limit: 0 };
 }
 
 impl AreaSet {
     /// No areas.
     pub const fn new() -> AreaSet {
-        AreaSet {
-            areas: BTreeMap::new(),
-            recent: None,
-            searched: Searched::NOTHING,
-        }
+        AreaSet { areas: BTreeMap::new(), recent: None, searched: Searched::NOTHING }
     }
 
     /// The area that contains `addr`.
     pub fn find(&self, addr: u64) -> Option<&Area> {
-        self.areas
-            .range(..=addr)
-            .next_back()
-            .map(|(_, area)| area)
-            .filter(|area| addr < area.end)
+        self.areas.range(..=addr).next_back().map(|(_, area)| area).filter(|area| addr < area.end)
     }
 
     /// What is known without a search about the area that contains `addr`, which is private and anonymous.
     #[inline]
     pub fn recent(&self, addr: u64) -> Option<Recent> {
-        self.recent
-            .filter(|recent| recent.start <= addr && addr < recent.end)
+        self.recent.filter(|recent| recent.start <= addr && addr < recent.end)
     }
 
     /// Remembers `area` for [`recent`](Self::recent). Every change of the set forgets it.
     pub fn remember(&mut self, range: Range<u64>, prot: Prot) {
-        self.recent = Some(Recent {
-            start: range.start,
-            end: range.end,
-            prot,
-        });
+        self.recent = Some(Recent { start: range.start, end: range.end, prot });
     }
 
     /// The first area that ends above `addr`.
     pub fn find_from(&self, addr: u64) -> Option<&Area> {
-        self.find(addr)
-            .or_else(|| self.areas.range(addr..).next().map(|(_, area)| area))
+        self.find(addr).or_else(|| self.areas.range(addr..).next().map(|(_, area)| area))
     }
 
     /// The last area that begins below `addr`.
@@ -276,9 +246,7 @@ impl AreaSet {
     /// The areas that touch `range`, ascending.
     pub fn touching(&self, range: Range<u64>) -> impl Iterator<Item = &Area> {
         let first = self.find_from(range.start).map_or(range.end, |area| area.start);
-        self.areas
-            .range(first.min(range.end)..range.end)
-            .map(|(_, area)| area)
+        self.areas.range(first.min(range.end)..range.end).map(|(_, area)| area)
     }
 
     /// True when every page of `range` belongs to an area.
@@ -295,21 +263,13 @@ impl AreaSet {
 
     /// ENOMEM when there is no room for two more areas, which is what the cutting of one may take.
     pub fn require_room(&self) -> Result<()> {
-        if self.areas.len() + 2 > MAX_AREAS {
-            Err(Errno::ENOMEM)
-        } else {
-            Ok(())
-        }
+        if self.areas.len() + 2 > MAX_AREAS { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
     /// The addresses around `range` that no area uses (`range` itself is taken to be unused).
     pub fn unused_around(&self, range: Range<u64>) -> Range<u64> {
         let start = self.find_below(range.start).map_or(0, |area| area.end);
-        let end = self
-            .areas
-            .range(range.end..)
-            .next()
-            .map_or(USER_END, |(&start, _)| start);
+        let end = self.areas.range(range.end..).next().map_or(USER_END, |(&start, _)| start);
         start.min(range.start)..end
     }
 
@@ -392,9 +352,7 @@ impl AreaSet {
     pub fn is_free(&self, range: Range<u64>) -> bool {
         range.start >= MMAP_MIN_ADDR
             && range.end <= USER_END
-            && self
-                .find_from(range.start)
-                .is_none_or(|next| next.guarded_start() >= range.end)
+            && self.find_from(range.start).is_none_or(|next| next.guarded_start() >= range.end)
     }
 
     /// The highest free range of `len` bytes below `limit`.
@@ -412,11 +370,7 @@ impl AreaSet {
             end = end.min(area.guarded_start());
         }
         let start = end.checked_sub(len).filter(|&start| start >= MMAP_MIN_ADDR)?;
-        self.searched = Searched {
-            len,
-            above: end,
-            limit,
-        };
+        self.searched = Searched { len, above: end, limit };
         Some(start)
     }
 

@@ -67,16 +67,8 @@ impl Width {
     /// Where a call of this width places mappings.
     pub const fn room(self) -> Room {
         match self {
-            Width::Bits64 => Room {
-                end: USER_END,
-                top: Some(MMAP_BASE),
-                bottom: BOTTOM_UP_BASE,
-            },
-            Width::Bits32 => Room {
-                end: USER_END_32,
-                top: Some(MMAP_BASE_32),
-                bottom: BOTTOM_UP_BASE_32,
-            },
+            Width::Bits64 => Room { end: USER_END, top: Some(MMAP_BASE), bottom: BOTTOM_UP_BASE },
+            Width::Bits32 => Room { end: USER_END_32, top: Some(MMAP_BASE_32), bottom: BOTTOM_UP_BASE_32 },
         }
     }
 }

@@ -29,11 +29,7 @@ pub fn check_file(process: &Process) -> Result<()> {
     check_as(process, |ids| ids.file_system, Capabilities::have_all_of)
 }
 
-fn check_as(
-    target: &Process,
-    id: fn(&Ids) -> u32,
-    covers: fn(&Capabilities, &Capabilities) -> bool,
-) -> Result<()> {
+fn check_as(target: &Process, id: fn(&Ids) -> u32, covers: fn(&Capabilities, &Capabilities) -> bool) -> Result<()> {
     let process = &current().process;
     if core::ptr::eq(&**process, target) {
         return Ok(());
@@ -86,14 +82,7 @@ fn read_vectors(address: u64, count: u64) -> Result<Vec<Vector>> {
 }
 
 /// process_vm_readv(2).
-pub fn sys_process_vm_readv(
-    pid: u64,
-    local: u64,
-    locals: u64,
-    remote: u64,
-    remotes: u64,
-    flags: u64,
-) -> Result<usize> {
+pub fn sys_process_vm_readv(pid: u64, local: u64, locals: u64, remote: u64, remotes: u64, flags: u64) -> Result<usize> {
     transfer(pid, (local, locals), (remote, remotes), flags, Access::Read)
 }
 
@@ -130,9 +119,7 @@ fn transfer(pid: u64, local: (u64, u64), remote: (u64, u64), flags: u64, access:
         let mut at = vector.base;
         let end = vector.base.saturating_add(vector.len);
         while at < end && done < MAX_BYTES && local.left() {
-            let len = (end - at)
-                .min(CHUNK as u64 - at % CHUNK as u64)
-                .min(MAX_BYTES - done);
+            let len = (end - at).min(CHUNK as u64 - at % CHUNK as u64).min(MAX_BYTES - done);
             match piece(&mm, at, len as usize, &mut local, access) {
                 Ok(len) => {
                     at += len as u64;

@@ -235,10 +235,7 @@ pub fn switch(prev: &Task, next: &Task) {
             }
         }
     }
-    let (was, is) = (
-        prev.has_switch_work(SwitchWork::BLOCK_STEP),
-        next.has_switch_work(SwitchWork::BLOCK_STEP),
-    );
+    let (was, is) = (prev.has_switch_work(SwitchWork::BLOCK_STEP), next.has_switch_work(SwitchWork::BLOCK_STEP));
     if was != is {
         set_debugctl_branches(is);
     }

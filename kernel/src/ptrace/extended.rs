@@ -47,11 +47,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 
 /// Which components the area holds.
 fn present(area: &[u8]) -> u64 {
-    if fpu::has_xsave() {
-        word(area, fpu::XSTATE_BV)
-    } else {
-        X87 | SSE
-    }
+    if fpu::has_xsave() { word(area, fpu::XSTATE_BV) } else { X87 | SSE }
 }
 
 /// FXSAVE's image.

@@ -44,11 +44,7 @@ pub(super) fn peek_siginfo(task: &Task, arguments: u64, to: u64) -> Result<usize
         let Some(index) = (arguments.offset as usize).checked_add(done) else {
             break;
         };
-        let info = if shared {
-            task.process.signals.lock().queued(index)
-        } else {
-            task.signals.lock().queued(index)
-        };
+        let info = if shared { task.process.signals.lock().queued(index) } else { task.signals.lock().queued(index) };
         let Some(info) = info else { break };
         if let Err(errno) = info.write_for_call(to.wrapping_add((done * SIGINFO_SIZE) as u64)) {
             return if done == 0 { Err(errno) } else { Ok(done) };
@@ -137,13 +133,7 @@ struct RseqConfiguration {
 /// PTRACE_GET_RSEQ_CONFIGURATION. Returns the structure's size.
 pub(super) fn rseq_configuration(task: &Task, size: u64, to: u64) -> Result<usize> {
     let (pointer, signature) = task.hooks.rseq.registration();
-    let configuration = RseqConfiguration {
-        pointer,
-        size: 32,
-        signature,
-        flags: 0,
-        pad: 0,
-    };
+    let configuration = RseqConfiguration { pointer, size: 32, signature, flags: 0, pad: 0 };
     let len = size_of::<RseqConfiguration>();
     // SAFETY: at most the structure's length.
     unsafe { user::copy_to_user(to, configuration.as_bytes().as_ptr(), (size as usize).min(len)) }?;

@@ -98,11 +98,7 @@ impl<'a> Stopped<'a> {
                     return Err(Errno::EIO);
                 }
                 let segments = self.segments();
-                let base = if word == FS_BASE {
-                    &mut segments.fs_base
-                } else {
-                    &mut segments.gs_base
-                };
+                let base = if word == FS_BASE { &mut segments.fs_base } else { &mut segments.gs_base };
                 *base = value;
             }
             CS | SS | DS | ES | FS | GS => self.set_selector(word, value as u16)?,
@@ -118,11 +114,7 @@ impl<'a> Stopped<'a> {
 
     /// RFLAGS without the TF that is the tracer's.
     pub fn flags(&self) -> Result<u64> {
-        let hidden = if self.task.trace.step.is_forced() {
-            flags::TF
-        } else {
-            0
-        };
+        let hidden = if self.task.trace.step.is_forced() { flags::TF } else { 0 };
         Ok(self.regs()?.rflags() & !hidden)
     }
 

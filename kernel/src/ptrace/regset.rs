@@ -124,9 +124,7 @@ pub fn set64(stopped: &mut Stopped<'_>, kind: Kind, bytes: &[u8]) -> Result<()> 
 pub fn get32(stopped: &mut Stopped<'_>, kind: Kind) -> Result<Vec<u8>> {
     match kind {
         Kind::General => {
-            let words: Result<Vec<u32>> = (0..compat::WORDS)
-                .map(|word| compat::get(stopped, word))
-                .collect();
+            let words: Result<Vec<u32>> = (0..compat::WORDS).map(|word| compat::get(stopped, word)).collect();
             Ok(words?.as_bytes().to_vec())
         }
         Kind::Float => Ok(extended::fsave(stopped)?.to_vec()),
@@ -160,11 +158,7 @@ pub fn transfer(stopped: &mut Stopped<'_>, request: u32, note: u32, base: u64, l
     let size = if wide { size64(kind)? } else { size32(kind)? };
     let len = (size as u64).min(len) as usize;
     if request == PTRACE_GETREGSET {
-        let bytes = if wide {
-            get64(stopped, kind)?
-        } else {
-            get32(stopped, kind)?
-        };
+        let bytes = if wide { get64(stopped, kind)? } else { get32(stopped, kind)? };
         // SAFETY: `len` is at most the vector's.
         unsafe { user::copy_to_user(base, bytes.as_ptr(), len) }?;
     } else {

@@ -39,11 +39,7 @@ pub(super) fn traceme() -> Result<()> {
 /// [`PRIVILEGED`] if the current task might trace any process of the task's user namespace.
 fn privileged_over(task: &Task) -> u32 {
     let namespace = task.process.credentials.lock().namespace.clone();
-    if capabilities::capable_in(&namespace, Capability::SysPtrace) {
-        PRIVILEGED
-    } else {
-        0
-    }
+    if capabilities::capable_in(&namespace, Capability::SysPtrace) { PRIVILEGED } else { 0 }
 }
 
 /// PTRACE_O_* that may be set.
@@ -260,10 +256,7 @@ pub fn forget_leader(tree: &mut Tree, pid: Pid) -> impl Sized + use<> {
 
 /// The leader of a process, if it runs or a tracer has yet to wait for it.
 pub fn leader(node: &Node) -> Option<&Arc<Task>> {
-    let running = node
-        .threads
-        .first()
-        .filter(|thread| thread.tid() == node.process.pid);
+    let running = node.threads.first().filter(|thread| thread.tid() == node.process.pid);
     running.or(node.traced_leader.as_ref())
 }
 

@@ -49,11 +49,7 @@ pub(super) fn dispatch(
 }
 
 /// Does a request to a tracee of the current task. It must be stopped, and is frozen meanwhile: ESRCH otherwise.
-fn with_stopped(
-    task: &Task,
-    request: u32,
-    f: impl FnOnce(&mut Stopped<'_>) -> Result<usize>,
-) -> Result<usize> {
+fn with_stopped(task: &Task, request: u32, f: impl FnOnce(&mut Stopped<'_>) -> Result<usize>) -> Result<usize> {
     freeze(task)?;
     // SAFETY: frozen, and only the thread that traces it makes requests. Those that wake it do so in the end.
     let mut stopped = unsafe { Stopped::new(task) };
@@ -207,10 +203,7 @@ fn resume(stopped: &mut Stopped<'_>, request: u32, signo: u64) -> Result<()> {
         }
     };
     arm(SyscallWork::TRACE, request == PTRACE_SYSCALL);
-    arm(
-        SyscallWork::EMU,
-        matches!(request, PTRACE_SYSEMU | PTRACE_SYSEMU_SINGLESTEP),
-    );
+    arm(SyscallWork::EMU, matches!(request, PTRACE_SYSEMU | PTRACE_SYSEMU_SINGLESTEP));
     match request {
         PTRACE_SINGLESTEP | PTRACE_SYSEMU_SINGLESTEP => step::enable(stopped, false)?,
         PTRACE_SINGLEBLOCK => step::enable(stopped, true)?,

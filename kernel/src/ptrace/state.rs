@@ -118,10 +118,7 @@ impl Trace {
     /// Whether `task` is the tracer.
     pub fn is_traced_by(&self, task: &Task) -> bool {
         let links = self.links.lock();
-        links
-            .tracer
-            .as_ref()
-            .is_some_and(|tracer| core::ptr::eq(&**tracer, task))
+        links.tracer.as_ref().is_some_and(|tracer| core::ptr::eq(&**tracer, task))
     }
 
     /// Whom it traces.

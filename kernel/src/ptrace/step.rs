@@ -139,7 +139,5 @@ pub fn report_syscall(regs: &UserRegs) {
 
 /// Whether the instruction at RIP loads the flags (POPF, IRET), so that TF is the program's afterwards.
 fn sets_trap_flag(task: &Task, regs: &UserRegs) -> bool {
-    Code::at(task, regs)
-        .and_then(|code| Some(code.instruction()?.loads_flags()))
-        .unwrap_or(false)
+    Code::at(task, regs).and_then(|code| Some(code.instruction()?.loads_flags())).unwrap_or(false)
 }

@@ -130,11 +130,7 @@ pub fn event(at: &mut InKernel<'_, Gate>, event: Event, message: u64) {
 pub fn report_entry(at: &mut InKernel<'_, Gate>) -> core::result::Result<(), Skip> {
     let task = current();
     report_syscall(at, task, MESSAGE_ENTRY);
-    if task.signals.lock().is_killed() {
-        Err(Skip)
-    } else {
-        Ok(())
-    }
+    if task.signals.lock().is_killed() { Err(Skip) } else { Ok(()) }
 }
 
 /// At the exit of a system call.
@@ -148,12 +144,7 @@ fn report_syscall(at: &mut InKernel<'_, Gate>, task: &Task, message: u64) {
         return;
     }
     let good = task.trace.options() & TRACESYSGOOD != 0;
-    let signo = notify(
-        at,
-        if good { SYSCALL_STOP } else { SIGTRAP },
-        CLD_TRAPPED,
-        message,
-    );
+    let signo = notify(at, if good { SYSCALL_STOP } else { SIGTRAP }, CLD_TRAPPED, message);
     if signal::is_valid(signo) {
         // What the tracer goes on with is sent.
         let _ = signal::send::to_task(task, SigInfo::kernel(signo));

@@ -87,11 +87,7 @@ fn set_strict() -> Result<usize> {
 /// A mode is for ever.
 fn may_become(task: &Task, mode: u8) -> Result<()> {
     let now = task.hooks.seccomp.mode();
-    if now == DISABLED || now == mode {
-        Ok(())
-    } else {
-        Err(Errno::EINVAL)
-    }
+    if now == DISABLED || now == mode { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 /// `struct sock_fprog`.
@@ -137,11 +133,7 @@ fn read_program(address: u64) -> Result<Vec<Instruction>> {
     // SAFETY: the length of the vector.
     unsafe { user::copy_from_user(raw.as_mut_ptr().cast(), instructions, size_of_val(raw.as_slice())) }?;
     let program: Vec<_> = raw.into_iter().map(Instruction::from_raw).collect();
-    if bpf::check(&program) {
-        Ok(program)
-    } else {
-        Err(Errno::EINVAL)
-    }
+    if bpf::check(&program) { Ok(program) } else { Err(Errno::EINVAL) }
 }
 
 fn set_filter(flags: u32, address: u64) -> Result<usize> {
@@ -172,12 +164,7 @@ fn set_filter(flags: u32, address: u64) -> Result<usize> {
 
 /// Makes the filter the newest of the current task, and of all threads with TSYNC. None if `before` is no longer what it
 /// follows.
-fn attach(
-    task: &Task,
-    before: Option<Arc<Filter>>,
-    filter: Arc<Filter>,
-    flags: u32,
-) -> Option<Result<usize>> {
+fn attach(task: &Task, before: Option<Arc<Filter>>, filter: Arc<Filter>, flags: u32) -> Option<Result<usize>> {
     let listener = if flags & flag::NEW_LISTENER != 0 {
         match task.files.install(notify::file(filter.clone()), true) {
             Ok(fd) => Some(fd),
@@ -220,10 +207,9 @@ fn attach_locked(
         return Err(Errno::EBUSY);
     }
     let others: Vec<Arc<Task>> = match tree.node(task.process.pid) {
-        Some(node) if flags & flag::TSYNC != 0 => (node.threads.iter())
-            .filter(|thread| thread.tid() != task.tid())
-            .cloned()
-            .collect(),
+        Some(node) if flags & flag::TSYNC != 0 => {
+            (node.threads.iter()).filter(|thread| thread.tid() != task.tid()).cloned().collect()
+        }
         _ => Vec::new(),
     };
     for thread in &others {

@@ -78,10 +78,7 @@ impl Instruction {
 
     /// Its eight bytes in memory.
     pub const fn raw(self) -> u64 {
-        self.code as u64
-            | (self.jump_true as u64) << 16
-            | (self.jump_false as u64) << 24
-            | (self.k as u64) << 32
+        self.code as u64 | (self.jump_true as u64) << 16 | (self.jump_false as u64) << 24 | (self.k as u64) << 32
     }
 }
 
@@ -91,10 +88,7 @@ pub fn check(program: &[Instruction]) -> bool {
         return false;
     }
     let ends = matches!(program[program.len() - 1].code & 7, RET);
-    ends && program
-        .iter()
-        .enumerate()
-        .all(|(at, instruction)| is_allowed(*instruction, program.len() - at - 1))
+    ends && program.iter().enumerate().all(|(at, instruction)| is_allowed(*instruction, program.len() - at - 1))
         && memory_is_written_before_it_is_read(program)
 }
 
@@ -248,11 +242,7 @@ fn interpret(program: &[Instruction], load: impl Fn(usize) -> Option<u32>) -> Op
                     JGE => a >= operand,
                     _ => a & operand != 0,
                 };
-                at += usize::from(if holds {
-                    instruction.jump_true
-                } else {
-                    instruction.jump_false
-                });
+                at += usize::from(if holds { instruction.jump_true } else { instruction.jump_false });
             }
             RET => return Some(if code & A != 0 { a } else { k }),
             _ if code & !7 == TXA => a = x,
@@ -266,21 +256,11 @@ mod tests {
     use super::*;
 
     const fn op(code: u16, k: u32) -> Instruction {
-        Instruction {
-            code,
-            jump_true: 0,
-            jump_false: 0,
-            k,
-        }
+        Instruction { code, jump_true: 0, jump_false: 0, k }
     }
 
     const fn jump(code: u16, k: u32, jump_true: u8, jump_false: u8) -> Instruction {
-        Instruction {
-            code: JMP | code,
-            jump_true,
-            jump_false,
-            k,
-        }
+        Instruction { code: JMP | code, jump_true, jump_false, k }
     }
 
     const RETURN_A: Instruction = op(RET | A, 0);
@@ -306,12 +286,7 @@ mod tests {
         let instruction = Instruction::from_raw(raw);
         assert_eq!(instruction.raw(), raw);
         assert_eq!(
-            (
-                instruction.code,
-                instruction.jump_true,
-                instruction.jump_false,
-                instruction.k
-            ),
+            (instruction.code, instruction.jump_true, instruction.jump_false, instruction.k),
             (0x15, 0x0b, 0x9a, 0x1234_5678)
         );
     }
@@ -324,16 +299,7 @@ mod tests {
         assert_eq!(value(&[op(LD | LEN, 0)]), 64);
         assert_eq!(value(&[op(LDX | LEN, 0), op(MISC | TXA, 0)]), 64);
         assert_eq!(value(&[op(LDX | IMM, 3), op(MISC | TXA, 0)]), 3);
-        assert_eq!(
-            value(&[
-                op(LD | IMM, 9),
-                op(ST, 15),
-                op(LDX | MEM, 15),
-                op(LD | IMM, 0),
-                op(MISC | TXA, 0)
-            ]),
-            9
-        );
+        assert_eq!(value(&[op(LD | IMM, 9), op(ST, 15), op(LDX | MEM, 15), op(LD | IMM, 0), op(MISC | TXA, 0)]), 9);
         assert_eq!(value(&[op(LDX | IMM, 5), op(STX, 0), op(LD | MEM, 0)]), 5);
         assert!(refused(&[op(LD | ABS, 64)]));
         assert!(refused(&[op(LD | ABS, 2)]));
@@ -348,8 +314,7 @@ mod tests {
     #[test]
     fn arithmetic() {
         let with = |code: u16, a: u32, k: u32| value(&[op(LD | IMM, a), op(ALU | code, k)]);
-        let by_x =
-            |code: u16, a: u32, x: u32| value(&[op(LDX | IMM, x), op(LD | IMM, a), op(ALU | code | X, 0)]);
+        let by_x = |code: u16, a: u32, x: u32| value(&[op(LDX | IMM, x), op(LD | IMM, a), op(ALU | code | X, 0)]);
         for run in [&with as &dyn Fn(u16, u32, u32) -> u32, &by_x] {
             assert_eq!(run(ADD, u32::MAX, 2), 1);
             assert_eq!(run(SUB, 1, 2), u32::MAX);
@@ -372,13 +337,7 @@ mod tests {
     #[test]
     fn jumps() {
         let taken = |code: u16, a: u32, k: u32| {
-            value(&[
-                op(LD | IMM, a),
-                jump(code, k, 0, 2),
-                op(LD | IMM, 1),
-                jump(JA, 1, 0, 0),
-                op(LD | IMM, 0),
-            ]) == 1
+            value(&[op(LD | IMM, a), jump(code, k, 0, 2), op(LD | IMM, 1), jump(JA, 1, 0, 0), op(LD | IMM, 0)]) == 1
         };
         for (code, a, k, expected) in [
             (JEQ, 5, 5, true),
@@ -408,12 +367,7 @@ mod tests {
         assert!(refused(&[op(ST, 1), op(LD | MEM, 0)]));
         // One of the two ways does not write it.
         assert!(refused(&[jump(JEQ, 0, 0, 1), op(ST, 0), op(LD | MEM, 0)]));
-        assert!(!refused(&[
-            op(ST, 0),
-            jump(JEQ, 0, 0, 1),
-            op(ST, 1),
-            op(LD | MEM, 0)
-        ]));
+        assert!(!refused(&[op(ST, 0), jump(JEQ, 0, 0, 1), op(ST, 1), op(LD | MEM, 0)]));
     }
 
     #[test]
@@ -421,13 +375,7 @@ mod tests {
         let by_number = [op(LD | ABS, 0), jump(JEQ, 39, 0, 1), op(RET, 7), op(RET, 8)];
         assert_eq!(run_for_all(&by_number, 39, 0), Some(7));
         assert_eq!(run_for_all(&by_number, 40, 0), Some(8));
-        let by_argument = [
-            op(LD | ABS, 0),
-            jump(JEQ, 39, 0, 1),
-            op(RET, 7),
-            op(LD | ABS, 16),
-            RETURN_A,
-        ];
+        let by_argument = [op(LD | ABS, 0), jump(JEQ, 39, 0, 1), op(RET, 7), op(LD | ABS, 16), RETURN_A];
         assert_eq!(run_for_all(&by_argument, 39, 0), Some(7));
         assert_eq!(run_for_all(&by_argument, 40, 0), None);
         assert_eq!(run(&by_argument, &data()), 104);
@@ -438,9 +386,7 @@ mod tests {
     fn random_programs_end() {
         let mut state = 1u64;
         let mut random = move || {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             state >> 33
         };
         let mut attached = 0;

@@ -91,8 +91,7 @@ impl Filter {
             for number in 0..KNOWN_NUMBERS {
                 let bit = 1 << (number % WORD_BITS);
                 let word = &mut allowed[number / WORD_BITS];
-                if *word & bit != 0 && bpf::run_for_all(&program, number as u32, arch) != Some(action::ALLOW)
-                {
+                if *word & bit != 0 && bpf::run_for_all(&program, number as u32, arch) != Some(action::ALLOW) {
                     *word &= !bit;
                 }
             }
@@ -119,9 +118,7 @@ impl Filter {
             _ => &self.allowed_32,
         };
         let number = number as u32 as usize;
-        allowed
-            .get(number / WORD_BITS)
-            .is_some_and(|word| word & 1 << (number % WORD_BITS) != 0)
+        allowed.get(number / WORD_BITS).is_some_and(|word| word & 1 << (number % WORD_BITS) != 0)
     }
 
     /// Runs all programs, the newest first. The most severe action wins; of equals, the newest filter's. Gives the verdict

@@ -34,11 +34,7 @@ fn nth(task: &Task, n: u64) -> Result<Arc<Filter>> {
 /// PTRACE_SECCOMP_GET_FILTER: how many instructions it has; copies them unless `to` is null.
 pub fn get_filter(task: &Task, n: u64, to: u64) -> Result<usize> {
     let filter = nth(task, n)?;
-    let raw: Vec<u64> = filter
-        .program()
-        .iter()
-        .map(|instruction: &Instruction| instruction.raw())
-        .collect();
+    let raw: Vec<u64> = filter.program().iter().map(|instruction: &Instruction| instruction.raw()).collect();
     if to != 0 {
         user::write(to, raw.as_slice())?;
     }

@@ -226,13 +226,7 @@ fn kill(what: u32, data: &Data, value: u32, at: &mut InKernel<'_, Gate>) -> Resu
 }
 
 fn sigsys(data: &Data, value: u32) -> SigInfo {
-    SigInfo::system_call(
-        SYS_SECCOMP,
-        value as i32,
-        data.instruction_pointer,
-        data.number,
-        data.arch,
-    )
+    SigInfo::system_call(SYS_SECCOMP, value as i32, data.instruction_pointer, data.number, data.arch)
 }
 
 /// What `attach` needs of a filter that is about to be a task's newest.

@@ -75,11 +75,7 @@ const IOCTL_SIZE: u32 = 0x3fff << 16;
 const IOCTL_DIRECTION: u32 = 3 << 30;
 
 /// The sizes of the structures, for `SECCOMP_GET_NOTIF_SIZES`: notification, response, data.
-pub const SIZES: [u16; 3] = [
-    size_of::<Notification>() as u16,
-    size_of::<Response>() as u16,
-    size_of::<Data>() as u16,
-];
+pub const SIZES: [u16; 3] = [size_of::<Notification>() as u16, size_of::<Response>() as u16, size_of::<Data>() as u16];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -130,18 +126,12 @@ pub struct Listener {
 impl Listener {
     /// No listener.
     pub const fn none() -> Listener {
-        Listener {
-            entries: SpinLock::new(None),
-            changed: WaitQueue::new(),
-        }
+        Listener { entries: SpinLock::new(None), changed: WaitQueue::new() }
     }
 
     /// There is one from now on.
     pub fn open(&self) {
-        *self.entries.lock() = Some(Entries {
-            next_id: crate::time::now(),
-            list: VecDeque::new(),
-        });
+        *self.entries.lock() = Some(Entries { next_id: crate::time::now(), list: VecDeque::new() });
     }
 
     /// Whether there is one.
@@ -322,12 +312,7 @@ impl Notifier {
     /// Gives `change` the entry with this number.
     fn with<T>(&self, id: u64, change: impl FnOnce(&mut Entry) -> Result<T>) -> Result<T> {
         let mut entries = self.0.listener.entries.lock();
-        change(
-            entries
-                .as_mut()
-                .and_then(|entries| entries.find(id))
-                .ok_or(Errno::ENOENT)?,
-        )
+        change(entries.as_mut().and_then(|entries| entries.find(id)).ok_or(Errno::ENOENT)?)
     }
 
     /// Waits for the next notification.
@@ -343,12 +328,7 @@ impl Notifier {
             let list = &mut entries.as_mut()?.list;
             let entry = list.iter_mut().find(|entry| entry.state == State::Waiting)?;
             entry.state = State::Sent;
-            Some(Notification {
-                id: entry.id,
-                pid: seen(entry.pid) as u32,
-                flags: 0,
-                data: entry.data,
-            })
+            Some(Notification { id: entry.id, pid: seen(entry.pid) as u32, flags: 0, data: entry.data })
         })?;
         listener.wake();
         if let Err(error) = user::write(address, &notification) {
@@ -415,11 +395,8 @@ impl Notifier {
         {
             return Err(Errno::EINVAL);
         }
-        let descriptor = Arc::new(AddFd {
-            file: current().files.get(request.source.into())?,
-            request,
-            result: SpinLock::new(None),
-        });
+        let descriptor =
+            Arc::new(AddFd { file: current().files.get(request.source.into())?, request, result: SpinLock::new(None) });
         self.with(request.id, |entry| {
             if entry.state != State::Sent {
                 return Err(Errno::EINPROGRESS);

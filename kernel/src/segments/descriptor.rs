@@ -142,11 +142,7 @@ pub const fn base(descriptor: u64) -> u64 {
 /// The last offset in the segment.
 pub const fn limit(descriptor: u64) -> u64 {
     let limit = descriptor & 0xffff | (descriptor >> 48 & 0xf) << 16;
-    if descriptor & PAGES != 0 {
-        limit << 12 | 0xfff
-    } else {
-        limit
-    }
+    if descriptor & PAGES != 0 { limit << 12 | 0xfff } else { limit }
 }
 
 /// How the instructions of a code segment are decoded; None for one that is not there, or holds no code. Programs make none of

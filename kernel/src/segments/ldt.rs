@@ -42,20 +42,14 @@ pub struct Ldt {
 impl Ldt {
     /// None.
     pub const fn new() -> Ldt {
-        Ldt {
-            table: SpinLock::new(None),
-            shown: AtomicPtr::new(ptr::null_mut()),
-        }
+        Ldt { table: SpinLock::new(None), shown: AtomicPtr::new(ptr::null_mut()) }
     }
 
     /// A child's: the same entries. (A change of one makes a new table, so they can be shared.)
     pub fn fork(&self) -> Ldt {
         let table = self.table.lock().clone();
         let shown = shown(&table);
-        Ldt {
-            table: SpinLock::new(table),
-            shown: AtomicPtr::new(shown),
-        }
+        Ldt { table: SpinLock::new(table), shown: AtomicPtr::new(shown) }
     }
 
     /// Whether there is a table.
@@ -82,9 +76,7 @@ impl Ldt {
 }
 
 fn shown(table: &Option<Arc<Table>>) -> *mut Table {
-    table
-        .as_ref()
-        .map_or(ptr::null_mut(), |table| Arc::as_ptr(table).cast_mut())
+    table.as_ref().map_or(ptr::null_mut(), |table| Arc::as_ptr(table).cast_mut())
 }
 
 /// Where a CPU has its table with page-table isolation: user mode's tables map this, and not the heap.
@@ -94,8 +86,7 @@ struct Area(UnsafeCell<[u64; MAX_ENTRIES]>);
 // SAFETY: each is one CPU's, and changed with interrupts off.
 unsafe impl Sync for Area {}
 
-static AREAS: [Area; if isolation::ON { MAX_CPUS } else { 0 }] =
-    [const { Area(UnsafeCell::new([0; MAX_ENTRIES])) }; _];
+static AREAS: [Area; if isolation::ON { MAX_CPUS } else { 0 }] = [const { Area(UnsafeCell::new([0; MAX_ENTRIES])) }; _];
 
 /// The pages of these.
 pub fn areas() -> Range<u64> {
@@ -123,11 +114,7 @@ fn load(table: *mut Table) {
         // SAFETY: the address space keeps it until no CPU has it loaded any more (`install`, `forget`).
         unsafe { (*table).0.as_slice() }
     };
-    let entries = if isolation::ON {
-        copy_to_area(entries)
-    } else {
-        entries
-    };
+    let entries = if isolation::ON { copy_to_area(entries) } else { entries };
     // SAFETY: interrupts are off; `UserDesc::descriptor` makes nothing but segments of ring 3, not of long mode and with the
     // accessed bit set; the table lives as above.
     unsafe { load_ldt(entries) };

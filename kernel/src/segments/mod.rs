@@ -30,11 +30,7 @@ pub fn base_of(task: &Task, selector: u16) -> u64 {
 /// The descriptor that a selector names in a task that is current or stopped: one of its own, else 0.
 pub fn descriptor_of(task: &Task, selector: u16) -> u64 {
     let number = selector >> 3;
-    if selector & LOCAL != 0 {
-        task.mm().ldt().descriptor(number)
-    } else {
-        tls::descriptor_of(task, number)
-    }
+    if selector & LOCAL != 0 { task.mm().ldt().descriptor(number) } else { tls::descriptor_of(task, number) }
 }
 
 /// Takes from the current task what exec does not keep.

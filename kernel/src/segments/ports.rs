@@ -109,10 +109,7 @@ pub fn sys_iopl(level: u64) -> Result<usize> {
     if level > u32::from(rights.level) && !capable(Capability::SysRawio) {
         return Err(Errno::EPERM);
     }
-    set(Rights {
-        level: level as u8,
-        ..rights
-    });
+    set(Rights { level: level as u8, ..rights });
     Ok(0)
 }
 

@@ -27,10 +27,7 @@ impl Tls {
 
     /// The entry with this number in the GDT.
     fn entry(&self, number: u32) -> Result<&AtomicU64> {
-        (number as usize)
-            .checked_sub(TLS_FIRST)
-            .and_then(|index| self.0.get(index))
-            .ok_or(Errno::EINVAL)
+        (number as usize).checked_sub(TLS_FIRST).and_then(|index| self.0.get(index)).ok_or(Errno::EINVAL)
     }
 
     /// A new task (`to`, which has these entries) begins with those of its parent.
@@ -67,20 +64,12 @@ pub fn load(task: &Task) {
 fn check(segment: &UserDesc) -> Result<()> {
     let nothing = segment.is_empty() || segment.is_zero();
     let data = matches!(segment.contents(), Contents::Data | Contents::ExpandDown);
-    if nothing || segment.is_32bit() && data && segment.is_present() {
-        Ok(())
-    } else {
-        Err(Errno::EINVAL)
-    }
+    if nothing || segment.is_32bit() && data && segment.is_present() { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 /// Puts a segment into an entry of a task that is current or not running.
 fn set(task: &Task, number: u32, segment: &UserDesc) -> Result<()> {
-    let value = if segment.is_empty() || segment.is_zero() {
-        0
-    } else {
-        segment.descriptor()
-    };
+    let value = if segment.is_empty() || segment.is_zero() { 0 } else { segment.descriptor() };
     task.tls.entry(number)?.store(value, Relaxed);
     let in_use = task.tls.entries() != [0; TLS_ENTRIES];
     task.set_switch_work(SwitchWork::TLS, in_use);
@@ -108,12 +97,9 @@ pub fn sys_set_thread_area(address: u64) -> Result<usize> {
     load(task);
     // What is loaded from the entry follows it.
     let loaded = Segments::current();
-    for (segment, held) in [
-        (Segment::Ds, loaded.ds),
-        (Segment::Es, loaded.es),
-        (Segment::Fs, loaded.fs),
-        (Segment::Gs, loaded.gs),
-    ] {
+    for (segment, held) in
+        [(Segment::Ds, loaded.ds), (Segment::Es, loaded.es), (Segment::Fs, loaded.fs), (Segment::Gs, loaded.gs)]
+    {
         if held == selector(number) {
             // SAFETY: interrupts are off. The base is the program's to change.
             let _ = unsafe { load_segment(segment, held) };

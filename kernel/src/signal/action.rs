@@ -53,12 +53,7 @@ pub const SIG_IGN: u64 = 1;
 
 impl Action {
     /// The default action.
-    pub const DEFAULT: Action = Action {
-        handler: SIG_DFL,
-        flags: 0,
-        restorer: 0,
-        mask: SigSet::EMPTY,
-    };
+    pub const DEFAULT: Action = Action { handler: SIG_DFL, flags: 0, restorer: 0, mask: SigSet::EMPTY };
 
     /// The known flags.
     pub const fn flags(&self) -> ActionFlags {
@@ -167,14 +162,7 @@ impl SigHand {
     /// Handlers become the default action, what is ignored stays ignored; flags and masks are forgotten.
     pub fn clear_handlers(&self) {
         for action in &mut self.lock().0 {
-            *action = Action {
-                handler: if action.handler == SIG_IGN {
-                    SIG_IGN
-                } else {
-                    SIG_DFL
-                },
-                ..Action::DEFAULT
-            };
+            *action = Action { handler: if action.handler == SIG_IGN { SIG_IGN } else { SIG_DFL }, ..Action::DEFAULT };
         }
     }
 }

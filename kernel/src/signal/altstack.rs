@@ -31,12 +31,7 @@ pub struct AltStack {
 impl AltStack {
     /// One with these fields.
     pub(super) const fn of(sp: u64, flags: i32, size: u64) -> AltStack {
-        AltStack {
-            sp,
-            flags,
-            pad: 0,
-            size,
-        }
+        AltStack { sp, flags, pad: 0, size }
     }
 
     /// Reads one as wide as the call's: three words, the flags in the lower half of theirs.
@@ -51,12 +46,7 @@ impl AltStack {
     }
 
     /// No alternate stack.
-    pub const NONE: AltStack = AltStack {
-        sp: 0,
-        flags: SS_DISABLE,
-        pad: 0,
-        size: 0,
-    };
+    pub const NONE: AltStack = AltStack { sp: 0, flags: SS_DISABLE, pad: 0, size: 0 };
 
     /// Whether this stack pointer is on the stack. The lowest address is not: a stack that is full down to there has
     /// overflowed. The highest is: an empty stack.
@@ -89,12 +79,7 @@ impl AltStack {
         } else {
             0
         };
-        AltStack {
-            sp: self.sp,
-            flags: state | self.flags & SS_AUTODISARM,
-            pad: 0,
-            size: self.size,
-        }
+        AltStack { sp: self.sp, flags: state | self.flags & SS_AUTODISARM, pad: 0, size: self.size }
     }
 
     /// What `sigaltstack(new)` makes of it for a task with the stack pointer `sp`.
@@ -111,12 +96,7 @@ impl AltStack {
             return Ok(*self);
         }
         if mode == SS_DISABLE {
-            return Ok(AltStack {
-                sp: 0,
-                flags: new.flags,
-                pad: 0,
-                size: 0,
-            });
+            return Ok(AltStack { sp: 0, flags: new.flags, pad: 0, size: 0 });
         }
         if new.size < MINSIGSTKSZ {
             return Err(Errno::ENOMEM);

@@ -21,11 +21,7 @@ use crate::time;
 
 /// Every call that takes a set says how long it is.
 pub(crate) fn check_set_size(size: u64) -> Result<()> {
-    if size == size_of::<SigSet>() as u64 {
-        Ok(())
-    } else {
-        Err(Errno::EINVAL)
-    }
+    if size == size_of::<SigSet>() as u64 { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 /// rt_sigaction(2).
@@ -98,10 +94,7 @@ pub fn sys_rt_sigpending(address: u64, size: u64) -> Result<usize> {
     let pending = {
         let shared = task.process.signals.lock();
         let signals = task.signals.lock();
-        shared
-            .pending()
-            .union(signals.pending())
-            .intersection(signals.blocked())
+        shared.pending().union(signals.pending()).intersection(signals.blocked())
     };
     user::write(address, &pending.as_bytes()[..size as usize])?;
     Ok(0)
@@ -109,11 +102,7 @@ pub fn sys_rt_sigpending(address: u64, size: u64) -> Result<usize> {
 
 /// sigaltstack(2).
 pub fn sys_sigaltstack(new: u64, old: u64, stack_pointer: u64) -> Result<usize> {
-    let new = if new == 0 {
-        None
-    } else {
-        Some(AltStack::read(new)?)
-    };
+    let new = if new == 0 { None } else { Some(AltStack::read(new)?) };
     let seen = {
         let mut signals = current().signals.lock();
         let seen = signals.altstack.seen_from(stack_pointer);
@@ -170,11 +159,7 @@ pub fn sys_rt_sigtimedwait(set: u64, info: u64, timeout: u64, size: u64) -> Resu
 pub fn rt_sigtimedwait(width: Width, set: u64, info: u64, timeout: u64, size: u64) -> Result<usize> {
     check_set_size(size)?;
     let set: SigSet = user::read(set)?;
-    let timeout = if timeout == 0 {
-        None
-    } else {
-        Some(Timespec::read(width, timeout)?.to_ns()?)
-    };
+    let timeout = if timeout == 0 { None } else { Some(Timespec::read(width, timeout)?.to_ns()?) };
     let taken = wait_for(set.without(SigSet::UNBLOCKABLE), timeout)?;
     if info != 0 {
         taken.write_for_call(info)?;
@@ -189,10 +174,7 @@ pub(super) fn take_pending(set: SigSet) -> Option<SigInfo> {
         let mut shared = task.process.signals.lock();
         let mut signals = task.signals.lock();
         let others = SigSet(!set.0);
-        let taken = signals
-            .pending
-            .take(others)
-            .or_else(|| shared.pending.take(others));
+        let taken = signals.pending.take(others).or_else(|| shared.pending.take(others));
         signals.recalculate(task, &shared);
         taken
     };
@@ -218,9 +200,7 @@ fn wait_for(set: SigSet, timeout: Option<u64>) -> Result<SigInfo> {
         signals.recalculate(task, &shared);
         blocked
     };
-    let deadline = timeout.map_or(crate::task::wait::FOREVER, |timeout| {
-        time::now().saturating_add(timeout)
-    });
+    let deadline = timeout.map_or(crate::task::wait::FOREVER, |timeout| time::now().saturating_add(timeout));
     let slept = crate::task::wait::WaitQueue::new().wait_until_timeout(deadline, || None::<()>);
     mask::set_blocked(blocked);
     task.signals.lock().awaited = SigSet::EMPTY;
@@ -233,11 +213,7 @@ fn wait_for(set: SigSet, timeout: Option<u64>) -> Result<SigInfo> {
 
 /// The signal number of a sending call: 0 only asks whether it could be sent.
 fn check_number(signo: i32) -> Result<()> {
-    if signo == 0 || is_valid(signo) {
-        Ok(())
-    } else {
-        Err(Errno::EINVAL)
-    }
+    if signo == 0 || is_valid(signo) { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 /// What comes with a signal that the caller sends.
@@ -263,9 +239,7 @@ pub fn sys_kill(pid: u64, signo: u64) -> Result<usize> {
 
 fn to_process(pid: Pid, info: SigInfo) -> Result<()> {
     // Any thread's number stands for its process.
-    let process = process::find(pid)
-        .or_else(|| Some(process::find_task(pid)?.process.clone()))
-        .ok_or(Errno::ESRCH)?;
+    let process = process::find(pid).or_else(|| Some(process::find_task(pid)?.process.clone())).ok_or(Errno::ESRCH)?;
     to_found(&process, info)
 }
 
@@ -359,9 +333,8 @@ fn to_thread(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
 /// The first thread of a process keeps its number after its end, until the process has been waited for. It may be sent to,
 /// and takes nothing; what a signal does to its process when it is sent, it does.
 fn to_ended_leader(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
-    let process = process::find(tid)
-        .filter(|process| tgid.is_none_or(|tgid| process.pid == tgid))
-        .ok_or(Errno::ESRCH)?;
+    let process =
+        process::find(tid).filter(|process| tgid.is_none_or(|tgid| process.pid == tgid)).ok_or(Errno::ESRCH)?;
     check_number(info.signo)?;
     permission::check(&process, &info)?;
     if info.signo != 0 {

@@ -64,11 +64,7 @@ fn restart_or_fail(regs: &mut UserRegs, delivery: Delivery) {
 fn next(at: &mut InKernel<'_, Gate>) -> Option<(SigInfo, Action)> {
     let task = current();
     loop {
-        let Taken {
-            mut info,
-            shared,
-            shown,
-        } = take(at, task)?;
+        let Taken { mut info, shared, shown } = take(at, task)?;
         if shown {
             match ptrace::stop::signal(at, info, shared) {
                 Some(changed) => info = changed,
@@ -163,12 +159,7 @@ fn take(at: &mut InKernel<'_, Gate>, task: &Task) -> Option<Taken> {
 /// The default action of a fatal signal.
 fn die(at: &mut InKernel<'_, Gate>, task: &Task, info: &SigInfo) -> ! {
     let signo = info.signo;
-    log::debug!(
-        "{} ends by signal {signo}, code {}, address {:#x}",
-        task.tid(),
-        info.code,
-        info.addr()
-    );
+    log::debug!("{} ends by signal {signo}, code {}, address {:#x}", task.tid(), info.code, info.addr());
     // No core file is ever written; whoever sets a limit for one is told that this is a signal that makes one.
     let core = SigSet::CORE.contains(signo) && task.process.rlimit(RLIMIT_CORE).0 != 0;
     exit::do_group_exit(at, signo | if core { CORE_FLAG } else { 0 })
@@ -188,12 +179,7 @@ fn enter_handler(at: &mut InKernel<'_, Gate>, info: &SigInfo, action: &Action) {
         signals.saved.unwrap_or(signals.blocked)
     };
     if let Err(error) = frame::set_up(regs, action, info, saved_mask) {
-        log::debug!(
-            "{}: no frame for signal {} at {:#x}: {error:?}",
-            task.tid(),
-            info.signo,
-            regs.rsp
-        );
+        log::debug!("{}: no frame for signal {} at {:#x}: {error:?}", task.tid(), info.signo, regs.rsp);
         let info_segv = SigInfo::kernel(SIGSEGV);
         if info.signo == SIGSEGV {
             send::force_fatal(info_segv);

@@ -73,11 +73,8 @@ pub fn force_exception(vector: u8, error: u64, regs: &mut UserRegs) {
 /// The frame tells nothing about kernel memory: a fault there always looks like one on a present page.
 pub fn force_page_fault(info: SigInfo, addr: u64, error: u64) {
     let hidden = if addr >= TASK_SIZE { PF_PRESENT } else { 0 };
-    task::current().signals.lock().fault = Fault {
-        trapno: Exception::PF.into(),
-        error: error | hidden | PF_USER,
-        cr2: addr,
-    };
+    task::current().signals.lock().fault =
+        Fault { trapno: Exception::PF.into(), error: error | hidden | PF_USER, cr2: addr };
     force_fault(info);
 }
 
@@ -102,13 +99,7 @@ pub(crate) fn set_fault(vector: u8, error: u64) {
 /// The code for the unmasked floating-point exceptions, in the order of Linux. The bits are the same in the x87 status
 /// word and in MXCSR.
 fn float_code(unmasked: u32) -> Option<i32> {
-    [
-        (0x01, FPE_FLTINV),
-        (0x04, FPE_FLTDIV),
-        (0x08, FPE_FLTOVF),
-        (0x12, FPE_FLTUND),
-        (0x20, FPE_FLTRES),
-    ]
-    .into_iter()
-    .find_map(|(bits, code)| (unmasked & bits != 0).then_some(code))
+    [(0x01, FPE_FLTINV), (0x04, FPE_FLTDIV), (0x08, FPE_FLTOVF), (0x12, FPE_FLTUND), (0x20, FPE_FLTRES)]
+        .into_iter()
+        .find_map(|(bits, code)| (unmasked & bits != 0).then_some(code))
 }

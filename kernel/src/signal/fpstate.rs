@@ -253,13 +253,8 @@ struct InitialState {
 }
 const _: () = assert!(size_of::<InitialState>() == fpu::LEGACY_SIZE + fpu::HEADER_SIZE);
 
-static INITIAL_STATE: InitialState = InitialState {
-    control: 0x37f,
-    rest: [0; _],
-    mxcsr: 0x1f80,
-    registers: [0; _],
-    header: [0; _],
-};
+static INITIAL_STATE: InitialState =
+    InitialState { control: 0x37f, rest: [0; _], mxcsr: 0x1f80, registers: [0; _], header: [0; _] };
 
 /// Puts the current task's state back to what a program starts with. A handler starts with that, too.
 pub(super) fn reset() {

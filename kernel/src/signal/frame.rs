@@ -117,8 +117,7 @@ pub(super) const RESTORED_FLAGS: u64 = flags::AC
 /// The least stack that a handler's frame needs, for AT_MINSIGSTKSZ.
 pub fn min_stack_size() -> u64 {
     let most =
-        FRAME_SIZE + STACK_ALIGNMENT - 1 + fpstate::FSAVE_HEADER + fpstate::frame_size() + fpstate::ALIGNMENT
-            - 1;
+        FRAME_SIZE + STACK_ALIGNMENT - 1 + fpstate::FSAVE_HEADER + fpstate::frame_size() + fpstate::ALIGNMENT - 1;
     most.next_multiple_of(STACK_ALIGNMENT)
 }
 
@@ -144,25 +143,9 @@ pub(super) fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask:
     let context = SigContext::new(regs, &fault, mask, fpstate);
     let xstate = if fpu::has_xsave() { UC_FP_XSTATE } else { 0 };
     // From 32-bit code SS may be anything, and a handler that knows nothing of it must still be able to return.
-    let strict = if regs.cs() == u64::from(USER_CS) {
-        UC_STRICT_RESTORE_SS
-    } else {
-        0
-    };
-    let context = UContext {
-        flags: xstate | UC_SIGCONTEXT_SS | strict,
-        link: 0,
-        stack: altstack,
-        context,
-        mask,
-    };
-    user::write(
-        frame,
-        &Frame {
-            return_address: action.restorer,
-            context,
-        },
-    )?;
+    let strict = if regs.cs() == u64::from(USER_CS) { UC_STRICT_RESTORE_SS } else { 0 };
+    let context = UContext { flags: xstate | UC_SIGCONTEXT_SS | strict, link: 0, stack: altstack, context, mask };
+    user::write(frame, &Frame { return_address: action.restorer, context })?;
     if action.flags().contains(ActionFlags::SIGINFO) {
         info.write_to_user(frame + INFO)?;
     }

@@ -128,17 +128,12 @@ pub(super) fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask:
         let signals = current().signals.lock();
         (signals.altstack, signals.fault)
     };
-    let fpstate =
-        top(regs, action, &altstack).wrapping_sub(fpstate::frame_size()) & !(fpstate::ALIGNMENT - 1);
+    let fpstate = top(regs, action, &altstack).wrapping_sub(fpstate::frame_size()) & !(fpstate::ALIGNMENT - 1);
     let fpstate = fpstate.wrapping_sub(fpstate::FSAVE_HEADER);
     fpstate::store_32(fpstate, regs.cs() as u32)?;
     let context = SigContext32::new(regs, &fault, mask, fpstate);
     let with_info = action.flags().contains(ActionFlags::SIGINFO);
-    let size = if with_info {
-        size_of::<RtFrame>()
-    } else {
-        size_of::<Frame>()
-    };
+    let size = if with_info { size_of::<RtFrame>() } else { size_of::<Frame>() };
     // As after a call from aligned code.
     let frame = (fpstate.wrapping_sub(size as u64).wrapping_add(RETURN_ADDRESS) & !(STACK_ALIGNMENT - 1))
         .wrapping_sub(RETURN_ADDRESS);
@@ -201,11 +196,7 @@ fn top(regs: &UserRegs, action: &Action, altstack: &AltStack) -> u64 {
     let sp = regs.rsp;
     let has_restorer = action.flags().contains(ActionFlags::RESTORER);
     if action.flags().contains(ActionFlags::ONSTACK) {
-        if altstack.is_available(sp) {
-            altstack.top()
-        } else {
-            sp
-        }
+        if altstack.is_available(sp) { altstack.top() } else { sp }
     } else if regs.ss() != u64::from(USER_DS) && !has_restorer && action.restorer != 0 {
         action.restorer
     } else {
@@ -336,11 +327,7 @@ fn take_rt_frame(regs: &mut UserRegs) -> Result<()> {
     super::mask::set_blocked(mask_of(context.mask));
     context.context.restore(regs)?;
     let [sp, flags, size] = context.stack;
-    restore_altstack(
-        current(),
-        AltStack::of(sp.into(), flags as i32, size.into()),
-        regs.rsp,
-    );
+    restore_altstack(current(), AltStack::of(sp.into(), flags as i32, size.into()), regs.rsp);
     Ok(())
 }
 

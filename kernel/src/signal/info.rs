@@ -74,13 +74,7 @@ const fn pair(low: u32, high: u32) -> u64 {
 
 impl SigInfo {
     const fn new(signo: i32, code: i32, fields: [u64; 4]) -> SigInfo {
-        SigInfo {
-            signo,
-            errno: 0,
-            code,
-            pad: 0,
-            fields,
-        }
+        SigInfo { signo, errno: 0, code, pad: 0, fields }
     }
 
     /// From the kernel, with nothing to add.
@@ -117,10 +111,7 @@ impl SigInfo {
     /// SIGSYS for a system call that is not made: who forbids it ([`SYS_SECCOMP`], [`SYS_USER_DISPATCH`]) and what they add,
     /// the address after the instruction, the number, `AUDIT_ARCH_*`.
     pub const fn system_call(code: i32, errno: i32, address: u64, number: i32, arch: u32) -> SigInfo {
-        SigInfo {
-            errno,
-            ..SigInfo::new(SIGSYS, code, [address, pair(number as u32, arch), 0, 0])
-        }
+        SigInfo { errno, ..SigInfo::new(SIGSYS, code, [address, pair(number as u32, arch), 0, 0]) }
     }
 
     /// `si_code` and `si_status` of an end with this wait status.
@@ -150,24 +141,12 @@ impl SigInfo {
     }
 
     /// [`child_change`](Self::child_change) with the id of one of its threads.
-    pub(super) fn thread_change(
-        signo: i32,
-        pid: Pid,
-        child: &Process,
-        code: i32,
-        value: i32,
-        used: &Usage,
-    ) -> SigInfo {
+    pub(super) fn thread_change(signo: i32, pid: Pid, child: &Process, code: i32, value: i32, used: &Usage) -> SigInfo {
         /// Nanoseconds per tick of `clock_t`.
         const TICK: u64 = 10_000_000;
         let times = used.times();
         let uid = child.credentials.lock().user.real;
-        let fields = [
-            pair(pid as u32, uid),
-            value as u32 as u64,
-            times.user / TICK,
-            times.system / TICK,
-        ];
+        let fields = [pair(pid as u32, uid), value as u32 as u64, times.user / TICK, times.system / TICK];
         SigInfo::new(signo, code, fields)
     }
 
@@ -183,11 +162,7 @@ impl SigInfo {
 
     /// The timer's number, where this comes from a POSIX timer.
     pub const fn timer_id(&self) -> Option<i32> {
-        if self.code == SI_TIMER {
-            Some(self.fields[0] as i32)
-        } else {
-            None
-        }
+        if self.code == SI_TIMER { Some(self.fields[0] as i32) } else { None }
     }
 
     /// How often a POSIX timer ran out again before this was delivered.
@@ -208,13 +183,7 @@ impl SigInfo {
 
     /// One with this union.
     pub(super) const fn from_words(signo: i32, errno: i32, code: i32, fields: [u64; 4]) -> SigInfo {
-        SigInfo {
-            signo,
-            errno,
-            code,
-            pad: 0,
-            fields,
-        }
+        SigInfo { signo, errno, code, pad: 0, fields }
     }
 
     /// The union, as four words.
@@ -235,10 +204,7 @@ impl SigInfo {
     /// Writes a whole `siginfo_t`.
     pub fn write_to_user(&self, address: u64) -> Result<()> {
         user::write(address, self)?;
-        user::clear(
-            address + size_of::<SigInfo>() as u64,
-            SIGINFO_SIZE - size_of::<SigInfo>(),
-        )
+        user::clear(address + size_of::<SigInfo>() as u64, SIGINFO_SIZE - size_of::<SigInfo>())
     }
 
     /// Reads a `siginfo_t` that a program made up for `sigqueue`. The signal number is the argument's, not the

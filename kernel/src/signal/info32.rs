@@ -84,12 +84,7 @@ impl From<&SigInfo> for SigInfo32 {
         };
         let mut fields = [0; 29];
         fields[..used.len()].copy_from_slice(&used);
-        SigInfo32 {
-            signo: info.signo,
-            errno: info.errno,
-            code: info.code,
-            fields,
-        }
+        SigInfo32 { signo: info.signo, errno: info.errno, code: info.code, fields }
     }
 }
 
@@ -122,10 +117,7 @@ impl SigInfo {
         match Width::of_call() {
             Width::Bits64 => SigInfo::read_from_user(signo, address),
             Width::Bits32 => {
-                let info = SigInfo32 {
-                    signo,
-                    ..user::read(address)?
-                };
+                let info = SigInfo32 { signo, ..user::read(address)? };
                 let wide = SigInfo::from(&info);
                 let more_is_used = info.fields[5..].iter().any(|&field| field != 0);
                 if !wide.has_known_layout() && more_is_used {

@@ -159,11 +159,7 @@ pub(crate) fn notify_parent(tree: &Tree, node: &Node, code: i32) {
     let Some(parent) = tree.node(node.parent) else {
         return;
     };
-    let status = if code == CLD_CONTINUED {
-        SIGCONT
-    } else {
-        node.process.signals.lock().stop_signal
-    };
+    let status = if code == CLD_CONTINUED { SIGCONT } else { node.process.signals.lock().stop_signal };
     if let Some(action) = action_of(parent, SIGCHLD)
         && action.handler != SIG_IGN
         && !action.flags().contains(ActionFlags::NOCLDSTOP)
@@ -190,14 +186,7 @@ pub(crate) fn notify_tracer(tree: &Tree, tracer: &Task, tracee: &Task, code: i32
                 CLD_STOPPED => tracee.process.signals.lock().stop_signal & 0x7f,
                 _ => stop & 0x7f,
             };
-            let info = SigInfo::thread_change(
-                SIGCHLD,
-                tracee.tid(),
-                &tracee.process,
-                code,
-                status,
-                &tracee.usage,
-            );
+            let info = SigInfo::thread_change(SIGCHLD, tracee.tid(), &tracee.process, code, status, &tracee.usage);
             // A standard signal is never refused.
             let _ = send::send(tree, &tracer.process, None, info);
         }

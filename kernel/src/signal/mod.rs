@@ -52,8 +52,7 @@ use crate::task::Task;
 
 /// Whether a task is to end: what interrupts sleeps that no other signal does.
 pub fn fatal_pending(task: &Task) -> bool {
-    task.signal_pending()
-        && (task.process.group_exit().is_some() || task.signals.lock().pending().contains(SIGKILL))
+    task.signal_pending() && (task.process.group_exit().is_some() || task.signals.lock().pending().contains(SIGKILL))
 }
 
 /// Raises the flag of a task that has not run yet, if something is pending for it or its process.

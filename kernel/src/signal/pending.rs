@@ -28,10 +28,7 @@ pub struct Dequeued {
 
 impl Dequeued {
     fn lost(signo: i32) -> Dequeued {
-        Dequeued {
-            info: SigInfo::lost(signo),
-            timer: None,
-        }
+        Dequeued { info: SigInfo::lost(signo), timer: None }
     }
 
     /// The information. A POSIX timer goes on from here, and says how often it ran out meanwhile; no lock is held.
@@ -60,10 +57,7 @@ pub struct Pending {
 impl Pending {
     /// Nothing pending. Allocates.
     pub fn new() -> Pending {
-        Pending {
-            set: SigSet::EMPTY,
-            queue: VecDeque::with_capacity(ROOM),
-        }
+        Pending { set: SigSet::EMPTY, queue: VecDeque::with_capacity(ROOM) }
     }
 
     /// The signals that are pending.
@@ -85,10 +79,7 @@ impl Pending {
     }
 
     fn enqueue(&mut self, info: SigInfo, charge: Option<Charge>, timer: Option<u32>) {
-        self.queue.push_back(Entry {
-            signal: Dequeued { info, timer },
-            _charge: charge,
-        });
+        self.queue.push_back(Entry { signal: Dequeued { info, timer }, _charge: charge });
         self.set.insert(info.signo);
     }
 
@@ -128,8 +119,7 @@ impl Pending {
     /// expiry. Says whether it is news; EAGAIN if memory was short.
     pub fn push_timer(&mut self, info: SigInfo, setting: u32) -> Result<bool> {
         let mut signals = self.queue.iter_mut().map(|entry| &mut entry.signal);
-        let same =
-            |signal: &&mut Dequeued| signal.timer.is_some() && signal.info.timer_id() == info.timer_id();
+        let same = |signal: &&mut Dequeued| signal.timer.is_some() && signal.info.timer_id() == info.timer_id();
         if let Some(signal) = signals.find(same) {
             signal.info.count_overrun();
             signal.timer = Some(setting);
@@ -160,16 +150,10 @@ impl Pending {
 
     /// Takes the oldest signal that an instruction of the task caused.
     pub fn take_synchronous(&mut self, blocked: SigSet) -> Option<Dequeued> {
-        if self
-            .set
-            .without(blocked)
-            .intersection(SigSet::SYNCHRONOUS)
-            .is_empty()
-        {
+        if self.set.without(blocked).intersection(SigSet::SYNCHRONOUS).is_empty() {
             return None;
         }
-        let wanted =
-            |Entry { signal, .. }: &Entry| signal.info.is_synchronous() && !blocked.contains(signal.signo());
+        let wanted = |Entry { signal, .. }: &Entry| signal.info.is_synchronous() && !blocked.contains(signal.signo());
         // It is taken as soon as the instruction has caused it, so mostly it is the first.
         let at = match self.queue.front() {
             Some(first) if wanted(first) => 0,
@@ -192,11 +176,7 @@ impl Pending {
     #[inline]
     fn remove_at(&mut self, at: usize, signo: i32) -> Dequeued {
         // Mostly it is the only one.
-        let removed = if at == 0 {
-            self.queue.pop_front()
-        } else {
-            self.queue.remove(at)
-        };
+        let removed = if at == 0 { self.queue.pop_front() } else { self.queue.remove(at) };
         if self.queue.is_empty() || !self.queue.iter().any(|other| other.signal.signo() == signo) {
             self.set.remove(signo);
         }

@@ -9,9 +9,7 @@ use crate::task::{Process, current, user_namespace};
 
 /// Whether ids alone let a sender signal a process: the real or effective user id is its real or saved one.
 fn ids_match(sender: Ids, target: Ids) -> bool {
-    [sender.real, sender.effective]
-        .iter()
-        .any(|id| [target.real, target.saved].contains(id))
+    [sender.real, sender.effective].iter().any(|id| [target.real, target.saved].contains(id))
 }
 
 /// Whether the current task may send this to a process. The kernel may send anything, and SIGCONT may be sent within a
@@ -30,9 +28,5 @@ pub fn check(target: &Process, info: &SigInfo) -> Result<()> {
         let mine = process.credentials.lock();
         ids_match(mine.user, ids) || user_namespace::grants(&mine, &namespace, Capability::Kill)
     };
-    if permitted || info.signo == SIGCONT && target.session() == process.session() {
-        Ok(())
-    } else {
-        Err(Errno::EPERM)
-    }
+    if permitted || info.signo == SIGCONT && target.session() == process.session() { Ok(()) } else { Err(Errno::EPERM) }
 }

@@ -28,9 +28,7 @@ impl User {
         }
         // Users without processes.
         users.retain(|_, user| user.strong_count() != 0);
-        let user = Arc::new(User {
-            charges: Arc::new(()),
-        });
+        let user = Arc::new(User { charges: Arc::new(()) });
         users.insert(uid, Arc::downgrade(&user));
         user
     }

@@ -96,13 +96,7 @@ pub(super) fn send(tree: &Tree, process: &Process, thread: Option<&Task>, info: 
 }
 
 /// Sends what `info` says, for a setting of a POSIX timer or for anybody else. Says whether it was not thrown away.
-fn submit(
-    tree: &Tree,
-    process: &Process,
-    thread: Option<&Task>,
-    info: SigInfo,
-    timer: Option<u32>,
-) -> Result<bool> {
+fn submit(tree: &Tree, process: &Process, thread: Option<&Task>, info: SigInfo, timer: Option<u32>) -> Result<bool> {
     let signo = info.signo;
     let info = info.with_pid(|id| pid_namespace::seen_by(process, id));
     // The reaper is part of the kernel. It has nothing that a signal could be delivered to.
@@ -179,11 +173,7 @@ pub(super) fn to_ended_thread(tree: &Tree, process: &Process, signo: i32) {
         if SigSet::STOP.contains(signo) {
             flush(node, &mut shared, SigSet::of(&[SIGCONT]));
         }
-        if signo == SIGCONT {
-            continue_process(node, &mut shared)
-        } else {
-            None
-        }
+        if signo == SIGCONT { continue_process(node, &mut shared) } else { None }
     };
     if let Some(code) = notice {
         tell_of_continue(tree, node, code);
@@ -206,8 +196,7 @@ fn is_ignored(task: &Task, action: &Action, info: &SigInfo) -> bool {
 /// Whether a namespace's init is spared: from all signals without a handler but the two that nobody can handle, and from
 /// these, too, if they come from within.
 fn is_shielded(process: &Process, action: &Action, info: &SigInfo) -> bool {
-    let from_outside =
-        || info.code == SI_KERNEL || pid_namespace::seen_by(process, current().process.pid) == 0;
+    let from_outside = || info.code == SI_KERNEL || pid_namespace::seen_by(process, current().process.pid) == 0;
     process.unkillable.load(Relaxed)
         && action.handler == SIG_DFL
         && !([SIGKILL, SIGSTOP].contains(&info.signo) && from_outside())
@@ -281,9 +270,7 @@ fn choose<'a>(node: &'a Node, shared: &mut ProcessSignals, signo: i32) -> Option
     if wants(threads.first()?, signo) {
         return Some(&threads[0]);
     }
-    let index = (1..=threads.len())
-        .map(|n| (shared.turn + n) % threads.len())
-        .find(|&n| wants(&threads[n], signo))?;
+    let index = (1..=threads.len()).map(|n| (shared.turn + n) % threads.len()).find(|&n| wants(&threads[n], signo))?;
     shared.turn = index;
     Some(&threads[index])
 }

@@ -39,9 +39,8 @@ impl SigSet {
     /// Default action: nothing (SIGCONT continues when it is sent, not when it is delivered).
     pub const IGNORE: SigSet = SigSet::of(&[SIGCONT, SIGCHLD, SIGWINCH, SIGURG]);
     /// Default action: terminate and dump core.
-    pub const CORE: SigSet = SigSet::of(&[
-        SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGFPE, SIGSEGV, SIGBUS, SIGSYS, SIGXCPU, SIGXFSZ,
-    ]);
+    pub const CORE: SigSet =
+        SigSet::of(&[SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGFPE, SIGSEGV, SIGBUS, SIGSYS, SIGXCPU, SIGXFSZ]);
 
     /// The set of these signals.
     pub const fn of(signals: &[i32]) -> SigSet {
@@ -97,11 +96,7 @@ impl SigSet {
     pub const fn next(self) -> Option<i32> {
         let urgent = self.0 & SigSet::SYNCHRONOUS.0;
         let candidates = if urgent != 0 { urgent } else { self.0 };
-        if candidates == 0 {
-            None
-        } else {
-            Some(candidates.trailing_zeros() as i32 + 1)
-        }
+        if candidates == 0 { None } else { Some(candidates.trailing_zeros() as i32 + 1) }
     }
 }
 

@@ -70,43 +70,16 @@ impl Record {
     fn new(info: &SigInfo) -> Record {
         let [first, second, third, fourth] = info.words();
         let (low, high) = (first as u32, (first >> 32) as u32);
-        let common = Record {
-            signo: info.signo as u32,
-            errno: info.errno,
-            code: info.code,
-            ..Record::default()
-        };
+        let common = Record { signo: info.signo as u32, errno: info.errno, code: info.code, ..Record::default() };
         let synchronous = SigSet::SYNCHRONOUS.contains(info.signo);
         if info.code == SI_TIMER {
-            Record {
-                timer: low,
-                overrun: high,
-                int: second as i32,
-                value: second,
-                ..common
-            }
+            Record { timer: low, overrun: high, int: second as i32, value: second, ..common }
         } else if info.code > 0 && info.signo == SIGCHLD {
-            Record {
-                pid: low,
-                uid: high,
-                status: second as i32,
-                utime: third,
-                stime: fourth,
-                ..common
-            }
+            Record { pid: low, uid: high, status: second as i32, utime: third, stime: fourth, ..common }
         } else if info.code > 0 && synchronous {
-            Record {
-                address: first,
-                ..common
-            }
+            Record { address: first, ..common }
         } else {
-            Record {
-                pid: low,
-                uid: high,
-                int: second as i32,
-                value: second,
-                ..common
-            }
+            Record { pid: low, uid: high, int: second as i32, value: second, ..common }
         }
     }
 }
@@ -151,11 +124,7 @@ impl FileOps for SignalFd {
             let shared = task.process.signals.lock();
             shared.pending().union(task.signals.lock().pending())
         };
-        if pending.intersection(self.mask()).is_empty() {
-            0
-        } else {
-            abi::POLLIN | abi::POLLRDNORM
-        }
+        if pending.intersection(self.mask()).is_empty() { 0 } else { abi::POLLIN | abi::POLLRDNORM }
     }
 
     fn describe(&self, _file: &File, out: &mut String) {
@@ -184,20 +153,14 @@ pub fn sys_signalfd4(fd: u64, mask: u64, size: u64, flags: u64) -> Result<usize>
     let files = &current().files;
     if fd as i32 != -1 {
         let file = files.get(fd)?;
-        let signalfd = file
-            .ops()
-            .as_any()
-            .and_then(|ops| ops.downcast_ref::<SignalFd>())
-            .ok_or(Errno::EINVAL)?;
+        let signalfd = file.ops().as_any().and_then(|ops| ops.downcast_ref::<SignalFd>()).ok_or(Errno::EINVAL)?;
         signalfd.mask.store(mask.0, Relaxed);
         // What it takes from now on may be pending already.
         notify();
         return Ok(fd as u32 as usize);
     }
     OPEN.fetch_add(1, Relaxed);
-    let ops = SignalFd {
-        mask: AtomicU64::new(mask.0),
-    };
+    let ops = SignalFd { mask: AtomicU64::new(mask.0) };
     let file = anonymous_file("signalfd", Arc::new(ops), abi::O_RDWR | flags & abi::O_NONBLOCK);
     Ok(files.install(file, flags & abi::O_CLOEXEC != 0)? as usize)
 }

@@ -82,11 +82,7 @@ impl TaskSignals {
     pub fn fork(&self, keep_altstack: bool) -> TaskSignals {
         TaskSignals {
             blocked: self.blocked,
-            altstack: if keep_altstack {
-                self.altstack
-            } else {
-                AltStack::NONE
-            },
+            altstack: if keep_altstack { self.altstack } else { AltStack::NONE },
             fault: self.fault,
             ..TaskSignals::new()
         }
@@ -158,10 +154,7 @@ impl TaskSignals {
 
     /// What the thread would have to deliver, itself or for its process.
     pub(super) fn deliverable(&self, shared: &ProcessSignals) -> SigSet {
-        self.pending
-            .set()
-            .union(shared.pending.set())
-            .without(self.blocked)
+        self.pending.set().union(shared.pending.set()).without(self.blocked)
     }
 
     /// Raises or takes down the flag of the current task, or of a new one, as its signals demand. The caller holds both locks,

@@ -187,15 +187,8 @@ fn priority_tasks(which: u64, who: u64) -> Result<alloc::vec::Vec<Arc<Task>>> {
     let tasks = match which as u32 {
         PRIO_PROCESS => alloc::vec![task_or_self(who as u64)?],
         PRIO_PGRP => {
-            let pgrp = if who == 0 {
-                current().process.pgrp()
-            } else {
-                meant(who)
-            };
-            process::group(pgrp)
-                .iter()
-                .flat_map(|process| process.threads())
-                .collect()
+            let pgrp = if who == 0 { current().process.pgrp() } else { meant(who) };
+            process::group(pgrp).iter().flat_map(|process| process.threads()).collect()
         }
         PRIO_USER => {
             let (real, namespace) = {
@@ -215,21 +208,13 @@ fn priority_tasks(which: u64, who: u64) -> Result<alloc::vec::Vec<Arc<Task>>> {
         }
         _ => return Err(Errno::EINVAL),
     };
-    if tasks.is_empty() {
-        Err(Errno::ESRCH)
-    } else {
-        Ok(tasks)
-    }
+    if tasks.is_empty() { Err(Errno::ESRCH) } else { Ok(tasks) }
 }
 
 /// getpriority(2): 20 − nice, as Linux returns it.
 pub fn sys_getpriority(which: u64, who: u64) -> Result<usize> {
     let tasks = priority_tasks(which, who)?;
-    Ok(tasks
-        .iter()
-        .map(|task| 20 - task.policy.nice.load(Relaxed))
-        .max()
-        .unwrap_or(20) as usize)
+    Ok(tasks.iter().map(|task| 20 - task.policy.nice.load(Relaxed)).max().unwrap_or(20) as usize)
 }
 
 /// setpriority(2).

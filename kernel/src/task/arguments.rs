@@ -63,11 +63,7 @@ impl Strings {
     /// Puts `first` in place of the first string: a script's interpreter, its argument, the script.
     pub fn replace_first(&mut self, first: &[&[u8]]) {
         let old = core::mem::take(self);
-        let end = old
-            .bytes
-            .iter()
-            .position(|&byte| byte == 0)
-            .map_or(0, |at| at + 1);
+        let end = old.bytes.iter().position(|&byte| byte == 0).map_or(0, |at| at + 1);
         first.iter().for_each(|string| self.push(string));
         self.bytes.extend_from_slice(&old.bytes[end..]);
         self.count += old.count.saturating_sub(1);

@@ -61,11 +61,7 @@ impl Width {
 
 #[inline]
 fn width_of(task: &Task) -> Width {
-    if task.call.is_compat() {
-        Width::Bits32
-    } else {
-        Width::Bits64
-    }
+    if task.call.is_compat() { Width::Bits32 } else { Width::Bits64 }
 }
 
 /// A child's first way out is that of the call that made it.
@@ -134,11 +130,7 @@ pub fn arch() -> u32 {
 /// The same for another task.
 #[inline]
 pub fn arch_of(task: &Task) -> u32 {
-    if width_of(task) == Width::Bits32 {
-        AUDIT_ARCH_I386
-    } else {
-        AUDIT_ARCH_X86_64
-    }
+    if width_of(task) == Width::Bits32 { AUDIT_ARCH_I386 } else { AUDIT_ARCH_X86_64 }
 }
 
 /// Its number, as the table of that ABI takes it.

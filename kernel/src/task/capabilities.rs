@@ -162,11 +162,7 @@ impl Capabilities {
     pub fn of_root(&self, real: bool, effective: bool) -> Given {
         let counts = !self.secure_bits.contains(SecureBits::NO_ROOT);
         Given {
-            permitted: if counts && (real || effective) {
-                self.bounding | self.inheritable
-            } else {
-                0
-            },
+            permitted: if counts && (real || effective) { self.bounding | self.inheritable } else { 0 },
             is_effective: counts && effective,
         }
     }
@@ -188,11 +184,7 @@ impl Capabilities {
             self.ambient = 0;
         }
         self.permitted = given.permitted | self.ambient;
-        self.effective = if given.is_effective {
-            self.permitted
-        } else {
-            self.ambient
-        };
+        self.effective = if given.is_effective { self.permitted } else { self.ambient };
         self.secure_bits.remove(SecureBits::KEEP_CAPS);
         self.permitted & !self.ambient != 0
     }
@@ -273,11 +265,7 @@ pub fn ambient(operation: u64, number: u64, unused: u64) -> Result<usize> {
     if unused != 0 || operation == CLEAR_ALL && number != 0 {
         return Err(Errno::EINVAL);
     }
-    let capability = if operation == CLEAR_ALL {
-        ALL
-    } else {
-        single(number)?
-    };
+    let capability = if operation == CLEAR_ALL { ALL } else { single(number)? };
     change(|capabilities| {
         match operation {
             IS_SET => return Ok((capabilities.ambient & capability != 0).into()),
@@ -401,24 +389,15 @@ pub fn sys_capset(address: u64, data: u64) -> Result<usize> {
     change(|capabilities| {
         // What exec hands on may grow only within what is bounded, and without CAP_SETPCAP only by what is permitted.
         let old = *capabilities;
-        let may_inherit = if old.has(Capability::Setpcap) {
-            old.bounding
-        } else {
-            old.bounding & old.permitted
-        };
+        let may_inherit = if old.has(Capability::Setpcap) { old.bounding } else { old.bounding & old.permitted };
         let allowed = permitted & !old.permitted == 0
             && effective & !permitted == 0
             && inheritable & !(old.inheritable | may_inherit) == 0;
         if !allowed {
             return Err(Errno::EPERM);
         }
-        *capabilities = Capabilities {
-            effective,
-            permitted,
-            inheritable,
-            ambient: old.ambient & permitted & inheritable,
-            ..old
-        };
+        *capabilities =
+            Capabilities { effective, permitted, inheritable, ambient: old.ambient & permitted & inheritable, ..old };
         Ok(0)
     })
 }

@@ -24,10 +24,7 @@ pub const MAX_NS: u64 = i64::MAX as u64;
 
 /// Seconds and a part of one, neither of which is negative.
 fn nanoseconds(seconds: i64, part: i64) -> u64 {
-    (seconds as u64)
-        .saturating_mul(SECOND)
-        .saturating_add(part as u64)
-        .min(MAX_NS)
+    (seconds as u64).saturating_mul(SECOND).saturating_add(part as u64).min(MAX_NS)
 }
 
 /// `struct timespec`.
@@ -58,10 +55,7 @@ impl Timespec {
 
     /// From nanoseconds.
     pub fn from_ns(ns: u64) -> Self {
-        Timespec {
-            seconds: (ns / SECOND) as i64,
-            nanoseconds: (ns % SECOND) as i64,
-        }
+        Timespec { seconds: (ns / SECOND) as i64, nanoseconds: (ns % SECOND) as i64 }
     }
 
     /// In nanoseconds, at most [`MAX_NS`]. EINVAL unless normalised and not negative.
@@ -87,10 +81,7 @@ impl Timeval {
     /// Reads one as wide as the call's.
     pub fn read(address: u64) -> Result<Self> {
         let [seconds, microseconds] = longs::read(address)?;
-        Ok(Timeval {
-            seconds,
-            microseconds,
-        })
+        Ok(Timeval { seconds, microseconds })
     }
 
     /// Writes it as wide as the call's.
@@ -100,10 +91,7 @@ impl Timeval {
 
     /// From nanoseconds, rounded down.
     pub fn from_ns(ns: u64) -> Self {
-        Timeval {
-            seconds: (ns / SECOND) as i64,
-            microseconds: (ns % SECOND / 1000) as i64,
-        }
+        Timeval { seconds: (ns / SECOND) as i64, microseconds: (ns % SECOND / 1000) as i64 }
     }
 
     /// In nanoseconds, at most [`MAX_NS`]. EINVAL unless normalised and not negative.
@@ -187,9 +175,7 @@ impl Clock {
         };
         match id {
             0.. => match id as u32 {
-                CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => {
-                    Ok(Clock::Realtime)
-                }
+                CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => Ok(Clock::Realtime),
                 CLOCK_MONOTONIC
                 | CLOCK_MONOTONIC_RAW
                 | CLOCK_MONOTONIC_COARSE
@@ -233,11 +219,7 @@ impl Clock {
                 (current.process.clone(), Some(thread), time)
             }
         };
-        Ok(Some(CpuClock {
-            process,
-            thread,
-            time,
-        }))
+        Ok(Some(CpuClock { process, thread, time }))
     }
 
     /// Its time, in nanoseconds.
@@ -384,17 +366,10 @@ pub fn clock_nanosleep(width: Width, id: u64, flags: u64, request: u64, remainin
     let absolute = flags as u32 & TIMER_ABSTIME != 0;
     if let Some(cpu) = clock.cpu(false)? {
         // Nobody's own time goes on while he sleeps.
-        if cpu
-            .thread
-            .is_some_and(|thread| core::ptr::eq(&*thread, current()))
-        {
+        if cpu.thread.is_some_and(|thread| core::ptr::eq(&*thread, current())) {
             return Err(Errno::EINVAL);
         }
-        let target = if absolute {
-            ns
-        } else {
-            clock.now()?.saturating_add(ns)
-        };
+        let target = if absolute { ns } else { clock.now()?.saturating_add(ns) };
         return sleep_on_cpu_clock(width, id, target, if absolute { None } else { Some(remaining) });
     }
     if !absolute {

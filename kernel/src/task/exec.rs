@@ -77,11 +77,7 @@ fn execute(
         true => [alloc::format!("/dev/fd/{}/", fd as i32).as_bytes(), &path].concat(),
         false => path.clone(),
     };
-    let strings = StackStrings {
-        name,
-        arguments,
-        environment,
-    };
+    let strings = StackStrings { name, arguments, environment };
     let room = room_for_bytes(strings.arguments.count + strings.environment.count)?;
     if strings.bytes() > room {
         return Err(Errno::E2BIG);
@@ -90,11 +86,7 @@ fn execute(
         return Err(Errno::EINVAL);
     }
     let context = &current().fs;
-    let start = if is_absolute {
-        context.root()
-    } else {
-        start_directory(fd)?
-    };
+    let start = if is_absolute { context.root() } else { start_directory(fd)? };
     let inode = if path.is_empty() {
         start
     } else {
@@ -113,12 +105,7 @@ fn execute(
 /// Runs the program that the strings name, with as many of them as memory allows.
 pub(super) fn run_path(at: &mut InKernel<'_, Gate>, strings: StackStrings) -> Result<()> {
     let file = Executable::open_path(&strings.name)?;
-    let request = Request {
-        file,
-        strings,
-        room: usize::MAX,
-        is_lost: false,
-    };
+    let request = Request { file, strings, room: usize::MAX, is_lost: false };
     exec(at, request)
 }
 
@@ -138,10 +125,7 @@ impl Executable {
         if inode.file_type() != S_IFREG || metadata.mode & 0o111 == 0 {
             return Err(Errno::EACCES);
         }
-        Ok(Executable {
-            file: inode.clone().open(O_RDONLY)?,
-            deny_write: DenyWrite::new(inode)?,
-        })
+        Ok(Executable { file: inode.clone().open(O_RDONLY)?, deny_write: DenyWrite::new(inode)? })
     }
 
     /// The file with this name. As in Linux, no name is the working directory, which is no program.
@@ -175,10 +159,7 @@ fn resolve_scripts(request: &mut Request) -> Result<()> {
         let (interpreter, argument) = match script::parse(&start) {
             FirstLine::NoScript => return Ok(()),
             FirstLine::Bad => return Err(Errno::ENOEXEC),
-            FirstLine::Script {
-                interpreter,
-                argument,
-            } => (interpreter, argument),
+            FirstLine::Script { interpreter, argument } => (interpreter, argument),
         };
         if request.is_lost {
             return Err(Errno::ENOENT);
@@ -222,16 +203,10 @@ fn exec(at: &mut InKernel<'_, Gate>, mut request: Request) -> Result<()> {
     let mm = AddressSpace::new(width, Some(deny_write))?;
     let image = Image { path };
     let tracer = current().trace.tracer();
-    let old_tid = tracer.map_or(0, |tracer| {
-        pid_namespace::seen_by(&tracer.process, current().tid())
-    });
+    let old_tid = tracer.map_or(0, |tracer| pid_namespace::seen_by(&tracer.process, current().tid()));
     lend(at, become_only_thread)?;
     let files = &current().files;
-    let own_files = if Arc::strong_count(files) > 1 {
-        Some(Arc::new(files.duplicate()?))
-    } else {
-        None
-    };
+    let own_files = if Arc::strong_count(files) > 1 { Some(Arc::new(files.duplicate()?)) } else { None };
     let credentials = exec_credentials::of_program(&**program.inode());
     let is_secure = credentials.is_secure;
     // From here on the old program is gone: what fails now ends the process.
@@ -258,29 +233,19 @@ fn exec(at: &mut InKernel<'_, Gate>, mut request: Request) -> Result<()> {
 fn become_only_thread() -> Result<()> {
     let task = current();
     let process = &task.process;
-    if process
-        .exec_thread
-        .compare_exchange(0, task.tid(), SeqCst, SeqCst)
-        .is_err()
-        || process.group_exit().is_some()
-    {
+    if process.exec_thread.compare_exchange(0, task.tid(), SeqCst, SeqCst).is_err() || process.group_exit().is_some() {
         // Another thread was first; it has sent a SIGKILL.
         return Err(Errno::EAGAIN);
     }
     exit::kill_other_threads();
     // Tracers first see the ends of the threads that they trace; the leader's is not told as its PID lives on.
-    let alone = || {
-        tree()
-            .node(process.pid)
-            .is_some_and(|node| node.threads.len() == 1 && node.lingering == 0)
-            .then_some(())
-    };
+    let alone =
+        || tree().node(process.pid).is_some_and(|node| node.threads.len() == 1 && node.lingering == 0).then_some(());
     let result = process.threads_changed.wait_killable(alone);
     if result.is_ok() {
         let leader = {
             let mut tree = tree();
-            let leader =
-                (task.tid() != process.pid).then(|| ptrace::relation::forget_leader(&mut tree, process.pid));
+            let leader = (task.tid() != process.pid).then(|| ptrace::relation::forget_leader(&mut tree, process.pid));
             tree.take_over_pid(task);
             leader
         };

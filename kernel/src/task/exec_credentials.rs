@@ -51,9 +51,7 @@ pub(super) fn of_program(file: &dyn Inode) -> NewCredentials {
 
     let root = user_namespace::meant(&old.namespace, USER, 0).ok();
     let is_root = |id: u32| root == Some(id);
-    let mut given = old
-        .capabilities
-        .of_root(is_root(new.user.real), is_root(new.user.effective));
+    let mut given = old.capabilities.of_root(is_root(new.user.real), is_root(new.user.effective));
     let changes = new.user.effective != old.user.real || new.group.effective != old.group.real;
     // Whoever could meddle with the program must not get it more rights.
     let is_safe = !no_new_privs && Arc::strong_count(&task.fs) == 1 && task.trace.allows_new_rights();

@@ -70,10 +70,7 @@ pub fn do_exit(at: &mut InKernel<'_, Gate>, status: i32) -> ! {
         let mut tree = tree();
         process.usage.add(&task.usage);
         if task.tid() == process.pid {
-            *process.leader.lock() = Leader {
-                comm: task.comm(),
-                nice: task.policy.nice.load(Relaxed),
-            };
+            *process.leader.lock() = Leader { comm: task.comm(), nice: task.policy.nice.load(Relaxed) };
         }
         let (refs, last, to_signal) = tree.remove_thread(task);
         if task.trace.is_traced() {
@@ -197,8 +194,7 @@ fn tell_of_end(tree: &mut Tree, process: &Arc<Process>) -> Option<Told> {
         let told_by = if own { exit_signal } else { ExitSignal::CHILD };
         if let Some(signo) = told_by.signal() {
             // A standard signal is never refused, and others only get less information.
-            let _ =
-                signal::send::to_process_in(tree, &tracer.process, SigInfo::child(signo, process, status));
+            let _ = signal::send::to_process_in(tree, &tracer.process, SigInfo::child(signo, process, status));
         }
         return Some((tracer.process.clone(), None));
     }
@@ -248,9 +244,7 @@ fn hang_up_if_orphaned(pgrp: Pid, ending: Option<Pid>) {
     if !tree().is_orphaned(pgrp, ending) {
         return;
     }
-    let stopped = process::group(pgrp)
-        .iter()
-        .any(|process| process.signals.lock().is_stopped());
+    let stopped = process::group(pgrp).iter().any(|process| process.signals.lock().is_stopped());
     if stopped {
         for signo in [SIGHUP, SIGCONT] {
             signal::send::to_pgrp(pgrp, SigInfo::kernel(signo as i32)).ok();

@@ -74,17 +74,8 @@ fn run(at: &mut InKernel<'_, Gate>) {
     }
     at.regs().orig_rax = UserRegs::NO_SYSCALL;
     for arguments in candidates {
-        let path = arguments
-            .bytes
-            .split(|&byte| byte == 0)
-            .next()
-            .unwrap_or_default()
-            .to_vec();
-        let strings = StackStrings {
-            name: path.clone(),
-            arguments,
-            environment: environment.clone(),
-        };
+        let path = arguments.bytes.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
+        let strings = StackStrings { name: path.clone(), arguments, environment: environment.clone() };
         let result = exec::run_path(at, strings);
         match result {
             Ok(()) => return,

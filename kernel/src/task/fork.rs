@@ -14,8 +14,7 @@ use super::process::{self, FIRST_PROGRAM, Pid, REAPER, ReservedPid, tree};
 use super::switch::SwitchWork;
 use super::wait::Completion;
 use super::{
-    NewTask, Process, Task, call, current, current_arc, fpu, hooks, pid_namespace, scheduler, switch,
-    user_namespace,
+    NewTask, Process, Task, call, current, current_arc, fpu, hooks, pid_namespace, scheduler, switch, user_namespace,
 };
 use crate::errno::{Errno, Result};
 use crate::fs::pidfd;
@@ -95,26 +94,13 @@ pub(super) const EXIT_SIGNAL: u64 = 0xff;
 
 /// fork(2).
 pub fn sys_fork(at: &mut InKernel<'_, Gate>) -> Result<usize> {
-    clone(
-        at,
-        Clone {
-            exit_signal: ExitSignal::CHILD,
-            ..Clone::default()
-        },
-    )
+    clone(at, Clone { exit_signal: ExitSignal::CHILD, ..Clone::default() })
 }
 
 /// vfork(2).
 pub fn sys_vfork(at: &mut InKernel<'_, Gate>) -> Result<usize> {
     let flags = u64::from(CLONE_VFORK | CLONE_VM);
-    clone(
-        at,
-        Clone {
-            flags,
-            exit_signal: ExitSignal::CHILD,
-            ..Clone::default()
-        },
-    )
+    clone(at, Clone { flags, exit_signal: ExitSignal::CHILD, ..Clone::default() })
 }
 
 /// clone(2). The two tables have the arguments in different orders.
@@ -160,9 +146,7 @@ pub(super) fn clone(at: &mut InKernel<'_, Gate>, clone: Clone) -> Result<usize> 
     let event = clone.event().filter(|&event| parent.trace.wants(event));
     let busy = uprobe::Busy::new();
     let (child, number) = new_task(parent, at.saved(), &clone)?;
-    let pidfd = clone
-        .has(CLONE_PIDFD)
-        .then(|| NewPidfd::install(&child, clone.pidfd));
+    let pidfd = clone.has(CLONE_PIDFD).then(|| NewPidfd::install(&child, clone.pidfd));
     let pidfd = pidfd.transpose()?;
     if clone.into_cgroup {
         return Err(Errno::EBADF);
@@ -181,10 +165,7 @@ pub(super) fn clone(at: &mut InKernel<'_, Gate>, clone: Clone) -> Result<usize> 
         // Before the child runs, so that it finds it too. Linux ignores a bad address here.
         let _ = user::write(clone.parent_tid, &number);
     }
-    let for_tracer = parent
-        .trace
-        .tracer()
-        .map_or(0, |tracer| pid_namespace::seen_by(&tracer.process, id));
+    let for_tracer = parent.trace.tracer().map_or(0, |tracer| pid_namespace::seen_by(&tracer.process, id));
     scheduler::start(child);
     if let Some(event) = event {
         ptrace::stop::event(at, event, for_tracer as u64);
@@ -266,21 +247,9 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
         *process.credentials.lock() = credentials;
         process
     };
-    let mm = if clone.has(CLONE_VM) {
-        parent.mm()
-    } else {
-        parent.mm.fork()?
-    };
-    let files = if clone.has(CLONE_FILES) {
-        parent.files.clone()
-    } else {
-        Arc::new(parent.files.duplicate()?)
-    };
-    let fs = if clone.has(CLONE_FS) {
-        parent.fs.clone()
-    } else {
-        Arc::new(parent.fs.duplicate())
-    };
+    let mm = if clone.has(CLONE_VM) { parent.mm() } else { parent.mm.fork()? };
+    let files = if clone.has(CLONE_FILES) { parent.files.clone() } else { Arc::new(parent.files.duplicate()?) };
+    let fs = if clone.has(CLONE_FS) { parent.fs.clone() } else { Arc::new(parent.fs.duplicate()) };
     let sighand = if clone.has(CLONE_SIGHAND) {
         parent.sighand.clone()
     } else {
@@ -324,9 +293,7 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
     trace::named(&child);
     child.policy.copy_from(&parent.policy);
     child.affinity.store(parent.affinity.load(Relaxed), Relaxed);
-    child
-        .no_new_privs
-        .store(parent.no_new_privs.load(Relaxed), Relaxed);
+    child.no_new_privs.store(parent.no_new_privs.load(Relaxed), Relaxed);
     child.timer_slack.store(parent.timer_slack.load(Relaxed), Relaxed);
     if clone.has(CLONE_CHILD_SETTID) {
         child.set_child_tid.store(clone.child_tid, Relaxed);
@@ -363,8 +330,7 @@ fn publish(
     let mut tree = tree();
     // The child was not there yet when the group was signalled: begin again after the signal. The tree's lock orders this
     // against whoever signals a group.
-    if parent.signal_pending() && (process::group_signals() != group_signals || signal::fatal_pending(parent))
-    {
+    if parent.signal_pending() && (process::group_signals() != group_signals || signal::fatal_pending(parent)) {
         return Err(Errno::ERESTARTNOINTR);
     }
     let process = &parent.process;
@@ -387,8 +353,7 @@ fn publish(
             (process.pid, parent.tid())
         };
         let exit_signal = if clone.has(CLONE_PARENT) {
-            tree.node(process.pid)
-                .map_or(ExitSignal::CHILD, |node| node.exit_signal)
+            tree.node(process.pid).map_or(ExitSignal::CHILD, |node| node.exit_signal)
         } else {
             clone.exit_signal
         };

@@ -83,9 +83,7 @@ pub fn init_cpu() {
         // Read after XCR0 was written: the size is that of the enabled components.
         let size = CpuId::new()
             .get_extended_state_info()
-            .map_or(LEGACY_SIZE + HEADER_SIZE, |info| {
-                info.xsave_area_size_enabled_features() as usize
-            });
+            .map_or(LEGACY_SIZE + HEADER_SIZE, |info| info.xsave_area_size_enabled_features() as usize);
         if supported & XCr0Flags::MPK.bits() != 0 {
             // SAFETY: a CPU that saves PKRU has protection keys. PKRU is 0: it forbids nothing.
             unsafe { Cr4::update(|cr4| cr4.insert(Cr4Flags::PROTECTION_KEY_USER)) };
@@ -94,11 +92,7 @@ pub fn init_cpu() {
         }
         FEATURES.store(supported, Relaxed);
         SIZE.store(size, Relaxed);
-        let method = if state.has_xsaveopt() {
-            Method::Xsaveopt
-        } else {
-            Method::Xsave
-        };
+        let method = if state.has_xsaveopt() { Method::Xsaveopt } else { Method::Xsave };
         METHOD.store(method as u8, Relaxed);
     }
     let restore = match (has_xsave(), keeps_pointers()) {
@@ -159,9 +153,7 @@ impl FpuArea {
     /// The initial state.
     pub fn new() -> Self {
         // SAFETY: the size is not zero.
-        let Some(pointer) = NonNull::new(unsafe { alloc_zeroed(layout()) }) else {
-            handle_alloc_error(layout())
-        };
+        let Some(pointer) = NonNull::new(unsafe { alloc_zeroed(layout()) }) else { handle_alloc_error(layout()) };
         let area = FpuArea(pointer);
         // SAFETY: just made.
         unsafe { reset(&area) };

@@ -69,9 +69,7 @@ fn full_tags(fxsave: &[u8; fpu::LEGACY_SIZE], status: u32) -> u32 {
 pub fn fold(fxsave: &mut [u8], image: &[u8; SIZE]) {
     let field = |n: usize| word(image, 4 * n) as u32;
     let (control, status, tags) = (field(0), field(1), field(2));
-    let abridged = (0..8).fold(0u8, |abridged, n| {
-        abridged | u8::from(tags >> (2 * n) & 3 != 3) << n
-    });
+    let abridged = (0..8).fold(0u8, |abridged, n| abridged | u8::from(tags >> (2 * n) & 3 != 3) << n);
     put(fxsave, 0, &(control as u16).to_ne_bytes());
     put(fxsave, 2, &(status as u16).to_ne_bytes());
     put(fxsave, 4, &[abridged, 0]);

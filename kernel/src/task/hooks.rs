@@ -99,10 +99,7 @@ pub fn switch(prev: &Task, next: &Task) {
 pub fn set_armed(which: Option<Pid>, work: SyscallWork, on: bool) -> Result<()> {
     let tree = tree();
     let mut found = false;
-    for task in tree
-        .tasks()
-        .filter(|task| which.is_none_or(|tid| task.tid() == tid))
-    {
+    for task in tree.tasks().filter(|task| which.is_none_or(|tid| task.tid() == tid)) {
         found = true;
         if on {
             task.work.arm(work);

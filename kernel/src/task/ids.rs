@@ -96,11 +96,7 @@ pub fn sys_setpgid(pid: u64, pgrp: u64) -> Result<usize> {
     if (pgrp as Pid) < 0 {
         return Err(Errno::EINVAL);
     }
-    let pid = if pid as Pid == 0 {
-        own.pid
-    } else {
-        meant(pid as Pid)
-    };
+    let pid = if pid as Pid == 0 { own.pid } else { meant(pid as Pid) };
     let pgrp = if pgrp as Pid == 0 { pid } else { meant(pgrp as Pid) };
     let mut tree = tree();
     let node = tree.node(pid).ok_or(Errno::ESRCH)?;
@@ -180,11 +176,7 @@ fn change(kind: Kind, f: impl FnOnce(&mut Ids, bool) -> Result<()>) -> Result<()
 
 /// Refuses an id that is not one of those that an unprivileged process may take.
 fn check_id(id: u32, entitled: bool, allowed: &[u32]) -> Result<()> {
-    if id == KEEP || entitled || allowed.contains(&id) {
-        Ok(())
-    } else {
-        Err(Errno::EPERM)
-    }
+    if id == KEEP || entitled || allowed.contains(&id) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// One of the current process's ids, as it sees it.
@@ -258,18 +250,10 @@ pub fn sys_set_re(kind: Kind, real: u64, effective: u64) -> Result<usize> {
 
 /// setresuid(2), setresgid(2).
 pub fn sys_set_res(kind: Kind, real: u64, effective: u64, saved: u64) -> Result<usize> {
-    let [real, effective, saved] = [
-        meant_id(kind, real)?,
-        meant_id(kind, effective)?,
-        meant_id(kind, saved)?,
-    ];
+    let [real, effective, saved] = [meant_id(kind, real)?, meant_id(kind, effective)?, meant_id(kind, saved)?];
     change(kind, |ids, entitled| {
         let allowed = [ids.real, ids.effective, ids.saved];
-        for (id, to) in [
-            (real, &mut ids.real),
-            (effective, &mut ids.effective),
-            (saved, &mut ids.saved),
-        ] {
+        for (id, to) in [(real, &mut ids.real), (effective, &mut ids.effective), (saved, &mut ids.saved)] {
             check_id(id, entitled, &allowed)?;
             if id != KEEP {
                 *to = id;

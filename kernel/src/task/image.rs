@@ -72,11 +72,7 @@ impl Program {
         if !matches!(program.header.e_type, ET_EXEC | ET_DYN) {
             return Err(Errno::ENOEXEC);
         }
-        if let Some(segment) = program
-            .segments
-            .iter()
-            .find(|segment| segment.p_type == PT_INTERP)
-        {
+        if let Some(segment) = program.segments.iter().find(|segment| segment.p_type == PT_INTERP) {
             program.interpreter = Some(read_interpreter(&program.file, segment)?);
         }
         Ok(program)
@@ -88,11 +84,7 @@ impl Program {
             return Err(Errno::EIO);
         }
         let program = Program::parse_headers(file).map_err(|_| Errno::ELIBBAD)?;
-        if program.width == width {
-            Ok(program)
-        } else {
-            Err(Errno::ELIBBAD)
-        }
+        if program.width == width { Ok(program) } else { Err(Errno::ELIBBAD) }
     }
 
     fn parse_headers(file: Arc<File>) -> Result<Program> {
@@ -110,8 +102,7 @@ impl Program {
         };
         let (header_size, program_header_size) = sizes(width);
         let ident = (LittleEndian, class, 0, 0);
-        let header =
-            FileHeader::parse_tail(ident, &start[EI_NIDENT..header_size]).map_err(|_| Errno::ENOEXEC)?;
+        let header = FileHeader::parse_tail(ident, &start[EI_NIDENT..header_size]).map_err(|_| Errno::ENOEXEC)?;
         let count = u64::from(header.e_phnum);
         let known = start.starts_with(&ELFMAGIC)
             && header.e_phentsize == program_header_size
@@ -139,9 +130,7 @@ impl Program {
 
     /// Whether it asks for an executable stack.
     pub fn wants_executable_stack(&self) -> bool {
-        self.segments
-            .iter()
-            .any(|segment| segment.p_type == PT_GNU_STACK && segment.p_flags & PF_X != 0)
+        self.segments.iter().any(|segment| segment.p_type == PT_GNU_STACK && segment.p_flags & PF_X != 0)
     }
 
     fn loads(&self) -> impl Iterator<Item = &ProgramHeader> {
@@ -184,9 +173,7 @@ impl Program {
 
     /// Finds out where all segments together have room.
     fn reserve(&self, mm: &AddressSpace, hint: u64, flags: u32) -> Result<u64> {
-        let ends = self
-            .loads()
-            .map(|segment| segment.p_vaddr.wrapping_add(segment.p_memsz));
+        let ends = self.loads().map(|segment| segment.p_vaddr.wrapping_add(segment.p_memsz));
         let starts = self.loads().map(|segment| page_down(segment.p_vaddr));
         let len = ends.max().unwrap_or(0).wrapping_sub(starts.min().unwrap_or(0));
         let place = mm.map(hint, len, 0, flags, Backing::Anonymous)?;
@@ -206,8 +193,7 @@ impl Program {
             self.map_segment(mm, base, segment, flags)?;
             flags = MAP_PRIVATE | MAP_FIXED;
             let address = from.wrapping_add(segment.p_vaddr);
-            let fits =
-                address < end && segment.p_filesz <= segment.p_memsz && segment.p_memsz <= end - address;
+            let fits = address < end && segment.p_filesz <= segment.p_memsz && segment.p_memsz <= end - address;
             if !fits {
                 return Err(Errno::EINVAL);
             }
@@ -223,12 +209,8 @@ impl Program {
         let offset = self.header.e_phoff;
         let headers = self
             .loads()
-            .find(|segment| {
-                (segment.p_offset..segment.p_offset.saturating_add(segment.p_filesz)).contains(&offset)
-            })
-            .map_or(0, |segment| {
-                (offset - segment.p_offset).wrapping_add(segment.p_vaddr)
-            });
+            .find(|segment| (segment.p_offset..segment.p_offset.saturating_add(segment.p_filesz)).contains(&offset))
+            .map_or(0, |segment| (offset - segment.p_offset).wrapping_add(segment.p_vaddr));
         Ok(Loaded {
             entry: base.wrapping_add(self.header.e_entry),
             base,
@@ -275,14 +257,7 @@ fn map_zeros(mm: &AddressSpace, base: u64, reached: &Reached) -> Result<()> {
         return Ok(());
     }
     let prot = PROT_READ | PROT_WRITE | if reached.executable { PROT_EXEC } else { 0 };
-    mm.map(
-        start,
-        end - start,
-        prot,
-        MAP_PRIVATE | MAP_FIXED,
-        Backing::Anonymous,
-    )
-    .map(|_| ())
+    mm.map(start, end - start, prot, MAP_PRIVATE | MAP_FIXED, Backing::Anonymous).map(|_| ())
 }
 
 /// Clears up to `most` bytes of the file's last page behind what belongs to the program. This also copies it: the mapping

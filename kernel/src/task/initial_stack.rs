@@ -63,11 +63,7 @@ pub(super) fn build(
     strings: &StackStrings,
     is_secure: bool,
 ) -> Result<u64> {
-    let StackStrings {
-        name,
-        arguments,
-        environment,
-    } = strings;
+    let StackStrings { name, arguments, environment } = strings;
     let mm = super::current_mm();
     let top = mm.stack_top();
     let word = mm.width().word();
@@ -105,14 +101,7 @@ pub(super) fn build(
         (AT_EGID, seen(GROUP, credentials.group.effective)),
         (AT_SECURE, is_secure.into()),
         (AT_RANDOM, random_at),
-        (
-            AT_HWCAP2,
-            if switch::has_fsgsbase() {
-                HWCAP2_FSGSBASE
-            } else {
-                0
-            },
-        ),
+        (AT_HWCAP2, if switch::has_fsgsbase() { HWCAP2_FSGSBASE } else { 0 }),
         (AT_EXECFN, name_at),
         (AT_PLATFORM, platform_at),
         (AT_NULL, 0),

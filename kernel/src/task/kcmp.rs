@@ -31,22 +31,10 @@ pub fn sys_kcmp(first: u64, second: u64, kind: u64, index_1: u64, index_2: u64) 
             let (file_1, file_2) = (file(&one, index_1)?, file(&other, index_2)?);
             Ok(order(address(Some(&file_1)), address(Some(&file_2))))
         }
-        VM => Ok(order(
-            address(one.mm.share().as_ref()),
-            address(other.mm.share().as_ref()),
-        )),
-        FILES => Ok(order(
-            address(one.files.share().as_ref()),
-            address(other.files.share().as_ref()),
-        )),
-        FS => Ok(order(
-            address(one.fs.share().as_ref()),
-            address(other.fs.share().as_ref()),
-        )),
-        SIGHAND => Ok(order(
-            address(one.sighand.share().as_ref()),
-            address(other.sighand.share().as_ref()),
-        )),
+        VM => Ok(order(address(one.mm.share().as_ref()), address(other.mm.share().as_ref()))),
+        FILES => Ok(order(address(one.files.share().as_ref()), address(other.files.share().as_ref()))),
+        FS => Ok(order(address(one.fs.share().as_ref()), address(other.fs.share().as_ref()))),
+        SIGHAND => Ok(order(address(one.sighand.share().as_ref()), address(other.sighand.share().as_ref()))),
         // Nobody has either.
         IO | SYSVSEM => Ok(0),
         _ => Err(Errno::EINVAL),

@@ -50,10 +50,7 @@ const NONE_32: u64 = u32::MAX as u64;
 const MOST_OLD: u64 = i32::MAX as u64;
 
 const COUNT: usize = 16;
-const NONE: Limit = Limit {
-    soft: u64::MAX,
-    hard: u64::MAX,
-};
+const NONE: Limit = Limit { soft: u64::MAX, hard: u64::MAX };
 
 /// All limits of a process.
 #[derive(Clone)]
@@ -126,8 +123,7 @@ fn exchange(process: &Process, which: u64, new: Option<Limit>) -> Result<Limit> 
         if new.soft > new.hard {
             return Err(Errno::EINVAL);
         }
-        if which == RLIMIT_NOFILE as usize && new.hard > MAX_DESCRIPTORS || new.hard > old.hard && !may_raise
-        {
+        if which == RLIMIT_NOFILE as usize && new.hard > MAX_DESCRIPTORS || new.hard > old.hard && !may_raise {
             return Err(Errno::EPERM);
         }
         limits.0[which] = new;
@@ -147,10 +143,7 @@ pub fn sys_getrlimit(which: u64, address: u64) -> Result<usize> {
 /// i386's first getrlimit(2): signed limits.
 pub fn sys_old_getrlimit(which: u64, address: u64) -> Result<usize> {
     let limit = exchange(&current().process, which, None)?;
-    let limit = Limit {
-        soft: limit.soft.min(MOST_OLD),
-        hard: limit.hard.min(MOST_OLD),
-    };
+    let limit = Limit { soft: limit.soft.min(MOST_OLD), hard: limit.hard.min(MOST_OLD) };
     limit.write(address)?;
     Ok(0)
 }
@@ -179,9 +172,7 @@ fn check_other(process: &Process) -> Result<()> {
     };
     let theirs = process.credentials.lock().clone();
     let is = |ids: Ids, id: u32| [ids.real, ids.effective, ids.saved] == [id; 3];
-    if is(theirs.user, user) && is(theirs.group, group)
-        || capable_in(&theirs.namespace, Capability::SysResource)
-    {
+    if is(theirs.user, user) && is(theirs.group, group) || capable_in(&theirs.namespace, Capability::SysResource) {
         Ok(())
     } else {
         Err(Errno::EPERM)
@@ -190,11 +181,7 @@ fn check_other(process: &Process) -> Result<()> {
 
 /// prlimit64(2).
 pub fn sys_prlimit64(pid: u64, which: u64, new: u64, old: u64) -> Result<usize> {
-    let new = if new == 0 {
-        None
-    } else {
-        Some(user::read::<Limit>(new)?)
-    };
+    let new = if new == 0 { None } else { Some(user::read::<Limit>(new)?) };
     let process = match pid as Pid {
         0 => current().process.clone(),
         pid => find(meant(pid)).ok_or(Errno::ESRCH)?,

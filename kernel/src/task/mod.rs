@@ -258,8 +258,7 @@ impl Task {
     /// Whether a signal (or another reason to leave an interruptible sleep) is pending.
     #[inline]
     pub fn signal_pending(&self) -> bool {
-        self.work
-            .is_raised(ExitWork::SIGPENDING | ExitWork::NOTIFY_SIGNAL)
+        self.work.is_raised(ExitWork::SIGPENDING | ExitWork::NOTIFY_SIGNAL)
     }
 
     /// The name `ps` shows: the program's, or what prctl(PR_SET_NAME) set; NUL-padded.
@@ -315,9 +314,7 @@ static KERNEL_MM: Once<Arc<AddressSpace>> = Once::new();
 /// The address space without user mappings that kernel threads run in.
 pub fn kernel_mm() -> Arc<AddressSpace> {
     KERNEL_MM
-        .call_once(|| {
-            AddressSpace::new(Width::Bits64, None).expect("no memory for the kernel's address space")
-        })
+        .call_once(|| AddressSpace::new(Width::Bits64, None).expect("no memory for the kernel's address space"))
         .clone()
 }
 

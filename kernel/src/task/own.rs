@@ -22,10 +22,7 @@ unsafe impl<T: Send + Sync> Sync for Own<T> {}
 impl<T> Own<T> {
     /// A slot with this value.
     pub fn new(value: Option<Arc<T>>) -> Self {
-        Own {
-            lock: SpinLock::new(()),
-            value: UnsafeCell::new(value),
-        }
+        Own { lock: SpinLock::new(()), value: UnsafeCell::new(value) }
     }
 
     /// The value, to keep. From any task.
@@ -61,10 +58,6 @@ impl<T> Deref for Own<T> {
     #[inline]
     fn deref(&self) -> &Arc<T> {
         // SAFETY: called by the owning task, which alone replaces the value.
-        unsafe {
-            (*self.value.get())
-                .as_ref()
-                .expect("the task no longer has this part")
-        }
+        unsafe { (*self.value.get()).as_ref().expect("the task no longer has this part") }
     }
 }

@@ -70,11 +70,7 @@ pub fn new(credentials: &Credentials) -> Result<Namespace> {
     Ok(Some(Arc::new(PidNamespace {
         parent: parent.clone(),
         owner: credentials.namespace.clone(),
-        numbers: SpinLock::new(Numbers {
-            ids: BTreeMap::new(),
-            last: 0,
-            ended: false,
-        }),
+        numbers: SpinLock::new(Numbers { ids: BTreeMap::new(), last: 0, ended: false }),
         changed: WaitQueue::new(),
     })))
 }
@@ -136,11 +132,7 @@ impl PidNamespace {
             return Ok(());
         }
         let next = |last: Pid| {
-            if last + 1 >= PID_MAX {
-                PID_RESTART
-            } else {
-                last + 1
-            }
+            if last + 1 >= PID_MAX { PID_RESTART } else { last + 1 }
         };
         let mut number = next(numbers.last);
         while numbers.ids.contains_key(&number) {
@@ -194,9 +186,8 @@ pub fn check_chosen(tree: &Tree, namespace: &Namespace, chosen: &[Pid]) -> Resul
 /// The numbers of a process, of a thread of it, of its group or session: in the first namespace, then in those that the
 /// process is nested in, its own last. 0 where it has none.
 fn numbers(process: &Process, id: Pid) -> Vec<Pid> {
-    let mut numbers: Vec<Pid> = chain(&process.pid_namespace)
-        .map(|namespace| namespace.number(id).unwrap_or(0))
-        .collect();
+    let mut numbers: Vec<Pid> =
+        chain(&process.pid_namespace).map(|namespace| namespace.number(id).unwrap_or(0)).collect();
     numbers.push(id);
     numbers.reverse();
     numbers

@@ -35,11 +35,7 @@ enum Source {
     /// A clock of the machine. Its deadlines are kept in [`time::now`]'s time.
     Wall(Clock),
     /// The CPU time of a process or of one of its threads, as long as that lives.
-    Cpu {
-        process: Weak<Process>,
-        thread: Option<Weak<Task>>,
-        time: CpuTime,
-    },
+    Cpu { process: Weak<Process>, thread: Option<Weak<Task>>, time: CpuTime },
 }
 
 struct Timer {
@@ -76,15 +72,9 @@ impl Source {
     fn new(clock: Clock) -> Result<Source> {
         Ok(match clock.cpu(false)? {
             None => Source::Wall(clock),
-            Some(CpuClock {
-                process,
-                thread,
-                time,
-            }) => Source::Cpu {
-                process: Arc::downgrade(&process),
-                thread: thread.as_ref().map(Arc::downgrade),
-                time,
-            },
+            Some(CpuClock { process, thread, time }) => {
+                Source::Cpu { process: Arc::downgrade(&process), thread: thread.as_ref().map(Arc::downgrade), time }
+            }
         })
     }
 
@@ -92,11 +82,7 @@ impl Source {
     fn cpu(&self) -> Option<CpuClock> {
         match self {
             Source::Wall(_) => None,
-            Source::Cpu {
-                process,
-                thread,
-                time,
-            } => Some(CpuClock {
+            Source::Cpu { process, thread, time } => Some(CpuClock {
                 process: process.upgrade()?,
                 thread: match thread {
                     None => None,
@@ -111,14 +97,11 @@ impl Source {
     fn now(&self, sample: Option<(&Process, u64)>) -> Option<u64> {
         match (self, sample) {
             (Source::Wall(_), _) => Some(time::now()),
-            (
-                Source::Cpu {
-                    process,
-                    thread: None,
-                    time: CpuTime::All,
-                },
-                Some((sampled, total)),
-            ) if core::ptr::eq(process.as_ptr(), sampled) => Some(total),
+            (Source::Cpu { process, thread: None, time: CpuTime::All }, Some((sampled, total)))
+                if core::ptr::eq(process.as_ptr(), sampled) =>
+            {
+                Some(total)
+            }
             _ => self.cpu().map(|clock| clock.now()),
         }
     }
@@ -142,12 +125,7 @@ impl Timer {
     /// Waits for the deadline, if that is a wall clock's.
     fn start(&mut self, pid: Pid) {
         if !self.source.is_cpu() && self.signal != 0 && self.deadline != 0 {
-            self.waits = Some(time::add_timer(
-                self.deadline,
-                ran_out,
-                pid as usize,
-                self.id as usize,
-            ));
+            self.waits = Some(time::add_timer(self.deadline, ran_out, pid as usize, self.id as usize));
         }
     }
 
@@ -218,8 +196,7 @@ pub(super) fn check(pid: Pid, id: i32, sample: Option<(&Process, u64)>) -> bool 
     };
     // A thread that has ended takes its timers' signals with it.
     let target = process::find_task(thread).filter(|task| core::ptr::eq(&*task.process, &*process));
-    let sent =
-        (thread == 0 || target.is_some()) && signal::send::timer(&process, target.as_deref(), info, setting);
+    let sent = (thread == 0 || target.is_some()) && signal::send::timer(&process, target.as_deref(), info, setting);
     if repeats && !sent {
         go_on_unheard(&process, id, setting);
     }
@@ -238,18 +215,12 @@ pub(super) fn is_set(pid: Pid, id: i32) -> bool {
 /// keep the machine busy.
 fn go_on_unheard(process: &Process, id: i32, setting: u32) {
     let mut list = process.timers.posix.list.lock();
-    let timer = list
-        .iter_mut()
-        .find(|timer| timer.id == id && timer.setting == setting && timer.fired);
+    let timer = list.iter_mut().find(|timer| timer.id == id && timer.setting == setting && timer.fired);
     let Some(timer) = timer else { return };
     let Some(now) = timer.source.now(None) else {
         return;
     };
-    let until = if timer.period < SLICE {
-        now.saturating_add(SLICE)
-    } else {
-        now
-    };
+    let until = if timer.period < SLICE { now.saturating_add(SLICE) } else { now };
     timer.fired = false;
     timer.overrun = timer.overrun.saturating_add(timer.forward(until));
     timer.start(process.pid);
@@ -261,9 +232,8 @@ fn go_on_unheard(process: &Process, id: i32, setting: u32) {
 pub fn dequeued(info: SigInfo, setting: u32) -> SigInfo {
     let process = &current().process;
     let mut list = process.timers.posix.list.lock();
-    let timer = list
-        .iter_mut()
-        .find(|timer| Some(timer.id) == info.timer_id() && timer.setting == setting && timer.fired);
+    let timer =
+        list.iter_mut().find(|timer| Some(timer.id) == info.timer_id() && timer.setting == setting && timer.fired);
     let Some(timer) = timer else { return info };
     timer.fired = false;
     if let Some(now) = timer.source.now(None) {
@@ -271,9 +241,7 @@ pub fn dequeued(info: SigInfo, setting: u32) -> SigInfo {
         timer.overrun = -1;
         timer.start(process.pid);
     }
-    info.with_overrun(count(
-        timer.last_overrun.saturating_add(i64::from(info.overrun())),
-    ))
+    info.with_overrun(count(timer.last_overrun.saturating_add(i64::from(info.overrun()))))
 }
 
 /// `struct itimerspec`.
@@ -315,23 +283,14 @@ impl Sigevent {
     fn read(address: u64) -> Result<Sigevent> {
         let [value] = longs::read_unsigned(address)?;
         let [signal, notify, thread] = user::read(address.wrapping_add(Width::of_call().word() as u64))?;
-        Ok(Sigevent {
-            value,
-            signal,
-            notify,
-            thread,
-        })
+        Ok(Sigevent { value, signal, notify, thread })
     }
 }
 
 /// timer_create(2).
 pub fn sys_timer_create(clock: u64, event: u64, address: u64) -> Result<usize> {
     let process = &current().process;
-    let event = if event == 0 {
-        None
-    } else {
-        Some(Sigevent::read(event)?)
-    };
+    let event = if event == 0 { None } else { Some(Sigevent::read(event)?) };
     let clock = Clock::to_wait_for(clock)?;
     let limit = process.rlimit(RLIMIT_SIGPENDING).0;
     let charge = process.signals.lock().user.charge_within(limit);
@@ -386,11 +345,7 @@ pub fn sys_timer_create(clock: u64, event: u64, address: u64) -> Result<usize> {
 
 fn with_timer<T>(id: u64, f: impl FnOnce(&mut Timer) -> T) -> Result<T> {
     let mut timers = current().process.timers.posix.list.lock();
-    timers
-        .iter_mut()
-        .find(|timer| timer.id == id as i32)
-        .map(f)
-        .ok_or(Errno::EINVAL)
+    timers.iter_mut().find(|timer| timer.id == id as i32).map(f).ok_or(Errno::EINVAL)
 }
 
 /// timer_settime(2).
@@ -434,11 +389,7 @@ pub fn timer_settime(width: Width, id: u64, flags: u64, new: u64, old: u64) -> R
         check(process.pid, id as i32, None);
     }
     if old != 0 {
-        Itimerspec {
-            period: Timespec::from_ns(old_period),
-            value: Timespec::from_ns(left),
-        }
-        .write(width, old)?;
+        Itimerspec { period: Timespec::from_ns(old_period), value: Timespec::from_ns(left) }.write(width, old)?;
     }
     Ok(0)
 }
@@ -451,11 +402,7 @@ pub fn sys_timer_gettime(id: u64, address: u64) -> Result<usize> {
 /// timer_gettime(2) with an `itimerspec` of this width.
 pub fn timer_gettime(width: Width, id: u64, address: u64) -> Result<usize> {
     let (left, period) = with_timer(id, Timer::left)?;
-    Itimerspec {
-        period: Timespec::from_ns(period),
-        value: Timespec::from_ns(left),
-    }
-    .write(width, address)?;
+    Itimerspec { period: Timespec::from_ns(period), value: Timespec::from_ns(left) }.write(width, address)?;
     Ok(0)
 }
 
@@ -467,10 +414,7 @@ pub fn sys_timer_getoverrun(id: u64) -> Result<usize> {
 /// timer_delete(2). A signal that is pending stays so.
 pub fn sys_timer_delete(id: u64) -> Result<usize> {
     let mut timers = current().process.timers.posix.list.lock();
-    let at = timers
-        .iter()
-        .position(|timer| timer.id == id as i32)
-        .ok_or(Errno::EINVAL)?;
+    let at = timers.iter().position(|timer| timer.id == id as i32).ok_or(Errno::EINVAL)?;
     let mut timer = timers.swap_remove(at);
     drop(timers);
     timer.stop();

@@ -78,17 +78,14 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
             Ok(0)
         }
         PR_SET_TIMERSLACK => {
-            task.timer_slack
-                .store(if arg2 == 0 { 50_000 } else { arg2 }, Relaxed);
+            task.timer_slack.store(if arg2 == 0 { 50_000 } else { arg2 }, Relaxed);
             Ok(0)
         }
         PR_GET_TIMERSLACK => Ok(task.timer_slack.load(Relaxed) as usize),
         // Whoever may trace at all may trace this process: nothing narrower is kept.
         PR_SET_PTRACER => match arg2 {
             0 | u64::MAX => Ok(0),
-            pid => process::find_task(meant(pid as Pid))
-                .map(|_| 0)
-                .ok_or(Errno::EINVAL),
+            pid => process::find_task(meant(pid as Pid)).map(|_| 0).ok_or(Errno::EINVAL),
         },
         PR_GET_SECCOMP => Ok(task.hooks.seccomp.mode().into()),
         PR_SET_SECCOMP => seccomp::attach::prctl_set(arg2, arg3),
@@ -97,13 +94,9 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
         PR_CAPBSET_DROP => capabilities::drop_bounding(arg2),
         PR_GET_SECUREBITS => capabilities::secure_bits(),
         PR_SET_SECUREBITS => capabilities::set_secure_bits(arg2),
-        PR_GET_KEEPCAPS => Ok(process
-            .credentials
-            .lock()
-            .capabilities
-            .secure_bits
-            .contains(SecureBits::KEEP_CAPS)
-            .into()),
+        PR_GET_KEEPCAPS => {
+            Ok(process.credentials.lock().capabilities.secure_bits.contains(SecureBits::KEEP_CAPS).into())
+        }
         PR_SET_KEEPCAPS => capabilities::keep(arg2),
         PR_CAP_AMBIENT => capabilities::ambient(arg2, arg3, arg4 | arg5),
         PR_GET_TSC => {
@@ -172,10 +165,7 @@ pub fn sys_arch_prctl(option: u64, address: u64) -> Result<usize> {
 /// Maps the vDSO for a process that restores another one. EEXIST if it has one.
 fn map_vdso(width: Width, address: u64) -> Result<usize> {
     let mm = super::current_mm();
-    if mm
-        .area(mm.vdso())
-        .is_some_and(|area| area.flags.contains(AreaFlags::VDSO))
-    {
+    if mm.area(mm.vdso()).is_some_and(|area| area.flags.contains(AreaFlags::VDSO)) {
         return Err(Errno::EEXIST);
     }
     vdso::map(mm, width, address)?;

@@ -134,9 +134,7 @@ impl Process {
             dumpable: AtomicBool::new(true),
             unkillable: AtomicBool::new(false),
             subreaper: AtomicBool::new(false),
-            credentials: SpinLock::new(
-                from.map_or_else(Default::default, |from| from.credentials.lock().clone()),
-            ),
+            credentials: SpinLock::new(from.map_or_else(Default::default, |from| from.credentials.lock().clone())),
             personality: AtomicU32::new(from.map_or(0, |from| from.personality.load(Relaxed))),
             started: AtomicU64::new(crate::time::now()),
         })
@@ -164,9 +162,7 @@ impl Process {
 
     /// Its threads that have not ended.
     pub fn threads(&self) -> Vec<Arc<Task>> {
-        tree()
-            .node(self.pid)
-            .map_or_else(Vec::new, |node| node.threads.clone())
+        tree().node(self.pid).map_or_else(Vec::new, |node| node.threads.clone())
     }
 
     /// Calls `f` for each thread, under the tree's lock and without allocating; `f` must not ask the tree anything.
@@ -336,8 +332,7 @@ impl Tree {
 
     /// The node of this very process, until it has been waited for.
     pub fn node_of(&self, process: &Process) -> Option<&Node> {
-        self.node(process.pid)
-            .filter(|node| core::ptr::eq(&*node.process, process))
+        self.node(process.pid).filter(|node| core::ptr::eq(&*node.process, process))
     }
 
     /// The task with this TID.
@@ -383,13 +378,7 @@ impl Tree {
     }
 
     /// Adds a new process with its first thread.
-    pub fn add_process(
-        &mut self,
-        parent: Pid,
-        parent_thread: Pid,
-        exit_signal: ExitSignal,
-        task: &Arc<Task>,
-    ) {
+    pub fn add_process(&mut self, parent: Pid, parent_thread: Pid, exit_signal: ExitSignal, task: &Arc<Task>) {
         let process = task.process.clone();
         process.parent.store(parent, Relaxed);
         if let Some(parent) = self.nodes.get_mut(&parent) {
@@ -414,11 +403,7 @@ impl Tree {
     /// Adds a thread to its process.
     pub fn add_thread(&mut self, task: &Arc<Task>) {
         self.tasks.insert(task.tid(), task.clone());
-        self.nodes
-            .get_mut(&task.process.pid)
-            .expect("the process of a new thread")
-            .threads
-            .push(task.clone());
+        self.nodes.get_mut(&task.process.pid).expect("the process of a new thread").threads.push(task.clone());
     }
 
     /// Takes out a thread that ends. Returns the tree's references, to be dropped without the lock, whether it was the
@@ -426,15 +411,8 @@ impl Tree {
     pub fn remove_thread(&mut self, task: &Task) -> (impl Sized + use<>, bool, Vec<DeathSignal>) {
         let tid = task.tid();
         let from_tasks = self.tasks.remove(&tid);
-        let node = self
-            .nodes
-            .get_mut(&task.process.pid)
-            .expect("the process of a thread");
-        let index = node
-            .threads
-            .iter()
-            .position(|thread| thread.tid() == tid)
-            .expect("a thread of its process");
+        let node = self.nodes.get_mut(&task.process.pid).expect("the process of a thread");
+        let index = node.threads.iter().position(|thread| thread.tid() == tid).expect("a thread of its process");
         let from_threads = node.threads.remove(index);
         let last = node.threads.is_empty();
         // Its children now belong to another thread.
@@ -462,11 +440,7 @@ impl Tree {
         };
         task.tid.store(pid, Relaxed);
         self.tasks.insert(pid, arc);
-        for child in self
-            .nodes
-            .values_mut()
-            .filter(|node| node.parent == pid && node.parent_thread == old)
-        {
+        for child in self.nodes.values_mut().filter(|node| node.parent == pid && node.parent_thread == old) {
             child.parent_thread = pid;
         }
         if old != pid {
@@ -482,11 +456,7 @@ impl Tree {
             return orphans;
         }
         let heir = self.heir(pid);
-        let heir_thread = self
-            .nodes
-            .get(&heir)
-            .and_then(|n| n.threads.first())
-            .map_or(heir, |t| t.tid());
+        let heir_thread = self.nodes.get(&heir).and_then(|n| n.threads.first()).map_or(heir, |t| t.tid());
         for &child in &children {
             let node = self.nodes.get_mut(&child).expect("a child");
             node.parent = heir;

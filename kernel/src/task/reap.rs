@@ -157,11 +157,7 @@ pub fn sys_waitid(kind: u64, id: u64, info: u64, options: u64, rusage: u64) -> R
             let (code, status) = report.change.code_and_status();
             // signo, errno, code; pid, uid, status
             kind = [SIGCHLD as i32, 0, code];
-            child = [
-                report.pid,
-                report.details.as_ref().map_or(0, |details| details.uid) as i32,
-                status,
-            ];
+            child = [report.pid, report.details.as_ref().map_or(0, |details| details.uid) as i32, status];
         }
         // What follows the first three is aligned to pointers.
         let child_at = size_of_val(&kind).next_multiple_of(Width::of_call().word()) as u64;
@@ -177,10 +173,7 @@ fn wait(which: Which<'_>, options: u32, details: bool) -> Result<Option<Report>>
     if options & WNOHANG != 0 {
         return look(process, which, options, details).transpose();
     }
-    process
-        .children_changed
-        .wait_until(|| look(process, which, options, details))?
-        .map(Some)
+    process.children_changed.wait_until(|| look(process, which, options, details))?.map(Some)
 }
 
 /// Looks once. None if the caller has to wait.
@@ -192,11 +185,7 @@ fn look(process: &Arc<Process>, which: Which<'_>, options: u32, details: bool) -
             .or_else(|| find_tracee(&tree, process, which, options, &mut candidates))
     };
     let Some(found) = found else {
-        return if candidates {
-            None
-        } else {
-            Some(Err(Errno::ECHILD))
-        };
+        return if candidates { None } else { Some(Err(Errno::ECHILD)) };
     };
     // While it has its number.
     let pid = seen(found.pid);
@@ -217,11 +206,7 @@ fn look(process: &Arc<Process>, which: Which<'_>, options: u32, details: bool) -
             return look(process, which, options, details.is_some());
         }
     }
-    Some(Ok(Report {
-        pid,
-        change: found.change,
-        details,
-    }))
+    Some(Ok(Report { pid, change: found.change, details }))
 }
 
 /// What was found.
@@ -234,13 +219,7 @@ struct Found {
 }
 
 /// Looks at the process's children.
-fn find_child(
-    tree: &Tree,
-    process: &Process,
-    which: Which<'_>,
-    options: u32,
-    candidates: &mut bool,
-) -> Option<Found> {
+fn find_child(tree: &Tree, process: &Process, which: Which<'_>, options: u32, candidates: &mut bool) -> Option<Found> {
     let children = &tree.node(process.pid)?.children;
     for child in children.iter().filter_map(|&pid| tree.node(pid)) {
         let chosen = which.includes(&child.process, child.process.pid);
@@ -250,12 +229,7 @@ fn find_child(
         if !(chosen && kind && mine) {
             continue;
         }
-        let found = |change| Found {
-            pid: child.process.pid,
-            process: child.process.clone(),
-            change,
-            tracee: None,
-        };
+        let found = |change| Found { pid: child.process.pid, process: child.process.clone(), change, tracee: None };
         match ptrace::relation::leader_tracer(child) {
             // One of our threads traces it: it is looked at as a tracee, which sees more.
             Some(tracer) if tracer.process.pid == process.pid => {
@@ -289,13 +263,7 @@ fn find_child(
 }
 
 /// Looks at whom the process's threads trace.
-fn find_tracee(
-    tree: &Tree,
-    process: &Process,
-    which: Which<'_>,
-    options: u32,
-    candidates: &mut bool,
-) -> Option<Found> {
+fn find_tracee(tree: &Tree, process: &Process, which: Which<'_>, options: u32, candidates: &mut bool) -> Option<Found> {
     let myself = current();
     let mut of_thread = |thread: &Task| {
         thread.trace.find_tracee(|tracee| {
@@ -308,10 +276,7 @@ fn find_tracee(
     if options & __WNOTHREAD != 0 {
         return of_thread(myself);
     }
-    tree.node(process.pid)?
-        .threads
-        .iter()
-        .find_map(|thread| of_thread(thread))
+    tree.node(process.pid)?.threads.iter().find_map(|thread| of_thread(thread))
 }
 
 /// Looks at one tracee of the process.
@@ -356,12 +321,8 @@ fn look_at_tracee(
     if let Some(code) = stopped {
         return Some(found(Change::Trapped(code), None));
     }
-    let continued = options & WCONTINUED != 0
-        && tracee
-            .process
-            .signals
-            .lock()
-            .take_continue_report(options & WNOWAIT == 0);
+    let continued =
+        options & WCONTINUED != 0 && tracee.process.signals.lock().take_continue_report(options & WNOWAIT == 0);
     continued.then(|| found(Change::Continued, None))
 }
 

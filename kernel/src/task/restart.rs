@@ -27,11 +27,7 @@ struct RestartBlock {
 
 impl RestartBlock {
     /// No call to restart: `restart_syscall` fails with EINTR.
-    const NONE: RestartBlock = RestartBlock {
-        function: |_| Err(Errno::EINTR),
-        args: [0; 6],
-        width: Width::Bits64,
-    };
+    const NONE: RestartBlock = RestartBlock { function: |_| Err(Errno::EINTR), args: [0; 6], width: Width::Bits64 };
 
     /// The number of `restart_syscall` in the table of the call.
     fn number(&self) -> u64 {
@@ -52,10 +48,7 @@ pub struct State {
 impl State {
     /// Nothing was interrupted.
     pub const fn new() -> State {
-        State {
-            block: SpinLock::new(RestartBlock::NONE),
-            is_left: AtomicBool::new(false),
-        }
+        State { block: SpinLock::new(RestartBlock::NONE), is_left: AtomicBool::new(false) }
     }
 
     /// The number of `restart_syscall` in the table of the interrupted call.
@@ -67,11 +60,7 @@ impl State {
 /// The call under way is interrupted and goes on with `function(args)`. Gives the error that says so.
 pub fn restart_by(function: fn([u64; 6]) -> Result<usize>, args: [u64; 6]) -> Errno {
     let restart = &current().restart;
-    *restart.block.lock() = RestartBlock {
-        function,
-        args,
-        width: Width::of_call(),
-    };
+    *restart.block.lock() = RestartBlock { function, args, width: Width::of_call() };
     restart.is_left.store(true, Relaxed);
     Errno::ERESTART_RESTARTBLOCK
 }

@@ -24,11 +24,7 @@ struct Head {
 impl Head {
     fn read(width: Width, address: u64) -> Result<Head> {
         let [next, offset, pending] = longs::read_of(width, address)?;
-        Ok(Head {
-            next: pointer(width, next),
-            offset,
-            pending: pointer(width, pending),
-        })
+        Ok(Head { next: pointer(width, next), offset, pending: pointer(width, pending) })
     }
 }
 

@@ -107,11 +107,7 @@ struct RunQueue {
 // SAFETY: the pointers are to tasks that the scheduler's reference keeps alive.
 unsafe impl Send for RunQueue {}
 
-static RUN_QUEUE: SpinLock<RunQueue> = SpinLock::new(RunQueue {
-    head: ptr::null(),
-    tail: ptr::null(),
-    idle: 0,
-});
+static RUN_QUEUE: SpinLock<RunQueue> = SpinLock::new(RunQueue { head: ptr::null(), tail: ptr::null(), idle: 0 });
 /// Length of the queue, readable without the lock.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 /// Each CPU's idle task.
@@ -158,10 +154,7 @@ impl RunQueue {
         let entry = self.entry(task);
         let share = (now.saturating_sub(entry.seen) / shares) as i64;
         let had = used.saturating_sub(entry.used) as i64;
-        entry.lag = entry
-            .lag
-            .saturating_add(share.saturating_sub(had))
-            .clamp(-CREDIT, CREDIT);
+        entry.lag = entry.lag.saturating_add(share.saturating_sub(had)).clamp(-CREDIT, CREDIT);
         (entry.seen, entry.used) = (now, used);
         entry.lag
     }
@@ -426,8 +419,7 @@ fn reschedule(preempted: bool) {
 pub(super) unsafe fn finish_switch(last: *const Task) {
     // A task that was preempted on its last steps is in the queue and not dead yet.
     // SAFETY: `last` is kept alive by the scheduler's reference; the lock is held.
-    let dead =
-        unsafe { (*last).state.load(Relaxed) == DEAD && (*(*last).sched.0.get()).place == Place::Asleep };
+    let dead = unsafe { (*last).state.load(Relaxed) == DEAD && (*(*last).sched.0.get()).place == Place::Asleep };
     // SAFETY: `reschedule` on the other stack locked it and forgot the guard.
     unsafe { RUN_QUEUE.force_unlock() };
     if dead {
@@ -466,9 +458,7 @@ pub fn sampled_times() -> [u64; 2] {
 /// How long all CPUs together have had nothing to do, in nanoseconds.
 pub fn idle_time() -> u64 {
     // SAFETY: idle tasks live for ever.
-    let tasks = IDLE
-        .iter()
-        .filter_map(|task| unsafe { task.load(Acquire).as_ref() });
+    let tasks = IDLE.iter().filter_map(|task| unsafe { task.load(Acquire).as_ref() });
     tasks.map(|task| task.usage.total()).sum()
 }
 

@@ -47,37 +47,22 @@ pub fn parse(start: &[u8; LINE]) -> FirstLine {
             line
         }
     };
-    let line = &line[..line
-        .iter()
-        .rposition(|&byte| !is_blank(byte))
-        .map_or(0, |at| at + 1)];
+    let line = &line[..line.iter().rposition(|&byte| !is_blank(byte)).map_or(0, |at| at + 1)];
     let Some(name) = line.iter().position(|&byte| !is_blank(byte)) else {
         return FirstLine::Bad;
     };
     let name = &line[name..];
-    let end = name
-        .iter()
-        .position(|&byte| is_blank(byte) || byte == 0)
-        .unwrap_or(name.len());
+    let end = name.iter().position(|&byte| is_blank(byte) || byte == 0).unwrap_or(name.len());
     let argument = match name.get(end) {
         Some(&byte) if byte != 0 => {
             let rest = &name[end..];
-            let argument = &rest[rest
-                .iter()
-                .position(|&byte| !is_blank(byte))
-                .unwrap_or(rest.len())..];
-            let end = argument
-                .iter()
-                .position(|&byte| byte == 0)
-                .unwrap_or(argument.len());
+            let argument = &rest[rest.iter().position(|&byte| !is_blank(byte)).unwrap_or(rest.len())..];
+            let end = argument.iter().position(|&byte| byte == 0).unwrap_or(argument.len());
             Some(argument[..end].to_vec())
         }
         _ => None,
     };
-    FirstLine::Script {
-        interpreter: name[..end].to_vec(),
-        argument,
-    }
+    FirstLine::Script { interpreter: name[..end].to_vec(), argument }
 }
 
 #[cfg(test)]
@@ -91,10 +76,7 @@ mod tests {
     }
 
     fn script(interpreter: &[u8], argument: Option<&[u8]>) -> FirstLine {
-        FirstLine::Script {
-            interpreter: interpreter.to_vec(),
-            argument: argument.map(<[u8]>::to_vec),
-        }
+        FirstLine::Script { interpreter: interpreter.to_vec(), argument: argument.map(<[u8]>::to_vec) }
     }
 
     #[test]

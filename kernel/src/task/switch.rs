@@ -223,11 +223,7 @@ impl Segments {
             Width::Bits64 => 0,
             Width::Bits32 => USER_DS,
         };
-        let fresh = Segments {
-            ds: data,
-            es: data,
-            ..Segments::default()
-        };
+        let fresh = Segments { ds: data, es: data, ..Segments::default() };
         fresh.load(&old);
     }
 }
@@ -316,9 +312,7 @@ pub fn set_tsc_mode(enabled: bool) {
 pub(super) unsafe fn become_current(task: &Task) {
     // SAFETY: interrupts are off, and the scheduler keeps the task alive while it is current.
     unsafe { CpuLocal::switch_to::<Gate>(task.stack.top(), &task.work) };
-    cpu::this()
-        .current
-        .store(core::ptr::from_ref(task).cast_mut(), Relaxed);
+    cpu::this().current.store(core::ptr::from_ref(task).cast_mut(), Relaxed);
 }
 
 /// Registers that [`switch_stacks`] pushes below the return address.

@@ -16,11 +16,7 @@ pub const RELEASE: &str = "6.1.0-portcullis";
 /// What `uname -v` prints.
 pub const VERSION: &str = concat!("#1 SMP PREEMPT Portcullis ", env!("CARGO_PKG_VERSION"));
 /// What it prints for a task that runs the patched code; see `patch`.
-const PATCHED_VERSION: &str = concat!(
-    "#1 SMP PREEMPT Portcullis ",
-    env!("CARGO_PKG_VERSION"),
-    " patched"
-);
+const PATCHED_VERSION: &str = concat!("#1 SMP PREEMPT Portcullis ", env!("CARGO_PKG_VERSION"), " patched");
 
 const FIELD: usize = 65;
 
@@ -40,10 +36,7 @@ const fn field(text: &str) -> [u8; FIELD] {
     field
 }
 
-static NAMES: SpinLock<Names> = SpinLock::new(Names {
-    host: field("portcullis"),
-    domain: field("(none)"),
-});
+static NAMES: SpinLock<Names> = SpinLock::new(Names { host: field("portcullis"), domain: field("(none)") });
 
 /// uname(2).
 pub fn sys_uname(address: u64) -> Result<usize> {
@@ -55,11 +48,7 @@ pub fn sys_uname(address: u64) -> Result<usize> {
         field("Linux"),
         host,
         field(RELEASE),
-        field(if crate::patch::is_patched() {
-            PATCHED_VERSION
-        } else {
-            VERSION
-        }),
+        field(if crate::patch::is_patched() { PATCHED_VERSION } else { VERSION }),
         field(machine()),
         domain,
     ];
@@ -71,11 +60,7 @@ pub fn sys_uname(address: u64) -> Result<usize> {
 fn machine() -> &'static str {
     const KIND: u32 = 0xff;
     const PER_LINUX32: u32 = 8;
-    if super::current().process.personality.load(Relaxed) & KIND == PER_LINUX32 {
-        "i686"
-    } else {
-        "x86_64"
-    }
+    if super::current().process.personality.load(Relaxed) & KIND == PER_LINUX32 { "i686" } else { "x86_64" }
 }
 
 /// The host's name.

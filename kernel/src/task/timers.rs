@@ -51,39 +51,21 @@ impl Itimerval {
     fn read(address: u64) -> Result<Itimerval> {
         let [seconds, microseconds, value_seconds, value_microseconds] = longs::read(address)?;
         Ok(Itimerval {
-            period: Timeval {
-                seconds,
-                microseconds,
-            },
-            value: Timeval {
-                seconds: value_seconds,
-                microseconds: value_microseconds,
-            },
+            period: Timeval { seconds, microseconds },
+            value: Timeval { seconds: value_seconds, microseconds: value_microseconds },
         })
     }
 
     fn write(self, address: u64) -> Result<()> {
         let (period, value) = (self.period, self.value);
-        longs::write(
-            address,
-            [
-                period.seconds,
-                period.microseconds,
-                value.seconds,
-                value.microseconds,
-            ],
-        )
+        longs::write(address, [period.seconds, period.microseconds, value.seconds, value.microseconds])
     }
 }
 
 impl Interval {
     /// What is left at `now`, at least a nanosecond if armed; and the period.
     fn left(&self, now: u64) -> (u64, u64) {
-        let left = if self.deadline == 0 {
-            0
-        } else {
-            self.deadline.saturating_sub(now).max(1)
-        };
+        let left = if self.deadline == 0 { 0 } else { self.deadline.saturating_sub(now).max(1) };
         (left, self.period)
     }
 
@@ -159,12 +141,7 @@ fn set_real(process: &Process, value: u64, period: u64) -> (u64, u64) {
     if value != 0 {
         real.deadline = time::now().saturating_add(value);
         real.period = period;
-        real.timer = Some(time::add_timer(
-            real.deadline,
-            real_expired,
-            process.pid as usize,
-            0,
-        ));
+        real.timer = Some(time::add_timer(real.deadline, real_expired, process.pid as usize, 0));
     }
     old
 }
@@ -172,11 +149,7 @@ fn set_real(process: &Process, value: u64, period: u64) -> (u64, u64) {
 /// What ITIMER_VIRTUAL (0) and ITIMER_PROF (1) count.
 fn cpu_time(process: &Process, which: usize) -> u64 {
     let times = usage::of_process(process).times();
-    if which == 0 {
-        times.user
-    } else {
-        times.user + times.system
-    }
+    if which == 0 { times.user } else { times.user + times.system }
 }
 
 fn set_cpu(process: &Process, which: usize, value: u64, period: u64) -> (u64, u64) {
@@ -185,11 +158,7 @@ fn set_cpu(process: &Process, which: usize, value: u64, period: u64) -> (u64, u6
     let old = cpu[which].left(now);
     cpu[which] = Interval::default();
     if value != 0 {
-        cpu[which] = Interval {
-            deadline: now + value,
-            period,
-            timer: None,
-        };
+        cpu[which] = Interval { deadline: now + value, period, timer: None };
     }
     if value != 0 {
         // The tick takes it back when there is nothing left.
@@ -245,8 +214,7 @@ fn cpu_tick(process: &Process) {
     let cpu = timers.cpu.lock();
     let watched = timers.watched.lock();
     let limits = process.limits.lock();
-    let nothing =
-        watched.is_empty() && cpu.iter().all(|interval| interval.deadline == 0) && !limits.bound_cpu();
+    let nothing = watched.is_empty() && cpu.iter().all(|interval| interval.deadline == 0) && !limits.bound_cpu();
     if nothing {
         timers.cpu_idle.store(true, Relaxed);
     }
@@ -264,22 +232,14 @@ pub fn sys_getitimer(which: u64, address: u64) -> Result<usize> {
         }
         _ => return Err(Errno::EINVAL),
     };
-    Itimerval {
-        period: Timeval::from_ns(period),
-        value: Timeval::from_ns(left),
-    }
-    .write(address)?;
+    Itimerval { period: Timeval::from_ns(period), value: Timeval::from_ns(left) }.write(address)?;
     Ok(0)
 }
 
 /// setitimer(2).
 pub fn sys_setitimer(which: u64, new: u64, old: u64) -> Result<usize> {
     let process = &current().process;
-    let new = if new == 0 {
-        Itimerval::default()
-    } else {
-        Itimerval::read(new)?
-    };
+    let new = if new == 0 { Itimerval::default() } else { Itimerval::read(new)? };
     let (value, period) = (new.value.to_ns()?, new.period.to_ns()?);
     let (left, old_period) = match which as u32 {
         ITIMER_REAL => set_real(process, value, period),
@@ -287,11 +247,7 @@ pub fn sys_setitimer(which: u64, new: u64, old: u64) -> Result<usize> {
         _ => return Err(Errno::EINVAL),
     };
     if old != 0 {
-        Itimerval {
-            period: Timeval::from_ns(old_period),
-            value: Timeval::from_ns(left),
-        }
-        .write(old)?;
+        Itimerval { period: Timeval::from_ns(old_period), value: Timeval::from_ns(left) }.write(old)?;
     }
     Ok(0)
 }
@@ -300,9 +256,5 @@ pub fn sys_setitimer(which: u64, new: u64, old: u64) -> Result<usize> {
 pub fn sys_alarm(seconds: u64) -> Result<usize> {
     let (left, _) = set_real(&current().process, u64::from(seconds as u32) * SECOND, 0);
     // Rounded, but an armed timer never counts as none.
-    Ok((if left == 0 {
-        0
-    } else {
-        ((left + SECOND / 2) / SECOND).max(1)
-    }) as usize)
+    Ok((if left == 0 { 0 } else { ((left + SECOND / 2) / SECOND).max(1) }) as usize)
 }

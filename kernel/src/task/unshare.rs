@@ -24,9 +24,7 @@ pub fn sys_unshare(flags: u64) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let pid_namespace = &task.pid_namespace_of_children;
-    if flags & CLONE_NEWPID != 0
-        && !pid_namespace::is_same(&pid_namespace.lock(), &task.process.pid_namespace)
-    {
+    if flags & CLONE_NEWPID != 0 && !pid_namespace::is_same(&pid_namespace.lock(), &task.process.pid_namespace) {
         return Err(Errno::EINVAL);
     }
     let mut credentials = task.process.credentials.lock().clone();

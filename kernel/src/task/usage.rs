@@ -48,11 +48,7 @@ impl Usage {
         let total = self.total.load(Relaxed).wrapping_add(now);
         debug_assert!(total as i64 >= 0, "a CPU's clock went backwards");
         self.total.store(total, Relaxed);
-        let count = if runnable {
-            &self.involuntary
-        } else {
-            &self.voluntary
-        };
+        let count = if runnable { &self.involuntary } else { &self.voluntary };
         count.store(count.load(Relaxed) + 1, Relaxed);
     }
 
@@ -65,12 +61,7 @@ impl Usage {
 
     /// The tick's sample.
     pub(super) fn tick(&self, from_user: bool) {
-        if from_user {
-            &self.user_ticks
-        } else {
-            &self.system_ticks
-        }
-        .fetch_add(1, Relaxed);
+        if from_user { &self.user_ticks } else { &self.system_ticks }.fetch_add(1, Relaxed);
     }
 
     /// CPU time used so far, in nanoseconds.
@@ -93,10 +84,7 @@ impl Usage {
             0 => 0,
             ticks => (u128::from(total) * u128::from(system) / u128::from(ticks)) as u64,
         };
-        Times {
-            user: total - in_system,
-            system: in_system,
-        }
+        Times { user: total - in_system, system: in_system }
     }
 
     /// Adds what another one has used.
@@ -111,8 +99,7 @@ impl Usage {
         ] {
             to.fetch_add(from.load(Relaxed), Relaxed);
         }
-        self.peak_resident
-            .fetch_max(other.peak_resident.load(Relaxed), Relaxed);
+        self.peak_resident.fetch_max(other.peak_resident.load(Relaxed), Relaxed);
     }
 }
 
@@ -152,10 +139,7 @@ struct Timeval {
 
 impl Timeval {
     fn from_ns(ns: u64) -> Self {
-        Timeval {
-            seconds: (ns / 1_000_000_000) as i64,
-            microseconds: (ns % 1_000_000_000 / 1000) as i64,
-        }
+        Timeval { seconds: (ns / 1_000_000_000) as i64, microseconds: (ns % 1_000_000_000 / 1000) as i64 }
     }
 }
 
@@ -215,10 +199,7 @@ pub fn sys_getrusage(who: u64, address: u64) -> Result<usize> {
             let usage = Usage::default();
             usage.add(&task.usage);
             // Memory is the process's.
-            usage.peak_resident.store(
-                shown_of_process(&task.process).peak_resident.into_inner(),
-                Relaxed,
-            );
+            usage.peak_resident.store(shown_of_process(&task.process).peak_resident.into_inner(), Relaxed);
             Rusage::from(&usage)
         }
         _ => return Err(Errno::EINVAL),
@@ -237,12 +218,7 @@ pub fn sys_times(address: u64) -> Result<usize> {
         let process = &current().process;
         let own = of_process(process).times();
         let children = process.children_usage.times();
-        let tms = [
-            ticks(own.user),
-            ticks(own.system),
-            ticks(children.user),
-            ticks(children.system),
-        ];
+        let tms = [ticks(own.user), ticks(own.system), ticks(children.user), ticks(children.system)];
         longs::write(address, tms)?;
     }
     Ok(ticks(time::now()) as usize)

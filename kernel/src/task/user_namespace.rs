@@ -150,9 +150,7 @@ pub fn enter_new(credentials: &mut Credentials) -> Result<()> {
 
 /// Whether the current process may call setgroups: not before there is a map, and not if that was given up.
 pub fn may_set_groups(namespace: &Namespace) -> bool {
-    namespace
-        .as_ref()
-        .is_none_or(|namespace| namespace.setgroups.load(Relaxed) && !namespace.groups.lock().is_empty())
+    namespace.as_ref().is_none_or(|namespace| namespace.setgroups.load(Relaxed) && !namespace.groups.lock().is_empty())
 }
 
 /// `/proc/PID/uid_map`, `gid_map`: a line for each extent, as whoever reads it sees the ids.
@@ -191,10 +189,7 @@ pub fn write_map(process: &Process, kind: Kind, text: &[u8]) -> Result<()> {
         return Err(Errno::EPERM);
     }
     let text = core::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
-    let extents = text
-        .lines()
-        .map(|line| parse(parent, kind, line))
-        .collect::<Result<Vec<Extent>>>()?;
+    let extents = text.lines().map(|line| parse(parent, kind, line)).collect::<Result<Vec<Extent>>>()?;
     if extents.is_empty() || extents.len() > MAX_EXTENTS || overlap(&extents) {
         return Err(Errno::EINVAL);
     }
@@ -217,19 +212,12 @@ pub fn write_map(process: &Process, kind: Kind, text: &[u8]) -> Result<()> {
 
 /// A line of a map, with the ids of the parent namespace.
 fn parse(parent: &Namespace, kind: Kind, line: &str) -> Result<Extent> {
-    let numbers: Vec<u32> = line
-        .split_ascii_whitespace()
-        .map(|word| word.parse().map_err(|_| Errno::EINVAL))
-        .collect::<Result<_>>()?;
+    let numbers: Vec<u32> =
+        line.split_ascii_whitespace().map(|word| word.parse().map_err(|_| Errno::EINVAL)).collect::<Result<_>>()?;
     let [inside, outside, count] = numbers[..] else {
         return Err(Errno::EINVAL);
     };
-    let last = |first: u32| {
-        first
-            .checked_add(count)
-            .filter(|_| count != 0)
-            .ok_or(Errno::EINVAL)
-    };
+    let last = |first: u32| first.checked_add(count).filter(|_| count != 0).ok_or(Errno::EINVAL);
     last(inside)?;
     let end = last(outside)?;
     // Neighbours within must be neighbours outside of all.
@@ -240,19 +228,15 @@ fn parse(parent: &Namespace, kind: Kind, line: &str) -> Result<Extent> {
     if last.wrapping_sub(first) != count - 1 {
         return Err(Errno::EPERM);
     }
-    Ok(Extent {
-        inside,
-        outside: first,
-        count,
-    })
+    Ok(Extent { inside, outside: first, count })
 }
 
 fn overlap(extents: &[Extent]) -> bool {
     let meet = |a: (u32, u32), b: (u32, u32)| a.0 < b.0 + b.1 && b.0 < a.0 + a.1;
     extents.iter().enumerate().any(|(n, a)| {
-        extents[..n].iter().any(|b| {
-            meet((a.inside, a.count), (b.inside, b.count)) || meet((a.outside, a.count), (b.outside, b.count))
-        })
+        extents[..n]
+            .iter()
+            .any(|b| meet((a.inside, a.count), (b.inside, b.count)) || meet((a.outside, a.count), (b.outside, b.count)))
     })
 }
 

@@ -57,10 +57,7 @@ impl Node {
             task: current_arc(),
             woken: AtomicBool::new(false),
             poller,
-            links: UnsafeCell::new(Links {
-                next: ptr::null(),
-                before: ptr::null(),
-            }),
+            links: UnsafeCell::new(Links { next: ptr::null(), before: ptr::null() }),
             _pinned: PhantomPinned,
         }
     }
@@ -72,10 +69,7 @@ impl List {
     unsafe fn push(&mut self, node: &Node) {
         // SAFETY: the links are guarded by the lock, which `&mut self` shows to be held; listed nodes are alive.
         unsafe {
-            *node.links.get() = Links {
-                next: ptr::null(),
-                before: self.tail,
-            };
+            *node.links.get() = Links { next: ptr::null(), before: self.tail };
             match self.tail.as_ref() {
                 Some(tail) => (*tail.links.get()).next = node,
                 None => self.head = node,
@@ -105,12 +99,7 @@ impl List {
 impl WaitQueue {
     /// An empty queue.
     pub const fn new() -> Self {
-        WaitQueue {
-            list: SpinLock::new(List {
-                head: ptr::null(),
-                tail: ptr::null(),
-            }),
-        }
+        WaitQueue { list: SpinLock::new(List { head: ptr::null(), tail: ptr::null() }) }
     }
 
     /// Sleeps until `condition` gives a value. ERESTARTSYS if a signal comes first.
@@ -215,10 +204,7 @@ impl Default for WaitQueue {
 
 impl Drop for WaitQueue {
     fn drop(&mut self) {
-        assert!(
-            self.list.get_mut().head.is_null(),
-            "a wait queue goes away while tasks wait on it"
-        );
+        assert!(self.list.get_mut().head.is_null(), "a wait queue goes away while tasks wait on it");
     }
 }
 
@@ -297,10 +283,7 @@ pub struct Completion {
 impl Completion {
     /// Not done.
     pub const fn new() -> Self {
-        Completion {
-            done: AtomicBool::new(false),
-            waiters: WaitQueue::new(),
-        }
+        Completion { done: AtomicBool::new(false), waiters: WaitQueue::new() }
     }
 
     /// It has happened.
@@ -311,8 +294,7 @@ impl Completion {
 
     /// Waits for it; EINTR if the task is killed first.
     pub fn wait_killable(&self) -> Result<()> {
-        self.waiters
-            .wait_killable(|| self.done.load(SeqCst).then_some(()))
+        self.waiters.wait_killable(|| self.done.load(SeqCst).then_some(()))
     }
 }
 
@@ -340,10 +322,7 @@ struct Place {
 impl PollTable {
     /// For the current task.
     pub fn new() -> Self {
-        PollTable {
-            places: RefCell::new(Vec::new()),
-            registering: Cell::new(true),
-        }
+        PollTable { places: RefCell::new(Vec::new()), registering: Cell::new(true) }
     }
 
     fn add(&self, queue: &WaitQueue) {

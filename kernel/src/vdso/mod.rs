@@ -52,11 +52,7 @@ impl Inode for Page {
     }
 
     fn page(&self, index: u64) -> Result<Frame> {
-        if index == 0 {
-            Ok(self.frame.clone())
-        } else {
-            Err(Errno::ENXIO)
-        }
+        if index == 0 { Ok(self.frame.clone()) } else { Err(Errno::ENXIO) }
     }
 
     fn label(&self) -> Option<Vec<u8>> {
@@ -82,18 +78,12 @@ pub fn init() {
             if bytes.len() == IMAGE_32.len() && core::ptr::eq(bytes, IMAGE_32) {
                 fill(&frame, symbols32::FAST_CALL as usize, fast_call());
             }
-            Arc::new(Page {
-                frame,
-                name: b"[vdso]",
-            })
+            Arc::new(Page { frame, name: b"[vdso]" })
         };
         let clock = zeroed();
         clock_page::init(&clock);
         Pages {
-            clock: Arc::new(Page {
-                frame: clock,
-                name: b"[vvar]",
-            }),
+            clock: Arc::new(Page { frame: clock, name: b"[vvar]" }),
             image_64: image(IMAGE_64),
             image_32: image(IMAGE_32),
         }
@@ -116,9 +106,7 @@ fn fast_call() -> &'static [u8] {
     const SIZE: usize = 4;
     let cpuid = raw_cpuid::CpuId::new();
     let vendor = cpuid.get_vendor_info();
-    let has_sysenter = cpuid
-        .get_feature_info()
-        .is_some_and(|features| features.has_sysenter_sysexit());
+    let has_sysenter = cpuid.get_feature_info().is_some_and(|features| features.has_sysenter_sysexit());
     let at = match vendor.as_ref().map(|vendor| vendor.as_str()) {
         Some("AuthenticAMD" | "HygonGenuine") => symbols32::USE_SYSCALL,
         Some("GenuineIntel" | "CentaurHauls" | "  Shanghai  ") if has_sysenter => symbols32::USE_SYSENTER,
@@ -136,15 +124,8 @@ pub fn map(mm: &AddressSpace, width: Width, hint: u64) -> Result<u64> {
     };
     // Both at once, so that they are neighbours; then each in its place.
     let start = mm.map(hint, 2 * PAGE_SIZE, 0, MAP_PRIVATE, Backing::Anonymous)?;
-    for (page, inode, prot) in [
-        (start, &pages.clock, PROT_READ),
-        (start + PAGE_SIZE, image, PROT_READ | PROT_EXEC),
-    ] {
-        let backing = Backing::File {
-            inode: inode.clone(),
-            offset: 0,
-            shared: false,
-        };
+    for (page, inode, prot) in [(start, &pages.clock, PROT_READ), (start + PAGE_SIZE, image, PROT_READ | PROT_EXEC)] {
+        let backing = Backing::File { inode: inode.clone(), offset: 0, shared: false };
         mm.map(page, PAGE_SIZE, prot, MAP_PRIVATE | MAP_FIXED, backing)?;
     }
     mm.limit(start..start + PAGE_SIZE, Prot::READ, AreaFlags::IO);

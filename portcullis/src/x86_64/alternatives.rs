@@ -51,10 +51,7 @@ pub(super) unsafe fn apply(features: Features) {
     unsafe {
         without_write_protection(|| {
             while site < stop {
-                let address = (&raw const (*site).address)
-                    .cast::<u8>()
-                    .offset((*site).address as isize)
-                    .cast_mut();
+                let address = (&raw const (*site).address).cast::<u8>().offset((*site).address as isize).cast_mut();
                 let write = |bytes: &[u8]| {
                     for (n, &byte) in bytes.iter().enumerate() {
                         address.add(n).write_volatile(byte);
@@ -63,8 +60,7 @@ pub(super) unsafe fn apply(features: Features) {
                 match (*site).what {
                     VERW => {
                         let operand = verw_selector as *const () as u64;
-                        if let Some(bytes) = verw(address as u64, operand).filter(|_| features.clear_buffers)
-                        {
+                        if let Some(bytes) = verw(address as u64, operand).filter(|_| features.clear_buffers) {
                             write(&bytes);
                         }
                     }

@@ -109,15 +109,7 @@ macro_rules! clear_regs {
 
 macro_rules! change_cr3 {
     ($scratch:literal, $operation:expr) => {
-        concat!(
-            ".if {user_table}\nmov ",
-            $scratch,
-            ", cr3\n",
-            $operation,
-            "\nmov cr3, ",
-            $scratch,
-            "\n.endif\n"
-        )
+        concat!(".if {user_table}\nmov ", $scratch, ", cr3\n", $operation, "\nmov cr3, ", $scratch, "\n.endif\n")
     };
 }
 
@@ -153,9 +145,7 @@ macro_rules! leave_entry_stack {
         $crate::x86_64::asm::leave_entry_stack!("")
     };
     (frame and stub) => {
-        $crate::x86_64::asm::leave_entry_stack!(
-            "push qword ptr [rsi + 7 * 8]\npush qword ptr [rsi + 6 * 8]\n"
-        )
+        $crate::x86_64::asm::leave_entry_stack!("push qword ptr [rsi + 7 * 8]\npush qword ptr [rsi + 6 * 8]\n")
     };
     ($first_pushes:literal) => {
         concat!(

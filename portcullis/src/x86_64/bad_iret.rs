@@ -49,9 +49,7 @@ pub(super) unsafe extern "C" fn move_to_bad_iret<K: Doors>(fault: *mut UserRegs)
     }
     // SAFETY: IRET's five words are the top of the thread stack, and above `fault`; the regions may overlap.
     unsafe {
-        let user = ((*fault).rsp as *mut u8)
-            .sub(offset_of!(UserRegs, rip))
-            .cast::<UserRegs>();
+        let user = ((*fault).rsp as *mut u8).sub(offset_of!(UserRegs, rip)).cast::<UserRegs>();
         core::ptr::copy(fault.cast::<u64>(), user.cast::<u64>(), words);
         user
     }

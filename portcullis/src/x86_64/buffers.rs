@@ -101,9 +101,8 @@ impl Enumeration {
     pub(super) const fn needs_verw(&self) -> bool {
         let md_clear = self.seven_edx & MD_CLEAR != 0;
         let mds = !self.can(capability::MDS_NO);
-        let mmio = !(self.can(capability::FBSDP_NO)
-            && self.can(capability::PSDP_NO)
-            && self.can(capability::SBDR_SSDP_NO));
+        let mmio =
+            !(self.can(capability::FBSDP_NO) && self.can(capability::PSDP_NO) && self.can(capability::SBDR_SSDP_NO));
         md_clear && (mds || self.has_taa())
             || self.can(capability::FB_CLEAR) && mmio
             || self.can(capability::RFDS_CLEAR) && !self.can(capability::RFDS_NO)

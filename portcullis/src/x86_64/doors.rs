@@ -235,12 +235,7 @@ macro_rules! doors {
 
 /// The defaults of a row.
 const CLOSED: Door = {
-    const NEVER: Path = Path {
-        stack: "–",
-        state: "–",
-        hook: "–",
-        way_out: "–",
-    };
+    const NEVER: Path = Path { stack: "–", state: "–", hook: "–", way_out: "–" };
     Door {
         name: "",
         vectors: None,

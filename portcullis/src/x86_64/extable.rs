@@ -67,9 +67,7 @@ pub(super) fn fixup(rip: u64) -> Option<u64> {
 }
 
 fn find(entries: &[Entry], instruction: i64) -> Option<i32> {
-    let at = entries
-        .binary_search_by_key(&instruction, |entry| entry.instruction.into())
-        .ok()?;
+    let at = entries.binary_search_by_key(&instruction, |entry| entry.instruction.into()).ok()?;
     entries.get(at).map(|entry| entry.fixup)
 }
 

@@ -96,10 +96,7 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) {
         asm!("ltr {0:x}", in(reg) TSS_SELECTOR, options(nostack, preserves_flags));
         // After reset the LDT is 64 KiB at address 0, in user memory.
         asm!("lldt {0:x}", in(reg) 0, options(nostack, preserves_flags));
-        let idt = TablePointer {
-            limit: 256 * 16 - 1,
-            base: IDT.address(),
-        };
+        let idt = TablePointer { limit: 256 * 16 - 1, base: IDT.address() };
         asm!("lidt [{}]", in(reg) &idt, options(nostack, preserves_flags, readonly));
         init_syscall::<K>(features);
         cpu::protect(features);
@@ -110,10 +107,7 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) {
 /// # Safety
 /// As [`init_cpu`]; the tables are filled.
 unsafe fn load_gdt(tables: &Tables) {
-    let pointer = TablePointer {
-        limit: 16 * 8 - 1,
-        base: &raw const tables.gdt as u64,
-    };
+    let pointer = TablePointer { limit: 16 * 8 - 1, base: &raw const tables.gdt as u64 };
     // SAFETY: the table has flat kernel segments; the far return continues at the next instruction.
     unsafe {
         asm!(
@@ -154,10 +148,7 @@ unsafe fn init_syscall<K: Doors>(features: Features) {
         };
         wrmsr(msr::CSTAR, cstar as u64);
         wrmsr(msr::SYSENTER_CS, sysenter_cs.into());
-        wrmsr(
-            msr::SYSENTER_EIP,
-            syscall32::sysenter_entry::<K> as *const () as u64,
-        );
+        wrmsr(msr::SYSENTER_EIP, syscall32::sysenter_entry::<K> as *const () as u64);
         // The door loads the thread stack before it pushes, and what may hit it before has its own stack.
         wrmsr(msr::SYSENTER_ESP, 0);
     }

@@ -35,10 +35,5 @@ unsafe extern "C" fn run<F: FnOnce()>(handler: *mut ()) {
 /// Calls `function(argument)` with RSP at `stack`. RBP links the frames for backtraces.
 #[unsafe(naked)]
 unsafe extern "C" fn call_on_stack(argument: *mut (), function: unsafe extern "C" fn(*mut ()), stack: u64) {
-    naked_asm!(
-        "push rbp; mov rbp, rsp",
-        "mov rsp, rdx",
-        "call rsi",
-        "mov rsp, rbp; pop rbp; ret"
-    )
+    naked_asm!("push rbp; mov rbp, rsp", "mov rsp, rdx", "call rsi", "mov rsp, rbp; pop rbp; ret")
 }

@@ -21,11 +21,7 @@ pub const USER_TABLE: u64 = 1 << 12;
 
 /// [`USER_TABLE`] for a kernel with isolation, otherwise 0, for the doors' assembly.
 pub(super) const fn user_table<K: Doors>() -> u32 {
-    if K::PAGE_TABLE_ISOLATION {
-        USER_TABLE as u32
-    } else {
-        0
-    }
+    if K::PAGE_TABLE_ISOLATION { USER_TABLE as u32 } else { 0 }
 }
 
 /// Whether the kernel's table is in use, and `CpuLocal`, at `local`, begins a page.

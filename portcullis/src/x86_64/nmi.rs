@@ -29,8 +29,7 @@ use super::exception::from_user;
 use super::isolation::user_table;
 use super::local::CpuLocal;
 use super::paranoid::{
-    CPU_LOCAL, FSGSBASE, Unwatched, in_kernel, move_to_thread_stack, restore_gs, restore_table, switch_gs,
-    switch_table,
+    CPU_LOCAL, FSGSBASE, Unwatched, in_kernel, move_to_thread_stack, restore_gs, restore_table, switch_gs, switch_table,
 };
 use super::regs::{SavedRegs, UserRegs};
 use super::tables::NmiStack;
@@ -38,8 +37,7 @@ use crate::state::NmiContext;
 
 /// Where the word is, from a `UserRegs` on the working stack.
 pub(super) const STATE: usize = FSGSBASE + 8;
-const _: () =
-    assert!(offset_of!(NmiStack, state) - offset_of!(NmiStack, cpu_local) == STATE - UserRegs::SIZE);
+const _: () = assert!(offset_of!(NmiStack, state) - offset_of!(NmiStack, cpu_local) == STATE - UserRegs::SIZE);
 /// The word, from the frame on the working stack.
 const STATE_FROM_FRAME: usize = STATE - offset_of!(UserRegs, rip);
 /// The frame on the entry stack, from that on the working stack.

@@ -138,8 +138,7 @@ pub(super) use {move_to_thread_stack, restore_gs, restore_table, switch_gs, swit
 pub(super) const CPU_LOCAL: usize = UserRegs::SIZE;
 /// See [`CPU_LOCAL`].
 pub(super) const FSGSBASE: usize = UserRegs::SIZE + 8;
-const _: () =
-    assert!(offset_of!(IstStack, fsgsbase) - offset_of!(IstStack, cpu_local) == FSGSBASE - CPU_LOCAL);
+const _: () = assert!(offset_of!(IstStack, fsgsbase) - offset_of!(IstStack, cpu_local) == FSGSBASE - CPU_LOCAL);
 
 /// The door of #DB and #MC.
 ///

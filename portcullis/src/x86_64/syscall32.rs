@@ -223,9 +223,5 @@ unsafe extern "C" fn fast<K: Doors>(regs: &mut UserRegs) -> WayOut {
         }
     });
     let settled = leaving.exit_to_user_mode_prepare();
-    if made {
-        settled.sysret32_or_iret(landing_pad)
-    } else {
-        settled.iret()
-    }
+    if made { settled.sysret32_or_iret(landing_pad) } else { settled.iret() }
 }

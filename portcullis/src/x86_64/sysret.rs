@@ -27,9 +27,7 @@ impl<K: Doors, C: Crossing> Settled<'_, K, C> {
 
     #[inline(always)]
     fn leave_by(self, way: u8) -> WayOut {
-        if K::CHECKS
-            && self.saved() as *const UserRegs as u64 + UserRegs::SIZE as u64 != CpuLocal::thread_stack_top()
-        {
+        if K::CHECKS && self.saved() as *const UserRegs as u64 + UserRegs::SIZE as u64 != CpuLocal::thread_stack_top() {
             K::invariant_broken(Broken::SwitchNotAnnounced);
         }
         self.exit_to_user_mode_by(way.into()).suspend();
@@ -41,11 +39,7 @@ impl<K: Doors> Settled<'_, K, Syscall> {
     /// Out by SYSRET if [`sysret_is_equivalent`], otherwise by IRET.
     #[inline(always)]
     pub fn sysret_or_iret(self) -> WayOut {
-        let way = if sysret_is_equivalent(self.saved(), K::PAGING) {
-            SYSRET
-        } else {
-            IRET
-        };
+        let way = if sysret_is_equivalent(self.saved(), K::PAGING) { SYSRET } else { IRET };
         self.leave_by(way)
     }
 }
@@ -54,11 +48,7 @@ impl<K: Doors> Settled<'_, K, Syscall32> {
     /// Out by SYSRET if [`sysret32_is_equivalent`], otherwise by IRET. For the doors of SYSENTER and 32-bit SYSCALL.
     #[inline(always)]
     pub fn sysret32_or_iret(self, landing_pad: u64) -> WayOut {
-        let way = if sysret32_is_equivalent(self.saved(), landing_pad) {
-            SYSRET32
-        } else {
-            IRET
-        };
+        let way = if sysret32_is_equivalent(self.saved(), landing_pad) { SYSRET32 } else { IRET };
         self.leave_by(way)
     }
 }

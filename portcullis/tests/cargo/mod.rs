@@ -10,9 +10,7 @@ use std::process::Command;
 /// Where things are is asked for when the test runs: a copied checkout must test itself.
 pub fn cargo(command: &[&str], name: &str, rustc_arguments: &[&str]) -> PathBuf {
     let variable = |name| PathBuf::from(env::var_os(name).expect("cargo runs the tests"));
-    let target = env::current_exe()
-        .expect("a test has a path")
-        .with_file_name(name);
+    let target = env::current_exe().expect("a test has a path").with_file_name(name);
     let output = Command::new(variable("CARGO"))
         .args(command)
         .args(["--quiet", "--package", "portcullis-gate", "--manifest-path"])
@@ -26,10 +24,6 @@ pub fn cargo(command: &[&str], name: &str, rustc_arguments: &[&str]) -> PathBuf 
         .env_remove("RUSTFLAGS")
         .output()
         .expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     target
 }

@@ -4,9 +4,7 @@
 use portcullis::machine::{InterruptFlag, Tracking};
 use portcullis::work::{ExitWorkBits, SyscallWorkBits};
 use portcullis::x86_64::sysret::sysret_is_equivalent;
-use portcullis::x86_64::{
-    CpuLocal, Doors, Exception, Paging, PerCpuContext, Rflags, SavedRegs, UserRegs, WayOut,
-};
+use portcullis::x86_64::{CpuLocal, Doors, Exception, Paging, PerCpuContext, Rflags, SavedRegs, UserRegs, WayOut};
 use portcullis::{
     Arrived, Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine,
     NmiContext, Syscall, SyscallHooks,

@@ -30,11 +30,9 @@ pub fn functions(door: &Door) -> &'static [Function] {
         "SYSCALL" => &[&["syscall64", "syscall64_entry"]],
         "SYSCALL from compatibility mode" => &[&["syscall32", "syscall32_entry"]],
         "SYSENTER" => &[&["syscall32", "sysenter_entry"]],
-        "exceptions" | "INT3, INTO" | "interrupts" => &[
-            &["exception", "stub_entry"],
-            &["exception", "from_user"],
-            &["exception", "from_kernel"],
-        ],
+        "exceptions" | "INT3, INTO" | "interrupts" => {
+            &[&["exception", "stub_entry"], &["exception", "from_user"], &["exception", "from_kernel"]]
+        }
         "#DB" | "#MC" => &[&["paranoid", "ist_entry"]],
         "NMI" => &[&["nmi", "nmi_entry"]],
         "#DF" => &[&["paranoid", "double_fault"]],
@@ -79,14 +77,7 @@ pub fn disassembly() -> &'static str {
 pub fn disassemble(path: &[&str]) -> Vec<String> {
     lines(path)
         .into_iter()
-        .map(|(_, instruction)| {
-            instruction
-                .split('#')
-                .next()
-                .unwrap_or_default()
-                .trim()
-                .to_owned()
-        })
+        .map(|(_, instruction)| instruction.split('#').next().unwrap_or_default().trim().to_owned())
         .collect()
 }
 
@@ -107,10 +98,7 @@ pub fn lines(path: &[&str]) -> Vec<(u64, String)> {
         .filter_map(|line| line.split_once('\t'))
         .map(|(address, instruction)| {
             let address = address.trim().trim_end_matches(':');
-            (
-                u64::from_str_radix(address, 16).expect("an address"),
-                instruction.to_owned(),
-            )
+            (u64::from_str_radix(address, 16).expect("an address"), instruction.to_owned())
         })
         .collect()
 }

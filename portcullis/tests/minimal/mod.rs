@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use portcullis::machine::InterruptFlag;
 use portcullis::x86_64::{Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs};
 use portcullis::{
-    Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine,
-    NmiContext, SyscallHooks,
+    Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine, NmiContext,
+    SyscallHooks,
 };
 
 /// With or without page-table isolation, with the interrupt flag `I`.

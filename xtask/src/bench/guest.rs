@@ -53,13 +53,7 @@ impl Line {
         let string = |key: &str| object.get(key)?.as_str().map(str::to_owned);
         let line = if let Some(row) = string("row") {
             let instructions = object.get("instructions").and_then(Value::as_u64);
-            Line::Row(
-                row,
-                Row {
-                    instructions,
-                    missing: string("missing"),
-                },
-            )
+            Line::Row(row, Row { instructions, missing: string("missing") })
         } else if let Some(key) = string("status") {
             Line::Status(key, string("value")?)
         } else if object.get("ready").is_some() {
@@ -105,36 +99,21 @@ impl Guest<'_> {
     /// The machine both kernels get. `extra` are options such as instruction counting.
     pub fn command(&self, extra: &[&str]) -> Command {
         let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args([
-            "-M", "microvm", "-accel", "tcg", "-m", "256M", "-smp", "1", "-cpu", self.cpu,
-        ])
-        .args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-            "-serial",
-            "stdio",
-        ])
-        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
-        .args([
-            "-device",
-            "isa-debugcon,iobase=0xe9,chardev=log",
-            "-append",
-            self.append,
-        ])
-        .arg("-chardev")
-        .arg(format!("file,id=log,path={}", self.debug_log().display()))
-        .arg("-kernel")
-        .arg(self.kernel)
-        .arg("-initrd")
-        .arg(self.initrd)
-        .args(extra)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        // QEMU warns about each feature of the CPU model that TCG lacks.
-        .stderr(Stdio::null());
+        qemu.args(["-M", "microvm", "-accel", "tcg", "-m", "256M", "-smp", "1", "-cpu", self.cpu])
+            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"])
+            .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
+            .args(["-device", "isa-debugcon,iobase=0xe9,chardev=log", "-append", self.append])
+            .arg("-chardev")
+            .arg(format!("file,id=log,path={}", self.debug_log().display()))
+            .arg("-kernel")
+            .arg(self.kernel)
+            .arg("-initrd")
+            .arg(self.initrd)
+            .args(extra)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            // QEMU warns about each feature of the CPU model that TCG lacks.
+            .stderr(Stdio::null());
         qemu
     }
 
@@ -161,13 +140,7 @@ impl Guest<'_> {
             }
         });
         match Qmp::connect(&socket) {
-            Ok(qmp) => Ok(Running {
-                child,
-                lines,
-                qmp,
-                socket,
-                debug_log: self.debug_log(),
-            }),
+            Ok(qmp) => Ok(Running { child, lines, qmp, socket, debug_log: self.debug_log() }),
             Err(error) => {
                 let _ = child.kill();
                 let _ = crate::progress::end(&mut child);
@@ -185,11 +158,7 @@ impl Guest<'_> {
         loop {
             let now = Instant::now();
             if now > deadline {
-                bail!(
-                    "no result after {} s\n{}",
-                    TIMEOUT.as_secs(),
-                    running.last_words()
-                );
+                bail!("no result after {} s\n{}", TIMEOUT.as_secs(), running.last_words());
             }
             if next_nmi.is_some_and(|due| due <= now) {
                 running.qmp.inject_nmi()?;
@@ -214,10 +183,7 @@ impl Guest<'_> {
 impl Running {
     /// The program's next line, or `None` when there is none by `until`. Other output of the console is passed over.
     fn next_line(&mut self, until: Instant) -> Result<Option<Line>> {
-        match self
-            .lines
-            .recv_timeout(until.saturating_duration_since(Instant::now()))
-        {
+        match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(text) => Ok(Line::parse(&text)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
@@ -257,10 +223,7 @@ pub fn boot_to_prompt(guest: &Guest, boots: u32) -> Result<Duration> {
     let mut least = Duration::MAX;
     for _ in 0..boots {
         let started = Instant::now();
-        let mut child = guest
-            .command(&[])
-            .spawn()
-            .context("cannot start qemu-system-x86_64")?;
+        let mut child = guest.command(&[]).spawn().context("cannot start qemu-system-x86_64")?;
         let mut console = child.stdout.take().context("QEMU's console is a pipe")?;
         // A reader of its own, so that a kernel that never shows a prompt ends in a message and not in a wait.
         let (sender, prompt) = channel();

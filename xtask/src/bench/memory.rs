@@ -18,8 +18,7 @@ pub struct Image {
 /// Reads the sizes from an ELF file's loadable segments.
 pub fn image(kernel: &Path) -> Result<Image> {
     let data = fs::read(kernel).with_context(|| format!("reading {}", kernel.display()))?;
-    let elf: ElfFile64 =
-        ElfFile64::parse(&*data).with_context(|| format!("{} is no ELF file", kernel.display()))?;
+    let elf: ElfFile64 = ElfFile64::parse(&*data).with_context(|| format!("{} is no ELF file", kernel.display()))?;
     Ok(Image {
         loaded: elf.segments().map(|segment| segment.file_range().1).sum(),
         occupied: elf.segments().map(|segment| segment.size()).sum(),

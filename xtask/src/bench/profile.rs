@@ -26,20 +26,15 @@ const KERNEL_HALF: u64 = 1 << 63;
 /// as it is there.
 pub fn run(guest: &Guest, elf: &Path, row: &str) -> Result<()> {
     let log = guest.directory.join("instructions.log");
-    let mut running = guest.start(&[
-        "-icount",
-        "shift=0,sleep=off",
-        "-D",
-        log.to_str().context("path is not UTF-8")?,
-    ])?;
+    let mut running =
+        guest.start(&["-icount", "shift=0,sleep=off", "-D", log.to_str().context("path is not UTF-8")?])?;
     running.wait_ready()?;
     // Let the first rounds pass: they allocate what the later ones find.
     std::thread::sleep(Duration::from_secs(1));
     running.qmp.monitor("singlestep on")?;
     running.qmp.monitor("log exec,nochain")?;
     let started = Instant::now();
-    while fs::metadata(&log).map_or(0, |m| m.len()) < LOG_BYTES && started.elapsed() < Duration::from_secs(60)
-    {
+    while fs::metadata(&log).map_or(0, |m| m.len()) < LOG_BYTES && started.elapsed() < Duration::from_secs(60) {
         if row == "nmi-user" {
             running.qmp.inject_nmi()?;
         }
@@ -91,10 +86,7 @@ fn program_counter(line: &str) -> Option<u64> {
 fn print(crossings: &[(Vec<u64>, u32)], symbols: &Symbols) {
     let total: u32 = crossings.iter().map(|(_, times)| times).sum();
     for (addresses, times) in crossings.iter().take(4).filter(|(_, times)| times * 20 >= total) {
-        println!(
-            "\n{} instructions in the kernel, {times} of {total} crossings:",
-            addresses.len()
-        );
+        println!("\n{} instructions in the kernel, {times} of {total} crossings:", addresses.len());
         // Consecutive instructions of one function, in the order of execution.
         let mut stretches: Vec<(&str, usize)> = Vec::new();
         for address in addresses {

@@ -65,10 +65,7 @@ pub fn compile(directory: &Path) -> Result<Programs> {
         progress::step(&format!("compiling bench/{name}.c"), &mut gcc, progress::LONG)?;
         anyhow::Ok(program)
     };
-    Ok(Programs {
-        crossing: compile("crossing", "-m64")?,
-        crossing32: compile("crossing32", "-m32")?,
-    })
+    Ok(Programs { crossing: compile("crossing", "-m64")?, crossing32: compile("crossing32", "-m32")? })
 }
 
 /// The archive for one boot: the program as `/init`, its arguments, and the module for stock Linux where there is one.

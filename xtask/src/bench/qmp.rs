@@ -20,9 +20,7 @@ impl Qmp {
     pub fn connect(path: &Path) -> Result<Self> {
         let stream = qemu::connect(path)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let mut qmp = Self {
-            replies: BufReader::new(stream),
-        };
+        let mut qmp = Self { replies: BufReader::new(stream) };
         qmp.execute("qmp_capabilities", json!({}))?;
         Ok(qmp)
     }

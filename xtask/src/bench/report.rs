@@ -82,9 +82,7 @@ impl Measurement {
 
     /// The words for a reader.
     pub fn title(&self) -> &'static str {
-        ROWS.iter()
-            .find(|(name, _)| *name == self.row)
-            .map_or(self.row, |(_, title)| title)
+        ROWS.iter().find(|(name, _)| *name == self.row).map_or(self.row, |(_, title)| title)
     }
 }
 
@@ -95,14 +93,7 @@ pub fn table(measurements: &[Measurement]) -> String {
     for measurement in measurements {
         if measurement.cpu != cpu {
             cpu = &measurement.cpu;
-            let _ = writeln!(
-                out,
-                "\n{:<32}{:>8}{:>8}{:>8}",
-                format!("-cpu {cpu}"),
-                "ours",
-                "stock",
-                "ratio"
-            );
+            let _ = writeln!(out, "\n{:<32}{:>8}{:>8}{:>8}", format!("-cpu {cpu}"), "ours", "stock", "ratio");
         }
         let number = |value: Option<u64>| value.map_or("-".to_owned(), |n| n.to_string());
         let _ = writeln!(
@@ -111,9 +102,7 @@ pub fn table(measurements: &[Measurement]) -> String {
             measurement.title(),
             number(measurement.ours),
             number(measurement.stock),
-            measurement
-                .ratio
-                .map_or("-".to_owned(), |ratio| format!("{ratio:.3}")),
+            measurement.ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.3}")),
             if measurement.is_above_target() {
                 format!("  above its target of {}", measurement.target())
             } else {
@@ -131,24 +120,13 @@ mod tests {
     fn measurement(row: &'static str, ours: u64, stock: u64) -> Measurement {
         let ratio = Some(ours as f64 / stock as f64);
         let (ours, stock) = (Some(ours), Some(stock));
-        Measurement {
-            row,
-            host: "portcullis",
-            cpu: "max".into(),
-            mitigations: "off",
-            ours,
-            stock,
-            ratio,
-        }
+        Measurement { row, host: "portcullis", cpu: "max".into(), mitigations: "off", ours, stock, ratio }
     }
 
     #[test]
     fn a_row_above_its_target_says_so() {
         let text = table(&[measurement("getppid", 46, 100), measurement("nmi-user", 99, 100)]);
-        let above: Vec<_> = text
-            .lines()
-            .filter(|line| line.contains("above its target of 0.45"))
-            .collect();
+        let above: Vec<_> = text.lines().filter(|line| line.contains("above its target of 0.45")).collect();
         assert_eq!(above.len(), 1);
         assert!(above[0].contains("getppid"));
     }

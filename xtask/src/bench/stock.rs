@@ -23,11 +23,7 @@ pub fn fetch() -> Result<Stock> {
     let cache = repository(".cache/stock");
     let release = release(&cache)?;
     let nmi_claim = build_module(&cache, &release);
-    Ok(Stock {
-        image: cache.join(format!("boot/vmlinuz-{release}")),
-        release,
-        nmi_claim,
-    })
+    Ok(Stock { image: cache.join(format!("boot/vmlinuz-{release}")), release, nmi_claim })
 }
 
 /// Fetches the kernel unless that was done before, and gives its bootable image.
@@ -51,18 +47,7 @@ fn release(cache: &Path) -> Result<String> {
 /// The newest kernel that is unpacked in `cache`.
 fn unpacked(cache: &Path) -> Option<String> {
     let names = fs::read_dir(cache.join("boot")).ok()?;
-    names
-        .filter_map(|entry| {
-            Some(
-                entry
-                    .ok()?
-                    .file_name()
-                    .to_str()?
-                    .strip_prefix("vmlinuz-")?
-                    .to_owned(),
-            )
-        })
-        .max()
+    names.filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_prefix("vmlinuz-")?.to_owned())).max()
 }
 
 fn download(cache: &Path) -> Result<String> {
@@ -78,10 +63,7 @@ fn download(cache: &Path) -> Result<String> {
 fn depends(package: &str) -> Result<String> {
     let output = progress::output(Command::new("apt-cache").args(["depends", package]))?;
     if !output.status.success() {
-        bail!(
-            "apt-cache knows no {package}: {}",
-            String::from_utf8_lossy(&output.stderr).trim_end()
-        );
+        bail!("apt-cache knows no {package}: {}", String::from_utf8_lossy(&output.stderr).trim_end());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -123,33 +105,23 @@ fn build_module(cache: &Path, release: &str) -> Result<PathBuf> {
         let depends = depends(&package)?;
         unpack(cache, &package)?;
         for prefix in ["linux-headers-", "linux-kbuild-"] {
-            let name = dependency(&depends, prefix)
-                .ok_or_else(|| anyhow!("{package} depends on no {prefix}* package"))?;
+            let name =
+                dependency(&depends, prefix).ok_or_else(|| anyhow!("{package} depends on no {prefix}* package"))?;
             unpack(cache, &name)?;
         }
         // The only absolute path in there; installed, it would be right.
         let makefile = headers.join("Makefile");
         let text = fs::read_to_string(&makefile)?;
         let here = cache.join("usr/src");
-        fs::write(
-            makefile,
-            text.replace("/usr/src", here.to_str().context("path is not UTF-8")?),
-        )?;
+        fs::write(makefile, text.replace("/usr/src", here.to_str().context("path is not UTF-8")?))?;
     }
     let build = cache.join("nmi_claim");
     fs::create_dir_all(&build)?;
     fs::copy(repository("bench/nmi_claim.c"), build.join("nmi_claim.c"))?;
     fs::write(build.join("Kbuild"), "obj-m := nmi_claim.o\nccflags-y := -g0\n")?;
     let mut make = Command::new("make");
-    make.arg("-C")
-        .arg(&headers)
-        .arg(format!("M={}", build.display()))
-        .arg("modules");
-    progress::step(
-        "building bench/nmi_claim.c for the stock kernel",
-        &mut make,
-        progress::LONG,
-    )?;
+    make.arg("-C").arg(&headers).arg(format!("M={}", build.display())).arg("modules");
+    progress::step("building bench/nmi_claim.c for the stock kernel", &mut make, progress::LONG)?;
     Ok(build.join("nmi_claim.ko"))
 }
 
@@ -160,10 +132,7 @@ mod tests {
     #[test]
     fn finds_the_package_behind_an_empty_one() {
         let depends = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n  Suggests: x\n";
-        assert_eq!(
-            dependency(depends, "linux-image-").as_deref(),
-            Some("linux-image-6.1.0-56-cloud-amd64")
-        );
+        assert_eq!(dependency(depends, "linux-image-").as_deref(), Some("linux-image-6.1.0-56-cloud-amd64"));
         assert_eq!(dependency(depends, "linux-kbuild-"), None);
     }
 }

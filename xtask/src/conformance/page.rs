@@ -46,11 +46,7 @@ impl Group<'_> {
 fn groups(rows: &[Row]) -> Vec<Group<'_>> {
     let mut tests: Vec<Vec<Group>> = Vec::new();
     for row in rows {
-        let group = Group {
-            row,
-            machines: vec![(&row.cpu, row.smp)],
-            modes: 1,
-        };
+        let group = Group { row, machines: vec![(&row.cpu, row.smp)], modes: 1 };
         let same = |test: &&mut Vec<Group>| (&test[0].row.test, test[0].row.bits) == (&row.test, row.bits);
         match tests.iter_mut().find(same) {
             None => tests.push(vec![group]),
@@ -98,14 +94,7 @@ fn lines(rows: &[Row]) -> Vec<[String; 6]> {
                 true => "all".to_owned(),
                 false => in_words(&group.machines),
             };
-            [
-                test,
-                row.bits.to_string(),
-                cpu,
-                row.ours.clone(),
-                row.stock.clone(),
-                equal,
-            ]
+            [test, row.bits.to_string(), cpu, row.ours.clone(), row.stock.clone(), equal]
         })
         .collect()
 }

@@ -83,16 +83,11 @@ impl Record {
         let exact = name(machine);
         let name = match self.outcomes.keys().any(|(_, on)| *on == exact) {
             true => exact,
-            false => name(&Machine {
-                smp: machine.smp.min(ENOUGH),
-                ..machine.clone()
-            }),
+            false => name(&Machine { smp: machine.smp.min(ENOUGH), ..machine.clone() }),
         };
         let rows = self.outcomes.iter().filter(|((_, on), _)| *on == name);
-        rows.filter_map(|((id, _), (summary, lines))| {
-            Some((id.clone(), Outcome::from_record(summary, lines.clone())?))
-        })
-        .collect()
+        rows.filter_map(|((id, _), (summary, lines))| Some((id.clone(), Outcome::from_record(summary, lines.clone())?)))
+            .collect()
     }
 
     /// Takes these tests' outcomes on one machine in.
@@ -153,18 +148,10 @@ mod tests {
                     exit 1 | EPYC ×1\n";
         let record = Record::parse(text).unwrap();
         assert_eq!(record.text(), text);
-        let outcomes = record.outcomes(&Machine {
-            cpu: "max".to_owned(),
-            smp: 2,
-            ..Machine::default()
-        });
+        let outcomes = record.outcomes(&Machine { cpu: "max".to_owned(), smp: 2, ..Machine::default() });
         assert_eq!(outcomes.len(), 1);
         assert_eq!(outcomes["ptrace/a_64"].lines, ["[OK] a", "[OK] a", "[OK] b"]);
-        let with_four = record.outcomes(&Machine {
-            cpu: "max".to_owned(),
-            smp: 4,
-            ..Machine::default()
-        });
+        let with_four = record.outcomes(&Machine { cpu: "max".to_owned(), smp: 4, ..Machine::default() });
         assert_eq!(with_four.len(), 1);
     }
 }

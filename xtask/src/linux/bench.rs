@@ -45,12 +45,7 @@ pub struct BenchArgs {
     #[arg(long, value_enum, default_value_t = Config::Small)]
     config: Config,
     /// CPU models of QEMU to measure on
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "MODEL,...",
-        default_value = "max,EPYC,Skylake-Server"
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "MODEL,...", default_value = "max,EPYC,Skylake-Server")]
     cpu: Vec<String>,
     /// Rows to measure (default: all); an unknown name lists them
     #[arg(long, value_delimiter = ',', value_name = "ROW,...")]
@@ -101,10 +96,7 @@ pub fn bench(args: BenchArgs) -> Result<()> {
     if let Some(row) = &args.profile {
         ensure!(args.arch == Arch::X86_64, "profiles are of 64-bit kernels only");
         let cpu = args.cpu.first().context("--cpu names no model")?;
-        let images = [
-            (Variant::Stock, Some(&stock)),
-            (Variant::Portcullis, ours.as_ref()),
-        ];
+        let images = [(Variant::Stock, Some(&stock)), (Variant::Portcullis, ours.as_ref())];
         for (variant, image) in images {
             let Some(image) = image else { continue };
             println!("\n== {variant}, -cpu {cpu}");
@@ -119,10 +111,8 @@ pub fn bench(args: BenchArgs) -> Result<()> {
         }
         return Ok(());
     }
-    let rows: Vec<&str> = ROWS
-        .into_iter()
-        .filter(|row| args.rows.is_empty() || args.rows.iter().any(|wanted| wanted == row))
-        .collect();
+    let rows: Vec<&str> =
+        ROWS.into_iter().filter(|row| args.rows.is_empty() || args.rows.iter().any(|wanted| wanted == row)).collect();
 
     let mut measurements = Vec::new();
     for cpu in &args.cpu {
@@ -138,11 +128,7 @@ pub fn bench(args: BenchArgs) -> Result<()> {
             guest.measure().with_context(|| format!("in Linux, {variant}"))
         };
         let stock = measure(&stock, Variant::Stock)?;
-        let ours = ours
-            .as_ref()
-            .map(|image| measure(image, Variant::Portcullis))
-            .transpose()?
-            .unwrap_or_default();
+        let ours = ours.as_ref().map(|image| measure(image, Variant::Portcullis)).transpose()?.unwrap_or_default();
         for row in &rows {
             let line = stock.rows.get(*row);
             if let Some(why) = line.and_then(|line| line.missing.as_ref()) {
@@ -150,14 +136,7 @@ pub fn bench(args: BenchArgs) -> Result<()> {
             }
             let count = |outcome: &Outcome| outcome.rows.get(*row).and_then(|line| line.instructions);
             if count(&stock).or(count(&ours)).is_some() {
-                measurements.push(Measurement::new(
-                    row,
-                    LINUX,
-                    cpu,
-                    "auto",
-                    count(&ours),
-                    count(&stock),
-                ));
+                measurements.push(Measurement::new(row, LINUX, cpu, "auto", count(&ours), count(&stock)));
             }
         }
     }
@@ -172,8 +151,7 @@ pub fn bench(args: BenchArgs) -> Result<()> {
             args.arch, args.config
         );
     }
-    let usual =
-        args.rows.is_empty() && !args.stock_only && (args.arch, args.config) == (Arch::X86_64, Config::Small);
+    let usual = args.rows.is_empty() && !args.stock_only && (args.arch, args.config) == (Arch::X86_64, Config::Small);
     let json = match &args.json {
         Some(path) => path.clone(),
         None if usual => repository("bench/linux.json"),

@@ -59,9 +59,7 @@ const TOOLS: Need = Need {
         "python3",
     ],
     found: || {
-        ["make", "gcc", "ld", "flex", "bison", "bc", "lz4", "xz", "perl"]
-            .iter()
-            .all(|tool| setup::in_path(tool))
+        ["make", "gcc", "ld", "flex", "bison", "bc", "lz4", "xz", "perl"].iter().all(|tool| setup::in_path(tool))
             && Path::new("/usr/include/libelf.h").exists()
             && Path::new("/usr/include/openssl/ssl.h").exists()
     },
@@ -94,12 +92,7 @@ impl Tree {
         let source = source()?;
         let build = cache().join(format!("build/{arch}-{config}"));
         configure(&source, &build, arch, config)?;
-        Ok(Tree {
-            source,
-            arch,
-            config,
-            build,
-        })
+        Ok(Tree { source, arch, config, build })
     }
 
     /// The image of a variant, as [`image`].
@@ -141,10 +134,7 @@ impl Tree {
             .arg(format!("ARCH={}", self.arch));
         if variant == Variant::Portcullis {
             make.arg(format!("PORTCULLIS={}", repository("linux").display()));
-            make.arg(format!(
-                "PORTCULLIS_RUSTC={}",
-                toolchain::with_core_source()?.display()
-            ));
+            make.arg(format!("PORTCULLIS_RUSTC={}", toolchain::with_core_source()?.display()));
         }
         // The same bytes from the same source, whenever and wherever it is built.
         make.env("KBUILD_BUILD_TIMESTAMP", "@0")
@@ -162,13 +152,7 @@ impl Tree {
         };
         let mut newest = newest(&self.build.join("config.stamp"))?;
         if variant == Variant::Portcullis {
-            for input in [
-                "linux/src",
-                "linux/glue",
-                "linux/kbuild",
-                "portcullis/src",
-                "crates/linux-abi/src",
-            ] {
+            for input in ["linux/src", "linux/glue", "linux/kbuild", "portcullis/src", "crates/linux-abi/src"] {
                 newest = newest.max(self::newest(&repository(input))?);
             }
         }
@@ -182,12 +166,7 @@ impl Tree {
         let jobs = thread::available_parallelism().map_or(1, usize::from);
         let mut make = self.command(variant)?;
         make.arg(format!("-j{jobs}")).args(targets);
-        let title = format!(
-            "building Linux {} {} {variant} ({})",
-            self.arch,
-            self.config,
-            targets.join(" ")
-        );
+        let title = format!("building Linux {} {} {variant} ({})", self.arch, self.config, targets.join(" "));
         let mut log = File::create(self.build.join(format!("make-{variant}.log")))?;
         writeln!(log, "{make:?}")?;
         watch(&title, &mut make, log)
@@ -212,12 +191,9 @@ fn newest(path: &Path) -> Result<SystemTime> {
 fn watch(title: &str, make: &mut Command, log: File) -> Result<()> {
     let start = Instant::now();
     let bar = std::io::stderr().is_terminal().then(|| {
-        let style =
-            ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {pos} objects {wide_msg:.dim}")
-                .expect("a valid template");
-        let bar = ProgressBar::no_length()
-            .with_style(style)
-            .with_prefix(title.to_owned());
+        let style = ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {pos} objects {wide_msg:.dim}")
+            .expect("a valid template");
+        let bar = ProgressBar::no_length().with_style(style).with_prefix(title.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
         bar
     });
@@ -253,10 +229,7 @@ fn watch(title: &str, make: &mut Command, log: File) -> Result<()> {
     for line in output {
         let _ = writeln!(log.lock().expect("no writer panics"), "{line}");
         // kbuild's short form: `  CC      kernel/fork.o`.
-        let Some(file) = line
-            .strip_prefix("  ")
-            .and_then(|line| line.split_whitespace().nth(1))
-        else {
+        let Some(file) = line.strip_prefix("  ").and_then(|line| line.split_whitespace().nth(1)) else {
             continue;
         };
         objects += u64::from(file.ends_with(".o"));
@@ -267,10 +240,7 @@ fn watch(title: &str, make: &mut Command, log: File) -> Result<()> {
             }
             None if told.elapsed() > INTERVAL => {
                 told = Instant::now();
-                eprintln!(
-                    "x: {objects} objects after {} s: {file}",
-                    start.elapsed().as_secs()
-                );
+                eprintln!("x: {objects} objects after {} s: {file}", start.elapsed().as_secs());
             }
             None => {}
         }

@@ -71,8 +71,7 @@ pub fn configure(source: &Source, build: &Path, arch: Arch, config: Config) -> R
     fs::create_dir_all(build)?;
     let mut wanted = String::new();
     for fragment in fragments(arch, config) {
-        wanted +=
-            &fs::read_to_string(&fragment).with_context(|| format!("cannot read {}", fragment.display()))?;
+        wanted += &fs::read_to_string(&fragment).with_context(|| format!("cannot read {}", fragment.display()))?;
     }
     let stamp = build.join("config.stamp");
     let made_from = format!("{}\n{wanted}", source.version);
@@ -82,24 +81,14 @@ pub fn configure(source: &Source, build: &Path, arch: Arch, config: Config) -> R
     let make = |target: &str| {
         let mut make = Command::new("make");
         make.arg("-s").arg("-C").arg(&source.tree);
-        make.arg(format!("O={}", build.display()))
-            .arg(format!("ARCH={arch}"))
-            .arg(target);
+        make.arg(format!("O={}", build.display())).arg(format!("ARCH={arch}")).arg(target);
         make
     };
-    progress::step(
-        &format!("configuring Linux: {arch} {config}"),
-        &mut make("tinyconfig"),
-        progress::LONG,
-    )?;
+    progress::step(&format!("configuring Linux: {arch} {config}"), &mut make("tinyconfig"), progress::LONG)?;
     // Of an option that is set twice kconfig takes the last line.
     let file = build.join(".config");
     fs::write(&file, fs::read_to_string(&file)? + &wanted)?;
-    progress::step(
-        "  and what follows from the options",
-        &mut make("olddefconfig"),
-        progress::LONG,
-    )?;
+    progress::step("  and what follows from the options", &mut make("olddefconfig"), progress::LONG)?;
     let wrong = unheeded(&wanted, &fs::read_to_string(&file)?);
     if !wrong.is_empty() {
         bail!(
@@ -122,10 +111,7 @@ fn setting(line: &str) -> Option<(&str, &str)> {
 /// What `wanted` asks for and `made` does not have, in words.
 fn unheeded(wanted: &str, made: &str) -> Vec<String> {
     let last = |text: &'_ str, option: &str| -> Option<String> {
-        let mut values = text
-            .lines()
-            .filter_map(setting)
-            .filter(|(name, _)| *name == option);
+        let mut values = text.lines().filter_map(setting).filter(|(name, _)| *name == option);
         values.next_back().map(|(_, value)| value.to_owned())
     };
     let mut wrong = Vec::new();
@@ -152,10 +138,7 @@ mod tests {
             unheeded("CONFIG_NET=y\n# CONFIG_SMP is not set\n", made),
             ["CONFIG_NET: asked for y, is n", "CONFIG_SMP: asked for n, is y"]
         );
-        assert_eq!(
-            unheeded("CONFIG_HZ=100\n", made),
-            ["CONFIG_HZ: asked for 100, is 250"]
-        );
+        assert_eq!(unheeded("CONFIG_HZ=100\n", made), ["CONFIG_HZ: asked for 100, is 250"]);
     }
 
     #[test]

@@ -26,17 +26,9 @@ const MIRROR: &str = "PORTCULLIS_DEBIAN_MIRROR";
 
 const TOOLS: Need = Need {
     what: "what makes a disk with Debian",
-    packages: &[
-        "debootstrap",
-        "debian-archive-keyring",
-        "gpgv",
-        "wget",
-        "e2fsprogs",
-    ],
+    packages: &["debootstrap", "debian-archive-keyring", "gpgv", "wget", "e2fsprogs"],
     found: || {
-        ["debootstrap", "gpgv", "wget", "mke2fs"]
-            .iter()
-            .all(|tool| administrators(tool).is_some())
+        ["debootstrap", "gpgv", "wget", "mke2fs"].iter().all(|tool| administrators(tool).is_some())
             && Path::new("/usr/share/keyrings/debian-archive-keyring.gpg").exists()
     },
 };
@@ -82,9 +74,7 @@ pub fn disk() -> Result<PathBuf> {
     fs::write(root.join("etc/hostname"), "portcullis\n")?;
     fs::write(root.join("etc/hosts"), "127.0.0.1 localhost portcullis\n")?;
     let new = directory.join("disk.new");
-    File::create(&new)?
-        .set_len(BYTES)
-        .with_context(|| format!("cannot make {}", new.display()))?;
+    File::create(&new)?.set_len(BYTES).with_context(|| format!("cannot make {}", new.display()))?;
     let mut mke2fs = Command::new(administrators("mke2fs").context("mke2fs was there just now")?);
     mke2fs.args(["-q", "-F", "-t", "ext4", "-d"]).arg(&root).arg(&new);
     progress::step("making an ext4 disk of it", &mut mke2fs, progress::LONG)
@@ -99,18 +89,14 @@ pub fn disk() -> Result<PathBuf> {
 fn unpack(root: &Path) -> Result<()> {
     let mirror = mirror()?;
     remove(root)?;
-    let mut debootstrap =
-        Command::new(administrators("debootstrap").context("debootstrap was there just now")?);
+    let mut debootstrap = Command::new(administrators("debootstrap").context("debootstrap was there just now")?);
     debootstrap
         .arg("--variant=minbase")
         .arg(format!("--include={}", PACKAGES.join(",")))
         .arg(SUITE)
         .arg(root)
         .arg(&mirror);
-    let title = format!(
-        "unpacking Debian's userland (debootstrap {SUITE} with {}; a few minutes)",
-        PACKAGES.join(" ")
-    );
+    let title = format!("unpacking Debian's userland (debootstrap {SUITE} with {}; a few minutes)", PACKAGES.join(" "));
     progress::step(&title, &mut debootstrap, progress::LONG).with_context(|| {
         format!(
             "look at the network and at {}; another mirror than {mirror} can be given in {MIRROR}; then run this again",
@@ -152,12 +138,13 @@ fn mirror() -> Result<String> {
 }
 
 fn apt_mirror() -> Result<Option<String>> {
-    let output = progress::output(
-        Command::new("apt-get")
-            .args(["indextargets", "--format", "$(CODENAME) $(REPO_URI)"])
-            .args(["Created-By: Packages", "Origin: Debian", "Component: main"]),
-    )
-    .context("cannot start apt-get: Debian's userland is made where there is apt")?;
+    let output =
+        progress::output(Command::new("apt-get").args(["indextargets", "--format", "$(CODENAME) $(REPO_URI)"]).args([
+            "Created-By: Packages",
+            "Origin: Debian",
+            "Component: main",
+        ]))
+        .context("cannot start apt-get: Debian's userland is made where there is apt")?;
     Ok(choose(&String::from_utf8_lossy(&output.stdout)))
 }
 
@@ -182,8 +169,7 @@ mod tests {
 
     #[test]
     fn the_repository_of_the_release_is_chosen() {
-        let lines =
-            "bookworm-updates a://x/debian/\nbookworm-security a://x/security/\nbookworm a://y/debian/\n";
+        let lines = "bookworm-updates a://x/debian/\nbookworm-security a://x/security/\nbookworm a://y/debian/\n";
         assert_eq!(choose(lines).as_deref(), Some("a://y/debian/"));
         let other = "trixie-security a://x/security/\ntrixie a://x/debian/\n";
         assert_eq!(choose(other).as_deref(), Some("a://x/debian/"));

@@ -75,11 +75,7 @@ struct BuildArgs {
 
 impl Which {
     fn variant(self) -> Variant {
-        if self.stock {
-            Variant::Stock
-        } else {
-            Variant::Portcullis
-        }
+        if self.stock { Variant::Stock } else { Variant::Portcullis }
     }
 }
 

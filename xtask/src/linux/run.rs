@@ -98,36 +98,21 @@ pub fn run(mut args: RunArgs) -> Result<ExitCode> {
     let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let initrd = scratch.path().join("initramfs.cpio");
     root.write(&initrd)?;
-    let klog = if args.verbose {
-        PathBuf::from("/dev/stderr")
-    } else {
-        scratch.path().join("kernel.log")
-    };
+    let klog = if args.verbose { PathBuf::from("/dev/stderr") } else { scratch.path().join("kernel.log") };
     let mut boot = boot(args.machine, &image, initrd, &klog);
     boot.timeout = args.timeout.map(Duration::from_secs);
     if let Some(words) = &args.append {
         boot.append = format!("{} {words}", boot.append);
     }
     let console = if interactive {
-        eprintln!(
-            "x: booting Linux 6.1, {}. Ctrl-A X leaves QEMU.",
-            args.which.variant()
-        );
+        eprintln!("x: booting Linux 6.1, {}. Ctrl-A X leaves QEMU.", args.which.variant());
         Console::Terminal { errors: None }
     } else {
-        Console::Stream {
-            input: Box::new(stdin()),
-            output: Box::new(stdout()),
-            errors: None,
-        }
+        Console::Stream { input: Box::new(stdin()), output: Box::new(stdout()), errors: None }
     };
     let outcome = boot.run(console)?;
     // With --verbose it was shown as it came, and is in no file.
-    let log = if args.verbose {
-        String::new()
-    } else {
-        fs::read_to_string(&klog).unwrap_or_default()
-    };
+    let log = if args.verbose { String::new() } else { fs::read_to_string(&klog).unwrap_or_default() };
     report(&outcome, interactive, &log)
 }
 
@@ -187,10 +172,7 @@ fn report(outcome: &Outcome, interactive: bool, klog: &str) -> Result<ExitCode> 
     };
     eprintln!("{}", log_tail(klog));
     match &outcome.ending {
-        Ending::TimedOut => eprintln!(
-            "x: gave up after {:.0} s (--timeout)",
-            outcome.elapsed.as_secs_f32()
-        ),
+        Ending::TimedOut => eprintln!("x: gave up after {:.0} s (--timeout)", outcome.elapsed.as_secs_f32()),
         Ending::Quit(status) if klog.is_empty() => {
             bail!("QEMU ended ({status}) without the program's exit code; what it printed stands above")
         }

@@ -73,11 +73,7 @@ pub fn selftests(args: SelftestsArgs) -> Result<ExitCode> {
     };
     let log = kernel_log(args.arch)?;
     let run_in = |image, variant: Variant, tests: &[&Test]| -> Result<BTreeMap<String, Outcome>> {
-        eprintln!(
-            "x: {} tests in Linux, {variant}, on -cpu {}",
-            tests.len(),
-            args.cpu
-        );
+        eprintln!("x: {} tests in Linux, {variant}, on -cpu {}", tests.len(), args.cpu);
         let mut image = Image::linux(image);
         image.files = userland::replacements(args.arch)?;
         image.append += " log_buf_len=4M";
@@ -94,8 +90,7 @@ pub fn selftests(args: SelftestsArgs) -> Result<ExitCode> {
         .with_context(|| format!("running the tests in Linux, {variant}"))
     };
 
-    let mut logs: [(Variant, Vec<String>); 2] =
-        [(Variant::Stock, Vec::new()), (Variant::Portcullis, Vec::new())];
+    let mut logs: [(Variant, Vec<String>); 2] = [(Variant::Stock, Vec::new()), (Variant::Portcullis, Vec::new())];
     let (mut at_once, mut later, mut different) = (0, 0, 0);
     let mut waiting: Vec<&Test> = tests.iter().collect();
     for attempt in 1..=ATTEMPTS {
@@ -122,12 +117,7 @@ pub fn selftests(args: SelftestsArgs) -> Result<ExitCode> {
                 Attempt::Again => again.push(test),
                 Attempt::Failed(_) => different += 1,
             }
-            println!(
-                "{word:9} {:44} stock {:16} ours {}",
-                test.id(),
-                theirs.summary(),
-                mine.summary()
-            );
+            println!("{word:9} {:44} stock {:16} ours {}", test.id(), theirs.summary(), mine.summary());
             if word != "equal" {
                 for line in difference(mine, theirs) {
                     println!("    {line}");
@@ -150,11 +140,7 @@ pub fn selftests(args: SelftestsArgs) -> Result<ExitCode> {
         tests.len(),
         at_once + later
     );
-    Ok(if different == 0 && clean {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if different == 0 && clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What the kernel said in all, as the last of the tests.

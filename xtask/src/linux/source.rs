@@ -14,18 +14,13 @@ use crate::setup::{self, Need};
 use crate::{progress, repository};
 
 /// Debian's source of Linux 6.1.
-const PACKAGE: Need = Need {
-    what: "the source of Linux 6.1",
-    packages: &["linux-source-6.1"],
-    found: || Path::new(ARCHIVE).exists(),
-};
+const PACKAGE: Need =
+    Need { what: "the source of Linux 6.1", packages: &["linux-source-6.1"], found: || Path::new(ARCHIVE).exists() };
 const ARCHIVE: &str = "/usr/src/linux-source-6.1.tar.xz";
 
 /// The makefiles that are replaced, and what is included in their place when `PORTCULLIS` is set.
-const MAKEFILES: [(&str, &str); 2] = [
-    ("kernel/entry", "kbuild/kernel-entry.mk"),
-    ("arch/x86/entry", "kbuild/x86-entry.mk"),
-];
+const MAKEFILES: [(&str, &str); 2] =
+    [("kernel/entry", "kbuild/kernel-entry.mk"), ("arch/x86/entry", "kbuild/x86-entry.mk")];
 
 /// Linux's source as it is built.
 pub struct Source {
@@ -55,11 +50,7 @@ pub fn source() -> Result<Source> {
     setup::ensure(&[PACKAGE])?;
     let _lock = lock("source")?;
     let cache = cache();
-    let (unpacked, tree, stamp) = (
-        cache.join("source"),
-        cache.join("tree"),
-        cache.join("source.stamp"),
-    );
+    let (unpacked, tree, stamp) = (cache.join("source"), cache.join("tree"), cache.join("source.stamp"));
     let archive = fs::metadata(ARCHIVE)?;
     let version = format!("{} bytes, of {}", archive.size(), archive.mtime());
     if fs::read_to_string(&stamp).is_ok_and(|done| done == version) && tree.exists() {
@@ -73,13 +64,8 @@ pub fn source() -> Result<Source> {
     }
     fs::create_dir_all(&unpacked)?;
     let mut tar = Command::new("tar");
-    tar.args(["--strip-components=1", "-xf", ARCHIVE, "-C"])
-        .arg(&unpacked);
-    progress::step(
-        "unpacking the source of Linux in .cache/linux (1.5 GB)",
-        &mut tar,
-        progress::LONG,
-    )?;
+    tar.args(["--strip-components=1", "-xf", ARCHIVE, "-C"]).arg(&unpacked);
+    progress::step("unpacking the source of Linux in .cache/linux (1.5 GB)", &mut tar, progress::LONG)?;
     // Hard links: the second copy costs no space, and its files have a path of their own in the kernel's messages.
     let mut copy = Command::new("cp");
     copy.arg("-al").arg(&unpacked).arg(&tree);
@@ -92,10 +78,7 @@ pub fn source() -> Result<Source> {
 /// Replaces the makefiles that are not ours yet. The original stays beside each, for the stock kernel.
 fn write_makefiles(tree: &Path) -> Result<()> {
     for (directory, ours) in MAKEFILES {
-        let (makefile, original) = (
-            tree.join(directory).join("Makefile"),
-            tree.join(directory).join("Makefile.linux"),
-        );
+        let (makefile, original) = (tree.join(directory).join("Makefile"), tree.join(directory).join("Makefile.linux"));
         let text = format!(
             "ifdef PORTCULLIS\ninclude $(PORTCULLIS)/{ours}\nelse\n\
              include $(srctree)/{directory}/Makefile.linux\nendif\n"

@@ -14,24 +14,11 @@ use crate::run::environment;
 use crate::setup::{self, Need};
 
 /// stress-ng.
-pub const STRESS_NG: Need = Need {
-    what: "stress-ng",
-    packages: &["stress-ng"],
-    found: || setup::in_path("stress-ng"),
-};
+pub const STRESS_NG: Need = Need { what: "stress-ng", packages: &["stress-ng"], found: || setup::in_path("stress-ng") };
 
 /// Signals of all kinds, faults, switches, traces, filters, and system calls with bad addresses.
-pub const STRESSORS: [&str; 9] = [
-    "signal",
-    "signest",
-    "sigsegv",
-    "sigfpe",
-    "fault",
-    "switch",
-    "ptrace",
-    "seccomp",
-    "sysbadaddr",
-];
+pub const STRESSORS: [&str; 9] =
+    ["signal", "signest", "sigsegv", "sigfpe", "fault", "switch", "ptrace", "seccomp", "sysbadaddr"];
 
 /// How much longer than the stressors' time the boot may take.
 const SLACK: Duration = Duration::from_secs(300);
@@ -87,10 +74,7 @@ pub fn stress(args: StressArgs) -> Result<ExitCode> {
         }
     }
     let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
-    let (initrd, klog) = (
-        scratch.path().join("initramfs.cpio"),
-        scratch.path().join("kernel.log"),
-    );
+    let (initrd, klog) = (scratch.path().join("initramfs.cpio"), scratch.path().join("kernel.log"));
     root.write(&initrd)?;
     let machine = Machine {
         smp: args.smp,
@@ -101,27 +85,15 @@ pub fn stress(args: StressArgs) -> Result<ExitCode> {
     };
     let mut boot = run::boot(machine, &image, initrd, &klog);
     boot.timeout = Some(Duration::from_secs(args.minutes * 60) + SLACK);
-    eprintln!(
-        "x: stressing Linux, {}, for {} minutes",
-        args.which.variant(),
-        args.minutes
-    );
+    eprintln!("x: stressing Linux, {}, for {} minutes", args.which.variant(), args.minutes);
     let output = Capture::default();
     let outcome = boot.run(Console::capture(&output))?;
     print!("{}", output.text());
     let log = fs::read_to_string(&klog).unwrap_or_default();
     let lines: Vec<String> = log.lines().map(str::to_owned).collect();
     let warnings = warnings(&lines);
-    println!(
-        "{} warnings in the kernel's log; it ended with {:?}",
-        warnings.len(),
-        outcome.ending
-    );
+    println!("{} warnings in the kernel's log; it ended with {:?}", warnings.len(), outcome.ending);
     warnings.iter().for_each(|line| println!("    {line}"));
     let good = warnings.is_empty() && matches!(outcome.ending, Ending::Exit(0));
-    Ok(if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

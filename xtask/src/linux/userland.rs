@@ -21,13 +21,9 @@ fn init(arch: Arch) -> Result<PathBuf> {
 pub fn replacements(arch: Arch) -> Result<Vec<(&'static str, PathBuf)>> {
     Ok(match arch {
         Arch::X86_64 => Vec::new(),
-        Arch::I386 => vec![
-            (
-                "tests/runner",
-                compile(&repository("tests/guest/runner.c"), arch)?,
-            ),
-            ("bin/busybox", busybox_32()?),
-        ],
+        Arch::I386 => {
+            vec![("tests/runner", compile(&repository("tests/guest/runner.c"), arch)?), ("bin/busybox", busybox_32()?)]
+        }
     })
 }
 
@@ -45,22 +41,10 @@ pub fn compile(source: &Path, arch: Arch) -> Result<PathBuf> {
         setup::ensure(&[setup::GCC_32])?;
         gcc.arg("-m32");
     }
-    gcc.args([
-        "-O2",
-        "-Wall",
-        "-Wextra",
-        "-Wno-unused-result",
-        "-D_GNU_SOURCE",
-        "-static",
-        "-o",
-    ])
-    .arg(&program)
-    .arg(source);
-    progress::step(
-        &format!("compiling {name}.c for {arch}"),
-        &mut gcc,
-        progress::LONG,
-    )?;
+    gcc.args(["-O2", "-Wall", "-Wextra", "-Wno-unused-result", "-D_GNU_SOURCE", "-static", "-o"])
+        .arg(&program)
+        .arg(source);
+    progress::step(&format!("compiling {name}.c for {arch}"), &mut gcc, progress::LONG)?;
     Ok(program)
 }
 
@@ -79,10 +63,7 @@ pub fn busybox(arch: Arch, argv: &[String], env: &[String], stdin: &str) -> Resu
 pub fn debian(argv: &[String], env: &[String], stdin: &str) -> Result<Initramfs> {
     let mut root = Initramfs::default();
     root.copy("init", &init(Arch::X86_64)?)?;
-    root.argv(argv)
-        .env(env)
-        .file(".portcullis/stdin", 0o644, stdin)
-        .file(".portcullis/disk", 0o644, debian::DEVICE);
+    root.argv(argv).env(env).file(".portcullis/stdin", 0o644, stdin).file(".portcullis/disk", 0o644, debian::DEVICE);
     Ok(root)
 }
 
@@ -98,34 +79,21 @@ pub fn busybox_32() -> Result<PathBuf> {
     let lists = format!("Dir::State::Lists={}", directory.join("lists").display());
     let apt = |arguments: &[&str]| {
         let mut apt = Command::new("apt-get");
-        apt.args([
-            "-o",
-            "APT::Architecture=i386",
-            "-o",
-            "APT::Architectures=i386",
-            "-o",
-            &lists,
-        ])
-        .args(["-o", "APT::Sandbox::User=root"])
-        .args(arguments)
-        .current_dir(&directory);
+        apt.args(["-o", "APT::Architecture=i386", "-o", "APT::Architectures=i386", "-o", &lists])
+            .args(["-o", "APT::Sandbox::User=root"])
+            .args(arguments)
+            .current_dir(&directory);
         apt
     };
     // One list of several that fails is none of this package's, perhaps: fetching it tells.
     if let Err(error) = setup::apt_step("reading the lists of i386 packages", || apt(&["update"])) {
         eprintln!("x: {error:#}");
     }
-    setup::apt_step("fetching busybox-static for i386", || {
-        apt(&["download", "busybox-static"])
-    })?;
+    setup::apt_step("fetching busybox-static for i386", || apt(&["download", "busybox-static"]))?;
     for entry in fs::read_dir(&directory)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "deb") {
-            progress::step(
-                "unpacking it",
-                Command::new("dpkg").arg("-x").arg(&path).arg(&directory),
-                progress::LONG,
-            )?;
+            progress::step("unpacking it", Command::new("dpkg").arg("-x").arg(&path).arg(&directory), progress::LONG)?;
             fs::remove_file(path)?;
         }
     }

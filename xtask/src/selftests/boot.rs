@@ -30,12 +30,7 @@ impl Image {
     /// The reference kernel. The programs print to a terminal there as in Linux: what they buffer for a pipe is lost when
     /// they are killed, and comes twice when they fork.
     pub fn reference(path: &Path) -> Image {
-        Image {
-            path: path.to_owned(),
-            append: "stdin=tty".to_owned(),
-            reference: true,
-            files: Vec::new(),
-        }
+        Image { path: path.to_owned(), append: "stdin=tty".to_owned(), reference: true, files: Vec::new() }
     }
 
     /// A Linux. It polls when idle, as wake-ups between CPUs dominate under an emulator; an oops ends the boot; and it has
@@ -43,9 +38,8 @@ impl Image {
     pub fn linux(path: &Path) -> Image {
         Image {
             path: path.to_owned(),
-            append:
-                "console=ttyS0 loglevel=2 panic=-1 oops=panic idle=poll vsyscall=xonly no5lvl rdinit=/tests/runner"
-                    .to_owned(),
+            append: "console=ttyS0 loglevel=2 panic=-1 oops=panic idle=poll vsyscall=xonly no5lvl rdinit=/tests/runner"
+                .to_owned(),
             reference: false,
             files: Vec::new(),
         }
@@ -91,10 +85,7 @@ pub fn run(
                 Some((id, died)) => {
                     if let Some(test) = waiting.iter().find(|test| test.id() == id) {
                         each(test, &died);
-                        eprintln!(
-                            "x: the kernel died; its log ends with:\n{}",
-                            log_tail(&outcome.log)
-                        );
+                        eprintln!("x: the kernel died; its log ends with:\n{}", log_tail(&outcome.log));
                     }
                     finished.push((id, died));
                 }
@@ -125,11 +116,7 @@ pub fn run(
 /// How many seconds a test may take. A busy host is given time, as no test in our kernel is given another chance.
 fn limit(image: &Image, test: &Test) -> u32 {
     const FACTOR: u32 = 3;
-    if image.reference {
-        test.limit * FACTOR
-    } else {
-        test.limit
-    }
+    if image.reference { test.limit * FACTOR } else { test.limit }
 }
 
 fn boot(image: &Image, machine: &Machine, tests: &[&Test], each: impl FnMut(&str)) -> Result<qemu::Outcome> {
@@ -152,9 +139,7 @@ fn boot(image: &Image, machine: &Machine, tests: &[&Test], each: impl FnMut(&str
         root.copy(path, file)?;
     }
     if image.reference {
-        root.argv(&["/tests/runner"])
-            .env(&environment())
-            .symbols_of(&image.path)?;
+        root.argv(&["/tests/runner"]).env(&environment()).symbols_of(&image.path)?;
     }
     let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let initrd = scratch.path().join("initramfs.cpio");
@@ -163,11 +148,7 @@ fn boot(image: &Image, machine: &Machine, tests: &[&Test], each: impl FnMut(&str
     let mut boot = Boot::new(machine.clone(), &image.path);
     boot.initrd = Some(initrd);
     boot.append = image.append.clone();
-    let longest = tests
-        .iter()
-        .map(|test| limit(image, test))
-        .max()
-        .unwrap_or_default();
+    let longest = tests.iter().map(|test| limit(image, test)).max().unwrap_or_default();
     boot.silence = Some(SILENCE + Duration::from_secs(u64::from(longest)));
     boot.run_lines(each)
 }

@@ -12,11 +12,8 @@ use super::suites::{BY_MAKEFILE, RSEQ, RSEQ_ENVIRONMENT, Test, WIDTHS, param_tes
 use crate::setup::{self, Need};
 use crate::{is_current, progress, repository};
 
-const SOURCE: Need = Need {
-    what: "the source of Linux 6.1",
-    packages: &["linux-source-6.1"],
-    found: || Path::new(ARCHIVE).exists(),
-};
+const SOURCE: Need =
+    Need { what: "the source of Linux 6.1", packages: &["linux-source-6.1"], found: || Path::new(ARCHIVE).exists() };
 const ARCHIVE: &str = "/usr/src/linux-source-6.1.tar.xz";
 
 /// What the tests and the headers they include are made of.
@@ -43,9 +40,7 @@ const CAPABILITIES: Need = Need {
     packages: &["libcap-dev", "make", "rsync", "xz-utils"],
     found: || {
         Path::new("/usr/include/sys/capability.h").exists()
-            && ["make", "rsync", "xz"]
-                .iter()
-                .all(|program| setup::in_path(program))
+            && ["make", "rsync", "xz"].iter().all(|program| setup::in_path(program))
     },
 };
 
@@ -57,12 +52,8 @@ pub fn build() -> Result<Vec<Test>> {
     setup::ensure(&[setup::GCC, SOURCE, LIBRARIES, CAPABILITIES])?;
     let cache = repository(".cache/selftests");
     let source = source(&cache)?;
-    let build = Build {
-        headers: cache.join("headers"),
-        selftests: source.join("tools/testing/selftests"),
-        source,
-        cache,
-    };
+    let build =
+        Build { headers: cache.join("headers"), selftests: source.join("tools/testing/selftests"), source, cache };
     build.install_headers()?;
     let mut tests = build.x86()?;
     for (suite, programs) in BY_MAKEFILE {
@@ -89,11 +80,7 @@ fn source(cache: &Path) -> Result<PathBuf> {
         tar.args(["--strip-components=1", "-xf", ARCHIVE, "-C"])
             .arg(&parts)
             .args(PARTS.iter().map(|part| format!("linux-source-6.1/{part}")));
-        progress::step(
-            "unpacking Linux's selftests in .cache/selftests",
-            &mut tar,
-            progress::LONG,
-        )?;
+        progress::step("unpacking Linux's selftests in .cache/selftests", &mut tar, progress::LONG)?;
         fs::write(stamp, "")?;
     }
     Ok(parts)
@@ -104,10 +91,7 @@ fn helpers(suite: &str, bits: u32) -> Vec<PathBuf> {
     match (suite, bits) {
         ("seccomp", 64) => vec![repository("tests/conformance/wait.c")],
         // Debian has libcap for the host's own width only.
-        ("seccomp", _) => vec![
-            repository("tests/conformance/wait.c"),
-            repository("tests/conformance/capability.c"),
-        ],
+        ("seccomp", _) => vec![repository("tests/conformance/wait.c"), repository("tests/conformance/capability.c")],
         _ => Vec::new(),
     }
 }
@@ -131,11 +115,7 @@ impl Build {
             .arg(format!("O={}", self.cache.join("headers-build").display()))
             .arg(format!("INSTALL_HDR_PATH={}", self.headers.display()))
             .args(["ARCH=x86", "headers_install"]);
-        progress::step(
-            "installing the kernel's headers in .cache/selftests",
-            &mut make,
-            progress::LONG,
-        )
+        progress::step("installing the kernel's headers in .cache/selftests", &mut make, progress::LONG)
     }
 
     /// A compiler that links statically. One word: some makefiles quote `$CC`.
@@ -205,10 +185,7 @@ impl Build {
                 // -B: for make, a program is up to date when Linux's own sources have not changed.
                 make.arg("-B").arg(&path);
                 if !helpers.is_empty() {
-                    let mut libraries = helpers
-                        .iter()
-                        .map(|file| file.display().to_string())
-                        .collect::<Vec<_>>();
+                    let mut libraries = helpers.iter().map(|file| file.display().to_string()).collect::<Vec<_>>();
                     if bits == 64 {
                         libraries.push("-lcap".to_owned());
                     }
@@ -243,17 +220,9 @@ impl Build {
                     .arg("-o")
                     .arg(&path)
                     .args(["-lpthread", "-ldl"]);
-                progress::step(
-                    &format!("building the selftest rseq/{name}, {bits} bits"),
-                    &mut gcc,
-                    progress::LONG,
-                )?;
+                progress::step(&format!("building the selftest rseq/{name}, {bits} bits"), &mut gcc, progress::LONG)?;
             }
-            let modes = if name.starts_with("param_test") {
-                param_test_modes()
-            } else {
-                vec![(String::new(), false)]
-            };
+            let modes = if name.starts_with("param_test") { param_test_modes() } else { vec![(String::new(), false)] };
             for (arguments, extended) in modes {
                 let name = format!("rseq/{name} {arguments}");
                 let mut test = test(name.trim_end().to_owned(), bits, path.clone());
@@ -268,15 +237,7 @@ impl Build {
 }
 
 fn test(name: String, bits: u32, program: PathBuf) -> Test {
-    Test {
-        name,
-        bits,
-        program,
-        arguments: Vec::new(),
-        environment: Vec::new(),
-        limit: LIMIT,
-        extended: false,
-    }
+    Test { name, bits, program, arguments: Vec::new(), environment: Vec::new(), limit: LIMIT, extended: false }
 }
 
 /// The runner, compiled.

@@ -46,10 +46,7 @@ pub fn compare(test: &str, bits: u32, ours: &Outcome, stock: &Outcome) -> Verdic
     }
     let only_skips = || {
         let difference = difference(ours, stock);
-        difference
-            .iter()
-            .filter(|line| line.starts_with('-'))
-            .all(|line| line.contains("SKIP"))
+        difference.iter().filter(|line| line.starts_with('-')).all(|line| line.contains("SKIP"))
     };
     if ours.passed() && (!stock.passed() || only_skips()) {
         return Verdict::Better;
@@ -136,31 +133,14 @@ mod tests {
         assert_eq!(compare("t", 64, &fail, &fail), Verdict::Equal);
         let skip = outcome("exit 0", &["ok 1 a", "ok 2 b # SKIP no such CPU"]);
         assert_eq!(compare("t", 64, &pass, &skip), Verdict::Better);
-        assert_eq!(
-            compare("t", 64, &outcome("exit 0", &["ok 1 a"]), &pass),
-            Verdict::Different
-        );
+        assert_eq!(compare("t", 64, &outcome("exit 0", &["ok 1 a"]), &pass), Verdict::Different);
         assert_eq!(difference(&fail, &pass), ["- ok 2 b", "+ not ok 2 b"]);
 
-        let output = [
-            "#  RUN  a",
-            "ok 1 a",
-            "#  RUN  b",
-            "# b:7:Expected 1 (1) == 2 (2)",
-            "not ok 2 b",
-        ];
-        let told = Outcome {
-            output: output.map(str::to_owned).to_vec(),
-            ..fail
-        };
+        let output = ["#  RUN  a", "ok 1 a", "#  RUN  b", "# b:7:Expected 1 (1) == 2 (2)", "not ok 2 b"];
+        let told = Outcome { output: output.map(str::to_owned).to_vec(), ..fail };
         assert_eq!(
             difference(&told, &pass),
-            [
-                "- ok 2 b",
-                "+ not ok 2 b",
-                "  #  RUN  b",
-                "  # b:7:Expected 1 (1) == 2 (2)"
-            ]
+            ["- ok 2 b", "+ not ok 2 b", "  #  RUN  b", "  # b:7:Expected 1 (1) == 2 (2)"]
         );
     }
 

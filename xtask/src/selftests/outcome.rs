@@ -38,11 +38,7 @@ impl Outcome {
             .filter(|line| !line.starts_with("[OK]\t  NR = "))
             .map(|line| normalise(line))
             .collect();
-        Outcome {
-            ending,
-            lines,
-            output,
-        }
+        Outcome { ending, lines, output }
     }
 
     /// How many lines say that something failed.
@@ -55,10 +51,7 @@ impl Outcome {
     pub fn explanation(&self, result: &str) -> impl Iterator<Item = &str> {
         let end = self.output.iter().position(|line| normalise(line) == result);
         let before = &self.output[..end.unwrap_or(0)];
-        let start = before
-            .iter()
-            .rposition(|line| !line.starts_with('#'))
-            .map_or(0, |at| at + 1);
+        let start = before.iter().rposition(|line| !line.starts_with('#')).map_or(0, |at| at + 1);
         before[start..].iter().map(String::as_str)
     }
 
@@ -91,11 +84,7 @@ impl Outcome {
             (line.starts_with("ok ") || line.starts_with("[OK]")) && !line.to_uppercase().contains("# SKIP")
         });
         let (all, good) = (results.count(), good.count());
-        if all == 0 {
-            ending
-        } else {
-            format!("{ending}, {good}/{all}")
-        }
+        if all == 0 { ending } else { format!("{ending}, {good}/{all}") }
     }
 
     /// The ending that [`Outcome::summary`] begins with, read back.
@@ -112,11 +101,7 @@ impl Outcome {
                 _ => return None,
             },
         };
-        Some(Outcome {
-            ending,
-            lines,
-            output: Vec::new(),
-        })
+        Some(Outcome { ending, lines, output: Vec::new() })
     }
 }
 
@@ -207,10 +192,7 @@ mod tests {
 
     #[test]
     fn what_varies_is_taken_out() {
-        assert_eq!(
-            normalise("[OK]\tat 0x7fff12 pid 12345 in 17\n"),
-            "[OK] at # pid # in 17"
-        );
+        assert_eq!(normalise("[OK]\tat 0x7fff12 pid 12345 in 17\n"), "[OK] at # pid # in 17");
         assert_eq!(normalise("ok 12 global.test"), "ok 12 global.test");
         assert_eq!(normalise("at 0x0xf7f1e000, 0"), "at #, 0");
     }

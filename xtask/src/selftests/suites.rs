@@ -67,20 +67,14 @@ pub const BY_MAKEFILE: &[(&str, &[&str])] = &[
 pub const RSEQ: &[(&str, &str, Option<&str>)] = &[
     ("basic_test", "basic_test.c", None),
     ("param_test", "param_test.c", None),
-    (
-        "param_test_compare_twice",
-        "param_test.c",
-        Some("-DRSEQ_COMPARE_TWICE"),
-    ),
+    ("param_test_compare_twice", "param_test.c", Some("-DRSEQ_COMPARE_TWICE")),
 ];
 
 /// The static C library registers rseq itself and tells nobody, so that the tests could not.
 pub const RSEQ_ENVIRONMENT: &str = "GLIBC_TUNABLES=glibc.pthread.rseq=0";
 
 /// The data structures of rseq's param_test.
-const PARAM_TESTS: &[&str] = &[
-    "-T s", "-T l", "-T b", "-T b -M", "-T m", "-T m -M", "-T i", "-T r",
-];
+const PARAM_TESTS: &[&str] = &["-T s", "-T l", "-T b", "-T b -M", "-T m", "-T m -M", "-T i", "-T r"];
 
 /// How often each thread repeats its operation: a tenth of what run_param_test.sh asks for, as an emulator is slow.
 const REPETITIONS: u32 = 100;
@@ -98,10 +92,7 @@ pub fn param_test_modes() -> Vec<(String, bool)> {
     let mut modes = Vec::new();
     for (injection, extended) in injections {
         for test in PARAM_TESTS {
-            modes.push((
-                format!("{test} -r {REPETITIONS} -t {THREADS}{injection}"),
-                extended,
-            ));
+            modes.push((format!("{test} -r {REPETITIONS} -t {THREADS}{injection}"), extended));
         }
     }
     modes
@@ -150,10 +141,6 @@ mod tests {
         };
         let tests: Vec<Test> = param_test_modes().iter().map(test).collect();
         let (extended, plain): (Vec<&Test>, Vec<&Test>) = tests.iter().partition(|test| test.extended);
-        assert!(
-            extended
-                .iter()
-                .all(|test| plain.iter().any(|plain| Some(plain.id()) == test.plain_id()))
-        );
+        assert!(extended.iter().all(|test| plain.iter().any(|plain| Some(plain.id()) == test.plain_id())));
     }
 }

@@ -20,10 +20,7 @@ use crate::{kernel, repository};
 /// Ablates the guards of these names, or all.
 pub fn run(only: &[String], report: &mut Report) -> Result<()> {
     let mut guards = guards::read()?;
-    if let Some(unknown) = only
-        .iter()
-        .find(|name| guards.iter().all(|guard| guard.name != **name))
-    {
+    if let Some(unknown) = only.iter().find(|name| guards.iter().all(|guard| guard.name != **name)) {
         bail!("docs/guards.md has no guard `{unknown}`");
     }
     guards.retain(|guard| only.is_empty() || only.contains(&guard.name));
@@ -32,9 +29,7 @@ pub fn run(only: &[String], report: &mut Report) -> Result<()> {
     for guard in &guards {
         for test in &guard.tests {
             let outcome = ablate(guard, test, &mut ablated).unwrap_or_else(|error| Err(format!("{error:#}")));
-            let verdict = outcome
-                .clone()
-                .unwrap_or_else(|reason| format!("NOT CAUGHT: {reason}"));
+            let verdict = outcome.clone().unwrap_or_else(|reason| format!("NOT CAUGHT: {reason}"));
             let verdict = verdict.lines().next().unwrap_or_default();
             table.push(format!("{:24} {test:28} {:16} {verdict}", guard.name, guard.cpu));
             report.outcome(&format!("ablate/{}/{test}", guard.name), outcome.map(|_| ()));
@@ -58,12 +53,7 @@ struct Ablated {
 
 impl Ablated {
     fn new() -> Self {
-        Ablated {
-            copy: repository("target/ablate/tree"),
-            guard: None,
-            kernel: None,
-            intact_failures: HashMap::new(),
-        }
+        Ablated { copy: repository("target/ablate/tree"), guard: None, kernel: None, intact_failures: HashMap::new() }
     }
 
     /// The copy without the guard.
@@ -84,12 +74,7 @@ impl Ablated {
         if let Some(kernel) = &self.kernel {
             return Ok(kernel.clone());
         }
-        let build = kernel::Build {
-            copy,
-            checked: true,
-            isolation: guard.isolation,
-            ..kernel::Build::default()
-        };
+        let build = kernel::Build { copy, checked: true, isolation: guard.isolation, ..kernel::Build::default() };
         Ok(self.kernel.insert(build.run()?).clone())
     }
 
@@ -118,9 +103,7 @@ fn ablate(guard: &Guard, test: &str, ablated: &mut Ablated) -> Result<Result<Str
         kind => {
             let copy = ablated.without(guard)?;
             let mut command = Command::new("cargo");
-            command
-                .args(["test", "-p", "portcullis-gate", "--target-dir"])
-                .current_dir(copy);
+            command.args(["test", "-p", "portcullis-gate", "--target-dir"]).current_dir(copy);
             match kind {
                 Kind::Loom => command
                     .arg(copy.join("target/loom"))
@@ -129,11 +112,7 @@ fn ablate(guard: &Guard, test: &str, ablated: &mut Ablated) -> Result<Result<Str
                 _ => command.arg(copy.join("target")).arg("--no-fail-fast"),
             };
             command.arg(test);
-            Ok(if library::fails(&mut command, test)? {
-                Ok("the test fails".to_owned())
-            } else {
-                Err(passes())
-            })
+            Ok(if library::fails(&mut command, test)? { Ok("the test fails".to_owned()) } else { Err(passes()) })
         }
     }
 }
@@ -141,18 +120,12 @@ fn ablate(guard: &Guard, test: &str, ablated: &mut Ablated) -> Result<Result<Str
 /// How the guest test fails in this kernel, if it does.
 fn guest_failure(guard: &Guard, test: &str, kernel: &Path) -> Result<Option<String>> {
     let program = guest::compile_one(test)?;
-    let machine = Machine {
-        cpu: guard.cpu.clone(),
-        smp: guard.smp,
-        ..Machine::default()
-    };
+    let machine = Machine { cpu: guard.cpu.clone(), smp: guard.smp, ..Machine::default() };
     let mut session = Session::default();
     let mut result = None;
     let outcome = guest::boot(kernel, &machine, &[&program], 5, |line| {
         result = session.line(line).or(result.take());
     })?;
     let interrupted = session.interrupted(&outcome);
-    Ok(interrupted
-        .or(result)
-        .map_or_else(|| Some("it did not run".to_owned()), |result| result.failure()))
+    Ok(interrupted.or(result).map_or_else(|| Some("it did not run".to_owned()), |result| result.failure()))
 }

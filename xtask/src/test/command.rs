@@ -41,10 +41,7 @@ pub fn run(report: &mut Report) -> Result<()> {
         ("output that nobody reads", closed_output),
         ("--memory 64M", small_memory),
         ("--initramfs", added_files),
-        (
-            "--with a directory of shared objects, links and names of one inode",
-            with_directory,
-        ),
+        ("--with a directory of shared objects, links and names of one inode", with_directory),
         ("files that do not fit in the memory", too_large),
         ("--machine q35 --smp 2", other_machine),
         ("a dynamically linked program", dynamic),
@@ -66,15 +63,9 @@ pub fn run(report: &mut Report) -> Result<()> {
     match terminal(&kernel) {
         Ok(to_prompt) => {
             report.pass("run/Ctrl-C, Ctrl-A X and the terminal's state");
-            report.note(&format!(
-                "from QEMU's start to the prompt: {:.2} s",
-                to_prompt.as_secs_f32()
-            ));
+            report.note(&format!("from QEMU's start to the prompt: {:.2} s", to_prompt.as_secs_f32()));
         }
-        Err(error) => report.fail(
-            "run/Ctrl-C, Ctrl-A X and the terminal's state",
-            &format!("{error:#}"),
-        ),
+        Err(error) => report.fail("run/Ctrl-C, Ctrl-A X and the terminal's state", &format!("{error:#}")),
     }
     Ok(())
 }
@@ -101,29 +92,15 @@ fn trace(_: &Path) -> Outcome {
         String::from_utf8_lossy(&result.stderr)
     );
     let text = std::fs::read_to_string(text)?;
-    for part in [
-        "system call clone",
-        "system call wait4",
-        "system call exit_group",
-        "exception #PF",
-        "away; the CPU goes to ",
-    ] {
-        anyhow::ensure!(
-            text.contains(part),
-            "there is no `{part}` in the timeline:\n{text}"
-        );
+    for part in
+        ["system call clone", "system call wait4", "system call exit_group", "exception #PF", "away; the CPU goes to "]
+    {
+        anyhow::ensure!(text.contains(part), "there is no `{part}` in the timeline:\n{text}");
     }
     let file: serde_json::Value = serde_json::from_reader(File::open(json)?)?;
     let events = file["traceEvents"].as_array().context("no list of events")?;
-    let named = |name: &str| {
-        events
-            .iter()
-            .any(|event| event["name"] == name && event["ph"] == "X")
-    };
-    anyhow::ensure!(
-        named("wait4") && named("system call wait4"),
-        "the file for ui.perfetto.dev lacks spans"
-    );
+    let named = |name: &str| events.iter().any(|event| event["name"] == name && event["ph"] == "X");
+    anyhow::ensure!(named("wait4") && named("system call wait4"), "the file for ui.perfetto.dev lacks spans");
     Ok(())
 }
 
@@ -137,23 +114,14 @@ fn x_run(kernel: &Path, arguments: &[&str]) -> Result<Command> {
 
 fn x_run_for(limit: Duration, kernel: &Path, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command
-        .arg("run")
-        .arg("--kernel")
-        .arg(kernel)
-        .arg("--timeout")
-        .arg(limit.as_secs().to_string())
-        .args(arguments);
+    command.arg("run").arg("--kernel").arg(kernel).arg("--timeout").arg(limit.as_secs().to_string()).args(arguments);
     Ok(command)
 }
 
 /// Runs it with this input, and checks output and exit code.
 fn expect(kernel: &Path, arguments: &[&str], input: &[u8], output: &[u8], code: i32) -> Outcome {
-    let mut child = x_run(kernel, arguments)?
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut child =
+        x_run(kernel, arguments)?.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut stdin = child.stdin.take().context("a pipe")?;
     let input = input.to_vec();
     let writer = thread::spawn(move || stdin.write_all(&input));
@@ -177,28 +145,17 @@ fn excerpt(bytes: &[u8]) -> String {
 
 fn program(kernel: &Path) -> Outcome {
     let script = "seq 1 1000 | sort -rn | head -3; exit 7";
-    expect(
-        kernel,
-        &["--", "/bin/busybox", "sh", "-c", script],
-        b"",
-        b"1000\n999\n998\n",
-        7,
-    )
+    expect(kernel, &["--", "/bin/busybox", "sh", "-c", script], b"", b"1000\n999\n998\n", 7)
 }
 
 /// What two programs write to either, and to the devices' names, comes out where it belongs.
 fn streams_apart(kernel: &Path) -> Outcome {
-    let script =
-        "echo out; echo error >&2; { seq 1 3000 >&2; seq 1 3000; } & wait; echo named >/dev/stderr; exit 5";
-    let result = x_run(kernel, &["--", "/bin/busybox", "sh", "-c", script])?
-        .stdin(Stdio::null())
-        .output()?;
+    let script = "echo out; echo error >&2; { seq 1 3000 >&2; seq 1 3000; } & wait; echo named >/dev/stderr; exit 5";
+    let result = x_run(kernel, &["--", "/bin/busybox", "sh", "-c", script])?.stdin(Stdio::null()).output()?;
     let numbers: String = (1..=3000).map(|n| format!("{n}\n")).collect();
     let (output, errors) = (format!("out\n{numbers}"), format!("error\n{numbers}named\n"));
     anyhow::ensure!(
-        result.status.code() == Some(5)
-            && result.stdout == output.as_bytes()
-            && result.stderr == errors.as_bytes(),
+        result.status.code() == Some(5) && result.stdout == output.as_bytes() && result.stderr == errors.as_bytes(),
         "{}; output {:?}; errors {:?}",
         result.status,
         excerpt(&result.stdout),
@@ -225,40 +182,20 @@ fn streams_together(kernel: &Path) -> Outcome {
 
 /// A CPU that is never started: the boot is given up, and says so.
 fn silent_machine(kernel: &Path) -> Outcome {
-    let machine = Machine {
-        extra: vec!["-S".into()],
-        ..Machine::default()
-    };
+    let machine = Machine { extra: vec!["-S".into()], ..Machine::default() };
     let mut boot = Boot::new(machine, kernel);
     boot.boot_limit = Some(Duration::from_secs(2));
     boot.timeout = Some(LIMIT);
     let outcome = boot.run(Console::capture(&Capture::default()))?;
-    anyhow::ensure!(
-        matches!(outcome.ending, Ending::NotBooted(_)),
-        "{:?} after {:?}",
-        outcome.ending,
-        outcome.elapsed
-    );
+    anyhow::ensure!(matches!(outcome.ending, Ending::NotBooted(_)), "{:?} after {:?}", outcome.ending, outcome.elapsed);
     Ok(())
 }
 
 /// Without KVM, or with one that cannot run the kernel, there is a message, and soon.
 fn kvm(kernel: &Path) -> Outcome {
-    let result = x_run(
-        kernel,
-        &[
-            "--accel",
-            "kvm",
-            "--cpu",
-            "EPYC",
-            "--",
-            "/bin/busybox",
-            "echo",
-            "hi",
-        ],
-    )?
-    .stdin(Stdio::null())
-    .output()?;
+    let result = x_run(kernel, &["--accel", "kvm", "--cpu", "EPYC", "--", "/bin/busybox", "echo", "hi"])?
+        .stdin(Stdio::null())
+        .output()?;
     let errors = String::from_utf8_lossy(&result.stderr);
     let runs = result.status.success() && result.stdout == b"hi\n";
     let says_why = matches!(result.status.code(), Some(code) if code == i32::from(EXIT_KERNEL_FAILURE) || code == i32::from(EXIT_HOST_FAILURE))
@@ -268,23 +205,11 @@ fn kvm(kernel: &Path) -> Outcome {
 }
 
 fn script(kernel: &Path) -> Outcome {
-    expect(
-        kernel,
-        &[],
-        b"echo one\nx=two\necho $x; (exit 3)\n",
-        b"one\ntwo\n",
-        3,
-    )
+    expect(kernel, &[], b"echo one\nx=two\necho $x; (exit 3)\n", b"one\ntwo\n", 3)
 }
 
 fn killed(kernel: &Path) -> Outcome {
-    expect(
-        kernel,
-        &["--", "/bin/busybox", "sh", "-c", "kill -9 $$"],
-        b"",
-        b"",
-        128 + 9,
-    )
+    expect(kernel, &["--", "/bin/busybox", "sh", "-c", "kill -9 $$"], b"", b"", 128 + 9)
 }
 
 fn bytes(kernel: &Path) -> Outcome {
@@ -299,18 +224,13 @@ fn endless_input(kernel: &Path) -> Outcome {
     let _ = yes.kill();
     let _ = yes.wait();
     let result = result?;
-    anyhow::ensure!(
-        result.status.success() && result.stdout == b"y\ny\ny\n",
-        "{result:?}"
-    );
+    anyhow::ensure!(result.status.success() && result.stdout == b"y\ny\ny\n", "{result:?}");
     Ok(())
 }
 
 fn silent_input(kernel: &Path) -> Outcome {
-    let mut child = x_run(kernel, &["--", "/bin/busybox", "echo", "hi"])?
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut child =
+        x_run(kernel, &["--", "/bin/busybox", "echo", "hi"])?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     // Kept open: the run must end although its input does not.
     let stdin = child.stdin.take();
     let result = child.wait_with_output()?;
@@ -322,28 +242,17 @@ fn silent_input(kernel: &Path) -> Outcome {
 fn closed_input(kernel: &Path) -> Outcome {
     let run = x_run(kernel, &["--", "/bin/busybox", "wc", "-c"])?;
     let mut shell = Command::new("sh");
-    shell
-        .args(["-c", "\"$@\" <&-", "sh"])
-        .arg(run.get_program())
-        .args(run.get_args());
-    for command in [
-        &mut shell,
-        x_run(kernel, &["--", "/bin/busybox", "wc", "-c"])?.stdin(Stdio::null()),
-    ] {
+    shell.args(["-c", "\"$@\" <&-", "sh"]).arg(run.get_program()).args(run.get_args());
+    for command in [&mut shell, x_run(kernel, &["--", "/bin/busybox", "wc", "-c"])?.stdin(Stdio::null())] {
         let result = command.output()?;
-        anyhow::ensure!(
-            result.status.success() && result.stdout == b"0\n",
-            "{command:?}: {result:?}"
-        );
+        anyhow::ensure!(result.status.success() && result.stdout == b"0\n", "{command:?}: {result:?}");
     }
     Ok(())
 }
 
 fn closed_output(kernel: &Path) -> Outcome {
-    let mut child = x_run(kernel, &["--", "/bin/busybox", "yes"])?
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut child =
+        x_run(kernel, &["--", "/bin/busybox", "yes"])?.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut stdout = child.stdout.take().context("a pipe")?;
     let mut first = [0; 4];
     stdout.read_exact(&mut first)?;
@@ -351,10 +260,7 @@ fn closed_output(kernel: &Path) -> Outcome {
     let start = Instant::now();
     let status = child.wait()?;
     let code = Some(i32::from(EXIT_OUTPUT_CLOSED));
-    anyhow::ensure!(
-        &first == b"y\ny\n" && status.code() == code && start.elapsed() < LIMIT / 2,
-        "{status}"
-    );
+    anyhow::ensure!(&first == b"y\ny\n" && status.code() == code && start.elapsed() < LIMIT / 2, "{status}");
     Ok(())
 }
 
@@ -366,17 +272,8 @@ fn added_files(kernel: &Path) -> Outcome {
     let directory = tempfile::tempdir()?;
     std::fs::create_dir(directory.path().join("data"))?;
     std::fs::write(directory.path().join("data/file"), "from the host\n")?;
-    let path = directory
-        .path()
-        .to_str()
-        .context("a temporary directory has a plain name")?;
-    expect(
-        kernel,
-        &["--initramfs", path, "--", "/bin/busybox", "cat", "/data/file"],
-        b"",
-        b"from the host\n",
-        0,
-    )
+    let path = directory.path().to_str().context("a temporary directory has a plain name")?;
+    expect(kernel, &["--initramfs", path, "--", "/bin/busybox", "cat", "/data/file"], b"", b"from the host\n", 0)
 }
 
 fn other_machine(kernel: &Path) -> Outcome {
@@ -391,13 +288,7 @@ fn dynamic(kernel: &Path) -> Outcome {
 
 fn python(kernel: &Path) -> Outcome {
     let script = "import json, os; print(json.dumps({'cwd': os.getcwd()}))";
-    expect(
-        kernel,
-        &["--", "/usr/bin/python3", "-c", script],
-        b"",
-        b"{\"cwd\": \"/\"}\n",
-        0,
-    )
+    expect(kernel, &["--", "/usr/bin/python3", "-c", script], b"", b"{\"cwd\": \"/\"}\n", 0)
 }
 
 fn perl(kernel: &Path) -> Outcome {
@@ -409,13 +300,7 @@ fn perl(kernel: &Path) -> Outcome {
 fn gcc(kernel: &Path) -> Outcome {
     let source = b"#include <stdio.h>\nint main(void) { puts(\"compiled\"); return 0; }\n";
     let script = "gcc -x c - -o /tmp/a && /tmp/a";
-    expect(
-        kernel,
-        &["--", "/bin/bash", "-c", script],
-        source,
-        b"compiled\n",
-        0,
-    )
+    expect(kernel, &["--", "/bin/bash", "-c", script], source, b"compiled\n", 0)
 }
 
 /// Files of the host at their own places: what links lead to, the libraries of shared objects, one inode for its names.
@@ -436,13 +321,7 @@ fn with_directory(kernel: &Path) -> Outcome {
         libc.display()
     );
     let output = format!("one inode\n2\none inode\nmore\n{}\nobject.so\n", libc.display());
-    expect(
-        kernel,
-        &["--with", link, "--", "/bin/busybox", "sh", "-c", &script],
-        b"",
-        output.as_bytes(),
-        0,
-    )
+    expect(kernel, &["--with", link, "--", "/bin/busybox", "sh", "-c", &script], b"", output.as_bytes(), 0)
 }
 
 /// A shared object of this machine that needs the C library, and where that is: one of dpkg's, whichever it has.
@@ -451,11 +330,7 @@ fn shared_object() -> Result<(PathBuf, PathBuf)> {
     let is_libc = |path: &PathBuf| path.ends_with("libc.so.6");
     for path in crate::program::libraries(loader, Path::new("/usr/bin/dpkg"))? {
         let needed = crate::program::libraries(loader, &path).unwrap_or_default();
-        if let Some(libc) = needed
-            .iter()
-            .find(|path| is_libc(path))
-            .filter(|_| !is_libc(&path))
-        {
+        if let Some(libc) = needed.iter().find(|path| is_libc(path)).filter(|_| !is_libc(&path)) {
             return Ok((path, libc.clone()));
         }
     }
@@ -467,76 +342,41 @@ fn too_large(kernel: &Path) -> Outcome {
     let file = std::fs::File::create(directory.path().join("large"))?;
     file.set_len(100 << 20)?;
     let path = directory.path().to_str().context("a plain name")?;
-    let result = x_run(kernel, &["--memory", "128M", "--initramfs", path])?
-        .stdin(Stdio::null())
-        .output()?;
+    let result = x_run(kernel, &["--memory", "128M", "--initramfs", path])?.stdin(Stdio::null()).output()?;
     let errors = String::from_utf8_lossy(&result.stderr);
     let advice = errors.split("--memory ").nth(1).unwrap_or_default();
     anyhow::ensure!(
         result.status.code() == Some(i32::from(EXIT_HOST_FAILURE)) && advice.starts_with("320M"),
         "{result:?}"
     );
-    expect(
-        kernel,
-        &["--memory", "320M", "--initramfs", path],
-        b"ls /large\n",
-        b"/large\n",
-        0,
-    )
+    expect(kernel, &["--memory", "320M", "--initramfs", path], b"ls /large\n", b"/large\n", 0)
 }
 
 fn missing(kernel: &Path) -> Outcome {
-    let result = x_run(kernel, &["--", "no-such-program"])?
-        .stdin(Stdio::null())
-        .output()?;
+    let result = x_run(kernel, &["--", "no-such-program"])?.stdin(Stdio::null()).output()?;
     let code = Some(i32::from(EXIT_HOST_FAILURE));
     let errors = String::from_utf8_lossy(&result.stderr);
-    anyhow::ensure!(
-        result.status.code() == code && errors.contains("no-such-program"),
-        "{result:?}"
-    );
+    anyhow::ensure!(result.status.code() == code && errors.contains("no-such-program"), "{result:?}");
     Ok(())
 }
 
 fn timeout(kernel: &Path) -> Outcome {
     let start = Instant::now();
-    let mut command = x_run_for(
-        Duration::from_secs(2),
-        kernel,
-        &["--", "/bin/busybox", "sleep", "1000"],
-    )?;
+    let mut command = x_run_for(Duration::from_secs(2), kernel, &["--", "/bin/busybox", "sleep", "1000"])?;
     let result = command.stdin(Stdio::null()).output()?;
     let code = Some(i32::from(EXIT_TIMED_OUT));
-    anyhow::ensure!(
-        result.status.code() == code && start.elapsed() < LIMIT / 2,
-        "{result:?}"
-    );
+    anyhow::ensure!(result.status.code() == code && start.elapsed() < LIMIT / 2, "{result:?}");
     Ok(())
 }
 
 fn panic(kernel: &Path) -> Outcome {
     let script = "echo panic >/dev/gate; echo survived";
-    let result = x_run(kernel, &["--", "/bin/busybox", "sh", "-c", script])?
-        .stdin(Stdio::null())
-        .output()?;
+    let result = x_run(kernel, &["--", "/bin/busybox", "sh", "-c", script])?.stdin(Stdio::null()).output()?;
     let log = String::from_utf8_lossy(&result.stderr);
-    anyhow::ensure!(
-        result.status.code() == Some(i32::from(EXIT_KERNEL_FAILURE)),
-        "{}:\n{log}",
-        result.status
-    );
-    anyhow::ensure!(
-        result.stdout.is_empty(),
-        "the program went on: {}",
-        excerpt(&result.stdout)
-    );
+    anyhow::ensure!(result.status.code() == Some(i32::from(EXIT_KERNEL_FAILURE)), "{}:\n{log}", result.status);
+    anyhow::ensure!(result.stdout.is_empty(), "the program went on: {}", excerpt(&result.stdout));
     // The boundary state, and a backtrace with names: of the device's code and of the door that the call came in by.
-    for needed in [
-        "panic",
-        "context",
-        "portcullis_kernel::fs",
-        "portcullis::x86_64::syscall",
-    ] {
+    for needed in ["panic", "context", "portcullis_kernel::fs", "portcullis::x86_64::syscall"] {
         anyhow::ensure!(log.contains(needed), "the log has no `{needed}`:\n{log}");
     }
     Ok(())
@@ -546,12 +386,7 @@ fn panic(kernel: &Path) -> Outcome {
 fn image_size(kernel: &Path) -> Outcome {
     let stripped = tempfile::tempdir()?;
     let image: PathBuf = stripped.path().join("kernel");
-    let status = Command::new("strip")
-        .arg("-o")
-        .arg(&image)
-        .arg(kernel)
-        .status()
-        .context("cannot start strip")?;
+    let status = Command::new("strip").arg("-o").arg(&image).arg(kernel).status().context("cannot start strip")?;
     anyhow::ensure!(status.success(), "strip: {status}");
     let size = std::fs::metadata(&image)?.len();
     anyhow::ensure!(size <= IMAGE_LIMIT, "{size} bytes, more than {IMAGE_LIMIT}");
@@ -564,12 +399,7 @@ fn terminal(kernel: &Path) -> Result<Duration> {
     let (mut terminal, mut child, state) = Terminal::start(&mut command, (30, 100), LIMIT)?;
     let before = rustix::termios::tcgetattr(&state)?;
     let resize = |rows, columns| {
-        let size = rustix::termios::Winsize {
-            ws_row: rows,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
+        let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&state, size)
     };
     terminal.wait_for("Ctrl-A X")?;
@@ -588,8 +418,7 @@ fn terminal(kernel: &Path) -> Result<Duration> {
     terminal.type_in("stty size\r")?;
     terminal.wait_for("30 100")?;
     terminal.wait_for("portcullis:/")?;
-    terminal
-        .type_in("sh -c 'trap \"stty size; exit\" WINCH; echo wai\"\"ting; while :; do sleep 1; done'\r")?;
+    terminal.type_in("sh -c 'trap \"stty size; exit\" WINCH; echo wai\"\"ting; while :; do sleep 1; done'\r")?;
     terminal.wait_for("waiting")?;
     resize(43, 321)?;
     terminal.wait_for("43 321")?;

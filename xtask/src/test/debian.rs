@@ -57,10 +57,7 @@ fn x_linux_run(arguments: &[&str]) -> Result<Command> {
 
 /// What it prints, given this input.
 fn output(arguments: &[&str], input: &str) -> Result<String> {
-    let mut child = x_linux_run(arguments)?
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut child = x_linux_run(arguments)?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut stdin = child.stdin.take().context("a pipe")?;
     let input = input.to_owned();
     let writer = thread::spawn(move || stdin.write_all(input.as_bytes()));
@@ -88,10 +85,7 @@ fn login_shell() -> Result<()> {
 
 fn apt_get() -> Result<()> {
     let text = output(&["--userland", "debian", "--", "apt-get", "--version"], "")?;
-    ensure!(
-        text.starts_with("apt 2.") && text.contains("Supported modules:"),
-        "it printed:\n{text}"
-    );
+    ensure!(text.starts_with("apt 2.") && text.contains("Supported modules:"), "it printed:\n{text}");
     Ok(())
 }
 
@@ -114,10 +108,7 @@ fn threads() -> Result<()> {
     let path = repository("tests/programs/threads_and_signals.c");
     let source = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let text = compiled(&source)?;
-    ensure!(
-        text.ends_with("end\n") && !text.contains("WRONG"),
-        "it printed:\n{text}"
-    );
+    ensure!(text.ends_with("end\n") && !text.contains("WRONG"), "it printed:\n{text}");
     Ok(())
 }
 
@@ -131,10 +122,7 @@ fn preempt(stock: bool, mode: &str, preempts: bool) -> Result<()> {
     }
     let text = output(&arguments, &format!("set -- {mode}\n{script}"))?;
     let answer = if preempts { "yes" } else { "no" };
-    ensure!(
-        text == format!("mode {mode}\ninterrupts preempt: {answer}\n"),
-        "it printed:\n{text}"
-    );
+    ensure!(text == format!("mode {mode}\ninterrupts preempt: {answer}\n"), "it printed:\n{text}");
     Ok(())
 }
 

@@ -36,8 +36,7 @@ pub fn run(report: &mut Report) -> Result<()> {
     let images = build()?;
     for name in KERNELS {
         for &cpu in CPUS {
-            let outcome =
-                boots(&images.join(format!("portcullis-{name}")), cpu).map_err(|error| format!("{error:#}"));
+            let outcome = boots(&images.join(format!("portcullis-{name}")), cpu).map_err(|error| format!("{error:#}"));
             report.outcome(&format!("example/{name} on {cpu}"), outcome);
         }
     }
@@ -60,32 +59,18 @@ fn build() -> Result<PathBuf> {
     let shown = format!("{cargo:?}");
     let status = cargo.status().with_context(|| format!("cannot start {shown}"))?;
     if !status.success() {
-        bail!(
-            "it could not be built ({status}). The errors stand above; tried, in examples/minimal/: {shown}"
-        );
+        bail!("it could not be built ({status}). The errors stand above; tried, in examples/minimal/: {shown}");
     }
     Ok(directory.join("target").join(TARGET).join("release"))
 }
 
 fn boots(kernel: &Path, cpu: &str) -> Result<()> {
-    let machine = Machine {
-        cpu: cpu.to_owned(),
-        ..Machine::default()
-    };
+    let machine = Machine { cpu: cpu.to_owned(), ..Machine::default() };
     let mut boot = Boot::new(machine, kernel);
     boot.timeout = Some(LIMIT);
     let outcome = boot.run(Console::capture(&Capture::default()))?;
-    ensure!(
-        outcome.log == OUTPUT,
-        "it printed something else, and ended with {:?}:\n{}",
-        outcome.ending,
-        outcome.log
-    );
+    ensure!(outcome.log == OUTPUT, "it printed something else, and ended with {:?}:\n{}", outcome.ending, outcome.log);
     let ended_well = matches!(outcome.ending, Ending::Quit(status) if status.code() == Some(STATUS));
-    ensure!(
-        ended_well,
-        "it ended with {:?} and not exit status {STATUS}",
-        outcome.ending
-    );
+    ensure!(ended_well, "it ended with {:?} and not exit status {STATUS}", outcome.ending);
     Ok(())
 }

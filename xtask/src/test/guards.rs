@@ -103,10 +103,7 @@ fn rows<'t>(text: &'t str, heading: &str) -> Vec<Vec<&'t str>> {
     let mut rows = Vec::new();
     let mut in_table = false;
     for line in text.lines() {
-        let row = line
-            .trim()
-            .strip_prefix('|')
-            .and_then(|row| row.strip_suffix('|'));
+        let row = line.trim().strip_prefix('|').and_then(|row| row.strip_suffix('|'));
         let Some(row) = row else {
             in_table = false;
             continue;
@@ -149,9 +146,7 @@ fn parse(text: &str) -> Result<Vec<Guard>> {
         };
         let mut machine = cpu.split(", ");
         let model = machine.next().filter(|&model| model != "–");
-        let smp = machine
-            .next()
-            .and_then(|cpus| cpus.split(' ').next()?.parse().ok());
+        let smp = machine.next().and_then(|cpus| cpus.split(' ').next()?.parse().ok());
         guards.push(Guard {
             name: name.to_owned(),
             file: file.trim_matches('`').to_owned(),
@@ -193,14 +188,7 @@ mod tests {
             isolation: name == "alone",
         };
         let expected = [
-            guard(
-                "here",
-                "way_out.rs",
-                &[1, 32],
-                &["one", "two"],
-                "Skylake-Client",
-                2,
-            ),
+            guard("here", "way_out.rs", &[1, 32], &["one", "two"], "Skylake-Client", 2),
             guard("there", "exit.rs", &[], &["no_work_is_lost"], "max", 1),
             guard("alone", "page_table.rs", &[12], &["three"], "EPYC", 1),
         ];
@@ -211,9 +199,7 @@ mod tests {
     /// The files that a patch changes.
     fn changed(patch: &Path) -> Vec<String> {
         let text = fs::read_to_string(patch).unwrap_or_else(|error| panic!("{}: {error}", patch.display()));
-        text.lines()
-            .filter_map(|line| line.strip_prefix("+++ b/").map(str::to_owned))
-            .collect()
+        text.lines().filter_map(|line| line.strip_prefix("+++ b/").map(str::to_owned)).collect()
     }
 
     #[test]
@@ -229,9 +215,7 @@ mod tests {
                 guard.file
             );
             for file in files {
-                let is_product = ["portcullis/src/", "kernel/src/"]
-                    .iter()
-                    .any(|folder| file.starts_with(folder));
+                let is_product = ["portcullis/src/", "kernel/src/"].iter().any(|folder| file.starts_with(folder));
                 assert!(is_product, "{} changes {file}", patch.display());
             }
             if let Err(error) = apply(&patch, &repository(""), &["--check"]) {
@@ -245,11 +229,7 @@ mod tests {
         let known: BTreeSet<PathBuf> = read().unwrap().iter().map(Guard::patch).collect();
         for entry in fs::read_dir(repository(PATCHES)).unwrap() {
             let patch = entry.unwrap().path();
-            assert!(
-                known.contains(&patch),
-                "{PAGE} has no row for {}",
-                patch.display()
-            );
+            assert!(known.contains(&patch), "{PAGE} has no row for {}", patch.display());
         }
     }
 
@@ -290,10 +270,7 @@ mod tests {
             let tests = names(tests);
             assert!(!tests.is_empty(), "no test holds row {number}");
             for test in tests {
-                assert!(
-                    find_test(&test).is_ok() || super::super::is_suite(&test),
-                    "there is no test {test}"
-                );
+                assert!(find_test(&test).is_ok() || super::super::is_suite(&test), "there is no test {test}");
             }
             let of_the_row: BTreeSet<String> = names(held_by).into_iter().collect();
             let that_name_it: BTreeSet<String> = guards
@@ -301,10 +278,7 @@ mod tests {
                 .filter(|guard| guard.bugs.contains(&(index + 1)))
                 .map(|guard| guard.name.clone())
                 .collect();
-            assert_eq!(
-                of_the_row, that_name_it,
-                "the guards of row {number} here and in the tables of guards"
-            );
+            assert_eq!(of_the_row, that_name_it, "the guards of row {number} here and in the tables of guards");
         }
     }
 }

@@ -62,8 +62,7 @@ pub fn run(only: &[String], machines: &[String], storm_seconds: u32, report: &mu
         .filter(|name| chosen(only, name))
         .map(|name| compile_one(name))
         .collect::<Result<Vec<Program>>>()?;
-    for &(name, cpu, machine, smp, isolation) in MACHINES.iter().filter(|machine| chosen(machines, machine.0))
-    {
+    for &(name, cpu, machine, smp, isolation) in MACHINES.iter().filter(|machine| chosen(machines, machine.0)) {
         let kernel = kernel::build_checked(isolation)?;
         let machine = Machine {
             cpu: cpu.to_owned(),
@@ -120,11 +119,7 @@ fn program_names() -> Result<Vec<String>> {
     let sources = repository("tests/guest");
     for entry in fs::read_dir(&sources).with_context(|| format!("cannot read {}", sources.display()))? {
         let file = entry?.file_name();
-        names.extend(
-            file.to_str()
-                .and_then(|file| file.strip_suffix(".c"))
-                .map(str::to_owned),
-        );
+        names.extend(file.to_str().and_then(|file| file.strip_suffix(".c")).map(str::to_owned));
     }
     names.retain(|name| name != "runner");
     names.sort();
@@ -133,10 +128,7 @@ fn program_names() -> Result<Vec<String>> {
 
 /// Compiles one of them.
 pub fn compile_one(name: &str) -> Result<Program> {
-    Ok(Program {
-        file: compile(name)?,
-        name: name.to_owned(),
-    })
+    Ok(Program { file: compile(name)?, name: name.to_owned() })
 }
 
 /// What a source asks of the compiler: `// build: FLAGS` in its first lines.
@@ -178,10 +170,7 @@ pub fn compile(name: &str) -> Result<PathBuf> {
         .arg(&source);
     let status = gcc.stdin(Stdio::null()).status().context("cannot start gcc")?;
     if !status.success() {
-        bail!(
-            "{} could not be compiled ({status}); tried {gcc:?}",
-            source.display()
-        );
+        bail!("{} could not be compiled ({status}); tried {gcc:?}", source.display());
     }
     Ok(program)
 }
@@ -262,10 +251,7 @@ impl ProgramResult {
 
     /// Why it failed, if it did.
     pub fn failure(&self) -> Option<String> {
-        let check = self
-            .failures
-            .first()
-            .map(|(check, reason)| format!("not ok {check}: {reason}"));
+        let check = self.failures.first().map(|(check, reason)| format!("not ok {check}: {reason}"));
         check.or_else(|| self.complaint())
     }
 
@@ -280,9 +266,7 @@ impl ProgramResult {
         match self.complaint() {
             Some(complaint) => report.fail(&name, &complaint),
             None if !self.failures.is_empty() => report.pass_some(self.passed),
-            None if self.passed > 0 => {
-                report.pass_many(&name, self.passed, &format!("{} ms", self.milliseconds))
-            }
+            None if self.passed > 0 => report.pass_many(&name, self.passed, &format!("{} ms", self.milliseconds)),
             None => {}
         }
     }
@@ -347,10 +331,7 @@ impl Session {
         }
         let ending = match &outcome.ending {
             Ending::Panic => "the kernel panicked".to_owned(),
-            Ending::TimedOut => format!(
-                "the kernel hung (no end after {:.0} s)",
-                outcome.elapsed.as_secs_f32()
-            ),
+            Ending::TimedOut => format!("the kernel hung (no end after {:.0} s)", outcome.elapsed.as_secs_f32()),
             Ending::Exit(code) => format!("the runner ended early with {code}"),
             ending => format!("QEMU ended: {ending:?}"),
         };
@@ -368,10 +349,7 @@ mod tests {
 
     #[test]
     fn a_source_names_its_flags_in_its_first_lines() {
-        assert_eq!(
-            build_flags("// build: -m32 -fno-pie\nint main"),
-            ["-m32", "-fno-pie"]
-        );
+        assert_eq!(build_flags("// build: -m32 -fno-pie\nint main"), ["-m32", "-fno-pie"]);
         assert_eq!(build_flags("/* a\n * b */\n// build: -m32\n"), ["-m32"]);
         assert!(build_flags("int main(void)\n// builds").is_empty());
         assert!(build_flags(&("\n".repeat(10) + "// build: -m32\n")).is_empty());
@@ -384,11 +362,7 @@ mod tests {
     }
 
     fn outcome(ending: Ending) -> Outcome {
-        Outcome {
-            ending,
-            log: String::new(),
-            elapsed: Duration::ZERO,
-        }
+        Outcome { ending, log: String::new(), elapsed: Duration::ZERO }
     }
 
     #[test]
@@ -398,31 +372,13 @@ mod tests {
             assert_eq!(results.len(), 1);
             results[0].failure()
         };
-        assert_eq!(
-            failure("ok x\nnoise\nskip y: no such CPU\ndone 2", "exit 0"),
-            None
-        );
-        assert_eq!(
-            failure("ok x\nnot ok y: 3 is not 4\ndone 2", "exit 1").unwrap(),
-            "not ok y: 3 is not 4"
-        );
-        assert_eq!(
-            failure("ok x", "exit 0").unwrap(),
-            "ended before it was done: exit 0"
-        );
-        assert_eq!(
-            failure("ok x\ndone 2", "exit 0").unwrap(),
-            "2 checks announced, 1 seen"
-        );
-        assert_eq!(
-            failure("ok x\ndone 1", "signal 11").unwrap(),
-            "all checks passed, but: signal 11"
-        );
+        assert_eq!(failure("ok x\nnoise\nskip y: no such CPU\ndone 2", "exit 0"), None);
+        assert_eq!(failure("ok x\nnot ok y: 3 is not 4\ndone 2", "exit 1").unwrap(), "not ok y: 3 is not 4");
+        assert_eq!(failure("ok x", "exit 0").unwrap(), "ended before it was done: exit 0");
+        assert_eq!(failure("ok x\ndone 2", "exit 0").unwrap(), "2 checks announced, 1 seen");
+        assert_eq!(failure("ok x\ndone 1", "signal 11").unwrap(), "all checks passed, but: signal 11");
         assert_eq!(failure("done 0", "exit 0").unwrap(), "it checked nothing");
-        assert_eq!(
-            failure("ok x", "timeout").unwrap(),
-            "ended before it was done: timeout"
-        );
+        assert_eq!(failure("ok x", "timeout").unwrap(), "ended before it was done: timeout");
     }
 
     #[test]

@@ -46,69 +46,33 @@ enum Start {
 
 const INTEL: &[MachineKind] = &[("Skylake-Client", false), ("Skylake-Client", true)];
 /// What hits the kernel saves GS with and without FSGSBASE.
-const INTEL_ALL: &[MachineKind] = &[
-    ("Skylake-Client", false),
-    ("Skylake-Client,fsgsbase=off", false),
-    ("Skylake-Client", true),
-];
+const INTEL_ALL: &[MachineKind] =
+    &[("Skylake-Client", false), ("Skylake-Client,fsgsbase=off", false), ("Skylake-Client", true)];
 /// SYSCALL is AMD's door for 32-bit code.
 const AMD: &[MachineKind] = &[("EPYC", false), ("EPYC", true)];
-const EVERY: &[MachineKind] = &[
-    ("Skylake-Client", false),
-    ("EPYC", false),
-    ("Skylake-Client", true),
-];
+const EVERY: &[MachineKind] = &[("Skylake-Client", false), ("EPYC", false), ("Skylake-Client", true)];
 
 const fn door(name: &'static str, row: &'static str, start: Start) -> Door {
-    Door {
-        name,
-        row,
-        program: "every_instruction",
-        start,
-        machines: INTEL,
-    }
+    Door { name, row, program: "every_instruction", start, machines: INTEL }
 }
 
-const fn door_32(
-    name: &'static str,
-    row: &'static str,
-    label: &'static str,
-    machines: &'static [MachineKind],
-) -> Door {
-    Door {
-        name,
-        row,
-        program: "every_instruction_32",
-        start: Start::Program(label),
-        machines,
-    }
+const fn door_32(name: &'static str, row: &'static str, label: &'static str, machines: &'static [MachineKind]) -> Door {
+    Door { name, row, program: "every_instruction_32", start: Start::Program(label), machines }
 }
 
 const DOORS: &[Door] = &[
-    Door {
-        machines: INTEL_ALL,
-        ..door("syscall", "SYSCALL", Start::Program("crossing_syscall"))
-    },
+    Door { machines: INTEL_ALL, ..door("syscall", "SYSCALL", Start::Program("crossing_syscall")) },
     door("nmi_stack", "SYSCALL", Start::Program("crossing_syscall")),
     door("int80", "INT 0x80", Start::Program("crossing_int80")),
     door("efault", "exceptions", Start::Program("crossing_efault")),
-    Door {
-        machines: INTEL_ALL,
-        ..door("exception", "exceptions", Start::Program("crossing_exception"))
-    },
+    Door { machines: INTEL_ALL, ..door("exception", "exceptions", Start::Program("crossing_exception")) },
     door("fault", "exceptions", Start::Program("crossing_fault")),
     door(STEP, "#DB", Start::Program("crossing_step")),
     door("bad_iret", "exceptions", Start::Program("signal_restorer")),
     door("fork", "SYSCALL", Start::Kernel("syscall64::first_way_out")),
-    Door {
-        machines: INTEL_ALL,
-        ..door(NMI, "NMI", Start::Kernel("nmi::nmi_entry"))
-    },
+    Door { machines: INTEL_ALL, ..door(NMI, "NMI", Start::Kernel("nmi::nmi_entry")) },
     door("interrupt", "interrupts", Start::Kernel("exception::from_kernel")),
-    Door {
-        machines: EVERY,
-        ..door(IDLE, "interrupts", Start::Program("crossing_idle"))
-    },
+    Door { machines: EVERY, ..door(IDLE, "interrupts", Start::Program("crossing_idle")) },
     door_32("sysenter", "SYSENTER", "by_sysenter", INTEL),
     door_32("syscall", "SYSCALL from compatibility mode", "by_syscall", AMD),
 ];
@@ -217,9 +181,7 @@ fn run_all(isolation: bool, report: &mut Report) -> Result<()> {
 
 fn note(injected: Injected) -> String {
     let kinds = Injection::ALL.iter().zip(injected);
-    let kinds: Vec<String> = kinds
-        .map(|(kind, count)| format!("{count} {}", kind.counter()))
-        .collect();
+    let kinds: Vec<String> = kinds.map(|(kind, count)| format!("{count} {}", kind.counter())).collect();
     kinds.join(", ")
 }
 
@@ -262,20 +224,12 @@ impl Crossing<'_> {
         let injected = injected.map_err(|error| error.context(log_tail(&outcome.log)))?;
         let text = output.text();
         if !matches!(outcome.ending, Ending::Exit(0)) {
-            bail!(
-                "the program ended with {:?}\n{text}\n{}",
-                outcome.ending,
-                log_tail(&outcome.log)
-            );
+            bail!("the program ended with {:?}\n{text}\n{}", outcome.ending, log_tail(&outcome.log));
         }
         for (kind, sent) in Injection::ALL.into_iter().zip(injected) {
             let counted = |line: &str| line.strip_prefix(kind.counter())?.trim().parse::<usize>().ok();
             let handled = text.lines().find_map(counted);
-            ensure!(
-                handled == Some(sent),
-                "{sent} {} were injected and {handled:?} handled",
-                kind.counter()
-            );
+            ensure!(handled == Some(sent), "{sent} {} were injected and {handled:?} handled", kind.counter());
         }
         Ok(injected)
     }
@@ -283,20 +237,12 @@ impl Crossing<'_> {
     fn boot(&self, scratch: &Path, gdb: &Path, qmp: &Path) -> Result<Boot> {
         let mut root = Initramfs::busybox()?;
         root.copy("tests/crosses", self.program)?;
-        root.argv(&["/tests/crosses", self.door.name])
-            .env(&environment())
-            .symbols_of(self.kernel)?;
+        root.argv(&["/tests/crosses", self.door.name]).env(&environment()).symbols_of(self.kernel)?;
         let initrd = scratch.join("initramfs.cpio");
         root.write(&initrd)?;
-        let mut machine = Machine {
-            cpu: self.cpu.to_owned(),
-            ..Machine::default()
-        };
+        let mut machine = Machine { cpu: self.cpu.to_owned(), ..Machine::default() };
         for (option, socket) in [("-gdb", gdb), ("-qmp", qmp)] {
-            machine.extra.extend([
-                option.into(),
-                format!("unix:{},server=on,wait=off", socket.display()).into(),
-            ]);
+            machine.extra.extend([option.into(), format!("unix:{},server=on,wait=off", socket.display()).into()]);
         }
         machine.extra.push("-S".into());
         let mut boot = Boot::new(machine, self.kernel);
@@ -414,11 +360,7 @@ impl Crossing<'_> {
         loop {
             let resumed = debugger.run_to_one_of(&resumes)?;
             if debugger.register(RSP)? == stack {
-                ensure!(
-                    resumed == goes_on,
-                    "it went on at {}",
-                    self.symbols.describe(resumed)
-                );
+                ensure!(resumed == goes_on, "it went on at {}", self.symbols.describe(resumed));
                 return Ok(());
             }
         }
@@ -448,10 +390,7 @@ impl Crossing<'_> {
 /// The machine's CR3.
 fn cr3(qmp: &mut Qmp) -> Result<u64> {
     let registers = qmp.monitor("info registers")?;
-    let value = registers
-        .split("CR3=")
-        .nth(1)
-        .and_then(|rest| rest.split_whitespace().next());
+    let value = registers.split("CR3=").nth(1).and_then(|rest| rest.split_whitespace().next());
     let value = value.and_then(|digits| u64::from_str_radix(digits, 16).ok());
     value.with_context(|| format!("QEMU says no CR3: {registers}"))
 }
@@ -465,14 +404,8 @@ mod tests {
     /// The doors without a crossing, and why.
     const NOT_CROSSED: &[(&str, &str)] = &[
         ("INT3, INTO", "the code of `exceptions`, but for the stubs"),
-        (
-            "#DF",
-            "crossed where IRET faults on a 16-bit stack: the program `ldt` does that",
-        ),
-        (
-            "#MC",
-            "the code of #DB, and injected at the instructions of the others",
-        ),
+        ("#DF", "crossed where IRET faults on a 16-bit stack: the program `ldt` does that"),
+        ("#MC", "the code of #DB, and injected at the instructions of the others"),
     ];
 
     #[test]

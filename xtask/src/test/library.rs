@@ -11,24 +11,15 @@ use crate::repository;
 /// Runs the suite.
 pub fn run(report: &mut Report) -> Result<()> {
     let mut host = Command::new("cargo");
-    host.args(["test", "--workspace", "--no-fail-fast"])
-        .current_dir(repository(""));
+    host.args(["test", "--workspace", "--no-fail-fast"]).current_dir(repository(""));
     run_cargo_test("library", &mut host, report)?;
 
     // The models replace the atomics of the library, so that everything is built once more: a target directory of its own.
     let mut loom = Command::new("cargo");
-    loom.args([
-        "test",
-        "-p",
-        "portcullis-gate",
-        "--release",
-        "--test",
-        "loom",
-        "--target-dir",
-    ])
-    .arg(repository("target/loom"))
-    .env("RUSTFLAGS", "--cfg loom")
-    .current_dir(repository(""));
+    loom.args(["test", "-p", "portcullis-gate", "--release", "--test", "loom", "--target-dir"])
+        .arg(repository("target/loom"))
+        .env("RUSTFLAGS", "--cfg loom")
+        .current_dir(repository(""));
     run_cargo_test("loom", &mut loom, report)
 }
 
@@ -36,11 +27,8 @@ pub fn run(report: &mut Report) -> Result<()> {
 fn run_cargo_test(suite: &str, command: &mut Command, report: &mut Report) -> Result<()> {
     let shown = format!("{command:?}");
     let failed_before = report.failed();
-    let mut cargo = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {shown}"))?;
+    let mut cargo =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {shown}"))?;
     let (mut reported, mut claimed) = (0, 0);
     let mut details = String::new();
     let output = cargo.stdout.take().context("cargo's output is a pipe")?;
@@ -69,10 +57,7 @@ fn run_cargo_test(suite: &str, command: &mut Command, report: &mut Report) -> Re
         report.fail(suite, &format!("{shown}: {status}; its errors stand above"));
     }
     if reported != claimed {
-        report.fail(
-            suite,
-            &format!("{shown}: {claimed} tests ran, but {reported} could be told apart"),
-        );
+        report.fail(suite, &format!("{shown}: {claimed} tests ran, but {reported} could be told apart"));
     }
     Ok(())
 }
@@ -80,10 +65,7 @@ fn run_cargo_test(suite: &str, command: &mut Command, report: &mut Report) -> Re
 /// Whether the test `name` fails in this run of `cargo test`; an error when it does not run at all.
 pub fn fails(command: &mut Command, name: &str) -> Result<bool> {
     let shown = format!("{command:?}");
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {shown}"))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {shown}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut ran = false;
     let mut failed = false;
@@ -96,11 +78,7 @@ pub fn fails(command: &mut Command, name: &str) -> Result<bool> {
         }
     }
     let errors = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(
-        ran,
-        "{shown} ran no test `{name}`:\n{}",
-        crate::run::log_tail(&errors)
-    );
+    anyhow::ensure!(ran, "{shown} ran no test `{name}`:\n{}", crate::run::log_tail(&errors));
     Ok(failed)
 }
 
@@ -130,10 +108,7 @@ impl<'a> Line<'a> {
             let counts = ["passed", "failed", "ignored", "measured"];
             return Line::Result(counts.iter().filter_map(|what| sum(what)).sum());
         }
-        let Some((name, verdict)) = line
-            .strip_prefix("test ")
-            .and_then(|rest| rest.rsplit_once(" ... "))
-        else {
+        let Some((name, verdict)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) else {
             return Line::Other;
         };
         let name = name.trim_end_matches(" - should panic");
@@ -156,20 +131,14 @@ mod tests {
     #[test]
     fn libtest_lines_are_understood() {
         let cases = [
-            (
-                "test work::tests::raise ... ok",
-                Line::Test("work::tests::raise", Verdict::Ok),
-            ),
+            ("test work::tests::raise ... ok", Line::Test("work::tests::raise", Verdict::Ok)),
             ("test a ... FAILED", Line::Test("a", Verdict::Failed)),
             ("test a - should panic ... ok", Line::Test("a", Verdict::Ok)),
             (
                 "test src/lib.rs - x (line 3) - compile fail ... ok",
                 Line::Test("src/lib.rs - x (line 3) - compile fail", Verdict::Ok),
             ),
-            (
-                "test a ... ignored, needs time",
-                Line::Test("a", Verdict::Ignored("needs time")),
-            ),
+            ("test a ... ignored, needs time", Line::Test("a", Verdict::Ignored("needs time"))),
             (
                 "test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 4 filtered out; finished in 0.1s",
                 Line::Result(6),

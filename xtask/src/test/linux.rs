@@ -30,24 +30,15 @@ pub fn run(all: bool, report: &mut Report) -> Result<()> {
         report.outcome(&format!("linux/the overlay's objects, {arch}"), outcome);
     }
     if !all {
-        report.skip(
-            "linux/build, boot and selftests",
-            "takes half an hour: ./x test --all",
-        );
+        report.skip("linux/build, boot and selftests", "takes half an hour: ./x test --all");
         return Ok(());
     }
     let outcome = noinstr().map_err(|error| format!("{error:#}"));
     report.outcome("linux/nothing leaves noinstr code, i386", outcome);
     let this = std::env::current_exe()?;
     for (name, arguments) in [
-        (
-            "a shell in stock",
-            &["run", "--stock", "--timeout", "300", "--", "/bin/busybox", "true"][..],
-        ),
-        (
-            "a shell in ours",
-            &["run", "--timeout", "300", "--", "/bin/busybox", "true"],
-        ),
+        ("a shell in stock", &["run", "--stock", "--timeout", "300", "--", "/bin/busybox", "true"][..]),
+        ("a shell in ours", &["run", "--timeout", "300", "--", "/bin/busybox", "true"]),
         ("selftests are equal", &["selftests"]),
         ("selftests are equal, i386", &["selftests", "--arch", "i386"]),
         ("selftests are equal, debug", &["selftests", "--config", "debug"]),
@@ -82,11 +73,7 @@ fn debug_boot(this: &Path) -> Result<()> {
 }
 
 fn run_command(this: &Path, arguments: &[&str]) -> Result<()> {
-    let status = Command::new(this)
-        .arg("linux")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .status()?;
+    let status = Command::new(this).arg("linux").args(arguments).stdin(Stdio::null()).status()?;
     ensure!(status.success(), "./x linux {}: {status}", arguments.join(" "));
     Ok(())
 }
@@ -96,11 +83,7 @@ fn noinstr() -> Result<()> {
     let tree = Tree::new(Arch::I386, Config::Debug)?;
     tree.objects(&["PORTCULLIS_ANNOTATED=1", OBJECTS[0]])?;
     let mut functions = BTreeSet::new();
-    for directory in [
-        tree.source().join("kernel"),
-        tree.source().join("arch/x86"),
-        repository("linux/glue"),
-    ] {
+    for directory in [tree.source().join("kernel"), tree.source().join("arch/x86"), repository("linux/glue")] {
         find_noinstr(&directory, &mut functions)?;
     }
     noinstr::check(&tree.build.join(OBJECTS[0]), |name| functions.contains(name))
@@ -152,10 +135,7 @@ fn objects(arch: Arch) -> Result<()> {
         .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
         .collect();
     if !rust.is_empty() {
-        bail!(
-            "a panic, or another part of `core` that is not there, can be reached: {}",
-            rust.join(", ")
-        );
+        bail!("a panic, or another part of `core` that is not there, can be reached: {}", rust.join(", "));
     }
     // One for each register, by a macro of arch/x86/lib/retpoline.S: nowhere in the source is the name whole.
     wanted.retain(|name| !name.starts_with("__x86_indirect_thunk_"));
@@ -173,19 +153,13 @@ fn objects(arch: Arch) -> Result<()> {
 fn disassemble(path: &Path) -> Result<Vec<String>> {
     let text = objdump(path, &[])?;
     let instructions = text.lines().filter_map(|line| line.split_once(":\t"));
-    Ok(instructions
-        .map(|(_, instruction)| instruction.trim().to_owned())
-        .collect())
+    Ok(instructions.map(|(_, instruction)| instruction.trim().to_owned()).collect())
 }
 
 /// What objtool looks for, and a 32-bit kernel has no objtool: branches and returns go through the thunks of the
 /// mitigations that are configured, and nothing is executed by mistake after a return.
 fn branches_are_guarded(code: &[String], configuration: &str) -> Result<()> {
-    let is_set = |option: &str| {
-        configuration
-            .lines()
-            .any(|line| line == format!("CONFIG_{option}=y"))
-    };
+    let is_set = |option: &str| configuration.lines().any(|line| line == format!("CONFIG_{option}=y"));
     ensure!(code.len() > 100, "only {} instructions were found", code.len());
     for (at, instruction) in code.iter().enumerate() {
         let (operation, operand) = instruction.split_once(' ').unwrap_or((instruction, ""));
@@ -212,10 +186,7 @@ fn strike_out_declared(directory: &Path, names: &mut BTreeSet<String>) -> Result
         let path = entry?.path();
         if path.is_dir() {
             strike_out_declared(&path, names)?;
-        } else if path
-            .extension()
-            .is_some_and(|end| ["c", "h", "S", "tbl", "lds"].iter().any(|e| end == *e))
-        {
+        } else if path.extension().is_some_and(|end| ["c", "h", "S", "tbl", "lds"].iter().any(|e| end == *e)) {
             let text = fs::read(&path)?;
             for word in String::from_utf8_lossy(&text).split(|c: char| !c.is_alphanumeric() && c != '_') {
                 names.remove(word);

@@ -55,20 +55,10 @@ pub struct TestArgs {
     #[arg(long, value_delimiter = ',', value_name = "SUITE,...")]
     only: Vec<String>,
     /// Of the suite `guest`, run these programs only
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "NAME,...",
-        conflicts_with = "ablate"
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...", conflicts_with = "ablate")]
     program: Vec<String>,
     /// Of the suite `guest`, use these machines only
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "NAME,...",
-        conflicts_with = "ablate"
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...", conflicts_with = "ablate")]
     machine: Vec<String>,
     /// List the suites
     #[arg(long)]
@@ -102,11 +92,7 @@ const SUITES: &[Suite] = &[
         about: "formatting, clippy and documentation without warnings",
         run: |_, report| lints::run(report),
     },
-    Suite {
-        name: "example",
-        about: "the kernel of examples/minimal, in QEMU",
-        run: |_, report| example::run(report),
-    },
+    Suite { name: "example", about: "the kernel of examples/minimal, in QEMU", run: |_, report| example::run(report) },
     Suite {
         name: "guest",
         about: "the programs of tests/guest in the reference kernel, on Intel and AMD models, 1 and 2 CPUs",
@@ -161,14 +147,7 @@ pub fn test(args: TestArgs) -> Result<ExitCode> {
         let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
         bail!("there is no suite `{unknown}`; there are {}", names.join(", "));
     }
-    setup::ensure(&[
-        setup::QEMU,
-        setup::BUSYBOX,
-        setup::LINKER,
-        setup::GCC,
-        setup::MUSL,
-        setup::GIT,
-    ])?;
+    setup::ensure(&[setup::QEMU, setup::BUSYBOX, setup::LINKER, setup::GCC, setup::MUSL, setup::GIT])?;
 
     let mut report = Report::default();
     if let Some(guards) = &args.ablate {

@@ -34,8 +34,7 @@ pub fn check(path: &Path, is_noinstr: impl Fn(&str) -> bool) -> Result<()> {
     let code = Code::read(path)?;
     ensure!(!code.marks.is_empty(), "{} has no marks", path.display());
     for (start, name) in &code.functions {
-        code.walk(*start, &is_noinstr)
-            .with_context(|| format!("in {name}"))?;
+        code.walk(*start, &is_noinstr).with_context(|| format!("in {name}"))?;
     }
     Ok(())
 }
@@ -78,22 +77,10 @@ impl Code {
             } else if let Some((address, text)) = line.split_once(":\t") {
                 last = number(address);
                 let text = text.trim().to_owned();
-                instructions.extend(last.map(|address| {
-                    (
-                        address,
-                        Instruction {
-                            text,
-                            refers_to: None,
-                        },
-                    )
-                }));
+                instructions.extend(last.map(|address| (address, Instruction { text, refers_to: None })));
             }
         }
-        Code {
-            functions,
-            instructions,
-            marks: BTreeMap::new(),
-        }
+        Code { functions, instructions, marks: BTreeMap::new() }
     }
 
     /// Follows every path from `start`, with the number of marks that instrumentation was allowed by.
@@ -105,33 +92,19 @@ impl Code {
                 continue;
             };
             allowed += self.marks.get(&at).copied().unwrap_or_default();
-            let (operation, operand) = instruction
-                .text
-                .split_once(' ')
-                .unwrap_or((&instruction.text, ""));
+            let (operation, operand) = instruction.text.split_once(' ').unwrap_or((&instruction.text, ""));
             let is_jump = operation.starts_with('j');
-            if let Some(callee) = instruction
-                .refers_to
-                .as_ref()
-                .filter(|_| is_jump || operation == "call")
-            {
+            if let Some(callee) = instruction.refers_to.as_ref().filter(|_| is_jump || operation == "call") {
                 ensure!(
                     allowed > 0 || is_noinstr(callee),
                     "{callee} is called at {at:#x}, where nothing may be traced"
                 );
             } else if is_jump {
                 let target = operand.split_whitespace().next().unwrap_or_default();
-                paths.extend(
-                    u64::from_str_radix(target, 16)
-                        .ok()
-                        .map(|target| (target, allowed)),
-                );
+                paths.extend(u64::from_str_radix(target, 16).ok().map(|target| (target, allowed)));
             }
             if operation == "ret" {
-                ensure!(
-                    allowed <= 0,
-                    "it returns at {at:#x} where tracing is allowed still"
-                );
+                ensure!(allowed <= 0, "it returns at {at:#x} where tracing is allowed still");
             }
             let goes_on = operation != "ret" && operation != "jmp";
             let next = self.instructions.range(at + 1..).next();
@@ -167,9 +140,6 @@ mod tests {
         assert!(verdict(&[], "schedule"));
         assert!(verdict(&[(4, 1), (9, -1)], ""));
         assert!(!verdict(&[(4, 1)], ""), "it returns with tracing allowed");
-        assert!(
-            !verdict(&[(9, 1), (4, -1)], ""),
-            "the marks are the wrong way round"
-        );
+        assert!(!verdict(&[(9, 1), (4, -1)], ""), "the marks are the wrong way round");
     }
 }

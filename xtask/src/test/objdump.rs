@@ -13,11 +13,6 @@ pub fn objdump(path: &Path, options: &[&str]) -> Result<String> {
         .arg(path)
         .output()
         .context("cannot start objdump (package binutils)")?;
-    ensure!(
-        output.status.success(),
-        "objdump {}: {}",
-        path.display(),
-        output.status
-    );
+    ensure!(output.status.success(), "objdump {}: {}", path.display(), output.status);
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

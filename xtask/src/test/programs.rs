@@ -41,11 +41,7 @@ pub fn run(report: &mut Report) -> Result<()> {
         .collect::<Result<_>>()?;
     sources.sort();
     for source in sources {
-        let stem = source
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let stem = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         match source.extension().and_then(|extension| extension.to_str()) {
             Some("sh") => report.outcome(&format!("programs/{stem}"), compare(&kernel, &source, &["sh"])),
             Some("c") => {
@@ -65,19 +61,10 @@ pub fn run(report: &mut Report) -> Result<()> {
 fn compile(compiler: &str, source: &Path) -> Result<PathBuf> {
     let directory = repository("target/programs");
     fs::create_dir_all(&directory)?;
-    let program = directory.join(format!(
-        "{}-{compiler}",
-        source.file_stem().unwrap_or_default().display()
-    ));
+    let program = directory.join(format!("{}-{compiler}", source.file_stem().unwrap_or_default().display()));
     let mut command = Command::new(compiler);
-    command
-        .args(["-O2", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-o"])
-        .arg(&program)
-        .arg(source);
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("cannot start {compiler}"))?;
+    command.args(["-O2", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-o"]).arg(&program).arg(source);
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot start {compiler}"))?;
     if !status.success() {
         bail!("it could not be compiled ({status}); tried {command:?}");
     }
@@ -91,27 +78,16 @@ fn compare(kernel: &Path, file: &Path, interpreter: &[&str]) -> Result<(), Strin
     };
     let (host, guest) = attempt().map_err(|error| format!("{error:#}"))?;
     if host.code != 0 {
-        return Err(format!(
-            "it fails on the host already, with {}:\n{}",
-            host.code, host.output
-        ));
+        return Err(format!("it fails on the host already, with {}:\n{}", host.code, host.output));
     }
     if host == guest {
         return Ok(());
     }
-    Err(format!(
-        "{}{}",
-        differing_code(&host, &guest),
-        first_difference(&host.output, &guest.output)
-    ))
+    Err(format!("{}{}", differing_code(&host, &guest), first_difference(&host.output, &guest.output)))
 }
 
 fn differing_code(host: &Behaviour, guest: &Behaviour) -> String {
-    if host.code == guest.code {
-        String::new()
-    } else {
-        format!("exit code {} and not {}; ", guest.code, host.code)
-    }
+    if host.code == guest.code { String::new() } else { format!("exit code {} and not {}; ", guest.code, host.code) }
 }
 
 fn first_difference(host: &str, guest: &str) -> String {
@@ -139,14 +115,8 @@ fn on_host(file: &Path, interpreter: &[&str]) -> Result<Behaviour> {
     let (bin, work) = (scratch.path().join("bin"), scratch.path().join("work"));
     fs::create_dir(&work)?;
     fs::create_dir(&bin)?;
-    let list = Command::new(&busybox)
-        .arg("--list")
-        .output()
-        .context("busybox --list")?;
-    for applet in String::from_utf8_lossy(&list.stdout)
-        .lines()
-        .filter(|applet| *applet != "busybox")
-        .chain(["busybox"])
+    let list = Command::new(&busybox).arg("--list").output().context("busybox --list")?;
+    for applet in String::from_utf8_lossy(&list.stdout).lines().filter(|applet| *applet != "busybox").chain(["busybox"])
     {
         std::os::unix::fs::symlink(&busybox, bin.join(applet))?;
     }
@@ -162,23 +132,12 @@ fn on_host(file: &Path, interpreter: &[&str]) -> Result<Behaviour> {
     command.arg(file);
     let variables = environment();
     let variables = variables.iter().filter_map(|variable| variable.split_once('='));
-    command
-        .env_clear()
-        .envs(variables)
-        .env("PATH", &bin)
-        .current_dir(&work);
-    let status = command
-        .stdin(Stdio::null())
-        .stdout(file_handle.try_clone()?)
-        .stderr(file_handle)
-        .status()?;
+    command.env_clear().envs(variables).env("PATH", &bin).current_dir(&work);
+    let status = command.stdin(Stdio::null()).stdout(file_handle.try_clone()?).stderr(file_handle).status()?;
     let code = status
         .code()
         .unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or_default());
-    Ok(Behaviour {
-        output: String::from_utf8_lossy(&fs::read(&output)?).into_owned(),
-        code,
-    })
+    Ok(Behaviour { output: String::from_utf8_lossy(&fs::read(&output)?).into_owned(), code })
 }
 
 /// Runs it in the guest, on two CPUs.
@@ -188,35 +147,20 @@ fn in_guest(kernel: &Path, file: &Path, interpreter: &[&str]) -> Result<Behaviou
     let mut variables = environment();
     variables.push("TMPDIR=/tests/work".to_owned());
     let program = [interpreter, &[GUEST_PATH]].concat().join(" ");
-    root.argv(&["/bin/sh", "-c", &format!("cd /tests/work && exec {program}")])
-        .env(&variables)
-        .symbols_of(kernel)?;
+    root.argv(&["/bin/sh", "-c", &format!("cd /tests/work && exec {program}")]).env(&variables).symbols_of(kernel)?;
     let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let initrd = scratch.path().join("initramfs.cpio");
     root.write(&initrd)?;
 
-    let mut boot = Boot::new(
-        Machine {
-            smp: 2,
-            ..Machine::default()
-        },
-        kernel,
-    );
+    let mut boot = Boot::new(Machine { smp: 2, ..Machine::default() }, kernel);
     boot.initrd = Some(initrd);
     boot.append = "stdin=stream".to_owned();
     boot.timeout = Some(LIMIT);
     let output = Capture::default();
     let outcome = boot.run(Console::capture(&output))?;
     match outcome.ending {
-        Ending::Exit(code) => Ok(Behaviour {
-            output: output.text(),
-            code,
-        }),
-        ending => bail!(
-            "no exit code: {ending:?}\n{}\n{}",
-            log_tail(&output.text()),
-            log_tail(&outcome.log)
-        ),
+        Ending::Exit(code) => Ok(Behaviour { output: output.text(), code }),
+        ending => bail!("no exit code: {ending:?}\n{}\n{}", log_tail(&output.text()), log_tail(&outcome.log)),
     }
 }
 

@@ -34,8 +34,7 @@ impl Report {
     pub fn fail(&mut self, name: &str, reason: &str) {
         println!("FAIL  {name}: {reason}");
         // The reason's first line is enough the second time.
-        self.failures
-            .push(format!("{name}: {}", reason.lines().next().unwrap_or_default()));
+        self.failures.push(format!("{name}: {}", reason.lines().next().unwrap_or_default()));
     }
 
     /// A test that could not be run here.
@@ -78,20 +77,12 @@ impl Report {
         }
         println!("{}", summary(self.passed, self.failures.len(), self.skipped));
         // Nothing tested is no success.
-        if self.failures.is_empty() && self.passed > 0 {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
+        if self.failures.is_empty() && self.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
 fn summary(passed: usize, failed: usize, skipped: usize) -> String {
-    let skips = if skipped == 0 {
-        String::new()
-    } else {
-        format!(", {skipped} skipped")
-    };
+    let skips = if skipped == 0 { String::new() } else { format!(", {skipped} skipped") };
     format!("{passed} passed, {failed} failed{skips}")
 }
 

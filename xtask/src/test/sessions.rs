@@ -22,26 +22,15 @@ use crate::setup::{self, Need};
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// Python; the suite `run` has it, too.
-pub const PYTHON: Need = Need {
-    what: "Python",
-    packages: &["python3"],
-    found: || Path::new("/usr/bin/python3").exists(),
-};
+pub const PYTHON: Need =
+    Need { what: "Python", packages: &["python3"], found: || Path::new("/usr/bin/python3").exists() };
 
 /// The programs that not every Debian has.
 const PROGRAMS: [Need; 4] = [
     STRESS_NG,
     PYTHON,
-    Need {
-        what: "strace",
-        packages: &["strace"],
-        found: || Path::new("/usr/bin/strace").exists(),
-    },
-    Need {
-        what: "gdb",
-        packages: &["gdb"],
-        found: || Path::new("/usr/bin/gdb").exists(),
-    },
+    Need { what: "strace", packages: &["strace"], found: || Path::new("/usr/bin/strace").exists() },
+    Need { what: "gdb", packages: &["gdb"], found: || Path::new("/usr/bin/gdb").exists() },
 ];
 
 /// One program, its arguments, and what comes of it.
@@ -73,16 +62,8 @@ fn sessions() -> Result<Vec<Session>> {
     let script = repository("tests/programs/sessions/gdb.txt");
     let shown = |path: &Path| path.display().to_string();
     let debuggee_path = shown(&debuggee);
-    let mut debugger_files = paths(&[
-        "/usr/share/gdb",
-        "/usr/lib/python3.11",
-        "/usr/lib/x86_64-linux-gnu/gconv",
-    ]);
-    debugger_files.extend([
-        debuggee,
-        script.clone(),
-        repository("tests/programs/sessions/debuggee.c"),
-    ]);
+    let mut debugger_files = paths(&["/usr/share/gdb", "/usr/lib/python3.11", "/usr/lib/x86_64-linux-gnu/gconv"]);
+    debugger_files.extend([debuggee, script.clone(), repository("tests/programs/sessions/debuggee.c")]);
     Ok(vec![
         Session {
             name: "bash",
@@ -182,11 +163,7 @@ impl Session {
         let initrd = scratch.path().join("initramfs.cpio");
         root.write(&initrd)?;
 
-        let machine = Machine {
-            smp: 2,
-            memory: Some("768M".to_owned()),
-            ..Machine::default()
-        };
+        let machine = Machine { smp: 2, memory: Some("768M".to_owned()), ..Machine::default() };
         let mut boot = Boot::new(machine, kernel);
         boot.initrd = Some(initrd);
         boot.append = "stdin=stream".to_owned();
@@ -197,18 +174,11 @@ impl Session {
         match outcome.ending {
             Ending::Exit(code) if code == self.code => {}
             Ending::Exit(code) => bail!("exit code {code} and not {}\n{}", self.code, log_tail(&text)),
-            ending => bail!(
-                "no exit code: {ending:?}\n{}\n{}",
-                log_tail(&text),
-                log_tail(&outcome.log)
-            ),
+            ending => bail!("no exit code: {ending:?}\n{}\n{}", log_tail(&text), log_tail(&outcome.log)),
         }
         match missing(&text, self.expected) {
             None => Ok(()),
-            Some(line) => bail!(
-                "`{line}` is not in its output, or not in its place\n{}",
-                log_tail(&text)
-            ),
+            Some(line) => bail!("`{line}` is not in its output, or not in its place\n{}", log_tail(&text)),
         }
     }
 }
@@ -234,10 +204,7 @@ fn compile_debuggee() -> Result<PathBuf> {
         .args(["-g", "-O0", "-Wall", "-Wextra", "-Werror", "-o"])
         .arg(&program)
         .arg(repository("tests/programs/sessions/debuggee.c"));
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .context("cannot start gcc")?;
+    let status = command.stdin(Stdio::null()).status().context("cannot start gcc")?;
     if !status.success() {
         bail!("the debuggee could not be compiled ({status}); tried {command:?}");
     }

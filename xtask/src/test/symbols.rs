@@ -30,41 +30,29 @@ impl Symbols {
     /// The address of the symbol of this name.
     pub fn named(&self, name: &str) -> Result<u64> {
         let found = self.0.iter().find(|symbol| symbol.2 == name);
-        found
-            .map(|symbol| symbol.0)
-            .with_context(|| format!("there is no symbol {name}"))
+        found.map(|symbol| symbol.0).with_context(|| format!("there is no symbol {name}"))
     }
 
     /// A function of the library's doors, by the end of its path, and by the arguments behind the kernel's type.
     pub fn of_the_library(&self, function: &str) -> Result<u64> {
         let (path, arguments) = function.split_once(',').unwrap_or((function, ""));
         let (path, end) = (format!("{DOORS}{path}::<"), format!("{arguments}>"));
-        let found = self
-            .0
-            .iter()
-            .find(|symbol| symbol.2.starts_with(&path) && symbol.2.ends_with(&end));
-        found
-            .map(|symbol| symbol.0)
-            .with_context(|| format!("the library has no function {function}"))
+        let found = self.0.iter().find(|symbol| symbol.2.starts_with(&path) && symbol.2.ends_with(&end));
+        found.map(|symbol| symbol.0).with_context(|| format!("the library has no function {function}"))
     }
 
     fn at(&self, address: u64) -> Option<&(u64, u64, String)> {
         let below = self.0.partition_point(|symbol| symbol.0 <= address);
         let last = self.0[..below].last()?;
         // Several symbols may share the address; the one with a size is the function.
-        let same = self.0[..below]
-            .iter()
-            .rev()
-            .take_while(|symbol| symbol.0 == last.0);
-        same.max_by_key(|symbol| symbol.1)
-            .filter(|symbol| address < symbol.0 + symbol.1)
+        let same = self.0[..below].iter().rev().take_while(|symbol| symbol.0 == last.0);
+        same.max_by_key(|symbol| symbol.1).filter(|symbol| address < symbol.0 + symbol.1)
     }
 
     /// Whether the library's code is there.
     pub fn is_in_the_library(&self, address: u64) -> bool {
-        self.at(address).is_some_and(|symbol| {
-            symbol.2.starts_with("portcullis::") || symbol.2.starts_with("<portcullis::")
-        })
+        self.at(address)
+            .is_some_and(|symbol| symbol.2.starts_with("portcullis::") || symbol.2.starts_with("<portcullis::"))
     }
 
     /// For messages.

@@ -23,26 +23,13 @@ pub struct Terminal {
 impl Terminal {
     /// Starts `command` on a new terminal of `size` rows and columns, where nothing is waited for longer than `limit`. Also gives the terminal's other
     /// end, to look at its state.
-    pub fn start(
-        command: &mut Command,
-        size: (u16, u16),
-        limit: Duration,
-    ) -> Result<(Terminal, Reaped, OwnedFd)> {
+    pub fn start(command: &mut Command, size: (u16, u16), limit: Duration) -> Result<(Terminal, Reaped, OwnedFd)> {
         let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
         rustix::pty::grantpt(&master)?;
         rustix::pty::unlockpt(&master)?;
         let name = rustix::pty::ptsname(&master, Vec::new())?;
-        let slave = rustix::fs::open(
-            name,
-            OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        let size = rustix::termios::Winsize {
-            ws_row: size.0,
-            ws_col: size.1,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
+        let slave = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+        let size = rustix::termios::Winsize { ws_row: size.0, ws_col: size.1, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&slave, size)?;
         let end = || -> Result<Stdio> { Ok(slave.try_clone()?.into()) };
         let child = command.stdin(end()?).stdout(end()?).stderr(end()?).spawn()?;
@@ -57,16 +44,7 @@ impl Terminal {
                 }
             }
         });
-        Ok((
-            Terminal {
-                keyboard,
-                screen,
-                shown: String::new(),
-                limit,
-            },
-            Reaped(child),
-            slave,
-        ))
+        Ok((Terminal { keyboard, screen, shown: String::new(), limit }, Reaped(child), slave))
     }
 
     /// Presses keys.
@@ -82,10 +60,7 @@ impl Terminal {
                 self.shown.drain(..at + text.len());
                 return Ok(());
             }
-            let Ok(bytes) = self
-                .screen
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            else {
+            let Ok(bytes) = self.screen.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
                 bail!("the terminal never showed {text:?}, but {:?}", self.shown);
             };
             self.shown.push_str(&String::from_utf8_lossy(&bytes));

@@ -25,11 +25,7 @@ pub fn write(recording: &Recording, spans: &[Span], out: &mut impl Write) -> Res
     };
     let mut events = vec![label(TASKS, None, "tasks"), label(CPUS, None, "CPUs")];
     let tasks: BTreeSet<u32> = spans.iter().map(|span| span.task).collect();
-    events.extend(
-        tasks
-            .into_iter()
-            .map(|task| label(TASKS, Some(task.into()), &recording.task(task))),
-    );
+    events.extend(tasks.into_iter().map(|task| label(TASKS, Some(task.into()), &recording.task(task))));
     for span in spans {
         let args = json!({ "CPU": span.cpu, "result": span.result });
         events.push(slice(TASKS, span.task.into(), &span.name, span.time, args));
@@ -46,11 +42,7 @@ pub fn write(recording: &Recording, spans: &[Span], out: &mut impl Write) -> Res
 
 /// The name of a group, or of a track in it.
 fn label(group: u32, track: Option<u64>, name: &str) -> Value {
-    let what = if track.is_some() {
-        "thread_name"
-    } else {
-        "process_name"
-    };
+    let what = if track.is_some() { "thread_name" } else { "process_name" };
     json!({ "ph": "M", "pid": group, "tid": track.unwrap_or(0), "name": what, "args": { "name": name } })
 }
 

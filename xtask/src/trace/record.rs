@@ -25,9 +25,7 @@ impl Recording {
     pub fn read(log: &str) -> Result<Recording> {
         let mut recording = Recording::default();
         for line in log.lines().filter_map(|line| line.strip_prefix(MARK)) {
-            recording
-                .line(line)
-                .with_context(|| format!("the kernel recorded a line that is none: `{line}`"))?;
+            recording.line(line).with_context(|| format!("the kernel recorded a line that is none: `{line}`"))?;
         }
         recording.records.sort_by_key(|(_, record)| record.time);
         Ok(recording)
@@ -89,14 +87,8 @@ mod tests {
             .iter()
             .map(|(cpu, record)| (*cpu, record.time, record.event, record.value as i64))
             .collect();
-        assert_eq!(
-            found,
-            [(0, 10, Event::SyscallEnter, 39), (1, 20, Event::SyscallExit, -2)]
-        );
-        assert_eq!(
-            (recording.task(2), recording.task(0)),
-            ("a b 2".to_owned(), "idle".to_owned())
-        );
+        assert_eq!(found, [(0, 10, Event::SyscallEnter, 39), (1, 20, Event::SyscallExit, -2)]);
+        assert_eq!((recording.task(2), recording.task(0)), ("a b 2".to_owned(), "idle".to_owned()));
         assert_eq!(recording.lost[&0], 7);
         assert!(Recording::read("trace: 20 1 2 no_such_event 0\n").is_err());
         assert!(Recording::read("trace: 20 1\n").is_err());

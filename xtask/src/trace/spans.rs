@@ -75,10 +75,7 @@ pub fn of(recording: &Recording) -> Vec<Span> {
                 depth: stack.len(),
                 result: String::new(),
             };
-            stack.push(Open {
-                begun_by: record.event,
-                span,
-            });
+            stack.push(Open { begun_by: record.event, span });
             if record.event == Event::Probe {
                 end(stack, String::new());
             }
@@ -116,13 +113,9 @@ fn begun_by(event: Event) -> Option<Event> {
 fn name(recording: &Recording, record: &Record) -> Option<String> {
     Some(match record.event {
         Event::FromUser => UNNAMED.to_owned(),
-        Event::SyscallEnter => system_call(record.value, |number| {
-            x86_64::Sysno::new(number).map(|call| call.name())
-        }),
+        Event::SyscallEnter => system_call(record.value, |number| x86_64::Sysno::new(number).map(|call| call.name())),
         Event::Syscall32Enter => {
-            system_call(record.value, |number| {
-                x86::Sysno::new(number).map(|call| call.name())
-            }) + " (32-bit)"
+            system_call(record.value, |number| x86::Sysno::new(number).map(|call| call.name())) + " (32-bit)"
         }
         Event::ExitWork => format!("exit work: {}", exit_work(record.value)),
         Event::FromKernel => format!("{UNNAMED} in the kernel"),
@@ -138,11 +131,8 @@ fn system_call(number: u64, name: impl Fn(usize) -> Option<&'static str>) -> Str
 }
 
 fn exit_work(word: u64) -> String {
-    let names: Vec<&str> = ExitWork::KINDS
-        .iter()
-        .filter(|kind| word & u64::from(kind.flag.bits()) != 0)
-        .map(|kind| kind.name)
-        .collect();
+    let names: Vec<&str> =
+        ExitWork::KINDS.iter().filter(|kind| word & u64::from(kind.flag.bits()) != 0).map(|kind| kind.name).collect();
     names.join(", ")
 }
 
@@ -194,31 +184,16 @@ mod tests {
 
     fn recording(events: &[(u32, Event, u64)]) -> Recording {
         let records = events.iter().enumerate().map(|(time, &(task, event, value))| {
-            let record = Record {
-                time: time as u64,
-                event,
-                task,
-                value,
-            };
+            let record = Record { time: time as u64, event, task, value };
             (0, record)
         });
-        Recording {
-            records: records.collect(),
-            ..Recording::default()
-        }
+        Recording { records: records.collect(), ..Recording::default() }
     }
 
     fn shown(events: &[(u32, Event, u64)]) -> Vec<(u32, usize, (u64, u64), String)> {
         let spans = of(&recording(events)).into_iter();
         spans
-            .map(|span| {
-                (
-                    span.task,
-                    span.depth,
-                    span.time,
-                    (span.name + " " + &span.result).trim().to_owned(),
-                )
-            })
+            .map(|span| (span.task, span.depth, span.time, (span.name + " " + &span.result).trim().to_owned()))
             .collect()
     }
 

@@ -1,12 +1,7 @@
 use super::*;
 
 fn record(value: u64) -> Record {
-    Record {
-        time: value * 10,
-        event: Event::Switch,
-        task: 7,
-        value,
-    }
+    Record { time: value * 10, event: Event::Switch, task: 7, value }
 }
 
 #[test]
@@ -33,22 +28,13 @@ fn a_record_is_whole_although_the_ring_came_round_while_it_was_written() {
         let (slot, number) = ring.begin().expect("nobody writes");
         for value in 0..nested {
             ring.push(record(7 + value));
-            assert!(
-                ring.since(0).all(|(number, found)| found == record(number)),
-                "{nested} nested"
-            );
+            assert!(ring.since(0).all(|(number, found)| found == record(number)), "{nested} nested");
         }
         // The first one's fields are stored one by one.
         slot.time.store(0, Relaxed);
-        assert!(
-            ring.since(0).all(|(number, found)| found == record(number)),
-            "{nested} nested"
-        );
+        assert!(ring.since(0).all(|(number, found)| found == record(number)), "{nested} nested");
         slot.finish(number, record(number));
-        assert!(
-            ring.since(0).all(|(number, found)| found == record(number)),
-            "{nested} nested"
-        );
+        assert!(ring.since(0).all(|(number, found)| found == record(number)), "{nested} nested");
         // Later ones have all slots again.
         for value in 0..4 {
             ring.push(record(7 + nested + value));

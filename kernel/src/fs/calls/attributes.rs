@@ -108,10 +108,7 @@ pub fn fstat(write: WriteStat, fd: u64, address: u64) -> Result<usize> {
 /// `fstatat` with whichever structure.
 pub fn fstatat(write: WriteStat, dirfd: u64, path: u64, address: u64, flags: u64) -> Result<usize> {
     let flags = flags as u32;
-    check_flags(
-        flags,
-        abi::AT_SYMLINK_NOFOLLOW | abi::AT_EMPTY_PATH | abi::AT_NO_AUTOMOUNT,
-    )?;
+    check_flags(flags, abi::AT_SYMLINK_NOFOLLOW | abi::AT_EMPTY_PATH | abi::AT_NO_AUTOMOUNT)?;
     write(&find_with_flags(dirfd, path, flags)?.metadata(), address)?;
     Ok(0)
 }
@@ -127,11 +124,7 @@ struct StatxTime {
 
 impl From<Nanoseconds> for StatxTime {
     fn from(time: Nanoseconds) -> Self {
-        StatxTime {
-            seconds: (time / SECOND) as i64,
-            nanoseconds: (time % SECOND) as u32,
-            reserved: 0,
-        }
+        StatxTime { seconds: (time / SECOND) as i64, nanoseconds: (time % SECOND) as u32, reserved: 0 }
     }
 }
 
@@ -170,10 +163,7 @@ const _: () = {
 pub fn sys_statx(dirfd: u64, path: u64, flags: u64, mask: u64, address: u64) -> Result<usize> {
     let flags = flags as u32;
     let synchronise = abi::AT_STATX_SYNC_TYPE;
-    check_flags(
-        flags,
-        abi::AT_SYMLINK_NOFOLLOW | abi::AT_EMPTY_PATH | abi::AT_NO_AUTOMOUNT | synchronise,
-    )?;
+    check_flags(flags, abi::AT_SYMLINK_NOFOLLOW | abi::AT_EMPTY_PATH | abi::AT_NO_AUTOMOUNT | synchronise)?;
     if flags & synchronise == synchronise || mask as u32 & abi::STATX__RESERVED != 0 {
         return Err(Errno::EINVAL);
     }
@@ -247,18 +237,10 @@ pub const NAME_LENGTH: u32 = 255;
 fn file_system(inode: &Arc<dyn Inode>) -> FileSystem {
     let kind = inode.file_system();
     let (blocks, free) = match kind {
-        abi::TMPFS_MAGIC => (
-            frames::total_bytes() / BLOCK_SIZE,
-            frames::free_bytes() / BLOCK_SIZE,
-        ),
+        abi::TMPFS_MAGIC => (frames::total_bytes() / BLOCK_SIZE, frames::free_bytes() / BLOCK_SIZE),
         _ => (0, 0),
     };
-    FileSystem {
-        kind,
-        blocks,
-        free,
-        id: inode.metadata().device,
-    }
+    FileSystem { kind, blocks, free, id: inode.metadata().device }
 }
 
 fn write_statfs(of: &FileSystem, address: u64) -> Result<()> {
@@ -306,10 +288,7 @@ fn set_permissions(inode: &Arc<dyn Inode>, mode: u64) -> Result<usize> {
         return Err(Errno::ENOTSUP);
     }
     let permissions = Some(mode as u32 & 0o7777);
-    inode.set_attributes(&AttributeChange {
-        permissions,
-        ..Default::default()
-    })?;
+    inode.set_attributes(&AttributeChange { permissions, ..Default::default() })?;
     Ok(0)
 }
 
@@ -336,11 +315,7 @@ pub fn sys_fchmod(fd: u64, mode: u64) -> Result<usize> {
 
 fn set_owner(inode: &Arc<dyn Inode>, uid: u64, gid: u64) -> Result<usize> {
     let given = |id: u64| (id as u32 != u32::MAX).then_some(id as u32);
-    let mut change = AttributeChange {
-        uid: given(uid),
-        gid: given(gid),
-        ..Default::default()
-    };
+    let mut change = AttributeChange { uid: given(uid), gid: given(gid), ..Default::default() };
     // A program that changes hands no longer runs with its owner's rights.
     let Metadata { mode, .. } = inode.metadata();
     if mode & abi::S_IFMT == abi::S_IFREG && mode & 0o111 != 0 && mode & 0o6000 != 0 {
@@ -374,11 +349,7 @@ pub fn sys_fchown(fd: u64, uid: u64, gid: u64) -> Result<usize> {
 
 /// Sets the times; None: leave it.
 fn set_times(inode: &Arc<dyn Inode>, accessed: Option<u64>, modified: Option<u64>) -> Result<usize> {
-    inode.set_attributes(&AttributeChange {
-        accessed,
-        modified,
-        ..Default::default()
-    })?;
+    inode.set_attributes(&AttributeChange { accessed, modified, ..Default::default() })?;
     Ok(0)
 }
 
@@ -423,9 +394,7 @@ pub fn utimensat(width: Width, dirfd: u64, path: u64, times: u64, flags: u64) ->
 
 /// Times before the epoch are not kept.
 fn from_parts(seconds: i64, nanoseconds: i64) -> Nanoseconds {
-    (seconds.max(0) as u64)
-        .saturating_mul(SECOND)
-        .saturating_add(nanoseconds as u64)
+    (seconds.max(0) as u64).saturating_mul(SECOND).saturating_add(nanoseconds as u64)
 }
 
 /// `futimesat`, and `utimes` with the working directory.
@@ -435,20 +404,13 @@ pub fn sys_futimesat(dirfd: u64, path: u64, times: u64) -> Result<usize> {
         _ => {
             let [a, b, c, d] = longs::read(times)?;
             let given = [[a, b], [c, d]];
-            if given
-                .iter()
-                .any(|[_, microseconds]| !(0..1_000_000).contains(microseconds))
-            {
+            if given.iter().any(|[_, microseconds]| !(0..1_000_000).contains(microseconds)) {
                 return Err(Errno::EINVAL);
             }
             given.map(|[seconds, microseconds]| from_parts(seconds, microseconds * 1000))
         }
     };
-    let inode = if path == 0 {
-        current().files.get(dirfd)?.inode().clone()
-    } else {
-        find(dirfd, path, true)?
-    };
+    let inode = if path == 0 { current().files.get(dirfd)?.inode().clone() } else { find(dirfd, path, true)? };
     set_times(&inode, Some(accessed), Some(modified))
 }
 

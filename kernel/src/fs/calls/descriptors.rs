@@ -96,9 +96,7 @@ pub fn install_pair(
     let close = |fd| {
         let _ = files.close(fd);
     };
-    let second = files
-        .install(second, close_on_exec)
-        .inspect_err(|_| close(first))?;
+    let second = files.install(second, close_on_exec).inspect_err(|_| close(first))?;
     user::write(address, &[first as u32, second as u32]).inspect_err(|_| {
         close(first);
         close(second);
@@ -121,10 +119,8 @@ pub fn fcntl(fd: u64, command: u64, argument: u64, layout: FlockLayout) -> Resul
     let files = &current().files;
     let file = files.get_any(fd)?;
     let command = command as u32;
-    let allowed_for_path = matches!(
-        command,
-        abi::F_DUPFD | abi::F_DUPFD_CLOEXEC | abi::F_GETFD | abi::F_SETFD | abi::F_GETFL
-    );
+    let allowed_for_path =
+        matches!(command, abi::F_DUPFD | abi::F_DUPFD_CLOEXEC | abi::F_GETFD | abi::F_SETFD | abi::F_GETFL);
     if file.is_path() && !allowed_for_path {
         return Err(Errno::EBADF);
     }
@@ -137,11 +133,7 @@ pub fn fcntl(fd: u64, command: u64, argument: u64, layout: FlockLayout) -> Resul
             let close_on_exec = command == abi::F_DUPFD_CLOEXEC;
             Ok(files.install_from(file, close_on_exec, argument, limit)? as usize)
         }
-        abi::F_GETFD => Ok(if files.close_on_exec(fd)? {
-            abi::FD_CLOEXEC as usize
-        } else {
-            0
-        }),
+        abi::F_GETFD => Ok(if files.close_on_exec(fd)? { abi::FD_CLOEXEC as usize } else { 0 }),
         abi::F_SETFD => {
             files.set_close_on_exec(fd, argument as u32 & abi::FD_CLOEXEC != 0)?;
             Ok(0)
@@ -151,12 +143,9 @@ pub fn fcntl(fd: u64, command: u64, argument: u64, layout: FlockLayout) -> Resul
             file.set_flags(argument as u32);
             Ok(0)
         }
-        abi::F_GETLK
-        | abi::F_SETLK
-        | abi::F_SETLKW
-        | abi::F_OFD_GETLK
-        | abi::F_OFD_SETLK
-        | abi::F_OFD_SETLKW => locks::fcntl(&file, command, argument, layout),
+        abi::F_GETLK | abi::F_SETLK | abi::F_SETLKW | abi::F_OFD_GETLK | abi::F_OFD_SETLK | abi::F_OFD_SETLKW => {
+            locks::fcntl(&file, command, argument, layout)
+        }
         abi::F_GETOWN => Ok(file.owner() as usize),
         abi::F_SETOWN if argument as i32 == i32::MIN => Err(Errno::EINVAL),
         abi::F_SETOWN => {
@@ -165,11 +154,7 @@ pub fn fcntl(fd: u64, command: u64, argument: u64, layout: FlockLayout) -> Resul
         }
         abi::F_GETOWN_EX => {
             let owner = file.owner();
-            let kind = if owner < 0 {
-                abi::F_OWNER_PGRP
-            } else {
-                abi::F_OWNER_PID
-            };
+            let kind = if owner < 0 { abi::F_OWNER_PGRP } else { abi::F_OWNER_PID };
             user::write(argument, &[kind, owner.unsigned_abs()])?;
             Ok(0)
         }
@@ -210,10 +195,7 @@ pub fn fcntl(fd: u64, command: u64, argument: u64, layout: FlockLayout) -> Resul
 }
 
 fn memory_file(file: &File) -> Result<&Data> {
-    file.inode()
-        .downcast::<RamInode>()
-        .and_then(RamInode::data)
-        .ok_or(Errno::EINVAL)
+    file.inode().downcast::<RamInode>().and_then(RamInode::data).ok_or(Errno::EINVAL)
 }
 
 /// `ioctl`.

@@ -136,11 +136,7 @@ pub fn sys_mount(_source: u64, target: u64, kind: u64, _flags: u64) -> Result<us
     if !target.is_directory() {
         return Err(Errno::ENOTDIR);
     }
-    let kind = if kind == 0 {
-        Vec::new()
-    } else {
-        user::read_cstr(kind, 4096)?
-    };
+    let kind = if kind == 0 { Vec::new() } else { user::read_cstr(kind, 4096)? };
     match &kind[..] {
         b"proc" if target.file_system() != abi::PROC_SUPER_MAGIC => Err(Errno::ENODEV),
         // Without a type: a change of flags.

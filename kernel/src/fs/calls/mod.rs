@@ -38,11 +38,7 @@ fn read_path(address: u64) -> Result<Vec<u8>> {
 /// Where a walk of `path` from `dirfd` starts. The descriptor does not matter for absolute paths.
 fn walk_from(dirfd: u64, path: &[u8]) -> Result<Walk> {
     let context = &current().fs;
-    let start = if path.starts_with(b"/") {
-        context.root()
-    } else {
-        start_directory(dirfd)?
-    };
+    let start = if path.starts_with(b"/") { context.root() } else { start_directory(dirfd)? };
     Ok(Walk::new(context, start))
 }
 
@@ -73,9 +69,5 @@ fn find_place(dirfd: u64, address: u64) -> Result<Walked> {
 
 /// EINVAL if `flags` has others than `known`.
 fn check_flags(flags: u32, known: u32) -> Result<()> {
-    if flags & !known == 0 {
-        Ok(())
-    } else {
-        Err(Errno::EINVAL)
-    }
+    if flags & !known == 0 { Ok(()) } else { Err(Errno::EINVAL) }
 }

@@ -16,11 +16,7 @@ fn new_place(dirfd: u64, path: u64, is_directory: bool) -> Result<Walked> {
     let name = place.name(Errno::EEXIST)?;
     if place.trailing_slash && !is_directory {
         // "x/" names a directory, which is not made this way.
-        return Err(if place.directory.lookup(name).is_ok() {
-            Errno::EEXIST
-        } else {
-            Errno::ENOENT
-        });
+        return Err(if place.directory.lookup(name).is_ok() { Errno::EEXIST } else { Errno::ENOENT });
     }
     Ok(place)
 }
@@ -29,9 +25,7 @@ fn new_place(dirfd: u64, path: u64, is_directory: bool) -> Result<Walked> {
 pub fn sys_mkdirat(dirfd: u64, path: u64, mode: u64) -> Result<usize> {
     let place = new_place(dirfd, path, true)?;
     let mode = mode as u32 & 0o1777 & !current().fs.umask();
-    place
-        .directory
-        .create(place.name(Errno::EEXIST)?, abi::S_IFDIR | mode, 0)?;
+    place.directory.create(place.name(Errno::EEXIST)?, abi::S_IFDIR | mode, 0)?;
     Ok(0)
 }
 
@@ -81,11 +75,7 @@ pub fn sys_symlink(target: u64, path: u64) -> Result<usize> {
 pub fn sys_linkat(old_dirfd: u64, old: u64, new_dirfd: u64, new: u64, flags: u64) -> Result<usize> {
     let flags = flags as u32;
     check_flags(flags, abi::AT_SYMLINK_FOLLOW | abi::AT_EMPTY_PATH)?;
-    let follow = if flags & abi::AT_SYMLINK_FOLLOW == 0 {
-        abi::AT_SYMLINK_NOFOLLOW
-    } else {
-        0
-    };
+    let follow = if flags & abi::AT_SYMLINK_FOLLOW == 0 { abi::AT_SYMLINK_NOFOLLOW } else { 0 };
     let inode = find_with_flags(old_dirfd, old, flags & abi::AT_EMPTY_PATH | follow)?;
     let place = new_place(new_dirfd, new, false)?;
     place.directory.link(place.name(Errno::EEXIST)?, &inode)?;
@@ -114,11 +104,7 @@ pub fn sys_unlinkat(dirfd: u64, path: u64, flags: u64) -> Result<usize> {
     let name = place.name(Errno::EISDIR)?;
     if place.trailing_slash {
         let is_directory = place.directory.lookup(name)?.is_directory();
-        return Err(if is_directory {
-            Errno::EISDIR
-        } else {
-            Errno::ENOTDIR
-        });
+        return Err(if is_directory { Errno::EISDIR } else { Errno::ENOTDIR });
     }
     place.directory.unlink(name)?;
     Ok(0)
@@ -198,10 +184,7 @@ pub fn sys_readlink(path: u64, address: u64, len: u64) -> Result<usize> {
 pub fn sys_faccessat2(dirfd: u64, path: u64, mode: u64, flags: u64) -> Result<usize> {
     let (mode, flags) = (mode as u32, flags as u32);
     check_flags(mode, 7)?;
-    check_flags(
-        flags,
-        abi::AT_EACCESS | abi::AT_SYMLINK_NOFOLLOW | abi::AT_EMPTY_PATH,
-    )?;
+    check_flags(flags, abi::AT_EACCESS | abi::AT_SYMLINK_NOFOLLOW | abi::AT_EMPTY_PATH)?;
     let metadata = find_with_flags(dirfd, path, flags)?.metadata();
     let is_directory = metadata.mode & abi::S_IFMT == abi::S_IFDIR;
     if mode & abi::X_OK != 0 && !is_directory && metadata.mode & 0o111 == 0 {

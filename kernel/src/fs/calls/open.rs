@@ -66,11 +66,7 @@ fn open(walk: &mut Walk, path: &[u8], flags: u32, mode: u32) -> Result<Arc<File>
         if exclusive {
             return Err(Errno::EEXIST);
         }
-        return if inode.is_directory() {
-            Err(Errno::EISDIR)
-        } else {
-            open_inode(inode, flags, false)
-        };
+        return if inode.is_directory() { Err(Errno::EISDIR) } else { open_inode(inode, flags, false) };
     }
     let mode = mode & 0o7777 & !current().fs.umask();
     match walked.directory.create(name, abi::S_IFREG | mode, 0) {
@@ -170,11 +166,7 @@ pub fn sys_openat2(dirfd: u64, path: u64, how: u64, size: u64) -> Result<usize> 
         | abi::RESOLVE_IN_ROOT
         | abi::RESOLVE_CACHED;
     let creates = flags as u32 & (abi::O_CREAT | TMPFILE) != 0;
-    let allowed = if flags & u64::from(abi::O_PATH) != 0 {
-        WITH_PATH
-    } else {
-        KNOWN
-    };
+    let allowed = if flags & u64::from(abi::O_PATH) != 0 { WITH_PATH } else { KNOWN };
     let valid = flags & !u64::from(allowed) == 0
         && resolve & !u64::from(known) == 0
         && (creates || mode == 0)
@@ -186,19 +178,12 @@ pub fn sys_openat2(dirfd: u64, path: u64, how: u64, size: u64) -> Result<usize> 
     let rules = Rules {
         no_symlinks: has(abi::RESOLVE_NO_SYMLINKS),
         // Links that lead anywhere would lead out.
-        no_magic_links: has(abi::RESOLVE_NO_MAGICLINKS)
-            || has(abi::RESOLVE_BENEATH)
-            || has(abi::RESOLVE_IN_ROOT),
+        no_magic_links: has(abi::RESOLVE_NO_MAGICLINKS) || has(abi::RESOLVE_BENEATH) || has(abi::RESOLVE_IN_ROOT),
         beneath: has(abi::RESOLVE_BENEATH),
         one_file_system: has(abi::RESOLVE_NO_XDEV),
     };
     let path = read_path(path)?;
-    let mut walk = Walk::restricted(
-        &current().fs,
-        start_directory(dirfd)?,
-        rules,
-        has(abi::RESOLVE_IN_ROOT),
-    );
+    let mut walk = Walk::restricted(&current().fs, start_directory(dirfd)?, rules, has(abi::RESOLVE_IN_ROOT));
     let file = open(&mut walk, &path, flags as u32, mode as u32)?;
     install(file, flags as u32)
 }

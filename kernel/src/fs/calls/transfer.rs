@@ -12,10 +12,7 @@ use crate::task::current;
 
 /// `read`.
 pub fn sys_read(fd: u64, address: u64, len: u64) -> Result<usize> {
-    current()
-        .files
-        .get(fd)?
-        .read(&mut Destination::user(address, len))
+    current().files.get(fd)?.read(&mut Destination::user(address, len))
 }
 
 /// `write`.
@@ -37,18 +34,12 @@ pub fn sys_writev(fd: u64, vector: u64, count: u64) -> Result<usize> {
 
 /// `pread64`.
 pub fn sys_pread64(fd: u64, address: u64, len: u64, position: u64) -> Result<usize> {
-    current()
-        .files
-        .get(fd)?
-        .read_at(&mut Destination::user(address, len), position)
+    current().files.get(fd)?.read_at(&mut Destination::user(address, len), position)
 }
 
 /// `pwrite64`.
 pub fn sys_pwrite64(fd: u64, address: u64, len: u64, position: u64) -> Result<usize> {
-    current()
-        .files
-        .get(fd)?
-        .write_at(&mut Source::user(address, len), position)
+    current().files.get(fd)?.write_at(&mut Source::user(address, len), position)
 }
 
 /// `preadv`.
@@ -71,30 +62,15 @@ pub fn sys_preadv2(fd: u64, vector: u64, count: u64, position: u64, _high: u64, 
     if flags != 0 {
         return Err(Errno::ENOTSUP);
     }
-    if position == OWN_POSITION {
-        sys_readv(fd, vector, count)
-    } else {
-        sys_preadv(fd, vector, count, position)
-    }
+    if position == OWN_POSITION { sys_readv(fd, vector, count) } else { sys_preadv(fd, vector, count, position) }
 }
 
 /// `pwritev2`, without flags.
-pub fn sys_pwritev2(
-    fd: u64,
-    vector: u64,
-    count: u64,
-    position: u64,
-    _high: u64,
-    flags: u64,
-) -> Result<usize> {
+pub fn sys_pwritev2(fd: u64, vector: u64, count: u64, position: u64, _high: u64, flags: u64) -> Result<usize> {
     if flags != 0 {
         return Err(Errno::ENOTSUP);
     }
-    if position == OWN_POSITION {
-        sys_writev(fd, vector, count)
-    } else {
-        sys_pwritev(fd, vector, count, position)
-    }
+    if position == OWN_POSITION { sys_writev(fd, vector, count) } else { sys_pwritev(fd, vector, count, position) }
 }
 
 /// `lseek`.
@@ -125,11 +101,7 @@ impl Side {
             let [position] = longs::read_of(width, address)?;
             position as u64
         };
-        Ok(Side {
-            address,
-            width,
-            position,
-        })
+        Ok(Side { address, width, position })
     }
 
     fn is_own(&self) -> bool {
@@ -137,11 +109,7 @@ impl Side {
     }
 
     fn finish(&self) -> Result<()> {
-        if self.is_own() {
-            Ok(())
-        } else {
-            longs::write_of(self.width, self.address, [self.position as i64])
-        }
+        if self.is_own() { Ok(()) } else { longs::write_of(self.width, self.address, [self.position as i64]) }
     }
 }
 
@@ -203,13 +171,7 @@ pub fn sendfile(width: Width, out_fd: u64, in_fd: u64, offset: u64, len: u64) ->
     if !input.ops().seekable() || output.flags() & abi::O_APPEND != 0 {
         return Err(Errno::EINVAL);
     }
-    copy(
-        &input,
-        &mut Side::of(width, offset)?,
-        &output,
-        &mut Side::new(0)?,
-        len,
-    )
+    copy(&input, &mut Side::of(width, offset)?, &output, &mut Side::new(0)?, len)
 }
 
 /// `copy_file_range`.
@@ -239,13 +201,7 @@ pub fn sys_copy_file_range(
     if input.inode().metadata().device != output.inode().metadata().device {
         return Err(Errno::EXDEV);
     }
-    copy(
-        &input,
-        &mut Side::new(in_offset)?,
-        &output,
-        &mut Side::new(out_offset)?,
-        len,
-    )
+    copy(&input, &mut Side::new(in_offset)?, &output, &mut Side::new(out_offset)?, len)
 }
 
 /// `ftruncate`.
@@ -288,11 +244,7 @@ pub fn sys_fallocate(fd: u64, mode: u64, offset: u64, len: u64) -> Result<usize>
         abi::S_IFREG => (),
         _ => return Err(Errno::ENODEV),
     }
-    let data = file
-        .inode()
-        .downcast::<RamInode>()
-        .and_then(RamInode::data)
-        .ok_or(Errno::ENOTSUP)?;
+    let data = file.inode().downcast::<RamInode>().and_then(RamInode::data).ok_or(Errno::ENOTSUP)?;
     data.allocate(&**file.inode(), mode, offset, len)?;
     Ok(0)
 }
@@ -300,11 +252,7 @@ pub fn sys_fallocate(fd: u64, mode: u64, offset: u64, len: u64) -> Result<usize>
 /// `fadvise64` and `readahead`: everything is in memory already.
 pub fn sys_fadvise64(fd: u64) -> Result<usize> {
     let file = current().files.get(fd)?;
-    if file.inode().file_type() == abi::S_IFIFO {
-        Err(Errno::ESPIPE)
-    } else {
-        Ok(0)
-    }
+    if file.inode().file_type() == abi::S_IFIFO { Err(Errno::ESPIPE) } else { Ok(0) }
 }
 
 /// `fsync`, `fdatasync`, `syncfs`: there is nothing that memory could be synchronised with.

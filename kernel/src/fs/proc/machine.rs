@@ -18,149 +18,53 @@ const SECOND: u64 = 1_000_000_000;
 const TICK: u64 = SECOND / 100;
 
 pub(super) static ENTRIES: &[Entry] = &[
-    Entry {
-        name: "cmdline",
-        kind: Kind::Machine(command_line),
-    },
-    Entry {
-        name: "cpuinfo",
-        kind: Kind::Machine(cpu_info),
-    },
-    Entry {
-        name: "filesystems",
-        kind: Kind::Machine(file_systems),
-    },
-    Entry {
-        name: "loadavg",
-        kind: Kind::Machine(load_average),
-    },
-    Entry {
-        name: "meminfo",
-        kind: Kind::Machine(memory_info),
-    },
-    Entry {
-        name: "mounts",
-        kind: Kind::Link(|| b"self/mounts".to_vec()),
-    },
-    Entry {
-        name: "self",
-        kind: Kind::Link(own_process),
-    },
-    Entry {
-        name: "stat",
-        kind: Kind::Machine(statistics),
-    },
-    Entry {
-        name: "swaps",
-        kind: Kind::Machine(|| b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec()),
-    },
-    Entry {
-        name: "sys",
-        kind: Kind::Directory(SYS),
-    },
-    Entry {
-        name: "thread-self",
-        kind: Kind::Link(own_thread),
-    },
-    Entry {
-        name: "uptime",
-        kind: Kind::Machine(uptime),
-    },
-    Entry {
-        name: "version",
-        kind: Kind::Machine(version),
-    },
+    Entry { name: "cmdline", kind: Kind::Machine(command_line) },
+    Entry { name: "cpuinfo", kind: Kind::Machine(cpu_info) },
+    Entry { name: "filesystems", kind: Kind::Machine(file_systems) },
+    Entry { name: "loadavg", kind: Kind::Machine(load_average) },
+    Entry { name: "meminfo", kind: Kind::Machine(memory_info) },
+    Entry { name: "mounts", kind: Kind::Link(|| b"self/mounts".to_vec()) },
+    Entry { name: "self", kind: Kind::Link(own_process) },
+    Entry { name: "stat", kind: Kind::Machine(statistics) },
+    Entry { name: "swaps", kind: Kind::Machine(|| b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec()) },
+    Entry { name: "sys", kind: Kind::Directory(SYS) },
+    Entry { name: "thread-self", kind: Kind::Link(own_thread) },
+    Entry { name: "uptime", kind: Kind::Machine(uptime) },
+    Entry { name: "version", kind: Kind::Machine(version) },
 ];
 
 static SYS: &[Entry] = &[
-    Entry {
-        name: "fs",
-        kind: Kind::Directory(SYS_FS),
-    },
-    Entry {
-        name: "kernel",
-        kind: Kind::Directory(SYS_KERNEL),
-    },
-    Entry {
-        name: "vm",
-        kind: Kind::Directory(SYS_VM),
-    },
+    Entry { name: "fs", kind: Kind::Directory(SYS_FS) },
+    Entry { name: "kernel", kind: Kind::Directory(SYS_KERNEL) },
+    Entry { name: "vm", kind: Kind::Directory(SYS_VM) },
 ];
 
 static SYS_FS: &[Entry] = &[
-    Entry {
-        name: "file-max",
-        kind: Kind::Machine(|| b"9223372036854775807\n".to_vec()),
-    },
-    Entry {
-        name: "nr_open",
-        kind: Kind::Machine(|| b"1048576\n".to_vec()),
-    },
-    Entry {
-        name: "pipe-max-size",
-        kind: Kind::Machine(|| text(format!("{}\n", crate::fs::pipe::CAPACITY))),
-    },
+    Entry { name: "file-max", kind: Kind::Machine(|| b"9223372036854775807\n".to_vec()) },
+    Entry { name: "nr_open", kind: Kind::Machine(|| b"1048576\n".to_vec()) },
+    Entry { name: "pipe-max-size", kind: Kind::Machine(|| text(format!("{}\n", crate::fs::pipe::CAPACITY))) },
 ];
 
 static SYS_KERNEL: &[Entry] = &[
-    Entry {
-        name: "cap_last_cap",
-        kind: Kind::Machine(|| b"40\n".to_vec()),
-    },
-    Entry {
-        name: "hostname",
-        kind: Kind::Setting(host_name, set_host_name),
-    },
-    Entry {
-        name: "ngroups_max",
-        kind: Kind::Machine(|| b"65536\n".to_vec()),
-    },
-    Entry {
-        name: "osrelease",
-        kind: Kind::Machine(|| text(format!("{}\n", system::RELEASE))),
-    },
-    Entry {
-        name: "ostype",
-        kind: Kind::Machine(|| b"Linux\n".to_vec()),
-    },
-    Entry {
-        name: "pid_max",
-        kind: Kind::Machine(|| b"32768\n".to_vec()),
-    },
-    Entry {
-        name: "random",
-        kind: Kind::Directory(SYS_KERNEL_RANDOM),
-    },
-    Entry {
-        name: "randomize_va_space",
-        kind: Kind::Machine(|| b"0\n".to_vec()),
-    },
-    Entry {
-        name: "version",
-        kind: Kind::Machine(|| text(format!("{}\n", system::VERSION))),
-    },
+    Entry { name: "cap_last_cap", kind: Kind::Machine(|| b"40\n".to_vec()) },
+    Entry { name: "hostname", kind: Kind::Setting(host_name, set_host_name) },
+    Entry { name: "ngroups_max", kind: Kind::Machine(|| b"65536\n".to_vec()) },
+    Entry { name: "osrelease", kind: Kind::Machine(|| text(format!("{}\n", system::RELEASE))) },
+    Entry { name: "ostype", kind: Kind::Machine(|| b"Linux\n".to_vec()) },
+    Entry { name: "pid_max", kind: Kind::Machine(|| b"32768\n".to_vec()) },
+    Entry { name: "random", kind: Kind::Directory(SYS_KERNEL_RANDOM) },
+    Entry { name: "randomize_va_space", kind: Kind::Machine(|| b"0\n".to_vec()) },
+    Entry { name: "version", kind: Kind::Machine(|| text(format!("{}\n", system::VERSION))) },
 ];
 
 static SYS_KERNEL_RANDOM: &[Entry] = &[
-    Entry {
-        name: "boot_id",
-        kind: Kind::Machine(boot_id),
-    },
-    Entry {
-        name: "uuid",
-        kind: Kind::Machine(|| uuid(random_number())),
-    },
+    Entry { name: "boot_id", kind: Kind::Machine(boot_id) },
+    Entry { name: "uuid", kind: Kind::Machine(|| uuid(random_number())) },
 ];
 
 static SYS_VM: &[Entry] = &[
-    Entry {
-        name: "max_map_count",
-        kind: Kind::Machine(|| b"65530\n".to_vec()),
-    },
-    Entry {
-        name: "overcommit_memory",
-        kind: Kind::Machine(|| b"1\n".to_vec()),
-    },
+    Entry { name: "max_map_count", kind: Kind::Machine(|| b"65530\n".to_vec()) },
+    Entry { name: "overcommit_memory", kind: Kind::Machine(|| b"1\n".to_vec()) },
 ];
 
 fn command_line() -> Vec<u8> {
@@ -205,13 +109,7 @@ fn random_number() -> u128 {
 fn uuid(number: u128) -> Vec<u8> {
     let number = number & !(0xf000 << 64 | 0xc000 << 48) | 0x4000 << 64 | 0x8000 << 48;
     let digits = format!("{number:032x}");
-    let parts = [
-        &digits[..8],
-        &digits[8..12],
-        &digits[12..16],
-        &digits[16..20],
-        &digits[20..],
-    ];
+    let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
     text(parts.join("-") + "\n")
 }
 
@@ -221,11 +119,7 @@ fn boot_id() -> Vec<u8> {
 }
 
 fn version() -> Vec<u8> {
-    text(format!(
-        "Linux version {} (portcullis) {}\n",
-        system::RELEASE,
-        system::VERSION
-    ))
+    text(format!("Linux version {} (portcullis) {}\n", system::RELEASE, system::VERSION))
 }
 
 fn memory_info() -> Vec<u8> {
@@ -256,13 +150,7 @@ fn uptime() -> Vec<u8> {
     let now = time::now();
     let idle = scheduler::idle_time() / TICK;
     let up = now / TICK;
-    text(format!(
-        "{}.{:02} {}.{:02}\n",
-        up / 100,
-        up % 100,
-        idle / 100,
-        idle % 100
-    ))
+    text(format!("{}.{:02} {}.{:02}\n", up / 100, up % 100, idle / 100, idle % 100))
 }
 
 fn load_average() -> Vec<u8> {
@@ -303,11 +191,7 @@ fn cpu_info() -> Vec<u8> {
     let mut out = String::new();
     for number in 0..cpu::count() {
         let _ = writeln!(out, "processor\t: {number}");
-        let _ = writeln!(
-            out,
-            "vendor_id\t: {}",
-            vendor.as_ref().map_or("unknown", |vendor| vendor.as_str())
-        );
+        let _ = writeln!(out, "vendor_id\t: {}", vendor.as_ref().map_or("unknown", |vendor| vendor.as_str()));
         if let Some(info) = &features {
             // Family, model and stepping as the manuals combine them, which `raw-cpuid` does.
             let _ = writeln!(out, "cpu family\t: {}", info.family_id());

@@ -55,11 +55,7 @@ impl FileOps for Memory {
             *position += put as u64;
             if put < len {
                 let before = from.done() - len;
-                return if before + put > 0 {
-                    Ok(before + put)
-                } else {
-                    Err(Errno::EIO)
-                };
+                return if before + put > 0 { Ok(before + put) } else { Err(Errno::EIO) };
             }
         }
         from.finish(Ok(()))

@@ -39,10 +39,7 @@ impl Subject {
     /// The thread with this id, or the process whose first thread has ended.
     fn find(id: Pid) -> Result<Subject> {
         if let Some(task) = task::process::find_task(id) {
-            return Ok(Subject {
-                process: task.process.clone(),
-                task: Some(task),
-            });
+            return Ok(Subject { process: task.process.clone(), task: Some(task) });
         }
         let process = task::process::find(id).ok_or(Errno::ESRCH)?;
         Ok(Subject { process, task: None })
@@ -137,12 +134,8 @@ pub fn process_of(inode: &dyn Inode) -> Option<Pid> {
 fn new_inode(parent: Option<Arc<ProcInode>>, name: &[u8], kind: Kind, id: Pid) -> Arc<ProcInode> {
     // A number that stays the same however often the name is looked up: FNV-1a of its path. It has 32 bits, as 32-bit
     // programs without large-file support see no others.
-    let start = parent
-        .as_ref()
-        .map_or(0xcbf2_9ce4_8422_2325, |parent| parent.hash.wrapping_mul(31));
-    let hash = name.iter().fold(start, |hash, &byte| {
-        (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3)
-    });
+    let start = parent.as_ref().map_or(0xcbf2_9ce4_8422_2325, |parent| parent.hash.wrapping_mul(31));
+    let hash = name.iter().fold(start, |hash, &byte| (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3));
     Arc::new_cyclic(|this| ProcInode {
         parent,
         name: name.into(),
@@ -172,27 +165,17 @@ impl ProcInode {
     /// The names in this directory that are numbers.
     fn numbers(&self) -> Result<Vec<u64>> {
         match self.kind {
-            Kind::Root => Ok(task::process::all()
-                .iter()
-                .map(|process| process.pid as u64)
-                .collect()),
+            Kind::Root => Ok(task::process::all().iter().map(|process| process.pid as u64).collect()),
             Kind::Threads => {
                 let process = Subject::find(self.id)?.process;
                 // The first thread's number stays after its end.
                 let others = process.threads().into_iter().map(|task| task.tid());
                 let others = others.filter(|&tid| tid != process.pid);
-                Ok(core::iter::once(process.pid)
-                    .chain(others)
-                    .map(|tid| tid as u64)
-                    .collect())
+                Ok(core::iter::once(process.pid).chain(others).map(|tid| tid as u64).collect())
             }
             Kind::Descriptors { .. } => {
                 let subject = Subject::find(self.id)?;
-                Ok(subject
-                    .task()?
-                    .files
-                    .share()
-                    .map_or_else(Vec::new, |files| files.descriptors()))
+                Ok(subject.task()?.files.share().map_or_else(Vec::new, |files| files.descriptors()))
             }
             _ => Ok(Vec::new()),
         }
@@ -271,9 +254,7 @@ impl Inode for ProcInode {
             }),
             Kind::DescriptorInfo(fd) => {
                 Subject::find(id)?.check_access()?;
-                Arc::new(Generated::new(move || {
-                    process::descriptor_info(&Subject::find(id)?, fd)
-                }))
+                Arc::new(Generated::new(move || process::descriptor_info(&Subject::find(id)?, fd)))
             }
             Kind::Descriptors { .. } => {
                 Subject::find(id)?.check_access()?;
@@ -307,9 +288,7 @@ impl Inode for ProcInode {
         if matches!(self.kind, Kind::Descriptors { .. }) {
             Subject::find(self.id)?.check_access()?;
         }
-        let number = parse_number(name)
-            .filter(|&number| self.number_exists(number))
-            .ok_or(Errno::ENOENT)?;
+        let number = parse_number(name).filter(|&number| self.number_exists(number)).ok_or(Errno::ENOENT)?;
         let (kind, id) = self.numbered(number);
         Ok(self.child(name, kind, id))
     }
@@ -331,13 +310,7 @@ impl Inode for ProcInode {
         let dots = [(&b"."[..], self.ino), (&b".."[..], up)];
         let mut index = 0;
         let mut emit = |name: &[u8], ino: u64, mode: u32, at: u64| {
-            at < position
-                || sink(DirectoryEntry {
-                    name,
-                    ino,
-                    file_type: mode & abi::S_IFMT,
-                    next: at + 1,
-                })
+            at < position || sink(DirectoryEntry { name, ino, file_type: mode & abi::S_IFMT, next: at + 1 })
         };
         for (name, ino) in dots {
             if !emit(name, ino, abi::S_IFDIR, index) {
@@ -366,9 +339,7 @@ impl Inode for ProcInode {
     fn readlink(&self) -> Result<Vec<u8>> {
         match self.kind {
             Kind::Link(target) => Ok(target()),
-            Kind::Object(_) | Kind::Descriptor(_) => {
-                Ok(super::path::shown_path(&self.jump().ok_or(Errno::EINVAL)??))
-            }
+            Kind::Object(_) | Kind::Descriptor(_) => Ok(super::path::shown_path(&self.jump().ok_or(Errno::EINVAL)??)),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -398,13 +369,7 @@ impl ProcInode {
     }
 
     fn descriptor(&self, fd: u64) -> Result<Arc<File>> {
-        Subject::find(self.id)?
-            .task()?
-            .files
-            .share()
-            .ok_or(Errno::ENOENT)?
-            .get_any(fd)
-            .map_err(|_| Errno::ENOENT)
+        Subject::find(self.id)?.task()?.files.share().ok_or(Errno::ENOENT)?.get_any(fd).map_err(|_| Errno::ENOENT)
     }
 }
 

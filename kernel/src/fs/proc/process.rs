@@ -26,38 +26,14 @@ const TICK: u64 = 10_000_000;
 const PAGE: u64 = 4096;
 
 pub(super) static ENTRIES: &[Entry] = &[
-    Entry {
-        name: "auxv",
-        kind: Kind::Private(0o400, |subject| Ok(strings(subject, |mm| mm.program().auxiliary))),
-    },
-    Entry {
-        name: "cmdline",
-        kind: Kind::Text(command_line),
-    },
-    Entry {
-        name: "comm",
-        kind: Kind::ProcessSetting(comm_line, set_comm),
-    },
-    Entry {
-        name: "cwd",
-        kind: Kind::Object(working_directory),
-    },
-    Entry {
-        name: "environ",
-        kind: Kind::Private(0o400, environment),
-    },
-    Entry {
-        name: "exe",
-        kind: Kind::Object(executable),
-    },
-    Entry {
-        name: "fd",
-        kind: Kind::Descriptors { info: false },
-    },
-    Entry {
-        name: "fdinfo",
-        kind: Kind::Descriptors { info: true },
-    },
+    Entry { name: "auxv", kind: Kind::Private(0o400, |subject| Ok(strings(subject, |mm| mm.program().auxiliary))) },
+    Entry { name: "cmdline", kind: Kind::Text(command_line) },
+    Entry { name: "comm", kind: Kind::ProcessSetting(comm_line, set_comm) },
+    Entry { name: "cwd", kind: Kind::Object(working_directory) },
+    Entry { name: "environ", kind: Kind::Private(0o400, environment) },
+    Entry { name: "exe", kind: Kind::Object(executable) },
+    Entry { name: "fd", kind: Kind::Descriptors { info: false } },
+    Entry { name: "fdinfo", kind: Kind::Descriptors { info: true } },
     Entry {
         name: "gid_map",
         kind: Kind::ProcessSetting(
@@ -65,30 +41,12 @@ pub(super) static ENTRIES: &[Entry] = &[
             |subject, map| user_namespace::write_map(&subject.process, GROUP, map),
         ),
     },
-    Entry {
-        name: "limits",
-        kind: Kind::Text(limits),
-    },
-    Entry {
-        name: "maps",
-        kind: Kind::Private(0o444, maps),
-    },
-    Entry {
-        name: "mem",
-        kind: Kind::Memory,
-    },
-    Entry {
-        name: "mountinfo",
-        kind: Kind::Text(|_| Ok(MOUNT_INFO.to_vec())),
-    },
-    Entry {
-        name: "mounts",
-        kind: Kind::Text(|_| Ok(MOUNTS.to_vec())),
-    },
-    Entry {
-        name: "root",
-        kind: Kind::Object(root_directory),
-    },
+    Entry { name: "limits", kind: Kind::Text(limits) },
+    Entry { name: "maps", kind: Kind::Private(0o444, maps) },
+    Entry { name: "mem", kind: Kind::Memory },
+    Entry { name: "mountinfo", kind: Kind::Text(|_| Ok(MOUNT_INFO.to_vec())) },
+    Entry { name: "mounts", kind: Kind::Text(|_| Ok(MOUNTS.to_vec())) },
+    Entry { name: "root", kind: Kind::Object(root_directory) },
     Entry {
         name: "setgroups",
         kind: Kind::ProcessSetting(
@@ -96,26 +54,11 @@ pub(super) static ENTRIES: &[Entry] = &[
             |subject, value| user_namespace::write_setgroups(&subject.process, value),
         ),
     },
-    Entry {
-        name: "stat",
-        kind: Kind::Text(stat),
-    },
-    Entry {
-        name: "statm",
-        kind: Kind::Text(statm),
-    },
-    Entry {
-        name: "status",
-        kind: Kind::Text(status),
-    },
-    Entry {
-        name: "syscall",
-        kind: Kind::Private(0o400, system_call),
-    },
-    Entry {
-        name: "task",
-        kind: Kind::Threads,
-    },
+    Entry { name: "stat", kind: Kind::Text(stat) },
+    Entry { name: "statm", kind: Kind::Text(statm) },
+    Entry { name: "status", kind: Kind::Text(status) },
+    Entry { name: "syscall", kind: Kind::Private(0o400, system_call) },
+    Entry { name: "task", kind: Kind::Threads },
     Entry {
         name: "uid_map",
         kind: Kind::ProcessSetting(
@@ -123,23 +66,15 @@ pub(super) static ENTRIES: &[Entry] = &[
             |subject, map| user_namespace::write_map(&subject.process, USER, map),
         ),
     },
-    Entry {
-        name: "wchan",
-        kind: Kind::Text(|_| Ok(b"0".to_vec())),
-    },
+    Entry { name: "wchan", kind: Kind::Text(|_| Ok(b"0".to_vec())) },
 ];
 
 const MOUNTS: &[u8] = b"tmpfs / tmpfs rw,relatime 0 0\nproc /proc proc rw,relatime 0 0\n";
-const MOUNT_INFO: &[u8] =
-    b"1 1 0:1 / / rw,relatime - tmpfs tmpfs rw\n2 1 0:5 / /proc rw,relatime - proc proc rw\n";
+const MOUNT_INFO: &[u8] = b"1 1 0:1 / / rw,relatime - tmpfs tmpfs rw\n2 1 0:5 / /proc rw,relatime - proc proc rw\n";
 
 /// The memory of a process that still has some of its own.
 fn memory(subject: &Subject) -> Option<Arc<AddressSpace>> {
-    subject
-        .task
-        .as_ref()
-        .filter(|task| !task.is_kernel_thread())
-        .map(|task| task.mm())
+    subject.task.as_ref().filter(|task| !task.is_kernel_thread()).map(|task| task.mm())
 }
 
 fn comm(subject: &Subject) -> Vec<u8> {
@@ -231,10 +166,7 @@ fn signal_sets(subject: &Subject) -> [SigSet; 5] {
         let signals = task.signals.lock();
         (signals.blocked(), signals.pending())
     };
-    let (ignored, caught) = task
-        .sighand
-        .share()
-        .map_or((SigSet::EMPTY, SigSet::EMPTY), |hand| hand.sets());
+    let (ignored, caught) = task.sighand.share().map_or((SigSet::EMPTY, SigSet::EMPTY), |hand| hand.sets());
     [blocked, pending, shared, ignored, caught]
 }
 
@@ -249,20 +181,12 @@ fn stat(subject: &Subject) -> Result<Vec<u8>> {
     let process = &subject.process;
     let used = usage::of_process(process);
     let (times, children) = (used.times(), process.children_usage.times());
-    let space = memory(subject)
-        .map(|mm| (mm.usage(), mm.program()))
-        .unwrap_or_default();
+    let space = memory(subject).map(|mm| (mm.usage(), mm.program())).unwrap_or_default();
     let (tty, foreground) = match process.has_tty.load(Relaxed) {
-        true => (
-            crate::fs::inode::device_number(4, 64),
-            tty::session_and_foreground().1,
-        ),
+        true => (crate::fs::inode::device_number(4, 64), tty::session_and_foreground().1),
         false => (0, -1),
     };
-    let nice = subject.task.as_ref().map_or_else(
-        || process.leader.lock().nice,
-        |task| task.policy.nice.load(Relaxed),
-    );
+    let nice = subject.task.as_ref().map_or_else(|| process.leader.lock().nice, |task| task.policy.nice.load(Relaxed));
     let [blocked, pending, _, ignored, caught] = signal_sets(subject);
     let mut out = String::new();
     let id = subject.task.as_ref().map_or(process.pid, |task| task.tid());
@@ -368,11 +292,7 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
     let id = subject.task.as_ref().map_or(process.pid, |task| task.tid());
     let mut out = String::new();
     let name = comm(subject);
-    let umask = subject
-        .task
-        .as_ref()
-        .and_then(|task| task.fs.share())
-        .map_or(0, |fs| fs.umask());
+    let umask = subject.task.as_ref().and_then(|task| task.fs.share()).map_or(0, |fs| fs.umask());
     let _ = writeln!(out, "Name:\t{}", String::from_utf8_lossy(&name));
     let _ = writeln!(out, "Umask:\t{umask:04o}");
     let _ = writeln!(out, "State:\t{letter} ({state})");
@@ -390,12 +310,8 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
         let _ = write!(out, "{} ", shown_id(GROUP, group));
     }
     out.push('\n');
-    for (name, id) in [
-        ("NStgid", process.pid),
-        ("NSpid", id),
-        ("NSpgid", process.pgrp()),
-        ("NSsid", process.session()),
-    ] {
+    for (name, id) in [("NStgid", process.pid), ("NSpid", id), ("NSpgid", process.pgrp()), ("NSsid", process.session())]
+    {
         pid_namespace::write_numbers(&mut out, name, process, id);
     }
     if let Some(mm) = memory(subject) {
@@ -414,50 +330,26 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
         }
     }
     let _ = writeln!(out, "Threads:\t{}", threads(process));
-    let (queued, limit) = (
-        process.signals.lock().user.queued(),
-        process.rlimit(linux_raw_sys::general::RLIMIT_SIGPENDING).0,
-    );
+    let (queued, limit) =
+        (process.signals.lock().user.queued(), process.rlimit(linux_raw_sys::general::RLIMIT_SIGPENDING).0);
     let _ = writeln!(out, "SigQ:\t{queued}/{limit}");
     let [blocked, pending, shared, ignored, caught] = signal_sets(subject);
-    let sets = [
-        ("SigPnd", pending),
-        ("ShdPnd", shared),
-        ("SigBlk", blocked),
-        ("SigIgn", ignored),
-        ("SigCgt", caught),
-    ];
+    let sets = [("SigPnd", pending), ("ShdPnd", shared), ("SigBlk", blocked), ("SigIgn", ignored), ("SigCgt", caught)];
     for (name, set) in sets {
         let _ = writeln!(out, "{name}:\t{:016x}", set.0);
     }
     for (name, set) in credentials.capabilities.sets() {
         let _ = writeln!(out, "{name}:\t{set:016x}");
     }
-    let (no_new_privs, seccomp) = subject.task.as_ref().map_or((false, 0), |task| {
-        (task.no_new_privs.load(Relaxed), task.hooks.seccomp.mode())
-    });
-    let _ = writeln!(
-        out,
-        "NoNewPrivs:\t{}\nSeccomp:\t{seccomp}",
-        u8::from(no_new_privs)
-    );
-    let allowed = subject
-        .task
-        .as_ref()
-        .map_or(0, |task| task.affinity.load(Relaxed));
+    let (no_new_privs, seccomp) =
+        subject.task.as_ref().map_or((false, 0), |task| (task.no_new_privs.load(Relaxed), task.hooks.seccomp.mode()));
+    let _ = writeln!(out, "NoNewPrivs:\t{}\nSeccomp:\t{seccomp}", u8::from(no_new_privs));
+    let allowed = subject.task.as_ref().map_or(0, |task| task.affinity.load(Relaxed));
     let online = u64::MAX >> (64 - cpu::count());
     let _ = writeln!(out, "Cpus_allowed:\t{:x}", allowed & online);
     if let Some(task) = &subject.task {
-        let _ = writeln!(
-            out,
-            "voluntary_ctxt_switches:\t{}",
-            task.usage.voluntary.load(Relaxed)
-        );
-        let _ = writeln!(
-            out,
-            "nonvoluntary_ctxt_switches:\t{}",
-            task.usage.involuntary.load(Relaxed)
-        );
+        let _ = writeln!(out, "voluntary_ctxt_switches:\t{}", task.usage.voluntary.load(Relaxed));
+        let _ = writeln!(out, "nonvoluntary_ctxt_switches:\t{}", task.usage.involuntary.load(Relaxed));
     }
     Ok(text(out))
 }
@@ -484,24 +376,12 @@ const LIMITS: [(&str, &str); 16] = [
 
 fn limits(subject: &Subject) -> Result<Vec<u8>> {
     let shown = |value: u64| {
-        if value == u64::MAX {
-            "unlimited".into()
-        } else {
-            format!("{value}")
-        }
+        if value == u64::MAX { "unlimited".into() } else { format!("{value}") }
     };
-    let mut out = format!(
-        "{:<25} {:<20} {:<20} {:<10}\n",
-        "Limit", "Soft Limit", "Hard Limit", "Units"
-    );
+    let mut out = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
     for (which, (name, unit)) in LIMITS.iter().enumerate() {
         let (soft, hard) = subject.process.rlimit(which as u32);
-        let _ = writeln!(
-            out,
-            "{name:<25} {:<20} {:<20} {unit:<10}",
-            shown(soft),
-            shown(hard)
-        );
+        let _ = writeln!(out, "{name:<25} {:<20} {:<20} {unit:<10}", shown(soft), shown(hard));
     }
     Ok(text(out))
 }
@@ -511,16 +391,9 @@ pub(super) fn descriptor_info(subject: &Subject, fd: u64) -> Result<Vec<u8>> {
     let files = subject.task()?.files.share().ok_or(Errno::ENOENT)?;
     let file = files.get_any(fd).map_err(|_| Errno::ENOENT)?;
     let position = file.seek(0, linux_raw_sys::general::SEEK_CUR).unwrap_or(0);
-    let close_on_exec = if files.close_on_exec(fd)? {
-        linux_raw_sys::general::O_CLOEXEC
-    } else {
-        0
-    };
+    let close_on_exec = if files.close_on_exec(fd)? { linux_raw_sys::general::O_CLOEXEC } else { 0 };
     let ino = file.inode().metadata().ino;
-    let mut out = format!(
-        "pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t1\nino:\t{ino}\n",
-        file.flags() | close_on_exec
-    );
+    let mut out = format!("pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t1\nino:\t{ino}\n", file.flags() | close_on_exec);
     file.ops().describe(&file, &mut out);
     Ok(text(out))
 }

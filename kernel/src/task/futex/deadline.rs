@@ -32,10 +32,7 @@ pub(super) struct Alarm {
 
 impl Alarm {
     pub fn new(deadline: Deadline) -> Alarm {
-        Alarm {
-            deadline,
-            timeout: Timeout::new(deadline.in_boot_time()),
-        }
+        Alarm { deadline, timeout: Timeout::new(deadline.in_boot_time()) }
     }
 
     /// Whether the time has come. Asked after the state is set.

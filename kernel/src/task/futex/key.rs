@@ -36,20 +36,11 @@ impl Key {
         let mm = task::current_mm();
         let space = ptr::from_ref(mm) as u64;
         if private {
-            return Ok(Key {
-                space,
-                place: address,
-            });
+            return Ok(Key { space, place: address });
         }
         Ok(match mm.identity(address, access)? {
-            Identity::Own => Key {
-                space,
-                place: address | IN_OWN_MEMORY,
-            },
-            Identity::Shared { object, offset } => Key {
-                space: object,
-                place: offset | IN_OBJECT,
-            },
+            Identity::Own => Key { space, place: address | IN_OWN_MEMORY },
+            Identity::Shared { object, offset } => Key { space: object, place: offset | IN_OBJECT },
         })
     }
 

@@ -98,11 +98,7 @@ fn hand_over(list: &mut List, key: Key, address: u64, value: u32) -> core::resul
     let found = pi::exchange(address, value, FUTEX_WAITERS | pi::tid(top.task))?;
     if found != value {
         // A waiter may have set FUTEX_WAITERS meanwhile; nobody else is to change the word.
-        return Err(if found & FUTEX_TID_MASK == value {
-            Trouble::Retry
-        } else {
-            Trouble::Failed(Errno::EINVAL)
-        });
+        return Err(if found & FUTEX_TID_MASK == value { Trouble::Retry } else { Trouble::Failed(Errno::EINVAL) });
     }
     // SAFETY: it is in the list.
     unsafe { pi::give(list, key, top) };

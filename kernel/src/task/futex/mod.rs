@@ -44,10 +44,8 @@ pub fn wake(address: u64, count: i32) {
 
 /// The deadline of a wait: FUTEX_WAIT counts from now, the others name a time of a clock.
 fn deadline(width: Width, address: u64, command: u32, realtime: bool) -> Result<Deadline> {
-    let has_timeout = matches!(
-        command,
-        FUTEX_WAIT | FUTEX_WAIT_BITSET | FUTEX_WAIT_REQUEUE_PI | FUTEX_LOCK_PI | FUTEX_LOCK_PI2
-    );
+    let has_timeout =
+        matches!(command, FUTEX_WAIT | FUTEX_WAIT_BITSET | FUTEX_WAIT_REQUEUE_PI | FUTEX_LOCK_PI | FUTEX_LOCK_PI2);
     if address == 0 || !has_timeout {
         return Ok(Deadline::Never);
     }
@@ -60,14 +58,7 @@ fn deadline(width: Width, address: u64, command: u32, realtime: bool) -> Result<
 }
 
 /// futex(2).
-pub fn sys_futex(
-    address: u64,
-    op: u64,
-    value: u64,
-    timeout: u64,
-    address2: u64,
-    value3: u64,
-) -> Result<usize> {
+pub fn sys_futex(address: u64, op: u64, value: u64, timeout: u64, address2: u64, value3: u64) -> Result<usize> {
     futex(Width::Bits64, address, op, value, timeout, address2, value3)
 }
 
@@ -86,21 +77,13 @@ pub fn futex(
     let realtime = op & FUTEX_CLOCK_REALTIME != 0;
     let command = op & !(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
     let deadline = deadline(width, timeout, command, realtime)?;
-    if realtime
-        && !matches!(
-            command,
-            FUTEX_WAIT_BITSET | FUTEX_WAIT_REQUEUE_PI | FUTEX_LOCK_PI2
-        )
-    {
+    if realtime && !matches!(command, FUTEX_WAIT_BITSET | FUTEX_WAIT_REQUEUE_PI | FUTEX_LOCK_PI2) {
         return Err(Errno::ENOSYS);
     }
     let (value, value3) = (value as u32, value3 as u32);
     // Counts are `int`.
     let (count, count2) = (value as i32, timeout as i32);
-    let counts = Counts {
-        wake: count,
-        requeue: count2,
-    };
+    let counts = Counts { wake: count, requeue: count2 };
     match command {
         FUTEX_WAIT => wait::wait_restartable(address, private, value, deadline, u32::MAX),
         FUTEX_WAIT_BITSET => wait::wait_restartable(address, private, value, deadline, value3),

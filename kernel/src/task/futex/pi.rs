@@ -108,10 +108,7 @@ impl Claim {
     pub fn of(task: &Task) -> Claim {
         let _owners = OWNERS.lock();
         task.locks.one_more();
-        Claim {
-            owner: task,
-            first: true,
-        }
+        Claim { owner: task, first: true }
     }
 
     /// Nobody has come to wait for it. The bucket is still locked.
@@ -191,21 +188,14 @@ fn claim(address: u64, value: u32, found: &mut Option<Arc<Task>>) -> core::resul
         match owner.locks.stage.load(SeqCst) {
             ALIVE => {
                 owner.locks.one_more();
-                return Ok(Attempt::Owned(Claim {
-                    owner: Arc::as_ptr(owner),
-                    first: true,
-                }));
+                return Ok(Attempt::Owned(Claim { owner: Arc::as_ptr(owner), first: true }));
             }
             LEAVING => return Err(Trouble::Retry),
             _ => (),
         }
     }
     // Perhaps it has just given up the lock; else the word names somebody who never will.
-    if load(address)? == value {
-        Err(Trouble::Failed(Errno::ESRCH))
-    } else {
-        Err(Trouble::Retry)
-    }
+    if load(address)? == value { Err(Trouble::Failed(Errno::ESRCH)) } else { Err(Trouble::Retry) }
 }
 
 /// Makes a waiter wait for the owner of a lock, to whose list it is added next. EDEADLK if the owner waits for it.
@@ -232,11 +222,7 @@ pub(super) unsafe fn block(waiter: &Waiter, claim: &mut Claim) -> Result<()> {
     }
     // SAFETY: the caller's bucket lock, and this one.
     unsafe { waiter.set_owner(claim.owner) };
-    waiter
-        .task
-        .locks
-        .blocked_on
-        .store(ptr::from_ref(waiter).cast_mut(), Relaxed);
+    waiter.task.locks.blocked_on.store(ptr::from_ref(waiter).cast_mut(), Relaxed);
     claim.first = false;
     Ok(())
 }
@@ -330,12 +316,7 @@ pub(super) fn look(waiter: &Waiter, key: Key, address: u64, result: Result<()>) 
 ///
 /// # Safety
 /// The waiter is in this list.
-unsafe fn take(
-    list: &mut List,
-    key: Key,
-    address: u64,
-    waiter: &Waiter,
-) -> core::result::Result<(), Trouble> {
+unsafe fn take(list: &mut List, key: Key, address: u64, waiter: &Waiter) -> core::result::Result<(), Trouble> {
     let value = load(address)?;
     let new = FUTEX_OWNER_DIED | FUTEX_WAITERS | tid(waiter.task);
     if exchange(address, value, new)? != value {
@@ -368,7 +349,5 @@ pub fn end_exit(task: &Task, for_good: bool) {
         }
         task.locks.owned.store(0, SeqCst);
     }
-    task.locks
-        .stage
-        .store(if for_good { GONE } else { ALIVE }, SeqCst);
+    task.locks.stage.store(if for_good { GONE } else { ALIVE }, SeqCst);
 }

@@ -79,13 +79,7 @@ impl Waiter {
             priority: affinity::real_time_priority(current()),
             state: AtomicU8::new(WAITING),
             bucket: AtomicUsize::new(key.hash(BUCKETS)),
-            place: UnsafeCell::new(Place {
-                key,
-                role,
-                owner: ptr::null(),
-                next: ptr::null(),
-                before: ptr::null(),
-            }),
+            place: UnsafeCell::new(Place { key, role, owner: ptr::null(), next: ptr::null(), before: ptr::null() }),
             _pinned: PhantomPinned,
         }
     }
@@ -165,10 +159,7 @@ impl Iterator for Waiters {
 
 impl List {
     const fn new() -> List {
-        List {
-            head: ptr::null(),
-            tail: ptr::null(),
-        }
+        List { head: ptr::null(), tail: ptr::null() }
     }
 
     /// The waiters of `key`.
@@ -176,10 +167,7 @@ impl List {
     /// # Safety
     /// This list stays locked for as long as the result and what it gives are used.
     pub unsafe fn waiters(&self, key: Key) -> Waiters {
-        Waiters {
-            at: self.head,
-            key: Some(key),
-        }
+        Waiters { at: self.head, key: Some(key) }
     }
 
     /// All waiters.
@@ -187,10 +175,7 @@ impl List {
     /// # Safety
     /// This list stays locked for as long as the result and what it gives are used.
     pub unsafe fn all(&self) -> Waiters {
-        Waiters {
-            at: self.head,
-            key: None,
-        }
+        Waiters { at: self.head, key: None }
     }
 
     /// # Safety
@@ -283,18 +268,12 @@ impl Pair {
     pub fn lock(first: Key, second: Key) -> Pair {
         let (a, b) = (first.hash(BUCKETS), second.hash(BUCKETS));
         if a == b {
-            return Pair {
-                first: TABLE[a].lock(),
-                second: None,
-            };
+            return Pair { first: TABLE[a].lock(), second: None };
         }
         let low = TABLE[a.min(b)].lock();
         let high = TABLE[a.max(b)].lock();
         let (first, second) = if a < b { (low, high) } else { (high, low) };
-        Pair {
-            first,
-            second: Some(second),
-        }
+        Pair { first, second: Some(second) }
     }
 
     /// The list of the first key.

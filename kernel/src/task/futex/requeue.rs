@@ -43,19 +43,10 @@ pub(super) fn lock_compared(keys: (Key, Key), address: u64, expected: Option<u32
 
 /// Wakes waiters of one word and moves more to another, if the first still has the value `expected`. Returns how many it
 /// woke and moved.
-pub(super) fn requeue(
-    from: u64,
-    to: u64,
-    private: bool,
-    counts: Counts,
-    expected: Option<u32>,
-) -> Result<usize> {
+pub(super) fn requeue(from: u64, to: u64, private: bool, counts: Counts, expected: Option<u32>) -> Result<usize> {
     let (wake, requeue) = counts.checked()?;
     loop {
-        let keys = (
-            Key::new(from, private, Access::Read)?,
-            Key::new(to, private, Access::Read)?,
-        );
+        let keys = (Key::new(from, private, Access::Read)?, Key::new(to, private, Access::Read)?);
         let Some(mut lists) = lock_compared(keys, from, expected)? else {
             continue;
         };

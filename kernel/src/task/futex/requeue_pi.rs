@@ -16,13 +16,7 @@ use crate::memory::user;
 use crate::task::Task;
 
 /// Waits until another task has moved the caller to the lock at `address2`, and for that.
-pub(super) fn wait(
-    address: u64,
-    private: bool,
-    expected: u32,
-    deadline: Deadline,
-    address2: u64,
-) -> Result<usize> {
+pub(super) fn wait(address: u64, private: bool, expected: u32, deadline: Deadline, address2: u64) -> Result<usize> {
     if address == address2 {
         return Err(Errno::EINVAL);
     }
@@ -79,10 +73,7 @@ pub(super) fn requeue(from: u64, to: u64, private: bool, counts: Counts, expecte
         return Err(Errno::EINVAL);
     }
     loop {
-        let keys = (
-            Key::new(from, private, Access::Read)?,
-            Key::new(to, private, Access::Write)?,
-        );
+        let keys = (Key::new(from, private, Access::Read)?, Key::new(to, private, Access::Write)?);
         if keys.0 == keys.1 {
             return Err(Errno::EINVAL);
         }

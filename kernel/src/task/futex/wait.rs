@@ -101,22 +101,8 @@ pub(super) fn wait_restartable(
     };
     let goes_on: fn([u64; 6]) -> Result<usize> = |[address, private, value, at, bitset, realtime]| {
         restart::forget();
-        let deadline = if realtime != 0 {
-            Deadline::Realtime(at)
-        } else {
-            Deadline::Monotonic(at)
-        };
+        let deadline = if realtime != 0 { Deadline::Realtime(at) } else { Deadline::Monotonic(at) };
         wait_restartable(address, private != 0, value as u32, deadline, bitset as u32)
     };
-    Err(restart_by(
-        goes_on,
-        [
-            address,
-            private.into(),
-            expected.into(),
-            at,
-            bitset.into(),
-            realtime,
-        ],
-    ))
+    Err(restart_by(goes_on, [address, private.into(), expected.into(), at, bitset.into(), realtime]))
 }

@@ -59,11 +59,7 @@ pub fn sys_futex_waitv(words: u64, count: u64, flags: u64, timeout: u64, clock: 
             return Err(Errno::EINVAL);
         }
         let at = Timespec::read(Width::Bits64, timeout)?.to_ns()?;
-        deadline = if clock == CLOCK_REALTIME {
-            Deadline::Realtime(at)
-        } else {
-            Deadline::Monotonic(at)
-        };
+        deadline = if clock == CLOCK_REALTIME { Deadline::Realtime(at) } else { Deadline::Monotonic(at) };
     }
     frames::require_spare()?;
     let words = (0..count as u64)
@@ -79,10 +75,7 @@ fn wait(words: &[Word], deadline: Deadline) -> Result<usize> {
     let mut alarm = Alarm::new(deadline);
     loop {
         let waiters = words.iter().map(Word::waiter).collect::<Result<Vec<Waiter>>>()?;
-        let entered = Entered {
-            waiters: &waiters,
-            count: 0,
-        };
+        let entered = Entered { waiters: &waiters, count: 0 };
         if let Some(index) = entered.wait(words, &mut alarm)? {
             return Ok(index);
         }

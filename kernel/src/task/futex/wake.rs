@@ -59,11 +59,7 @@ impl Operation {
         let shifted = encoded >> 28 & FUTEX_OP_OPARG_SHIFT != 0;
         Operation {
             operation: encoded >> 28 & 7,
-            argument: if shifted {
-                1 << (argument & 31)
-            } else {
-                argument as u32
-            },
+            argument: if shifted { 1 << (argument & 31) } else { argument as u32 },
             comparison: encoded >> 24 & 15,
             compared,
         }
@@ -111,13 +107,7 @@ impl Operation {
 }
 
 /// FUTEX_WAKE_OP: changes the second word, wakes waiters of the first, and of the second if its old value says so.
-pub(super) fn wake_op(
-    first: u64,
-    second: u64,
-    private: bool,
-    counts: (i32, i32),
-    encoded: u32,
-) -> Result<usize> {
+pub(super) fn wake_op(first: u64, second: u64, private: bool, counts: (i32, i32), encoded: u32) -> Result<usize> {
     let operation = Operation::new(encoded);
     loop {
         let first_key = Key::new(first, private, Access::Read)?;

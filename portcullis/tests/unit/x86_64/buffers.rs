@@ -3,13 +3,7 @@ use super::*;
 
 /// An Intel CPU: what CPUID 7 says in EBX and EDX, and its capabilities.
 fn intel(seven_ebx: u32, seven_edx: u32, capabilities: u64) -> Enumeration {
-    Enumeration {
-        signature: 0x506e3,
-        seven_ebx,
-        seven_edx,
-        capabilities,
-        ..Enumeration::default()
-    }
+    Enumeration { signature: 0x506e3, seven_ebx, seven_edx, capabilities, ..Enumeration::default() }
 }
 
 /// An AMD CPU of this family with what CPUID 8000_0021 says in EAX and ECX.
@@ -34,22 +28,12 @@ const MMIO_NO: u64 = FBSDP_NO | PSDP_NO | SBDR_SSDP_NO;
 #[test]
 fn verw_for_mds_unless_mds_no() {
     needed(&[intel(0, MD_CLEAR, 0), intel(RTM, MD_CLEAR, TAA_NO)], true);
-    needed(
-        &[
-            intel(0, 0, 0),
-            intel(0, MD_CLEAR, MDS_NO),
-            intel(RTM, MD_CLEAR, MDS_NO | TAA_NO),
-        ],
-        false,
-    );
+    needed(&[intel(0, 0, 0), intel(0, MD_CLEAR, MDS_NO), intel(RTM, MD_CLEAR, MDS_NO | TAA_NO)], false);
 }
 
 #[test]
 fn verw_for_taa_although_mds_no() {
-    let with_tsx_ctrl = |tsx_ctrl| Enumeration {
-        tsx_ctrl,
-        ..intel(0, MD_CLEAR, MDS_NO | TSX_CTRL)
-    };
+    let with_tsx_ctrl = |tsx_ctrl| Enumeration { tsx_ctrl, ..intel(0, MD_CLEAR, MDS_NO | TSX_CTRL) };
     needed(
         &[
             intel(RTM, MD_CLEAR, MDS_NO),
@@ -60,11 +44,7 @@ fn verw_for_taa_although_mds_no() {
         true,
     );
     needed(
-        &[
-            with_tsx_ctrl(RTM_DISABLE),
-            intel(RTM, MD_CLEAR, MDS_NO | TAA_NO | TSX_CTRL),
-            intel(RTM, 0, MDS_NO),
-        ],
+        &[with_tsx_ctrl(RTM_DISABLE), intel(RTM, MD_CLEAR, MDS_NO | TAA_NO | TSX_CTRL), intel(RTM, 0, MDS_NO)],
         false,
     );
 }
@@ -81,24 +61,14 @@ fn verw_for_mmio_stale_data_unless_all_three_ways_are_closed() {
         ],
         true,
     );
-    needed(
-        &[intel(0, 0, safe | FB_CLEAR | MMIO_NO), intel(0, 0, safe)],
-        false,
-    );
+    needed(&[intel(0, 0, safe | FB_CLEAR | MMIO_NO), intel(0, 0, safe)], false);
 }
 
 #[test]
 fn verw_for_rfds_where_it_clears_register_files() {
     let safe = MDS_NO | TAA_NO | MMIO_NO;
     needed(&[intel(0, 0, safe | RFDS_CLEAR)], true);
-    needed(
-        &[
-            intel(0, 0, safe | RFDS_CLEAR | RFDS_NO),
-            intel(0, 0, safe | RFDS_NO),
-            intel(0, 0, safe),
-        ],
-        false,
-    );
+    needed(&[intel(0, 0, safe | RFDS_CLEAR | RFDS_NO), intel(0, 0, safe | RFDS_NO), intel(0, 0, safe)], false);
 }
 
 #[test]
@@ -114,28 +84,11 @@ fn verw_for_tsa_unless_both_ways_are_closed() {
         ],
         true,
     );
-    let another_vendors = Enumeration {
-        amd: false,
-        ..amd(0x19, VERW_CLEAR, 0)
-    };
-    needed(
-        &[
-            amd(0x17, 0, 0),
-            amd(0x1a, 0, 0),
-            amd(0x19, VERW_CLEAR, TSA_SQ_NO | TSA_L1_NO),
-            another_vendors,
-        ],
-        false,
-    );
+    let another_vendors = Enumeration { amd: false, ..amd(0x19, VERW_CLEAR, 0) };
+    needed(&[amd(0x17, 0, 0), amd(0x1a, 0, 0), amd(0x19, VERW_CLEAR, TSA_SQ_NO | TSA_L1_NO), another_vendors], false);
 }
 
 #[test]
 fn no_verw_where_the_cpu_says_that_nothing_leaks() {
-    needed(
-        &[
-            Enumeration::default(),
-            intel(RTM, MD_CLEAR, MDS_NO | TAA_NO | MMIO_NO | RFDS_NO | FB_CLEAR),
-        ],
-        false,
-    );
+    needed(&[Enumeration::default(), intel(RTM, MD_CLEAR, MDS_NO | TAA_NO | MMIO_NO | RFDS_NO | FB_CLEAR)], false);
 }

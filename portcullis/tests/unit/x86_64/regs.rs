@@ -12,10 +12,7 @@ fn whatever_is_written_the_registers_are_a_users() {
         regs.set_rflags(value);
         let privileged = flags::IOPL | flags::VM | flags::VIF | flags::VIP;
         assert_eq!(regs.rflags() & privileged, 0, "{value:#x}");
-        assert_eq!(
-            regs.rflags() & (flags::IF | flags::FIXED),
-            flags::IF | flags::FIXED
-        );
+        assert_eq!(regs.rflags() & (flags::IF | flags::FIXED), flags::IF | flags::FIXED);
     }
     regs.set_rflags(UserRegs::FLAGS);
     assert_eq!(regs.rflags() & UserRegs::FLAGS, UserRegs::FLAGS);

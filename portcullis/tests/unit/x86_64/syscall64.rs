@@ -22,8 +22,5 @@ fn the_closed_door_has_the_place_of_verw_before_sysret() {
     // SAFETY: the function's code is readable.
     let code = unsafe { *(syscall32_entry_closed as *const () as *const [u8; 14]) };
     let seven_byte_nop = [0x0f, 0x1f, 0x80, 0, 0, 0, 0];
-    assert_eq!(
-        (&code[5..12], &code[12..]),
-        (&seven_byte_nop[..], &[0x0f, 0x07][..])
-    );
+    assert_eq!((&code[5..12], &code[12..]), (&seven_byte_nop[..], &[0x0f, 0x07][..]));
 }

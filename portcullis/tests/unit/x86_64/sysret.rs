@@ -6,15 +6,7 @@ use crate::x86_64::local::tests::pretend_to_be_a_cpu;
 
 fn regs(rip: u64) -> UserRegs {
     let rflags = flags::IF | flags::FIXED;
-    UserRegs {
-        rip,
-        rcx: rip,
-        rflags,
-        r11: rflags,
-        cs: USER_CS as u64,
-        ss: USER_DS as u64,
-        ..UserRegs::default()
-    }
+    UserRegs { rip, rcx: rip, rflags, r11: rflags, cs: USER_CS as u64, ss: USER_DS as u64, ..UserRegs::default() }
 }
 
 #[test]
@@ -31,11 +23,7 @@ fn sysret_only_to_canonical_user_addresses() {
             (u64::MAX, false),
             (1 << 63, false),
         ] {
-            assert_eq!(
-                sysret_is_equivalent(&regs(rip), paging),
-                equivalent,
-                "{rip:#x} with {paging:?}"
-            );
+            assert_eq!(sysret_is_equivalent(&regs(rip), paging), equivalent, "{rip:#x} with {paging:?}");
         }
     }
 }
@@ -53,25 +41,13 @@ fn sysret_to_32_bit_code_only_at_the_landing_pad_with_its_selectors_and_no_trap(
     assert!(sysret32_is_equivalent(&good, PAD));
     for bad in [
         UserRegs { rip: PAD + 1, ..good },
-        UserRegs {
-            rip: PAD | 1 << 32,
-            ..good
-        },
-        UserRegs {
-            cs: USER_CS as u64,
-            ..good
-        },
+        UserRegs { rip: PAD | 1 << 32, ..good },
+        UserRegs { cs: USER_CS as u64, ..good },
         UserRegs { cs: 0x7, ..good },
         UserRegs { ss: 0x33, ..good },
         UserRegs { ss: 0x7, ..good },
-        UserRegs {
-            rflags: good.rflags | flags::TF,
-            ..good
-        },
-        UserRegs {
-            rflags: good.rflags | flags::RF,
-            ..good
-        },
+        UserRegs { rflags: good.rflags | flags::TF, ..good },
+        UserRegs { rflags: good.rflags | flags::RF, ..good },
     ] {
         assert!(!sysret32_is_equivalent(&bad, PAD), "{bad:x?}");
     }
@@ -84,41 +60,13 @@ fn sysret_to_32_bit_code_only_at_the_landing_pad_with_its_selectors_and_no_trap(
 fn sysret_only_if_every_register_agrees() {
     let good = regs(0x40_0000);
     assert!(sysret_is_equivalent(&good, Paging::FourLevel));
-    assert!(!sysret_is_equivalent(
-        &UserRegs {
-            rcx: 0x40_0001,
-            ..good
-        },
-        Paging::FourLevel
-    ));
-    assert!(!sysret_is_equivalent(
-        &UserRegs {
-            r11: good.rflags | flags::CF,
-            ..good
-        },
-        Paging::FourLevel
-    ));
-    assert!(!sysret_is_equivalent(
-        &UserRegs { cs: 0x23, ..good },
-        Paging::FourLevel
-    ));
-    assert!(!sysret_is_equivalent(
-        &UserRegs { ss: 0x33, ..good },
-        Paging::FourLevel
-    ));
+    assert!(!sysret_is_equivalent(&UserRegs { rcx: 0x40_0001, ..good }, Paging::FourLevel));
+    assert!(!sysret_is_equivalent(&UserRegs { r11: good.rflags | flags::CF, ..good }, Paging::FourLevel));
+    assert!(!sysret_is_equivalent(&UserRegs { cs: 0x23, ..good }, Paging::FourLevel));
+    assert!(!sysret_is_equivalent(&UserRegs { ss: 0x33, ..good }, Paging::FourLevel));
     for bit in [flags::RF, flags::TF] {
         let rflags = good.rflags | bit;
-        assert!(
-            !sysret_is_equivalent(
-                &UserRegs {
-                    rflags,
-                    r11: rflags,
-                    ..good
-                },
-                Paging::FourLevel
-            ),
-            "{bit:#x}"
-        );
+        assert!(!sysret_is_equivalent(&UserRegs { rflags, r11: rflags, ..good }, Paging::FourLevel), "{bit:#x}");
     }
 }
 

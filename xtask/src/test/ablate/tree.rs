@@ -99,10 +99,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let tree = scratch.path().join("target/tree");
         fs::create_dir_all(&tree).unwrap();
-        let init = Command::new("git")
-            .args(["init", "-q"])
-            .current_dir(scratch.path())
-            .status();
+        let init = Command::new("git").args(["init", "-q"]).current_dir(scratch.path()).status();
         assert!(init.unwrap().success());
         let patch = scratch.path().join("guard.patch");
         fs::write(&patch, "--- a/file\n+++ b/file\n@@ -1 +1 @@\n-guard\n+\n").unwrap();
