@@ -61,12 +61,12 @@ impl Kernel for Gate {
 
     #[inline(always)]
     fn syscall(at: &mut InSyscall<'_, Gate>, _number: i64) {
-        syscall::dispatch(at);
+        syscall::dispatch(at.regs());
     }
 
     #[inline(always)]
     fn syscall_32(at: &mut InSyscall<'_, Gate>, _number: u32) {
-        compat::table::dispatch(at);
+        compat::table::dispatch(at.regs());
     }
 
     #[inline(always)]

@@ -3,12 +3,10 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use linux_raw_sys::general::*;
-use portcullis::InKernel;
 use portcullis::x86_64::UserRegs;
 
 use crate::errno::{Errno, Result};
 use crate::fs::{self, calls as files};
-use crate::gate::Gate;
 use crate::memory::{membarrier, pkeys, syscalls as memory};
 use crate::nospec;
 use crate::ptrace::{self, access};
@@ -18,17 +16,17 @@ use crate::segments::{ldt, ports};
 use crate::signal::calls as signal;
 use crate::signal::frame as signal_frame;
 use crate::signal::signalfd;
-use crate::task::lent::lend;
+use crate::task::lent::with_state;
 use crate::task::{
     affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, posix_timers, prctl, reap,
     restart, robust, system, timers, unshare, usage,
 };
 
-/// A system call.
-type Call = fn(&mut InKernel<'_, Gate>) -> Result<usize>;
+/// A system call, with all registers: most take only their arguments from them.
+type Call = fn(&mut UserRegs) -> Result<usize>;
 
 /// One entry of the table per line: the number, and the function with the registers it takes its arguments from. Those of the
-/// last part get the state, because they change or copy the registers, or stop for a tracer; the others lend it.
+/// last part get the state, because they change or copy the registers, or stop for a tracer.
 macro_rules! calls {
     (
         $at:ident, $regs:ident,
@@ -37,30 +35,24 @@ macro_rules! calls {
         state { $($number_state:ident => $call_state:expr;)* }
     ) => {{
         let mut calls: [Call; CALLS + 1] = [unknown; CALLS + 1];
-        $(calls[$number as usize] = |$at| {
-            let &UserRegs { $($register,)* .. } = $at.saved();
-            lend($at, || $($function)::+($($register),*))
-        };)*
-        $(calls[$number_other as usize] = |$at| {
-            let $regs = *$at.saved();
-            lend($at, || $call)
-        };)*
-        $(calls[$number_state as usize] = |$at| {
-            let $regs = *$at.saved();
-            $call_state
+        $(calls[$number as usize] = |$regs| $($function)::+($($regs.$register),*);)*
+        $(calls[$number_other as usize] = |$regs| $call;)*
+        $(calls[$number_state as usize] = |regs| {
+            let $regs = *regs;
+            with_state(regs, |$at| $call_state)
         };)*
         calls
     }};
 }
 
-/// Makes the system call that the registers ask for and puts the result into RAX.
+/// Makes the system call that `regs` ask for and puts the result into RAX.
 ///
 /// The number is the low half of RAX at entry, as in Linux 6.1: the upper half does not count, so that
 /// 0x1_0000_0027 is getpid, too. Arguments are taken as 64 bits; a function that has narrower ones cuts them.
 #[inline]
-pub fn dispatch(at: &mut InKernel<'_, Gate>) {
-    let call = nospec::entry_or_last(&TABLE, at.saved().orig_rax as u32);
-    at.regs().rax = match call(at) {
+pub fn dispatch(regs: &mut UserRegs) {
+    let call = nospec::entry_or_last(&TABLE, regs.orig_rax as u32);
+    regs.rax = match call(regs) {
         Ok(value) => value as u64,
         Err(Errno(number)) => (number as u64).wrapping_neg(),
     };
@@ -336,14 +328,14 @@ static TABLE: [Call; CALLS + 1] = calls! {
 
 /// A number without a call: ENOSYS, and one line in the log per number.
 #[cold]
-fn unknown(at: &mut InKernel<'_, Gate>) -> Result<usize> {
+fn unknown(regs: &mut UserRegs) -> Result<usize> {
     /// Numbers above share the last bit.
     const LAST: usize = 1023;
     static SEEN: [AtomicU64; (LAST + 1) / 64] = [const { AtomicU64::new(0) }; (LAST + 1) / 64];
-    let number = at.saved().orig_rax as u32;
+    let number = regs.orig_rax as u32;
     if number == u32::MAX {
         // None was asked for: by a tracer that has cancelled the call, and whose result stays. It was -ENOSYS before.
-        return Ok(at.saved().rax as usize);
+        return Ok(regs.rax as usize);
     }
     let index = (number as usize).min(LAST);
     let bit = 1 << (index % 64);

@@ -2,14 +2,12 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use portcullis::InKernel;
 use portcullis::x86_64::UserRegs;
 
 use super::ids16::{self, narrowed, widen};
 use super::{arguments, signals, stat};
 use crate::errno::{Errno, Result};
 use crate::fs::{self, calls as files};
-use crate::gate::Gate;
 use crate::memory::Width::Bits32;
 use crate::memory::{membarrier, pkeys, syscalls as memory};
 use crate::nospec;
@@ -19,14 +17,14 @@ use crate::seccomp::attach as seccomp;
 use crate::segments::{ldt, ports, tls};
 use crate::signal::calls as signal;
 use crate::signal::{frame32, signalfd};
-use crate::task::lent::lend;
+use crate::task::lent::with_state;
 use crate::task::{
     affinity, capabilities, clock, clone3, exec, exit, fork, futex, ids, kcmp, limits, posix_timers, prctl, reap,
     restart, robust, system, timers, unshare, usage,
 };
 
-/// A system call.
-type Call = fn(&mut InKernel<'_, Gate>) -> Result<usize>;
+/// A system call, with all registers.
+type Call = fn(&mut UserRegs) -> Result<usize>;
 
 /// The arguments: 32 bits each, zero-extended.
 struct Arguments {
@@ -64,7 +62,7 @@ const fn pair(low: u64, high: u64) -> u64 {
 }
 
 /// One entry of the table per line: number, name, and the call with the arguments it takes. Those of the last part get the
-/// state, because they change or copy the registers, or stop for a tracer; the others lend it.
+/// state, because they change or copy the registers, or stop for a tracer.
 macro_rules! calls {
     (
         $at:ident, $a:ident;
@@ -72,28 +70,28 @@ macro_rules! calls {
         state { $($number_state:literal $name_state:ident => $call_state:expr;)* }
     ) => {{
         let mut calls: [Call; CALLS + 1] = [unknown; CALLS + 1];
-        $(calls[$number] = |$at| {
-            let $a = Arguments::of($at.saved());
-            lend($at, || $call)
+        $(calls[$number] = |regs| {
+            let $a = Arguments::of(regs);
+            $call
         };)*
-        $(calls[$number_state] = |$at| {
-            let $a = Arguments::of($at.saved());
-            $call_state
+        $(calls[$number_state] = |regs| {
+            let $a = Arguments::of(regs);
+            with_state(regs, |$at| $call_state)
         };)*
         calls
     }};
 }
 
-/// Makes the 32-bit system call that the registers ask for and puts the result into RAX, sign-extended: 64-bit code may have made
+/// Makes the 32-bit system call that `regs` ask for and puts the result into RAX, sign-extended: 64-bit code may have made
 /// it.
 #[inline]
-pub fn dispatch(at: &mut InKernel<'_, Gate>) {
-    let number = at.saved().orig_rax as u32;
+pub fn dispatch(regs: &mut UserRegs) {
+    let number = regs.orig_rax as u32;
     if number == SKIPPED {
         return;
     }
     let call = nospec::entry_or_last(&TABLE, number);
-    at.regs().rax = match call(at) {
+    regs.rax = match call(regs) {
         Ok(value) => value as u64,
         Err(Errno(number)) => (number as u64).wrapping_neg(),
     };
@@ -415,11 +413,11 @@ static TABLE: [Call; CALLS + 1] = calls! {
 
 /// A number without a call: ENOSYS, and one line in the log per number.
 #[cold]
-fn unknown(at: &mut InKernel<'_, Gate>) -> Result<usize> {
+fn unknown(regs: &mut UserRegs) -> Result<usize> {
     /// Numbers above share the last bit.
     const LAST: usize = 1023;
     static SEEN: [AtomicU64; (LAST + 1) / 64] = [const { AtomicU64::new(0) }; (LAST + 1) / 64];
-    let number = at.saved().orig_rax as u32;
+    let number = regs.orig_rax as u32;
     let index = (number as usize).min(LAST);
     let bit = 1 << (index % 64);
     if SEEN[index / 64].fetch_or(bit, Relaxed) & bit == 0 {

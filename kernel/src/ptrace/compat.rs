@@ -73,7 +73,7 @@ fn peek_user(stopped: &mut Stopped<'_>, offset: u64) -> Result<u32> {
     let word = word_of(offset)?;
     Ok(match debug_register(offset) {
         Some(n) => stopped.task().trace.debug.get(n) as u32,
-        None => get(stopped, word)?,
+        None => get(stopped, word),
     })
 }
 
@@ -103,8 +103,8 @@ fn debug_register(offset: u64) -> Option<usize> {
 pub const WORDS: usize = 17;
 
 /// A word of the 32-bit registers: ebx, ecx, edx, esi, edi, ebp, eax, ds, es, fs, gs, orig_eax, eip, cs, eflags, esp, ss.
-pub fn get(stopped: &mut Stopped<'_>, word: usize) -> Result<u32> {
-    let regs = stopped.regs()?;
+pub fn get(stopped: &mut Stopped<'_>, word: usize) -> u32 {
+    let regs = *stopped.regs();
     let segments = *stopped.segments();
     let value = match word {
         0 => regs.rbx,
@@ -121,12 +121,12 @@ pub fn get(stopped: &mut Stopped<'_>, word: usize) -> Result<u32> {
         11 => regs.orig_rax,
         12 => regs.rip,
         13 => regs.cs(),
-        14 => stopped.flags()?,
+        14 => stopped.flags(),
         15 => regs.rsp,
         16 => regs.ss(),
         _ => 0,
     };
-    Ok(value as u32)
+    value as u32
 }
 
 /// Changes a word of the 32-bit registers. The upper halves become zero.
@@ -134,13 +134,13 @@ pub fn set(stopped: &mut Stopped<'_>, word: usize, value: u32) -> Result<()> {
     let wide = u64::from(value);
     let selector = value as u16;
     match word {
-        0 => stopped.change(|regs| regs.rbx = wide)?,
-        1 => stopped.change(|regs| regs.rcx = wide)?,
-        2 => stopped.change(|regs| regs.rdx = wide)?,
-        3 => stopped.change(|regs| regs.rsi = wide)?,
-        4 => stopped.change(|regs| regs.rdi = wide)?,
-        5 => stopped.change(|regs| regs.rbp = wide)?,
-        6 => stopped.change(|regs| regs.rax = wide)?,
+        0 => stopped.regs_mut().rbx = wide,
+        1 => stopped.regs_mut().rcx = wide,
+        2 => stopped.regs_mut().rdx = wide,
+        3 => stopped.regs_mut().rsi = wide,
+        4 => stopped.regs_mut().rdi = wide,
+        5 => stopped.regs_mut().rbp = wide,
+        6 => stopped.regs_mut().rax = wide,
         7 => stopped.set_selector(DS, selector)?,
         8 => stopped.set_selector(ES, selector)?,
         // Whoever writes 32 bits has no other way to change the base.
@@ -153,15 +153,15 @@ pub fn set(stopped: &mut Stopped<'_>, word: usize, value: u32) -> Result<()> {
             stopped.segments().gs_base = segments::base_of(stopped.task(), selector);
         }
         11 => {
-            stopped.change(|regs| regs.orig_rax = wide)?;
+            stopped.regs_mut().orig_rax = wide;
             if value != u32::MAX {
                 call::poke(stopped.task());
             }
         }
-        12 => stopped.change(|regs| regs.rip = wide)?,
+        12 => stopped.regs_mut().rip = wide,
         13 => stopped.set_selector(CS, selector)?,
-        14 => stopped.set_flags(wide)?,
-        15 => stopped.change(|regs| regs.rsp = wide)?,
+        14 => stopped.set_flags(wide),
+        15 => stopped.regs_mut().rsp = wide,
         16 => stopped.set_selector(SS, selector)?,
         _ => return Err(Errno::EIO),
     }

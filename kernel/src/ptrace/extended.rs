@@ -173,15 +173,15 @@ pub fn set_xsave(stopped: &mut Stopped<'_>, bytes: &[u8]) -> Result<()> {
 }
 
 /// FSAVE's image.
-pub fn fsave(stopped: &mut Stopped<'_>) -> Result<[u8; FSAVE_SIZE]> {
-    let cs = stopped.regs()?.cs() as u32;
+pub fn fsave(stopped: &mut Stopped<'_>) -> [u8; FSAVE_SIZE] {
+    let cs = stopped.regs().cs() as u32;
     let ds = u32::from(stopped.segments().ds) | 0xffff_0000;
-    Ok(fsave::of(&fxsave(stopped), cs, ds))
+    fsave::of(&fxsave(stopped), cs, ds)
 }
 
 /// Replaces the x87 registers by FSAVE's image.
 pub fn set_fsave(stopped: &mut Stopped<'_>, bytes: &[u8]) -> Result<()> {
-    let mut image = fsave(stopped)?;
+    let mut image = fsave(stopped);
     let len = bytes.len().min(FSAVE_SIZE);
     put(&mut image, 0, &bytes[..len]);
     let area = area(stopped);

@@ -80,7 +80,7 @@ pub(super) fn syscall_info(stopped: &mut Stopped<'_>, size: u64, to: u64) -> Res
         (trap.info.map_or(0, |info| info.code), trap.message)
     };
     let task = stopped.task();
-    let regs = stopped.regs()?;
+    let regs = stopped.regs();
     let mut info = SyscallInfo {
         arch: call::arch_of(task),
         instruction_pointer: regs.rip,
@@ -90,8 +90,8 @@ pub(super) fn syscall_info(stopped: &mut Stopped<'_>, size: u64, to: u64) -> Res
     let mut len = HEAD;
     let mut entry = |info: &mut SyscallInfo, op: u32| {
         info.op = op as u8;
-        info.body[0] = i64::from(call::number(&regs)) as u64;
-        info.body[1..7].copy_from_slice(&call::arguments_of(&regs, task));
+        info.body[0] = i64::from(call::number(regs)) as u64;
+        info.body[1..7].copy_from_slice(&call::arguments_of(regs, task));
         len = HEAD + 7 * 8;
     };
     const SECCOMP_STOP: i32 = SIGTRAP | (PTRACE_EVENT_SECCOMP as i32) << 8;
@@ -101,7 +101,7 @@ pub(super) fn syscall_info(stopped: &mut Stopped<'_>, size: u64, to: u64) -> Res
         }
         SYSCALL_STOP if message == u64::from(PTRACE_EVENTMSG_SYSCALL_EXIT) => {
             info.op = PTRACE_SYSCALL_INFO_EXIT as u8;
-            let error = call::error_of(&regs, task);
+            let error = call::error_of(regs, task);
             info.body[0] = error.map_or(regs.rax, |error| error as u64);
             info.body[1] = error.is_some().into();
             len = HEAD + 9;

@@ -5,6 +5,7 @@
 //! faults at the IRET and becomes the tracee's signal.
 
 use core::mem::{offset_of, size_of};
+use core::ptr::NonNull;
 
 use portcullis::x86_64::regs::flags;
 use portcullis::x86_64::tables::USER_DS;
@@ -40,14 +41,18 @@ const CHANGEABLE: u64 = UserRegs::FLAGS & !flags::ID;
 /// A tracee that is stopped for the current task, and frozen: its registers are the tracer's to look at.
 pub struct Stopped<'a> {
     task: &'a Task,
+    /// What it lends.
+    regs: NonNull<UserRegs>,
 }
 
 impl<'a> Stopped<'a> {
+    /// ESRCH for a task that does not lend its registers.
+    ///
     /// # Safety
-    /// `task` is asleep, and nothing but the current task wakes it. Once that has, only [`Self::task`], [`Self::regs`] and
-    /// [`Self::change`] are called.
-    pub(super) unsafe fn new(task: &'a Task) -> Self {
-        Stopped { task }
+    /// `task` is asleep, and nothing but the current task wakes it. Once that has, only [`Self::task`] is called.
+    pub(super) unsafe fn new(task: &'a Task) -> Result<Self> {
+        let regs = lent::of(task).ok_or(Errno::ESRCH)?;
+        Ok(Stopped { task, regs })
     }
 
     /// The tracee.
@@ -55,17 +60,16 @@ impl<'a> Stopped<'a> {
         self.task
     }
 
-    /// The registers that its door saved, which it lends while it is stopped. ESRCH once it runs again.
-    pub fn regs(&self) -> Result<UserRegs> {
-        lent::read(self.task).ok_or(Errno::ESRCH)
+    /// The registers that its door saved, which it lends while it is stopped.
+    pub fn regs(&self) -> &UserRegs {
+        // SAFETY: `new`'s caller keeps it asleep, so it does without them, and the tracer has one `Stopped`.
+        unsafe { self.regs.as_ref() }
     }
 
-    /// Changes them.
-    pub fn change<T>(&mut self, change: impl FnOnce(&mut UserRegs) -> T) -> Result<T> {
-        let mut regs = self.regs()?;
-        let result = change(&mut regs);
-        lent::write(self.task, regs).ok_or(Errno::ESRCH)?;
-        Ok(result)
+    /// The same, to write.
+    pub fn regs_mut(&mut self) -> &mut UserRegs {
+        // SAFETY: as for `regs`.
+        unsafe { self.regs.as_mut() }
     }
 
     /// Its segment registers, as the switch saved them.
@@ -76,18 +80,18 @@ impl<'a> Stopped<'a> {
     }
 
     /// A word of `struct user_regs_struct`.
-    pub fn get(&mut self, word: usize) -> Result<u64> {
-        Ok(match word {
+    pub fn get(&mut self, word: usize) -> u64 {
+        match word {
             FS_BASE => self.segments().fs_base,
             GS_BASE => self.segments().gs_base,
             DS => self.segments().ds.into(),
             ES => self.segments().es.into(),
             FS => self.segments().fs.into(),
             GS => self.segments().gs.into(),
-            RFLAGS => self.flags()?,
-            CS | SS => u64::from(self.word(word)? as u16),
-            _ => self.word(word)?,
-        })
+            RFLAGS => self.flags(),
+            CS | SS => u64::from(self.word(word) as u16),
+            _ => self.word(word),
+        }
     }
 
     /// Changes a word of `struct user_regs_struct`.
@@ -102,32 +106,39 @@ impl<'a> Stopped<'a> {
                 *base = value;
             }
             CS | SS | DS | ES | FS | GS => self.set_selector(word, value as u16)?,
-            RFLAGS => self.set_flags(value)?,
-            _ => self.change(|regs| *word_mut(regs, word) = value)?,
+            RFLAGS => self.set_flags(value),
+            _ => *self.word_mut(word) = value,
         }
         Ok(())
     }
 
-    fn word(&self, word: usize) -> Result<u64> {
-        Ok(*word_mut(&mut self.regs()?, word))
+    fn word(&mut self, word: usize) -> u64 {
+        *self.word_mut(word)
+    }
+
+    fn word_mut(&mut self, word: usize) -> &mut u64 {
+        assert!(word < FS_BASE);
+        // SAFETY: as for `regs`; `UserRegs` is this many words and nothing else.
+        unsafe { &mut *self.regs.as_ptr().cast::<u64>().add(word) }
     }
 
     /// RFLAGS without the TF that is the tracer's.
-    pub fn flags(&self) -> Result<u64> {
+    pub fn flags(&self) -> u64 {
         let hidden = if self.task.trace.step.is_forced() { flags::TF } else { 0 };
-        Ok(self.regs()?.rflags() & !hidden)
+        self.regs().rflags() & !hidden
     }
 
     /// Changes what a tracer may change of RFLAGS. A TF that it writes is the program's from now on; one that stepping needs
     /// stays.
-    pub fn set_flags(&mut self, value: u64) -> Result<()> {
+    pub fn set_flags(&mut self, value: u64) {
         let mut value = value;
         if value & flags::TF != 0 {
             self.task.trace.step.not_forced();
         } else if self.task.trace.step.is_forced() {
             value |= flags::TF;
         }
-        self.change(|regs| regs.set_rflags(regs.rflags() & !CHANGEABLE | value & CHANGEABLE))
+        let regs = self.regs_mut();
+        regs.set_rflags(regs.rflags() & !CHANGEABLE | value & CHANGEABLE);
     }
 
     /// Any selector of ring 3, also one that names nothing: that is found out when it is loaded. CS and SS are not null.
@@ -139,8 +150,8 @@ impl<'a> Stopped<'a> {
             return Err(Errno::EIO);
         }
         match word {
-            CS => self.change(|regs| regs.set_cs(selector))?,
-            SS => self.change(|regs| regs.set_ss(selector))?,
+            CS => self.regs_mut().set_cs(selector),
+            SS => self.regs_mut().set_ss(selector),
             DS => self.segments().ds = selector,
             ES => self.segments().es = selector,
             FS => self.segments().fs = selector,
@@ -152,7 +163,7 @@ impl<'a> Stopped<'a> {
     /// PTRACE_PEEKUSER.
     pub fn peek_user(&mut self, offset: u64) -> Result<u64> {
         Ok(match place(offset)? {
-            Place::Register(word) => self.get(word)?,
+            Place::Register(word) => self.get(word),
             Place::Debug(n) => self.task.trace.debug.get(n),
             Place::Nothing => 0,
         })
@@ -166,13 +177,6 @@ impl<'a> Stopped<'a> {
             Place::Nothing => Err(Errno::EIO),
         }
     }
-}
-
-fn word_mut(regs: &mut UserRegs, word: usize) -> &mut u64 {
-    assert!(word < FS_BASE);
-    let regs: *mut UserRegs = regs;
-    // SAFETY: `UserRegs` is this many words and nothing else.
-    unsafe { &mut *regs.cast::<u64>().add(word) }
 }
 
 /// What is at an offset of the user area.

@@ -88,10 +88,7 @@ pub fn size32(kind: Kind) -> Result<usize> {
 /// A set in the 64-bit layout.
 pub fn get64(stopped: &mut Stopped<'_>, kind: Kind) -> Result<Vec<u8>> {
     match kind {
-        Kind::General => {
-            let words: Result<Vec<u64>> = (0..registers::WORDS).map(|word| stopped.get(word)).collect();
-            Ok(words?.as_bytes().to_vec())
-        }
+        Kind::General => Ok((0..registers::WORDS).flat_map(|word| stopped.get(word).to_ne_bytes()).collect()),
         Kind::Float | Kind::Extended => Ok(extended::fxsave(stopped).to_vec()),
         Kind::Xstate => Ok(extended::xsave(stopped)),
         Kind::Tls => Ok(tls::all(stopped.task()).as_bytes().to_vec()),
@@ -123,11 +120,8 @@ pub fn set64(stopped: &mut Stopped<'_>, kind: Kind, bytes: &[u8]) -> Result<()> 
 /// A set in the 32-bit layout.
 pub fn get32(stopped: &mut Stopped<'_>, kind: Kind) -> Result<Vec<u8>> {
     match kind {
-        Kind::General => {
-            let words: Result<Vec<u32>> = (0..compat::WORDS).map(|word| compat::get(stopped, word)).collect();
-            Ok(words?.as_bytes().to_vec())
-        }
-        Kind::Float => Ok(extended::fsave(stopped)?.to_vec()),
+        Kind::General => Ok((0..compat::WORDS).flat_map(|word| compat::get(stopped, word).to_ne_bytes()).collect()),
+        Kind::Float => Ok(extended::fsave(stopped).to_vec()),
         kind => get64(stopped, kind),
     }
 }
@@ -150,7 +144,7 @@ pub fn set32(stopped: &mut Stopped<'_>, kind: Kind, bytes: &[u8]) -> Result<()> 
 /// PTRACE_GETREGSET and PTRACE_SETREGSET. The layout is that of the code that the tracee runs, whoever asks. Returns how
 /// much was transferred.
 pub fn transfer(stopped: &mut Stopped<'_>, request: u32, note: u32, base: u64, len: u64) -> Result<u64> {
-    let wide = stopped.regs()?.cs() == u64::from(USER_CS);
+    let wide = stopped.regs().cs() == u64::from(USER_CS);
     let kind = Kind::from_note(note, wide)?;
     if !len.is_multiple_of(kind.element(wide) as u64) {
         return Err(Errno::EINVAL);

@@ -115,7 +115,7 @@ pub(super) fn detach(stopped: &mut Stopped<'_>, signo: u64) -> Result<()> {
     if signo > SIGRTMAX as u64 {
         return Err(Errno::EIO);
     }
-    step::disable(stopped)?;
+    step::disable(stopped);
     let task = stopped.task();
     let links = {
         let _tree = process::tree();

@@ -52,8 +52,7 @@ pub(super) fn dispatch(
 fn with_stopped(task: &Task, request: u32, f: impl FnOnce(&mut Stopped<'_>) -> Result<usize>) -> Result<usize> {
     freeze(task)?;
     // SAFETY: frozen, and only the thread that traces it makes requests. Those that wake it do so in the end.
-    let mut stopped = unsafe { Stopped::new(task) };
-    let result = f(&mut stopped);
+    let result = unsafe { Stopped::new(task) }.and_then(|mut stopped| f(&mut stopped));
     let resumes = matches!(
         request,
         // LISTEN wakes one whose group stop has ended since.
@@ -205,9 +204,9 @@ fn resume(stopped: &mut Stopped<'_>, request: u32, signo: u64) -> Result<()> {
     arm(SyscallWork::TRACE, request == PTRACE_SYSCALL);
     arm(SyscallWork::EMU, matches!(request, PTRACE_SYSEMU | PTRACE_SYSEMU_SINGLESTEP));
     match request {
-        PTRACE_SINGLESTEP | PTRACE_SYSEMU_SINGLESTEP => step::enable(stopped, false)?,
-        PTRACE_SINGLEBLOCK => step::enable(stopped, true)?,
-        _ => step::disable(stopped)?,
+        PTRACE_SINGLESTEP | PTRACE_SYSEMU_SINGLESTEP => step::enable(stopped, false),
+        PTRACE_SINGLEBLOCK => step::enable(stopped, true),
+        _ => step::disable(stopped),
     }
     let mut signals = task.signals.lock();
     signals.trap.code = signo as i32;

@@ -13,7 +13,6 @@ use portcullis::x86_64::{Exception, UserRegs};
 
 use super::registers::Stopped;
 use super::{debug, stop};
-use crate::errno::Result;
 use crate::gate::Gate;
 use crate::segments::code::Code;
 use crate::signal::info::TRAP_BRKPT;
@@ -56,11 +55,10 @@ impl StepFlags {
 
 /// PTRACE_SINGLESTEP, and with `block` PTRACE_SINGLEBLOCK: the stopped task goes on for one instruction, or up to the next
 /// branch.
-pub(super) fn enable(stopped: &mut Stopped<'_>, block: bool) -> Result<()> {
+pub(super) fn enable(stopped: &mut Stopped<'_>, block: bool) {
     let task = stopped.task();
-    let by_us = stopped.change(|regs| force(task, regs))?;
+    let by_us = force(task, stopped.regs_mut());
     debug::set_block_step(task, by_us && block);
-    Ok(())
 }
 
 /// Sets TF. Says whether it is the tracer's.
@@ -86,11 +84,10 @@ fn force(task: &Task, regs: &mut UserRegs) -> bool {
 }
 
 /// The stopped task goes on without steps.
-pub(super) fn disable(stopped: &mut Stopped<'_>) -> Result<()> {
+pub(super) fn disable(stopped: &mut Stopped<'_>) {
     if stop_stepping(stopped.task()) {
-        stopped.change(clear_trap_flag)?;
+        clear_trap_flag(stopped.regs_mut());
     }
-    Ok(())
 }
 
 /// Says whether TF is to be taken out.

@@ -1,9 +1,7 @@
-//! A task's user registers while it waits, for its tracer and for `/proc`.
+//! A task's user registers, for its tracer and for `/proc`.
 //!
-//! The door holds the registers by `&mut`, and whatever the task does has them from there. So nobody else may access them, but
-//! while the task does without: [`lend`] publishes where they are for the time of a wait. Others access them only while the
-//! task is asleep. The run-queue lock keeps it asleep, and lets one in at a time; so a task that runs again need not wait for
-//! anybody when it takes its registers back.
+//! The door holds the registers by `&mut`, and whatever the task does has them from there. So nobody else may write them, but
+//! while the task does without: [`lend`] publishes where they are for the time of a stop or a wait.
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
@@ -30,29 +28,26 @@ pub fn lend<T>(at: &mut InKernel<'_, Gate>, wait: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The registers that the current task has lent itself.
-pub fn read_own() -> Option<UserRegs> {
-    let regs = NonNull::new(current().lent.0.load(Relaxed))?;
-    // SAFETY: the pointer is there while `lend` has the registers borrowed, so the task does not use them otherwise. Others
-    // access them only while it is asleep, and it runs.
-    Some(unsafe { regs.read() })
+/// The registers that a task has lent: good for reads and writes until it wakes up. None if it has not, or is not asleep.
+pub fn of(task: &Task) -> Option<NonNull<UserRegs>> {
+    scheduler::while_asleep(task, || NonNull::new(task.lent.0.load(Relaxed)))?
 }
 
-/// The registers that a task has lent. None if it has not, or is not asleep.
-pub fn read(task: &Task) -> Option<UserRegs> {
-    // SAFETY: the pointer is good for reads (`access`).
-    access(task, |regs| unsafe { regs.read() })
+/// The registers of a task that is asleep, or of the current one, to show: what it has changed in them since it came in may be
+/// missing. None if it is not asleep.
+pub fn snapshot(task: &Task) -> Option<UserRegs> {
+    let place = (task.stack.top() - UserRegs::SIZE as u64) as *const UserRegs;
+    // SAFETY: the doors save the registers at the top of the stack, which the reference to the task keeps. While the task sleeps,
+    // or runs here, nobody writes them; the volatile read makes no reference.
+    let read = || unsafe { place.read_volatile() };
+    if ptr::eq(task, current()) { Some(read()) } else { scheduler::while_asleep(task, read) }
 }
 
-/// Changes the registers that a task has lent. None if it has not, or is not asleep.
-pub fn write(task: &Task, new: UserRegs) -> Option<()> {
-    // SAFETY: the pointer is good for writes (`access`).
-    access(task, |regs| unsafe { regs.write(new) })
-}
-
-/// Gives a pointer that is good for reads and writes until `f` returns: the pointer is there while [`lend`] has the registers
-/// borrowed, the task does not wake up to take them back while the run-queue lock is held, and everybody else who accesses them
-/// holds that lock.
-fn access<T>(task: &Task, f: impl FnOnce(NonNull<UserRegs>) -> T) -> Option<T> {
-    scheduler::while_asleep(task, || NonNull::new(task.lent.0.load(Relaxed)).map(f))?
+/// Calls `call` with the state of the system call that is being made, for calls that change the registers or stop for a tracer.
+pub fn with_state<T>(regs: &mut UserRegs, call: impl FnOnce(&mut InKernel<'_, Gate>) -> T) -> T {
+    // SAFETY: a system call is being made, with interrupts on; `regs` are its registers, lent by its state for this long.
+    let mut at = unsafe { InKernel::assume(regs) };
+    let result = call(&mut at);
+    at.suspend();
+    result
 }
