@@ -211,7 +211,7 @@ impl Doors for Gate {
     }
 
     fn user_exception(at: &mut InKernel<'_, Gate>, exception: Exception) {
-        let Exception { vector, error, cause } = exception;
+        let Exception { vector, error, cause, .. } = exception;
         let die = Die {
             vector,
             error: match vector {

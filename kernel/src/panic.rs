@@ -58,7 +58,7 @@ pub fn die(regs: &SavedRegs, what: impl Display) -> ! {
 
 /// The kernel hit an exception that it cannot handle.
 pub fn die_of_exception(regs: &SavedRegs, exception: Exception) -> ! {
-    let Exception { vector, error, cause } = exception;
+    let Exception { vector, error, cause, .. } = exception;
     let name = NAMES.get(vector as usize).copied().filter(|name| !name.is_empty()).unwrap_or("exception");
     match vector {
         Exception::PF => {

@@ -123,26 +123,28 @@ fn fetch_bp(regs: &mut PtRegs) -> bool {
 #[inline(always)]
 unsafe fn fast_syscall(regs: &mut PtRegs) -> isize {
     // SAFETY: the offset of a `long` in the image's description.
-    let pad: usize = unsafe {
-        *(&raw const vdso_image_32)
-            .add(offsets::VDSO_INT80_LANDING_PAD)
-            .cast()
-    };
+    let pad: usize = unsafe { *(&raw const vdso_image_32).add(offsets::VDSO_INT80_LANDING_PAD).cast() };
     let landing_pad = task().vdso().wrapping_add(pad);
     // A restarted call goes two bytes back, to an INT 0x80.
     regs.ip = landing_pad;
 
     // SAFETY: the caller's.
     let arrived = unsafe { Arrived::<Linux, Syscall32>::enter_from_user_mode(regs) };
-    let (leaving, made) = arrived.syscall_32_after(|at| {
+    let made = arrived.syscall_32_after(|at| {
         let fetched = fetch_bp(at.regs());
         if !fetched {
             at.regs().ax = -EFAULT as usize;
         }
         fetched
     });
-    let settled = leaving.exit_to_user_mode_prepare();
-    let fit = made && may_return_fast(settled.saved(), landing_pad);
+    let (settled, fit) = match made {
+        Ok(leaving) => {
+            let settled = leaving.exit_to_user_mode_prepare();
+            let fit = may_return_fast(settled.saved(), landing_pad);
+            (settled, fit)
+        }
+        Err(leaving) => (leaving.exit_to_user_mode_prepare(), false),
+    };
     settled.exit_to_user_mode().suspend();
     fit as isize
 }
@@ -150,11 +152,7 @@ unsafe fn fast_syscall(regs: &mut PtRegs) -> isize {
 /// Whether SYSRET or SYSEXIT enters user mode with these registers, as far as the code at the landing pad looks at them.
 #[inline(always)]
 fn may_return_fast(regs: &PtRegs, landing_pad: usize) -> bool {
-    let unfit = if cfg!(CONFIG_X86_64) {
-        flags::RF | flags::TF
-    } else {
-        flags::RF | flags::TF | flags::VM
-    };
+    let unfit = if cfg!(CONFIG_X86_64) { flags::RF | flags::TF } else { flags::RF | flags::TF | flags::VM };
     let fit = regs.cs as usize == offsets::USER32_CS
         && regs.ss as usize == offsets::USER_DS
         && regs.ip == landing_pad

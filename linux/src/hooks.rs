@@ -4,8 +4,8 @@ use core::ffi::{CStr, c_char};
 
 use portcullis::work::{ExitWorkBits, Phase, SyscallWorkBits};
 use portcullis::{
-    Broken, Diagnostics, ExitHooks, GuestHooks, InKernel, InSyscall, Interrupted, Kernel, Machine, Leaving, Settled, Skip,
-    SyscallHooks, Wrong,
+    Broken, Diagnostics, ExitHooks, GuestHooks, InKernel, InSyscall, Interrupted, Kernel, Leaving, Machine, Settled,
+    Skip, SyscallHooks, Wrong,
 };
 
 use crate::current::{self, task};

@@ -78,10 +78,6 @@ unsafe impl InterruptFlag for LocalIrq {
     #[inline(always)]
     fn is_on() -> bool {
         // Lockdep's view where there is one, as lockdep_assert_irqs_disabled() has it: both must agree.
-        if cfg!(CONFIG_PROVE_LOCKING) {
-            lockdep::believes_on() || raw_is_on()
-        } else {
-            raw_is_on()
-        }
+        if cfg!(CONFIG_PROVE_LOCKING) { lockdep::believes_on() || raw_is_on() } else { raw_is_on() }
     }
 }

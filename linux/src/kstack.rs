@@ -25,9 +25,7 @@ pub fn choose_offset() {
     if on {
         let low: u32;
         // SAFETY: reads the counter.
-        unsafe {
-            core::arch::asm!("rdtsc", out("eax") low, out("edx") _, options(nomem, nostack, preserves_flags))
-        };
+        unsafe { core::arch::asm!("rdtsc", out("eax") low, out("edx") _, options(nomem, nostack, preserves_flags)) };
         let offset = task().kstack_offset();
         // SAFETY: a word of the task's own.
         unsafe { *offset = (*offset).rotate_right(5) ^ low };

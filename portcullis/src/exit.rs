@@ -142,8 +142,7 @@ fn pending_work<'r, K: Gate, C: Crossing>(
 ) -> (Settled<'r, K, C>, usize) {
     let bits = &K::EXIT_WORK;
     if work & due & (bits.of(Phase::Loop) | bits.of(Phase::Repeat)) != 0 {
-        let any = Leaving::new(settled.into_regs());
-        let (any, read) = exit_to_user_mode_loop::<K>(any, work, due);
+        let (any, read) = exit_to_user_mode_loop::<K>(Leaving::new(settled.into_regs()), work, due);
         (settled, work) = (Settled::new(any.into_regs()), read);
     }
     if work & due & bits.user_return_notify != 0 {
@@ -171,6 +170,12 @@ fn exit_to_user_mode_loop<'r, K: Gate>(
     due: usize,
 ) -> (Settled<'r, K>, usize) {
     let bits = &K::EXIT_WORK;
+    // A constant where the masks do not differ: then no register is kept for it.
+    let due = if const { K::EXIT_WORK.due(true) == K::EXIT_WORK.due(false) } {
+        const { K::EXIT_WORK.due(true) }
+    } else {
+        due
+    };
     let mut untaken = Untaken::NOTHING;
     loop {
         while work & due & bits.of(Phase::Loop) != 0 {
@@ -216,22 +221,22 @@ fn round<'r, K: Gate>(leaving: Leaving<'r, K>, work: usize) -> (Leaving<'r, K>, 
     unsafe { K::Irqs::on() };
     let mut at = InKernel::<K>::new(leaving.into_regs());
     K::trace(trace::Event::ExitWork, work as u64);
-    if need_resched || need_resched_lazy {
+    if need_resched | need_resched_lazy != 0 {
         at.hook("schedule", |at| K::schedule(at, work));
     }
-    if uprobe {
+    if uprobe != 0 {
         at.hook("uprobe_notify_resume", K::uprobe_notify_resume);
     }
-    if patch_pending {
+    if patch_pending != 0 {
         at.hook("klp_update_patch_state", K::klp_update_patch_state);
     }
-    if sigpending || notify_signal {
+    if sigpending | notify_signal != 0 {
         at.hook("do_signal_or_restart", K::do_signal_or_restart);
     }
-    if notify_resume {
+    if notify_resume != 0 {
         at.hook("resume_user_mode_work", K::resume_user_mode_work);
     }
-    if own_loop {
+    if own_loop != 0 {
         at.hook("arch_exit_to_user_mode_work", |at| K::arch_exit_to_user_mode_work(at, work));
     }
     K::trace(trace::Event::ExitWorkDone, 0);

@@ -57,16 +57,16 @@ impl<K: Gate + GuestHooks, C> InKernel<'_, K, C> {
                 user_return_notify: _,
                 own_once: _,
             } = K::EXIT_WORK.pending(work);
-            if sigpending || notify_signal {
+            if sigpending | notify_signal != 0 {
                 return Err(SignalPending);
             }
-            if need_resched || need_resched_lazy {
+            if need_resched | need_resched_lazy != 0 {
                 self.hook("schedule", |at| <K as ExitHooks>::schedule(at, work));
             }
-            if notify_resume {
+            if notify_resume != 0 {
                 self.hook("resume_guest_mode_work", K::resume_guest_mode_work);
             }
-            if own_loop {
+            if own_loop != 0 {
                 self.hook("arch_exit_to_user_mode_work", |at| K::arch_exit_to_user_mode_work(at, work));
             }
         }

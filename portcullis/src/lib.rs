@@ -41,9 +41,6 @@
 //! | enter a guest | [`guest`] |
 //! | keep a trace of what crossed | [`trace`], the package `portcullis-trace` |
 //! | restart interrupted system calls as Linux does, or return them to user mode as SIGSYS | the package `portcullis-linux-abi` |
-//!
-//! Imports point one way: the doors (`x86_64`) use the policy (`syscall`, `exit`, `interrupt`, `guest`, `die`), the policy uses the
-//! traits (`kernel`), the traits use the states (`state`) and what they are made of (`machine`, `work`, `context`, `trace`).
 #![cfg_attr(not(any(test, loom)), no_std)]
 #![deny(unsafe_code, unused_variables)]
 #![allow(clippy::new_without_default, reason = "what `new` makes is for statics")]

@@ -22,16 +22,16 @@ impl<'r, K: Gate> Arrived<'r, K, Syscall32> {
         self.into_kernel().make_32()
     }
 
-    /// The same for a door that must first fetch an argument with interrupts on. If `fetch` returns false, it has put a result into
-    /// the registers, and neither the call nor system-call work is done.
+    /// The same for a door that must first fetch an argument with interrupts on. `Err` if `fetch` returns false: it has put a
+    /// result into the registers, and neither the call nor system-call work is done.
     #[inline(always)]
     pub fn syscall_32_after(
         self,
         fetch: impl FnOnce(&mut InKernel<'_, K>) -> bool,
-    ) -> (Leaving<'r, K, Syscall32>, bool) {
+    ) -> Result<Leaving<'r, K, Syscall32>, Leaving<'r, K, Syscall32>> {
         K::compat_call(true);
         let mut at = self.into_kernel();
-        if at.hook("user_word", fetch) { (at.make_32(), true) } else { (at.into_leaving(), false) }
+        if at.hook("user_word", fetch) { Ok(at.make_32()) } else { Err(at.into_leaving()) }
     }
 }
 
@@ -111,12 +111,12 @@ fn syscall_entry_work<K: Gate>(at: &mut InKernel<'_, K>) -> Result<(), Skip> {
     } = K::SYSCALL_WORK.armed(word);
 
     // First: a dispatched call is not of the kernel's ABI, and is hidden from the others.
-    if user_dispatch && at.hook("syscall_user_dispatch", K::syscall_user_dispatch) {
+    if user_dispatch != 0 && at.hook("syscall_user_dispatch", K::syscall_user_dispatch) {
         return Err(Skip);
     }
-    if trace || emu {
+    if trace | emu != 0 {
         at.hook("ptrace_report_syscall_entry", K::ptrace_report_syscall_entry)?;
-        if emu {
+        if emu != 0 {
             return Err(Skip);
         }
         word = K::syscall_work();
@@ -124,14 +124,14 @@ fn syscall_entry_work<K: Gate>(at: &mut InKernel<'_, K>) -> Result<(), Skip> {
     // The other kinds are above.
     let ArmedSyscallWork { seccomp, tracepoint, audit, .. } = K::SYSCALL_WORK.armed(word);
     // After ptrace, so that the filters judge what the tracer made of the call.
-    if seccomp {
+    if seccomp != 0 {
         at.hook("secure_computing", K::secure_computing)?;
     }
-    if tracepoint {
+    if tracepoint != 0 {
         let number = at.saved().syscall_number();
         at.hook("trace_sys_enter", |at| K::trace_sys_enter(at, number));
     }
-    if audit {
+    if audit != 0 {
         let number = at.saved().syscall_number();
         at.hook("audit_syscall_entry", |at| K::audit_syscall_entry(at, number));
     }
@@ -151,18 +151,18 @@ fn syscall_exit_work<K: Gate>(at: &mut InKernel<'_, K>) {
         seccomp: _,
     } = K::SYSCALL_WORK.armed(K::syscall_work());
 
-    if user_dispatch && at.hook("on_user_dispatch", K::on_user_dispatch) {
+    if user_dispatch != 0 && at.hook("on_user_dispatch", K::on_user_dispatch) {
         return;
     }
-    if audit {
+    if audit != 0 {
         at.hook("audit_syscall_exit", K::audit_syscall_exit);
     }
-    if tracepoint {
+    if tracepoint != 0 {
         at.hook("trace_sys_exit", K::trace_sys_exit);
     }
     // An emulated call was not made, so there is no step over it to report.
-    let step = exit_trap && !emu;
-    if step || trace {
+    let step = exit_trap != 0 && emu == 0;
+    if step || trace != 0 {
         at.hook("ptrace_report_syscall_exit", |at| K::ptrace_report_syscall_exit(at, step));
     }
 }

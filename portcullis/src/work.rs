@@ -55,6 +55,7 @@ pub enum Ends {
 
 /// A kind of exit work, as declared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ExitKind {
     /// Its flag's name.
     pub name: &'static str,
@@ -74,6 +75,7 @@ pub struct ExitKind {
 
 /// A kind of system-call work, as declared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct SyscallKind {
     /// Its flag's name.
     pub name: &'static str,
@@ -243,23 +245,23 @@ macro_rules! exit_work {
                 "work of the kernel's own"
             }
 
-            /// The word as one `bool` per kind.
+            /// The word, one kind at a time.
             #[inline(always)]
             pub(crate) fn pending(&self, word: usize) -> PendingExitWork {
                 PendingExitWork {
-                    $($field: word & self.$field != 0,)*
-                    own_loop: word & self.own_loop != 0,
-                    own_once: word & self.own_once != 0,
+                    $($field: word & self.$field,)*
+                    own_loop: word & self.own_loop,
+                    own_once: word & self.own_once,
                 }
             }
         }
 
-        /// Which exit work is pending. To be destructured without `..`, so that a new kind is not forgotten.
+        /// Each kind's bit, or 0 if it is not pending. To be destructured without `..`, so that a new kind is not forgotten.
         #[allow(dead_code, reason = "no place runs all of it")]
         pub(crate) struct PendingExitWork {
-            $(pub $field: bool,)*
-            pub own_loop: bool,
-            pub own_once: bool,
+            $(pub $field: usize,)*
+            pub own_loop: usize,
+            pub own_once: usize,
         }
     };
 }
@@ -302,16 +304,16 @@ macro_rules! syscall_work {
                 0 $($(| { let _ = stringify!($exit); self.$field })?)*
             }
 
-            /// The word as one `bool` per kind.
+            /// The word, one kind at a time.
             #[inline(always)]
             pub(crate) fn armed(&self, word: usize) -> ArmedSyscallWork {
-                ArmedSyscallWork { $($field: word & self.$field != 0,)* }
+                ArmedSyscallWork { $($field: word & self.$field,)* }
             }
         }
 
-        /// Which system-call work is armed. To be destructured as [`PendingExitWork`].
+        /// Each kind's bit, or 0 if it is not armed. To be destructured as [`PendingExitWork`].
         pub(crate) struct ArmedSyscallWork {
-            $(pub $field: bool,)*
+            $(pub $field: usize,)*
         }
     };
     (@name) => { None };
@@ -510,11 +512,5 @@ impl WorkFlags {
     #[inline(always)]
     pub fn syscall_word(&self) -> usize {
         self.syscall.load(OWN) as usize
-    }
-}
-
-impl Default for WorkFlags {
-    fn default() -> Self {
-        Self::new()
     }
 }

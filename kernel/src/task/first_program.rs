@@ -48,7 +48,7 @@ fn new_task() -> Result<Arc<Task>> {
         fs: Some(Arc::new(FsContext::new(fs::root()))),
         sighand: Arc::new(SigHand::new()),
         signals: TaskSignals::new(),
-        regs: UserRegs::default(),
+        regs: UserRegs::new(0, 0),
         start: Some(run),
     })
 }

@@ -572,7 +572,7 @@ pub(super) fn kernel_task(pid: Pid, start: Start) -> Result<Arc<Task>> {
         fs: None,
         sighand: Arc::new(SigHand::new()),
         signals: TaskSignals::new(),
-        regs: UserRegs::default(),
+        regs: UserRegs::new(0, 0),
         start: Some(start),
     })?;
     Ok(task)

@@ -11,6 +11,7 @@ use super::{cpu, extable};
 
 /// An exception, as the CPU reported it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Exception {
     /// The vector, 0 to 31 (SDM volume 3, table 6-1).
     pub vector: u8,
@@ -233,19 +234,18 @@ macro_rules! doors {
     };
 }
 
+/// A line that is missing.
+const NEVER: Path = Path { stack: "–", state: "–", hook: "–", way_out: "–" };
 /// The defaults of a row.
-const CLOSED: Door = {
-    const NEVER: Path = Path { stack: "–", state: "–", hook: "–", way_out: "–" };
-    Door {
-        name: "",
-        vectors: None,
-        entry: Entry::Stub,
-        ist: 0,
-        by_user: false,
-        user: NEVER,
-        kernel: NEVER,
-        inside: NEVER,
-    }
+const CLOSED: Door = Door {
+    name: "",
+    vectors: None,
+    entry: Entry::Stub,
+    ist: 0,
+    by_user: false,
+    user: NEVER,
+    kernel: NEVER,
+    inside: NEVER,
 };
 
 /// All doors. The interrupt table is filled from this: of two rows for a vector the later one counts.

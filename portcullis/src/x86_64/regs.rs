@@ -157,12 +157,6 @@ impl UserRegs {
     }
 }
 
-impl Default for UserRegs {
-    fn default() -> Self {
-        UserRegs::new(0, 0)
-    }
-}
-
 /// Bits of RFLAGS (SDM volume 1, 3.4.3).
 #[allow(missing_docs, reason = "the flags by their names")]
 pub mod flags {

@@ -6,7 +6,7 @@
 use core::arch::asm;
 
 use super::local::CpuLocal;
-use super::tables::{LDT, LDT_SELECTOR, TLS_ENTRIES, TLS_FIRST, USER_DS, system_descriptor};
+use super::tables::{LDT, LDT_SELECTOR, TLS_ENTRIES, TLS_FIRST, USER_DS};
 
 pub use super::tables::IO_PORTS;
 
@@ -136,13 +136,9 @@ pub unsafe fn load_ldt(table: &[u64]) {
     let selector = if table.is_empty() {
         0
     } else {
-        let [low, high] = system_descriptor(LDT, table.as_ptr() as u64, size_of_val(table) as u64 - 1);
-        let first = (LDT_SELECTOR >> 3) as usize;
         // SAFETY: interrupts are off, so the tables are this CPU's; the entries are for this.
-        unsafe {
-            (*CpuLocal::tables()).gdt.0[first] = low;
-            (*CpuLocal::tables()).gdt.0[first + 1] = high;
-        }
+        let gdt = unsafe { &mut (*CpuLocal::tables()).gdt };
+        gdt.set_system(LDT_SELECTOR, LDT, table.as_ptr() as u64, size_of_val(table) as u64);
         LDT_SELECTOR
     };
     // SAFETY: null, or the descriptor that was just written.

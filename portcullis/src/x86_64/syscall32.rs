@@ -208,7 +208,7 @@ unsafe extern "C" fn fast<K: Doors>(regs: &mut UserRegs) -> WayOut {
     let landing_pad = K::int80_landing_pad();
     arrived.regs().rip = landing_pad;
 
-    let (leaving, made) = arrived.syscall_32_after(|at| {
+    let made = arrived.syscall_32_after(|at| {
         let stack_pointer = at.saved().rsp as u32;
         match K::user_word(at, stack_pointer) {
             Some(ebp) => {
@@ -222,6 +222,8 @@ unsafe extern "C" fn fast<K: Doors>(regs: &mut UserRegs) -> WayOut {
             }
         }
     });
-    let settled = leaving.exit_to_user_mode_prepare();
-    if made { settled.sysret32_or_iret(landing_pad) } else { settled.iret() }
+    match made {
+        Ok(leaving) => leaving.exit_to_user_mode_prepare().sysret32_or_iret(landing_pad),
+        Err(leaving) => leaving.exit_to_user_mode_prepare().iret(),
+    }
 }

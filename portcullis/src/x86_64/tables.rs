@@ -36,6 +36,21 @@ pub const TLS_ENTRIES: usize = 3;
 #[repr(C, align(16))]
 pub struct Gdt(pub(super) [u64; 16]);
 
+impl Gdt {
+    /// Sets a descriptor of two entries, present, of `size` bytes (SDM volume 3, figure 7-4).
+    pub(super) fn set_system(&mut self, selector: u16, kind: u64, base: u64, size: u64) {
+        const PRESENT: u64 = 1 << 47;
+        let limit = size - 1;
+        let low = limit & 0xffff
+            | (base & 0xff_ffff) << 16
+            | PRESENT
+            | kind << 40
+            | (limit >> 16 & 0xf) << 48
+            | (base >> 24 & 0xff) << 56;
+        self.0[(selector >> 3) as usize..][..2].copy_from_slice(&[low, base >> 32]);
+    }
+}
+
 /// Segment descriptors (SDM volume 3, 3.4.5): present, accessed, flat, 4 KiB granularity.
 mod descriptor {
     const FLAT: u64 = 0x00cf_9300_0000_ffff;
@@ -205,10 +220,7 @@ impl Tables {
         ] {
             self.gdt.0[(selector >> 3) as usize] = descriptor;
         }
-        let tss = &raw const self.tss as u64;
-        let [low, high] = system_descriptor(AVAILABLE_TSS, tss, size_of::<Tss>() as u64 - 1);
-        self.gdt.0[(TSS_SELECTOR >> 3) as usize] = low;
-        self.gdt.0[(TSS_SELECTOR >> 3) as usize + 1] = high;
+        self.gdt.set_system(TSS_SELECTOR, AVAILABLE_TSS, &raw const self.tss as u64, size_of::<Tss>() as u64);
     }
 
     /// Where the stacks are, by the exceptions that use them.
@@ -233,15 +245,3 @@ impl core::fmt::Debug for Tables {
 const AVAILABLE_TSS: u64 = 9;
 /// The type of a local descriptor table.
 pub(super) const LDT: u64 = 2;
-
-/// A descriptor of two entries, present (SDM volume 3, figure 7-4).
-pub(super) const fn system_descriptor(kind: u64, base: u64, limit: u64) -> [u64; 2] {
-    const PRESENT: u64 = 1 << 47;
-    let low = limit & 0xffff
-        | (base & 0xff_ffff) << 16
-        | PRESENT
-        | kind << 40
-        | (limit >> 16 & 0xf) << 48
-        | (base >> 24 & 0xff) << 56;
-    [low, base >> 32]
-}

@@ -9,7 +9,7 @@ fn hook(at: &mut InKernel<'_, K>) {
 }
 
 fn from_scratch() -> UserRegs {
-    UserRegs { cs: 0x10, ..UserRegs::default() }
+    UserRegs { cs: 0x10, ..UserRegs::new(0, 0) }
 }
 
 fn main() {}

@@ -250,7 +250,7 @@ fn system_call(subject: &Subject) -> Result<Vec<u8>> {
     };
     // It may have become somebody else's since the file was opened.
     access::check(task)?;
-    let regs = if task.is_kernel_thread() { Some(UserRegs::default()) } else { lent::snapshot(task) };
+    let regs = if task.is_kernel_thread() { Some(UserRegs::new(0, 0)) } else { lent::snapshot(task) };
     let Some(regs) = regs else {
         return Ok(b"running\n".to_vec());
     };

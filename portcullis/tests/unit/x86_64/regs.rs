@@ -2,7 +2,7 @@ use super::*;
 
 #[test]
 fn whatever_is_written_the_registers_are_a_users() {
-    let mut regs = UserRegs::default();
+    let mut regs = UserRegs::new(0, 0);
     for value in [0, 0x10, 0x18, 0x33, u16::MAX] {
         regs.set_cs(value);
         regs.set_ss(value);

@@ -6,7 +6,7 @@ use crate::x86_64::local::tests::pretend_to_be_a_cpu;
 
 fn regs(rip: u64) -> UserRegs {
     let rflags = flags::IF | flags::FIXED;
-    UserRegs { rip, rcx: rip, rflags, r11: rflags, cs: USER_CS as u64, ss: USER_DS as u64, ..UserRegs::default() }
+    UserRegs { rip, rcx: rip, rflags, r11: rflags, cs: USER_CS as u64, ss: USER_DS as u64, ..UserRegs::new(0, 0) }
 }
 
 #[test]
