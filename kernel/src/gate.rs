@@ -107,10 +107,13 @@ impl ExitHooks for Gate {
         hooks::settled_work(Hook::Rseq, ExitWork::RSEQ, || rseq::exit_to_user_mode(at.regs()))
     }
 
+    // Not part of the path of calls that need neither.
+    #[inline(never)]
     fn fire_user_return_notifiers(_: &mut Settled<'_, Gate>) {
         hooks::settled_work(Hook::UserReturn, ExitWork::USER_RETURN_NOTIFY, return_notifier::fire);
     }
 
+    #[inline(never)]
     fn arch_exit_to_user_mode_once(_: &mut Settled<'_, Gate>, _work: usize) {
         task::call::leave();
     }
@@ -130,7 +133,7 @@ impl SyscallHooks for Gate {
     }
 
     fn secure_computing(at: &mut InKernel<'_, Gate>) -> Result<(), Skip> {
-        hooks::syscall_work(Hook::Seccomp, || seccomp::secure_computing(at))
+        hooks::syscall_work(Hook::Seccomp, || seccomp::secure_computing(at.regs()))
     }
 
     fn trace_sys_enter(_: &mut InKernel<'_, Gate>, number: i64) {

@@ -340,15 +340,15 @@ fn unknown(regs: &mut UserRegs) -> Result<usize> {
     let index = (number as usize).min(LAST);
     let bit = 1 << (index % 64);
     if SEEN[index / 64].fetch_or(bit, Relaxed) & bit == 0 {
-        let task = crate::task::current();
-        log::warn!(
-            "system call {number} is not implemented ({})",
-            task.comm()
-                .escape_ascii()
-                .take_while(|&byte| byte != b'\\')
-                .map(char::from)
-                .collect::<alloc::string::String>()
-        );
+        warn(number);
     }
     Err(Errno::ENOSYS)
+}
+
+#[cold]
+#[inline(never)]
+fn warn(number: u32) {
+    let name = crate::task::current().comm();
+    let name = name.escape_ascii().take_while(|&byte| byte != b'\\').map(char::from);
+    log::warn!("system call {number} is not implemented ({})", name.collect::<alloc::string::String>());
 }

@@ -211,10 +211,11 @@ pub fn tick(from_user: bool) {
     let cpu = cpu::this();
     // Before the queue is looked at: see the rule above.
     cpu.armed.store(NEVER, Ordering::Relaxed);
-    run_due(now());
-    if cpu.next_tick.get() <= now() {
+    let time = now();
+    run_due(time);
+    if cpu.next_tick.get() <= time {
         scheduler::tick(from_user);
-        cpu.next_tick.set(if scheduler::busy() { slice_from(now()) } else { NEVER });
+        cpu.next_tick.set(if scheduler::busy() { slice_from(time) } else { NEVER });
     }
     let queue = QUEUE.lock();
     let first = queue.timers.last().map_or(NEVER, |timer| timer.deadline);

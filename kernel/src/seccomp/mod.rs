@@ -24,12 +24,14 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering::*};
 
 use portcullis::work::SyscallWork;
+use portcullis::x86_64::UserRegs;
 use portcullis::{InKernel, Skip};
 
 use crate::errno::Errno;
 use crate::gate::Gate;
 use crate::ptrace::{self, state::Event};
 use crate::signal::{self, SIGKILL, SIGSYS, SigInfo, info::SYS_SECCOMP};
+use crate::task::lent::with_state;
 use crate::task::process::Tree;
 use crate::task::{Task, call, current, exit};
 use filter::{Attached, Data, Filter, action};
@@ -113,19 +115,29 @@ pub fn release() {
 
 /// The hook: judges the call in the registers. Runs after the tracer's stop, so that what a tracer made of the call is what
 /// is judged. Interrupts on, may sleep, may not come back.
-#[inline(never)]
-pub fn secure_computing(at: &mut InKernel<'_, Gate>) -> Result<(), Skip> {
+#[inline]
+pub fn secure_computing(regs: &mut UserRegs) -> Result<(), Skip> {
     let seccomp = &current().hooks.seccomp;
-    let (number, arch) = (call::number(at.saved()), call::arch());
-    match seccomp.mode.load(Acquire) {
-        DISABLED => Ok(()),
-        STRICT => strict(at, number, arch),
+    let (number, arch) = (call::number(regs), call::arch());
+    let filter = match seccomp.mode.load(Acquire) {
+        DISABLED => return Ok(()),
+        STRICT => None,
         _ => match newest(seccomp) {
-            Some(filter) if filter.allows(number, arch) => Ok(()),
-            Some(filter) => judge(filter, at, false),
-            None => Ok(()),
+            Some(filter) if !filter.allows(number, arch) => Some(filter),
+            _ => return Ok(()),
         },
-    }
+    };
+    undecided(regs, filter)
+}
+
+/// The call is not one that the newest filter allows whatever its arguments are; or there is none, in strict mode.
+#[cold]
+#[inline(never)]
+fn undecided(regs: &mut UserRegs, filter: Option<&Filter>) -> Result<(), Skip> {
+    with_state(regs, |at| match filter {
+        Some(filter) => judge(filter, at, false),
+        None => strict(at),
+    })
 }
 
 /// The current task's newest filter.
@@ -136,12 +148,12 @@ fn newest(seccomp: &'static TaskSeccomp) -> Option<&'static Filter> {
 }
 
 /// Strict mode: read, write, exit and sigreturn; any other call is the thread's last.
-fn strict(at: &mut InKernel<'_, Gate>, number: i32, arch: u32) -> Result<(), Skip> {
-    let allowed: [i32; 4] = match arch {
+fn strict(at: &mut InKernel<'_, Gate>) -> Result<(), Skip> {
+    let allowed: [i32; 4] = match call::arch() {
         call::AUDIT_ARCH_X86_64 => [0, 1, 60, 15],
         _ => [3, 4, 1, 119],
     };
-    if !allowed.contains(&number) {
+    if !allowed.contains(&call::number(at.saved())) {
         exit::do_exit(at, SIGKILL);
     }
     Ok(())

@@ -13,7 +13,7 @@ use super::{Task, current, scheduler};
 use crate::gate::Gate;
 
 /// Where a task's registers are while it lends them; null otherwise. Written by the task alone. The run-queue lock orders this
-/// for all others: the task takes it to go to sleep.
+/// for all others: the task takes it to go to sleep, and they take it to see that it is asleep.
 #[derive(Default)]
 pub struct Lent(AtomicPtr<UserRegs>);
 
@@ -28,9 +28,9 @@ pub fn lend<T>(at: &mut InKernel<'_, Gate>, wait: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The registers that a task has lent: good for reads and writes until it wakes up. None if it has not, or is not asleep.
+/// The registers that a task has lent: good for reads and writes while it is asleep. None if it has not.
 pub fn of(task: &Task) -> Option<NonNull<UserRegs>> {
-    scheduler::while_asleep(task, || NonNull::new(task.lent.0.load(Relaxed)))?
+    NonNull::new(task.lent.0.load(Relaxed))
 }
 
 /// The registers of a task that is asleep, or of the current one, to show: what it has changed in them since it came in may be

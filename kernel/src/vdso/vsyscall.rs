@@ -90,7 +90,7 @@ fn is_allowed(at: &mut InKernel<'_, Gate>, number: u32, entry: u64) -> bool {
     let regs = at.regs();
     regs.orig_rax = number.into();
     regs.rax = (Errno::ENOSYS.0 as u64).wrapping_neg();
-    let judged = seccomp::secure_computing(at);
+    let judged = seccomp::secure_computing(at.regs());
     let regs = at.saved();
     if judged.is_ok() && (regs.orig_rax != u64::from(number) || regs.rip != entry) {
         exit::do_group_exit(at, SIGSYS);
