@@ -1,11 +1,11 @@
 //! The way out: the exit loop, the last hooks, the last checks.
 //!
 //! ```text
-//!   Leaving ──► read the word ──► nothing due ─────────────────────────────► Settled ──► last hooks, checks ──► Cleared
-//!                  ▲                  │ due                                      ▲
-//!                  │                  ▼                                          │ Ok
-//!                  └── off ◄── hooks, interrupts on        rseq_exit_to_user_mode_restart
-//!                  └──────────────────────────────────────────────── Err(Again) ┘
+//!   Leaving ──► read the word ──► nothing due ──────────────► Settled ──► work done once, last hooks, checks ──► Cleared
+//!                  ▲                  │ due                       ▲
+//!                  │                  ▼                           │ Ok
+//!                  ├── off ◄── hooks, interrupts on    rseq_exit_to_user_mode_restart
+//!                  └───────────────────────────────────────────── Err(Again) ┘
 //! ```
 
 use crate::broken::Broken;

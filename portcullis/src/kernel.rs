@@ -177,7 +177,7 @@ pub trait SyscallHooks: Kernel {
     fn audit_syscall_exit(_at: &mut InKernel<'_, Self>) {}
     /// TRACEPOINT: reports the result.
     fn trace_sys_exit(_at: &mut InKernel<'_, Self>) {}
-    /// TRACE, EXIT_TRAP: stops for the tracer; `step` is true if a single step is to be reported.
+    /// TRACE, EXIT_TRAP: stops for the tracer or, if `step`, reports a single step instead (Linux: SIGTRAP).
     fn ptrace_report_syscall_exit(_at: &mut InKernel<'_, Self>, _step: bool) {}
 }
 

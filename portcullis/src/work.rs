@@ -98,14 +98,14 @@ macro_rules! flag_set {
         pub struct $name(u32);
 
         impl $name {
-            $(#[doc = $what] pub const $flag: $name = $name(1 << $bit);)*
+            $(#[doc = $what] pub const $flag: $name = $name({ assert!($bit < 16, "the others are kernels' own"); 1 << $bit });)*
 
             /// No flag.
             pub const fn empty() -> Self {
                 $name(0)
             }
 
-            /// The flags at these bits of [`WorkFlags`]' word.
+            /// The flags at these bits of [`WorkFlags`]' word: 0 to 15 are the library's, the others a kernel's own.
             pub const fn from_bits(bits: u32) -> Self {
                 $name(bits)
             }

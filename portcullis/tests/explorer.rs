@@ -637,7 +637,14 @@ fn expected(armed: usize, dispatched: bool, ptrace_skips: bool, seccomp_skips: b
     if !skip {
         events.push(Event::Syscall(number));
     }
-    events.push(Event::Hook("rseq_syscall"));
+    events.extend(expected_at_exit(armed, dispatched));
+    events
+}
+
+/// What the end of a call does.
+fn expected_at_exit(armed: usize, dispatched: bool) -> Vec<Event> {
+    let has = |work: SyscallWork| armed & work.bits() as usize != 0;
+    let mut events = vec![Event::Hook("rseq_syscall")];
     if has(SyscallWork::USER_DISPATCH) && dispatched {
         return events;
     }
@@ -671,15 +678,35 @@ fn syscall_hooks_run_exactly_once_in_order() {
             let stopped = armed & (SyscallWork::TRACE | SyscallWork::EMU).bits() as usize != 0
                 && !(dispatched && armed & SyscallWork::USER_DISPATCH.bits() as usize != 0);
             let number = if tracer_sets && stopped { 57 } else { 39 };
-            let seen: Vec<_> = world(|w| {
-                let is_hook =
-                    |e: &&Event| matches!(e, Event::Hook(_) | Event::Seen(..) | Event::Syscall(_) | Event::Step(_));
-                w.trace.iter().filter(is_hook).copied().collect()
-            });
             let expected = expected(armed, dispatched, ptrace_skips, seccomp_skips, number);
-            assert_eq!(seen, expected, "armed {armed:#x}, choice {choice}");
+            assert_eq!(syscall_work_seen(), expected, "armed {armed:#x}, choice {choice}");
             check(&|| format!("armed {armed:#x}, choice {choice}"));
         }
+    }
+}
+
+/// The call and its work, as they ran.
+fn syscall_work_seen() -> Vec<Event> {
+    let is_work = |e: &&Event| matches!(e, Event::Hook(_) | Event::Seen(..) | Event::Syscall(_) | Event::Step(_));
+    world(|w| w.trace.iter().filter(is_work).copied().collect())
+}
+
+/// A new task comes out of the call that made it, without having gone in.
+#[test]
+fn the_first_way_out_is_the_end_of_a_call() {
+    for armed in 0..1 << SyscallWork::KINDS.len() {
+        start(|w| {
+            w.syscall = armed;
+            (w.in_kernel, w.irqs) = (true, true);
+            // The way in that it did not have.
+            w.told = vec![trace::Event::FromUser];
+        });
+        let mut regs = regs(39);
+        // SAFETY: the script's registers; its world is in the kernel, with interrupts on.
+        let made: InSyscall<'_, Script, Syscall> = unsafe { InSyscall::assume(&mut regs) };
+        leave(made.finish());
+        assert_eq!(syscall_work_seen(), expected_at_exit(armed, false), "armed {armed:#x}");
+        check(&|| format!("armed {armed:#x}"));
     }
 }
 

@@ -278,7 +278,7 @@ pub static TABLE: &[Door] = doors! {
     }
     "NMI", Some((2, 2)), Nmi, Ist::Nmi, false {
         user: "thread", "Arrived<Event>, NmiContext", "nmi" => "exit work, IRET";
-        kernel: "IST, moved to the working stack", "NmiContext", "nmi" => "IRET";
+        kernel: "IST, moved to the working stack", "NmiContext", "nmi; once more for one that comes while it runs" => "IRET";
         inside: "IST, moved to the working stack", "NmiContext", "nmi; once more for one that comes while it runs" => "IRET";
     }
     "#DF", Some((8, 8)), DoubleFault, Ist::DoubleFault, false {
