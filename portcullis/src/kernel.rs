@@ -128,7 +128,7 @@ pub trait ExitHooks: Kernel {
 
     // ---- back to the kernel ----
 
-    /// An interrupt that hit the kernel is done, preemption is enabled, and another task should run. Interrupts are off; the hook
+    /// An interrupt or exception that hit the kernel is done, preemption is enabled, and another task should run. Interrupts are off; the hook
     /// may turn them on while it schedules.
     fn preempt_schedule_irq(_at: &mut Interrupted<'_, Self>) {}
 }

@@ -263,12 +263,12 @@ pub static TABLE: &[Door] = doors! {
     }
     "exceptions", Some((0, 31)), Stub, 0, false {
         user: "thread", "Arrived<Event>, InKernel", "user_exception" => "exit work, IRET";
-        kernel: "hit", "Interrupted", "kernel_exception" => "IRET";
+        kernel: "hit", "Interrupted", "kernel_exception" => "preempt_schedule_irq if due, IRET";
         inside: "thread; at the IRET to user mode only", "Arrived<Event>, InKernel", "user_exception" => "exit work, IRET";
     }
     "INT3, INTO", Some((3, 4)), Stub, 0, true {
         user: "thread", "Arrived<Event>, InKernel", "user_exception" => "exit work, IRET";
-        kernel: "hit", "Interrupted", "kernel_exception" => "IRET";
+        kernel: "hit", "Interrupted", "kernel_exception" => "preempt_schedule_irq if due, IRET";
         inside: "hit", "Interrupted", "kernel_exception" => "IRET";
     }
     "#DB", Some((1, 1)), Debug, Ist::Debug, false {
