@@ -3,6 +3,9 @@
 //!
 //! A block of that page whose info string is `layers FOLDER` lists the top-level modules of `FOLDER`, upper layers first; what
 //! follows a `#` explains. A path is an import wherever it stands: in a `use`, in an expression, inside a macro.
+//!
+//! Where the code is not in layers yet, the info string says how far: `up=N` imports go up, and `circle=N` files import each
+//! other. The numbers must be exact, so that they only go down.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
@@ -10,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use petgraph::algo::tarjan_scc;
 use petgraph::graphmap::DiGraphMap;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
@@ -36,33 +39,79 @@ struct Sources {
     imports: BTreeMap<(Module, Module), usize>,
 }
 
+/// What the page says of a folder.
+struct Map {
+    folder: String,
+    /// How many imports go up.
+    up: usize,
+    /// How many files the largest circle has.
+    circle: usize,
+    /// The modules of each layer, upper ones first.
+    layers: Vec<Vec<String>>,
+}
+
+/// What is wrong with a folder's imports.
+#[derive(Default)]
+struct Faults {
+    /// Modules without a layer, layers without a module.
+    names: Vec<String>,
+    up: Vec<String>,
+    circles: Vec<(usize, String)>,
+}
+
 /// Checks the layers of all crates that the page draws, and prints what was looked at.
 pub fn check() -> Result<bool> {
     let page = fs::read_to_string(repository(PAGE)).with_context(|| format!("cannot read {PAGE}"))?;
     let maps = layers(&page)?;
     ensure!(!maps.is_empty(), "{PAGE} has no block `layers FOLDER`");
     let mut sound = true;
-    for (folder, layers) in maps {
-        let sources = Sources::read(&folder)?;
-        let faults = sources.faults(&layers);
-        for fault in &faults {
+    for map in maps {
+        let sources = Sources::read(&map.folder)?;
+        let faults = sources.faults(&map.layers);
+        let circle = faults.circles.iter().map(|(size, _)| *size).max().unwrap_or(0);
+        let exact = (faults.up.len(), circle) == (map.up, map.circle);
+        for fault in &faults.names {
             eprintln!("{fault}");
         }
-        let (files, imports) = (sources.files.len(), sources.imports.len());
-        eprintln!("x: {folder}: {files} files, {imports} imports, {} faults", faults.len());
-        sound &= faults.is_empty();
+        if faults.up.len() > map.up {
+            faults.up.iter().for_each(|fault| eprintln!("{fault}"));
+        }
+        if circle > map.circle {
+            faults.circles.iter().for_each(|(_, fault)| eprintln!("{fault}"));
+        }
+        if !exact {
+            eprintln!("{PAGE} says of {} up={} circle={}", map.folder, map.up, map.circle);
+        }
+        eprintln!(
+            "x: {}: {} files, {} imports; up={} circle={circle}",
+            map.folder,
+            sources.files.len(),
+            sources.imports.len(),
+            faults.up.len()
+        );
+        sound &= exact && faults.names.is_empty();
     }
     Ok(sound)
 }
 
-/// The layers of each folder, upper ones first.
-fn layers(page: &str) -> Result<Vec<(String, Vec<Vec<String>>)>> {
+/// What the page says.
+fn layers(page: &str) -> Result<Vec<Map>> {
     let mut maps = Vec::new();
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
-        let Some(folder) = line.strip_prefix("```layers ") else {
+        let Some(info) = line.strip_prefix("```layers ") else {
             continue;
         };
+        let mut info = info.split_whitespace();
+        let folder = info.next().context("a block `layers` names no folder")?;
+        let (mut up, mut circle) = (0, 0);
+        for number in info {
+            match number.split_once('=') {
+                Some(("up", value)) => up = value.parse()?,
+                Some(("circle", value)) => circle = value.parse()?,
+                _ => bail!("`{number}` after `layers {folder}` says nothing"),
+            }
+        }
         let mut layers = Vec::new();
         loop {
             let line = lines.next().with_context(|| format!("the layers of {folder} have no end"))?;
@@ -72,7 +121,7 @@ fn layers(page: &str) -> Result<Vec<(String, Vec<Vec<String>>)>> {
             let names = line.split('#').next().unwrap_or_default();
             layers.push(names.split_whitespace().map(str::to_owned).collect());
         }
-        maps.push((folder.to_owned(), layers));
+        maps.push(Map { folder: folder.to_owned(), up, circle, layers });
     }
     Ok(maps)
 }
@@ -130,17 +179,17 @@ impl Sources {
         Ok(())
     }
 
-    fn faults(&self, layers: &[Vec<String>]) -> Vec<String> {
-        let mut faults = Vec::new();
+    fn faults(&self, layers: &[Vec<String>]) -> Faults {
+        let mut faults = Faults::default();
         let layer = |name: &str| layers.iter().position(|layer| layer.iter().any(|other| other == name));
         let tops: BTreeSet<&String> = self.files.keys().filter_map(|module| module.first()).collect();
         for name in &tops {
             if layer(name).is_none() {
-                faults.push(format!("{}/{name} is in no layer of {PAGE}", self.folder));
+                faults.names.push(format!("{}/{name} is in no layer of {PAGE}", self.folder));
             }
         }
         for name in layers.iter().flatten().filter(|name| !tops.contains(name)) {
-            faults.push(format!("{PAGE} has a layer for {}/{name}, which does not exist", self.folder));
+            faults.names.push(format!("{PAGE} has a layer for {}/{name}, which does not exist", self.folder));
         }
         for ((from, to), line) in &self.imports {
             let Some(from_layer) = from.first().and_then(|name| layer(name)) else {
@@ -149,7 +198,7 @@ impl Sources {
             // The root of the crate stands above all.
             let up = to.first().is_none_or(|name| layer(name).is_some_and(|to_layer| to_layer < from_layer));
             if up {
-                faults.push(format!("{}:{line} imports {}, which is above it", self.show(from), self.show(to)));
+                faults.up.push(format!("{}:{line} imports {}, which is above it", self.show(from), self.show(to)));
             }
         }
         let graph: DiGraphMap<&Module, ()> = self.imports.keys().map(|(from, to)| (from, to)).collect();
@@ -157,7 +206,8 @@ impl Sources {
             let room: BTreeSet<_> = circle.iter().map(|module| self.files[*module].parent()).collect();
             if circle.len() > 1 && (circle.len() > ROOM || room.len() > 1) {
                 let files: Vec<_> = circle.iter().map(|module| self.show(module).to_string()).collect();
-                faults.push(format!("{} files import each other in a circle: {}", files.len(), files.join(", ")));
+                let fault = format!("{} files import each other in a circle: {}", files.len(), files.join(", "));
+                faults.circles.push((files.len(), fault));
             }
         }
         faults
@@ -309,7 +359,9 @@ mod tests {
         }
         let page = format!("```layers c\n{map}\n```\n");
         let maps = layers(&page).expect("a map");
-        sources.faults(&maps[0].1)
+        let faults = sources.faults(&maps[0].layers);
+        let circles = faults.circles.into_iter().map(|(_, fault)| fault);
+        faults.names.into_iter().chain(faults.up).chain(circles).collect()
     }
 
     #[test]
@@ -362,6 +414,7 @@ mod tests {
     fn the_map_must_name_each_module() {
         assert_eq!(faults(&[("a.rs", "")], "b").len(), 2);
         assert!(layers("```layers c\na\n").is_err());
+        assert!(layers("```layers c down=1\n```\n").is_err());
     }
 
     #[test]
