@@ -1,38 +1,23 @@
 //! The reference kernel of Portcullis.
 //!
 //! It exists so that the hooks of the library have true consumers (docs/hooks.md says which have none) and programs that
-//! nobody here wrote walk its doors. `gate.rs` is where the kernel meets the library; start there.
+//! nobody here wrote walk its doors. `gate/` is where the kernel meets the library; start there.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
-mod audit;
 mod boot;
-mod compat;
-mod cpu;
+mod calls;
 mod errno;
 mod fs;
 mod gate;
-mod instruction;
-mod machine_check;
+mod life;
+mod machine;
 mod memory;
-mod nospec;
-mod panic;
-mod patch;
 mod ptrace;
-mod rcu;
-mod return_notifier;
-mod rseq;
-mod seccomp;
-mod segments;
+mod sched;
 mod signal;
-mod sync;
-mod syscall;
 mod task;
-mod time;
-mod trace;
-mod umip;
-mod uprobe;
-mod user_dispatch;
-mod vdso;
+mod vfs;
+mod work;

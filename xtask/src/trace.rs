@@ -2,7 +2,7 @@
 //!
 //! | you want to change … | look in … |
 //! | --- | --- |
-//! | what is recorded | `Kernel::trace` in the library, `kernel/src/trace.rs` |
+//! | what is recorded | `Kernel::trace` in the library, `kernel/src/work/trace_points.rs` |
 //! | how the kernel's records are read | [`record`] |
 //! | which begins and ends belong together, and what they are called | [`spans`] |
 //! | the text | [`text`] |

@@ -47,7 +47,7 @@ pub struct ApHandover {
     /// The next free entry of `stacks`; each processor takes one with a locked add.
     pub ticket: AtomicU64,
     /// Stack tops.
-    pub stacks: [AtomicU64; crate::cpu::MAX_CPUS],
+    pub stacks: [AtomicU64; crate::machine::cpu::MAX_CPUS],
 }
 
 global_asm!(

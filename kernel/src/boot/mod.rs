@@ -7,16 +7,15 @@ use core::fmt::Write;
 
 use x86_64::instructions::{interrupts, port::Port};
 
-use crate::{cpu, fs, memory, task, time, trace};
+use crate::machine::{cpu, time};
+use crate::work::trace_points;
+use crate::{fs, memory, task};
 
-pub mod apic;
 pub mod entry;
 #[cfg(feature = "bench-floor")]
 mod floor;
-pub mod log;
 pub mod paging;
 pub mod pvh;
-pub mod rtc;
 pub mod smp;
 
 pub use pvh::{cmdline, initramfs};
@@ -29,22 +28,22 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     floor::open();
     // SAFETY: `entry` passes what the loader passed, and `entry`'s page tables map the first GiB.
     unsafe { pvh::parse(start_info) };
-    log::init(cmdline("machine-log"));
+    crate::machine::log::init(cmdline("machine-log"));
     // SAFETY: nothing has been allocated.
     let (cr3, tables) = unsafe { paging::init(pvh::info()) };
     memory::frames::init(pvh::info().ram(), &paging::reserved(pvh::info(), tables));
-    apic::init_cpu();
-    apic::init_lines();
+    crate::machine::apic::init_cpu();
+    crate::machine::apic::init_lines();
     time::init();
     cpu::set_online(cpu);
-    task::scheduler::init_cpu();
+    crate::sched::scheduler::init_cpu();
     smp::start(cr3);
-    crate::vdso::init();
+    crate::life::vdso::init();
     ::log::info!("{} CPUs, {} MiB free", cpu::count(), memory::frames::free_bytes() >> 20);
     fs::init(initramfs());
-    trace::start();
+    trace_points::start();
     task::start_init();
-    task::scheduler::idle()
+    crate::sched::scheduler::idle()
 }
 
 /// This processor's local APIC identity.
@@ -61,8 +60,8 @@ const EXIT_PANIC: u32 = 0x11;
 /// The first program has ended with `exit_code`: says so on the log port and turns the machine off.
 pub fn shutdown(exit_code: i32) -> ! {
     interrupts::disable();
-    let mut port = log::close();
-    trace::tell(&mut port);
+    let mut port = crate::machine::log::close();
+    trace_points::tell(&mut port);
     let _ = writeln!(port, "exit: {exit_code}");
     power_off(EXIT_ORDERLY)
 }
@@ -75,7 +74,7 @@ pub fn give_up() -> ! {
 
 /// The end of a panic: the marker line, and the machine off.
 pub fn shutdown_after_panic() -> ! {
-    let _ = writeln!(log::DebugPort, "panic");
+    let _ = writeln!(crate::machine::log::DebugPort, "panic");
     power_off(EXIT_PANIC)
 }
 

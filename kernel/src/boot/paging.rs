@@ -15,9 +15,9 @@
 
 use core::ops::Range;
 
-use super::pvh::BootInfo;
-use crate::cpu;
-use crate::memory::{DIRECT_MAP, isolation, kernel_map, phys_to_virt};
+use crate::boot::pvh::BootInfo;
+use crate::machine::cpu;
+use crate::memory::{DIRECT_MAP, isolation, phys_to_virt, vmalloc};
 
 /// Where physical address 0 would be in the image's mapping.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
@@ -158,7 +158,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The page of [`cpu::espfix_page`] at every 64 KiB of the 4 GiB at [`kernel_map::ESPFIX`], read-only: all tables of a level
+    /// The page of [`cpu::espfix_page`] at every 64 KiB of the 4 GiB at [`kernel_map::ESPFIX`](crate::memory::vmalloc::ESPFIX), read-only: all tables of a level
     /// are one.
     fn espfix(&mut self) {
         let phys = image_phys(cpu::espfix_page() as *const u8);
@@ -174,7 +174,7 @@ impl Builder<'_> {
             }
         }
         for gib in 0..4 {
-            let entry = self.entry(kernel_map::ESPFIX + (gib << 30), 3);
+            let entry = self.entry(vmalloc::ESPFIX + (gib << 30), 3);
             // SAFETY: as above.
             unsafe { *entry = directory | PRESENT };
         }
@@ -189,7 +189,7 @@ impl Builder<'_> {
                 self.map(virt, virt - KERNEL_BASE, 1, rights.bits());
             }
         }
-        let slot = (kernel_map::ESPFIX >> 39 & 511) as usize;
+        let slot = (vmalloc::ESPFIX >> 39 & 511) as usize;
         // SAFETY: both are frames of `frames`, mapped and ours alone until CR3 is loaded.
         unsafe {
             let entry = phys_to_virt(kernel).cast::<u64>().add(slot).read();
@@ -240,7 +240,7 @@ pub unsafe fn init(info: &BootInfo) -> (u64, Range<u64>) {
     builder.image();
     builder.direct_map();
     builder.espfix();
-    for region in [kernel_map::HEAP, kernel_map::STACKS] {
+    for region in [vmalloc::HEAP, vmalloc::STACKS] {
         builder.entry(region, 3);
     }
     if isolation::ON {

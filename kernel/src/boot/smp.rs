@@ -5,13 +5,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::instructions::port::Port;
 
-use super::apic;
-use super::entry::{self, ApHandover};
-use crate::cpu::{self, MAX_CPUS};
+use crate::boot::entry;
+use crate::boot::entry::ApHandover;
+use crate::machine::cpu::MAX_CPUS;
+use crate::machine::{apic, cpu, time};
 use crate::memory::phys_to_virt;
 use crate::memory::stack::KernelStack;
-use crate::task::scheduler;
-use crate::time;
+use crate::sched::scheduler;
 
 /// What `entry` reads on each application processor.
 pub static HANDOVER: ApHandover =

@@ -5,12 +5,12 @@ use alloc::vec::Vec;
 
 use linux_raw_sys::general as abi;
 
-use super::file::{File, FileOps};
-use super::inode::{Inode, Metadata};
 use crate::errno::{Errno, Result};
+use crate::vfs::file::{File, FileOps};
+use crate::vfs::inode::{Inode, Metadata};
 
 /// The device number of these inodes' file system.
-const DEVICE: u64 = super::inode::device_number(0, 13);
+const DEVICE: u64 = crate::vfs::inode::device_number(0, 13);
 
 /// Such an inode.
 pub struct AnonymousInode {

@@ -5,16 +5,16 @@ use alloc::sync::Arc;
 
 use linux_raw_sys::{general as abi, ioctl};
 
-use super::buffer::{Destination, Source};
-use super::file::{ALWAYS_READY, File, FileOps};
-use super::inode::{Inode, Metadata, device_number, major_minor};
-use super::serial::{COM2, COM3};
-use super::{gate_device, hook_devices, tty};
+use crate::calls::system_info::fill_random;
 use crate::errno::{Errno, Result};
+use crate::fs::serial::{COM2, COM3};
+use crate::fs::{gate_device, hook_devices, tty};
+use crate::machine::sync::SpinLock;
 use crate::memory::user;
-use crate::sync::SpinLock;
-use crate::task::system::fill_random;
-use crate::task::wait::{PollTable, WaitQueue};
+use crate::sched::wait::{PollTable, WaitQueue};
+use crate::vfs::buffer::{Destination, Source};
+use crate::vfs::file::{ALWAYS_READY, File, FileOps};
+use crate::vfs::inode::{Inode, Metadata, device_number, major_minor};
 
 /// The nodes that `/dev` has: name, permissions, number.
 pub const NODES: [(&str, u32, u64); 14] = [
@@ -168,7 +168,7 @@ pub fn init_stream() {
         state.ended = true;
     }
     // The host sends from now on. What came before would be lost: enabling the port's FIFO clears it.
-    crate::boot::log::tell("stdin: ready");
+    crate::machine::log::tell("stdin: ready");
 }
 
 /// Bytes have come in on COM2. Interrupt context.

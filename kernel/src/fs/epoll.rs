@@ -13,15 +13,15 @@ use core::fmt::Write;
 use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::anonymous::anonymous_file;
-use super::file::{File, FileOps};
-use super::poll::{deadline_after, with_mask};
 use crate::errno::{Errno, Result};
+use crate::fs::anonymous::anonymous_file;
+use crate::machine::sync::SpinLock;
+use crate::machine::time;
 use crate::memory::{frames, user};
-use crate::sync::SpinLock;
+use crate::sched::wait::{FOREVER, PollTable, WaitQueue};
 use crate::task::current;
-use crate::task::wait::{FOREVER, PollTable, WaitQueue};
-use crate::time;
+use crate::vfs::file::{File, FileOps};
+use crate::vfs::poll::{deadline_after, with_mask};
 
 /// `struct epoll_event`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]

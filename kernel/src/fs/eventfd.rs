@@ -6,13 +6,13 @@ use core::fmt::Write;
 
 use linux_raw_sys::general as abi;
 
-use super::anonymous::anonymous_file;
-use super::buffer::{Destination, Source};
-use super::file::{File, FileOps};
 use crate::errno::{Errno, Result};
-use crate::sync::SpinLock;
+use crate::fs::anonymous::anonymous_file;
+use crate::machine::sync::SpinLock;
+use crate::sched::wait::{PollTable, WaitQueue};
 use crate::task::current;
-use crate::task::wait::{PollTable, WaitQueue};
+use crate::vfs::buffer::{Destination, Source};
+use crate::vfs::file::{File, FileOps};
 
 /// The largest value the counter can have.
 const MAXIMUM: u64 = u64::MAX - 1;

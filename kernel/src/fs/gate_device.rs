@@ -5,14 +5,16 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::buffer::{Destination, Source};
-use super::file::{File, FileOps};
-use super::generated::Generated;
-use super::inode::device_number;
 use crate::errno::{Errno, Result};
+use crate::fs::seq_file::Generated;
+use crate::gate;
+use crate::machine::sync::SpinLock;
+use crate::machine::{cpu, time};
 use crate::memory::isolation;
-use crate::sync::SpinLock;
-use crate::{cpu, gate, rcu, time};
+use crate::sched::rcu;
+use crate::vfs::buffer::{Destination, Source};
+use crate::vfs::file::{File, FileOps};
+use crate::vfs::inode::device_number;
 
 /// Their device numbers.
 pub const NUMBER: u64 = device_number(10, 240);

@@ -9,15 +9,15 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use portcullis::work::SyscallWork;
 
-use super::buffer::{Destination, Source};
-use super::file::{File, FileOps};
-use super::generated::Generated;
-use super::inode::device_number;
 use crate::errno::{Errno, Result};
+use crate::fs::seq_file::Generated;
 use crate::memory::frames;
-use crate::task::work::{self, Notify};
-use crate::task::{hooks, process};
-use crate::{audit, patch, return_notifier, trace, uprobe};
+use crate::task::process;
+use crate::vfs::buffer::{Destination, Source};
+use crate::vfs::file::{File, FileOps};
+use crate::vfs::inode::device_number;
+use crate::work::task_work::Notify;
+use crate::work::{audit, hooks, live_patch, return_notifier, task_work, trace_points, uprobe};
 
 /// Their device numbers.
 pub const AUDIT: u64 = device_number(10, 241);
@@ -28,7 +28,10 @@ pub const HOOKS: u64 = device_number(10, 243);
 pub fn ops(number: u64) -> Option<Arc<dyn FileOps>> {
     let device = match number {
         AUDIT => Device::new(|| Ok(audit::text().into_bytes()), audit::command),
-        TRACE => Device::new(|| Ok(trace::text().into_bytes()), |line| audit::set_armed(line, SyscallWork::TRACEPOINT)),
+        TRACE => Device::new(
+            || Ok(trace_points::text().into_bytes()),
+            |line| audit::set_armed(line, SyscallWork::TRACEPOINT),
+        ),
         HOOKS => Device::new(status, command),
         _ => return None,
     };
@@ -69,8 +72,8 @@ fn status() -> Result<Vec<u8>> {
     let mut text = String::new();
     for (key, value) in [
         ("works", WORKS.load(Relaxed)),
-        ("patch_remaining", patch::remaining() as u64),
-        ("patch_switched", patch::SWITCHED.load(Relaxed)),
+        ("patch_remaining", live_patch::remaining() as u64),
+        ("patch_switched", live_patch::SWITCHED.load(Relaxed)),
         ("probe_hits", uprobe::hits()),
         ("user_returns", return_notifier::FIRED.load(Relaxed)),
     ] {
@@ -100,10 +103,10 @@ fn command(line: &str) -> Result<()> {
         "work" => queue(number()?, Notify::Resume),
         "work-now" => queue(number()?, Notify::Signal),
         // The live patch: to the new code, back, and hurry.
-        "patch" => patch::begin(true),
-        "unpatch" => patch::begin(false),
+        "patch" => live_patch::begin(true),
+        "unpatch" => live_patch::begin(false),
         "patch-hurry" => {
-            patch::hurry();
+            live_patch::hurry();
             Ok(())
         }
         // A probe in a file: its path, the offset.
@@ -124,7 +127,7 @@ fn command(line: &str) -> Result<()> {
 fn queue(tid: u32, notify: Notify) -> Result<()> {
     let task = process::find_task(tid as i32).ok_or(Errno::ESRCH)?;
     frames::require_spare()?;
-    work::add(
+    task_work::add(
         &task,
         alloc::boxed::Box::new(|| {
             WORKS.fetch_add(1, Relaxed);

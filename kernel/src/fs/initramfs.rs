@@ -5,9 +5,9 @@ use alloc::sync::Arc;
 
 use linux_raw_sys::general as abi;
 
-use super::inode::{AttributeChange, Inode, device_number};
-use super::ramfs::RamInode;
 use crate::errno::{Errno, Result};
+use crate::fs::ramfs::RamInode;
+use crate::vfs::inode::{AttributeChange, Inode, device_number};
 
 const MAGIC: &[u8] = b"070701";
 const MAGIC_WITH_CHECKSUM: &[u8] = b"070702";

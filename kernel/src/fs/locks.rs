@@ -9,14 +9,14 @@ use alloc::vec::Vec;
 use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::fd::FdTable;
-use super::file::File;
 use crate::errno::{Errno, Result};
+use crate::machine::sync::SpinLock;
 use crate::memory::{frames, user};
-use crate::sync::SpinLock;
+use crate::sched::wait::WaitQueue;
 use crate::task::current;
 use crate::task::pid_namespace::seen;
-use crate::task::wait::WaitQueue;
+use crate::vfs::fd::FdTable;
+use crate::vfs::file::File;
 
 /// Whose lock it is: an open file (`flock`, `F_OFD_SETLK`) or a descriptor table, that is, a process.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Files.
 //!
-//! A descriptor ([`fd`]) refers to an open file ([`mod@file`]), that to an inode ([`inode`]), which a name leads to
+//! What all files have in common is in [`vfs`](crate::vfs). A descriptor refers to an open file, that to an inode, which a name leads to
 //! ([`path`]). All files live in memory.
 //!
 //! | you want to … | look in |
@@ -10,42 +10,34 @@
 //! | add a device | [`devices`] |
 //! | change the terminal | [`mod@line`] (editing, echo: pure), [`tty`] (waiting, job control, ioctls), [`serial`] |
 //! | add a file to `/proc` | [`proc`] |
-//! | change a system call | [`calls`] |
+//! | change a system call | [`calls`](crate::calls::fs) |
 //!
-//! **Locks.** [`sleep_lock`]s are held while user memory is touched: the position of a file, one writer of a file, one
+//! **Locks.** [`sleep_lock`](crate::vfs::sleep_lock)s are held while user memory is touched: the position of a file, one writer of a file, one
 //! reader and one writer of a pipe; in that order. Spin locks never are. `ramfs::NAMESPACE` → one directory → one
 //! inode's attributes or place. The terminal's lock is taken in interrupts and takes no other.
 
 pub mod anonymous;
-pub mod buffer;
-pub mod calls;
 pub mod devices;
 pub mod epoll;
 pub mod eventfd;
-pub mod fd;
-pub mod file;
 pub mod gate_device;
-pub mod generated;
 mod hook_devices;
 pub mod initramfs;
-pub mod inode;
 pub mod line;
 pub mod locks;
 mod packet_pair;
 pub mod path;
 pub mod pidfd;
 pub mod pipe;
-pub mod poll;
 pub mod proc;
 pub mod ramfs;
 pub mod ramfs_file;
+pub mod seq_file;
 pub mod serial;
-pub mod sleep_lock;
 pub mod socket_pair;
 pub mod termios;
 pub mod timerfd;
 pub mod tty;
-pub mod write_count;
 
 use alloc::sync::Arc;
 
@@ -53,11 +45,11 @@ use linux_raw_sys::general as abi;
 
 use crate::boot;
 use crate::errno::Errno;
-use crate::sync::Once;
+use crate::machine::sync::Once;
 
-pub use fd::{FdTable, MAX_DESCRIPTORS};
-pub use file::File;
-pub use inode::Inode;
+pub use crate::vfs::fd::{FdTable, MAX_DESCRIPTORS};
+pub use crate::vfs::file::File;
+pub use crate::vfs::inode::Inode;
 pub use path::FsContext;
 
 static ROOT: Once<Arc<ramfs::RamInode>> = Once::new();
@@ -73,7 +65,7 @@ pub fn init(cpio: &[u8]) {
     match initramfs::unpack(cpio, root) {
         Ok(()) => (),
         Err(Errno::ENOMEM) => {
-            boot::log::tell_fmt(format_args!(
+            crate::machine::log::tell_fmt(format_args!(
                 "the initramfs ({} MiB, and once more as much unpacked) is too large for the memory: give the machine more \
                  (./x run --memory)",
                 cpio.len() >> 20
@@ -97,7 +89,7 @@ pub fn init(cpio: &[u8]) {
         devices::init_stream();
     }
     // The host waits for a sign of life.
-    boot::log::tell("console: ready");
+    crate::machine::log::tell("console: ready");
 }
 
 /// The rows and columns of `24x80`.
@@ -110,7 +102,7 @@ fn make_standard_files(root: &Arc<ramfs::RamInode>) -> crate::errno::Result<()> 
     for (path, mode) in [("dev", 0o755), ("proc", 0o555), ("tmp", 0o1777), ("dev/shm", 0o1777), ("dev/pts", 0o755)] {
         let directory = initramfs::make_directories(root, path.as_bytes())?;
         let permissions = Some(mode);
-        directory.set_attributes(&inode::AttributeChange { permissions, ..Default::default() })?;
+        directory.set_attributes(&crate::vfs::inode::AttributeChange { permissions, ..Default::default() })?;
     }
     let dev = initramfs::make_directories(root, b"dev")?;
     for (name, permissions, number) in devices::NODES {

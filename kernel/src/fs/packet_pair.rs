@@ -7,13 +7,13 @@ use alloc::vec::Vec;
 
 use linux_raw_sys::{errno, general as abi};
 
-use super::anonymous::AnonymousInode;
-use super::buffer::{Destination, Source};
-use super::file::{File, FileOps};
-use super::inode::new_ino;
 use crate::errno::{Errno, Result};
-use crate::sync::SpinLock;
-use crate::task::wait::{PollTable, WaitQueue};
+use crate::fs::anonymous::AnonymousInode;
+use crate::machine::sync::SpinLock;
+use crate::sched::wait::{PollTable, WaitQueue};
+use crate::vfs::buffer::{Destination, Source};
+use crate::vfs::file::{File, FileOps};
+use crate::vfs::inode::new_ino;
 
 /// The longest message, and how many bytes may wait in one direction.
 const LONGEST: usize = 64 << 10;

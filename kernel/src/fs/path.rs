@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 
 use linux_raw_sys::general as abi;
 
-use super::inode::{Inode, same};
 use crate::errno::{Errno, Result};
-use crate::sync::SpinLock;
+use crate::machine::sync::SpinLock;
+use crate::vfs::inode::{Inode, same};
 
 /// The longest path, with its NUL.
 pub const PATH_MAX: usize = 4096;

@@ -10,17 +10,17 @@ use core::fmt::Write;
 
 use linux_raw_sys::general as abi;
 
-use super::anonymous::anonymous_file;
-use super::file::{File, FileOps};
-use super::proc;
 use crate::errno::{Errno, Result};
+use crate::fs::anonymous::anonymous_file;
+use crate::fs::proc;
 use crate::memory::user;
 use crate::ptrace::access;
-use crate::signal::{self, SigInfo, info};
-use crate::task::current;
-use crate::task::pid_namespace::{self, meant};
-use crate::task::process::{self, Pid, Process, tree};
-use crate::task::wait::PollTable;
+use crate::sched::wait::PollTable;
+use crate::signal::{SigInfo, info};
+use crate::task::pid_namespace::meant;
+use crate::task::process::{Pid, Process, tree};
+use crate::task::{current, pid_namespace, process};
+use crate::vfs::file::{File, FileOps};
 
 struct PidFd {
     process: Arc<Process>,
@@ -126,13 +126,13 @@ pub fn sys_pidfd_send_signal(pidfd: u64, signo: u64, info: u64, flags: u64) -> R
         return Err(Errno::EINVAL);
     }
     let info = match info {
-        0 => signal::calls::from_caller(signo, info::SI_USER),
+        0 => crate::calls::signal::from_caller(signo, info::SI_USER),
         address => made_up(signo, address, &process)?,
     };
     if tree().node_of(&process).is_none() {
         return Err(Errno::ESRCH);
     }
-    signal::calls::to_found(&process, info)?;
+    crate::calls::signal::to_found(&process, info)?;
     Ok(0)
 }
 

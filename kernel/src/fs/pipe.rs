@@ -7,16 +7,17 @@ use core::cell::UnsafeCell;
 
 use linux_raw_sys::{general as abi, ioctl};
 
-use super::buffer::{Destination, Source};
-use super::file::{File, FileOps};
-use super::inode::{AttributeChange, Inode, Metadata, new_ino};
-use super::ramfs_file::PAGE_SIZE;
-use super::sleep_lock::SleepLock;
 use crate::errno::{Errno, Result};
-use crate::memory::{frames, frames::Frame, user};
+use crate::fs::ramfs_file::PAGE_SIZE;
+use crate::machine::sync::SpinLock;
+use crate::memory::frames::Frame;
+use crate::memory::{frames, user};
+use crate::sched::wait::{PollTable, WaitQueue};
 use crate::signal;
-use crate::sync::SpinLock;
-use crate::task::wait::{PollTable, WaitQueue};
+use crate::vfs::buffer::{Destination, Source};
+use crate::vfs::file::{File, FileOps};
+use crate::vfs::inode::{AttributeChange, Inode, Metadata, new_ino};
+use crate::vfs::sleep_lock::SleepLock;
 
 /// Frames in a pipe.
 const SLOTS: usize = 16;
@@ -396,7 +397,7 @@ impl Inode for PipeInode {
 }
 
 /// The device number of the pipes' file system.
-const DEVICE: u64 = super::inode::device_number(0, 12);
+const DEVICE: u64 = crate::vfs::inode::device_number(0, 12);
 
 /// Makes a pipe: its reading and its writing end.
 pub fn new_pipe(flags: u32) -> (Arc<File>, Arc<File>) {

@@ -11,18 +11,18 @@ use alloc::vec::Vec;
 
 use linux_raw_sys::general as abi;
 
-use super::file::{DirectoryOps, File, FileOps};
-use super::inode::{AttributeChange, DirectoryEntry, EntrySink, Inode, Metadata, Nanoseconds, new_ino};
-use super::pipe::Fifo;
-use super::ramfs_file::Data;
-use super::write_count::WriteCount;
 use crate::errno::{Errno, Result};
+use crate::fs::pipe::Fifo;
+use crate::fs::ramfs_file::Data;
+use crate::machine::sync::SpinLock;
+use crate::machine::time;
 use crate::memory::frames::Frame;
-use crate::sync::SpinLock;
-use crate::time;
+use crate::vfs::file::{DirectoryOps, File, FileOps};
+use crate::vfs::inode::{AttributeChange, DirectoryEntry, EntrySink, Inode, Metadata, Nanoseconds, new_ino};
+use crate::vfs::write_count::WriteCount;
 
 /// The device number of the file system.
-pub const DEVICE: u64 = super::inode::device_number(0, 1);
+pub const DEVICE: u64 = crate::vfs::inode::device_number(0, 1);
 
 /// Held while names are added, removed or moved.
 static NAMESPACE: SpinLock<()> = SpinLock::new(());
@@ -168,7 +168,7 @@ impl RamInode {
     }
 
     /// The data of a regular file.
-    pub(super) fn data(&self) -> Option<&Data> {
+    pub fn data(&self) -> Option<&Data> {
         match &self.content {
             Content::Regular(data) => Some(data),
             _ => None,
@@ -465,7 +465,7 @@ impl Inode for RamInode {
             if flags & abi::RENAME_NOREPLACE != 0 {
                 return Err(Errno::EEXIST);
             }
-            if super::inode::same(existing, &moved) {
+            if crate::vfs::inode::same(existing, &moved) {
                 return Ok(());
             }
             let existing = existing.downcast::<RamInode>().ok_or(Errno::EBUSY)?;

@@ -8,18 +8,19 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use linux_raw_sys::general as abi;
 
-use super::buffer::{Destination, Source};
-use super::file::{File, FileOps};
-use super::inode::Inode;
-use super::ramfs::RamInode;
-use super::sleep_lock::SleepLock;
-use super::write_count::WriteCount;
 use crate::errno::{Errno, Result};
-use crate::memory::frames::{self, Frame};
-use crate::memory::rmap;
-use crate::signal::{self, SigInfo};
-use crate::sync::SpinLock;
+use crate::fs::ramfs::RamInode;
+use crate::machine::sync::SpinLock;
+use crate::memory::frames::Frame;
+use crate::memory::{frames, rmap};
+use crate::signal;
+use crate::signal::SigInfo;
 use crate::task::current;
+use crate::vfs::buffer::{Destination, Source};
+use crate::vfs::file::{File, FileOps};
+use crate::vfs::inode::Inode;
+use crate::vfs::sleep_lock::SleepLock;
+use crate::vfs::write_count::WriteCount;
 
 /// Bytes in a page.
 pub const PAGE_SIZE: usize = 4096;

@@ -6,18 +6,18 @@ use alloc::sync::Arc;
 
 use linux_raw_sys::{errno, general as abi, ioctl};
 
-use super::anonymous::AnonymousInode;
-use super::buffer::{Destination, Source};
-use super::calls::install_pair;
-use super::file::{File, FileOps};
-use super::inode::new_ino;
-use super::packet_pair;
-use super::pipe::{Pipe, PipeEnd};
+use crate::calls::fs::install_pair;
 use crate::errno::{Errno, Result};
+use crate::fs::anonymous::AnonymousInode;
+use crate::fs::packet_pair;
+use crate::fs::pipe::{Pipe, PipeEnd};
+use crate::machine::sync::SpinLock;
 use crate::memory::user;
-use crate::sync::SpinLock;
+use crate::sched::wait::PollTable;
 use crate::task::current;
-use crate::task::wait::PollTable;
+use crate::vfs::buffer::{Destination, Source};
+use crate::vfs::file::{File, FileOps};
+use crate::vfs::inode::new_ino;
 
 const AF_UNIX: u32 = 1;
 const SOCK_STREAM: u32 = 1;

@@ -10,16 +10,17 @@ use core::fmt::Write;
 
 use linux_raw_sys::{errno, general as abi};
 
-use super::anonymous::anonymous_file;
-use super::buffer::Destination;
-use super::file::{File, FileOps};
+use crate::calls::clock::{Clock, SECOND, Timespec};
 use crate::errno::{Errno, Result};
+use crate::fs::anonymous::anonymous_file;
+use crate::machine::sync::SpinLock;
+use crate::machine::time;
+use crate::machine::time::{TimerId, WATCHERS};
 use crate::memory::Width;
-use crate::sync::SpinLock;
-use crate::task::clock::{Clock, SECOND, Timespec};
-use crate::task::wait::PollTable;
+use crate::sched::wait::PollTable;
 use crate::task::{capabilities, current};
-use crate::time::{self, TimerId, WATCHERS};
+use crate::vfs::buffer::Destination;
+use crate::vfs::file::{File, FileOps};
 
 /// Longer times are cut to this one.
 const LONGEST: u64 = i64::MAX as u64;

@@ -6,20 +6,21 @@ use core::sync::atomic::Ordering::Relaxed;
 use linux_raw_sys::{general as abi, ioctl};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::buffer::{Destination, Source};
-use super::file::{File, FileOps};
-use super::inode::Inode;
-use super::line::{Effect, Line};
-use super::serial::COM1;
-use super::termios::{TERMIOS_SIZE, Termios};
 use crate::errno::{Errno, Result};
+use crate::fs::line::{Effect, Line};
+use crate::fs::serial::COM1;
+use crate::fs::termios::{TERMIOS_SIZE, Termios};
+use crate::machine::sync::SpinLock;
+use crate::machine::time;
 use crate::memory::user;
-use crate::signal::{self, SigInfo};
-use crate::sync::SpinLock;
+use crate::sched::wait::{FOREVER, PollTable, WaitQueue, sleep_until};
+use crate::signal;
+use crate::signal::SigInfo;
 use crate::task::pid_namespace::{meant, seen};
-use crate::task::wait::{FOREVER, PollTable, WaitQueue, sleep_until};
 use crate::task::{Pid, Process, current, process};
-use crate::time;
+use crate::vfs::buffer::{Destination, Source};
+use crate::vfs::file::{File, FileOps};
+use crate::vfs::inode::Inode;
 
 /// `struct winsize`.
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]

@@ -10,20 +10,19 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use bitflags::bitflags;
 use linux_raw_sys::general::{RLIMIT_AS, RLIMIT_DATA};
 
-use super::fault::Access;
-use super::frames;
-use super::page_table::PageTables;
-use super::pkeys::Keys;
-use super::shared::SharedMemory;
-use super::vma::{Area, AreaFlags, AreaSet, Prot, Source};
-use super::width::{Room, Width};
-use super::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, page_down, page_up, rmap, tlb};
 use crate::errno::{Errno, Result};
 use crate::fs::Inode;
-use crate::fs::write_count::DenyWrite;
-use crate::segments::ldt::Ldt;
-use crate::sync::SpinLock;
+use crate::machine::sync::SpinLock;
+use crate::memory::fault::Access;
+use crate::memory::page_table::PageTables;
+use crate::memory::pkeys::Keys;
+use crate::memory::shared::SharedMemory;
+use crate::memory::vma::{Area, AreaFlags, AreaSet, Prot, Source};
+use crate::memory::width::{Room, Width};
+use crate::memory::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, frames, page_down, page_up, rmap, tlb};
+use crate::sched::segments::ldt::Ldt;
 use crate::task;
+use crate::vfs::write_count::DenyWrite;
 
 /// Where MAP_32BIT of a 64-bit call places mappings: in the second GiB, the lowest first; a hint may be below.
 const LOW_ROOM: Room = Room { end: 0x8000_0000, top: None, bottom: 0x4000_0000 };
@@ -221,7 +220,7 @@ impl AddressSpace {
         let pad = self.int80_landing_pad();
         if pad != 0 {
             self.set_int80_landing_pad(pad.wrapping_add(moved_by));
-            task::call::vdso_moved(pad);
+            crate::task::syscall_info::vdso_moved(pad);
         }
     }
 
@@ -320,7 +319,7 @@ impl AddressSpace {
         });
         drop(inner);
         drop(replaced);
-        crate::uprobe::mapped(self, start);
+        crate::work::uprobe::mapped(self, start);
         if flags.intersects(MapFlags::POPULATE | MapFlags::LOCKED) {
             // As on Linux, the mapping stands even where its pages cannot be had.
             let _ = self.populate(range, Access::for_prot(prot));

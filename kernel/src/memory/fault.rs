@@ -11,17 +11,17 @@ use portcullis::{InKernel, Interrupted};
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
-use super::address_space::{AddressSpace, Inner, limit};
-use super::frames::{self, Frame};
-use super::page_table::{self, leaf};
-use super::pkeys;
-use super::vma::{AreaFlags, Prot, STACK_GUARD_GAP, Source};
-use super::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, page_down, tlb};
 use crate::errno::{Errno, Result};
 use crate::gate::Gate;
-use crate::signal::{self, SigInfo};
-use crate::vdso::vsyscall;
-use crate::{sync, task};
+use crate::machine::sync;
+use crate::memory::address_space::{AddressSpace, Inner, limit};
+use crate::memory::frames::Frame;
+use crate::memory::page_table::leaf;
+use crate::memory::vma::{AreaFlags, Prot, STACK_GUARD_GAP, Source};
+use crate::memory::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, frames, page_down, page_table, pkeys, tlb};
+use crate::signal::SigInfo;
+use crate::work::vsyscall;
+use crate::{signal, task};
 
 /// Bits of a page fault's error code (SDM volume 3, 4.7).
 const ERROR_PRESENT: u64 = 1 << 0;

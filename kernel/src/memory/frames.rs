@@ -12,9 +12,9 @@ use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
-use super::{PAGE_SIZE, kernel_map, page_down, phys_to_virt, root};
 use crate::errno::{Errno, Result};
-use crate::sync::SpinLock;
+use crate::machine::sync::SpinLock;
+use crate::memory::{PAGE_SIZE, page_down, pgd, phys_to_virt, vmalloc};
 
 /// More ranges than this are ignored; firmware reports a handful.
 const MAX_RANGES: usize = 32;
@@ -206,7 +206,7 @@ impl Pool {
 /// data). All of `map` must be in the direct map. Called once, before anything allocates.
 pub fn init(map: &[Range<u64>], reserved: &[Range<u64>]) {
     // The tables in use are the kernel's own now, and only now for certain.
-    kernel_map::root();
+    vmalloc::root();
     let mut pool = POOL.lock();
     for range in map {
         pool.add(range.clone(), reserved);
@@ -222,10 +222,10 @@ pub fn init(map: &[Range<u64>], reserved: &[Range<u64>]) {
     let counts = phys_to_virt(range.start);
     range.start += bytes;
     pool.free -= (bytes / PAGE_SIZE) as usize;
-    let roots = root::share(pool.free as u64 * PAGE_SIZE);
+    let roots = pgd::share(pool.free as u64 * PAGE_SIZE);
     let roots = pool.set_aside(roots);
     drop(pool);
-    root::init(roots);
+    pgd::init(roots);
     // SAFETY: memory taken from the pool just now, in the direct map.
     unsafe { ptr::write_bytes(counts, 0, bytes as usize) };
     COUNTS.store(counts.cast(), Ordering::Release);

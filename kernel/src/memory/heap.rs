@@ -4,8 +4,8 @@ use core::alloc::Layout;
 
 use talc::{OomHandler, Span, Talc, Talck};
 
-use super::{PAGE_SIZE, kernel_map};
-use crate::sync::RawSpin;
+use crate::machine::sync::RawSpin;
+use crate::memory::{PAGE_SIZE, vmalloc};
 
 /// The heap grows by at least so much.
 const STEP: u64 = 64 << 10;
@@ -13,7 +13,7 @@ const STEP: u64 = 64 << 10;
 const OVERHEAD: u64 = 8 << 10;
 
 #[global_allocator]
-static HEAP: Talck<RawSpin, Grow> = Talc::new(Grow { span: Span::empty(), end: kernel_map::HEAP }).lock();
+static HEAP: Talck<RawSpin, Grow> = Talc::new(Grow { span: Span::empty(), end: vmalloc::HEAP }).lock();
 
 /// Grows the heap when it is full.
 struct Grow {
@@ -28,11 +28,11 @@ impl OomHandler for Grow {
         let need = layout.size() as u64 + layout.align() as u64 + OVERHEAD;
         let start = talc.oom_handler.end;
         let end = start + need.next_multiple_of(PAGE_SIZE).max(STEP);
-        if end > kernel_map::STACKS {
+        if end > vmalloc::STACKS {
             return Err(());
         }
         // Pages that were mapped before memory ran out stay, and are found again by the next attempt.
-        kernel_map::map(start, end).map_err(|_| ())?;
+        vmalloc::map(start, end).map_err(|_| ())?;
         talc.oom_handler.end = end;
         let old = talc.oom_handler.span;
         // SAFETY: `kernel_map::HEAP..end` is mapped, never unmapped, and used by nobody else.
@@ -40,7 +40,7 @@ impl OomHandler for Grow {
             if old.is_empty() {
                 talc.claim(Span::new(start as *mut u8, end as *mut u8))?
             } else {
-                let base = kernel_map::HEAP as *mut u8;
+                let base = vmalloc::HEAP as *mut u8;
                 talc.extend(old, Span::new(base, end as *mut u8).fit_over(old))
             }
         };

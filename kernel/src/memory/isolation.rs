@@ -12,9 +12,10 @@ use portcullis::x86_64::isolation::USER_TABLE;
 use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
-use super::page_table::{Table, address, span};
-use super::{DIRECT_MAP, PAGE_SIZE, kernel_map};
-use crate::{boot, cpu, gate, segments};
+use crate::machine::cpu;
+use crate::memory::page_table::{Table, address, span};
+use crate::memory::{DIRECT_MAP, PAGE_SIZE, vmalloc};
+use crate::{boot, gate};
 
 /// Whether user mode runs on page tables of its own.
 pub const ON: bool = cfg!(feature = "isolation");
@@ -32,9 +33,13 @@ pub const fn user_root(root: u64) -> u64 {
 pub fn shared() -> impl Iterator<Item = (Range<u64>, Flags)> {
     let data = Flags::WRITABLE.union(Flags::NO_EXECUTE);
     let idt = interrupt_table();
-    [(boot::paging::doors(), Flags::empty()), (idt..idt + PAGE_SIZE, Flags::NO_EXECUTE), (segments::ldt::areas(), data)]
-        .into_iter()
-        .chain(cpu::shared().map(move |range| (range, data)))
+    [
+        (boot::paging::doors(), Flags::empty()),
+        (idt..idt + PAGE_SIZE, Flags::NO_EXECUTE),
+        (crate::sched::segments::ldt::areas(), data),
+    ]
+    .into_iter()
+    .chain(cpu::shared().map(move |range| (range, data)))
 }
 
 /// The flags that make up a page's rights.
@@ -42,7 +47,7 @@ const RIGHTS: Flags = Flags::WRITABLE.union(Flags::NO_EXECUTE).union(Flags::USER
 
 /// Whether a page of the kernel's half may be in the user's tables with these rights.
 fn is_listed(page: u64, rights: Flags) -> bool {
-    const ALIASES: Range<u64> = kernel_map::ESPFIX..kernel_map::ESPFIX + (4 << 30);
+    const ALIASES: Range<u64> = vmalloc::ESPFIX..vmalloc::ESPFIX + (4 << 30);
     if ALIASES.contains(&page) {
         return rights == Flags::NO_EXECUTE;
     }
@@ -75,7 +80,7 @@ impl Found {
                 continue;
             }
             let listed = level == 0 && is_listed(at, (here | entry & Flags::GLOBAL) & RIGHTS);
-            self.pages += u64::from(at >> 39 != kernel_map::ESPFIX >> 39);
+            self.pages += u64::from(at >> 39 != vmalloc::ESPFIX >> 39);
             self.strangers += u64::from(!listed);
         }
     }

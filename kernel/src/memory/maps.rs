@@ -5,11 +5,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use super::address_space::AddressSpace;
-use super::vma::{Area, AreaFlags, Prot, Source};
-use super::{PAGE_SIZE, Width};
 use crate::fs::Inode;
-use crate::vdso::vsyscall;
+use crate::memory::address_space::AddressSpace;
+use crate::memory::vma::{Area, AreaFlags, Prot, Source};
+use crate::memory::{PAGE_SIZE, Width};
+use crate::work::vsyscall;
 
 /// The column in which names begin.
 const NAME_COLUMN: usize = 73;

@@ -2,9 +2,10 @@
 
 use core::sync::atomic::Ordering::SeqCst;
 
-use super::tlb;
 use crate::errno::{Errno, Result};
-use crate::{rseq, task};
+use crate::memory::tlb;
+use crate::task;
+use crate::work::rseq;
 
 /// Commands: one bit each, so that QUERY (0) can name them.
 const GLOBAL: u32 = 1 << 0;

@@ -3,43 +3,42 @@
 //! | you want to … | look in |
 //! | --- | --- |
 //! | get, share or free a page of memory | [`frames`] |
-//! | know where kernel allocations come from | [`heap`], [`stack`], both mapped by [`kernel_map`] |
+//! | know where kernel allocations come from | [`heap`], [`stack`], both mapped by [`kernel_map`](crate::memory::vmalloc) |
 //! | follow a page fault | [`fault`] |
 //! | change what a process has mapped | [`address_space`] and [`remap`] (the operations), [`vma`] (the set of areas) |
 //! | take a file's pages out of every process | [`rmap`] |
-//! | read the memory of any process, or count it | [`contents`], [`foreign`] |
+//! | read the memory of any process, or count it | [`contents`], [`foreign`](crate::memory::remote) |
 //! | change how page tables are built, copied or torn down | [`page_table`] |
-//! | know what user mode's own page tables map of the kernel | [`isolation`]; [`root`]: where they come from |
+//! | know what user mode's own page tables map of the kernel | [`isolation`]; [`root`](crate::memory::pgd): where they come from |
 //! | know where a 32-bit program's memory ends | [`width`] |
 //! | know when a translation is gone on every CPU | [`tlb`] |
-//! | read or write user memory | [`user`]; structures that differ between 32- and 64-bit calls: [`longs`] |
+//! | read or write user memory | [`user`]; structures that differ between 32- and 64-bit calls: [`longs`](crate::memory::c_long) |
 //!
 //! Lock order: address space, then shared memory objects, then heap, kernel map, frames. A lock is a spin lock that
 //! keeps interrupts off; code that spins or waits calls [`tlb::service_pending`], so that a CPU that waits for a
 //! shootdown never waits for a CPU that waits for it.
 
 pub mod address_space;
+pub mod c_long;
 pub mod contents;
 pub mod fault;
-pub mod foreign;
 pub mod frames;
 pub mod heap;
 pub mod isolation;
-pub mod kernel_map;
-pub mod longs;
 pub mod maps;
 pub mod membarrier;
 pub mod page_table;
+pub mod pgd;
 pub mod pkeys;
 pub mod remap;
+pub mod remote;
 pub mod rmap;
-mod root;
 pub mod shared;
 pub mod stack;
-pub mod syscalls;
 pub mod tlb;
 pub mod user;
 pub mod vma;
+pub mod vmalloc;
 pub mod width;
 
 pub use width::Width;

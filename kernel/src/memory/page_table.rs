@@ -10,12 +10,12 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use x86_64::structures::paging::PageTableFlags as Flags;
 
-use super::frames::{self, Frame};
-use super::isolation::{self, user_root};
-use super::root::Root;
-use super::vma::Prot;
-use super::{PAGE_SIZE, kernel_map, phys_to_virt, tlb};
 use crate::errno::Result;
+use crate::memory::frames::Frame;
+use crate::memory::isolation::user_root;
+use crate::memory::pgd::Root;
+use crate::memory::vma::Prot;
+use crate::memory::{PAGE_SIZE, frames, isolation, phys_to_virt, tlb, vmalloc};
 
 /// Software bit of a leaf entry that holds a frame that may not be touched.
 pub const HELD: u64 = Flags::BIT_9.bits();
@@ -114,9 +114,9 @@ impl PageTables {
     /// Tables with the kernel's half and an empty user half.
     pub fn new() -> Result<PageTables> {
         let root = Root::new()?;
-        copy_kernel_half(kernel_map::root(), root.addr());
+        copy_kernel_half(vmalloc::root(), root.addr());
         if isolation::ON {
-            copy_kernel_half(user_root(kernel_map::root()), user_root(root.addr()));
+            copy_kernel_half(user_root(vmalloc::root()), user_root(root.addr()));
         }
         Ok(PageTables { root, resident: AtomicU64::new(0), peak: AtomicU64::new(0) })
     }

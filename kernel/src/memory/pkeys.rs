@@ -4,11 +4,11 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::address_space::AddressSpace;
-use super::fault::Access;
-use super::vma::{Area, Prot};
 use crate::errno::{Errno, Result};
-use crate::sync::SpinLock;
+use crate::machine::sync::SpinLock;
+use crate::memory::address_space::AddressSpace;
+use crate::memory::fault::Access;
+use crate::memory::vma::{Area, Prot};
 use crate::task;
 
 /// How many keys there are.
@@ -178,5 +178,5 @@ pub fn sys_pkey_mprotect(addr: u64, len: u64, prot: u64, key: u64) -> Result<usi
         -1 => None,
         key => Some(key as u32),
     };
-    super::syscalls::mprotect(addr, len, prot, key)
+    crate::calls::memory::mprotect(addr, len, prot, key)
 }

@@ -2,10 +2,11 @@
 
 use alloc::collections::BTreeMap;
 
-use super::frames::{self, Frame};
 use crate::errno::Result;
-use crate::fs::inode::new_ino;
-use crate::sync::SpinLock;
+use crate::machine::sync::SpinLock;
+use crate::memory::frames;
+use crate::memory::frames::Frame;
+use crate::vfs::inode::new_ino;
 
 /// Pages that come into being, filled with zeros, when they are first touched, and go with the last mapping.
 pub struct SharedMemory {

@@ -3,9 +3,9 @@
 //! The area is divided into slots of twice the stack's size; the lower half of a slot is never mapped, so that an
 //! overflow faults instead of reaching another stack. Freed stacks keep their frames and are used again.
 
-use super::{PAGE_SIZE, frames, kernel_map};
 use crate::errno::{Errno, Result};
-use crate::sync::SpinLock;
+use crate::machine::sync::SpinLock;
+use crate::memory::{PAGE_SIZE, frames, vmalloc};
 
 /// Usable bytes of a kernel stack.
 pub const STACK_SIZE: u64 = 16 << 10;
@@ -45,8 +45,8 @@ impl KernelStack {
         if stacks.used == MAX_SLOTS {
             return Err(Errno::ENOMEM);
         }
-        let top = kernel_map::STACKS + (stacks.used + 1) * SLOT;
-        kernel_map::map(top - STACK_SIZE, top)?;
+        let top = vmalloc::STACKS + (stacks.used + 1) * SLOT;
+        vmalloc::map(top - STACK_SIZE, top)?;
         stacks.used += 1;
         Ok(KernelStack { top })
     }
@@ -68,8 +68,8 @@ impl Drop for KernelStack {
 
 /// True for an address below a kernel stack: a fault there is a stack overflow.
 pub fn is_guard(addr: u64) -> bool {
-    (kernel_map::STACKS..kernel_map::STACKS + MAX_SLOTS * SLOT).contains(&addr)
-        && (addr - kernel_map::STACKS) % SLOT < SLOT - STACK_SIZE
+    (vmalloc::STACKS..vmalloc::STACKS + MAX_SLOTS * SLOT).contains(&addr)
+        && (addr - vmalloc::STACKS) % SLOT < SLOT - STACK_SIZE
 }
 
 const _: () = assert!(STACK_SIZE.is_multiple_of(PAGE_SIZE));

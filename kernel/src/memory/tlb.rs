@@ -13,10 +13,11 @@ use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
 
-use super::{PAGE_SIZE, kernel_map};
-use crate::cpu::{self, CpuMask, MAX_CPUS};
-use crate::segments::ldt;
-use crate::sync::{self, SpinLock};
+use crate::machine::cpu::{CpuMask, MAX_CPUS};
+use crate::machine::sync::SpinLock;
+use crate::machine::{cpu, sync};
+use crate::memory::{PAGE_SIZE, vmalloc};
+use crate::sched::segments::ldt;
 
 /// Ranges of more pages are flushed by dropping all of the user's translations.
 const MAX_SINGLE_PAGES: u64 = 32;
@@ -152,7 +153,7 @@ fn perform(root: u64, start: u64, end: u64) {
         return;
     }
     if end == LEAVE {
-        load_here(kernel_map::root());
+        load_here(vmalloc::root());
         ldt::forget();
     } else if end == SYNC_CORE {
         core::hint::black_box(core::arch::x86_64::__cpuid(0));

@@ -11,9 +11,9 @@ use core::mem::{MaybeUninit, size_of, transmute_copy};
 use portcullis::x86_64::{clac_asm, stac_asm};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{PAGE_SIZE, USER_END};
 use crate::errno::{Errno, Result};
-use crate::nospec;
+use crate::machine::nospec;
+use crate::memory::{PAGE_SIZE, USER_END};
 
 /// An entry of the exception table: a fault at one local label goes on at another.
 macro_rules! on_fault {

@@ -6,12 +6,12 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::errno::{Errno, Result};
 use crate::memory::address_space::AddressSpace;
 use crate::memory::fault::Access;
-use crate::memory::{Width, longs, user};
+use crate::memory::{Width, c_long, user};
 use crate::task::capabilities::{Capabilities, Capability};
-use crate::task::ids::Ids;
+use crate::task::credentials::Ids;
 use crate::task::pid_namespace::meant;
-use crate::task::process::{self, Pid};
-use crate::task::{Process, Task, current, user_namespace};
+use crate::task::process::Pid;
+use crate::task::{Process, Task, current, process, user_namespace};
 
 /// Whether the current task may trace `task` and see its memory: it is of the same process, or belongs to the same user, has no
 /// more rights and hides nothing, or the current task may trace any. EPERM otherwise.
@@ -72,7 +72,7 @@ fn read_vectors(address: u64, count: u64) -> Result<Vec<Vector>> {
     let size = 2 * Width::of_call().word() as u64;
     (0..count)
         .map(|n| {
-            let [base, len] = longs::read_unsigned(address.wrapping_add(n * size))?;
+            let [base, len] = c_long::read_unsigned(address.wrapping_add(n * size))?;
             if len > i64::MAX as u64 {
                 return Err(Errno::EINVAL);
             }

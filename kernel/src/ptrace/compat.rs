@@ -2,13 +2,13 @@
 
 use linux_raw_sys::ptrace::*;
 
-use super::registers::{CS, DS, ES, FS, GS, SS, Stopped};
-use super::regset::{self, Kind};
-use super::{debug, request};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::segments;
-use crate::task::call;
+use crate::ptrace::registers::{CS, DS, ES, FS, GS, SS, Stopped};
+use crate::ptrace::regset::Kind;
+use crate::ptrace::{debug, regset, request};
+use crate::sched::segments;
+use crate::task::syscall_info;
 
 /// ptrace(2) of the 32-bit table. Arguments are zero-extended; signal numbers and options are the same.
 pub fn sys_ptrace(request: u64, pid: u64, addr: u64, data: u64) -> Result<usize> {
@@ -155,7 +155,7 @@ pub fn set(stopped: &mut Stopped<'_>, word: usize, value: u32) -> Result<()> {
         11 => {
             stopped.regs_mut().orig_rax = wide;
             if value != u32::MAX {
-                call::poke(stopped.task());
+                syscall_info::poke(stopped.task());
             }
         }
         12 => stopped.regs_mut().rip = wide,

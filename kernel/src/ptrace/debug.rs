@@ -15,9 +15,10 @@ use portcullis::x86_64::regs::flags;
 
 use crate::errno::{Errno, Result};
 use crate::memory::USER_END;
+use crate::sched::switch::SwitchWork;
+use crate::signal;
 use crate::signal::info::{TRAP_BRKPT, TRAP_HWBKPT, TRAP_TRACE};
-use crate::signal::{self, SIGTRAP, SigInfo};
-use crate::task::switch::SwitchWork;
+use crate::signal::{SIGTRAP, SigInfo};
 use crate::task::{Task, current};
 
 /// How many addresses there are.
@@ -207,7 +208,7 @@ pub fn reset_current() {
     let task = current();
     let registers = &task.trace.debug;
     if registers.is_armed() {
-        let _irqs = crate::sync::irqs_off();
+        let _irqs = crate::machine::sync::irqs_off();
         // SAFETY: nothing is watched from here on.
         unsafe { asm!("mov dr7, {}", in(reg) 0u64, options(nostack, preserves_flags)) };
         task.set_switch_work(SwitchWork::DEBUG_REGISTERS, false);
@@ -255,7 +256,7 @@ pub(super) fn set_block_step(task: &Task, on: bool) {
     if task.has_switch_work(SwitchWork::BLOCK_STEP) == on {
         return;
     }
-    let _irqs = crate::sync::irqs_off();
+    let _irqs = crate::machine::sync::irqs_off();
     task.set_switch_work(SwitchWork::BLOCK_STEP, on);
     if core::ptr::eq(task, current()) {
         set_debugctl_branches(on);

@@ -7,9 +7,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::arch::asm;
 
-use super::registers::Stopped;
 use crate::errno::{Errno, Result};
-use crate::task::{fpu, fsave};
+use crate::ptrace::registers::Stopped;
+use crate::sched::{fpu, fsave};
 
 /// Bytes of `struct user_i387_ia32_struct`: FSAVE's image.
 pub const FSAVE_SIZE: usize = fsave::SIZE;

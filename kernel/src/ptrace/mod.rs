@@ -3,16 +3,16 @@
 //! The tracee stops itself, in its own name, at a few well-known places: before it takes a signal, at the entry and exit of
 //! a system call, at fork, exec and exit, when it is told to. It then sleeps in the state TRACED until the tracer, or
 //! SIGKILL, lets it go on. Only while it sleeps there may the tracer look at its registers and change them: those that its
-//! door saved, which it lends ([`lent`](crate::task::lent)), its saved segments and its saved extended state.
+//! door saved, which it lends ([`lent`](crate::sched::lent)), its saved segments and its saved extended state.
 //!
 //! | you want to … | look in |
 //! | --- | --- |
-//! | know who traces whom: attach, detach, fork, exit | [`relation`] |
+//! | know who traces whom: attach, detach, fork, exit | [`relation`](crate::ptrace::attach) |
 //! | stop the current task for its tracer | [`stop`] |
 //! | change a request | [`request`], and there what it names |
 //! | read and write a tracee's registers | [`registers`], [`regset`], [`extended`] |
 //! | single-step, debug registers | [`step`], [`debug`] |
-//! | what is asked about signals and system calls | [`information`] |
+//! | what is asked about signals and system calls | [`information`](crate::ptrace::events) |
 //! | memory of other processes, and who may see it | [`access`] |
 //! | what a 32-bit tracer calls | [`compat`] |
 //!
@@ -22,13 +22,13 @@
 //! hold still.
 
 pub mod access;
+pub mod attach;
 pub mod compat;
 pub mod debug;
+pub mod events;
 pub mod extended;
-pub mod information;
 pub mod registers;
 pub mod regset;
-pub mod relation;
 pub mod request;
 pub mod state;
 pub mod step;

@@ -11,11 +11,12 @@ use portcullis::x86_64::regs::flags;
 use portcullis::x86_64::tables::USER_DS;
 use portcullis::x86_64::{SavedRegs, UserRegs};
 
-use super::debug;
 use crate::errno::{Errno, Result};
 use crate::memory::USER_END;
-use crate::task::switch::Segments;
-use crate::task::{Task, lent};
+use crate::ptrace::debug;
+use crate::sched::lent;
+use crate::sched::switch::Segments;
+use crate::task::Task;
 
 /// The words of `struct user_regs_struct`: those of [`UserRegs`], and these.
 const FS_BASE: usize = UserRegs::SIZE / 8;

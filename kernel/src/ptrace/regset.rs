@@ -8,13 +8,13 @@ use portcullis::x86_64::segments::IO_PORTS;
 use portcullis::x86_64::tables::{TLS_ENTRIES, USER_CS};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::registers::{self, Stopped};
-use super::{compat, extended};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::segments::descriptor::UserDesc;
-use crate::segments::{ports, tls};
-use crate::task::fpu;
+use crate::ptrace::registers::Stopped;
+use crate::ptrace::{compat, extended, registers};
+use crate::sched::fpu;
+use crate::sched::segments::descriptor::UserDesc;
+use crate::sched::segments::{ports, tls};
 
 /// A register set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

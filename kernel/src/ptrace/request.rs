@@ -3,18 +3,20 @@
 use linux_raw_sys::ptrace::*;
 use portcullis::work::SyscallWork;
 
-use super::registers::Stopped;
-use super::state::EVENT_STOP;
-use super::{information, regset, relation, step};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::seccomp::inspect;
-use crate::segments::tls;
-use crate::signal::{self, SIGKILL, SIGRTMAX, SigInfo, SigSet};
+use crate::ptrace::registers::Stopped;
+use crate::ptrace::state::EVENT_STOP;
+use crate::ptrace::{attach, events, regset, step};
+use crate::sched::scheduler;
+use crate::sched::scheduler::TRACED;
+use crate::sched::segments::tls;
+use crate::signal;
+use crate::signal::{SIGKILL, SIGRTMAX, SigInfo, SigSet};
 use crate::task::pid_namespace::meant;
-use crate::task::process::{self, Pid};
-use crate::task::scheduler::{self, TRACED};
-use crate::task::{Task, current};
+use crate::task::process::Pid;
+use crate::task::{Task, current, process};
+use crate::work::seccomp::inspect;
 
 /// Missing among the crate's.
 pub const PTRACE_SINGLEBLOCK: u32 = 33;
@@ -34,13 +36,13 @@ pub(super) fn dispatch(
 ) -> Result<usize> {
     let request = request as u32;
     if request == PTRACE_TRACEME {
-        return relation::traceme().map(|()| 0);
+        return attach::traceme().map(|()| 0);
     }
     let task = process::find_task(meant(pid as Pid)).ok_or(Errno::ESRCH)?;
     match request {
-        PTRACE_ATTACH => relation::attach(&task, None).map(|()| 0),
+        PTRACE_ATTACH => attach::attach(&task, None).map(|()| 0),
         PTRACE_SEIZE if addr != 0 => Err(Errno::EIO),
-        PTRACE_SEIZE => relation::attach(&task, Some(data)).map(|()| 0),
+        PTRACE_SEIZE => attach::attach(&task, Some(data)).map(|()| 0),
         _ if !task.trace.is_traced_by(current()) => Err(Errno::ESRCH),
         PTRACE_KILL => kill(&task),
         PTRACE_INTERRUPT => interrupt(&task),
@@ -149,7 +151,7 @@ pub(super) fn general(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: 
         }
         // An old name of it.
         PTRACE_SETOPTIONS | PTRACE_OLDSETOPTIONS => {
-            let options = relation::check_options(data)?;
+            let options = attach::check_options(data)?;
             task.trace.set_options(options);
         }
         PTRACE_GET_THREAD_AREA | PTRACE_SET_THREAD_AREA => {
@@ -159,15 +161,15 @@ pub(super) fn general(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: 
             }
             return tls::set_of_other(task, stopped.segments(), number, data);
         }
-        PTRACE_DETACH => relation::detach(stopped, data)?,
-        PTRACE_GETSIGINFO => information::siginfo(task)?.write_for_call(data)?,
+        PTRACE_DETACH => attach::detach(stopped, data)?,
+        PTRACE_GETSIGINFO => events::siginfo(task)?.write_for_call(data)?,
         PTRACE_SETSIGINFO => {
             // The signal number is its first field in both widths.
             let info = SigInfo::read_for_call(user::read(data)?, data)?;
-            information::set_siginfo(task, info)?;
+            events::set_siginfo(task, info)?;
         }
         PTRACE_LISTEN => listen(task)?,
-        PTRACE_PEEKSIGINFO => return information::peek_siginfo(task, addr, data),
+        PTRACE_PEEKSIGINFO => return events::peek_siginfo(task, addr, data),
         PTRACE_GETSIGMASK | PTRACE_SETSIGMASK if addr != size_of::<SigSet>() as u64 => {
             return Err(Errno::EINVAL);
         }
@@ -179,10 +181,10 @@ pub(super) fn general(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: 
             let mask: SigSet = user::read(data)?;
             task.signals.lock().set_mask_of_tracee(mask);
         }
-        PTRACE_GET_SYSCALL_INFO => return information::syscall_info(stopped, addr, data),
+        PTRACE_GET_SYSCALL_INFO => return events::syscall_info(stopped, addr, data),
         PTRACE_SECCOMP_GET_FILTER => return inspect::get_filter(task, addr, data),
         PTRACE_SECCOMP_GET_METADATA => return inspect::get_metadata(task, addr, data),
-        PTRACE_GET_RSEQ_CONFIGURATION => return information::rseq_configuration(task, addr, data),
+        PTRACE_GET_RSEQ_CONFIGURATION => return events::rseq_configuration(task, addr, data),
         _ => return Err(Errno::EIO),
     }
     Ok(0)

@@ -6,12 +6,12 @@ use core::sync::atomic::{AtomicU32, Ordering::*};
 
 use portcullis::work::SyscallWork;
 
-use super::debug::DebugRegisters;
-use super::step::StepFlags;
+use crate::machine::sync::SpinLock;
+use crate::ptrace::debug::DebugRegisters;
+use crate::ptrace::step::StepFlags;
+use crate::sched::wait::WaitQueue;
 use crate::signal::SigInfo;
-use crate::sync::SpinLock;
 use crate::task::Task;
-use crate::task::wait::WaitQueue;
 
 /// What a tracer may be told of. The numbers are the ABI's (`PTRACE_EVENT_*`); bit n of the options asks for event n.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -11,12 +11,13 @@ use portcullis::work::SyscallWork;
 use portcullis::x86_64::regs::flags;
 use portcullis::x86_64::{Exception, UserRegs};
 
-use super::registers::Stopped;
-use super::{debug, stop};
 use crate::gate::Gate;
-use crate::segments::code::Code;
+use crate::ptrace::registers::Stopped;
+use crate::ptrace::{debug, stop};
+use crate::sched::segments::code::Code;
+use crate::signal;
 use crate::signal::info::TRAP_BRKPT;
-use crate::signal::{self, SIGTRAP, SigInfo};
+use crate::signal::{SIGTRAP, SigInfo};
 use crate::task::Task;
 
 /// The tracer steps.

@@ -4,15 +4,17 @@
 
 use portcullis::{InKernel, Skip};
 
-use super::state::{EVENT_STOP, Event, TRACESYSGOOD};
 use crate::gate::Gate;
+use crate::ptrace::state::{EVENT_STOP, Event, TRACESYSGOOD};
+use crate::sched::lent::lend;
+use crate::sched::scheduler;
+use crate::sched::scheduler::TRACED;
+use crate::signal;
 use crate::signal::info::{CLD_STOPPED, CLD_TRAPPED, SI_USER};
-use crate::signal::{self, SIGTRAP, SigInfo};
-use crate::task::lent::lend;
+use crate::signal::{SIGTRAP, SigInfo};
 use crate::task::pid_namespace::seen;
-use crate::task::process::{self, Pid};
-use crate::task::scheduler::{self, TRACED};
-use crate::task::{Task, current};
+use crate::task::process::Pid;
+use crate::task::{Task, current, process};
 
 /// `PTRACE_GETEVENTMSG` at the entry of a system call.
 pub const MESSAGE_ENTRY: u64 = 1;

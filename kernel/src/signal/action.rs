@@ -3,8 +3,8 @@
 use bitflags::bitflags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::set::*;
-use crate::sync::{SpinLock, SpinLockGuard};
+use crate::machine::sync::{SpinLock, SpinLockGuard};
+use crate::signal::set::*;
 
 bitflags! {
     /// The SA_* flags of `sigaction` that this kernel knows. Others read back as zero, so that programs can ask.
@@ -76,13 +76,13 @@ impl Action {
     }
 
     /// As the call that asks for it sees it: without the flag that is not of the ABI.
-    pub(super) const fn shown(mut self) -> Action {
+    pub const fn shown(mut self) -> Action {
         self.flags &= !ActionFlags::IA32_ABI.bits();
         self
     }
 
     /// As this kernel keeps it: only known flags, nothing in the mask that cannot be blocked.
-    pub(super) const fn sanitized(mut self) -> Action {
+    pub const fn sanitized(mut self) -> Action {
         self.flags = self.flags().bits();
         self.mask = self.mask.without(SigSet::UNBLOCKABLE);
         self

@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::errno::{Errno, Result};
-use crate::memory::longs;
+use crate::memory::c_long;
 
 /// Set in what `sigaltstack` returns while the stack is in use.
 pub const SS_ONSTACK: i32 = 1;
@@ -30,19 +30,19 @@ pub struct AltStack {
 
 impl AltStack {
     /// One with these fields.
-    pub(super) const fn of(sp: u64, flags: i32, size: u64) -> AltStack {
+    pub const fn of(sp: u64, flags: i32, size: u64) -> AltStack {
         AltStack { sp, flags, pad: 0, size }
     }
 
     /// Reads one as wide as the call's: three words, the flags in the lower half of theirs.
-    pub(super) fn read(address: u64) -> Result<AltStack> {
-        let [sp, flags, size] = longs::read_unsigned(address)?;
+    pub fn read(address: u64) -> Result<AltStack> {
+        let [sp, flags, size] = c_long::read_unsigned(address)?;
         Ok(AltStack::of(sp, flags as i32, size))
     }
 
     /// Writes it as wide as the call's.
-    pub(super) fn write(&self, address: u64) -> Result<()> {
-        longs::write_unsigned(address, [self.sp, u64::from(self.flags as u32), self.size])
+    pub fn write(&self, address: u64) -> Result<()> {
+        c_long::write_unsigned(address, [self.sp, u64::from(self.flags as u32), self.size])
     }
 
     /// No alternate stack.
@@ -50,28 +50,28 @@ impl AltStack {
 
     /// Whether this stack pointer is on the stack. The lowest address is not: a stack that is full down to there has
     /// overflowed. The highest is: an empty stack.
-    pub(super) const fn contains(&self, sp: u64) -> bool {
+    pub const fn contains(&self, sp: u64) -> bool {
         sp > self.sp && sp - self.sp <= self.size
     }
 
     /// Whether a task with this stack pointer runs on it. With SS_AUTODISARM it never does, so it may be changed at any
     /// time.
-    pub(super) const fn is_in_use(&self, sp: u64) -> bool {
+    pub const fn is_in_use(&self, sp: u64) -> bool {
         self.flags & SS_AUTODISARM == 0 && self.contains(sp)
     }
 
     /// Whether a handler that wants it shall switch to it.
-    pub(super) const fn is_available(&self, sp: u64) -> bool {
+    pub const fn is_available(&self, sp: u64) -> bool {
         self.size != 0 && !self.is_in_use(sp)
     }
 
     /// Its end, where a handler's frame begins.
-    pub(super) const fn top(&self) -> u64 {
+    pub const fn top(&self) -> u64 {
         self.sp.wrapping_add(self.size)
     }
 
     /// What `sigaltstack` tells a task with this stack pointer.
-    pub(super) const fn seen_from(&self, sp: u64) -> AltStack {
+    pub const fn seen_from(&self, sp: u64) -> AltStack {
         let state = if self.size == 0 {
             SS_DISABLE
         } else if self.is_in_use(sp) {
@@ -83,7 +83,7 @@ impl AltStack {
     }
 
     /// What `sigaltstack(new)` makes of it for a task with the stack pointer `sp`.
-    pub(super) fn replaced_by(&self, new: AltStack, sp: u64) -> Result<AltStack> {
+    pub fn replaced_by(&self, new: AltStack, sp: u64) -> Result<AltStack> {
         if self.is_in_use(sp) {
             return Err(Errno::EPERM);
         }

@@ -1,21 +1,22 @@
 //! Job control: stopping and continuing processes, telling parents, and what a background process may do with its
 //! terminal.
 
-use super::action::{ActionFlags, SIG_IGN};
-use super::info::*;
-use super::send;
-use super::set::*;
-use super::state::{ProcessSignals, TaskSignals};
 use crate::errno::{Errno, Result};
 use crate::ptrace;
-use crate::task::process::{self, Node, Pid, Tree};
-use crate::task::scheduler::{self, STOPPED};
+use crate::sched::scheduler;
+use crate::sched::scheduler::STOPPED;
+use crate::signal::action::{ActionFlags, SIG_IGN};
+use crate::signal::info::*;
+use crate::signal::send;
+use crate::signal::set::*;
+use crate::signal::state::{ProcessSignals, TaskSignals};
+use crate::task::process::{Node, Pid, Tree};
 use crate::task::usage::Usage;
-use crate::task::{Process, Task, current};
+use crate::task::{Process, Task, current, process};
 
 /// Stops the current thread: because it took a stop signal (`signo`), or because another thread did (0). Returns when it
 /// is to look at its signals again. Returns at once if SIGCONT came meanwhile or the process is ending.
-pub(super) fn stop(signo: i32) {
+pub fn stop(signo: i32) {
     let task = current();
     {
         let tree = process::tree();

@@ -46,7 +46,7 @@ pub fn end_temporary(interrupted: bool) {
 }
 
 /// Puts the mask back that a call has saved, if one has.
-pub(super) fn restore_saved() {
+pub fn restore_saved() {
     let saved = current().signals.lock().saved.take();
     if let Some(mask) = saved {
         set_blocked(mask);

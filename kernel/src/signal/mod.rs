@@ -1,19 +1,19 @@
 //! Signals.
 //!
 //! A signal is sent ([`send`]), waits as pending, and is delivered by its receiver on the way to user mode
-//! ([`delivery`], called by the library's exit work while SIGPENDING is raised).
+//! ([`delivery`](crate::work::signal_delivery), called by the library's exit work while SIGPENDING is raised).
 //!
 //! | you want to … | look in |
 //! | --- | --- |
 //! | send a signal from elsewhere in the kernel | [`send`]; for a fault of the current task [`force_fault`] |
 //! | see what `siginfo_t` is to 32-bit programs | [`info32`] |
-//! | see what a handler finds on its stack, and `rt_sigreturn` | [`frame`], [`frame32`], [`fpstate`], [`altstack`] |
+//! | see what a handler finds on its stack, and `rt_sigreturn` | [`frame`](crate::work::signal_frame64), [`frame32`](crate::work::signal_frame32), [`fpstate`](crate::work::signal_fpstate), [`altstack`] |
 //! | change which signal an exception becomes | [`exception`] |
 //! | change how a signal chooses its thread, or wakes it | [`send`] |
 //! | change stopping, continuing, SIGCHLD, terminal rules | [`job`] |
 //! | change what is kept, and what clone and exec make of it | [`state`], [`pending`], [`action`] |
 //! | change who may signal whom, and how much is queued | [`permission`], [`quota`] |
-//! | change a system call | [`calls`], [`signalfd`] |
+//! | change a system call | [`calls`](crate::calls::signal), [`signalfd`] |
 //!
 //! **Locks.** Process tree → `Process::signals` → one `Task::signals` → `SigHand` → wait queues → run queue. Everyone who
 //! sends holds `Process::signals`; so does a task when it decides that nothing is pending. That is why taking the flag
@@ -21,12 +21,7 @@
 
 pub mod action;
 pub mod altstack;
-pub mod calls;
-pub mod delivery;
 pub mod exception;
-pub mod fpstate;
-pub mod frame;
-pub mod frame32;
 pub mod info;
 pub mod info32;
 pub mod job;
@@ -39,10 +34,10 @@ pub mod set;
 pub mod signalfd;
 pub mod state;
 
+pub use crate::work::signal_delivery::do_signal_or_restart;
+pub use crate::work::signal_frame64::min_stack_size;
 pub use action::{Action, ActionFlags, SigHand};
-pub use delivery::do_signal_or_restart;
 pub use exception::{force_exception, force_fatal, force_fault, force_page_fault};
-pub use frame::min_stack_size;
 pub use info::SigInfo;
 pub use job::{check_terminal, exit_thread, session_leader_exits};
 pub use set::*;

@@ -1,10 +1,10 @@
 //! Who may signal whom.
 
-use super::info::{SI_USER, SigInfo};
-use super::set::SIGCONT;
 use crate::errno::{Errno, Result};
+use crate::signal::info::{SI_USER, SigInfo};
+use crate::signal::set::SIGCONT;
 use crate::task::capabilities::Capability;
-use crate::task::ids::Ids;
+use crate::task::credentials::Ids;
 use crate::task::{Process, current, user_namespace};
 
 /// Whether ids alone let a sender signal a process: the real or effective user id is its real or saved one.

@@ -6,7 +6,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 
-use crate::sync::SpinLock;
+use crate::machine::sync::SpinLock;
 
 /// A user, by real id. All processes of the user share it.
 pub struct User {

@@ -10,17 +10,17 @@ use core::sync::atomic::Ordering::Relaxed;
 use linux_raw_sys::general::RLIMIT_SIGPENDING;
 use portcullis::work::ExitWork;
 
-use super::action::{Action, SIG_DFL, SIG_IGN};
-use super::info::*;
-use super::pending::Pending;
-use super::set::*;
-use super::state::ProcessSignals;
-use super::{job, signalfd};
 use crate::errno::{Errno, Result};
-use crate::ptrace;
-use crate::task::process::{self, Node, Pid, REAPER, Tree};
-use crate::task::scheduler::{self, INTERRUPTIBLE, KILLABLE, STOPPED, TRACED};
-use crate::task::{Process, Task, current, pid_namespace};
+use crate::sched::scheduler;
+use crate::sched::scheduler::{INTERRUPTIBLE, KILLABLE, STOPPED, TRACED};
+use crate::signal::action::{Action, SIG_DFL, SIG_IGN};
+use crate::signal::info::*;
+use crate::signal::pending::Pending;
+use crate::signal::set::*;
+use crate::signal::state::ProcessSignals;
+use crate::signal::{job, signalfd};
+use crate::task::process::{Node, Pid, REAPER, Tree};
+use crate::task::{Process, Task, current, pid_namespace, process};
 
 /// Sends to a process; one of its threads takes it. From any context. Nothing happens if the process has ended.
 pub fn to_process(process: &Process, info: SigInfo) -> Result<()> {
@@ -91,7 +91,7 @@ pub fn reserve(process: &Process, thread: Option<&Task>, timers: usize) {
 }
 
 /// Sends to a process or to one of its threads.
-pub(super) fn send(tree: &Tree, process: &Process, thread: Option<&Task>, info: SigInfo) -> Result<()> {
+pub fn send(tree: &Tree, process: &Process, thread: Option<&Task>, info: SigInfo) -> Result<()> {
     submit(tree, process, thread, info, None).map(|_| ())
 }
 
@@ -151,7 +151,7 @@ fn submit(tree: &Tree, process: &Process, thread: Option<&Task>, info: SigInfo, 
 /// A process goes on, or its stop has been seen to arrive.
 fn tell_of_continue(tree: &Tree, node: &Node, code: i32) {
     job::notify_parent(tree, node, code);
-    if let Some(tracer) = ptrace::relation::leader_tracer(node)
+    if let Some(tracer) = crate::ptrace::attach::leader_tracer(node)
         && tracer.process.pid != node.parent
         && let Some(leader) = node.threads.first()
     {
@@ -161,7 +161,7 @@ fn tell_of_continue(tree: &Tree, node: &Node, code: i32) {
 
 /// Sends to the first thread of a process after that has ended: nobody takes it, but stopping and going on concern the whole
 /// process.
-pub(super) fn to_ended_thread(tree: &Tree, process: &Process, signo: i32) {
+pub fn to_ended_thread(tree: &Tree, process: &Process, signo: i32) {
     let Some(node) = tree.node(process.pid) else {
         return;
     };
@@ -203,7 +203,7 @@ fn is_shielded(process: &Process, action: &Action, info: &SigInfo) -> bool {
 }
 
 /// Forgets pending signals of a process and all its threads.
-pub(super) fn flush(node: &Node, shared: &mut ProcessSignals, signals: SigSet) {
+pub fn flush(node: &Node, shared: &mut ProcessSignals, signals: SigSet) {
     shared.pending.flush(signals);
     for thread in &node.threads {
         thread.signals.lock().pending.flush(signals);
@@ -330,12 +330,12 @@ pub(crate) fn raise(task: &Task) {
 }
 
 /// Sends the current task a signal that it caused. If it is blocked or ignored, it becomes fatal.
-pub(super) fn force(info: SigInfo) {
+pub fn force(info: SigInfo) {
     force_with(info, false);
 }
 
 /// As [`force`], but always fatal: the task cannot go on.
-pub(super) fn force_fatal(info: SigInfo) {
+pub fn force_fatal(info: SigInfo) {
     force_with(info, true);
 }
 
@@ -369,6 +369,6 @@ fn force_with(info: SigInfo, fatal: bool) {
 }
 
 /// Whether a process is meant by `kill(-1)`: not the reaper, not the sender, and of its namespace but for init.
-pub(super) fn is_other(node: &Node) -> bool {
+pub fn is_other(node: &Node) -> bool {
     pid_namespace::seen(node.process.pid) > REAPER && node.process.pid != current().process.pid
 }

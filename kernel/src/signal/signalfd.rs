@@ -10,15 +10,15 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::info::{SI_TIMER, SigInfo};
-use super::set::*;
 use crate::errno::{Errno, Result};
 use crate::fs::anonymous::anonymous_file;
-use crate::fs::buffer::Destination;
-use crate::fs::file::{File, FileOps};
 use crate::memory::user;
+use crate::sched::wait::{PollTable, WaitQueue};
+use crate::signal::info::{SI_TIMER, SigInfo};
+use crate::signal::set::*;
 use crate::task::current;
-use crate::task::wait::{PollTable, WaitQueue};
+use crate::vfs::buffer::Destination;
+use crate::vfs::file::{File, FileOps};
 
 /// Everybody who reads or polls a signalfd, whatever process and signals. There are few, and each looks for itself.
 static READERS: WaitQueue = WaitQueue::new();
@@ -91,7 +91,7 @@ impl SignalFd {
 
     /// Takes a signal that is pending for the reader, whoever made the descriptor.
     fn take(&self) -> Option<SigInfo> {
-        super::calls::take_pending(self.mask())
+        crate::calls::signal::take_pending(self.mask())
     }
 }
 
@@ -148,7 +148,7 @@ pub fn sys_signalfd4(fd: u64, mask: u64, size: u64, flags: u64) -> Result<usize>
     if flags & !(abi::O_CLOEXEC | abi::O_NONBLOCK) != 0 {
         return Err(Errno::EINVAL);
     }
-    super::calls::check_set_size(size)?;
+    crate::calls::signal::check_set_size(size)?;
     let mask = user::read::<SigSet>(mask)?.without(SigSet::UNBLOCKABLE);
     let files = &current().files;
     if fd as i32 != -1 {

@@ -15,23 +15,23 @@ use crate::task::Task;
 /// The signals of one thread. Other threads look at it under the lock that it is in.
 pub struct TaskSignals {
     /// What is not delivered for now. Change it through [`mask`](super::mask).
-    pub(super) blocked: SigSet,
+    pub blocked: SigSet,
     /// The mask to go back to at the next delivery, where a call has set another one for its duration (`sigsuspend`,
     /// `ppoll`).
-    pub(super) saved: Option<SigSet>,
+    pub saved: Option<SigSet>,
     /// Blocked signals that `sigtimedwait` has let through for the time it sleeps: they are waited for, so they count
     /// neither as ignored nor as fatal.
-    pub(super) awaited: SigSet,
-    pub(super) pending: Pending,
+    pub awaited: SigSet,
+    pub pending: Pending,
     /// The alternate stack.
-    pub(super) altstack: AltStack,
+    pub altstack: AltStack,
     /// The last exception, for the frame.
-    pub(super) fault: Fault,
+    pub fault: Fault,
     pub(crate) stop: Stop,
     /// Its stops for a tracer.
     pub(crate) trap: Trap,
     /// Signals that end the task and that no tracer sees ([`send::force_exit`](super::send::force_exit)).
-    pub(super) immutable: SigSet,
+    pub immutable: SigSet,
     /// The thread is ending and takes no more signals.
     pub(super) exiting: bool,
 }
@@ -161,7 +161,7 @@ impl TaskSignals {
     /// and every sender holds at least the process's, so nothing can come in between.
     ///
     /// Only the task itself takes its flag down, and never between an interrupted call and its restart.
-    pub(super) fn recalculate(&self, task: &Task, shared: &ProcessSignals) {
+    pub fn recalculate(&self, task: &Task, shared: &ProcessSignals) {
         if self.is_owed(shared) {
             task.raise_for_current(ExitWork::SIGPENDING);
         } else {
@@ -178,7 +178,7 @@ impl Default for TaskSignals {
 
 /// The signals of a process, and its job-control state. Its lock is taken before any thread's, by everyone who sends.
 pub struct ProcessSignals {
-    pub(super) pending: Pending,
+    pub pending: Pending,
     /// Whose limit what is queued here, and for the threads, counts against: the real user's.
     pub user: Arc<User>,
     /// How many threads have yet to stop.

@@ -6,13 +6,13 @@ use bitflags::bitflags;
 use linux_raw_sys::prctl::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::ids::Ids;
-use super::pid_namespace::meant;
-use super::process::{Pid, find};
-use super::user_namespace::{self, Namespace};
-use super::{Process, current};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
+use crate::task::credentials::Ids;
+use crate::task::pid_namespace::meant;
+use crate::task::process::{Pid, find};
+use crate::task::user_namespace::Namespace;
+use crate::task::{Process, current, user_namespace};
 
 /// All that Linux 6.1 has.
 const ALL: u64 = (1 << 41) - 1;

@@ -5,14 +5,14 @@ use alloc::sync::Arc;
 use linux_raw_sys::general::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::capabilities::{Capability, capable, capable_in};
-use super::ids::Ids;
-use super::pid_namespace::meant;
-use super::process::{self, Pid};
-use super::{Process, current};
 use crate::errno::{Errno, Result};
 use crate::fs::MAX_DESCRIPTORS;
-use crate::memory::{Width, longs, user};
+use crate::memory::{Width, c_long, user};
+use crate::task::capabilities::{Capability, capable, capable_in};
+use crate::task::credentials::Ids;
+use crate::task::pid_namespace::meant;
+use crate::task::process::Pid;
+use crate::task::{Process, current, process};
 
 /// `struct rlimit`: the limit, and how far it may be raised. `u64::MAX` is none.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
@@ -27,7 +27,7 @@ pub struct Limit {
 impl Limit {
     /// As wide as the call's, in which all ones stand for no limit, too.
     fn read(address: u64) -> Result<Limit> {
-        let [soft, hard] = longs::read_unsigned(address)?.map(|limit| match Width::of_call() {
+        let [soft, hard] = c_long::read_unsigned(address)?.map(|limit| match Width::of_call() {
             Width::Bits32 if limit == NONE_32 => u64::MAX,
             _ => limit,
         });
@@ -40,7 +40,7 @@ impl Limit {
             Width::Bits32 => limit.min(NONE_32),
             Width::Bits64 => limit,
         });
-        longs::write_unsigned(address, limits)
+        c_long::write_unsigned(address, limits)
     }
 }
 

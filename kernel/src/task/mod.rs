@@ -1,57 +1,22 @@
-//! Tasks, processes, the scheduler.
+//! Tasks and processes: what the kernel knows of a program that runs.
 //!
 //! A [`Task`] is one thread of execution: what the CPU switches between. A [`Process`] is a thread group: what has a
 //! PID, a parent and an exit status. Tasks hold their process; the process tree ([`process`]) holds both.
 //!
-//! | you want to … | look in |
-//! | --- | --- |
-//! | sleep and wake | [`wait`] (queues, poll), [`scheduler`] (states, the protocol) |
-//! | change what a switch saves | [`switch`], [`fpu`] |
-//! | let others access the registers of a task that waits | [`lent`] |
-//! | start and end tasks | [`fork`], [`exec`], [`exit`], [`reap`] |
-//!
 //! Lock order: process tree → `Process::signals` → `Task::signals` → wait queues → run queue.
 
-pub mod affinity;
-mod arguments;
-pub mod call;
 pub mod capabilities;
-pub mod clock;
-pub mod clone3;
-pub mod exec;
-mod exec_credentials;
-pub mod exit;
-pub mod exit_signal;
-mod first_program;
-pub mod fork;
-pub mod fpu;
-pub mod fsave;
-pub mod futex;
-pub mod hooks;
-pub mod ids;
-pub mod image;
-mod initial_stack;
-pub mod kcmp;
-pub mod lent;
+pub mod credentials;
 pub mod limits;
-pub mod own;
 pub mod pid_namespace;
 pub mod posix_timers;
-pub mod prctl;
 pub mod process;
-pub mod reap;
 pub mod restart;
-pub mod robust;
-pub mod scheduler;
-mod script;
-pub mod switch;
-pub mod system;
+pub mod slot;
+pub mod syscall_info;
 pub mod timers;
-pub mod unshare;
 pub mod usage;
 pub mod user_namespace;
-pub mod wait;
-pub mod work;
 
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
@@ -63,21 +28,21 @@ use portcullis::work::{ExitWork, WorkFlags};
 use portcullis::x86_64::CpuLocal;
 use portcullis::x86_64::UserRegs;
 
-use crate::cpu;
 use crate::errno::Result;
 use crate::fs::{FdTable, FsContext};
 use crate::gate::Gate;
+use crate::machine::cpu;
+use crate::machine::sync::{Once, SpinLock};
 use crate::memory::Width;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::stack::KernelStack;
 use crate::ptrace::Trace;
-use crate::segments::ports::Ports;
-use crate::segments::tls::Tls;
+use crate::sched::segments::ports::Ports;
+use crate::sched::segments::tls::Tls;
 use crate::signal::{SigHand, TaskSignals};
-use crate::sync::{Once, SpinLock};
+use crate::task::pid_namespace::Namespace;
 
-pub use own::Own;
-use pid_namespace::Namespace;
+pub use crate::task::slot::Own;
 pub use process::{Pid, Process};
 
 /// One thread of execution.
@@ -86,24 +51,24 @@ pub struct Task {
     /// Work pending for this task. First, so that the doors find it at the address of the task.
     pub work: WorkFlags,
     /// What the scheduler keeps of it (guarded by the run-queue lock).
-    sched: scheduler::Entry,
+    pub sched: crate::sched::scheduler::Entry,
     /// `scheduler::RUNNING`, `INTERRUPTIBLE`, …
-    state: AtomicU32,
+    pub state: AtomicU32,
     /// Changes once at most: a thread that execs takes over its process's PID.
     tid: AtomicI32,
-    stack: KernelStack,
-    segments: UnsafeCell<switch::Segments>,
-    /// What a switch to or from it has to do beside the usual ([`switch::SwitchWork`]).
-    switch_work: AtomicU32,
+    pub stack: KernelStack,
+    pub segments: UnsafeCell<crate::sched::switch::Segments>,
+    /// What a switch to or from it has to do beside the usual ([`switch::SwitchWork`](crate::sched::switch::SwitchWork)).
+    pub switch_work: AtomicU32,
     /// Which I/O ports it may use.
     pub ports: Ports,
     /// Its descriptors for thread-local storage.
     pub tls: Tls,
     /// The extended register state while the task is not running.
-    pub fpu: fpu::FpuArea,
+    pub fpu: crate::sched::fpu::FpuArea,
     /// The thread group.
     pub process: Arc<Process>,
-    mm: Own<AddressSpace>,
+    pub mm: Own<AddressSpace>,
     /// Open files. None once the task is exiting.
     pub files: Own<FdTable>,
     /// Working directory, root, umask. None once the task is exiting.
@@ -113,9 +78,9 @@ pub struct Task {
     /// Blocked and pending signals of this thread.
     pub signals: SpinLock<TaskSignals>,
     /// Whose table the system call under way is of.
-    pub call: call::State,
+    pub call: crate::task::syscall_info::State,
     /// Its user registers while it waits.
-    lent: lent::Lent,
+    pub lent: crate::sched::lent::Lent,
     /// Its part in tracing, as tracee and as tracer.
     pub trace: Trace,
     /// How an interrupted call continues in `restart_syscall`.
@@ -123,21 +88,21 @@ pub struct Task {
     /// Cleared and woken as a futex when the thread ends (set_tid_address).
     pub clear_child_tid: AtomicU64,
     /// Written with the TID when the task first runs (CLONE_CHILD_SETTID).
-    set_child_tid: AtomicU64,
+    pub set_child_tid: AtomicU64,
     /// Head of the robust futex list in user memory.
     pub robust_list: AtomicU64,
     /// The same of 32-bit calls.
     pub robust_list_32: AtomicU64,
     /// What it keeps for locks whose owner the kernel knows.
-    pub locks: futex::pi::TaskLocks,
+    pub locks: crate::life::futex::pi::TaskLocks,
     /// CPUs it may run on.
     pub affinity: AtomicU64,
     /// What the gate's hooks keep.
-    pub hooks: hooks::Hooks,
+    pub hooks: crate::work::hooks::Hooks,
     /// CPU time and events of this thread.
     pub usage: usage::Usage,
     /// Nice value, scheduling policy and priority: kept for the calls that ask, without effect on the order.
-    pub policy: affinity::Policy,
+    pub policy: crate::calls::affinity::Policy,
     /// prctl(PR_SET_PDEATHSIG).
     pub parent_death_signal: AtomicI32,
     /// prctl(PR_SET_NO_NEW_PRIVS).
@@ -146,11 +111,11 @@ pub struct Task {
     pub pid_namespace_of_children: SpinLock<Namespace>,
     /// Timer slack, kept for prctl.
     pub timer_slack: AtomicU64,
-    comm: SpinLock<[u8; 16]>,
+    pub comm: SpinLock<[u8; 16]>,
     /// The parent that waits until this vfork child execs or ends.
-    vfork_done: SpinLock<Option<Arc<wait::Completion>>>,
+    pub vfork_done: SpinLock<Option<Arc<crate::sched::wait::Completion>>>,
     /// What a kernel-made task runs before (or instead of) user mode.
-    start: Option<Start>,
+    pub start: Option<Start>,
 }
 
 // SAFETY: `sched` is guarded by the run-queue lock; `segments` is touched only by the task itself and by the context
@@ -192,38 +157,38 @@ impl Task {
         // SAFETY: the top of a fresh stack, big enough and aligned for it. The task has not run, so no door has the registers.
         unsafe { (regs as *mut UserRegs).write(new.regs) };
         // SAFETY: `regs` is at the top of a stack that nothing has run on.
-        let stack_pointer = unsafe { switch::prepare_stack(regs) };
+        let stack_pointer = unsafe { crate::sched::switch::prepare_stack(regs) };
         let namespace = new.process.pid_namespace.clone();
         Ok(Arc::new(Task {
             work: WorkFlags::new(),
-            sched: scheduler::Entry::new(stack_pointer),
-            state: AtomicU32::new(scheduler::NEW),
+            sched: crate::sched::scheduler::Entry::new(stack_pointer),
+            state: AtomicU32::new(crate::sched::scheduler::NEW),
             tid: AtomicI32::new(new.tid),
             stack,
-            segments: UnsafeCell::new(switch::Segments::default()),
+            segments: UnsafeCell::new(crate::sched::switch::Segments::default()),
             switch_work: AtomicU32::new(0),
             ports: Ports::default(),
             tls: Tls::default(),
-            fpu: fpu::FpuArea::new(),
+            fpu: crate::sched::fpu::FpuArea::new(),
             process: new.process,
             mm: Own::new(Some(new.mm)),
             files: Own::new(new.files),
             fs: Own::new(new.fs),
             sighand: Own::new(Some(new.sighand)),
             signals: SpinLock::new(new.signals),
-            call: call::State::default(),
-            lent: lent::Lent::default(),
+            call: crate::task::syscall_info::State::default(),
+            lent: crate::sched::lent::Lent::default(),
             trace: Trace::default(),
             restart: restart::State::new(),
             clear_child_tid: AtomicU64::new(0),
             set_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             robust_list_32: AtomicU64::new(0),
-            locks: futex::pi::TaskLocks::default(),
+            locks: crate::life::futex::pi::TaskLocks::default(),
             affinity: AtomicU64::new(u64::MAX),
-            hooks: hooks::Hooks::new(),
+            hooks: crate::work::hooks::Hooks::new(),
             usage: usage::Usage::default(),
-            policy: affinity::Policy::default(),
+            policy: crate::calls::affinity::Policy::default(),
             parent_death_signal: AtomicI32::new(0),
             no_new_privs: AtomicBool::new(false),
             pid_namespace_of_children: SpinLock::new(namespace),
@@ -287,7 +252,7 @@ pub fn current() -> &'static Task {
     // SAFETY: GS base is this CPU's area. One instruction, so that no migration can come between finding the CPU and
     // reading its field. For the code of one task the value never changes, so the compiler may reuse it.
     unsafe {
-        core::arch::asm!("mov {}, gs:[{}]", out(reg) task, const core::mem::offset_of!(crate::cpu::Cpu, current),
+        core::arch::asm!("mov {}, gs:[{}]", out(reg) task, const core::mem::offset_of!(crate::machine::cpu::Cpu, current),
             options(pure, nomem, nostack, preserves_flags));
         &*task
     }
@@ -319,15 +284,15 @@ pub fn kernel_mm() -> Arc<AddressSpace> {
 }
 
 /// Replaces the current task's address space and switches to it. Returns the old one, to be dropped with interrupts on.
-fn replace_mm(mm: Arc<AddressSpace>) -> Option<Arc<AddressSpace>> {
+pub fn replace_mm(mm: Arc<AddressSpace>) -> Option<Arc<AddressSpace>> {
     // A preemption between the two steps would compare against the wrong space at the next switch.
-    let _guard = crate::sync::irqs_off();
+    let _guard = crate::machine::sync::irqs_off();
     mm.activate();
     current().mm.replace(Some(mm))
 }
 
 /// Starts PID 1, the kernel's reaper, and PID 2, the first program. Called once, by the boot CPU, when everything is up.
 pub fn start_init() {
-    reap::start_reaper();
-    first_program::start();
+    crate::life::reap::start_reaper();
+    crate::life::first_program::start();
 }

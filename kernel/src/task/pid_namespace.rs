@@ -15,13 +15,14 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::ids::Credentials;
-use super::process::{PID_MAX, PID_RESTART, Pid, Process, Tree, tree};
-use super::wait::WaitQueue;
-use super::{Task, capabilities, current, user_namespace};
 use crate::errno::{Errno, Result};
-use crate::signal::{self, SIGKILL, SigInfo};
-use crate::sync::SpinLock;
+use crate::machine::sync::SpinLock;
+use crate::sched::wait::WaitQueue;
+use crate::signal;
+use crate::signal::{SIGKILL, SigInfo};
+use crate::task::credentials::Credentials;
+use crate::task::process::{PID_MAX, PID_RESTART, Pid, Process, Tree, tree};
+use crate::task::{Task, capabilities, current, user_namespace};
 
 /// An id that nobody has.
 const NOBODY: Pid = -1;

@@ -10,17 +10,19 @@ use core::sync::atomic::{AtomicI32, Ordering::*};
 
 use linux_raw_sys::general::*;
 
-use super::clock::{Clock, CpuClock, CpuTime, Timespec};
-use super::pid_namespace::meant;
-use super::process::{self, Pid};
-use super::scheduler::SLICE;
-use super::{Process, Task, current};
+use crate::calls::clock::{Clock, CpuClock, CpuTime, Timespec};
 use crate::errno::{Errno, Result};
-use crate::memory::{Width, longs, user};
+use crate::machine::sync::SpinLock;
+use crate::machine::time;
+use crate::machine::time::TimerId;
+use crate::memory::{Width, c_long, user};
+use crate::sched::scheduler::SLICE;
+use crate::signal;
+use crate::signal::SigInfo;
 use crate::signal::quota::Charge;
-use crate::signal::{self, SigInfo};
-use crate::sync::SpinLock;
-use crate::time::{self, TimerId};
+use crate::task::pid_namespace::meant;
+use crate::task::process::Pid;
+use crate::task::{Process, Task, current, process};
 
 /// The timers of a process.
 #[derive(Default)]
@@ -153,7 +155,7 @@ impl Timer {
 
 impl PosixTimers {
     /// The process ends, or execs: all are deleted.
-    pub(super) fn delete_all(&self) {
+    pub fn delete_all(&self) {
         let mut timers = core::mem::take(&mut *self.list.lock());
         timers.iter_mut().for_each(Timer::stop);
     }
@@ -281,7 +283,7 @@ struct Sigevent {
 impl Sigevent {
     /// The value, a pointer's width, then three ints.
     fn read(address: u64) -> Result<Sigevent> {
-        let [value] = longs::read_unsigned(address)?;
+        let [value] = c_long::read_unsigned(address)?;
         let [signal, notify, thread] = user::read(address.wrapping_add(Width::of_call().word() as u64))?;
         Ok(Sigevent { value, signal, notify, thread })
     }

@@ -11,18 +11,18 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::
 use linux_raw_sys::general::SIGCHLD;
 use portcullis::x86_64::UserRegs;
 
-use super::exit_signal::ExitSignal;
-use super::limits::Limits;
-use super::pid_namespace::{self, Namespace};
-use super::timers::Timers;
-use super::usage::Usage;
-use super::wait::WaitQueue;
-use super::{NewTask, Start, Task};
 use crate::errno::{Errno, Result};
+use crate::life::exit_signal::ExitSignal;
+use crate::machine::sync::{SpinLock, SpinLockGuard};
+use crate::sched::wait::WaitQueue;
 use crate::signal::action::SIG_IGN;
 use crate::signal::quota::User;
 use crate::signal::{ActionFlags, ProcessSignals, SigHand, TaskSignals};
-use crate::sync::{SpinLock, SpinLockGuard};
+use crate::task::limits::Limits;
+use crate::task::pid_namespace::Namespace;
+use crate::task::timers::Timers;
+use crate::task::usage::Usage;
+use crate::task::{NewTask, Start, Task, pid_namespace};
 
 /// A process or thread id.
 pub type Pid = i32;
@@ -80,10 +80,10 @@ pub struct Process {
     /// prctl(PR_SET_CHILD_SUBREAPER).
     pub subreaper: AtomicBool,
     /// User, group and supplementary ids, capabilities.
-    pub credentials: SpinLock<super::ids::Credentials>,
+    pub credentials: SpinLock<crate::task::credentials::Credentials>,
     /// personality(2).
     pub personality: AtomicU32,
-    /// [`crate::time::now`] when it was forked.
+    /// [`crate::machine::time::now`] when it was forked.
     pub started: AtomicU64,
 }
 
@@ -136,7 +136,7 @@ impl Process {
             subreaper: AtomicBool::new(false),
             credentials: SpinLock::new(from.map_or_else(Default::default, |from| from.credentials.lock().clone())),
             personality: AtomicU32::new(from.map_or(0, |from| from.personality.load(Relaxed))),
-            started: AtomicU64::new(crate::time::now()),
+            started: AtomicU64::new(crate::machine::time::now()),
         })
     }
 
@@ -309,7 +309,7 @@ pub fn note_group_signal() {
 
 /// How many signals to several processes there have been. `clone` compares: a process that is made meanwhile is not to
 /// miss one.
-pub(super) fn group_signals() -> u64 {
+pub fn group_signals() -> u64 {
     GROUP_SIGNALS.load(Relaxed)
 }
 
@@ -526,7 +526,7 @@ impl Tree {
 }
 
 /// The id of a task that is being made: nobody else gets it. Given back unless the task enters the tree.
-pub(super) struct ReservedPid(Pid);
+pub struct ReservedPid(Pid);
 
 impl ReservedPid {
     /// Any id, or the last of the numbers that were chosen for the namespace and all around it. See
@@ -563,7 +563,7 @@ impl Drop for ReservedPid {
 }
 
 /// A kernel thread's task, in a process of its own that the tree does not know yet.
-pub(super) fn kernel_task(pid: Pid, start: Start) -> Result<Arc<Task>> {
+pub fn kernel_task(pid: Pid, start: Start) -> Result<Arc<Task>> {
     let task = Task::new(NewTask {
         tid: pid,
         process: Process::new(pid, None, None),
@@ -579,7 +579,7 @@ pub(super) fn kernel_task(pid: Pid, start: Start) -> Result<Arc<Task>> {
 }
 
 /// A CPU's idle task: PID 0, in no tree, already running.
-pub(super) fn idle_task() -> Result<Arc<Task>> {
+pub fn idle_task() -> Result<Arc<Task>> {
     let task = kernel_task(0, |_| unreachable!("the idle task is running already"))?;
     task.set_comm(b"idle");
     Ok(task)

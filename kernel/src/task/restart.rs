@@ -8,10 +8,10 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use linux_raw_sys::general::__NR_restart_syscall;
 
-use super::current;
 use crate::errno::{Errno, Result};
+use crate::machine::sync::SpinLock;
 use crate::memory::Width;
-use crate::sync::SpinLock;
+use crate::task::current;
 
 /// `__NR_restart_syscall` of the 32-bit table.
 const NUMBER_32: u64 = 0;

@@ -5,15 +5,17 @@ use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use linux_raw_sys::general::*;
 
-use super::clock::{SECOND, Timeval};
-use super::posix_timers::{self, PosixTimers};
-use super::process::{self, Pid};
-use super::{Process, Task, current, usage};
+use crate::calls::clock::{SECOND, Timeval};
 use crate::errno::{Errno, Result};
-use crate::memory::longs;
-use crate::signal::{self, SigInfo};
-use crate::sync::SpinLock;
-use crate::time::{self, TimerId};
+use crate::machine::sync::SpinLock;
+use crate::machine::time;
+use crate::machine::time::TimerId;
+use crate::memory::c_long;
+use crate::signal;
+use crate::signal::SigInfo;
+use crate::task::posix_timers::PosixTimers;
+use crate::task::process::Pid;
+use crate::task::{Process, Task, current, posix_timers, process, usage};
 
 /// A process's timers.
 #[derive(Default)]
@@ -28,7 +30,7 @@ pub struct Timers {
     /// these, and cleared with the lock of the one that comes; the process's end sets it, too.
     cpu_idle: AtomicBool,
     /// Its POSIX timers.
-    pub(super) posix: PosixTimers,
+    pub posix: PosixTimers,
 }
 
 /// A deadline, its repetition, and the timer that waits for it. Zero: not armed.
@@ -49,7 +51,7 @@ struct Itimerval {
 impl Itimerval {
     /// As wide as the call's.
     fn read(address: u64) -> Result<Itimerval> {
-        let [seconds, microseconds, value_seconds, value_microseconds] = longs::read(address)?;
+        let [seconds, microseconds, value_seconds, value_microseconds] = c_long::read(address)?;
         Ok(Itimerval {
             period: Timeval { seconds, microseconds },
             value: Timeval { seconds: value_seconds, microseconds: value_microseconds },
@@ -58,7 +60,7 @@ impl Itimerval {
 
     fn write(self, address: u64) -> Result<()> {
         let (period, value) = (self.period, self.value);
-        longs::write(address, [period.seconds, period.microseconds, value.seconds, value.microseconds])
+        c_long::write(address, [period.seconds, period.microseconds, value.seconds, value.microseconds])
     }
 }
 
@@ -91,7 +93,7 @@ impl Interval {
 
 impl Timers {
     /// The process ends.
-    pub(super) fn stop_all(&self) {
+    pub fn stop_all(&self) {
         self.real.lock().stop();
         self.cpu_idle.store(true, Relaxed);
         self.posix.delete_all();
@@ -168,7 +170,7 @@ fn set_cpu(process: &Process, which: usize, value: u64, period: u64) -> (u64, u6
 }
 
 /// The scheduler's tick: CPU-time timers and RLIMIT_CPU. Interrupt context.
-pub(super) fn tick(task: &Task) {
+pub fn tick(task: &Task) {
     if !task.process.timers.cpu_idle.load(Relaxed) {
         cpu_tick(&task.process);
     }

@@ -4,11 +4,11 @@ use core::sync::atomic::{AtomicU64, Ordering::*};
 
 use linux_raw_sys::general::{RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD};
 
-use super::process::tree;
-use super::{Process, current};
 use crate::errno::{Errno, Result};
-use crate::memory::longs;
-use crate::time;
+use crate::machine::time;
+use crate::memory::c_long;
+use crate::task::process::tree;
+use crate::task::{Process, current};
 
 /// What a thread, or all ended threads, or all waited-for children, have used.
 ///
@@ -43,7 +43,7 @@ pub struct Times {
 impl Usage {
     /// The task leaves its CPU; `runnable` if it would have gone on.
     #[inline]
-    pub(super) fn switched_out(&self, now: u64, runnable: bool) {
+    pub fn switched_out(&self, now: u64, runnable: bool) {
         // By the clock of the CPU that it came on by: not less than nothing.
         let total = self.total.load(Relaxed).wrapping_add(now);
         debug_assert!(total as i64 >= 0, "a CPU's clock went backwards");
@@ -54,13 +54,13 @@ impl Usage {
 
     /// The task is on a CPU from now on.
     #[inline]
-    pub(super) fn switched_in(&self, now: u64) {
+    pub fn switched_in(&self, now: u64) {
         let total = self.total.load(Relaxed);
         self.total.store(total.wrapping_sub(now), Relaxed);
     }
 
     /// The tick's sample.
-    pub(super) fn tick(&self, from_user: bool) {
+    pub fn tick(&self, from_user: bool) {
         if from_user { &self.user_ticks } else { &self.system_ticks }.fetch_add(1, Relaxed);
     }
 
@@ -171,7 +171,7 @@ impl Rusage {
         fields[MINOR_FAULTS] = self.minor_faults;
         fields[VOLUNTARY] = self.voluntary;
         fields[INVOLUNTARY] = self.involuntary;
-        longs::write(address, fields)
+        c_long::write(address, fields)
     }
 }
 
@@ -219,7 +219,7 @@ pub fn sys_times(address: u64) -> Result<usize> {
         let own = of_process(process).times();
         let children = process.children_usage.times();
         let tms = [ticks(own.user), ticks(own.system), ticks(children.user), ticks(children.system)];
-        longs::write(address, tms)?;
+        c_long::write(address, tms)?;
     }
     Ok(ticks(time::now()) as usize)
 }

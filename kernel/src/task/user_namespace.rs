@@ -10,11 +10,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
-use super::capabilities::Capability;
-use super::ids::{Credentials, GROUP, Kind, USER};
-use super::{Process, current};
 use crate::errno::{Errno, Result};
-use crate::sync::SpinLock;
+use crate::machine::sync::SpinLock;
+use crate::task::capabilities::Capability;
+use crate::task::credentials::{Credentials, GROUP, Kind, USER};
+use crate::task::{Process, current};
 
 /// What an id without a place in the map is seen as.
 const OVERFLOW: u32 = 65534;

@@ -21,19 +21,19 @@ mod terminal;
 
 /// The kernel's filter interpreter: its tests run here, as the kernel itself is for no host.
 #[cfg(test)]
-#[path = "../../../kernel/src/seccomp/bpf.rs"]
+#[path = "../../../kernel/src/work/seccomp/bpf.rs"]
 #[allow(dead_code)]
 mod bpf;
 
 /// How the kernel reads a script's first line; likewise.
 #[cfg(test)]
-#[path = "../../../kernel/src/task/script.rs"]
+#[path = "../../../kernel/src/life/script.rs"]
 #[allow(dead_code)]
 mod script;
 
 /// The kernel's decoder of user instructions, likewise.
 #[cfg(test)]
-#[path = "../../../kernel/src/instruction.rs"]
+#[path = "../../../kernel/src/machine/instruction.rs"]
 #[allow(dead_code)]
 mod instruction;
 

@@ -7,11 +7,13 @@ use core::fmt::Write;
 
 use raw_cpuid::CpuId;
 
-use super::{Entry, Kind, text};
+use crate::calls::system_info;
 use crate::errno::{Errno, Result};
+use crate::fs::proc::{Entry, Kind, text};
+use crate::machine::{cpu, time};
 use crate::memory::frames;
-use crate::task::{self, scheduler, system};
-use crate::{boot, cpu, time};
+use crate::sched::scheduler;
+use crate::{boot, task};
 
 const SECOND: u64 = 1_000_000_000;
 /// Nanoseconds per tick of `clock_t`.
@@ -49,12 +51,12 @@ static SYS_KERNEL: &[Entry] = &[
     Entry { name: "cap_last_cap", kind: Kind::Machine(|| b"40\n".to_vec()) },
     Entry { name: "hostname", kind: Kind::Setting(host_name, set_host_name) },
     Entry { name: "ngroups_max", kind: Kind::Machine(|| b"65536\n".to_vec()) },
-    Entry { name: "osrelease", kind: Kind::Machine(|| text(format!("{}\n", system::RELEASE))) },
+    Entry { name: "osrelease", kind: Kind::Machine(|| text(format!("{}\n", system_info::RELEASE))) },
     Entry { name: "ostype", kind: Kind::Machine(|| b"Linux\n".to_vec()) },
     Entry { name: "pid_max", kind: Kind::Machine(|| b"32768\n".to_vec()) },
     Entry { name: "random", kind: Kind::Directory(SYS_KERNEL_RANDOM) },
     Entry { name: "randomize_va_space", kind: Kind::Machine(|| b"0\n".to_vec()) },
-    Entry { name: "version", kind: Kind::Machine(|| text(format!("{}\n", system::VERSION))) },
+    Entry { name: "version", kind: Kind::Machine(|| text(format!("{}\n", system_info::VERSION))) },
 ];
 
 static SYS_KERNEL_RANDOM: &[Entry] = &[
@@ -86,7 +88,7 @@ fn file_systems() -> Vec<u8> {
 }
 
 fn host_name() -> Vec<u8> {
-    let mut name = system::host_name();
+    let mut name = system_info::host_name();
     name.push(b'\n');
     name
 }
@@ -95,13 +97,13 @@ fn set_host_name(name: &[u8]) -> Result<()> {
     if name.len() > 64 {
         return Err(Errno::EINVAL);
     }
-    system::set_host_name(name);
+    system_info::set_host_name(name);
     Ok(())
 }
 
 fn random_number() -> u128 {
     let mut bytes = [0; 16];
-    system::fill_random(&mut bytes);
+    system_info::fill_random(&mut bytes);
     u128::from_ne_bytes(bytes)
 }
 
@@ -114,12 +116,12 @@ fn uuid(number: u128) -> Vec<u8> {
 }
 
 fn boot_id() -> Vec<u8> {
-    static ID: crate::sync::Once<u128> = crate::sync::Once::new();
+    static ID: crate::machine::sync::Once<u128> = crate::machine::sync::Once::new();
     uuid(*ID.call_once(random_number))
 }
 
 fn version() -> Vec<u8> {
-    text(format!("Linux version {} (portcullis) {}\n", system::RELEASE, system::VERSION))
+    text(format!("Linux version {} (portcullis) {}\n", system_info::RELEASE, system_info::VERSION))
 }
 
 fn memory_info() -> Vec<u8> {

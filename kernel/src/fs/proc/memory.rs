@@ -3,12 +3,12 @@
 use alloc::sync::Arc;
 use alloc::vec;
 
-use super::Subject;
 use crate::errno::{Errno, Result};
-use crate::fs::buffer::{Destination, Source};
-use crate::fs::file::{File, FileOps};
+use crate::fs::proc::Subject;
 use crate::memory::PAGE_SIZE;
 use crate::memory::address_space::AddressSpace;
+use crate::vfs::buffer::{Destination, Source};
+use crate::vfs::file::{File, FileOps};
 
 /// An open `/proc/PID/mem`. It keeps the memory that it was opened for, also beyond an exec.
 pub(super) struct Memory(Arc<AddressSpace>);

@@ -13,13 +13,14 @@ use alloc::vec::Vec;
 
 use linux_raw_sys::general as abi;
 
-use super::buffer::Source;
-use super::file::{DirectoryOps, File, FileOps};
-use super::generated::Generated;
-use super::inode::{DirectoryEntry, EntrySink, Inode, Metadata, device_number};
 use crate::errno::{Errno, Result};
+use crate::fs::seq_file::Generated;
 use crate::ptrace::access;
-use crate::task::{self, Pid, Process, Task};
+use crate::task;
+use crate::task::{Pid, Process, Task};
+use crate::vfs::buffer::Source;
+use crate::vfs::file::{DirectoryOps, File, FileOps};
+use crate::vfs::inode::{DirectoryEntry, EntrySink, Inode, Metadata, device_number};
 
 /// The device number of the file system.
 const DEVICE: u64 = device_number(0, 5);
@@ -388,7 +389,7 @@ where
         true
     }
 
-    fn read(&self, file: &File, to: &mut super::buffer::Destination, position: &mut u64) -> Result<usize> {
+    fn read(&self, file: &File, to: &mut crate::vfs::buffer::Destination, position: &mut u64) -> Result<usize> {
         self.read.read(file, to, position)
     }
 

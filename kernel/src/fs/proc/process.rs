@@ -9,17 +9,18 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use portcullis::x86_64::UserRegs;
 
-use super::{Entry, Kind, Subject, text};
-use crate::cpu;
 use crate::errno::{Errno, Result};
-use crate::fs::inode::Inode;
+use crate::fs::proc::{Entry, Kind, Subject, text};
 use crate::fs::{path, tty};
+use crate::machine::cpu;
 use crate::memory::address_space::AddressSpace;
 use crate::ptrace::access;
+use crate::sched::{lent, scheduler};
 use crate::signal::SigSet;
 use crate::task;
-use crate::task::ids::{self, GROUP, Ids, USER};
-use crate::task::{Process, call, current, lent, pid_namespace, scheduler, usage, user_namespace};
+use crate::task::credentials::{GROUP, Ids, USER};
+use crate::task::{Process, credentials, current, pid_namespace, syscall_info, usage, user_namespace};
+use crate::vfs::inode::Inode;
 
 /// Nanoseconds per tick of `clock_t`.
 const TICK: u64 = 10_000_000;
@@ -183,7 +184,7 @@ fn stat(subject: &Subject) -> Result<Vec<u8>> {
     let (times, children) = (used.times(), process.children_usage.times());
     let space = memory(subject).map(|mm| (mm.usage(), mm.program())).unwrap_or_default();
     let (tty, foreground) = match process.has_tty.load(Relaxed) {
-        true => (crate::fs::inode::device_number(4, 64), tty::session_and_foreground().1),
+        true => (crate::vfs::inode::device_number(4, 64), tty::session_and_foreground().1),
         false => (0, -1),
     };
     let nice = subject.task.as_ref().map_or_else(|| process.leader.lock().nice, |task| task.policy.nice.load(Relaxed));
@@ -254,13 +255,13 @@ fn system_call(subject: &Subject) -> Result<Vec<u8>> {
     let Some(regs) = regs else {
         return Ok(b"running\n".to_vec());
     };
-    let number = call::number(&regs);
+    let number = syscall_info::number(&regs);
     let place = format!("{:#x} {:#x}", regs.rsp, regs.rip);
     if number == -1 {
         return Ok(text(format!("-1 {place}\n")));
     }
     let mut out = format!("{number}");
-    for argument in call::arguments_of(&regs, task) {
+    for argument in syscall_info::arguments_of(&regs, task) {
         let _ = write!(out, " {argument:#x}");
     }
     let _ = writeln!(out, " {place}");
@@ -268,12 +269,12 @@ fn system_call(subject: &Subject) -> Result<Vec<u8>> {
 }
 
 /// An id as the reader sees it.
-fn shown_id(kind: ids::Kind, id: u32) -> u32 {
+fn shown_id(kind: credentials::Kind, id: u32) -> u32 {
     user_namespace::seen(&current().process.credentials.lock().namespace, kind, id)
 }
 
 /// The four ids of a kind, each behind a tab.
-fn ids_line(kind: ids::Kind, ids: &Ids) -> String {
+fn ids_line(kind: credentials::Kind, ids: &Ids) -> String {
     [ids.real, ids.effective, ids.saved, ids.file_system]
         .iter()
         .map(|&id| format!("\t{}", shown_id(kind, id)))

@@ -1,0 +1,40 @@
+//! User and group ids of 16 bits: what i386 had before `getuid32` and its kin.
+
+use crate::errno::{Errno, Result};
+use crate::memory::user;
+use crate::task::credentials;
+
+/// "Leave it as it is."
+const KEEP: u16 = u16::MAX;
+/// What stands for an id that does not fit (Linux: `overflowuid`).
+const OVERFLOW: u16 = 65534;
+
+/// A 16-bit argument as the 32-bit call takes it.
+pub const fn widen(id: u64) -> u64 {
+    if id as u16 == KEEP { u32::MAX as u64 } else { id as u16 as u64 }
+}
+
+/// A 32-bit id as a 16-bit call reports it.
+pub const fn narrow(id: u32) -> u16 {
+    if id > u16::MAX as u32 { OVERFLOW } else { id as u16 }
+}
+
+/// The result of a call that returns an id.
+pub fn narrowed(result: Result<usize>) -> Result<usize> {
+    result.map(|id| narrow(id as u32).into())
+}
+
+/// getgroups(2).
+pub fn sys_getgroups16(size: u64, address: u64) -> Result<usize> {
+    let groups = credentials::groups();
+    let size = size as i32;
+    if size < 0 || size != 0 && (size as usize) < groups.len() {
+        return Err(Errno::EINVAL);
+    }
+    if size != 0 {
+        for (at, &group) in (address..).step_by(2).zip(groups.iter()) {
+            user::write(at, &narrow(group))?;
+        }
+    }
+    Ok(groups.len())
+}

@@ -1,0 +1,22 @@
+//! 32-bit system calls: the i386 table, and what its structures look like.
+//!
+//! A call of either table is made by the same functions. What differs is converted where it is read from, or written to, user
+//! memory: functions that take a [`Width`](crate::memory::Width) know both layouts; the rest is here, a file for each
+//! subject.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | [`table`] | the calls by number |
+//! | [`arguments`] | calls whose arguments lie in memory, or in two registers |
+//! | [`signals`] | `sigaction` in its three forms, masks of 32 signals |
+//! | [`stat`] | `stat`, `stat64`, `statfs`, `statfs64` |
+//! | [`ids16`] | user and group ids of 16 bits |
+//!
+//! Structures of C's longs are read and written by [`memory::longs`](crate::memory::c_long), `siginfo_t` by
+//! [`signal::info32`](crate::signal::info32).
+
+mod arguments;
+mod ids16;
+mod signals;
+mod stat;
+pub mod table;

@@ -1,0 +1,15 @@
+//! System calls: the 64-bit table ([`table64`]), the 32-bit one ([`compat`]), and what they call.
+//!
+//! A call that belongs to one room stands there (`life::fork`, `fs::pipe`); here are those that belong to none, or only check
+//! arguments.
+
+pub mod affinity;
+pub mod clock;
+pub mod compat;
+pub mod fs;
+pub mod kcmp;
+pub mod memory;
+pub mod prctl;
+pub mod signal;
+pub mod system_info;
+pub mod table64;

@@ -1,0 +1,255 @@
+//! How tasks and processes end.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::*;
+
+use linux_raw_sys::general::{SIGCHLD, SIGCONT, SIGHUP};
+use portcullis::InKernel;
+
+use crate::gate::Gate;
+use crate::life::exit_signal::ExitSignal;
+use crate::life::{fork, robust};
+use crate::memory::address_space::AddressSpace;
+use crate::memory::user;
+use crate::sched::scheduler;
+use crate::signal::SigInfo;
+use crate::signal::action::SIG_IGN;
+use crate::signal::info::SI_USER;
+use crate::task::process::{DeathSignal, Leader, Node, Pid, Process, Tree, tree};
+use crate::task::{current, current_arc, kernel_mm, pid_namespace, process, replace_mm};
+use crate::{ptrace, signal};
+
+/// exit(2): ends the calling thread.
+pub fn sys_exit(at: &mut InKernel<'_, Gate>, code: u64) -> ! {
+    do_exit(at, (code as i32 & 0xff) << 8)
+}
+
+/// exit_group(2): ends the process.
+pub fn sys_exit_group(at: &mut InKernel<'_, Gate>, code: u64) -> ! {
+    do_group_exit(at, (code as i32 & 0xff) << 8)
+}
+
+/// Ends the whole process with a wait status (`code << 8`, or a signal number with 0x80 for "core dumped"). If the process
+/// is ending already, the earlier status counts; if another thread is in exec, only this thread ends.
+pub fn do_group_exit(at: &mut InKernel<'_, Gate>, status: i32) -> ! {
+    let task = current();
+    let process = &task.process;
+    let exec_thread = process.exec_thread.load(SeqCst);
+    if exec_thread != 0 && exec_thread != task.tid() && process.group_exit().is_none() {
+        // It makes way, and has not failed.
+        do_exit(at, 0);
+    }
+    let (status, first) = process.begin_group_exit(status);
+    if first {
+        kill_other_threads();
+    }
+    do_exit(at, status)
+}
+
+/// Makes all other threads of the current process end as soon as they can.
+pub fn kill_other_threads() {
+    let task = current();
+    for thread in task.process.threads() {
+        if !core::ptr::eq(&*thread, task) {
+            crate::signal::send::kill_thread(&thread);
+        }
+    }
+}
+
+/// Ends the current task.
+pub fn do_exit(at: &mut InKernel<'_, Gate>, status: i32) -> ! {
+    if current().trace.is_traced() {
+        crate::ptrace::stop::event(at, ptrace::Event::Exit, status as u32 as u64);
+    }
+    signal::exit_thread();
+    crate::work::hooks::release();
+    release_user_state();
+    let task = current();
+    crate::ptrace::attach::exit_tracer();
+    let process = task.process.clone();
+    let (refs, last, to_signal) = {
+        let mut tree = tree();
+        process.usage.add(&task.usage);
+        if task.tid() == process.pid {
+            *process.leader.lock() = Leader { comm: task.comm(), nice: task.policy.nice.load(Relaxed) };
+        }
+        let (refs, last, to_signal) = tree.remove_thread(task);
+        if task.trace.is_traced() {
+            crate::ptrace::attach::thread_ended(&mut tree, &current_arc(), status, last);
+        }
+        (refs, last, to_signal)
+    };
+    tell_of_death(&process, to_signal);
+    process.threads_changed.wake_all();
+    if last {
+        end_process(&process, status);
+    }
+    drop(process);
+    // The scheduler's reference keeps the task, and the stack this runs on, until another stack is switched to.
+    drop(refs);
+    // A preemption in between would queue a task that the next switch frees.
+    x86_64::instructions::interrupts::disable();
+    scheduler::set_state(scheduler::DEAD);
+    scheduler::schedule();
+    unreachable!("a dead task runs")
+}
+
+/// Lets go of everything the task has in user mode: others may wait for it.
+fn release_user_state() {
+    let task = current();
+    leave_memory(kernel_mm());
+    drop(task.files.replace(None));
+    drop(task.fs.replace(None));
+}
+
+/// Goes over to another address space, for exit and exec. Whoever waits for that is told: holders of robust futexes,
+/// joiners (set_tid_address), a vfork parent.
+pub fn leave_memory(to: Arc<AddressSpace>) {
+    let task = current();
+    crate::life::futex::pi::begin_exit(task);
+    robust::release(task);
+    crate::life::futex::pi::end_exit(task, Arc::ptr_eq(&to, &kernel_mm()));
+    let address = task.clear_child_tid.swap(0, Relaxed);
+    // Without another user of the memory there is nobody to tell.
+    if address != 0 && Arc::strong_count(&task.mm) > 1 && user::write(address, &0u32).is_ok() {
+        crate::life::futex::wake(address, 1);
+    }
+    let peak = task.mm.peak_resident();
+    task.process.usage.peak_resident.fetch_max(peak, Relaxed);
+    let old = replace_mm(to);
+    fork::release_vfork_parent();
+    drop(old);
+}
+
+/// The last thread has ended, with this status.
+fn end_process(process: &Arc<Process>, status: i32) {
+    process.timers.stop_all();
+    if process.is_session_leader() {
+        signal::session_leader_exits(process);
+    }
+    let pid = process.pid;
+    let groups = groups_of_children(process);
+    let namespace = pid_namespace::close(process);
+    let orphans = tree().reparent_children(pid);
+    for pgrp in groups {
+        hang_up_if_orphaned(pgrp, None);
+    }
+    tell_of_death(process, orphans.to_signal);
+    if let Some(heir) = orphans.new_parent {
+        heir.children_changed.wake_all();
+    }
+    if let Some(namespace) = namespace {
+        pid_namespace::end(namespace, process);
+    }
+    let told = {
+        let mut tree = tree();
+        // Asked for only now, and with the end made public under the same lock: until here the parent may have ended, too.
+        if let Some(node) = tree.node_mut(pid) {
+            node.zombie = Some(process.group_exit().unwrap_or(status));
+        }
+        tell_of_end(&mut tree, process)
+    };
+    if let Some(told) = told {
+        after_telling(process, told);
+    }
+}
+
+/// Sends children what they asked for (PR_SET_PDEATHSIG), if the process that ends may signal them.
+fn tell_of_death(process: &Process, to_signal: Vec<DeathSignal>) {
+    if to_signal.is_empty() {
+        return;
+    }
+    let uid = process.credentials.lock().user.real;
+    for (child, signo) in to_signal {
+        let info = SigInfo::user(signo, SI_USER, process.pid, uid);
+        if crate::signal::permission::check(&child, &info).is_ok() {
+            // A full queue loses it, as any other.
+            let _ = crate::signal::send::to_process(&child, info);
+        }
+    }
+}
+
+/// Tells who waits for a process that it has ended, where that had to wait for a tracer.
+pub fn announce_end(process: &Arc<Process>) {
+    let told = tell_of_end(&mut tree(), process);
+    if let Some(told) = told {
+        after_telling(process, told);
+    }
+}
+
+/// Who was told, and the process if the parent does not want to wait for it.
+type Told = (Arc<Process>, Option<Node>);
+
+/// A process has ended: tells its tracer, or its parent. None while a tracer has yet to wait for some of its threads.
+fn tell_of_end(tree: &mut Tree, process: &Arc<Process>) -> Option<Told> {
+    let node = tree.node(process.pid)?;
+    let status = node.zombie?;
+    if node.lingering != 0 {
+        return None;
+    }
+    process.ended.wake_all();
+    let (parent, exit_signal) = (tree.node(node.parent)?, node.exit_signal);
+    if let Some(tracer) = crate::ptrace::attach::leader_tracer(node) {
+        // It waits first; the parent is told when the tracer has.
+        let own = tracer.process.pid == node.parent;
+        let told_by = if own { exit_signal } else { ExitSignal::CHILD };
+        if let Some(signo) = told_by.signal() {
+            // A standard signal is never refused, and others only get less information.
+            let _ = crate::signal::send::to_process_in(tree, &tracer.process, SigInfo::child(signo, process, status));
+        }
+        return Some((tracer.process.clone(), None));
+    }
+    let is_child = exit_signal == ExitSignal::CHILD;
+    let hand = parent.threads.first().and_then(|thread| thread.sighand.share());
+    let ignored = is_child && hand.is_some_and(|hand| hand.get(SIGCHLD as i32).handler == SIG_IGN);
+    let discards = is_child && parent.ignores_children();
+    let parent = parent.process.clone();
+    if let Some(signo) = exit_signal.signal().filter(|_| !ignored) {
+        // Before the lock is given back: a parent that has waited finds the signal pending.
+        let _ = crate::signal::send::to_process_in(tree, &parent, SigInfo::child(signo, process, status));
+    }
+    Some((parent, if discards { tree.remove(process.pid) } else { None }))
+}
+
+fn after_telling(process: &Process, (parent, reaped): Told) {
+    // Its own group may have lost the one parent that looked after it.
+    if process.session() == parent.session() && process.pgrp() != parent.pgrp() {
+        hang_up_if_orphaned(process.pgrp(), Some(process.pid));
+    }
+    // What a child has used that nobody waits for is not counted among the children's (POSIX).
+    drop(reaped);
+    parent.children_changed.wake_all();
+}
+
+/// The groups of the children that looked to this process for job control.
+fn groups_of_children(process: &Process) -> Vec<Pid> {
+    let tree = tree();
+    let Some(node) = tree.node(process.pid) else {
+        return Vec::new();
+    };
+    let mut groups: Vec<Pid> = node
+        .children
+        .iter()
+        .filter_map(|&child| tree.node(child))
+        .map(|child| &child.process)
+        .filter(|child| child.session() == process.session() && child.pgrp() != process.pgrp())
+        .map(|child| child.pgrp())
+        .collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
+/// A group that has just been orphaned and has stopped members gets SIGHUP and SIGCONT (POSIX, `_exit`).
+fn hang_up_if_orphaned(pgrp: Pid, ending: Option<Pid>) {
+    if !tree().is_orphaned(pgrp, ending) {
+        return;
+    }
+    let stopped = process::group(pgrp).iter().any(|process| process.signals.lock().is_stopped());
+    if stopped {
+        for signo in [SIGHUP, SIGCONT] {
+            crate::signal::send::to_pgrp(pgrp, SigInfo::kernel(signo as i32)).ok();
+        }
+    }
+}

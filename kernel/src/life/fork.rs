@@ -1,0 +1,378 @@
+//! clone, fork, vfork.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::*;
+
+use linux_raw_sys::general::*;
+use portcullis::InKernel;
+use portcullis::x86_64::UserRegs;
+
+use crate::errno::{Errno, Result};
+use crate::fs::pidfd;
+use crate::gate::Gate;
+use crate::life::exit_signal::ExitSignal;
+use crate::memory::{USER_END, user};
+use crate::ptrace::Event;
+use crate::sched::lent::lend;
+use crate::sched::segments::tls;
+use crate::sched::switch::SwitchWork;
+use crate::sched::wait::Completion;
+use crate::sched::{fpu, scheduler, switch};
+use crate::signal;
+use crate::task::process::{FIRST_PROGRAM, Pid, REAPER, ReservedPid, tree};
+use crate::task::{NewTask, Process, Task, current, current_arc, pid_namespace, process, syscall_info, user_namespace};
+use crate::work::{hooks, trace_points, uprobe};
+
+/// What to share with the child, and how it starts.
+#[derive(Default)]
+pub struct Clone {
+    /// `CLONE_*`.
+    pub flags: u64,
+    /// What the parent gets when the child ends.
+    pub exit_signal: ExitSignal,
+    /// The child's stack pointer; 0 for the parent's.
+    pub stack: u64,
+    /// Where the TID goes (CLONE_PARENT_SETTID).
+    pub parent_tid: u64,
+    /// Where it goes, or is cleared, in the memory of the child.
+    pub child_tid: u64,
+    /// The base of FS, or where a descriptor is.
+    pub tls: u64,
+    /// Where the pidfd goes (CLONE_PIDFD).
+    pub pidfd: u64,
+    /// The numbers that the child is to have, the innermost namespace's first; none: any.
+    pub pids: Vec<Pid>,
+    /// Asks for a control group (CLONE_INTO_CGROUP).
+    pub into_cgroup: bool,
+}
+
+impl Clone {
+    fn has(&self, flag: u32) -> bool {
+        self.flags & u64::from(flag) != 0
+    }
+
+    /// What a tracer of the parent is told.
+    fn event(&self) -> Option<Event> {
+        if self.has(CLONE_UNTRACED) {
+            None
+        } else if self.has(CLONE_VFORK) {
+            Some(Event::Vfork)
+        } else if self.exit_signal != ExitSignal::CHILD {
+            Some(Event::Clone)
+        } else {
+            Some(Event::Fork)
+        }
+    }
+}
+
+/// CLONE_CLEAR_SIGHAND.
+pub const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// CLONE_DETACHED and CLONE_IO have no effect.
+const KNOWN: u64 = (CLONE_VM
+    | CLONE_FS
+    | CLONE_FILES
+    | CLONE_SIGHAND
+    | CLONE_VFORK
+    | CLONE_PARENT
+    | CLONE_THREAD
+    | CLONE_SYSVSEM
+    | CLONE_SETTLS
+    | CLONE_PARENT_SETTID
+    | CLONE_CHILD_CLEARTID
+    | CLONE_DETACHED
+    | CLONE_UNTRACED
+    | CLONE_PTRACE
+    | CLONE_CHILD_SETTID
+    | CLONE_PIDFD
+    | CLONE_NEWUSER
+    | CLONE_NEWPID
+    | CLONE_IO) as u64
+    | CLEAR_SIGHAND;
+/// The low byte of `clone`'s flags is the exit signal.
+pub const EXIT_SIGNAL: u64 = 0xff;
+
+/// fork(2).
+pub fn sys_fork(at: &mut InKernel<'_, Gate>) -> Result<usize> {
+    clone(at, Clone { exit_signal: ExitSignal::CHILD, ..Clone::default() })
+}
+
+/// vfork(2).
+pub fn sys_vfork(at: &mut InKernel<'_, Gate>) -> Result<usize> {
+    let flags = u64::from(CLONE_VFORK | CLONE_VM);
+    clone(at, Clone { flags, exit_signal: ExitSignal::CHILD, ..Clone::default() })
+}
+
+/// clone(2). The two tables have the arguments in different orders.
+pub fn sys_clone(
+    at: &mut InKernel<'_, Gate>,
+    flags: u64,
+    stack: u64,
+    parent_tid: u64,
+    child_tid: u64,
+    tls: u64,
+) -> Result<usize> {
+    clone(
+        at,
+        Clone {
+            flags: flags & 0xffff_ffff & !EXIT_SIGNAL,
+            exit_signal: ExitSignal::from_clone((flags & EXIT_SIGNAL) as u8),
+            stack,
+            parent_tid,
+            child_tid,
+            tls,
+            pidfd: parent_tid,
+            ..Clone::default()
+        },
+    )
+}
+
+/// Makes the child and lets it run. Returns its TID.
+pub fn clone(at: &mut InKernel<'_, Gate>, clone: Clone) -> Result<usize> {
+    let needs = |flag, other| clone.has(flag) && !clone.has(other);
+    if clone.flags & !KNOWN != 0
+        || needs(CLONE_THREAD, CLONE_SIGHAND)
+        || needs(CLONE_SIGHAND, CLONE_VM)
+        || clone.has(CLONE_PIDFD) && !may_have_pidfd(&clone)
+    {
+        return Err(Errno::EINVAL);
+    }
+    let parent = current();
+    check_namespaces(parent, &clone)?;
+    let group_signals = process::group_signals();
+    if parent.signal_pending() {
+        return Err(Errno::ERESTARTNOINTR);
+    }
+    let event = clone.event().filter(|&event| parent.trace.wants(event));
+    let busy = uprobe::Busy::new();
+    let (child, number) = new_task(parent, at.saved(), &clone)?;
+    let pidfd = clone.has(CLONE_PIDFD).then(|| NewPidfd::install(&child, clone.pidfd));
+    let pidfd = pidfd.transpose()?;
+    if clone.into_cgroup {
+        return Err(Errno::EBADF);
+    }
+    let vfork_done = clone.has(CLONE_VFORK).then(|| Arc::new(Completion::new()));
+    *child.vfork_done.lock() = vfork_done.clone();
+    let traced = event.is_some() || clone.has(CLONE_PTRACE);
+    publish(parent, &child, number, &clone, group_signals, traced)?;
+    drop(busy);
+    if let Some(pidfd) = pidfd {
+        pidfd.keep();
+    }
+    let id = child.tid();
+    let number = pid_namespace::seen(id);
+    if clone.has(CLONE_PARENT_SETTID) {
+        // Before the child runs, so that it finds it too. Linux ignores a bad address here.
+        let _ = user::write(clone.parent_tid, &number);
+    }
+    let for_tracer = parent.trace.tracer().map_or(0, |tracer| pid_namespace::seen_by(&tracer.process, id));
+    scheduler::start(child);
+    if let Some(event) = event {
+        crate::ptrace::stop::event(at, event, for_tracer as u64);
+    }
+    if let Some(done) = vfork_done {
+        // Only being killed ends this wait early; the child then keeps the completion alive.
+        if lend(at, || done.wait_killable()).is_ok() && parent.trace.wants(Event::VforkDone) {
+            crate::ptrace::stop::event(at, Event::VforkDone, for_tracer as u64);
+        }
+    }
+    Ok(number as usize)
+}
+
+/// A thread has no pidfd. By `clone` it goes to where the TID would go, so that there is no place for both.
+fn may_have_pidfd(clone: &Clone) -> bool {
+    let same_place = clone.has(CLONE_PARENT_SETTID) && clone.pidfd == clone.parent_tid;
+    !(clone.has(CLONE_THREAD) || clone.has(CLONE_DETACHED) || same_place)
+}
+
+/// The pidfd of a child that is being made. It is closed again if that fails.
+struct NewPidfd(Option<u64>);
+
+impl NewPidfd {
+    /// Makes it, and writes its number to `address`.
+    fn install(child: &Task, address: u64) -> Result<Self> {
+        let fd = pidfd::install(&child.process, 0)?;
+        let new = NewPidfd(Some(fd));
+        user::write(address, &(fd as i32))?;
+        Ok(new)
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for NewPidfd {
+    fn drop(&mut self) {
+        if let Some(fd) = self.0 {
+            // Another thread may have closed it.
+            let _ = current().files.close(fd);
+        }
+    }
+}
+
+/// Threads are of one namespace. Orphans of a namespace are its init's, which is to have no sisters.
+fn check_namespaces(parent: &Task, clone: &Clone) -> Result<()> {
+    let here = &parent.process.pid_namespace;
+    let stays = !clone.has(CLONE_NEWUSER)
+        && !clone.has(CLONE_NEWPID)
+        && pid_namespace::is_same(here, &parent.pid_namespace_of_children.lock());
+    if clone.has(CLONE_THREAD) && !stays
+        || clone.has(CLONE_PARENT) && parent.process.unkillable.load(Relaxed)
+        || clone.has(CLONE_FS) && clone.has(CLONE_NEWUSER)
+    {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+/// Makes everything that the child does not share.
+fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>, ReservedPid)> {
+    let number;
+    let process = if clone.has(CLONE_THREAD) {
+        number = ReservedPid::new(&parent.process.pid_namespace, &clone.pids)?;
+        parent.process.clone()
+    } else {
+        let mut credentials = parent.process.credentials.lock().clone();
+        if clone.has(CLONE_NEWUSER) {
+            user_namespace::enter_new(&mut credentials)?;
+        }
+        let namespace = if clone.has(CLONE_NEWPID) {
+            pid_namespace::new(&credentials)?
+        } else {
+            parent.pid_namespace_of_children.lock().clone()
+        };
+        number = ReservedPid::new(&namespace, &clone.pids)?;
+        let process = Process::new(number.pid(), Some(&parent.process), namespace);
+        *process.credentials.lock() = credentials;
+        process
+    };
+    let mm = if clone.has(CLONE_VM) { parent.mm() } else { parent.mm.fork()? };
+    let files = if clone.has(CLONE_FILES) { parent.files.clone() } else { Arc::new(parent.files.duplicate()?) };
+    let fs = if clone.has(CLONE_FS) { parent.fs.clone() } else { Arc::new(parent.fs.duplicate()) };
+    let sighand = if clone.has(CLONE_SIGHAND) {
+        parent.sighand.clone()
+    } else {
+        let copy = parent.sighand.fork();
+        if clone.flags & CLEAR_SIGHAND != 0 {
+            copy.clear_handlers();
+        }
+        Arc::new(copy)
+    };
+    // A thread that shares memory must not share the alternate stack; after vfork the parent does not run meanwhile.
+    let keeps_altstack = !clone.has(CLONE_VM) || clone.has(CLONE_VFORK);
+    let signals = parent.signals.lock().fork(keeps_altstack);
+    let mut child_regs = *regs;
+    child_regs.rax = 0;
+    crate::ptrace::step::not_inherited(parent, &mut child_regs);
+    if clone.stack != 0 {
+        child_regs.rsp = clone.stack;
+    }
+    let child = Task::new(NewTask {
+        tid: number.pid(),
+        process,
+        mm,
+        files: Some(files),
+        fs: Some(fs),
+        sighand,
+        signals,
+        regs: child_regs,
+        start: None,
+    })?;
+    // SAFETY: the child is not running: its area is ours.
+    unsafe { fpu::copy_current(&child.fpu) };
+    syscall_info::inherit(&child);
+    child.ports.copy_from(parent, &child);
+    child.tls.copy_from(parent, &child);
+    switch::copy_segments(&child);
+    child.set_switch_work(SwitchWork::NO_TSC, parent.has_switch_work(SwitchWork::NO_TSC));
+    if clone.has(CLONE_SETTLS) {
+        set_tls(&child, clone.tls)?;
+    }
+    *child.comm.lock() = parent.comm();
+    trace_points::named(&child);
+    child.policy.copy_from(&parent.policy);
+    child.affinity.store(parent.affinity.load(Relaxed), Relaxed);
+    child.no_new_privs.store(parent.no_new_privs.load(Relaxed), Relaxed);
+    child.timer_slack.store(parent.timer_slack.load(Relaxed), Relaxed);
+    if clone.has(CLONE_CHILD_SETTID) {
+        child.set_child_tid.store(clone.child_tid, Relaxed);
+    }
+    if clone.has(CLONE_CHILD_CLEARTID) {
+        child.clear_child_tid.store(clone.child_tid, Relaxed);
+    }
+    Ok((child, number))
+}
+
+/// CLONE_SETTLS: the base of FS for a 64-bit call; a 32-bit one gives the address of a descriptor.
+fn set_tls(child: &Task, tls: u64) -> Result<()> {
+    // SAFETY: the child has not started; nobody else looks at it.
+    let segments = unsafe { &mut *child.saved_segments() };
+    if current().call.is_compat() {
+        tls::set_of_child(child, segments, tls)?;
+    } else if tls >= USER_END {
+        return Err(Errno::EPERM);
+    } else {
+        (segments.fs, segments.fs_base) = (0, tls);
+    }
+    Ok(())
+}
+
+/// Puts the child into the tree: from here on it can be found and signalled.
+fn publish(
+    parent: &Task,
+    child: &Arc<Task>,
+    number: ReservedPid,
+    clone: &Clone,
+    group_signals: u64,
+    traced: bool,
+) -> Result<()> {
+    let mut tree = tree();
+    // The child was not there yet when the group was signalled: begin again after the signal. The tree's lock orders this
+    // against whoever signals a group.
+    if parent.signal_pending() && (process::group_signals() != group_signals || signal::fatal_pending(parent)) {
+        return Err(Errno::ERESTARTNOINTR);
+    }
+    let process = &parent.process;
+    hooks::inherit(&mut tree, parent, child, clone.has(CLONE_VM));
+    if clone.has(CLONE_THREAD) {
+        if process.group_exit().is_some() || process.exec_thread.load(SeqCst) != 0 {
+            return Err(Errno::ERESTARTNOINTR);
+        }
+        pid_namespace::enter(&tree, child, &clone.pids)?;
+        number.taken(&mut tree);
+        tree.add_thread(child);
+    } else {
+        let (parent_pid, parent_thread): (Pid, Pid) = if clone.has(CLONE_PARENT) {
+            let node = tree.node(process.pid).expect("the process that runs");
+            if node.parent == REAPER && process.pid == FIRST_PROGRAM {
+                return Err(Errno::EINVAL);
+            }
+            (node.parent, node.parent_thread)
+        } else {
+            (process.pid, parent.tid())
+        };
+        let exit_signal = if clone.has(CLONE_PARENT) {
+            tree.node(process.pid).map_or(ExitSignal::CHILD, |node| node.exit_signal)
+        } else {
+            clone.exit_signal
+        };
+        pid_namespace::enter(&tree, child, &clone.pids)?;
+        number.taken(&mut tree);
+        tree.add_process(parent_pid, parent_thread, exit_signal, child);
+    }
+    if traced {
+        crate::ptrace::attach::inherit(child, parent);
+    }
+    drop(tree);
+    signal::recalc_sigpending(child);
+    Ok(())
+}
+
+/// The vfork parent of this task, if it waits, may go on: the memory is no longer shared.
+pub fn release_vfork_parent() {
+    let done = current_arc().vfork_done.lock().take();
+    if let Some(done) = done {
+        done.complete();
+    }
+}

@@ -1,0 +1,147 @@
+//! The stack that a program starts with: its arguments, its environment and the auxiliary vector.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use linux_raw_sys::auxvec::*;
+
+use crate::errno::Result;
+use crate::life::elf_image::Loaded;
+use crate::life::exec_strings::Strings;
+use crate::life::vdso;
+use crate::memory::{PAGE_SIZE, Width, address_space, user};
+use crate::sched::switch;
+use crate::task::credentials::{GROUP, USER};
+use crate::task::{current, user_namespace};
+
+/// CLOCKS_PER_SEC of `times`.
+const USER_HZ: u64 = 100;
+/// AT_HWCAP2: FSGSBASE may be used.
+const HWCAP2_FSGSBASE: u64 = 2;
+/// Room for what is on the stack beside strings and the pointers to them.
+const VECTOR_ROOM: usize = 1 << 10;
+
+/// The strings on the stack.
+pub struct StackStrings {
+    /// The name by which the program was started.
+    pub name: Vec<u8>,
+    /// Its arguments.
+    pub arguments: Strings,
+    /// Its environment.
+    pub environment: Strings,
+}
+
+impl StackStrings {
+    /// Bytes of all strings, with their NULs.
+    pub fn bytes(&self) -> usize {
+        self.name.len() + 1 + self.arguments.bytes.len() + self.environment.bytes.len()
+    }
+
+    /// How large the stack is at most when the program starts.
+    pub fn stack_size(&self) -> u64 {
+        let pointers = self.arguments.count + self.environment.count + 3;
+        (self.bytes() + pointers * size_of::<u64>() + VECTOR_ROOM) as u64
+    }
+}
+
+/// Writes arguments, environment and auxiliary vector to the top of the stack, in words of the program's width.
+///
+/// ```text
+///   top            8 bytes of zero
+///                  name of the program (AT_EXECFN)
+///                  environment strings
+///                  argument strings
+///                  "x86_64" or "i686" (AT_PLATFORM), 16 random bytes (AT_RANDOM)
+///                  auxiliary vector, ending in AT_NULL
+///                  pointers to the environment, NULL
+///                  pointers to the arguments, NULL
+///   stack pointer  number of arguments                            (16-byte aligned)
+/// ```
+pub fn build(main: &Loaded, interpreter_base: u64, vdso: u64, strings: &StackStrings, is_secure: bool) -> Result<u64> {
+    let StackStrings { name, arguments, environment } = strings;
+    let mm = crate::task::current_mm();
+    let top = mm.stack_top();
+    let word = mm.width().word();
+    let platform: &[u8] = match mm.width() {
+        Width::Bits64 => b"x86_64\0",
+        Width::Bits32 => b"i686\0",
+    };
+    let mut random = [0u8; 16];
+    crate::calls::system_info::fill_random(&mut random);
+
+    let name_at = top - 8 - (name.len() as u64 + 1);
+    let environment_at = name_at - environment.bytes.len() as u64;
+    let arguments_at = environment_at - arguments.bytes.len() as u64;
+    let platform_at = arguments_at - platform.len() as u64;
+    let random_at = (platform_at - random.len() as u64) & !15;
+
+    let credentials = current().process.credentials.lock().clone();
+    let seen = |kind, id| u64::from(user_namespace::seen(&credentials.namespace, kind, id));
+    let cpuid = raw_cpuid::cpuid!(1);
+    let mut auxiliary = vdso::auxiliary(mm.width(), vdso);
+    auxiliary.extend([
+        (AT_MINSIGSTKSZ, crate::signal::min_stack_size()),
+        (AT_HWCAP, cpuid.edx.into()),
+        (AT_PAGESZ, PAGE_SIZE),
+        (AT_CLKTCK, USER_HZ),
+        (AT_PHDR, main.headers),
+        (AT_PHENT, main.header_size),
+        (AT_PHNUM, main.header_count),
+        (AT_BASE, interpreter_base),
+        (AT_FLAGS, 0),
+        (AT_ENTRY, main.entry),
+        (AT_UID, seen(USER, credentials.user.real)),
+        (AT_EUID, seen(USER, credentials.user.effective)),
+        (AT_GID, seen(GROUP, credentials.group.real)),
+        (AT_EGID, seen(GROUP, credentials.group.effective)),
+        (AT_SECURE, is_secure.into()),
+        (AT_RANDOM, random_at),
+        (AT_HWCAP2, if switch::has_fsgsbase() { HWCAP2_FSGSBASE } else { 0 }),
+        (AT_EXECFN, name_at),
+        (AT_PLATFORM, platform_at),
+        (AT_NULL, 0),
+    ]);
+    let words = 1 + arguments.count + 1 + environment.count + 1 + 2 * auxiliary.len();
+    let stack_pointer = (random_at - (word * words) as u64) & !15;
+
+    let mut memory = vec![0u8; (top - stack_pointer) as usize];
+    let mut put = |address: u64, bytes: &[u8]| {
+        let at = (address - stack_pointer) as usize;
+        memory[at..at + bytes.len()].copy_from_slice(bytes);
+    };
+    put(name_at, name);
+    put(environment_at, &environment.bytes);
+    put(arguments_at, &arguments.bytes);
+    put(platform_at, platform);
+    put(random_at, &random);
+    let mut at = stack_pointer;
+    // All words are below the end of the program's memory, so the upper half of a 32-bit program's is zero.
+    let mut put_word = |value: u64| {
+        put(at, &value.to_le_bytes()[..word]);
+        at += word as u64;
+    };
+    put_word(arguments.count as u64);
+    for (strings, first) in [(arguments, arguments_at), (environment, environment_at)] {
+        let mut address = first;
+        for string in strings.bytes.split_inclusive(|&byte| byte == 0) {
+            put_word(address);
+            address += string.len() as u64;
+        }
+        put_word(0);
+    }
+    let auxiliary_at = stack_pointer + (word * (words - 2 * auxiliary.len())) as u64;
+    let auxiliary_end = stack_pointer + (word * words) as u64;
+    for (kind, value) in auxiliary {
+        put_word(kind.into());
+        put_word(value);
+    }
+    // SAFETY: `memory` has that many bytes.
+    unsafe { user::copy_to_user(stack_pointer, memory.as_ptr(), memory.len()) }?;
+    mm.set_program(address_space::Program {
+        arguments: arguments_at..environment_at,
+        environment: environment_at..name_at,
+        auxiliary: auxiliary_at..auxiliary_end,
+        stack_start: stack_pointer,
+    });
+    Ok(stack_pointer)
+}

@@ -1,0 +1,24 @@
+//! How tasks begin, change and end: fork, exec, exit, reaping, and what they leave to others (futexes, robust lists).
+//!
+//! | you want to … | look in |
+//! | --- | --- |
+//! | make a task | [`fork`], [`clone3`]; the first one [`first_program`] |
+//! | start a program | [`exec`]; its file [`elf_image`], [`script`]; its stack [`initial_stack`], [`exec_strings`]; its vDSO [`vdso`] |
+//! | end a task, wait for one | [`exit`], [`reap`] |
+
+pub mod clone3;
+pub mod elf_image;
+pub mod exec;
+pub mod exec_credentials;
+pub mod exec_strings;
+pub mod exit;
+pub mod exit_signal;
+pub mod first_program;
+pub mod fork;
+pub mod futex;
+pub mod initial_stack;
+pub mod reap;
+pub mod robust;
+pub mod script;
+pub mod unshare;
+pub mod vdso;

@@ -1,0 +1,19 @@
+//! The machine: CPUs, locks, interrupt controllers, clocks, the log, panics. Knows no task.
+//!
+//! | you want to … | look in |
+//! | --- | --- |
+//! | find the CPU that you run on | [`cpu`] |
+//! | take a lock, turn interrupts off | [`sync`] |
+//! | know the time, run something later, see where a tick ends a slice | [`time`] |
+//! | send an inter-processor interrupt | [`apic`] |
+//! | decode an instruction | [`instruction`] |
+
+pub mod apic;
+pub mod cpu;
+pub mod instruction;
+pub mod log;
+pub mod nospec;
+pub mod panic;
+pub mod rtc;
+pub mod sync;
+pub mod time;

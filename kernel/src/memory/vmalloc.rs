@@ -1,0 +1,62 @@
+//! The part of the kernel's half that is mapped at run time: heap and kernel stacks.
+//!
+//! Boot allocates every PDPT of the kernel's half, so what is mapped here is in all address spaces at once. Nothing is
+//! ever unmapped, hence no shootdown.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use x86_64::registers::control::Cr3;
+use x86_64::structures::paging::PageTableFlags as Flags;
+
+use crate::errno::Result;
+use crate::machine::sync::SpinLock;
+use crate::memory::page_table::Table;
+use crate::memory::{PAGE_SIZE, frames, isolation, page_table};
+
+/// Where the heap begins; it may grow to 512 GiB.
+pub const HEAP: u64 = 0xffff_c900_0000_0000;
+/// Where the kernel stacks begin.
+pub const STACKS: u64 = 0xffff_c980_0000_0000;
+
+/// Where the frames of the way out to 16-bit stacks are mapped again and again, read-only; 4 GiB.
+pub const ESPFIX: u64 = 0xffff_ff00_0000_0000;
+
+static LOCK: SpinLock<()> = SpinLock::new(());
+static ROOT: AtomicU64 = AtomicU64::new(0);
+
+/// Physical address of the kernel's own PML4, which has no user half. With page-table isolation what the user's tables map of
+/// the kernel is in the PML4 behind it. The first call (at boot) reads it from CR3.
+pub fn root() -> u64 {
+    match ROOT.load(Ordering::Relaxed) {
+        0 => {
+            let root = Cr3::read().0.start_address().as_u64();
+            ROOT.store(root, Ordering::Relaxed);
+            root
+        }
+        root => root,
+    }
+}
+
+/// Maps a new frame of zeros at each page of `start..end`, writable, not executable. Pages that are mapped already
+/// keep their frames, so a call that failed with ENOMEM may be repeated.
+pub fn map(start: u64, end: u64) -> Result<()> {
+    let _guard = LOCK.lock();
+    for addr in (start..end).step_by(PAGE_SIZE as usize) {
+        let mut table = Table::at(root());
+        for level in [3, 2, 1] {
+            let entry = table.entry(level, addr);
+            if entry.load(Ordering::Relaxed) == 0 {
+                assert!(level != 3, "boot allocates the PDPTs of the kernel's half");
+                let frame = frames::alloc_reserve()?;
+                entry.store(frame.into_raw() | page_table::KERNEL_TABLE.bits(), Ordering::Release);
+            }
+            table = Table::at(page_table::address(entry.load(Ordering::Relaxed)));
+        }
+        let entry = table.entry(0, addr);
+        if entry.load(Ordering::Relaxed) == 0 {
+            let flags = page_table::KERNEL_TABLE | isolation::GLOBAL | Flags::NO_EXECUTE;
+            entry.store(frames::alloc_reserve()?.into_raw() | flags.bits(), Ordering::Release);
+        }
+    }
+    Ok(())
+}

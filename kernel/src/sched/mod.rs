@@ -1,0 +1,17 @@
+//! What the CPU switches between, and when: the scheduler, the switch, what a switch saves, waiting.
+//!
+//! | you want to … | look in |
+//! | --- | --- |
+//! | sleep and wake | [`wait`] (queues, poll), [`scheduler`] (states, the protocol) |
+//! | change what a switch saves | [`switch`], [`fpu`], [`segments`] |
+//! | let others access the registers of a task that waits | [`lent`] |
+//! | wait until no reader is left | [`rcu`] |
+
+pub mod fpu;
+pub mod fsave;
+pub mod lent;
+pub mod rcu;
+pub mod scheduler;
+pub mod segments;
+pub mod switch;
+pub mod wait;

@@ -1,0 +1,61 @@
+//! Grace periods: [`synchronize`] waits until every reader that was there is gone.
+//!
+//! A reader holds preemption off while it uses what it read. So a CPU has no reader of before once it has been in user
+//! mode, in the idle loop, or through the scheduler. The first two the library's context tracking shows without
+//! disturbing the CPU: a task that spins in user mode for hours delays no grace period and is not interrupted for one.
+
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use portcullis::context::Snapshot;
+
+use crate::machine::cpu::MAX_CPUS;
+use crate::machine::{cpu, time};
+
+/// How often each CPU has switched tasks.
+static SWITCHES: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+
+/// The scheduler switches to another task on this CPU. Interrupts are off.
+#[inline]
+pub fn note_switch(cpu: usize) {
+    SWITCHES[cpu].fetch_add(1, SeqCst);
+}
+
+/// How long a CPU may stay in the kernel before it is asked to reschedule.
+const PATIENCE_NS: u64 = 1_000_000;
+
+/// Waits until every CPU has been in a quiescent state. May sleep; no lock is held.
+pub fn synchronize() {
+    let me = cpu::id();
+    let mut before: [Option<(Snapshot, u64)>; MAX_CPUS] = [None; MAX_CPUS];
+    for (n, before) in before.iter_mut().enumerate().take(cpu::count()) {
+        // The caller is no reader, and if it moves to another CPU it goes through the scheduler.
+        if n != me {
+            *before = Some((cpu::get(n).local.context().snapshot(), SWITCHES[n].load(SeqCst)));
+        }
+    }
+    let mut asked_at = time::now() + PATIENCE_NS;
+    loop {
+        let ask = time::now() >= asked_at;
+        if ask {
+            asked_at += PATIENCE_NS;
+        }
+        let mut waiting = false;
+        for (n, before) in before.iter_mut().enumerate() {
+            let Some((snapshot, switches)) = *before else {
+                continue;
+            };
+            if cpu::get(n).local.context().quiescent_since(snapshot) || SWITCHES[n].load(SeqCst) != switches {
+                *before = None;
+            } else {
+                waiting = true;
+                if ask {
+                    cpu::send_reschedule(n);
+                }
+            }
+        }
+        if !waiting {
+            return;
+        }
+        crate::sched::scheduler::yield_now();
+    }
+}

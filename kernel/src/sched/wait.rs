@@ -1,0 +1,379 @@
+//! Wait queues: how a task sleeps until something happens.
+//!
+//! The waiter's node is on its own stack and in the queue's list while it waits; no memory is allocated, so waking is
+//! allowed in interrupt handlers. See `scheduler` for why no wake-up is lost.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell, UnsafeCell};
+use core::marker::PhantomPinned;
+use core::pin::{Pin, pin};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering::*};
+
+use crate::errno::{Errno, Result};
+use crate::machine::sync::SpinLock;
+use crate::machine::time;
+use crate::sched::scheduler;
+use crate::sched::scheduler::{INTERRUPTIBLE, KILLABLE, RUNNING, UNINTERRUPTIBLE};
+use crate::task::{Task, current, current_arc, process};
+
+/// No deadline.
+pub const FOREVER: u64 = u64::MAX;
+
+/// A list of tasks that wait for the same thing.
+pub struct WaitQueue {
+    list: SpinLock<List>,
+}
+
+struct List {
+    head: *const Node,
+    tail: *const Node,
+}
+
+// SAFETY: the nodes are guarded by the list's lock and leave the list before their memory goes away.
+unsafe impl Send for List {}
+
+/// One waiter in one queue.
+struct Node {
+    task: Arc<Task>,
+    /// Chosen by `wake_one` or reached by `wake_all`, and not yet looking again.
+    woken: AtomicBool,
+    /// Pollers are told of everything and use nothing up, so `wake_one` goes on to the next.
+    poller: bool,
+    /// Guarded by the list's lock.
+    links: UnsafeCell<Links>,
+    _pinned: PhantomPinned,
+}
+
+struct Links {
+    next: *const Node,
+    before: *const Node,
+}
+
+impl Node {
+    fn new(poller: bool) -> Self {
+        Node {
+            task: current_arc(),
+            woken: AtomicBool::new(false),
+            poller,
+            links: UnsafeCell::new(Links { next: ptr::null(), before: ptr::null() }),
+            _pinned: PhantomPinned,
+        }
+    }
+}
+
+impl List {
+    /// # Safety
+    /// The node is in no list and stays where it is until it is removed.
+    unsafe fn push(&mut self, node: &Node) {
+        // SAFETY: the links are guarded by the lock, which `&mut self` shows to be held; listed nodes are alive.
+        unsafe {
+            *node.links.get() = Links { next: ptr::null(), before: self.tail };
+            match self.tail.as_ref() {
+                Some(tail) => (*tail.links.get()).next = node,
+                None => self.head = node,
+            }
+        }
+        self.tail = node;
+    }
+
+    /// # Safety
+    /// The node is in this list.
+    unsafe fn remove(&mut self, node: &Node) {
+        // SAFETY: as in `push`.
+        unsafe {
+            let Links { next, before } = *node.links.get();
+            match before.as_ref() {
+                Some(before) => (*before.links.get()).next = next,
+                None => self.head = next,
+            }
+            match next.as_ref() {
+                Some(next) => (*next.links.get()).before = before,
+                None => self.tail = before,
+            }
+        }
+    }
+}
+
+impl WaitQueue {
+    /// An empty queue.
+    pub const fn new() -> Self {
+        WaitQueue { list: SpinLock::new(List { head: ptr::null(), tail: ptr::null() }) }
+    }
+
+    /// Sleeps until `condition` gives a value. ERESTARTSYS if a signal comes first.
+    pub fn wait_until<T>(&self, condition: impl FnMut() -> Option<T>) -> Result<T> {
+        self.wait(INTERRUPTIBLE, FOREVER, condition)
+    }
+
+    /// As [`Self::wait_until`], but no longer than until `deadline` ([`time::now`]); ETIMEDOUT then.
+    pub fn wait_until_timeout<T>(&self, deadline: u64, condition: impl FnMut() -> Option<T>) -> Result<T> {
+        self.wait(INTERRUPTIBLE, deadline, condition)
+    }
+
+    /// Sleeps until `condition` gives a value; EINTR only if the task is being killed.
+    pub fn wait_killable<T>(&self, condition: impl FnMut() -> Option<T>) -> Result<T> {
+        self.wait(KILLABLE, FOREVER, condition)
+    }
+
+    /// Sleeps until `condition` gives a value, whatever happens.
+    pub fn wait_uninterruptible<T>(&self, condition: impl FnMut() -> Option<T>) -> T {
+        match self.wait(UNINTERRUPTIBLE, FOREVER, condition) {
+            Ok(value) => value,
+            Err(_) => unreachable!("neither signals nor time end this sleep"),
+        }
+    }
+
+    fn wait<T>(&self, state: u32, deadline: u64, mut condition: impl FnMut() -> Option<T>) -> Result<T> {
+        if let Some(value) = condition() {
+            return Ok(value);
+        }
+        let node = pin!(Node::new(false));
+        let node = self.enter(node.as_ref());
+        let timeout = Timeout::new(deadline);
+        let result = loop {
+            node.0.woken.store(false, Relaxed);
+            scheduler::set_state(state);
+            if let Some(value) = condition() {
+                break Ok(value);
+            }
+            if state == INTERRUPTIBLE && current().signal_pending() {
+                break Err(Errno::ERESTARTSYS);
+            }
+            if state == KILLABLE && crate::signal::fatal_pending(current()) {
+                break Err(Errno::EINTR);
+            }
+            if timeout.passed() {
+                break Err(Errno::ETIMEDOUT);
+            }
+            scheduler::schedule();
+        };
+        scheduler::set_state(RUNNING);
+        let unused = result.is_err();
+        node.leave(unused);
+        result
+    }
+
+    fn enter<'a>(&'a self, node: Pin<&'a Node>) -> Entered<'a> {
+        let node = node.get_ref();
+        // SAFETY: pinned, new, and `Entered` takes it out before it can go away.
+        unsafe { self.list.lock().push(node) };
+        Entered(node, self)
+    }
+
+    /// Wakes all waiters. From any context.
+    pub fn wake_all(&self) {
+        self.wake_up_to(usize::MAX);
+    }
+
+    /// Wakes the waiter that has waited longest and has not been woken yet, and all pollers. From any context.
+    pub fn wake_one(&self) {
+        self.wake_up_to(1);
+    }
+
+    fn wake_up_to(&self, mut count: usize) {
+        let list = self.list.lock();
+        let mut at = list.head;
+        // SAFETY: listed nodes are alive, and stay so while the list is locked.
+        while let Some(node) = unsafe { at.as_ref() } {
+            if node.poller {
+                node.woken.store(true, Release);
+                scheduler::wake(&node.task);
+            } else if count != 0 && !node.woken.swap(true, AcqRel) {
+                scheduler::wake(&node.task);
+                count -= 1;
+            }
+            // SAFETY: guarded by the lock.
+            at = unsafe { (*node.links.get()).next };
+        }
+    }
+
+    /// Adds the poller to the waiters, once for each [`PollTable`] and queue. The queue must outlive the table: the
+    /// poller holds the file that owns the queue.
+    pub fn register(&self, table: &PollTable) {
+        table.add(self);
+    }
+}
+
+impl Default for WaitQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for WaitQueue {
+    fn drop(&mut self) {
+        assert!(self.list.get_mut().head.is_null(), "a wait queue goes away while tasks wait on it");
+    }
+}
+
+/// A node that is in its queue's list.
+struct Entered<'a>(&'a Node, &'a WaitQueue);
+
+impl Entered<'_> {
+    /// Takes the node out. If it was woken by `wake_one` and the waiter did not use that, the next waiter gets it.
+    fn leave(self, unused: bool) {
+        // SAFETY: `enter` put it there.
+        unsafe { self.1.list.lock().remove(self.0) };
+        if unused && self.0.woken.load(Acquire) {
+            self.1.wake_one();
+        }
+    }
+}
+
+/// Wakes the current task at a deadline.
+pub struct Timeout {
+    deadline: u64,
+    timer: Option<time::TimerId>,
+}
+
+impl Timeout {
+    /// `deadline` as of [`time::now`]; [`FOREVER`] for none.
+    pub fn new(deadline: u64) -> Self {
+        let timer = (deadline != FOREVER && deadline > time::now())
+            .then(|| time::add_timer(deadline, wake_tid, current().tid() as usize, 0));
+        Timeout { deadline, timer }
+    }
+
+    /// Whether the time has come. Asked after the state is set: the timer's wake-up comes after the time.
+    pub fn passed(&self) -> bool {
+        self.deadline != FOREVER && time::now() >= self.deadline
+    }
+}
+
+impl Drop for Timeout {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            time::cancel_timer(timer);
+        }
+    }
+}
+
+/// By TID and not by address: the timer may be late and the task gone. A wake-up too many is harmless.
+fn wake_tid(tid: usize, _: usize) {
+    if let Some(task) = process::find_task(tid as i32) {
+        scheduler::wake(&task);
+    }
+}
+
+/// Sleeps until `deadline`; ERESTARTSYS if a signal comes first.
+pub fn sleep_until(deadline: u64) -> Result<()> {
+    let timeout = Timeout::new(deadline);
+    let result = loop {
+        scheduler::set_state(INTERRUPTIBLE);
+        if timeout.passed() {
+            break Ok(());
+        }
+        if current().signal_pending() {
+            break Err(Errno::ERESTARTSYS);
+        }
+        scheduler::schedule();
+    };
+    scheduler::set_state(RUNNING);
+    result
+}
+
+/// Something that happens once.
+pub struct Completion {
+    done: AtomicBool,
+    waiters: WaitQueue,
+}
+
+impl Completion {
+    /// Not done.
+    pub const fn new() -> Self {
+        Completion { done: AtomicBool::new(false), waiters: WaitQueue::new() }
+    }
+
+    /// It has happened.
+    pub fn complete(&self) {
+        self.done.store(true, SeqCst);
+        self.waiters.wake_all();
+    }
+
+    /// Waits for it; EINTR if the task is killed first.
+    pub fn wait_killable(&self) -> Result<()> {
+        self.waiters.wait_killable(|| self.done.load(SeqCst).then_some(()))
+    }
+}
+
+impl Default for Completion {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A poller's place in the queues of everything it polls.
+///
+/// Used as: `loop { look at each file, registering; if something is ready, return; table.wait(deadline)?; }`. Only the
+/// first round registers.
+pub struct PollTable {
+    places: RefCell<Vec<Place>>,
+    registering: Cell<bool>,
+}
+
+/// A poller's node and the queue it is in.
+struct Place {
+    node: Pin<Box<Node>>,
+    queue: *const WaitQueue,
+}
+
+impl PollTable {
+    /// For the current task.
+    pub fn new() -> Self {
+        PollTable { places: RefCell::new(Vec::new()), registering: Cell::new(true) }
+    }
+
+    fn add(&self, queue: &WaitQueue) {
+        if !self.registering.get() {
+            return;
+        }
+        let node = Box::pin(Node::new(true));
+        // SAFETY: boxed and pinned; taken out in `drop`.
+        unsafe { queue.list.lock().push(&node) };
+        self.places.borrow_mut().push(Place { node, queue });
+    }
+
+    /// Sleeps until one of the queues was woken since the last call (or since registering). ETIMEDOUT at the deadline;
+    /// ERESTARTSYS if a signal comes first.
+    pub fn wait(&self, deadline: u64) -> Result<()> {
+        self.registering.set(false);
+        let timeout = Timeout::new(deadline);
+        let result = loop {
+            scheduler::set_state(INTERRUPTIBLE);
+            let mut woken = false;
+            for place in self.places.borrow().iter() {
+                woken |= place.node.woken.swap(false, AcqRel);
+            }
+            if woken {
+                break Ok(());
+            }
+            if current().signal_pending() {
+                break Err(Errno::ERESTARTSYS);
+            }
+            if timeout.passed() {
+                break Err(Errno::ETIMEDOUT);
+            }
+            scheduler::schedule();
+        };
+        scheduler::set_state(RUNNING);
+        result
+    }
+}
+
+impl Default for PollTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for PollTable {
+    fn drop(&mut self) {
+        for Place { node, queue } in self.places.get_mut() {
+            // SAFETY: the queue is alive (`register`) and the node is in it.
+            unsafe { (**queue).list.lock().remove(node) };
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What all files have in common: descriptors, open files, inodes, buffers, polling.
+//!
+//! A descriptor ([`fd`]) refers to an open file ([`mod@file`]), that to an inode ([`inode`]). The kinds of files are in
+//! [`fs`](crate::fs).
+
+pub mod buffer;
+pub mod fd;
+pub mod file;
+pub mod inode;
+pub mod poll;
+pub mod sleep_lock;
+pub mod write_count;

@@ -1,0 +1,202 @@
+//! What the gate's hooks keep for each task, and what becomes of it at clone, exec, exit and at a switch.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use portcullis::machine::{InterruptFlag, Tracking};
+use portcullis::work::{ExitWork, SyscallWork};
+use portcullis::x86_64::{PerCpuContext, Rflags};
+
+use crate::errno::{Errno, Result};
+use crate::machine::sync;
+use crate::task::process::{Pid, Tree, tree};
+use crate::task::{Task, current};
+use crate::work::{audit, live_patch, return_notifier, rseq, seccomp, task_work, uprobe, user_dispatch};
+
+/// The task's part of each.
+pub struct Hooks {
+    /// What is due when the task is switched out (`SWITCH_*`): the one test of the switch.
+    pub on_switch: AtomicU32,
+    /// Restartable sequences.
+    pub rseq: rseq::TaskRseq,
+    /// Its filters.
+    pub seccomp: seccomp::TaskSeccomp,
+    /// Syscall user dispatch.
+    pub dispatch: user_dispatch::UserDispatch,
+    /// The audit record of the call under way.
+    pub audit: audit::TaskAudit,
+    /// Which code it runs.
+    pub patch: live_patch::TaskPatch,
+    /// The probe that it was stopped at.
+    pub probe: uprobe::TaskProbe,
+    /// Work that others have queued for it.
+    pub work: task_work::Queue,
+}
+
+/// [`Hooks::on_switch`]: a restartable sequence may have to be aborted.
+pub const SWITCH_RSEQ: u32 = 1;
+/// [`Hooks::on_switch`]: user-return notifiers wait on this CPU.
+pub const SWITCH_USER_RETURN: u32 = 2;
+
+impl Hooks {
+    /// Nothing armed.
+    pub fn new() -> Self {
+        Hooks {
+            on_switch: AtomicU32::new(0),
+            rseq: rseq::TaskRseq::default(),
+            seccomp: seccomp::TaskSeccomp::new(),
+            dispatch: user_dispatch::UserDispatch::default(),
+            audit: audit::TaskAudit::default(),
+            patch: live_patch::TaskPatch::default(),
+            probe: uprobe::TaskProbe::default(),
+            work: task_work::Queue::new(),
+        }
+    }
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A child is about to be published; its memory is its own unless `shares_memory`. The tree is locked.
+pub fn inherit(tree: &mut Tree, parent: &Task, child: &Task, shares_memory: bool) {
+    if !shares_memory {
+        rseq::inherit(parent, child);
+    }
+    seccomp::inherit(tree, parent, child);
+    live_patch::inherit(parent, child);
+    let reported = parent.work.armed() & (SyscallWork::AUDIT | SyscallWork::TRACEPOINT);
+    child.work.arm(reported);
+}
+
+/// The current task's old program is gone.
+pub fn reset_for_exec() {
+    let task = current();
+    rseq::reset_for_exec(task);
+    user_dispatch::reset_for_exec(task);
+}
+
+/// The current task ends. May sleep.
+pub fn release() {
+    task_work::run();
+    seccomp::release();
+    audit::end();
+}
+
+/// `prev` gives its CPU to `next`, and something of it is armed. Interrupts are off.
+#[cold]
+pub fn switch(prev: &Task, next: &Task) {
+    let due = prev.hooks.on_switch.load(Relaxed);
+    if due & SWITCH_RSEQ != 0 {
+        rseq::switched_out(prev);
+    }
+    if due & SWITCH_USER_RETURN != 0 {
+        return_notifier::pass_on(prev, next);
+    }
+}
+
+/// Arms or disarms syscall work of one task, or of all. Tasks pass AUDIT and TRACEPOINT on to their children.
+pub fn set_armed(which: Option<Pid>, work: SyscallWork, on: bool) -> Result<()> {
+    let tree = tree();
+    let mut found = false;
+    for task in tree.tasks().filter(|task| which.is_none_or(|tid| task.tid() == tid)) {
+        found = true;
+        if on {
+            task.work.arm(work);
+        } else {
+            task.work.disarm(work);
+        }
+    }
+    if found { Ok(()) } else { Err(Errno::ESRCH) }
+}
+
+/// The hooks that have a consumer, as tests name them.
+#[derive(Clone, Copy, Debug)]
+pub enum Hook {
+    UserDispatch,
+    Ptrace,
+    Seccomp,
+    Tracepoint,
+    Audit,
+    Signal,
+    Rseq,
+    Uprobe,
+    Patch,
+    QueuedWork,
+    UserReturn,
+    Vdso,
+}
+
+impl Hook {
+    /// Each of them, in the order of their numbers.
+    pub const ALL: [Hook; 12] = [
+        Hook::UserDispatch,
+        Hook::Ptrace,
+        Hook::Seccomp,
+        Hook::Tracepoint,
+        Hook::Audit,
+        Hook::Signal,
+        Hook::Rseq,
+        Hook::Uprobe,
+        Hook::Patch,
+        Hook::QueuedWork,
+        Hook::UserReturn,
+        Hook::Vdso,
+    ];
+
+    /// How often it was called in a state in which it must not be, or for no reason.
+    pub fn violations(self) -> u64 {
+        VIOLATIONS[self as usize].load(Relaxed)
+    }
+
+    #[cold]
+    pub fn violation(self, what: &str) {
+        VIOLATIONS[self as usize].fetch_add(1, Relaxed);
+        log::error!("the hook {self:?} is called {what}");
+    }
+
+    /// The state in which it must be called. Checked with debug assertions.
+    #[inline(always)]
+    fn expect(self, interrupts_on: bool) {
+        let as_expected =
+            || Rflags::is_on() == interrupts_on && PerCpuContext::in_kernel() && sync::preempt_count() == 0;
+        if cfg!(debug_assertions) && !as_expected() {
+            self.violation("in the wrong state");
+        }
+    }
+}
+
+static VIOLATIONS: [AtomicU64; Hook::ALL.len()] = [const { AtomicU64::new(0) }; Hook::ALL.len()];
+
+/// Runs the consumer of exit work: interrupts on, may sleep. The flag is taken before the consumer looks at what it stands
+/// for, so that work that is raised meanwhile raises it again.
+pub fn exit_work(hook: Hook, flag: ExitWork, consumer: impl FnOnce()) {
+    as_task(hook, || {
+        if current().work.take(flag).is_empty() {
+            hook.violation("without its flag");
+        }
+        consumer();
+    });
+}
+
+/// Runs the consumer of exit work that is due after the loop: interrupts off, no page faults.
+pub fn settled_work<T>(hook: Hook, flag: ExitWork, consumer: impl FnOnce() -> T) -> T {
+    hook.expect(false);
+    if current().work.take(flag).is_empty() {
+        hook.violation("without its flag");
+    }
+    consumer()
+}
+
+/// Runs the consumer of syscall work: interrupts on, may sleep.
+/// A consumer of any size is `#[inline(never)]`: what the gate saves and reserves for one is not to cost the others.
+pub fn syscall_work<T>(hook: Hook, consumer: impl FnOnce() -> T) -> T {
+    as_task(hook, consumer)
+}
+
+/// Runs a consumer that works as the task: interrupts on, may sleep.
+pub fn as_task<T>(hook: Hook, consumer: impl FnOnce() -> T) -> T {
+    hook.expect(true);
+    consumer()
+}

@@ -1,0 +1,250 @@
+//! seccomp: system calls that a task has forbidden itself.
+//!
+//! | you want to … | look in |
+//! | --- | --- |
+//! | see what a verdict does | here, [`secure_computing`] |
+//! | attach a filter, `seccomp(2)`, `prctl` | [`attach`] |
+//! | change what filters can express | [`bpf`] |
+//! | see how several filters agree, and the short cut for allowed calls | [`filter`] |
+//! | let another process decide | [`notify`] |
+//! | show filters to a tracer | [`inspect`] |
+//!
+//! **Locks.** The process tree's lock guards which filter a task has, where somebody else may look or change it (fork,
+//! TSYNC). A task reads its own without: whoever replaces it puts a filter there that keeps the old one alive.
+
+pub mod attach;
+pub mod bpf;
+pub mod filter;
+pub mod inspect;
+pub mod notify;
+
+use alloc::sync::Arc;
+use core::cell::UnsafeCell;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering::*};
+
+use portcullis::work::SyscallWork;
+use portcullis::x86_64::UserRegs;
+use portcullis::{InKernel, Skip};
+
+use crate::errno::Errno;
+use crate::gate::Gate;
+use crate::life::exit;
+use crate::ptrace::state::Event;
+use crate::sched::lent::with_state;
+use crate::signal;
+use crate::signal::info::SYS_SECCOMP;
+use crate::signal::{SIGKILL, SIGSYS, SigInfo};
+use crate::task::process::Tree;
+use crate::task::{Task, current, syscall_info};
+use crate::work::seccomp::filter::{Attached, Data, Filter, action};
+
+/// No filters.
+const DISABLED: u8 = 0;
+/// `SECCOMP_MODE_STRICT`: read, write, exit and sigreturn only.
+const STRICT: u8 = 1;
+/// `SECCOMP_MODE_FILTER`.
+const FILTER: u8 = 2;
+
+/// What a task keeps for seccomp.
+pub struct TaskSeccomp {
+    mode: AtomicU8,
+    /// The filter in `attached`, for the task itself to read without a lock.
+    newest: AtomicPtr<Filter>,
+    /// Guarded by the process tree's lock.
+    attached: UnsafeCell<Option<Attached>>,
+}
+
+// SAFETY: `attached` is touched only with the process tree locked, which the methods' arguments show.
+unsafe impl Sync for TaskSeccomp {}
+
+impl TaskSeccomp {
+    /// Nothing forbidden.
+    pub const fn new() -> Self {
+        TaskSeccomp {
+            mode: AtomicU8::new(DISABLED),
+            newest: AtomicPtr::new(ptr::null_mut()),
+            attached: UnsafeCell::new(None),
+        }
+    }
+
+    /// The mode, as `prctl(PR_GET_SECCOMP)` gives it.
+    pub fn mode(&self) -> u8 {
+        self.mode.load(Relaxed)
+    }
+
+    /// The task's newest filter.
+    pub fn attached<'a>(&'a self, _tree: &'a Tree) -> Option<&'a Attached> {
+        // SAFETY: the tree is locked.
+        unsafe { (*self.attached.get()).as_ref() }
+    }
+
+    /// Replaces the newest filter by one that follows it, or by none at the task's end. The old one is to be dropped
+    /// without the lock.
+    fn replace(&self, _tree: &mut Tree, new: Option<Attached>) -> Option<Attached> {
+        let newest = new.as_deref().map_or(ptr::null(), ptr::from_ref::<Filter>);
+        self.newest.store(newest.cast_mut(), Release);
+        // SAFETY: the tree is locked, by a mutable reference.
+        unsafe { core::mem::replace(&mut *self.attached.get(), new) }
+    }
+
+    /// Sets the mode and lets the calls be judged from now on.
+    fn enable(&self, task: &Task, mode: u8) {
+        self.mode.store(mode, Release);
+        task.work.arm(SyscallWork::SECCOMP);
+    }
+}
+
+/// A new task has its parent's filters. The tree is locked, so that no TSYNC comes in between.
+pub fn inherit(tree: &mut Tree, parent: &Task, child: &Task) {
+    let mode = parent.hooks.seccomp.mode();
+    if mode == DISABLED {
+        return;
+    }
+    let attached = parent.hooks.seccomp.attached(tree).cloned();
+    let none = child.hooks.seccomp.replace(tree, attached);
+    debug_assert!(none.is_none(), "a new task with a filter");
+    child.hooks.seccomp.enable(child, mode);
+}
+
+/// The current task ends: its filters have one user less.
+pub fn release() {
+    let seccomp = &current().hooks.seccomp;
+    if seccomp.mode() != DISABLED {
+        let old = seccomp.replace(&mut crate::task::process::tree(), None);
+        drop(old);
+    }
+}
+
+/// The hook: judges the call in the registers. Runs after the tracer's stop, so that what a tracer made of the call is what
+/// is judged. Interrupts on, may sleep, may not come back.
+#[inline]
+pub fn secure_computing(regs: &mut UserRegs) -> Result<(), Skip> {
+    let seccomp = &current().hooks.seccomp;
+    let (number, arch) = (syscall_info::number(regs), syscall_info::arch());
+    let filter = match seccomp.mode.load(Acquire) {
+        DISABLED => return Ok(()),
+        STRICT => None,
+        _ => match newest(seccomp) {
+            Some(filter) if !filter.allows(number, arch) => Some(filter),
+            _ => return Ok(()),
+        },
+    };
+    undecided(regs, filter)
+}
+
+/// The call is not one that the newest filter allows whatever its arguments are; or there is none, in strict mode.
+#[cold]
+#[inline(never)]
+fn undecided(regs: &mut UserRegs, filter: Option<&Filter>) -> Result<(), Skip> {
+    with_state(regs, |at| match filter {
+        Some(filter) => judge(filter, at, false),
+        None => strict(at),
+    })
+}
+
+/// The current task's newest filter.
+fn newest(seccomp: &'static TaskSeccomp) -> Option<&'static Filter> {
+    // SAFETY: the task's own filter: it is replaced only by filters that keep it alive, and the last one is let go of by
+    // the task itself, at its end.
+    unsafe { seccomp.newest.load(Acquire).as_ref() }
+}
+
+/// Strict mode: read, write, exit and sigreturn; any other call is the thread's last.
+fn strict(at: &mut InKernel<'_, Gate>) -> Result<(), Skip> {
+    let allowed: [i32; 4] = match syscall_info::arch() {
+        syscall_info::AUDIT_ARCH_X86_64 => [0, 1, 60, 15],
+        _ => [3, 4, 1, 119],
+    };
+    if !allowed.contains(&syscall_info::number(at.saved())) {
+        exit::do_exit(at, SIGKILL);
+    }
+    Ok(())
+}
+
+/// Runs the filters and does what they say. `traced`: the tracer has been asked already.
+fn judge(filter: &Filter, at: &mut InKernel<'_, Gate>, traced: bool) -> Result<(), Skip> {
+    let regs = at.saved();
+    let data = Data {
+        number: syscall_info::number(regs),
+        arch: syscall_info::arch(),
+        instruction_pointer: regs.rip,
+        arguments: syscall_info::arguments(regs),
+    };
+    let (verdict, from) = filter.judge(&data);
+    let what = verdict & action::MASK;
+    let value = verdict & action::DATA;
+    let logged = match what {
+        action::ALLOW => return Ok(()),
+        action::LOG | action::KILL_PROCESS | action::KILL_THREAD => true,
+        _ => from.is_some_and(|filter| filter.log),
+    };
+    if logged {
+        crate::work::audit::seccomp(&data, what);
+    }
+    match what {
+        action::LOG => Ok(()),
+        action::ERRNO => {
+            const MAX_ERRNO: u32 = 4095;
+            at.regs().rax = u64::from(value.min(MAX_ERRNO)).wrapping_neg();
+            Err(Skip)
+        }
+        action::TRAP => {
+            syscall_info::roll_back(at.regs());
+            signal::force_fault(sigsys(&data, value));
+            Err(Skip)
+        }
+        action::TRACE if traced => Ok(()),
+        action::TRACE => trace(at, value),
+        action::USER_NOTIF => match from {
+            Some(from) => crate::work::seccomp::notify::ask(from, &data, at),
+            None => Err(Skip),
+        },
+        // An action that nobody knows kills, too.
+        _ => kill(what, &data, value, at),
+    }
+}
+
+/// Lets the tracer decide, and judges again what it made of the call.
+fn trace(at: &mut InKernel<'_, Gate>, value: u32) -> Result<(), Skip> {
+    let task = current();
+    if !task.trace.wants(Event::Seccomp) {
+        // Without a tracer the call does not exist.
+        at.regs().rax = (Errno::ENOSYS.0 as u64).wrapping_neg();
+        return Err(Skip);
+    }
+    crate::ptrace::stop::event(at, Event::Seccomp, value.into());
+    // A tracer that was killed, or has killed the task, has not changed what it would have. A number below zero: it has
+    // decided that the call is not to be made.
+    if signal::fatal_pending(task) || syscall_info::number(at.saved()) < 0 {
+        return Err(Skip);
+    }
+    match newest(&task.hooks.seccomp) {
+        Some(filter) => judge(filter, at, true),
+        None => Ok(()),
+    }
+}
+
+/// Ends the thread or the process. The last thread ends as the process does: whoever waits sees SIGSYS.
+fn kill(what: u32, data: &Data, value: u32, at: &mut InKernel<'_, Gate>) -> Result<(), Skip> {
+    let alone = || {
+        let mut threads = 0;
+        current().process.for_each_thread(|_| threads += 1);
+        threads <= 1
+    };
+    if what == action::KILL_THREAD && !alone() {
+        exit::do_exit(at, SIGSYS);
+    }
+    syscall_info::roll_back(at.regs());
+    crate::signal::send::force_exit(sigsys(data, value));
+    Err(Skip)
+}
+
+fn sigsys(data: &Data, value: u32) -> SigInfo {
+    SigInfo::system_call(SYS_SECCOMP, value as i32, data.instruction_pointer, data.number, data.arch)
+}
+
+/// What `attach` needs of a filter that is about to be a task's newest.
+fn follow(task: &Task, tree: &mut Tree, filter: Arc<Filter>) -> Option<Attached> {
+    task.hooks.seccomp.replace(tree, Some(Attached::new(filter)))
+}

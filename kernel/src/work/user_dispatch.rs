@@ -1,0 +1,117 @@
+//! Syscall user dispatch: system calls from outside an allowed range of code become SIGSYS (Linux 6.1).
+//!
+//! For programs that run another system's code in their own process and make its system calls themselves. They turn the
+//! dispatch on and off without a system call, by a byte in their memory.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use portcullis::work::SyscallWork;
+use portcullis::x86_64::UserRegs;
+use portcullis_linux_abi::user_dispatch::{AllowedRange, Decision, by_selector};
+
+use crate::errno::{Errno, Result};
+use crate::life::vdso;
+use crate::memory::user;
+use crate::signal;
+use crate::signal::info::SYS_USER_DISPATCH;
+use crate::signal::{SIGSEGV, SIGSYS, SigInfo};
+use crate::task::{Task, current, current_mm, syscall_info};
+use crate::work::hooks;
+
+/// prctl(PR_SET_SYSCALL_USER_DISPATCH): its number and the two modes.
+pub const PR_SET_SYSCALL_USER_DISPATCH: u32 = 59;
+const OFF: u64 = 0;
+const ON: u64 = 1;
+
+/// What a task keeps for it. Only the task itself touches this.
+#[derive(Default)]
+pub struct UserDispatch {
+    /// The range from which calls are made as ever.
+    start: AtomicU64,
+    len: AtomicU64,
+    /// The address of the byte that turns the dispatch on and off; 0 where it is always on.
+    selector: AtomicU64,
+    /// The call under way was turned into a signal.
+    dispatched: AtomicBool,
+}
+
+/// prctl(PR_SET_SYSCALL_USER_DISPATCH).
+pub fn set(mode: u64, start: u64, len: u64, selector: u64) -> Result<usize> {
+    let task = current();
+    let allowed = AllowedRange { start: start as usize, length: len as usize };
+    match mode {
+        OFF if start | len | selector != 0 => return Err(Errno::EINVAL),
+        OFF => {}
+        ON if !allowed.is_valid() => return Err(Errno::EINVAL),
+        ON if selector != 0 && !user::is_user_range(selector, 1) => return Err(Errno::EFAULT),
+        ON => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    let dispatch = &task.hooks.dispatch;
+    dispatch.start.store(start, Relaxed);
+    dispatch.len.store(len, Relaxed);
+    dispatch.selector.store(selector, Relaxed);
+    dispatch.dispatched.store(false, Relaxed);
+    if mode == ON {
+        task.work.arm(SyscallWork::USER_DISPATCH);
+    } else {
+        task.work.disarm(SyscallWork::USER_DISPATCH);
+    }
+    Ok(0)
+}
+
+/// A new program begins without it; so does a new task.
+pub fn reset_for_exec(task: &Task) {
+    task.work.disarm(SyscallWork::USER_DISPATCH);
+}
+
+/// The hook at entry: true if the call was turned into a signal. First of all, because such a call is none of this
+/// kernel's: nobody else may see it.
+#[inline(never)]
+pub fn at_entry(regs: &mut UserRegs) -> bool {
+    let task = current();
+    let dispatch = &task.hooks.dispatch;
+    let allowed =
+        AllowedRange { start: dispatch.start.load(Relaxed) as usize, length: dispatch.len.load(Relaxed) as usize };
+    if allowed.contains(regs.rip as usize) || is_sigreturn(regs) {
+        return false;
+    }
+    let selector = match dispatch.selector.load(Relaxed) {
+        0 => None,
+        address => Some(user::read::<u8>(address).ok()),
+    };
+    // A program that has lost its selector cannot be asked what it meant.
+    let fatal = match by_selector(selector) {
+        Decision::Allow => return false,
+        Decision::Dispatch => None,
+        Decision::BadSelector => Some(SIGSYS),
+        Decision::BadSelectorAddress => Some(SIGSEGV),
+    };
+    if let Some(signal) = fatal {
+        crate::signal::send::force_exit(SigInfo::kernel(signal));
+        return true;
+    }
+    if dispatch.dispatched.swap(true, Relaxed) {
+        hooks::Hook::UserDispatch.violation("twice for one call");
+    }
+    syscall_info::roll_back(regs);
+    signal::force_fault(SigInfo::system_call(
+        SYS_USER_DISPATCH,
+        0,
+        regs.rip,
+        syscall_info::number(regs),
+        syscall_info::arch(),
+    ));
+    true
+}
+
+/// The return from a signal handler through the vDSO: a handler must be able to return while the selector blocks. Only the
+/// 32-bit vDSO has such code; 64-bit programs bring their own and put it into the range.
+fn is_sigreturn(regs: &UserRegs) -> bool {
+    current().call.is_compat() && vdso::is_behind_sigreturn_32(current_mm(), regs.rip)
+}
+
+/// The hook at exit: true if this call was turned into a signal, so that no other exit work is due.
+pub fn at_exit() -> bool {
+    current().hooks.dispatch.dispatched.swap(false, Relaxed)
+}
