@@ -6,8 +6,8 @@ use core::ptr;
 
 use crate::errno::{Errno, Result};
 use crate::fs::File;
-use crate::ptrace::access;
 use crate::task::Task;
+use crate::task::access;
 use crate::task::pid_namespace::meant;
 use crate::task::process::{Pid, find_task};
 
@@ -54,7 +54,7 @@ fn order(one: usize, other: usize) -> usize {
     static MIX: crate::machine::sync::Once<usize> = crate::machine::sync::Once::new();
     let mix = *MIX.call_once(|| {
         let mut bytes = [0; size_of::<usize>()];
-        crate::calls::system_info::fill_random(&mut bytes);
+        crate::task::system_info::fill_random(&mut bytes);
         usize::from_ne_bytes(bytes) | 1
     });
     let mixed = |address: usize| address.wrapping_mul(mix);

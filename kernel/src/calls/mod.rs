@@ -3,13 +3,10 @@
 //! A call that belongs to one room stands there (`life::fork`, `fs::pipe`); here are those that belong to none, or only check
 //! arguments.
 
-pub mod affinity;
-pub mod clock;
 pub mod compat;
 pub mod fs;
 pub mod kcmp;
 pub mod memory;
 pub mod prctl;
 pub mod signal;
-pub mod system_info;
 pub mod table64;

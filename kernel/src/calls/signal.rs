@@ -4,20 +4,20 @@ use core::mem::size_of;
 
 use zerocopy::IntoBytes;
 
-use crate::calls::clock::Timespec;
 use crate::errno::{Errno, Result};
 use crate::machine::time;
 use crate::memory::{Width, user};
 use crate::sched::scheduler;
 use crate::sched::scheduler::{INTERRUPTIBLE, RUNNING};
-use crate::signal::action::Action;
-use crate::signal::altstack::AltStack;
-use crate::signal::info::*;
-use crate::signal::pending::Dequeued;
-use crate::signal::set::*;
 use crate::signal::{mask, permission, send};
+use crate::task::clock::Timespec;
 use crate::task::pid_namespace::{meant, seen};
 use crate::task::process::{Pid, Tree};
+use crate::task::signals::action::Action;
+use crate::task::signals::altstack::AltStack;
+use crate::task::signals::info::*;
+use crate::task::signals::pending::Dequeued;
+use crate::task::signals::set::*;
 use crate::task::{Process, Task, current, process};
 
 /// Every call that takes a set says how long it is.

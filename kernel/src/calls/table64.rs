@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
 
-use crate::calls::{affinity, clock, fs as files, kcmp, memory, prctl, signal, system_info};
+use crate::calls::{fs as files, kcmp, memory, prctl, signal};
 use crate::errno::{Errno, Result};
 use crate::life::{clone3, exec, exit, fork, futex, reap, robust, unshare};
 use crate::machine::nospec;
@@ -15,7 +15,9 @@ use crate::ptrace::access;
 use crate::sched::lent::with_state;
 use crate::sched::segments::{ldt, ports};
 use crate::signal::signalfd;
-use crate::task::{capabilities, credentials, limits, posix_timers, restart, timers, usage};
+use crate::task::{
+    affinity, capabilities, clock, credentials, limits, posix_timers, restart, system_info, timers, usage,
+};
 use crate::work::seccomp::attach as seccomp;
 use crate::work::{rseq, signal_frame64 as signal_frame};
 
@@ -267,7 +269,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_timerfd_gettime => crate::fs::timerfd::sys_timerfd_gettime(rdi, rsi);
             __NR_eventfd2 => crate::fs::eventfd::sys_eventfd2(rdi, rsi);
             __NR_eventfd => crate::fs::eventfd::sys_eventfd(rdi);
-            __NR_flock => crate::fs::locks::sys_flock(rdi, rsi);
+            __NR_flock => crate::vfs::locks::sys_flock(rdi, rsi);
             __NR_poll => crate::vfs::poll::sys_poll(rdi, rsi, rdx);
             __NR_ppoll => crate::vfs::poll::sys_ppoll(rdi, rsi, rdx, r10, r8);
             __NR_select => crate::vfs::poll::sys_select(rdi, rsi, rdx, r10, r8);

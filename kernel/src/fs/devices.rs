@@ -5,13 +5,13 @@ use alloc::sync::Arc;
 
 use linux_raw_sys::{general as abi, ioctl};
 
-use crate::calls::system_info::fill_random;
 use crate::errno::{Errno, Result};
 use crate::fs::serial::{COM2, COM3};
 use crate::fs::{gate_device, hook_devices, tty};
 use crate::machine::sync::SpinLock;
 use crate::memory::user;
 use crate::sched::wait::{PollTable, WaitQueue};
+use crate::task::system_info::fill_random;
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{ALWAYS_READY, File, FileOps};
 use crate::vfs::inode::{Inode, Metadata, device_number, major_minor};

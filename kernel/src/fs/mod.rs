@@ -24,7 +24,6 @@ pub mod gate_device;
 mod hook_devices;
 pub mod initramfs;
 pub mod line;
-pub mod locks;
 mod packet_pair;
 pub mod path;
 pub mod pidfd;
@@ -43,11 +42,10 @@ use alloc::sync::Arc;
 
 use linux_raw_sys::general as abi;
 
-use crate::boot;
 use crate::errno::Errno;
 use crate::machine::sync::Once;
 
-pub use crate::vfs::fd::{FdTable, MAX_DESCRIPTORS};
+pub use crate::vfs::fd::FdTable;
 pub use crate::vfs::file::File;
 pub use crate::vfs::inode::Inode;
 pub use path::FsContext;
@@ -70,13 +68,13 @@ pub fn init(cpio: &[u8]) {
                  (./x run --memory)",
                 cpio.len() >> 20
             ));
-            boot::give_up();
+            crate::machine::power::give_up();
         }
         // What could be unpacked is there; whether it is enough will show.
         Err(error) => log::error!("the initramfs is damaged: {error:?}"),
     }
     make_standard_files(root).expect("no memory for /dev");
-    let size = terminal_size(boot::cmdline("winsize"));
+    let size = terminal_size(crate::machine::pvh::cmdline("winsize"));
     tty::init(size);
     if has_error_stream() {
         devices::init_errors();
@@ -124,12 +122,12 @@ fn make_standard_files(root: &Arc<ramfs::RamInode>) -> crate::errno::Result<()> 
 
 /// The first program reads a byte stream and not the terminal.
 fn reads_stream() -> bool {
-    boot::cmdline("stdin") == Some("stream")
+    crate::machine::pvh::cmdline("stdin") == Some("stream")
 }
 
 /// The first program's standard error has a port of its own.
 fn has_error_stream() -> bool {
-    boot::cmdline("stderr") == Some("stream")
+    crate::machine::pvh::cmdline("stderr") == Some("stream")
 }
 
 /// The first program's standard input, output and error.

@@ -14,12 +14,12 @@ use crate::errno::{Errno, Result};
 use crate::fs::anonymous::anonymous_file;
 use crate::fs::proc;
 use crate::memory::user;
-use crate::ptrace::access;
 use crate::sched::wait::PollTable;
-use crate::signal::{SigInfo, info};
 use crate::task::pid_namespace::meant;
 use crate::task::process::{Pid, Process, tree};
-use crate::task::{current, pid_namespace, process};
+use crate::task::signals::info;
+use crate::task::signals::info::SigInfo;
+use crate::task::{access, current, pid_namespace, process};
 use crate::vfs::file::{File, FileOps};
 
 struct PidFd {

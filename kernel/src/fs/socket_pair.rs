@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use linux_raw_sys::{errno, general as abi, ioctl};
 
-use crate::calls::fs::install_pair;
+use crate::calls::fs::descriptors::install_pair;
 use crate::errno::{Errno, Result};
 use crate::fs::anonymous::AnonymousInode;
 use crate::fs::packet_pair;

@@ -10,14 +10,14 @@ use core::fmt::Write;
 
 use linux_raw_sys::{errno, general as abi};
 
-use crate::calls::clock::{Clock, SECOND, Timespec};
 use crate::errno::{Errno, Result};
 use crate::fs::anonymous::anonymous_file;
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
 use crate::machine::time::{TimerId, WATCHERS};
-use crate::memory::Width;
+use crate::memory::width::Width;
 use crate::sched::wait::PollTable;
+use crate::task::clock::{Clock, SECOND, Timespec};
 use crate::task::{capabilities, current};
 use crate::vfs::buffer::Destination;
 use crate::vfs::file::{File, FileOps};

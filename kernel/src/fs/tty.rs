@@ -15,9 +15,11 @@ use crate::machine::time;
 use crate::memory::user;
 use crate::sched::wait::{FOREVER, PollTable, WaitQueue, sleep_until};
 use crate::signal;
-use crate::signal::SigInfo;
+use crate::signal::job::check_terminal;
 use crate::task::pid_namespace::{meant, seen};
-use crate::task::{Pid, Process, current, process};
+use crate::task::process::{Pid, Process};
+use crate::task::signals::info::SigInfo;
+use crate::task::{current, process};
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};
 use crate::vfs::inode::Inode;
@@ -271,7 +273,7 @@ fn check_job(signal: u32) -> Result<()> {
         return Ok(());
     }
     let foreground = TTY.state.lock().foreground;
-    signal::check_terminal(foreground, signal as i32)
+    check_terminal(foreground, signal as i32)
 }
 
 /// The operations of an open console.
@@ -459,7 +461,7 @@ impl TtyOps {
             return Err(Errno::ENOTTY);
         }
         if process.is_session_leader() {
-            signal::session_leader_exits(process);
+            session_leader_exits(process);
         }
         process.has_tty.store(false, Relaxed);
         Ok(())
@@ -585,5 +587,16 @@ impl FileOps for TtyOps {
             _ => return Err(Errno::ENOTTY),
         }
         Ok(0)
+    }
+}
+
+/// For `exit` of a session leader: its terminal is given up, and the foreground group is told (SIGHUP, and SIGCONT so that
+/// it can).
+pub fn session_leader_exits(process: &Process) {
+    if let Some(foreground) = disassociate(process.session()) {
+        for signo in [crate::signal::SIGHUP, crate::signal::SIGCONT] {
+            // The group may be empty.
+            let _ = crate::signal::send::to_pgrp(foreground, SigInfo::kernel(signo));
+        }
     }
 }

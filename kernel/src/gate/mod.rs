@@ -20,13 +20,11 @@ use x86_64::instructions::segmentation::{SS, Segment};
 use x86_64::registers::control::{Cr0, Cr4, Efer};
 
 use crate::calls::table64;
+use crate::machine::gate::Gate;
 use crate::machine::{cpu, panic, sync};
 use crate::work::hooks::Hook;
 use crate::work::{audit, hooks, live_patch, return_notifier, rseq, seccomp, trace_points, uprobe, user_dispatch};
 use crate::{memory, ptrace, signal, task};
-
-/// The reference kernel, as the library sees it.
-pub struct Gate;
 
 impl Machine for Gate {
     type Regs = UserRegs;
@@ -92,7 +90,7 @@ impl ExitHooks for Gate {
     }
 
     fn do_signal_or_restart(at: &mut InKernel<'_, Gate>) {
-        hooks::as_task(Hook::Signal, || signal::do_signal_or_restart(at));
+        hooks::as_task(Hook::Signal, || crate::work::signal_delivery::do_signal_or_restart(at));
     }
 
     fn resume_user_mode_work(at: &mut InKernel<'_, Gate>) {

@@ -7,11 +7,11 @@ use portcullis::InKernel;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::errno::{Errno, Result};
-use crate::gate::Gate;
-use crate::life::exit_signal::ExitSignal;
 use crate::life::fork;
 use crate::life::fork::{CLEAR_SIGHAND, Clone, EXIT_SIGNAL};
+use crate::machine::gate::Gate;
 use crate::memory::{USER_END, user};
+use crate::task::exit_signal::ExitSignal;
 use crate::task::process::Pid;
 
 /// `struct clone_args`.

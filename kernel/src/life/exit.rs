@@ -7,16 +7,16 @@ use core::sync::atomic::Ordering::*;
 use linux_raw_sys::general::{SIGCHLD, SIGCONT, SIGHUP};
 use portcullis::InKernel;
 
-use crate::gate::Gate;
-use crate::life::exit_signal::ExitSignal;
 use crate::life::{fork, robust};
+use crate::machine::gate::Gate;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::user;
 use crate::sched::scheduler;
 use crate::signal::SigInfo;
-use crate::signal::action::SIG_IGN;
-use crate::signal::info::SI_USER;
+use crate::task::exit_signal::ExitSignal;
 use crate::task::process::{DeathSignal, Leader, Node, Pid, Process, Tree, tree};
+use crate::task::signals::action::SIG_IGN;
+use crate::task::signals::info::SI_USER;
 use crate::task::{current, current_arc, kernel_mm, pid_namespace, process, replace_mm};
 use crate::{ptrace, signal};
 
@@ -126,7 +126,7 @@ pub fn leave_memory(to: Arc<AddressSpace>) {
 fn end_process(process: &Arc<Process>, status: i32) {
     process.timers.stop_all();
     if process.is_session_leader() {
-        signal::session_leader_exits(process);
+        crate::fs::tty::session_leader_exits(process);
     }
     let pid = process.pid;
     let groups = groups_of_children(process);

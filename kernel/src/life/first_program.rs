@@ -13,13 +13,13 @@ use crate::errno::Result;
 use crate::fs;
 use crate::fs::path::Walk;
 use crate::fs::{FdTable, FsContext};
-use crate::gate::Gate;
 use crate::life::exec_strings::Strings;
-use crate::life::exit_signal::ExitSignal;
 use crate::life::initial_stack::StackStrings;
 use crate::life::{exec, exit};
+use crate::machine::gate::Gate;
 use crate::sched::scheduler;
 use crate::signal::{SigHand, TaskSignals};
+use crate::task::exit_signal::ExitSignal;
 use crate::task::process::{FIRST_PROGRAM, Process, tree};
 use crate::task::{NewTask, Task, current, kernel_mm, process};
 

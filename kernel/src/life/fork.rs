@@ -10,8 +10,7 @@ use portcullis::x86_64::UserRegs;
 
 use crate::errno::{Errno, Result};
 use crate::fs::pidfd;
-use crate::gate::Gate;
-use crate::life::exit_signal::ExitSignal;
+use crate::machine::gate::Gate;
 use crate::memory::{USER_END, user};
 use crate::ptrace::Event;
 use crate::sched::lent::lend;
@@ -19,7 +18,7 @@ use crate::sched::segments::tls;
 use crate::sched::switch::SwitchWork;
 use crate::sched::wait::Completion;
 use crate::sched::{fpu, scheduler, switch};
-use crate::signal;
+use crate::task::exit_signal::ExitSignal;
 use crate::task::process::{FIRST_PROGRAM, Pid, REAPER, ReservedPid, tree};
 use crate::task::{NewTask, Process, Task, current, current_arc, pid_namespace, process, syscall_info, user_namespace};
 use crate::work::{hooks, trace_points, uprobe};
@@ -330,7 +329,9 @@ fn publish(
     let mut tree = tree();
     // The child was not there yet when the group was signalled: begin again after the signal. The tree's lock orders this
     // against whoever signals a group.
-    if parent.signal_pending() && (process::group_signals() != group_signals || signal::fatal_pending(parent)) {
+    if parent.signal_pending()
+        && (process::group_signals() != group_signals || crate::task::signals::fatal_pending(parent))
+    {
         return Err(Errno::ERESTARTNOINTR);
     }
     let process = &parent.process;
@@ -365,7 +366,7 @@ fn publish(
         crate::ptrace::attach::inherit(child, parent);
     }
     drop(tree);
-    signal::recalc_sigpending(child);
+    crate::task::signals::recalc_sigpending(child);
     Ok(())
 }
 

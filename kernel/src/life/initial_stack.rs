@@ -67,7 +67,7 @@ pub fn build(main: &Loaded, interpreter_base: u64, vdso: u64, strings: &StackStr
         Width::Bits32 => b"i686\0",
     };
     let mut random = [0u8; 16];
-    crate::calls::system_info::fill_random(&mut random);
+    crate::task::system_info::fill_random(&mut random);
 
     let name_at = top - 8 - (name.len() as u64 + 1);
     let environment_at = name_at - environment.bytes.len() as u64;
@@ -80,7 +80,7 @@ pub fn build(main: &Loaded, interpreter_base: u64, vdso: u64, strings: &StackStr
     let cpuid = raw_cpuid::cpuid!(1);
     let mut auxiliary = vdso::auxiliary(mm.width(), vdso);
     auxiliary.extend([
-        (AT_MINSIGSTKSZ, crate::signal::min_stack_size()),
+        (AT_MINSIGSTKSZ, crate::work::signal_frame64::min_stack_size()),
         (AT_HWCAP, cpuid.edx.into()),
         (AT_PAGESZ, PAGE_SIZE),
         (AT_CLKTCK, USER_HZ),

@@ -12,7 +12,6 @@ pub mod exec;
 pub mod exec_credentials;
 pub mod exec_strings;
 pub mod exit;
-pub mod exit_signal;
 pub mod first_program;
 pub mod fork;
 pub mod futex;

@@ -6,10 +6,10 @@ use linux_raw_sys::general::*;
 
 use crate::errno::{Errno, Result};
 use crate::fs::pidfd;
-use crate::life::exit_signal::ExitSignal;
 use crate::memory::{Width, user};
 use crate::sched::scheduler;
 use crate::task::credentials::USER;
+use crate::task::exit_signal::ExitSignal;
 use crate::task::pid_namespace::{meant, seen};
 use crate::task::process::{FIRST_PROGRAM, Pid, Process, REAPER, Tree, tree};
 use crate::task::usage::{Rusage, with_children};
@@ -398,7 +398,7 @@ fn reaper() {
         });
         if report.pid == FIRST_PROGRAM {
             let status = report.change.status();
-            crate::boot::shutdown(match status & 0x7f {
+            crate::machine::power::shutdown(match status & 0x7f {
                 0 => status >> 8 & 0xff,
                 signal => 128 + signal,
             });

@@ -6,7 +6,7 @@ use linux_raw_sys::general::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
 
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, c_long, user};
-use crate::ptrace::access;
+use crate::task::access;
 use crate::task::pid_namespace::{meant, seen};
 use crate::task::process::Pid;
 use crate::task::{Task, current, process};

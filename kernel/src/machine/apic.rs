@@ -11,10 +11,9 @@ use portcullis::x86_64::SavedRegs;
 use x86_64::instructions::port::Port;
 use x86_64::registers::model_specific::Msr;
 
-use crate::boot::paging;
 use crate::machine::cpu::Cpu;
 use crate::machine::{cpu, sync, time};
-use crate::memory::phys_to_virt;
+use crate::memory::{boot_tables, phys_to_virt};
 
 /// Vector of COM2 (ISA line 3).
 pub const SERIAL_COM2: u8 = 0x23;
@@ -38,8 +37,8 @@ const APIC_BASE: u32 = 0x1b;
 const APIC_BASE_ENABLE: u64 = 1 << 11;
 const APIC_BASE_X2APIC: u64 = 1 << 10;
 
-const LAPIC: u64 = paging::MMIO[1];
-const IOAPIC: u64 = paging::MMIO[0];
+const LAPIC: u64 = boot_tables::MMIO[1];
+const IOAPIC: u64 = boot_tables::MMIO[0];
 
 const TPR: usize = 0x80;
 const EOI: usize = 0xb0;
@@ -191,4 +190,10 @@ pub fn interrupt(vector: u8, regs: &SavedRegs) {
     if vector >= CALL {
         cpu::this().ipis.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// This processor's local APIC identity.
+pub fn apic_id() -> u32 {
+    let cpuid = raw_cpuid::CpuId::new();
+    cpuid.get_feature_info().map_or(0, |info| u32::from(info.initial_local_apic_id()))
 }

@@ -12,8 +12,7 @@ use portcullis::x86_64::tables::Tables;
 use portcullis::x86_64::{CpuDescription, CpuLocal, Espfix};
 use x86_64::instructions::interrupts;
 
-use crate::boot;
-use crate::gate::Gate;
+use crate::machine::gate::Gate;
 use crate::machine::{apic, sync, time};
 use crate::memory::vmalloc;
 use crate::sched::segments::ldt;
@@ -239,7 +238,7 @@ pub unsafe fn adopt(n: usize) -> &'static Cpu {
     // SAFETY: kernel mode, interrupts off, once for this processor.
     unsafe { portcullis::x86_64::init_cpu::<Gate>(description) };
     let cpu = get(n);
-    cpu.apic_id.set(boot::apic_id());
+    cpu.apic_id.set(crate::machine::apic::apic_id());
     cpu.armed.store(time::NEVER, Ordering::Relaxed);
     cpu.next_tick.set(time::NEVER);
     cpu

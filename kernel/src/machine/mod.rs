@@ -6,14 +6,18 @@
 //! | take a lock, turn interrupts off | [`sync`] |
 //! | know the time, run something later, see where a tick ends a slice | [`time`] |
 //! | send an inter-processor interrupt | [`apic`] |
+//! | turn the machine off | [`power`] |
 //! | decode an instruction | [`instruction`] |
 
 pub mod apic;
 pub mod cpu;
+pub mod gate;
 pub mod instruction;
 pub mod log;
 pub mod nospec;
 pub mod panic;
+pub mod power;
+pub mod pvh;
 pub mod rtc;
 pub mod sync;
 pub mod time;

@@ -13,11 +13,10 @@ use x86_64::instructions::{hlt, interrupts};
 use x86_64::registers::control::{Cr2, Cr3};
 use x86_64::registers::model_specific::GsBase;
 
-use crate::boot;
-use crate::boot::paging;
 use crate::machine::log::DebugPort;
+use crate::machine::pvh::initramfs;
 use crate::machine::{apic, cpu, sync, time};
-use crate::memory::{DIRECT_MAP, phys_to_virt};
+use crate::memory::{DIRECT_MAP, boot_tables, phys_to_virt};
 
 /// Set by the first CPU that panics.
 static PANICKING: AtomicBool = AtomicBool::new(false);
@@ -43,7 +42,7 @@ fn panic(info: &PanicInfo) -> ! {
     }
     boundary();
     backtrace(None, frame);
-    boot::shutdown_after_panic()
+    crate::machine::power::shutdown_after_panic()
 }
 
 /// The kernel hit something it cannot handle: `what`, with the registers where it happened. For use by the doors.
@@ -53,7 +52,7 @@ pub fn die(regs: &SavedRegs, what: impl Display) -> ! {
     registers(regs);
     boundary();
     backtrace(Some(regs.rip), regs.rbp);
-    boot::shutdown_after_panic()
+    crate::machine::power::shutdown_after_panic()
 }
 
 /// The kernel hit an exception that it cannot handle.
@@ -123,13 +122,13 @@ fn begin() {
     if PANICKING.swap(true, Ordering::AcqRel) {
         // Either this CPU faulted while printing, or another one was faster. Only the first case can be printed by
         // this CPU; in the second it has an NMI coming.
-        if OWNER.load(Ordering::Acquire) == boot::apic_id() {
+        if OWNER.load(Ordering::Acquire) == crate::machine::apic::apic_id() {
             print(format_args!("\nfault while printing the panic\n"));
-            boot::shutdown_after_panic()
+            crate::machine::power::shutdown_after_panic()
         }
         stop()
     }
-    OWNER.store(boot::apic_id(), Ordering::Release);
+    OWNER.store(crate::machine::apic::apic_id(), Ordering::Release);
     let others = cpu::count().saturating_sub(1);
     if others > 0 {
         apic::send_nmi_to_others();
@@ -193,7 +192,7 @@ fn backtrace(rip: Option<u64>, mut frame: u64) {
         let (Some(next), Some(address)) = (read(frame), read(frame.wrapping_add(8))) else {
             return;
         };
-        if !paging::is_text(address) {
+        if !boot_tables::is_text(address) {
             return;
         }
         // The call is the instruction before the return address.
@@ -215,7 +214,7 @@ fn interrupted(frame: u64) -> Option<(u64, u64)> {
     let register = |offset: usize| read(frame.wrapping_add(24 + offset as u64));
     let from_kernel = register(offset_of!(SavedRegs, cs))? == u64::from(KERNEL_CS);
     let rip = register(offset_of!(SavedRegs, rip))?;
-    (from_kernel && paging::is_text(rip)).then_some((rip, register(offset_of!(SavedRegs, rbp))?))
+    (from_kernel && boot_tables::is_text(rip)).then_some((rip, register(offset_of!(SavedRegs, rbp))?))
 }
 
 /// A word of kernel memory, if it is mapped there.
@@ -261,7 +260,7 @@ fn symbol(symbols: &[u8], address: u64) -> Option<(&str, u64)> {
 fn kernel_symbols() -> &'static [u8] {
     const HEADER: usize = 110;
     const NAME: &[u8] = b".portcullis/kernel.syms";
-    let mut archive = boot::initramfs();
+    let mut archive = initramfs();
     loop {
         // Thirteen eight-digit fields follow the magic number; the 7th is the file's size, the 12th the name's.
         let field = |n: usize| {

@@ -11,7 +11,6 @@ use bitflags::bitflags;
 use linux_raw_sys::general::{RLIMIT_AS, RLIMIT_DATA};
 
 use crate::errno::{Errno, Result};
-use crate::fs::Inode;
 use crate::machine::sync::SpinLock;
 use crate::memory::fault::Access;
 use crate::memory::page_table::PageTables;
@@ -22,6 +21,7 @@ use crate::memory::width::{Room, Width};
 use crate::memory::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, frames, page_down, page_up, rmap, tlb};
 use crate::sched::segments::ldt::Ldt;
 use crate::task;
+use crate::vfs::inode::Inode;
 use crate::vfs::write_count::DenyWrite;
 
 /// Where MAP_32BIT of a 64-bit call places mappings: in the second GiB, the lowest first; a hint may be below.

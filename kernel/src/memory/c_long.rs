@@ -3,7 +3,8 @@
 //! Most of what differs between the two system-call tables are structures of longs, so the calls share all else.
 
 use crate::errno::Result;
-use crate::memory::{Width, user};
+use crate::memory::user;
+use crate::memory::width::Width;
 
 /// Reads `N` longs of this width, sign-extended.
 pub fn read_of<const N: usize>(width: Width, address: u64) -> Result<[i64; N]> {

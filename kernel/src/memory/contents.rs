@@ -11,7 +11,7 @@ use super::page_table;
 use super::vma::{AreaFlags, Prot, Source};
 use super::{PAGE_SIZE, USER_END, page_down};
 use crate::errno::{Errno, Result};
-use crate::{signal, task};
+use crate::task;
 
 /// How much an address space has mapped, in bytes.
 #[derive(Clone, Copy, Default, Debug)]
@@ -49,7 +49,7 @@ impl AddressSpace {
     pub fn populate(&self, range: Range<u64>, access: Access) -> Result<()> {
         for page in range.step_by(PAGE_SIZE as usize) {
             self.fault(page, access).map_err(|signal| signal.errno())?;
-            if signal::fatal_pending(task::current()) {
+            if crate::task::signals::fatal_pending(task::current()) {
                 return Err(Errno::EINTR);
             }
         }

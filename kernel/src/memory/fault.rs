@@ -12,16 +12,17 @@ use x86_64::instructions::interrupts;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
 use crate::errno::{Errno, Result};
-use crate::gate::Gate;
+use crate::machine::gate::Gate;
 use crate::machine::sync;
 use crate::memory::address_space::{AddressSpace, Inner, limit};
 use crate::memory::frames::Frame;
 use crate::memory::page_table::leaf;
 use crate::memory::vma::{AreaFlags, Prot, STACK_GUARD_GAP, Source};
 use crate::memory::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, frames, page_down, page_table, pkeys, tlb};
-use crate::signal::SigInfo;
+use crate::signal::exception::{force_fault, force_page_fault};
+use crate::task;
+use crate::task::signals::info::SigInfo;
 use crate::work::vsyscall;
-use crate::{signal, task};
 
 /// Bits of a page fault's error code (SDM volume 3, 4.7).
 const ERROR_PRESENT: u64 = 1 << 0;
@@ -154,7 +155,7 @@ fn raise(at: &mut InKernel<'_, Gate>, signal: FaultSignal, error: u64) {
     } else if signal.signo == SIGKILL {
         kill_for_memory();
     } else {
-        signal::force_page_fault(
+        force_page_fault(
             SigInfo::fault(signal.signo, signal.code, signal.addr).with_key(signal.key),
             signal.addr,
             error,
@@ -194,7 +195,7 @@ fn resolve(addr: u64, error: u64) -> bool {
 #[cold]
 fn kill_for_memory() {
     log::warn!("out of memory: task {} is killed", task::current().tid());
-    signal::force_fault(SigInfo::kernel(SIGKILL));
+    force_fault(SigInfo::kernel(SIGKILL));
 }
 
 impl AddressSpace {

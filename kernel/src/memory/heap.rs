@@ -35,7 +35,7 @@ impl OomHandler for Grow {
         vmalloc::map(start, end).map_err(|_| ())?;
         talc.oom_handler.end = end;
         let old = talc.oom_handler.span;
-        // SAFETY: `kernel_map::HEAP..end` is mapped, never unmapped, and used by nobody else.
+        // SAFETY: `vmalloc::HEAP..end` is mapped, never unmapped, and used by nobody else.
         talc.oom_handler.span = unsafe {
             if old.is_empty() {
                 talc.claim(Span::new(start as *mut u8, end as *mut u8))?

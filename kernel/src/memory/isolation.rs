@@ -12,10 +12,10 @@ use portcullis::x86_64::isolation::USER_TABLE;
 use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
+use crate::gate;
 use crate::machine::cpu;
 use crate::memory::page_table::{Table, address, span};
 use crate::memory::{DIRECT_MAP, PAGE_SIZE, vmalloc};
-use crate::{boot, gate};
 
 /// Whether user mode runs on page tables of its own.
 pub const ON: bool = cfg!(feature = "isolation");
@@ -34,7 +34,7 @@ pub fn shared() -> impl Iterator<Item = (Range<u64>, Flags)> {
     let data = Flags::WRITABLE.union(Flags::NO_EXECUTE);
     let idt = interrupt_table();
     [
-        (boot::paging::doors(), Flags::empty()),
+        (crate::memory::boot_tables::doors(), Flags::empty()),
         (idt..idt + PAGE_SIZE, Flags::NO_EXECUTE),
         (crate::sched::segments::ldt::areas(), data),
     ]

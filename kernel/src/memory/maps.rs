@@ -5,10 +5,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use crate::fs::Inode;
+use crate::memory::PAGE_SIZE;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::vma::{Area, AreaFlags, Prot, Source};
-use crate::memory::{PAGE_SIZE, Width};
+use crate::memory::width::Width;
+use crate::vfs::inode::Inode;
 use crate::work::vsyscall;
 
 /// The column in which names begin.

@@ -3,7 +3,7 @@
 //! | you want to … | look in |
 //! | --- | --- |
 //! | get, share or free a page of memory | [`frames`] |
-//! | know where kernel allocations come from | [`heap`], [`stack`], both mapped by [`kernel_map`](crate::memory::vmalloc) |
+//! | know where kernel allocations come from | [`heap`], [`stack`], both mapped by [`vmalloc`] |
 //! | follow a page fault | [`fault`] |
 //! | change what a process has mapped | [`address_space`] and [`remap`] (the operations), [`vma`] (the set of areas) |
 //! | take a file's pages out of every process | [`rmap`] |
@@ -19,6 +19,7 @@
 //! shootdown never waits for a CPU that waits for it.
 
 pub mod address_space;
+pub mod boot_tables;
 pub mod c_long;
 pub mod contents;
 pub mod fault;

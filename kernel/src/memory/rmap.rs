@@ -10,11 +10,11 @@ use core::ops::{Bound, Range};
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::fs::Inode;
 use crate::machine::sync::SpinLock;
 use crate::memory::PAGE_SIZE;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::vma::{Area, Prot, Source};
+use crate::vfs::inode::Inode;
 
 /// The address spaces in the order in which they were made. A child comes after its parent, so that a search that runs
 /// beside a fork finds a copied page in one of the two: the copy is made under the parent's lock, after the child is here.

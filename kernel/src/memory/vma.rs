@@ -7,10 +7,10 @@ use core::ops::Range;
 
 use bitflags::bitflags;
 
-use super::shared::SharedMemory;
-use super::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END};
 use crate::errno::{Errno, Result};
-use crate::fs::Inode;
+use crate::memory::shared::SharedMemory;
+use crate::memory::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END};
+use crate::vfs::inode::Inode;
 
 bitflags! {
     /// What a program may do with a page (`PROT_*`).

@@ -1,56 +1,14 @@
 //! Who may look at another process, and its memory: process_vm_readv and process_vm_writev.
 
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering::Relaxed;
 
 use crate::errno::{Errno, Result};
 use crate::memory::address_space::AddressSpace;
 use crate::memory::fault::Access;
 use crate::memory::{Width, c_long, user};
-use crate::task::capabilities::{Capabilities, Capability};
-use crate::task::credentials::Ids;
 use crate::task::pid_namespace::meant;
+use crate::task::process;
 use crate::task::process::Pid;
-use crate::task::{Process, Task, current, process, user_namespace};
-
-/// Whether the current task may trace `task` and see its memory: it is of the same process, or belongs to the same user, has no
-/// more rights and hides nothing, or the current task may trace any. EPERM otherwise.
-pub fn check(task: &Task) -> Result<()> {
-    check_process(&task.process)
-}
-
-/// As [`check`], for a process that may have ended.
-pub fn check_process(process: &Process) -> Result<()> {
-    check_as(process, |ids| ids.real, Capabilities::permit_all_of)
-}
-
-/// As [`check`], for files of `/proc`: who may open files counts.
-pub fn check_file(process: &Process) -> Result<()> {
-    check_as(process, |ids| ids.file_system, Capabilities::have_all_of)
-}
-
-fn check_as(target: &Process, id: fn(&Ids) -> u32, covers: fn(&Capabilities, &Capabilities) -> bool) -> Result<()> {
-    let process = &current().process;
-    if core::ptr::eq(&**process, target) {
-        return Ok(());
-    }
-    let theirs = target.credentials.lock().clone();
-    let mine = process.credentials.lock().clone();
-    if user_namespace::grants(&mine, &theirs.namespace, Capability::SysPtrace) {
-        return Ok(());
-    }
-    let is_mine = |theirs: &Ids, mine: u32| [theirs.real, theirs.effective, theirs.saved] == [mine; 3];
-    let same = is_mine(&theirs.user, id(&mine.user)) && is_mine(&theirs.group, id(&mine.group));
-    if same
-        && user_namespace::is_same(&mine.namespace, &theirs.namespace)
-        && covers(&mine.capabilities, &theirs.capabilities)
-        && target.dumpable.load(Relaxed)
-    {
-        Ok(())
-    } else {
-        Err(Errno::EPERM)
-    }
-}
 
 /// `struct iovec`.
 struct Vector {
@@ -111,7 +69,7 @@ fn transfer(pid: u64, local: (u64, u64), remote: (u64, u64), flags: u64, access:
         return Ok(0);
     }
     let task = process::find_task(meant(pid as Pid)).ok_or(Errno::ESRCH)?;
-    check(&task)?;
+    crate::task::access::check(&task)?;
     let mm = task.mm();
     let mut local = Cursor::new(&local);
     let mut done = 0;

@@ -6,14 +6,14 @@ use core::sync::atomic::Ordering::SeqCst;
 use crate::errno::{Errno, Result};
 use crate::life::exit;
 use crate::ptrace::registers::Stopped;
-use crate::ptrace::state::{EXITKILL, OPTIONS, PRIVILEGED, SEIZED, SUSPEND_SECCOMP};
-use crate::ptrace::{access, state, step};
+use crate::ptrace::step;
 use crate::sched::scheduler;
 use crate::sched::scheduler::{STOPPED, TRACED};
 use crate::signal::{SIGCHLD, SIGKILL, SIGRTMAX, SIGSTOP, SigInfo};
 use crate::task::capabilities::Capability;
 use crate::task::process::{Node, Pid, REAPER, Tree};
-use crate::task::{Process, Task, capabilities, current, current_arc, process};
+use crate::task::trace_state::{EXITKILL, OPTIONS, PRIVILEGED, SEIZED, SUSPEND_SECCOMP};
+use crate::task::{Process, Task, capabilities, current, current_arc, process, trace_state};
 
 /// PTRACE_TRACEME: the thread that forked this process becomes its tracer.
 pub fn traceme() -> Result<()> {
@@ -33,7 +33,7 @@ pub fn traceme() -> Result<()> {
         && !parent.signals.lock().is_exiting()
     {
         let _shared = task.process.signals.lock();
-        state::link(&task, parent, privileged, 0);
+        trace_state::link(&task, parent, privileged, 0);
     }
     Ok(())
 }
@@ -68,7 +68,7 @@ pub fn attach(task: &Arc<Task>, seize: Option<u64>) -> Result<()> {
     if task.is_kernel_thread() || core::ptr::eq(&*task.process, &*myself.process) {
         return Err(Errno::EPERM);
     }
-    access::check(task)?;
+    crate::task::access::check(task)?;
     let privileged = privileged_over(task);
     {
         let tree = process::tree();
@@ -82,7 +82,7 @@ pub fn attach(task: &Arc<Task>, seize: Option<u64>) -> Result<()> {
         {
             let _shared = task.process.signals.lock();
             let seized = if seize.is_some() { SEIZED } else { 0 };
-            state::link(task, &myself, seized | privileged, options);
+            trace_state::link(task, &myself, seized | privileged, options);
         }
         if seize.is_none() {
             // Sent by the kernel; a standard signal is never refused.
@@ -132,7 +132,7 @@ pub fn detach(stopped: &mut Stopped<'_>, signo: u64) -> Result<()> {
 /// dropped without the lock. With the tree locked.
 fn release(task: &Task) -> impl Sized + use<> {
     let shared = task.process.signals.lock();
-    let links = state::unlink(task);
+    let links = trace_state::unlink(task);
     let mut signals = task.signals.lock();
     signals.trap.stop = false;
     signals.trap.notify = false;
@@ -164,7 +164,7 @@ pub fn inherit(child: &Arc<Task>, parent: &Task) {
         return;
     };
     let seized = parent.trace.is_seized();
-    state::link(child, &tracer, parent.trace.how(), parent.trace.options());
+    trace_state::link(child, &tracer, parent.trace.how(), parent.trace.options());
     let mut signals = child.signals.lock();
     if seized {
         signals.trap.stop = true;
@@ -252,7 +252,7 @@ pub fn waited_for(tree: &mut Tree, task: &Task) -> Option<(impl Sized + use<>, b
 /// returned is to be dropped without the lock.
 pub fn forget_leader(tree: &mut Tree, pid: Pid) -> impl Sized + use<> {
     let leader = tree.node_mut(pid).and_then(|node| node.traced_leader.take());
-    let links = leader.as_deref().map(state::unlink);
+    let links = leader.as_deref().map(trace_state::unlink);
     (leader, links)
 }
 

@@ -17,8 +17,8 @@ use crate::errno::{Errno, Result};
 use crate::memory::USER_END;
 use crate::sched::switch::SwitchWork;
 use crate::signal;
-use crate::signal::info::{TRAP_BRKPT, TRAP_HWBKPT, TRAP_TRACE};
 use crate::signal::{SIGTRAP, SigInfo};
+use crate::task::signals::info::{TRAP_BRKPT, TRAP_HWBKPT, TRAP_TRACE};
 use crate::task::{Task, current};
 
 /// How many addresses there are.

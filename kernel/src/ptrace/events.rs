@@ -7,8 +7,8 @@ use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::ptrace::registers::Stopped;
 use crate::ptrace::stop::SYSCALL_STOP;
-use crate::signal::info::SIGINFO_SIZE;
 use crate::signal::{SIGTRAP, SigInfo};
+use crate::task::signals::info::SIGINFO_SIZE;
 use crate::task::{Task, current, syscall_info};
 
 /// PTRACE_GETSIGINFO: of the signal that the stop is about.

@@ -30,9 +30,8 @@ pub mod extended;
 pub mod registers;
 pub mod regset;
 pub mod request;
-pub mod state;
 pub mod step;
 pub mod stop;
 
+pub use crate::task::trace_state::Event;
 pub use request::sys_ptrace;
-pub use state::{Event, Trace, Trap};

@@ -6,7 +6,6 @@ use portcullis::work::SyscallWork;
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::ptrace::registers::Stopped;
-use crate::ptrace::state::EVENT_STOP;
 use crate::ptrace::{attach, events, regset, step};
 use crate::sched::scheduler;
 use crate::sched::scheduler::TRACED;
@@ -15,6 +14,7 @@ use crate::signal;
 use crate::signal::{SIGKILL, SIGRTMAX, SigInfo, SigSet};
 use crate::task::pid_namespace::meant;
 use crate::task::process::Pid;
+use crate::task::trace_state::EVENT_STOP;
 use crate::task::{Task, current, process};
 use crate::work::seccomp::inspect;
 
@@ -222,7 +222,7 @@ fn resume(stopped: &mut Stopped<'_>, request: u32, signo: u64) -> Result<()> {
 fn kill(task: &Task) -> Result<usize> {
     let process = &current().process;
     let uid = process.credentials.lock().user.real;
-    let info = SigInfo::user(SIGKILL, signal::info::SI_USER, process.pid, uid);
+    let info = SigInfo::user(SIGKILL, crate::task::signals::info::SI_USER, process.pid, uid);
     // SIGKILL is never refused.
     let _ = signal::send::to_task(task, info);
     Ok(0)

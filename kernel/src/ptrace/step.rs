@@ -11,14 +11,14 @@ use portcullis::work::SyscallWork;
 use portcullis::x86_64::regs::flags;
 use portcullis::x86_64::{Exception, UserRegs};
 
-use crate::gate::Gate;
+use crate::machine::gate::Gate;
 use crate::ptrace::registers::Stopped;
 use crate::ptrace::{debug, stop};
 use crate::sched::segments::code::Code;
 use crate::signal;
-use crate::signal::info::TRAP_BRKPT;
 use crate::signal::{SIGTRAP, SigInfo};
 use crate::task::Task;
+use crate::task::signals::info::TRAP_BRKPT;
 
 /// The tracer steps.
 const STEPPING: u32 = 1;

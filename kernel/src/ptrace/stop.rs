@@ -4,16 +4,16 @@
 
 use portcullis::{InKernel, Skip};
 
-use crate::gate::Gate;
-use crate::ptrace::state::{EVENT_STOP, Event, TRACESYSGOOD};
+use crate::machine::gate::Gate;
 use crate::sched::lent::lend;
 use crate::sched::scheduler;
 use crate::sched::scheduler::TRACED;
 use crate::signal;
-use crate::signal::info::{CLD_STOPPED, CLD_TRAPPED, SI_USER};
 use crate::signal::{SIGTRAP, SigInfo};
 use crate::task::pid_namespace::seen;
 use crate::task::process::Pid;
+use crate::task::signals::info::{CLD_STOPPED, CLD_TRAPPED, SI_USER};
+use crate::task::trace_state::{EVENT_STOP, Event, TRACESYSGOOD};
 use crate::task::{Task, current, process};
 
 /// `PTRACE_GETEVENTMSG` at the entry of a system call.

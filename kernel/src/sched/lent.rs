@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use portcullis::InKernel;
 use portcullis::x86_64::UserRegs;
 
-use crate::gate::Gate;
+use crate::machine::gate::Gate;
 use crate::sched::scheduler;
 use crate::task::{Task, current};
 

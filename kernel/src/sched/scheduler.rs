@@ -493,7 +493,7 @@ pub fn idle() -> ! {
             // STI takes effect after the HLT has begun, so an interrupt that comes after the test ends the wait.
             // SAFETY: the idle task, interrupts off, holding nothing.
             unsafe {
-                portcullis::idle::idle::<crate::gate::Gate>(|| {
+                portcullis::idle::idle::<crate::machine::gate::Gate>(|| {
                     wait_for_interrupt();
                     interrupts::disable();
                 });

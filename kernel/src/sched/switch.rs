@@ -16,9 +16,9 @@ use portcullis::x86_64::tables::USER_DS;
 use portcullis::x86_64::{CpuLocal, UserRegs};
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
-use crate::gate::Gate;
 use crate::machine::cpu;
-use crate::memory::Width;
+use crate::machine::gate::Gate;
+use crate::memory::width::Width;
 use crate::sched::{fpu, scheduler};
 use crate::task::{Task, current};
 

@@ -142,7 +142,7 @@ impl WaitQueue {
             if state == INTERRUPTIBLE && current().signal_pending() {
                 break Err(Errno::ERESTARTSYS);
             }
-            if state == KILLABLE && crate::signal::fatal_pending(current()) {
+            if state == KILLABLE && crate::task::signals::fatal_pending(current()) {
                 break Err(Errno::EINTR);
             }
             if timeout.passed() {

@@ -5,11 +5,10 @@
 
 use portcullis::x86_64::{Exception, UserRegs};
 
-use crate::signal::info::*;
-use crate::signal::send;
-use crate::signal::set::*;
+use crate::signal::{fpstate, send};
 use crate::task;
-use crate::work::signal_fpstate;
+use crate::task::signals::info::*;
+use crate::task::signals::set::*;
 
 /// What the last exception of a task left for the signal frame: `trapno`, `err` and `cr2` of `sigcontext`.
 #[derive(Clone, Copy, Default, Debug)]
@@ -47,7 +46,7 @@ pub fn force_exception(vector: u8, error: u64, regs: &mut UserRegs) {
         COPROCESSOR_OVERRUN => SigInfo::kernel(SIGFPE),
         Exception::NP | Exception::SS => SigInfo::kernel(SIGBUS),
         Exception::MF | Exception::XM => {
-            let state = signal_fpstate::exceptions();
+            let state = fpstate::exceptions();
             let (raised, masked) = if vector == Exception::MF {
                 (state.x87_status, state.x87_control)
             } else {

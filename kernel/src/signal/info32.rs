@@ -8,10 +8,11 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::info::*;
-use super::set::*;
 use crate::errno::{Errno, Result};
-use crate::memory::{Width, user};
+use crate::memory::user;
+use crate::memory::width::Width;
+use crate::task::signals::info::*;
+use crate::task::signals::set::*;
 
 /// `siginfo_t` of 32-bit programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -5,14 +5,14 @@ use crate::errno::{Errno, Result};
 use crate::ptrace;
 use crate::sched::scheduler;
 use crate::sched::scheduler::STOPPED;
-use crate::signal::action::{ActionFlags, SIG_IGN};
-use crate::signal::info::*;
 use crate::signal::send;
-use crate::signal::set::*;
-use crate::signal::state::{ProcessSignals, TaskSignals};
 use crate::task::process::{Node, Pid, Tree};
+use crate::task::signals::action::{Action, ActionFlags, SIG_IGN};
+use crate::task::signals::info::*;
+use crate::task::signals::set::*;
+use crate::task::signals::state::{ProcessSignals, TaskSignals};
 use crate::task::usage::Usage;
-use crate::task::{Process, Task, current, process};
+use crate::task::{Task, current, process};
 
 /// Stops the current thread: because it took a stop signal (`signo`), or because another thread did (0). Returns when it
 /// is to look at its signals again. Returns at once if SIGCONT came meanwhile or the process is ending.
@@ -195,19 +195,8 @@ pub(crate) fn notify_tracer(tree: &Tree, tracer: &Task, tracee: &Task, code: i32
     tracer.process.children_changed.wake_all();
 }
 
-fn action_of(node: &Node, signo: i32) -> Option<super::Action> {
+fn action_of(node: &Node, signo: i32) -> Option<Action> {
     Some(node.threads.first()?.sighand.share()?.get(signo))
-}
-
-/// For `exit` of a session leader: its terminal is given up, and the foreground group is told (SIGHUP, and SIGCONT so that
-/// it can).
-pub fn session_leader_exits(process: &Process) {
-    if let Some(foreground) = crate::fs::tty::disassociate(process.session()) {
-        for signo in [SIGHUP, SIGCONT] {
-            // The group may be empty.
-            let _ = send::to_pgrp(foreground, SigInfo::kernel(signo));
-        }
-    }
 }
 
 /// Whether the current process may read from (`signo` SIGTTIN) or change (SIGTTOU) its controlling terminal, whose

@@ -1,7 +1,7 @@
 //! The signal mask, and the pair of calls with which `ppoll` and its like set another one for their duration.
 
-use super::job;
-use super::set::SigSet;
+use crate::signal::job;
+use crate::task::signals::set::SigSet;
 use crate::task::{current, process};
 
 /// Sets the current task's mask. What no one can block stays unblocked.

@@ -1,11 +1,12 @@
 //! Who may signal whom.
 
 use crate::errno::{Errno, Result};
-use crate::signal::info::{SI_USER, SigInfo};
-use crate::signal::set::SIGCONT;
 use crate::task::capabilities::Capability;
 use crate::task::credentials::Ids;
-use crate::task::{Process, current, user_namespace};
+use crate::task::process::Process;
+use crate::task::signals::info::{SI_USER, SigInfo};
+use crate::task::signals::set::SIGCONT;
+use crate::task::{current, user_namespace};
 
 /// Whether ids alone let a sender signal a process: the real or effective user id is its real or saved one.
 fn ids_match(sender: Ids, target: Ids) -> bool {

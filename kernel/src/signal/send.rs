@@ -13,14 +13,14 @@ use portcullis::work::ExitWork;
 use crate::errno::{Errno, Result};
 use crate::sched::scheduler;
 use crate::sched::scheduler::{INTERRUPTIBLE, KILLABLE, STOPPED, TRACED};
-use crate::signal::action::{Action, SIG_DFL, SIG_IGN};
-use crate::signal::info::*;
-use crate::signal::pending::Pending;
-use crate::signal::set::*;
-use crate::signal::state::ProcessSignals;
 use crate::signal::{job, signalfd};
-use crate::task::process::{Node, Pid, REAPER, Tree};
-use crate::task::{Process, Task, current, pid_namespace, process};
+use crate::task::process::{Node, Pid, Process, REAPER, Tree};
+use crate::task::signals::action::{Action, SIG_DFL, SIG_IGN};
+use crate::task::signals::info::*;
+use crate::task::signals::pending::Pending;
+use crate::task::signals::set::*;
+use crate::task::signals::state::ProcessSignals;
+use crate::task::{Task, current, pid_namespace, process};
 
 /// Sends to a process; one of its threads takes it. From any context. Nothing happens if the process has ended.
 pub fn to_process(process: &Process, info: SigInfo) -> Result<()> {

@@ -14,9 +14,9 @@ use crate::errno::{Errno, Result};
 use crate::fs::anonymous::anonymous_file;
 use crate::memory::user;
 use crate::sched::wait::{PollTable, WaitQueue};
-use crate::signal::info::{SI_TIMER, SigInfo};
-use crate::signal::set::*;
 use crate::task::current;
+use crate::task::signals::info::{SI_TIMER, SigInfo};
+use crate::task::signals::set::*;
 use crate::vfs::buffer::Destination;
 use crate::vfs::file::{File, FileOps};
 
@@ -26,7 +26,7 @@ static READERS: WaitQueue = WaitQueue::new();
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 /// A signal has become pending somewhere. From any context.
-pub(super) fn notify() {
+pub fn notify() {
     if OPEN.load(Relaxed) != 0 {
         READERS.wake_all();
     }

@@ -10,9 +10,9 @@ use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::task::credentials::Ids;
 use crate::task::pid_namespace::meant;
-use crate::task::process::{Pid, find};
+use crate::task::process::{Pid, Process, find};
 use crate::task::user_namespace::Namespace;
-use crate::task::{Process, current, user_namespace};
+use crate::task::{current, user_namespace};
 
 /// All that Linux 6.1 has.
 const ALL: u64 = (1 << 41) - 1;

@@ -6,10 +6,10 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::signal::quota::User;
 use crate::task::capabilities::Capability;
 use crate::task::pid_namespace::{meant, seen};
 use crate::task::process::{Pid, Process, tree};
+use crate::task::signals::quota::User;
 use crate::task::user_namespace::Namespace;
 use crate::task::{current, process, user_namespace};
 

@@ -6,13 +6,14 @@ use linux_raw_sys::general::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::errno::{Errno, Result};
-use crate::fs::MAX_DESCRIPTORS;
-use crate::memory::{Width, c_long, user};
+use crate::memory::width::Width;
+use crate::memory::{c_long, user};
 use crate::task::capabilities::{Capability, capable, capable_in};
 use crate::task::credentials::Ids;
 use crate::task::pid_namespace::meant;
-use crate::task::process::Pid;
-use crate::task::{Process, current, process};
+use crate::task::process::{Pid, Process};
+use crate::task::{current, process};
+use crate::vfs::fd::MAX_DESCRIPTORS;
 
 /// `struct rlimit`: the limit, and how far it may be raised. `u64::MAX` is none.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]

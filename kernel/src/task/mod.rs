@@ -5,8 +5,12 @@
 //!
 //! Lock order: process tree → `Process::signals` → `Task::signals` → wait queues → run queue.
 
+pub mod access;
+pub mod affinity;
 pub mod capabilities;
+pub mod clock;
 pub mod credentials;
+pub mod exit_signal;
 pub mod limits;
 pub mod pid_namespace;
 pub mod posix_timers;
@@ -14,7 +18,9 @@ pub mod process;
 pub mod restart;
 pub mod slot;
 pub mod syscall_info;
+pub mod system_info;
 pub mod timers;
+pub mod trace_state;
 pub mod usage;
 pub mod user_namespace;
 
@@ -29,18 +35,20 @@ use portcullis::x86_64::CpuLocal;
 use portcullis::x86_64::UserRegs;
 
 use crate::errno::Result;
-use crate::fs::{FdTable, FsContext};
-use crate::gate::Gate;
+use crate::fs::path::FsContext;
 use crate::machine::cpu;
+use crate::machine::gate::Gate;
 use crate::machine::sync::{Once, SpinLock};
-use crate::memory::Width;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::stack::KernelStack;
-use crate::ptrace::Trace;
+use crate::memory::width::Width;
 use crate::sched::segments::ports::Ports;
 use crate::sched::segments::tls::Tls;
-use crate::signal::{SigHand, TaskSignals};
 use crate::task::pid_namespace::Namespace;
+use crate::task::signals::action::SigHand;
+use crate::task::signals::state::TaskSignals;
+use crate::task::trace_state::Trace;
+use crate::vfs::fd::FdTable;
 
 pub use crate::task::slot::Own;
 pub use process::{Pid, Process};
@@ -102,7 +110,7 @@ pub struct Task {
     /// CPU time and events of this thread.
     pub usage: usage::Usage,
     /// Nice value, scheduling policy and priority: kept for the calls that ask, without effect on the order.
-    pub policy: crate::calls::affinity::Policy,
+    pub policy: crate::task::affinity::Policy,
     /// prctl(PR_SET_PDEATHSIG).
     pub parent_death_signal: AtomicI32,
     /// prctl(PR_SET_NO_NEW_PRIVS).
@@ -188,7 +196,7 @@ impl Task {
             affinity: AtomicU64::new(u64::MAX),
             hooks: crate::work::hooks::Hooks::new(),
             usage: usage::Usage::default(),
-            policy: crate::calls::affinity::Policy::default(),
+            policy: crate::task::affinity::Policy::default(),
             parent_death_signal: AtomicI32::new(0),
             no_new_privs: AtomicBool::new(false),
             pid_namespace_of_children: SpinLock::new(namespace),
@@ -296,3 +304,4 @@ pub fn start_init() {
     crate::life::reap::start_reaper();
     crate::life::first_program::start();
 }
+pub mod signals;

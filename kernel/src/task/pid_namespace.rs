@@ -19,9 +19,10 @@ use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::sched::wait::WaitQueue;
 use crate::signal;
-use crate::signal::{SIGKILL, SigInfo};
+use crate::signal::SIGKILL;
 use crate::task::credentials::Credentials;
 use crate::task::process::{PID_MAX, PID_RESTART, Pid, Process, Tree, tree};
+use crate::task::signals::info::SigInfo;
 use crate::task::{Task, capabilities, current, user_namespace};
 
 /// An id that nobody has.

@@ -10,19 +10,21 @@ use core::sync::atomic::{AtomicI32, Ordering::*};
 
 use linux_raw_sys::general::*;
 
-use crate::calls::clock::{Clock, CpuClock, CpuTime, Timespec};
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
 use crate::machine::time::TimerId;
-use crate::memory::{Width, c_long, user};
+use crate::memory::width::Width;
+use crate::memory::{c_long, user};
 use crate::sched::scheduler::SLICE;
 use crate::signal;
-use crate::signal::SigInfo;
-use crate::signal::quota::Charge;
+use crate::task::clock::{Clock, CpuClock, CpuTime, Timespec};
 use crate::task::pid_namespace::meant;
-use crate::task::process::Pid;
-use crate::task::{Process, Task, current, process};
+use crate::task::process::{Pid, Process};
+use crate::task::signals::info::SigInfo;
+use crate::task::signals::quota::Charge;
+use crate::task::signals::set::is_valid;
+use crate::task::{Task, current, process};
 
 /// The timers of a process.
 #[derive(Default)]
@@ -314,7 +316,7 @@ pub fn sys_timer_create(clock: u64, event: u64, address: u64) -> Result<usize> {
             };
             if event.notify as u32 == SIGEV_NONE {
                 (0, event.value, thread)
-            } else if signal::is_valid(event.signal) {
+            } else if is_valid(event.signal) {
                 (event.signal, event.value, thread)
             } else {
                 return Err(Errno::EINVAL);

@@ -12,14 +12,14 @@ use linux_raw_sys::general::SIGCHLD;
 use portcullis::x86_64::UserRegs;
 
 use crate::errno::{Errno, Result};
-use crate::life::exit_signal::ExitSignal;
 use crate::machine::sync::{SpinLock, SpinLockGuard};
 use crate::sched::wait::WaitQueue;
-use crate::signal::action::SIG_IGN;
-use crate::signal::quota::User;
-use crate::signal::{ActionFlags, ProcessSignals, SigHand, TaskSignals};
+use crate::task::exit_signal::ExitSignal;
 use crate::task::limits::Limits;
 use crate::task::pid_namespace::Namespace;
+use crate::task::signals::action::{ActionFlags, SIG_IGN, SigHand};
+use crate::task::signals::quota::User;
+use crate::task::signals::state::{ProcessSignals, TaskSignals};
 use crate::task::timers::Timers;
 use crate::task::usage::Usage;
 use crate::task::{NewTask, Start, Task, pid_namespace};

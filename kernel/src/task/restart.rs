@@ -10,7 +10,7 @@ use linux_raw_sys::general::__NR_restart_syscall;
 
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
-use crate::memory::Width;
+use crate::memory::width::Width;
 use crate::task::current;
 
 /// `__NR_restart_syscall` of the 32-bit table.

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use portcullis::work::ExitWork;
 use portcullis::x86_64::UserRegs;
 
-use crate::memory::Width;
+use crate::memory::width::Width;
 use crate::task::{Task, current, current_mm};
 
 /// `AUDIT_ARCH_X86_64`: EM_X86_64, 64-bit, little-endian.

@@ -5,17 +5,17 @@ use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use linux_raw_sys::general::*;
 
-use crate::calls::clock::{SECOND, Timeval};
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
 use crate::machine::time::TimerId;
 use crate::memory::c_long;
 use crate::signal;
-use crate::signal::SigInfo;
+use crate::task::clock::{SECOND, Timeval};
 use crate::task::posix_timers::PosixTimers;
-use crate::task::process::Pid;
-use crate::task::{Process, Task, current, posix_timers, process, usage};
+use crate::task::process::{Pid, Process};
+use crate::task::signals::info::SigInfo;
+use crate::task::{Task, current, posix_timers, process, usage};
 
 /// A process's timers.
 #[derive(Default)]

@@ -7,8 +7,8 @@ use linux_raw_sys::general::{RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD};
 use crate::errno::{Errno, Result};
 use crate::machine::time;
 use crate::memory::c_long;
-use crate::task::process::tree;
-use crate::task::{Process, current};
+use crate::task::current;
+use crate::task::process::{Process, tree};
 
 /// What a thread, or all ended threads, or all waited-for children, have used.
 ///

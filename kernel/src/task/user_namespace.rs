@@ -14,7 +14,8 @@ use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::task::capabilities::Capability;
 use crate::task::credentials::{Credentials, GROUP, Kind, USER};
-use crate::task::{Process, current};
+use crate::task::current;
+use crate::task::process::Process;
 
 /// What an id without a place in the map is seen as.
 const OVERFLOW: u32 = 65534;

@@ -6,7 +6,8 @@ use core::marker::PhantomData;
 
 use crate::errno::{Errno, Result};
 use crate::fs::ramfs_file::PAGE_SIZE;
-use crate::memory::{Width, c_long, user};
+use crate::memory::width::Width;
+use crate::memory::{c_long, user};
 
 /// The most bytes one read or write moves (Linux's `MAX_RW_COUNT`: the largest page-aligned int).
 pub const MAX_TRANSFER: usize = 0x7fff_f000;

@@ -125,7 +125,7 @@ impl FdTable {
         };
         // Outside the lock: the last reference of a file may have to wake others.
         if let Some(old) = old {
-            crate::fs::locks::closed(self, &old.file);
+            crate::vfs::locks::closed(self, &old.file);
         }
         Ok(())
     }
@@ -133,7 +133,7 @@ impl FdTable {
     /// Takes `fd` out of the table.
     pub fn close(&self, fd: u64) -> Result<()> {
         let file = self.slots.lock().take(fd as u32 as usize).ok_or(Errno::EBADF)?;
-        crate::fs::locks::closed(self, &file);
+        crate::vfs::locks::closed(self, &file);
         Ok(())
     }
 
@@ -175,7 +175,7 @@ impl FdTable {
                 table.take(found)
             };
             if let Some(file) = file {
-                crate::fs::locks::closed(self, &file);
+                crate::vfs::locks::closed(self, &file);
             }
         }
     }

@@ -294,7 +294,7 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        crate::fs::locks::released(self);
+        crate::vfs::locks::released(self);
         if self.is_counted
             && let Some(count) = self.inode.write_count()
         {

@@ -7,6 +7,7 @@ pub mod buffer;
 pub mod fd;
 pub mod file;
 pub mod inode;
+pub mod locks;
 pub mod poll;
 pub mod sleep_lock;
 pub mod write_count;

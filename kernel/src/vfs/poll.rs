@@ -9,11 +9,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::errno::{Errno, Result};
 use crate::machine::time;
-use crate::memory::{Width, c_long, frames, user};
+use crate::memory::width::Width;
+use crate::memory::{c_long, frames, user};
 use crate::sched::wait::{FOREVER, PollTable};
-use crate::signal::{SigSet, mask};
+use crate::signal::mask;
 use crate::task::current;
 use crate::task::restart::restart_by;
+use crate::task::signals::set::SigSet;
 use crate::vfs::fd::descriptor_limit;
 use crate::vfs::file::File;
 

@@ -4,7 +4,7 @@
 //!
 //! | you want to … | look in |
 //! | --- | --- |
-//! | see where a signal frame is built | [`signal_delivery`], then [`signal_frame64`] or [`signal_frame32`]; the FPU's part [`signal_fpstate`] |
+//! | see where a signal frame is built | [`signal_delivery`], then [`signal_frame64`] or [`signal_frame32`]; the FPU's part [`signal_fpstate`](crate::signal::fpstate) |
 //! | queue work for a task | [`task_work`] |
 
 pub mod audit;
@@ -14,7 +14,6 @@ pub mod return_notifier;
 pub mod rseq;
 pub mod seccomp;
 pub mod signal_delivery;
-pub mod signal_fpstate;
 pub mod signal_frame32;
 pub mod signal_frame64;
 pub mod task_work;

@@ -8,14 +8,14 @@ use portcullis::x86_64::UserRegs;
 use portcullis_linux_abi::restart::{self, Delivery, Restart};
 
 use crate::errno::Errno;
-use crate::gate::Gate;
 use crate::life::exit;
+use crate::machine::gate::Gate;
 use crate::sched::lent::lend;
-use crate::signal::action::{Action, ActionFlags, SIG_DFL, SIG_IGN};
-use crate::signal::altstack::{AltStack, SS_AUTODISARM};
-use crate::signal::info::{CORE_FLAG, SigInfo};
-use crate::signal::set::*;
 use crate::signal::{job, mask, send};
+use crate::task::signals::action::{Action, ActionFlags, SIG_DFL, SIG_IGN};
+use crate::task::signals::altstack::{AltStack, SS_AUTODISARM};
+use crate::task::signals::info::{CORE_FLAG, SigInfo};
+use crate::task::signals::set::*;
 use crate::task::{Task, current, process, syscall_info};
 use crate::work::{rseq, signal_frame64, task_work, uprobe};
 

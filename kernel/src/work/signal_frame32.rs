@@ -25,14 +25,14 @@ use crate::memory::address_space::AddressSpace;
 use crate::memory::user;
 use crate::sched::fpu;
 use crate::sched::switch::Segments;
-use crate::signal::action::{Action, ActionFlags};
-use crate::signal::altstack::AltStack;
 use crate::signal::exception::Fault;
-use crate::signal::info::SigInfo;
+use crate::signal::fpstate;
 use crate::signal::info32::SigInfo32;
-use crate::signal::set::SigSet;
+use crate::task::signals::action::{Action, ActionFlags};
+use crate::task::signals::altstack::AltStack;
+use crate::task::signals::info::SigInfo;
+use crate::task::signals::set::SigSet;
 use crate::task::{current, current_mm, restart};
-use crate::work::signal_fpstate;
 use crate::work::signal_frame64::{RESTORED_FLAGS, UC_FP_XSTATE, flags_of_handler, restore_altstack};
 
 /// `struct sigcontext_32`.
@@ -129,10 +129,9 @@ pub fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask: SigSet
         let signals = current().signals.lock();
         (signals.altstack, signals.fault)
     };
-    let fpstate =
-        top(regs, action, &altstack).wrapping_sub(signal_fpstate::frame_size()) & !(signal_fpstate::ALIGNMENT - 1);
-    let fpstate = fpstate.wrapping_sub(signal_fpstate::FSAVE_HEADER);
-    signal_fpstate::store_32(fpstate, regs.cs() as u32)?;
+    let fpstate = top(regs, action, &altstack).wrapping_sub(fpstate::frame_size()) & !(fpstate::ALIGNMENT - 1);
+    let fpstate = fpstate.wrapping_sub(fpstate::FSAVE_HEADER);
+    fpstate::store_32(fpstate, regs.cs() as u32)?;
     let context = SigContext32::new(regs, &fault, mask, fpstate);
     let with_info = action.flags().contains(ActionFlags::SIGINFO);
     let size = if with_info { size_of::<RtFrame>() } else { size_of::<Frame>() };
@@ -188,7 +187,7 @@ pub fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask: SigSet
     regs.set_rflags(flags_of_handler(regs.rflags()));
     load(Segment::Ds, USER_DS);
     load(Segment::Es, USER_DS);
-    signal_fpstate::reset();
+    fpstate::reset();
     Ok(())
 }
 
@@ -287,7 +286,7 @@ impl SigContext32 {
                 load(segment, wanted);
             }
         }
-        signal_fpstate::load_32(self.fpstate.into())
+        fpstate::load_32(self.fpstate.into())
     }
 }
 

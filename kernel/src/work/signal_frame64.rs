@@ -22,13 +22,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::sched::fpu;
-use crate::signal::action::{Action, ActionFlags};
-use crate::signal::altstack::AltStack;
 use crate::signal::exception::Fault;
-use crate::signal::info::{SIGINFO_SIZE, SigInfo};
-use crate::signal::set::SigSet;
+use crate::signal::fpstate;
+use crate::task::signals::action::{Action, ActionFlags};
+use crate::task::signals::altstack::AltStack;
+use crate::task::signals::info::{SIGINFO_SIZE, SigInfo};
+use crate::task::signals::set::SigSet;
 use crate::task::{Task, current, restart};
-use crate::work::{signal_fpstate, signal_frame32};
+use crate::work::signal_frame32;
 
 /// `struct sigcontext`: the registers in a frame.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -116,11 +117,8 @@ pub const RESTORED_FLAGS: u64 = flags::AC
 
 /// The least stack that a handler's frame needs, for AT_MINSIGSTKSZ.
 pub fn min_stack_size() -> u64 {
-    let most = FRAME_SIZE + STACK_ALIGNMENT - 1
-        + signal_fpstate::FSAVE_HEADER
-        + signal_fpstate::frame_size()
-        + signal_fpstate::ALIGNMENT
-        - 1;
+    let most =
+        FRAME_SIZE + STACK_ALIGNMENT - 1 + fpstate::FSAVE_HEADER + fpstate::frame_size() + fpstate::ALIGNMENT - 1;
     most.next_multiple_of(STACK_ALIGNMENT)
 }
 
@@ -142,7 +140,7 @@ pub fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask: SigSet
     if !user::is_user_range(frame, FRAME_SIZE) {
         return Err(Errno::EFAULT);
     }
-    signal_fpstate::store(fpstate)?;
+    fpstate::store(fpstate)?;
     let context = SigContext::new(regs, &fault, mask, fpstate);
     let xstate = if fpu::has_xsave() { UC_FP_XSTATE } else { 0 };
     // From 32-bit code SS may be anything, and a handler that knows nothing of it must still be able to return.
@@ -163,7 +161,7 @@ pub fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask: SigSet
         make_ss_valid(regs);
     }
     regs.set_rflags(flags_of_handler(regs.rflags()));
-    signal_fpstate::reset();
+    fpstate::reset();
     Ok(())
 }
 
@@ -181,7 +179,7 @@ fn place(sp: u64, action: &Action, altstack: &AltStack) -> Result<(u64, u64)> {
         top = altstack.top();
         entering = true;
     }
-    let fpstate = top.wrapping_sub(signal_fpstate::frame_size()) & !(signal_fpstate::ALIGNMENT - 1);
+    let fpstate = top.wrapping_sub(fpstate::frame_size()) & !(fpstate::ALIGNMENT - 1);
     let frame = (fpstate.wrapping_sub(FRAME_SIZE) & !(STACK_ALIGNMENT - 1)).wrapping_sub(RETURN_ADDRESS);
     // What lies below an alternate stack is not the program's to lose.
     if (nested || entering) && !altstack.contains(frame) {
@@ -268,7 +266,7 @@ fn restore(regs: &mut UserRegs) -> Result<()> {
     if frame.context.flags & UC_STRICT_RESTORE_SS == 0 && regs.cs() == u64::from(USER_CS) {
         make_ss_valid(regs);
     }
-    signal_fpstate::load(context.fpstate)?;
+    fpstate::load(context.fpstate)?;
     restore_altstack(task, frame.context.stack, regs.rsp);
     Ok(())
 }

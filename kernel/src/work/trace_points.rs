@@ -66,7 +66,7 @@ pub fn named(task: &Task) {
 }
 
 /// The end: all that was recorded, and how much was lost, goes to the host.
-pub fn tell(out: &mut impl Write) {
+pub fn tell(out: &mut dyn Write) {
     if CROSSINGS {
         STARTED.store(false, Relaxed);
         for (cpu, ring) in RINGS.iter().enumerate() {

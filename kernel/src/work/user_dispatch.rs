@@ -13,8 +13,8 @@ use crate::errno::{Errno, Result};
 use crate::life::vdso;
 use crate::memory::user;
 use crate::signal;
-use crate::signal::info::SYS_USER_DISPATCH;
 use crate::signal::{SIGSEGV, SIGSYS, SigInfo};
+use crate::task::signals::info::SYS_USER_DISPATCH;
 use crate::task::{Task, current, current_mm, syscall_info};
 use crate::work::hooks;
 

@@ -6,11 +6,11 @@ use crate::calls::fs;
 use crate::calls::fs::sys_lseek;
 use crate::calls::memory::sys_mmap;
 use crate::errno::{Errno, Result};
-use crate::fs::locks::FlockLayout;
 use crate::fs::socket_pair;
 use crate::machine::time;
 use crate::memory::user;
 use crate::task::current;
+use crate::vfs::locks::FlockLayout;
 use crate::vfs::poll;
 
 /// Reads `N` arguments.

@@ -6,7 +6,7 @@ use portcullis::x86_64::UserRegs;
 
 use crate::calls::compat::ids16::{narrowed, widen};
 use crate::calls::compat::{arguments, ids16, signals, stat};
-use crate::calls::{affinity, clock, fs as files, kcmp, memory, prctl, signal, system_info};
+use crate::calls::{fs as files, kcmp, memory, prctl, signal};
 use crate::errno::{Errno, Result};
 use crate::life::{clone3, exec, exit, fork, futex, reap, robust, unshare};
 use crate::machine::nospec;
@@ -16,7 +16,9 @@ use crate::ptrace::access;
 use crate::sched::lent::with_state;
 use crate::sched::segments::{ldt, ports, tls};
 use crate::signal::signalfd;
-use crate::task::{capabilities, credentials, limits, posix_timers, restart, timers, usage};
+use crate::task::{
+    affinity, capabilities, clock, credentials, limits, posix_timers, restart, system_info, timers, usage,
+};
 use crate::work::seccomp::attach as seccomp;
 use crate::work::{rseq, signal_frame32};
 
@@ -206,7 +208,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     140 _llseek => arguments::sys_llseek(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     141 getdents => files::sys_getdents(a.ebx, a.ecx, a.edx);
     142 _newselect => crate::vfs::poll::sys_select(a.ebx, a.ecx, a.edx, a.esi, a.edi);
-    143 flock => crate::fs::locks::sys_flock(a.ebx, a.ecx);
+    143 flock => crate::vfs::locks::sys_flock(a.ebx, a.ecx);
     144 msync => memory::sys_msync(a.ebx, a.ecx, a.edx);
     145 readv => files::sys_readv(a.ebx, a.ecx, a.edx);
     146 writev => files::sys_writev(a.ebx, a.ecx, a.edx);

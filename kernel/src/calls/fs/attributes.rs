@@ -5,11 +5,11 @@ use alloc::sync::Arc;
 use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::calls::clock::Timespec;
 use crate::calls::fs::{AT_FDCWD, check_flags, find, find_with_flags};
 use crate::errno::{Errno, Result};
 use crate::machine::time;
 use crate::memory::{Width, c_long, frames, user};
+use crate::task::clock::Timespec;
 use crate::task::current;
 use crate::vfs::inode::{AttributeChange, Inode, Metadata, Nanoseconds, major_minor};
 

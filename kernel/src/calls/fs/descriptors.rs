@@ -4,14 +4,15 @@ use linux_raw_sys::{general as abi, ioctl};
 
 use crate::calls::fs::check_flags;
 use crate::errno::{Errno, Result};
-use crate::fs::locks::FlockLayout;
+use crate::fs::File;
 use crate::fs::pipe::{CAPACITY, PipeEnd, new_pipe};
 use crate::fs::ramfs::RamInode;
 use crate::fs::ramfs_file::Data;
-use crate::fs::{File, locks};
 use crate::memory::user;
 use crate::task::current;
 use crate::vfs::fd::descriptor_limit;
+use crate::vfs::locks;
+use crate::vfs::locks::FlockLayout;
 
 /// `close`.
 pub fn sys_close(fd: u64) -> Result<usize> {

@@ -1,7 +1,7 @@
 //! The system calls on files, by what they are about. Arguments come as the registers have them.
 
 mod attributes;
-mod descriptors;
+pub mod descriptors;
 mod directories;
 mod extended_attributes;
 mod names;

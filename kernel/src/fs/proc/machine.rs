@@ -7,13 +7,13 @@ use core::fmt::Write;
 
 use raw_cpuid::CpuId;
 
-use crate::calls::system_info;
 use crate::errno::{Errno, Result};
 use crate::fs::proc::{Entry, Kind, text};
 use crate::machine::{cpu, time};
 use crate::memory::frames;
 use crate::sched::scheduler;
-use crate::{boot, task};
+use crate::task;
+use crate::task::system_info;
 
 const SECOND: u64 = 1_000_000_000;
 /// Nanoseconds per tick of `clock_t`.
@@ -70,7 +70,7 @@ static SYS_VM: &[Entry] = &[
 ];
 
 fn command_line() -> Vec<u8> {
-    let words: Vec<&str> = boot::pvh::words().collect();
+    let words: Vec<&str> = crate::machine::pvh::words().collect();
     text(words.join(" ") + "\n")
 }
 

@@ -15,9 +15,9 @@ use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
 use crate::fs::seq_file::Generated;
-use crate::ptrace::access;
 use crate::task;
-use crate::task::{Pid, Process, Task};
+use crate::task::process::{Pid, Process};
+use crate::task::{Task, access};
 use crate::vfs::buffer::Source;
 use crate::vfs::file::{DirectoryOps, File, FileOps};
 use crate::vfs::inode::{DirectoryEntry, EntrySink, Inode, Metadata, device_number};

@@ -14,12 +14,12 @@ use crate::fs::proc::{Entry, Kind, Subject, text};
 use crate::fs::{path, tty};
 use crate::machine::cpu;
 use crate::memory::address_space::AddressSpace;
-use crate::ptrace::access;
 use crate::sched::{lent, scheduler};
-use crate::signal::SigSet;
 use crate::task;
 use crate::task::credentials::{GROUP, Ids, USER};
-use crate::task::{Process, credentials, current, pid_namespace, syscall_info, usage, user_namespace};
+use crate::task::process::Process;
+use crate::task::signals::set::SigSet;
+use crate::task::{access, credentials, current, pid_namespace, syscall_info, usage, user_namespace};
 use crate::vfs::inode::Inode;
 
 /// Nanoseconds per tick of `clock_t`.

@@ -23,12 +23,12 @@ mod wake;
 
 use linux_raw_sys::general::*;
 
-use crate::calls::clock::Timespec;
 use crate::errno::{Errno, Result};
 use crate::life::futex::deadline::Deadline;
 use crate::life::futex::requeue::Counts;
 use crate::machine::time;
 use crate::memory::{Width, user};
+use crate::task::clock::Timespec;
 
 /// Makes the word at `address` present, for writing. EFAULT where a program could not write it.
 fn writable(address: u64) -> Result<()> {

@@ -12,11 +12,10 @@ use core::marker::PhantomPinned;
 use core::ptr;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::*};
 
-use crate::calls::affinity;
 use crate::life::futex::key::Key;
 use crate::machine::sync::{SpinLock, SpinLockGuard};
 use crate::sched::scheduler;
-use crate::task::{Task, current};
+use crate::task::{Task, affinity, current};
 
 const BUCKETS: usize = 64;
 

@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use linux_raw_sys::general::{CLOCK_MONOTONIC, CLOCK_REALTIME, FUTEX_PRIVATE_FLAG};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::calls::clock::Timespec;
 use crate::errno::{Errno, Result};
 use crate::life::futex::deadline::{Alarm, Deadline};
 use crate::life::futex::key::Key;
@@ -14,6 +13,7 @@ use crate::life::futex::queue::{Role, Waiter};
 use crate::life::futex::wait::{enter, sleep};
 use crate::memory::fault::Access;
 use crate::memory::{Width, frames, user};
+use crate::task::clock::Timespec;
 
 /// Most words of one call (FUTEX_WAITV_MAX).
 const MAX_WORDS: usize = 128;

@@ -28,14 +28,14 @@ use portcullis::x86_64::UserRegs;
 use portcullis::{InKernel, Skip};
 
 use crate::errno::Errno;
-use crate::gate::Gate;
 use crate::life::exit;
-use crate::ptrace::state::Event;
+use crate::machine::gate::Gate;
 use crate::sched::lent::with_state;
 use crate::signal;
-use crate::signal::info::SYS_SECCOMP;
 use crate::signal::{SIGKILL, SIGSYS, SigInfo};
 use crate::task::process::Tree;
+use crate::task::signals::info::SYS_SECCOMP;
+use crate::task::trace_state::Event;
 use crate::task::{Task, current, syscall_info};
 use crate::work::seccomp::filter::{Attached, Data, Filter, action};
 
@@ -216,7 +216,7 @@ fn trace(at: &mut InKernel<'_, Gate>, value: u32) -> Result<(), Skip> {
     crate::ptrace::stop::event(at, Event::Seccomp, value.into());
     // A tracer that was killed, or has killed the task, has not changed what it would have. A number below zero: it has
     // decided that the call is not to be made.
-    if signal::fatal_pending(task) || syscall_info::number(at.saved()) < 0 {
+    if crate::task::signals::fatal_pending(task) || syscall_info::number(at.saved()) < 0 {
         return Err(Skip);
     }
     match newest(&task.hooks.seccomp) {

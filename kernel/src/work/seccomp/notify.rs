@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 use crate::errno::{Errno, Result};
 use crate::fs::File;
 use crate::fs::anonymous::anonymous_file;
-use crate::gate::Gate;
+use crate::machine::gate::Gate;
 use crate::machine::sync::SpinLock;
 use crate::memory::user;
 use crate::sched::lent::lend;

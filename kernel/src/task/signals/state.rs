@@ -2,19 +2,19 @@
 
 use alloc::sync::Arc;
 
-use super::altstack::AltStack;
-use super::exception::Fault;
-use super::pending::Pending;
-use super::quota::User;
-use super::set::SigSet;
-use portcullis::work::ExitWork;
-
-use crate::ptrace::Trap;
+use crate::signal::exception::Fault;
 use crate::task::Task;
+use crate::task::signals::altstack::AltStack;
+use crate::task::signals::info::SigInfo;
+use crate::task::signals::pending::Pending;
+use crate::task::signals::quota::User;
+use crate::task::signals::set::SigSet;
+use crate::task::trace_state::Trap;
+use portcullis::work::ExitWork;
 
 /// The signals of one thread. Other threads look at it under the lock that it is in.
 pub struct TaskSignals {
-    /// What is not delivered for now. Change it through [`mask`](super::mask).
+    /// What is not delivered for now. Change it through [`mask`](crate::signal::mask).
     pub blocked: SigSet,
     /// The mask to go back to at the next delivery, where a call has set another one for its duration (`sigsuspend`,
     /// `ppoll`).
@@ -30,10 +30,10 @@ pub struct TaskSignals {
     pub(crate) stop: Stop,
     /// Its stops for a tracer.
     pub(crate) trap: Trap,
-    /// Signals that end the task and that no tracer sees ([`send::force_exit`](super::send::force_exit)).
+    /// Signals that end the task and that no tracer sees ([`send::force_exit`](crate::signal::send::force_exit)).
     pub immutable: SigSet,
     /// The thread is ending and takes no more signals.
-    pub(super) exiting: bool,
+    pub exiting: bool,
 }
 
 /// A thread's part in a group stop.
@@ -111,7 +111,7 @@ impl TaskSignals {
 
     /// Whether SIGKILL is pending for the thread.
     pub(crate) fn is_killed(&self) -> bool {
-        self.pending.set().contains(super::SIGKILL)
+        self.pending.set().contains(crate::task::signals::set::SIGKILL)
     }
 
     /// Whether the thread may still be told to stop.
@@ -132,7 +132,7 @@ impl TaskSignals {
     }
 
     /// What is queued for this thread alone, in order.
-    pub(crate) fn queued(&self, index: usize) -> Option<super::SigInfo> {
+    pub(crate) fn queued(&self, index: usize) -> Option<SigInfo> {
         self.pending.queued(index)
     }
 
@@ -153,7 +153,7 @@ impl TaskSignals {
     }
 
     /// What the thread would have to deliver, itself or for its process.
-    pub(super) fn deliverable(&self, shared: &ProcessSignals) -> SigSet {
+    pub fn deliverable(&self, shared: &ProcessSignals) -> SigSet {
         self.pending.set().union(shared.pending.set()).without(self.blocked)
     }
 
@@ -184,13 +184,13 @@ pub struct ProcessSignals {
     /// How many threads have yet to stop.
     pub(crate) stop_count: u32,
     /// All threads have stopped.
-    pub(super) stopped: bool,
+    pub stopped: bool,
     /// It went on after a stop.
-    pub(super) continued: bool,
+    pub continued: bool,
     /// The signal that stopped it, until a wait has taken it.
-    pub(super) stop_signal: i32,
+    pub stop_signal: i32,
     /// Which thread got the last signal, so that they take turns.
-    pub(super) turn: usize,
+    pub turn: usize,
 }
 
 impl ProcessSignals {
@@ -213,7 +213,7 @@ impl ProcessSignals {
     }
 
     /// What is queued for the process, in order.
-    pub(crate) fn queued(&self, index: usize) -> Option<super::SigInfo> {
+    pub(crate) fn queued(&self, index: usize) -> Option<SigInfo> {
         self.pending.queued(index)
     }
 

@@ -2,12 +2,12 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::set::*;
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::task::process::Pid;
+use crate::task::Task;
+use crate::task::process::{Pid, Process};
+use crate::task::signals::set::*;
 use crate::task::usage::Usage;
-use crate::task::{Process, Task};
 
 /// Sent by `kill`.
 pub const SI_USER: i32 = 0;
@@ -130,7 +130,7 @@ impl SigInfo {
     }
 
     /// A child changed state: `value` is its exit code or a signal, as `code` says.
-    pub(super) fn child_change(signo: i32, child: &Process, code: i32, value: i32, used: &Usage) -> SigInfo {
+    pub fn child_change(signo: i32, child: &Process, code: i32, value: i32, used: &Usage) -> SigInfo {
         SigInfo::thread_change(signo, child.pid, child, code, value, used)
     }
 
@@ -141,7 +141,7 @@ impl SigInfo {
     }
 
     /// [`child_change`](Self::child_change) with the id of one of its threads.
-    pub(super) fn thread_change(signo: i32, pid: Pid, child: &Process, code: i32, value: i32, used: &Usage) -> SigInfo {
+    pub fn thread_change(signo: i32, pid: Pid, child: &Process, code: i32, value: i32, used: &Usage) -> SigInfo {
         /// Nanoseconds per tick of `clock_t`.
         const TICK: u64 = 10_000_000;
         let times = used.times();
@@ -171,7 +171,7 @@ impl SigInfo {
     }
 
     /// Counts one more expiry of a POSIX timer.
-    pub(super) fn count_overrun(&mut self) {
+    pub fn count_overrun(&mut self) {
         *self = self.with_overrun(self.overrun().saturating_add(1));
     }
 
@@ -182,12 +182,12 @@ impl SigInfo {
     }
 
     /// One with this union.
-    pub(super) const fn from_words(signo: i32, errno: i32, code: i32, fields: [u64; 4]) -> SigInfo {
+    pub const fn from_words(signo: i32, errno: i32, code: i32, fields: [u64; 4]) -> SigInfo {
         SigInfo { signo, errno, code, pad: 0, fields }
     }
 
     /// The union, as four words.
-    pub(super) const fn words(&self) -> [u64; 4] {
+    pub const fn words(&self) -> [u64; 4] {
         self.fields
     }
 
@@ -197,7 +197,7 @@ impl SigInfo {
     }
 
     /// Whether an instruction of the task itself caused it (as far as the code tells).
-    pub(super) const fn is_synchronous(&self) -> bool {
+    pub const fn is_synchronous(&self) -> bool {
         self.code > SI_USER && SigSet::SYNCHRONOUS.contains(self.signo)
     }
 
@@ -209,7 +209,7 @@ impl SigInfo {
 
     /// Reads a `siginfo_t` that a program made up for `sigqueue`. The signal number is the argument's, not the
     /// structure's. A kind that this kernel does not know must not use more of the structure than this kernel keeps.
-    pub(super) fn read_from_user(signo: i32, address: u64) -> Result<SigInfo> {
+    pub fn read_from_user(signo: i32, address: u64) -> Result<SigInfo> {
         let mut info: SigInfo = user::read(address)?;
         info.signo = signo;
         if !info.has_known_layout() {
@@ -221,7 +221,7 @@ impl SigInfo {
         Ok(info)
     }
 
-    pub(super) fn has_known_layout(&self) -> bool {
+    pub fn has_known_layout(&self) -> bool {
         if self.code == SI_KERNEL {
             return true;
         }

@@ -4,7 +4,7 @@ use bitflags::bitflags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::machine::sync::{SpinLock, SpinLockGuard};
-use crate::signal::set::*;
+use crate::task::signals::set::*;
 
 bitflags! {
     /// The SA_* flags of `sigaction` that this kernel knows. Others read back as zero, so that programs can ask.
@@ -94,7 +94,7 @@ impl Action {
     }
 
     /// Whether the default action for this signal ends the process.
-    pub(super) const fn is_fatal(&self, signo: i32) -> bool {
+    pub const fn is_fatal(&self, signo: i32) -> bool {
         self.handler == SIG_DFL && !SigSet::IGNORE.union(SigSet::STOP).contains(signo)
     }
 }

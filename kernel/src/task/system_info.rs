@@ -8,7 +8,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
-use crate::memory::{PAGE_SIZE, Width, frames, user};
+use crate::memory::width::Width;
+use crate::memory::{PAGE_SIZE, frames, user};
 use crate::sched::scheduler;
 use crate::task::process;
 
@@ -127,7 +128,7 @@ pub fn sys_sysinfo(address: u64) -> Result<usize> {
     // Loads are fixed-point numbers with 16 bits after the point.
     let load = (scheduler::runnable() as u64) << 16;
     let info = Sysinfo {
-        uptime: (time::now() / crate::calls::clock::SECOND) as i64,
+        uptime: (time::now() / crate::task::clock::SECOND) as i64,
         loads: [load; 3],
         total_ram: frames::total_bytes(),
         free_ram: frames::free_bytes(),
@@ -231,7 +232,7 @@ pub fn sys_reboot(magic1: u64, magic2: u64, command: u64) -> Result<usize> {
     match command as u32 {
         CAD_ON | CAD_OFF => Ok(0),
         // LINUX_REBOOT_CMD_RESTART, HALT, POWER_OFF, RESTART2
-        0x0123_4567 | 0xcdef_0123 | 0x4321_fedc | 0xa1b2_c3d4 => crate::boot::shutdown(0),
+        0x0123_4567 | 0xcdef_0123 | 0x4321_fedc | 0xa1b2_c3d4 => crate::machine::power::shutdown(0),
         _ => Err(Errno::EINVAL),
     }
 }

@@ -2,11 +2,11 @@
 
 use alloc::collections::VecDeque;
 
-use super::info::{SI_USER, SigInfo};
-use super::quota::{Charge, User};
-use super::set::*;
 use crate::errno::{Errno, Result};
 use crate::task::posix_timers;
+use crate::task::signals::info::{SI_USER, SigInfo};
+use crate::task::signals::quota::{Charge, User};
+use crate::task::signals::set::*;
 
 /// How much room a queue keeps, so that an interrupt handler can send without allocating.
 const ROOM: usize = 16;

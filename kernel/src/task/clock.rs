@@ -7,12 +7,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::errno::{Errno, Result};
 use crate::machine::{cpu, time};
-use crate::memory::{Width, c_long, user};
+use crate::memory::width::Width;
+use crate::memory::{c_long, user};
 use crate::sched::wait::sleep_until;
 use crate::task::pid_namespace::meant;
-use crate::task::process::Pid;
+use crate::task::process::{Pid, Process};
 use crate::task::restart::restart_by;
-use crate::task::{Process, Task, current, current_arc, process, usage};
+use crate::task::{Task, current, current_arc, process, usage};
 
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000_000_000;

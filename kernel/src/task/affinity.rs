@@ -5,15 +5,17 @@ use core::sync::atomic::{AtomicI32, Ordering::*};
 
 use linux_raw_sys::general::{PRIO_PGRP, PRIO_PROCESS, PRIO_USER, RLIMIT_NICE, RLIMIT_RTPRIO};
 
-use crate::calls::clock::Timespec;
 use crate::errno::{Errno, Result};
 use crate::machine::cpu;
-use crate::memory::{Width, user};
+use crate::memory::user;
+use crate::memory::width::Width;
 use crate::sched::scheduler;
 use crate::task::capabilities::{Capability, capable, capable_in};
+use crate::task::clock::Timespec;
 use crate::task::credentials::USER;
 use crate::task::pid_namespace::{meant, seen};
-use crate::task::{Pid, Task, current, current_arc, process, user_namespace};
+use crate::task::process::Pid;
+use crate::task::{Task, current, current_arc, process, user_namespace};
 
 /// Nice value and scheduling class, as set.
 #[derive(Default)]

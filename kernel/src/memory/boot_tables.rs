@@ -15,8 +15,8 @@
 
 use core::ops::Range;
 
-use crate::boot::pvh::BootInfo;
 use crate::machine::cpu;
+use crate::machine::pvh::BootInfo;
 use crate::memory::{DIRECT_MAP, isolation, phys_to_virt, vmalloc};
 
 /// Where physical address 0 would be in the image's mapping.
@@ -158,7 +158,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The page of [`cpu::espfix_page`] at every 64 KiB of the 4 GiB at [`kernel_map::ESPFIX`](crate::memory::vmalloc::ESPFIX), read-only: all tables of a level
+    /// The page of [`cpu::espfix_page`] at every 64 KiB of the 4 GiB at [`vmalloc::ESPFIX`], read-only: all tables of a level
     /// are one.
     fn espfix(&mut self) {
         let phys = image_phys(cpu::espfix_page() as *const u8);

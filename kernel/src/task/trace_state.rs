@@ -10,8 +10,8 @@ use crate::machine::sync::SpinLock;
 use crate::ptrace::debug::DebugRegisters;
 use crate::ptrace::step::StepFlags;
 use crate::sched::wait::WaitQueue;
-use crate::signal::SigInfo;
 use crate::task::Task;
+use crate::task::signals::info::SigInfo;
 
 /// What a tracer may be told of. The numbers are the ABI's (`PTRACE_EVENT_*`); bit n of the options asks for event n.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,9 +42,9 @@ pub const OPTIONS: u32 = 0xff | EXITKILL | SUSPEND_SECCOMP;
 /// In [`Trace::flags`] beside the options: it is traced.
 const TRACED: u32 = 1 << 30;
 /// Attached by PTRACE_SEIZE.
-pub(super) const SEIZED: u32 = 1 << 31;
+pub const SEIZED: u32 = 1 << 31;
 /// Whoever began it might trace any process of its user namespace: exec may give the tracee new rights.
-pub(super) const PRIVILEGED: u32 = 1 << 29;
+pub const PRIVILEGED: u32 = 1 << 29;
 
 /// A task's part in tracing.
 #[derive(Default)]
@@ -57,9 +57,9 @@ pub struct Trace {
     /// Woken when the tracee has come from a group stop to its tracer's ([`Trap::trapping`]).
     pub(crate) trapped: WaitQueue,
     /// How it is single-stepped.
-    pub(super) step: StepFlags,
+    pub step: StepFlags,
     /// Its debug registers.
-    pub(super) debug: DebugRegisters,
+    pub debug: DebugRegisters,
 }
 
 /// See [`Trace::links`].
@@ -89,7 +89,7 @@ impl Trace {
     }
 
     /// What [`link`] was told beside the options.
-    pub(super) fn how(&self) -> u32 {
+    pub fn how(&self) -> u32 {
         self.flags.load(Relaxed) & (SEIZED | PRIVILEGED)
     }
 
@@ -105,7 +105,7 @@ impl Trace {
     }
 
     /// Replaces the options.
-    pub(super) fn set_options(&self, options: u32) {
+    pub fn set_options(&self, options: u32) {
         let flags = self.flags.load(Relaxed);
         self.flags.store(flags & !OPTIONS | options, Relaxed);
     }
@@ -142,20 +142,20 @@ impl Trace {
     }
 
     /// Notes that it has ended.
-    pub(super) fn set_ended(&self, status: i32) {
+    pub fn set_ended(&self, status: i32) {
         self.links.lock().ended = Some(status);
     }
 }
 
 /// Makes `tracer` the tracer of `task`, with [`SEIZED`] or [`PRIVILEGED`] if that holds. With the tree locked.
-pub(super) fn link(task: &Arc<Task>, tracer: &Arc<Task>, how: u32, options: u32) {
+pub fn link(task: &Arc<Task>, tracer: &Arc<Task>, how: u32, options: u32) {
     tracer.trace.links.lock().tracees.push(task.clone());
     task.trace.links.lock().tracer = Some(tracer.clone());
     task.trace.flags.store(TRACED | how | options, Relaxed);
 }
 
 /// Undoes [`link`]. The references that were held, to be dropped without the lock.
-pub(super) fn unlink(task: &Task) -> (Option<Arc<Task>>, Option<Arc<Task>>) {
+pub fn unlink(task: &Task) -> (Option<Arc<Task>>, Option<Arc<Task>>) {
     task.work.disarm(SyscallWork::TRACE | SyscallWork::EMU);
     task.trace.flags.store(0, Relaxed);
     let tracer = task.trace.links.lock().tracer.take();
