@@ -5,7 +5,7 @@
 
 use crate::machine::{cpu, time};
 use crate::work::trace_points;
-use crate::{fs, machine, memory, task};
+use crate::{calls, fs, life, machine, memory};
 
 pub mod entry;
 #[cfg(feature = "bench-floor")]
@@ -37,9 +37,10 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     smp::start(cr3);
     crate::life::vdso::init();
     ::log::info!("{} CPUs, {} MiB free", cpu::count(), memory::frames::free_bytes() >> 20);
+    calls::register_devices();
     fs::init(initramfs());
     trace_points::start();
     machine::power::on_shutdown(trace_points::tell);
-    task::start_init();
+    life::start_init();
     crate::sched::scheduler::idle()
 }

@@ -7,8 +7,8 @@ use linux_raw_sys::{general as abi, ioctl};
 
 use crate::errno::{Errno, Result};
 use crate::fs::serial::{COM2, COM3};
-use crate::fs::{gate_device, hook_devices, tty};
-use crate::machine::sync::SpinLock;
+use crate::fs::tty;
+use crate::machine::sync::{Once, SpinLock};
 use crate::memory::user;
 use crate::sched::wait::{PollTable, WaitQueue};
 use crate::task::system_info::fill_random;
@@ -17,7 +17,7 @@ use crate::vfs::file::{ALWAYS_READY, File, FileOps};
 use crate::vfs::inode::{Inode, Metadata, device_number, major_minor};
 
 /// The nodes that `/dev` has: name, permissions, number.
-pub const NODES: [(&str, u32, u64); 14] = [
+const NODES: [(&str, u32, u64); 9] = [
     ("null", 0o666, device_number(1, 3)),
     ("zero", 0o666, device_number(1, 5)),
     ("full", 0o666, device_number(1, 7)),
@@ -27,12 +27,33 @@ pub const NODES: [(&str, u32, u64); 14] = [
     ("console", 0o600, device_number(5, 1)),
     ("ttyS0", 0o620, device_number(4, 64)),
     ("kmsg", 0o644, device_number(1, 11)),
-    ("gate", 0o600, gate_device::NUMBER),
-    ("user-table", 0o600, gate_device::USER_TABLE),
-    ("audit", 0o600, hook_devices::AUDIT),
-    ("trace", 0o600, hook_devices::TRACE),
-    ("hooks", 0o600, hook_devices::HOOKS),
 ];
+
+/// A device of a layer above. Its permissions are 0600.
+pub struct Device {
+    /// The node's name.
+    pub name: &'static str,
+    /// Its number.
+    pub number: u64,
+    /// What it does once it is open.
+    pub ops: fn() -> Arc<dyn FileOps>,
+}
+
+static REGISTERED: Once<&'static [Device]> = Once::new();
+
+/// Adds devices of a layer above. At boot, once, before the nodes are made.
+pub fn register(devices: &'static [Device]) {
+    REGISTERED.call_once(|| devices);
+}
+
+fn registered() -> impl Iterator<Item = &'static Device> {
+    REGISTERED.get().into_iter().copied().flatten()
+}
+
+/// The nodes that `/dev` has: name, permissions, number.
+pub fn nodes() -> impl Iterator<Item = (&'static str, u32, u64)> {
+    NODES.into_iter().chain(registered().map(|device| (device.name, 0o600, device.number)))
+}
 
 /// Opens the device with the number `rdev`.
 pub fn open(inode: Arc<dyn Inode>, file_type: u32, rdev: u64, flags: u32) -> Result<Arc<File>> {
@@ -48,9 +69,7 @@ pub fn open(inode: Arc<dyn Inode>, file_type: u32, rdev: u64, flags: u32) -> Res
         (5, 0) => return tty::open_controlling(inode, flags),
         (5, 1) => return tty::open(inode, flags, false),
         (4, 64) => return tty::open(inode, flags, true),
-        _ if rdev == gate_device::NUMBER => gate_device::ops(),
-        _ if rdev == gate_device::USER_TABLE => gate_device::user_table_ops(),
-        _ => hook_devices::ops(rdev).ok_or(Errno::ENXIO)?,
+        _ => registered().find(|device| device.number == rdev).map(|device| (device.ops)()).ok_or(Errno::ENXIO)?,
     };
     Ok(File::new(inode, ops, flags))
 }

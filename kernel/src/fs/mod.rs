@@ -20,8 +20,6 @@ pub mod anonymous;
 pub mod devices;
 pub mod epoll;
 pub mod eventfd;
-pub mod gate_device;
-mod hook_devices;
 pub mod initramfs;
 pub mod line;
 mod packet_pair;
@@ -103,7 +101,7 @@ fn make_standard_files(root: &Arc<ramfs::RamInode>) -> crate::errno::Result<()> 
         directory.set_attributes(&crate::vfs::inode::AttributeChange { permissions, ..Default::default() })?;
     }
     let dev = initramfs::make_directories(root, b"dev")?;
-    for (name, permissions, number) in devices::NODES {
+    for (name, permissions, number) in devices::nodes() {
         // The archive may have brought it.
         let _ = dev.unlink(name.as_bytes());
         dev.create(name.as_bytes(), abi::S_IFCHR | permissions, number)?;

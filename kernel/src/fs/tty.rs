@@ -19,6 +19,7 @@ use crate::signal::job::check_terminal;
 use crate::task::pid_namespace::{meant, seen};
 use crate::task::process::{Pid, Process};
 use crate::task::signals::info::SigInfo;
+use crate::task::signals::set::{SIGCONT, SIGHUP};
 use crate::task::{current, process};
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};
@@ -594,7 +595,7 @@ impl FileOps for TtyOps {
 /// it can).
 pub fn session_leader_exits(process: &Process) {
     if let Some(foreground) = disassociate(process.session()) {
-        for signo in [crate::signal::SIGHUP, crate::signal::SIGCONT] {
+        for signo in [SIGHUP, SIGCONT] {
             // The group may be empty.
             let _ = crate::signal::send::to_pgrp(foreground, SigInfo::kernel(signo));
         }

@@ -1,5 +1,6 @@
 //! Where the kernel meets the library: what it does with what the doors bring in, and with each kind of exit work.
 
+mod interrupts;
 pub mod machine_check;
 pub mod umip;
 
@@ -246,7 +247,7 @@ impl Doors for Gate {
     }
 
     fn interrupt(at: &mut InInterrupt<'_, Gate>, vector: u8) {
-        crate::machine::apic::interrupt(vector, at.saved());
+        interrupts::interrupt(vector, at.saved());
     }
 
     #[inline(always)]

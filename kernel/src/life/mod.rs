@@ -21,3 +21,9 @@ pub mod robust;
 pub mod script;
 pub mod unshare;
 pub mod vdso;
+
+/// Starts PID 1, the kernel's reaper, and PID 2, the first program. Called once, by the boot CPU, when everything is up.
+pub fn start_init() {
+    reap::start_reaper();
+    first_program::start();
+}

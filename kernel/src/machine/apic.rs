@@ -4,16 +4,12 @@
 //! local APIC is used through its memory window (xAPIC), which every machine with eight CPUs has, and the I/O APIC's
 //! first inputs are the ISA interrupt lines on both machine types (q35's one exception, line 0, is not used).
 
-use core::sync::atomic::Ordering;
-
-use portcullis::machine::Registers;
-use portcullis::x86_64::SavedRegs;
 use x86_64::instructions::port::Port;
 use x86_64::registers::model_specific::Msr;
 
+use super::direct_map::{MMIO, phys_to_virt};
 use crate::machine::cpu::Cpu;
-use crate::machine::{cpu, sync, time};
-use crate::memory::{boot_tables, phys_to_virt};
+use crate::machine::{cpu, sync};
 
 /// Vector of COM2 (ISA line 3).
 pub const SERIAL_COM2: u8 = 0x23;
@@ -37,8 +33,8 @@ const APIC_BASE: u32 = 0x1b;
 const APIC_BASE_ENABLE: u64 = 1 << 11;
 const APIC_BASE_X2APIC: u64 = 1 << 10;
 
-const LAPIC: u64 = boot_tables::MMIO[1];
-const IOAPIC: u64 = boot_tables::MMIO[0];
+const LAPIC: u64 = MMIO[1];
+const IOAPIC: u64 = MMIO[0];
 
 const TPR: usize = 0x80;
 const EOI: usize = 0xb0;
@@ -170,26 +166,6 @@ pub fn send_init(apic_id: u32) {
 /// Sends it a start-up IPI: real mode at `address`, a page below 1 MiB.
 pub fn send_startup(apic_id: u32, address: u64) {
     command(apic_id, DELIVER_STARTUP | (address >> 12) as u32);
-}
-
-/// A device or interprocessor interrupt, with the registers it hit. Interrupts off, context KERNEL, IRQ stack.
-pub fn interrupt(vector: u8, regs: &SavedRegs) {
-    if vector == SPURIOUS {
-        return;
-    }
-    eoi();
-    match vector {
-        TIMER => time::tick(regs.from_user()),
-        TLB_SHOOTDOWN => crate::memory::tlb::handle(),
-        // The sender set a work flag; being here is enough for it to be seen on the way back.
-        RESCHEDULE | CALL => {}
-        SERIAL_COM1 => crate::fs::tty::receive_interrupt(),
-        SERIAL_COM2 => crate::fs::devices::stream_interrupt(),
-        _ => log::warn!("interrupt {vector:#x} from nowhere"),
-    }
-    if vector >= CALL {
-        cpu::this().ipis.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 /// This processor's local APIC identity.

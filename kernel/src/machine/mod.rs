@@ -11,6 +11,7 @@
 
 pub mod apic;
 pub mod cpu;
+pub mod direct_map;
 pub mod gate;
 pub mod instruction;
 pub mod log;

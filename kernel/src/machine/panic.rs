@@ -13,10 +13,11 @@ use x86_64::instructions::{hlt, interrupts};
 use x86_64::registers::control::{Cr2, Cr3};
 use x86_64::registers::model_specific::GsBase;
 
+use super::direct_map::{DIRECT_MAP, phys_to_virt};
 use crate::machine::log::DebugPort;
 use crate::machine::pvh::initramfs;
 use crate::machine::{apic, cpu, sync, time};
-use crate::memory::{DIRECT_MAP, boot_tables, phys_to_virt};
+use crate::memory::boot_tables;
 
 /// Set by the first CPU that panics.
 static PANICKING: AtomicBool = AtomicBool::new(false);

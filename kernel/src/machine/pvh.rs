@@ -4,8 +4,8 @@
 
 use core::ops::Range;
 
+use super::direct_map::phys_to_virt;
 use crate::machine::sync::Once;
-use crate::memory::phys_to_virt;
 
 const MAGIC: u32 = 0x336e_c578;
 const MEMMAP_RAM: u32 = 1;

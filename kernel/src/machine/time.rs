@@ -96,11 +96,21 @@ pub fn parameters() -> (u64, u64, u64) {
     CLOCK.get().map_or((0, 0, 0), |clock| (clock.base, clock.scale, clock.epoch.load(Ordering::Relaxed)))
 }
 
+/// What [`set_realtime`] tells.
+static ON_SET: Once<fn()> = Once::new();
+
+/// Has `update` called when the real-time clock is set. At boot, once.
+pub fn on_set(update: fn()) {
+    ON_SET.call_once(|| update);
+}
+
 /// Sets the real-time clock.
 pub fn set_realtime(nanoseconds: u64) {
     if let Some(clock) = CLOCK.get() {
         clock.epoch.store(nanoseconds.saturating_sub(now()), Ordering::Relaxed);
-        crate::life::vdso::clock_page::update();
+        if let Some(update) = ON_SET.get() {
+            update();
+        }
     }
     WATCHERS.wake_all();
 }

@@ -11,6 +11,7 @@ use bitflags::bitflags;
 use linux_raw_sys::general::{RLIMIT_AS, RLIMIT_DATA};
 
 use crate::errno::{Errno, Result};
+use crate::machine::direct_map::PAGE_SIZE;
 use crate::machine::sync::SpinLock;
 use crate::memory::fault::Access;
 use crate::memory::page_table::PageTables;
@@ -18,7 +19,7 @@ use crate::memory::pkeys::Keys;
 use crate::memory::shared::SharedMemory;
 use crate::memory::vma::{Area, AreaFlags, AreaSet, Prot, Source};
 use crate::memory::width::{Room, Width};
-use crate::memory::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, frames, page_down, page_up, rmap, tlb};
+use crate::memory::{MMAP_MIN_ADDR, USER_END, frames, page_down, page_up, rmap, tlb};
 use crate::sched::segments::ldt::Ldt;
 use crate::task;
 use crate::vfs::inode::Inode;

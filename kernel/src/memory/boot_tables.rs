@@ -16,14 +16,12 @@
 use core::ops::Range;
 
 use crate::machine::cpu;
+use crate::machine::direct_map::{DIRECT_MAP, MMIO, phys_to_virt};
 use crate::machine::pvh::BootInfo;
-use crate::memory::{DIRECT_MAP, isolation, phys_to_virt, vmalloc};
+use crate::memory::{isolation, vmalloc};
 
 /// Where physical address 0 would be in the image's mapping.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
-
-/// The interrupt controllers' registers: uncached, through the direct map. (I/O APIC, local APIC.)
-pub const MMIO: [u64; 2] = [0xfec0_0000, 0xfee0_0000];
 
 /// Below this there are the firmware, the loader's structures and the trampoline; never given to the allocator.
 const LOW_MEMORY: u64 = 1 << 20;

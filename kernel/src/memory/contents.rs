@@ -4,13 +4,13 @@ use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering;
 
-use super::address_space::{AddressSpace, checked_range};
-use super::fault::Access;
-use super::frames::{self, Frame};
-use super::page_table;
-use super::vma::{AreaFlags, Prot, Source};
-use super::{PAGE_SIZE, USER_END, page_down};
 use crate::errno::{Errno, Result};
+use crate::machine::direct_map::PAGE_SIZE;
+use crate::memory::address_space::{AddressSpace, checked_range};
+use crate::memory::fault::Access;
+use crate::memory::frames::Frame;
+use crate::memory::vma::{AreaFlags, Prot, Source};
+use crate::memory::{USER_END, frames, page_down, page_table};
 use crate::task;
 
 /// How much an address space has mapped, in bytes.

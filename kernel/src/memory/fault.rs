@@ -12,13 +12,14 @@ use x86_64::instructions::interrupts;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
 use crate::errno::{Errno, Result};
+use crate::machine::direct_map::PAGE_SIZE;
 use crate::machine::gate::Gate;
 use crate::machine::sync;
 use crate::memory::address_space::{AddressSpace, Inner, limit};
 use crate::memory::frames::Frame;
 use crate::memory::page_table::leaf;
 use crate::memory::vma::{AreaFlags, Prot, STACK_GUARD_GAP, Source};
-use crate::memory::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, frames, page_down, page_table, pkeys, tlb};
+use crate::memory::{MMAP_MIN_ADDR, USER_END, frames, page_down, page_table, pkeys, tlb};
 use crate::signal::exception::{force_fault, force_page_fault};
 use crate::task;
 use crate::task::signals::info::SigInfo;

@@ -13,8 +13,9 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
 use crate::errno::{Errno, Result};
+use crate::machine::direct_map::{DIRECT_MAP, PAGE_SIZE, phys_to_virt};
 use crate::machine::sync::SpinLock;
-use crate::memory::{PAGE_SIZE, page_down, pgd, phys_to_virt, vmalloc};
+use crate::memory::{page_down, pgd, vmalloc};
 
 /// More ranges than this are ignored; firmware reports a handful.
 const MAX_RANGES: usize = 32;
@@ -283,7 +284,7 @@ pub fn require(bytes: u64) -> Result<()> {
 /// Address of the frame of zeros.
 #[inline]
 pub(super) fn zero_frame() -> u64 {
-    ZERO.load(Ordering::Relaxed) as u64 - super::DIRECT_MAP
+    ZERO.load(Ordering::Relaxed) as u64 - DIRECT_MAP
 }
 
 /// Memory that is free.

@@ -4,8 +4,9 @@ use core::alloc::Layout;
 
 use talc::{OomHandler, Span, Talc, Talck};
 
+use crate::machine::direct_map::PAGE_SIZE;
 use crate::machine::sync::RawSpin;
-use crate::memory::{PAGE_SIZE, vmalloc};
+use crate::memory::vmalloc;
 
 /// The heap grows by at least so much.
 const STEP: u64 = 64 << 10;

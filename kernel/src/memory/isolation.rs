@@ -14,8 +14,9 @@ use x86_64::structures::paging::PageTableFlags as Flags;
 
 use crate::gate;
 use crate::machine::cpu;
+use crate::machine::direct_map::{DIRECT_MAP, PAGE_SIZE};
 use crate::memory::page_table::{Table, address, span};
-use crate::memory::{DIRECT_MAP, PAGE_SIZE, vmalloc};
+use crate::memory::vmalloc;
 
 /// Whether user mode runs on page tables of its own.
 pub const ON: bool = cfg!(feature = "isolation");

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use crate::memory::PAGE_SIZE;
+use crate::machine::direct_map::PAGE_SIZE;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::vma::{Area, AreaFlags, Prot, Source};
 use crate::memory::width::Width;

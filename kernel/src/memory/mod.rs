@@ -42,12 +42,9 @@ pub mod vma;
 pub mod vmalloc;
 pub mod width;
 
+pub use crate::machine::direct_map::{DIRECT_MAP, PAGE_SIZE, phys_to_virt};
 pub use width::Width;
 
-/// Bytes in a page.
-pub const PAGE_SIZE: u64 = 4096;
-/// Where the direct map of physical memory begins.
-pub const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
 /// One past the highest user address (Linux's `TASK_SIZE_MAX`): the last page of the lower half is never mapped, so
 /// that a SYSCALL instruction cannot end at the first non-canonical address.
 pub const USER_END: u64 = 0x7fff_ffff_f000;
@@ -70,9 +67,4 @@ pub const fn page_up(addr: u64) -> Option<u64> {
         Some(end) => Some(page_down(end)),
         None => None,
     }
-}
-
-/// Where physical address `phys` is in the direct map.
-pub fn phys_to_virt(phys: u64) -> *mut u8 {
-    (DIRECT_MAP + phys) as *mut u8
 }

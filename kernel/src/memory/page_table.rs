@@ -11,11 +11,12 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use x86_64::structures::paging::PageTableFlags as Flags;
 
 use crate::errno::Result;
+use crate::machine::direct_map::{PAGE_SIZE, phys_to_virt};
 use crate::memory::frames::Frame;
 use crate::memory::isolation::user_root;
 use crate::memory::pgd::Root;
 use crate::memory::vma::Prot;
-use crate::memory::{PAGE_SIZE, frames, isolation, phys_to_virt, tlb, vmalloc};
+use crate::memory::{frames, isolation, tlb, vmalloc};
 
 /// Software bit of a leaf entry that holds a frame that may not be touched.
 pub const HELD: u64 = Flags::BIT_9.bits();

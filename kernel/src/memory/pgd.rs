@@ -6,10 +6,11 @@ use core::ops::Range;
 use portcullis::x86_64::isolation::USER_TABLE;
 
 use crate::errno::{Errno, Result};
+use crate::machine::direct_map::{PAGE_SIZE, phys_to_virt};
 use crate::machine::sync::SpinLock;
+use crate::memory::frames;
 use crate::memory::frames::Frame;
 use crate::memory::isolation::ON;
-use crate::memory::{PAGE_SIZE, frames, phys_to_virt};
 
 const PAIR: u64 = 2 * PAGE_SIZE;
 const _: () = assert!(USER_TABLE == PAGE_SIZE);

@@ -5,12 +5,12 @@ use core::ops::Range;
 
 use bitflags::bitflags;
 
-use super::address_space::{AddressSpace, Inner, MapFlags, checked_range};
-use super::fault::Access;
-use super::frames;
-use super::vma::{Area, AreaFlags, Source};
-use super::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END, page_up};
 use crate::errno::{Errno, Result};
+use crate::machine::direct_map::PAGE_SIZE;
+use crate::memory::address_space::{AddressSpace, Inner, MapFlags, checked_range};
+use crate::memory::fault::Access;
+use crate::memory::vma::{Area, AreaFlags, Source};
+use crate::memory::{MMAP_MIN_ADDR, USER_END, frames, page_up};
 
 bitflags! {
     /// `MREMAP_*`.

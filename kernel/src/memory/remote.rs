@@ -9,11 +9,12 @@ use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::errno::{Errno, Result};
+use crate::machine::direct_map::PAGE_SIZE;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::fault::Access;
 use crate::memory::frames::Frame;
 use crate::memory::vma::AreaFlags;
-use crate::memory::{PAGE_SIZE, USER_END, frames, page_table};
+use crate::memory::{USER_END, frames, page_table};
 
 impl AddressSpace {
     /// Reads as a debugger does. Returns how many bytes could be read.

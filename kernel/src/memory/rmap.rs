@@ -10,8 +10,8 @@ use core::ops::{Bound, Range};
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::machine::direct_map::PAGE_SIZE;
 use crate::machine::sync::SpinLock;
-use crate::memory::PAGE_SIZE;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::vma::{Area, Prot, Source};
 use crate::vfs::inode::Inode;

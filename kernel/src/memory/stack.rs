@@ -4,8 +4,9 @@
 //! overflow faults instead of reaching another stack. Freed stacks keep their frames and are used again.
 
 use crate::errno::{Errno, Result};
+use crate::machine::direct_map::PAGE_SIZE;
 use crate::machine::sync::SpinLock;
-use crate::memory::{PAGE_SIZE, frames, vmalloc};
+use crate::memory::{frames, vmalloc};
 
 /// Usable bytes of a kernel stack.
 pub const STACK_SIZE: u64 = 16 << 10;

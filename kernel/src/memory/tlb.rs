@@ -14,9 +14,10 @@ use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
 
 use crate::machine::cpu::{CpuMask, MAX_CPUS};
+use crate::machine::direct_map::PAGE_SIZE;
 use crate::machine::sync::SpinLock;
 use crate::machine::{cpu, sync};
-use crate::memory::{PAGE_SIZE, vmalloc};
+use crate::memory::vmalloc;
 use crate::sched::segments::ldt;
 
 /// Ranges of more pages are flushed by dropping all of the user's translations.

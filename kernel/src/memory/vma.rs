@@ -8,8 +8,9 @@ use core::ops::Range;
 use bitflags::bitflags;
 
 use crate::errno::{Errno, Result};
+use crate::machine::direct_map::PAGE_SIZE;
 use crate::memory::shared::SharedMemory;
-use crate::memory::{MMAP_MIN_ADDR, PAGE_SIZE, USER_END};
+use crate::memory::{MMAP_MIN_ADDR, USER_END};
 use crate::vfs::inode::Inode;
 
 bitflags! {

@@ -9,9 +9,10 @@ use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
 use crate::errno::Result;
+use crate::machine::direct_map::PAGE_SIZE;
 use crate::machine::sync::SpinLock;
 use crate::memory::page_table::Table;
-use crate::memory::{PAGE_SIZE, frames, isolation, page_table};
+use crate::memory::{frames, isolation, page_table};
 
 /// Where the heap begins; it may grow to 512 GiB.
 pub const HEAP: u64 = 0xffff_c900_0000_0000;

@@ -1,6 +1,7 @@
 //! The two widths of a program, and what they mean for its memory.
 
-use super::{MMAP_BASE, PAGE_SIZE, STACK_TOP, USER_END};
+use crate::machine::direct_map::PAGE_SIZE;
+use crate::memory::{MMAP_BASE, STACK_TOP, USER_END};
 
 /// How wide a program's addresses are: the class of the ELF file that it was started from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -299,9 +299,4 @@ pub fn replace_mm(mm: Arc<AddressSpace>) -> Option<Arc<AddressSpace>> {
     current().mm.replace(Some(mm))
 }
 
-/// Starts PID 1, the kernel's reaper, and PID 2, the first program. Called once, by the boot CPU, when everything is up.
-pub fn start_init() {
-    crate::life::reap::start_reaper();
-    crate::life::first_program::start();
-}
 pub mod signals;

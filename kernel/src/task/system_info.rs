@@ -6,10 +6,11 @@ use core::sync::atomic::{AtomicU64, Ordering::*};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::errno::{Errno, Result};
+use crate::machine::direct_map::PAGE_SIZE;
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
 use crate::memory::width::Width;
-use crate::memory::{PAGE_SIZE, frames, user};
+use crate::memory::{frames, user};
 use crate::sched::scheduler;
 use crate::task::process;
 

@@ -5,7 +5,7 @@ use alloc::vec;
 
 use crate::errno::{Errno, Result};
 use crate::fs::proc::Subject;
-use crate::memory::PAGE_SIZE;
+use crate::machine::direct_map::PAGE_SIZE;
 use crate::memory::address_space::AddressSpace;
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};

@@ -70,6 +70,7 @@ static PAGES: Once<Pages> = Once::new();
 
 /// Makes the pages. Once, at boot, when there are frames and the clock runs.
 pub fn init() {
+    crate::machine::time::on_set(clock_page::update);
     PAGES.call_once(|| {
         let image = |bytes: &[u8]| -> Arc<dyn Inode> {
             let frame = zeroed();

@@ -24,18 +24,20 @@ pub const AUDIT: u64 = device_number(10, 241);
 pub const TRACE: u64 = device_number(10, 242);
 pub const HOOKS: u64 = device_number(10, 243);
 
-/// The operations of the device with this number, if it is one of these.
-pub fn ops(number: u64) -> Option<Arc<dyn FileOps>> {
-    let device = match number {
-        AUDIT => Device::new(|| Ok(audit::text().into_bytes()), audit::command),
-        TRACE => Device::new(
-            || Ok(trace_points::text().into_bytes()),
-            |line| audit::set_armed(line, SyscallWork::TRACEPOINT),
-        ),
-        HOOKS => Device::new(status, command),
-        _ => return None,
-    };
-    Some(Arc::new(device))
+/// `/dev/audit`.
+pub fn audit() -> Arc<dyn FileOps> {
+    Arc::new(Device::new(|| Ok(audit::text().into_bytes()), audit::command))
+}
+
+/// `/dev/trace`.
+pub fn trace() -> Arc<dyn FileOps> {
+    let command = |line: &str| audit::set_armed(line, SyscallWork::TRACEPOINT);
+    Arc::new(Device::new(|| Ok(trace_points::text().into_bytes()), command))
+}
+
+/// `/dev/hooks`.
+pub fn hooks() -> Arc<dyn FileOps> {
+    Arc::new(Device::new(status, command))
 }
 
 /// Text to read, lines to write.

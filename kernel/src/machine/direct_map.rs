@@ -1,0 +1,13 @@
+//! The direct map: all physical memory, from one address of the kernel's half on.
+
+/// Bytes in a page.
+pub const PAGE_SIZE: u64 = 4096;
+/// Where the direct map of physical memory begins.
+pub const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
+/// The registers that are mapped in front of user memory's end: I/O APIC and local APIC, a page each.
+pub const MMIO: [u64; 2] = [0xfec0_0000, 0xfee0_0000];
+
+/// Where physical address `phys` is in the direct map.
+pub fn phys_to_virt(phys: u64) -> *mut u8 {
+    (DIRECT_MAP + phys) as *mut u8
+}
