@@ -123,7 +123,7 @@ pub trait Doors: Gate + Machine<Regs = UserRegs, SavedRegs = SavedRegs> {
     fn machine_check(at: &mut NmiContext<'_, Self>);
 
     /// A double fault, on its own stack: an exception could not be delivered, usually because the kernel stack overflowed.
-    /// `address` is CR2. There is no way back.
+    /// `address` is CR2. There is no way back. (A double fault of the IRET to user mode does not come here.)
     fn double_fault(regs: &SavedRegs, address: u64) -> !;
 }
 
