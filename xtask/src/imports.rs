@@ -1,5 +1,5 @@
 //! Which file imports which, held against the layers that ARCHITECTURE.md draws: imports go down or stay in their layer, and
-//! files import each other in no circle.
+//! files import each other in no circle of more than one small room.
 //!
 //! A block of that page whose info string is `layers FOLDER` lists the top-level modules of `FOLDER`, upper layers first; what
 //! follows a `#` explains. A path is an import wherever it stands: in a `use`, in an expression, inside a macro.
