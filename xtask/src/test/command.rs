@@ -376,7 +376,7 @@ fn panic(kernel: &Path) -> Outcome {
     anyhow::ensure!(result.status.code() == Some(i32::from(EXIT_KERNEL_FAILURE)), "{}:\n{log}", result.status);
     anyhow::ensure!(result.stdout.is_empty(), "the program went on: {}", excerpt(&result.stdout));
     // The boundary state, and a backtrace with names: of the device's code and of the door that the call came in by.
-    for needed in ["panic", "context", "portcullis_kernel::fs", "portcullis::x86_64::syscall"] {
+    for needed in ["panic", "context", "portcullis_kernel::calls", "portcullis::x86_64::syscall"] {
         anyhow::ensure!(log.contains(needed), "the log has no `{needed}`:\n{log}");
     }
     Ok(())
