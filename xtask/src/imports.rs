@@ -8,7 +8,6 @@
 //! other. The numbers must be exact, so that they only go down.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Display};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -18,7 +17,7 @@ use petgraph::algo::tarjan_scc;
 use petgraph::graphmap::DiGraphMap;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-use crate::repository;
+use crate::{repository, sources as rust_files};
 
 /// The page with the layers.
 const PAGE: &str = "ARCHITECTURE.md";
@@ -136,19 +135,11 @@ impl Sources {
             imports: BTreeMap::new(),
         };
         let mut texts = BTreeMap::new();
-        let mut folders = vec![root.clone()];
-        while let Some(directory) = folders.pop() {
-            for entry in fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))? {
-                let path = entry?.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "rs") {
-                    let relative = path.strip_prefix(&root)?.to_owned();
-                    let module = module_of(&relative);
-                    texts.insert(module.clone(), fs::read_to_string(&path)?);
-                    sources.files.insert(module, relative);
-                }
-            }
+        for path in rust_files(folder)? {
+            let relative = path.strip_prefix(&root)?.to_owned();
+            let module = module_of(&relative);
+            texts.insert(module.clone(), fs::read_to_string(&path)?);
+            sources.files.insert(module, relative);
         }
         for (module, text) in &texts {
             let names = text.split("macro_rules! ").skip(1).filter_map(|text| text.split([' ', '{']).next());
@@ -172,9 +163,7 @@ impl Sources {
             paths.walk(module, &tokens.clone().into_iter().collect::<Vec<_>>());
         }
         for (to, line) in paths.found {
-            if to != *module {
-                self.imports.entry((module.clone(), to)).or_insert(line);
-            }
+            self.imports.entry((module.clone(), to)).or_insert(line);
         }
         Ok(())
     }
@@ -205,7 +194,7 @@ impl Sources {
         for circle in tarjan_scc(&graph) {
             let room: BTreeSet<_> = circle.iter().map(|module| self.files[*module].parent()).collect();
             if circle.len() > 1 && (circle.len() > ROOM || room.len() > 1) {
-                let files: Vec<_> = circle.iter().map(|module| self.show(module).to_string()).collect();
+                let files: Vec<_> = circle.iter().map(|module| self.show(module)).collect();
                 let fault = format!("{} files import each other in a circle: {}", files.len(), files.join(", "));
                 faults.circles.push((files.len(), fault));
             }
@@ -213,9 +202,8 @@ impl Sources {
         faults
     }
 
-    fn show<'a>(&'a self, module: &Module) -> impl Display + 'a {
-        let file = self.files[module].clone();
-        fmt::from_fn(move |f| write!(f, "{}/{}", self.folder, file.display()))
+    fn show(&self, module: &Module) -> String {
+        format!("{}/{}", self.folder, self.files[module].display())
     }
 }
 
@@ -340,7 +328,8 @@ fn is_path(tokens: &[TokenTree], n: usize) -> bool {
 fn is_tail(tokens: &[TokenTree], n: usize) -> bool {
     let before = |back: usize| n.checked_sub(back).and_then(|n| tokens.get(n));
     let is = |token: Option<&TokenTree>, with: char| matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == with);
-    is(before(1), '.') || is(before(1), ':') && is(before(2), ':')
+    // Two dots are a range, and what stands behind them begins.
+    is(before(1), '.') && !is(before(2), '.') || is(before(1), ':') && is(before(2), ':')
 }
 
 #[cfg(test)]
@@ -379,6 +368,7 @@ mod tests {
             "fn f() { println!(\"{}\", super::top::x()); }",
             "mod inner { use super::super::top; }",
             "use crate::top as t; fn f() { t::x(); }",
+            "const ALL: Range<u64> = 0..super::top::END;",
         ] {
             let files = [("lib.rs", ""), ("top.rs", ""), ("low.rs", text)];
             assert_eq!(faults(&files, "top\nlow"), ["c/low.rs:1 imports c/top.rs, which is above it"], "{text}");

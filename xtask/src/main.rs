@@ -38,6 +38,7 @@ mod trace;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -114,6 +115,23 @@ fn repository(path: impl AsRef<Path>) -> PathBuf {
     root.or_else(package).expect("started by ./x, which sets PORTCULLIS_ROOT, or by cargo").join(path)
 }
 
+/// All Rust files below a folder of the repository.
+fn sources(folder: &str) -> Result<Vec<PathBuf>> {
+    let mut folders = vec![repository(folder)];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    Ok(files)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -188,17 +206,9 @@ mod tests {
         assert_eq!(said, format!("{} run -- program\n", copy.display()), "{output:?}");
 
         let compiled_in = concat!("env!(", "\"CARGO_MANIFEST_DIR\")");
-        let mut folders = vec![repository("xtask/src")];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    let text = std::fs::read_to_string(&path).unwrap();
-                    assert!(!text.contains(compiled_in), "{}", path.display());
-                }
-            }
+        for path in sources("xtask/src").unwrap() {
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(!text.contains(compiled_in), "{}", path.display());
         }
     }
 }

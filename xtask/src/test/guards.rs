@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::repository;
+use crate::{repository, sources};
 
 /// The page.
 const PAGE: &str = "docs/guards.md";
@@ -79,23 +79,6 @@ pub fn find_test(test: &str) -> Result<Kind> {
 fn page() -> Result<String> {
     let path = repository(PAGE);
     fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// All Rust files below a folder of the repository.
-fn sources(folder: &str) -> Result<Vec<PathBuf>> {
-    let mut folders = vec![repository(folder)];
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(path);
-            }
-        }
-    }
-    Ok(files)
 }
 
 /// The rows of all tables whose first column has this heading: their cells, without backquotes at the ends.
