@@ -11,8 +11,8 @@
 use core::arch::global_asm;
 use core::sync::atomic::AtomicU64;
 
+use crate::machine::image::KERNEL_BASE;
 use crate::memory::DIRECT_MAP;
-use crate::memory::boot_tables::KERNEL_BASE;
 
 /// Where the trampoline is copied to: a page below 1 MiB, which the start-up IPI names by its number.
 pub const TRAMPOLINE: u64 = 0x8000;

@@ -5,8 +5,10 @@
 
 use crate::machine::{cpu, time};
 use crate::work::trace_points;
-use crate::{calls, fs, life, machine, memory};
+use crate::{fs, life, memory};
 
+mod callbacks;
+mod devices;
 pub mod entry;
 #[cfg(feature = "bench-floor")]
 mod floor;
@@ -33,14 +35,21 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     crate::machine::apic::init_lines();
     time::init();
     cpu::set_online(cpu);
-    crate::sched::scheduler::init_cpu();
+    callbacks::register();
+    crate::sched::timer::init();
+    init_scheduler();
     smp::start(cr3);
     crate::life::vdso::init();
     ::log::info!("{} CPUs, {} MiB free", cpu::count(), memory::frames::free_bytes() >> 20);
-    calls::register_devices();
+    devices::register();
     fs::init(initramfs());
     trace_points::start();
-    machine::power::on_shutdown(trace_points::tell);
     life::start_init();
     crate::sched::scheduler::idle()
+}
+
+/// This CPU becomes one that the scheduler knows: what runs on it now is its idle task.
+fn init_scheduler() {
+    crate::sched::fpu::init_cpu();
+    crate::sched::scheduler::init_cpu(crate::task::process::idle_task().expect("no memory for an idle task"));
 }

@@ -95,7 +95,7 @@ pub extern "C" fn ap_main(ticket: u64) -> ! {
     // SAFETY: tickets are different and 0 is the boot processor; nothing has taken a lock on this processor.
     let cpu = unsafe { cpu::adopt(ticket as usize + 1) };
     apic::init_cpu();
-    scheduler::init_cpu();
+    super::init_scheduler();
     cpu::set_online(cpu);
     scheduler::idle()
 }

@@ -3,8 +3,10 @@
 use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
-use crate::memory::address_space::{AddressSpace, Backing, MapFlags};
+use crate::memory::address_space::current_mm;
+use crate::memory::address_space::{AddressSpace, MapFlags, Object};
 use crate::memory::fault::Access;
+use crate::memory::pkeys;
 use crate::memory::remap::RemapFlags;
 use crate::memory::vma::{AreaFlags, Prot, Source};
 use crate::memory::{PAGE_SIZE, USER_END, page_up, user};
@@ -27,7 +29,7 @@ const VALIDATED: u32 = abi::MAP_SHARED_VALIDATE
 const ZERO_DEVICE: u64 = 1 << 8 | 5;
 
 fn mm() -> &'static AddressSpace {
-    task::current_mm()
+    current_mm()
 }
 
 /// mmap(2).
@@ -49,8 +51,8 @@ pub fn sys_mmap(addr: u64, len: u64, prot: u64, flags: u64, fd: u64, offset: u64
     // The ABI's flags beyond those may collide with the internal one.
     let mut map_flags = flags & !MapFlags::FILE_READ_ONLY.bits() & !abi::MAP_TYPE
         | if shared { abi::MAP_SHARED } else { abi::MAP_PRIVATE };
-    let backing = if flags & abi::MAP_ANONYMOUS != 0 {
-        Backing::Anonymous
+    let object = if flags & abi::MAP_ANONYMOUS != 0 {
+        Object::Anonymous
     } else {
         let file = task::current().files.get(fd)?;
         let inode = file.inode();
@@ -64,12 +66,12 @@ pub fn sys_mmap(addr: u64, len: u64, prot: u64, flags: u64, fd: u64, offset: u64
             map_flags |= MapFlags::FILE_READ_ONLY.bits();
         }
         match inode.file_type() {
-            abi::S_IFREG => Backing::File { inode: inode.clone(), offset, shared },
-            abi::S_IFCHR if inode.metadata().rdev == ZERO_DEVICE => Backing::Anonymous,
+            abi::S_IFREG => Object::File { file: inode.clone(), offset, shared },
+            abi::S_IFCHR if inode.metadata().rdev == ZERO_DEVICE => Object::Anonymous,
             _ => return Err(Errno::ENODEV),
         }
     };
-    mm().map(addr, len, prot, map_flags, backing).map(|start| start as usize)
+    mm().map(addr, len, prot, map_flags, object).map(|start| start as usize)
 }
 
 /// munmap(2).
@@ -261,4 +263,34 @@ fn populate_areas(start: u64, end: u64) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// pkey_alloc(2): a key, and what this task may do with it.
+pub fn sys_pkey_alloc(flags: u64, disabled: u64) -> Result<usize> {
+    if flags != 0 || disabled & !u64::from(pkeys::DISABLE_ACCESS | pkeys::DISABLE_WRITE) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if !pkeys::available() {
+        return Err(Errno::ENOSPC);
+    }
+    let key = current_mm().keys().allocate().ok_or(Errno::ENOSPC)?;
+    pkeys::set_rights_of(key, disabled as u32);
+    Ok(key as usize)
+}
+
+/// pkey_free(2). Pages that have the key keep it.
+pub fn sys_pkey_free(key: u64) -> Result<usize> {
+    let key = key as u32;
+    let keys = current_mm().keys();
+    keys.free(key)?;
+    Ok(0)
+}
+
+/// pkey_mprotect(2): mprotect with a key; -1 for none.
+pub fn sys_pkey_mprotect(addr: u64, len: u64, prot: u64, key: u64) -> Result<usize> {
+    let key = match key as i32 {
+        -1 => None,
+        key => Some(key as u32),
+    };
+    mprotect(addr, len, prot, key)
 }

@@ -6,6 +6,8 @@ use linux_raw_sys::prctl::*;
 
 use crate::errno::{Errno, Result};
 use crate::life::vdso;
+use crate::machine::segments;
+use crate::memory::address_space::current_mm;
 use crate::memory::vma::AreaFlags;
 use crate::memory::{USER_END, Width, user};
 use crate::sched::switch;
@@ -138,19 +140,19 @@ pub fn sys_arch_prctl(option: u64, address: u64) -> Result<usize> {
         // Any user address, also a bad one; anything else is not a user's to have.
         ARCH_SET_FS | ARCH_SET_GS if address >= USER_END => Err(Errno::EPERM),
         ARCH_SET_FS => {
-            switch::set_fs_base_and_selector(address);
+            segments::set_fs_base_and_selector(address);
             Ok(0)
         }
         ARCH_SET_GS => {
-            switch::set_gs_base_and_selector(address);
+            segments::set_gs_base_and_selector(address);
             Ok(0)
         }
         ARCH_GET_FS => {
-            user::write(address, &switch::fs_base())?;
+            user::write(address, &segments::fs_base())?;
             Ok(0)
         }
         ARCH_GET_GS => {
-            user::write(address, &switch::gs_base())?;
+            user::write(address, &segments::gs_base())?;
             Ok(0)
         }
         // CPUID never faults here.
@@ -166,7 +168,7 @@ pub fn sys_arch_prctl(option: u64, address: u64) -> Result<usize> {
 
 /// Maps the vDSO for a process that restores another one. EEXIST if it has one.
 fn map_vdso(width: Width, address: u64) -> Result<usize> {
-    let mm = crate::task::current_mm();
+    let mm = current_mm();
     if mm.area(mm.vdso()).is_some_and(|area| area.flags.contains(AreaFlags::VDSO)) {
         return Err(Errno::EEXIST);
     }

@@ -5,15 +5,15 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
 
-use crate::calls::{fs as files, kcmp, memory, prctl, signal};
+use crate::calls::ports;
+use crate::calls::{fs as files, kcmp, membarrier, memory, prctl, signal};
 use crate::errno::{Errno, Result};
 use crate::life::{clone3, exec, exit, fork, futex, reap, robust, unshare};
 use crate::machine::nospec;
-use crate::memory::{membarrier, pkeys};
+use crate::memory::ldt;
 use crate::ptrace;
 use crate::ptrace::access;
 use crate::sched::lent::with_state;
-use crate::sched::segments::{ldt, ports};
 use crate::signal::signalfd;
 use crate::task::{
     affinity, capabilities, clock, credentials, limits, posix_timers, restart, system_info, timers, usage,
@@ -145,9 +145,9 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_mmap => memory::sys_mmap(rdi, rsi, rdx, r10, r8, r9);
             __NR_munmap => memory::sys_munmap(rdi, rsi);
             __NR_mprotect => memory::sys_mprotect(rdi, rsi, rdx);
-            __NR_pkey_alloc => pkeys::sys_pkey_alloc(rdi, rsi);
-            __NR_pkey_free => pkeys::sys_pkey_free(rdi);
-            __NR_pkey_mprotect => pkeys::sys_pkey_mprotect(rdi, rsi, rdx, r10);
+            __NR_pkey_alloc => memory::sys_pkey_alloc(rdi, rsi);
+            __NR_pkey_free => memory::sys_pkey_free(rdi);
+            __NR_pkey_mprotect => memory::sys_pkey_mprotect(rdi, rsi, rdx, r10);
             __NR_mremap => memory::sys_mremap(rdi, rsi, rdx, r10, r8);
             __NR_brk => memory::sys_brk(rdi);
             __NR_madvise => memory::sys_madvise(rdi, rsi, rdx);

@@ -10,10 +10,10 @@ use linux_raw_sys::{errno, general as abi};
 use crate::errno::{Errno, Result};
 use crate::fs::anonymous::AnonymousInode;
 use crate::machine::sync::SpinLock;
+use crate::memory::new_ino;
 use crate::sched::wait::{PollTable, WaitQueue};
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};
-use crate::vfs::inode::new_ino;
 
 /// The longest message, and how many bytes may wait in one direction.
 const LONGEST: usize = 64 << 10;

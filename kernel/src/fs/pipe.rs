@@ -11,12 +11,13 @@ use crate::errno::{Errno, Result};
 use crate::fs::ramfs_file::PAGE_SIZE;
 use crate::machine::sync::SpinLock;
 use crate::memory::frames::Frame;
+use crate::memory::new_ino;
 use crate::memory::{frames, user};
 use crate::sched::wait::{PollTable, WaitQueue};
 use crate::signal;
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};
-use crate::vfs::inode::{AttributeChange, Inode, Metadata, new_ino};
+use crate::vfs::inode::{AttributeChange, Inode, Metadata};
 use crate::vfs::sleep_lock::SleepLock;
 
 /// Frames in a pipe.

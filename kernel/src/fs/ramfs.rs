@@ -17,8 +17,9 @@ use crate::fs::ramfs_file::Data;
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
 use crate::memory::frames::Frame;
+use crate::memory::new_ino;
 use crate::vfs::file::{DirectoryOps, File, FileOps};
-use crate::vfs::inode::{AttributeChange, DirectoryEntry, EntrySink, Inode, Metadata, Nanoseconds, new_ino};
+use crate::vfs::inode::{AttributeChange, DirectoryEntry, EntrySink, Inode, Metadata, Nanoseconds};
 use crate::vfs::write_count::WriteCount;
 
 /// The device number of the file system.

@@ -12,12 +12,12 @@ use crate::fs::anonymous::AnonymousInode;
 use crate::fs::packet_pair;
 use crate::fs::pipe::{Pipe, PipeEnd};
 use crate::machine::sync::SpinLock;
+use crate::memory::new_ino;
 use crate::memory::user;
 use crate::sched::wait::PollTable;
 use crate::task::current;
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};
-use crate::vfs::inode::new_ino;
 
 const AF_UNIX: u32 = 1;
 const SOCK_STREAM: u32 = 1;

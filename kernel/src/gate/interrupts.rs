@@ -6,7 +6,8 @@ use portcullis::machine::Registers;
 use portcullis::x86_64::SavedRegs;
 
 use crate::machine::apic::{CALL, RESCHEDULE, SERIAL_COM1, SERIAL_COM2, SPURIOUS, TIMER, TLB_SHOOTDOWN, eoi};
-use crate::machine::{cpu, time};
+use crate::machine::cpu;
+use crate::sched::timer;
 
 /// A device or interprocessor interrupt, with the registers it hit. Interrupts off, context KERNEL, IRQ stack.
 pub fn interrupt(vector: u8, regs: &SavedRegs) {
@@ -15,7 +16,7 @@ pub fn interrupt(vector: u8, regs: &SavedRegs) {
     }
     eoi();
     match vector {
-        TIMER => time::tick(regs.from_user()),
+        TIMER => timer::tick(regs.from_user()),
         TLB_SHOOTDOWN => crate::memory::tlb::handle(),
         // The sender set a work flag; being here is enough for it to be seen on the way back.
         RESCHEDULE | CALL => {}

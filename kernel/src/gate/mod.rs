@@ -1,7 +1,9 @@
 //! Where the kernel meets the library: what it does with what the doors bring in, and with each kind of exit work.
 
+pub mod device;
 mod interrupts;
 pub mod machine_check;
+mod page_fault;
 pub mod umip;
 
 use alloc::string::String;
@@ -23,6 +25,7 @@ use x86_64::registers::control::{Cr0, Cr4, Efer};
 use crate::calls::table64;
 use crate::machine::gate::Gate;
 use crate::machine::{cpu, panic, sync};
+use crate::memory::address_space::current_mm;
 use crate::work::hooks::Hook;
 use crate::work::{audit, hooks, live_patch, return_notifier, rseq, seccomp, trace_points, uprobe, user_dispatch};
 use crate::{memory, ptrace, signal, task};
@@ -209,7 +212,7 @@ impl Doors for Gate {
 
     #[inline(always)]
     fn int80_landing_pad() -> u64 {
-        task::current_mm().int80_landing_pad()
+        current_mm().int80_landing_pad()
     }
 
     #[inline(always)]
@@ -228,7 +231,7 @@ impl Doors for Gate {
         };
         match vector {
             Exception::BP | Exception::DB if notify_die::<Gate>(at.regs(), die) == Verdict::Handled => {}
-            Exception::PF => memory::fault::page_fault_user(at, cause, error),
+            Exception::PF => page_fault::from_user(at, cause, error),
             Exception::DB => ptrace::debug::user_exception(at.regs(), cause),
             Exception::GP
                 if umip::emulate(at.regs()) || crate::sched::segments::ports::skip_interrupt_flag(at.regs()) => {}
@@ -237,7 +240,7 @@ impl Doors for Gate {
     }
 
     fn kernel_exception(at: &mut Interrupted<'_, Gate>, exception: Exception) {
-        if exception.vector == Exception::PF && memory::fault::page_fault_kernel(at, exception.cause, exception.error) {
+        if exception.vector == Exception::PF && page_fault::from_kernel(at, exception.cause, exception.error) {
             return;
         }
         FAULT_RSP.store(at.saved().rsp, Relaxed);

@@ -5,12 +5,13 @@ use portcullis::x86_64::UserRegs;
 use portcullis::x86_64::tables::{USER_CS, USER_DS, USER32_CS};
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
+use crate::machine::descriptor;
 use crate::machine::instruction::{Address, Mode, Operand, SegmentRegister};
+use crate::machine::segments;
+use crate::machine::segments::Segments;
 use crate::memory::user;
 use crate::sched::segments::code::{Code, CodeSegment};
-use crate::sched::segments::{descriptor, descriptor_of};
-use crate::sched::switch;
-use crate::sched::switch::Segments;
+use crate::sched::segments::descriptor_of;
 use crate::signal;
 use crate::signal::{SIGSEGV, SigInfo};
 use crate::task::{Task, current};
@@ -98,8 +99,8 @@ fn linear(task: &Task, regs: &UserRegs, code: CodeSegment, address: &Address, ne
     let offset = address.offset(next, |number| *register_mut(&mut { *regs }, number));
     if code.mode == Mode::Bits64 {
         return Some(match address.segment {
-            SegmentRegister::Fs => switch::fs_base().wrapping_add(offset),
-            SegmentRegister::Gs => switch::gs_base().wrapping_add(offset),
+            SegmentRegister::Fs => segments::fs_base().wrapping_add(offset),
+            SegmentRegister::Gs => segments::gs_base().wrapping_add(offset),
             _ => offset,
         });
     }

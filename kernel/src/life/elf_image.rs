@@ -16,7 +16,7 @@ use linux_raw_sys::general::{MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_E
 
 use crate::errno::{Errno, Result};
 use crate::fs::{File, Inode};
-use crate::memory::address_space::{AddressSpace, Backing};
+use crate::memory::address_space::{AddressSpace, Object};
 use crate::memory::{PAGE_SIZE, Width, page_down, page_up, user};
 
 /// Bytes of a file header and of a program header of each class.
@@ -176,7 +176,7 @@ impl Program {
         let ends = self.loads().map(|segment| segment.p_vaddr.wrapping_add(segment.p_memsz));
         let starts = self.loads().map(|segment| page_down(segment.p_vaddr));
         let len = ends.max().unwrap_or(0).wrapping_sub(starts.min().unwrap_or(0));
-        let place = mm.map(hint, len, 0, flags, Backing::Anonymous)?;
+        let place = mm.map(hint, len, 0, flags, Object::Anonymous)?;
         mm.unmap(place, len)?;
         Ok(place)
     }
@@ -232,13 +232,13 @@ impl Program {
         if len == 0 {
             return Ok(());
         }
-        let backing = Backing::File {
-            inode: self.file.inode().clone(),
+        let object = Object::File {
+            file: self.file.inode().clone(),
             offset: segment.p_offset.wrapping_sub(within),
             shared: false,
         };
         let start = page_down(base.wrapping_add(segment.p_vaddr));
-        mm.map(start, len, prot, flags, backing).map(|_| ())
+        mm.map(start, len, prot, flags, object).map(|_| ())
     }
 }
 
@@ -257,7 +257,7 @@ fn map_zeros(mm: &AddressSpace, base: u64, reached: &Reached) -> Result<()> {
         return Ok(());
     }
     let prot = PROT_READ | PROT_WRITE | if reached.executable { PROT_EXEC } else { 0 };
-    mm.map(start, end - start, prot, MAP_PRIVATE | MAP_FIXED, Backing::Anonymous).map(|_| ())
+    mm.map(start, end - start, prot, MAP_PRIVATE | MAP_FIXED, Object::Anonymous).map(|_| ())
 }
 
 /// Clears up to `most` bytes of the file's last page behind what belongs to the program. This also copies it: the mapping

@@ -20,6 +20,7 @@ use crate::life::script::FirstLine;
 use crate::life::{exec_credentials, exit, initial_stack, script, vdso};
 use crate::machine::gate::Gate;
 use crate::memory::address_space::AddressSpace;
+use crate::memory::address_space::current_mm;
 use crate::memory::{Width, user};
 use crate::sched::lent::lend;
 use crate::sched::{segments, switch};
@@ -200,7 +201,7 @@ fn exec(at: &mut InKernel<'_, Gate>, mut request: Request) -> Result<()> {
         }
         None => None,
     };
-    let mm = AddressSpace::new(width, Some(deny_write))?;
+    let mm = AddressSpace::new(width, Some(Arc::new(deny_write)))?;
     let image = Image { path };
     let tracer = current().trace.tracer();
     let old_tid = tracer.map_or(0, |tracer| pid_namespace::seen_by(&tracer.process, current().tid()));
@@ -283,7 +284,7 @@ fn leave_old_program(mm: Arc<AddressSpace>, own_files: Option<Arc<FdTable>>, ima
     drop(old_image);
     crate::work::hooks::reset_for_exec();
     segments::reset_for_exec();
-    switch::reset_segments(crate::task::current_mm().width());
+    switch::reset_segments(current_mm().width());
     switch::reset_fpu();
     crate::ptrace::debug::reset_current();
 }
@@ -296,7 +297,7 @@ fn load(
     strings: &StackStrings,
     is_secure: bool,
 ) -> Result<(u64, u64)> {
-    let mm = crate::task::current_mm();
+    let mm = current_mm();
     mm.map_stack(program.wants_executable_stack(), strings.stack_size())?;
     let main = program.load(mm)?;
     mm.set_brk_start(main.end)?;

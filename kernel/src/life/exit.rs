@@ -10,14 +10,16 @@ use portcullis::InKernel;
 use crate::life::{fork, robust};
 use crate::machine::gate::Gate;
 use crate::memory::address_space::AddressSpace;
+use crate::memory::address_space::kernel_mm;
 use crate::memory::user;
 use crate::sched::scheduler;
+use crate::sched::thread::replace_mm;
 use crate::signal::SigInfo;
 use crate::task::exit_signal::ExitSignal;
 use crate::task::process::{DeathSignal, Leader, Node, Pid, Process, Tree, tree};
 use crate::task::signals::action::SIG_IGN;
 use crate::task::signals::info::SI_USER;
-use crate::task::{current, current_arc, kernel_mm, pid_namespace, process, replace_mm};
+use crate::task::{current, current_arc, pid_namespace, process};
 use crate::{ptrace, signal};
 
 /// exit(2): ends the calling thread.

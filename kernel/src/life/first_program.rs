@@ -17,11 +17,12 @@ use crate::life::exec_strings::Strings;
 use crate::life::initial_stack::StackStrings;
 use crate::life::{exec, exit};
 use crate::machine::gate::Gate;
+use crate::memory::address_space::kernel_mm;
 use crate::sched::scheduler;
 use crate::signal::{SigHand, TaskSignals};
 use crate::task::exit_signal::ExitSignal;
 use crate::task::process::{FIRST_PROGRAM, Process, tree};
-use crate::task::{NewTask, Task, current, kernel_mm, process};
+use crate::task::{NewTask, Task, current, process};
 
 /// Starts PID 2.
 pub fn start() {

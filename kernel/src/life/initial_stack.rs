@@ -9,8 +9,9 @@ use crate::errno::Result;
 use crate::life::elf_image::Loaded;
 use crate::life::exec_strings::Strings;
 use crate::life::vdso;
+use crate::machine::segments;
+use crate::memory::address_space::current_mm;
 use crate::memory::{PAGE_SIZE, Width, address_space, user};
-use crate::sched::switch;
 use crate::task::credentials::{GROUP, USER};
 use crate::task::{current, user_namespace};
 
@@ -59,7 +60,7 @@ impl StackStrings {
 /// ```
 pub fn build(main: &Loaded, interpreter_base: u64, vdso: u64, strings: &StackStrings, is_secure: bool) -> Result<u64> {
     let StackStrings { name, arguments, environment } = strings;
-    let mm = crate::task::current_mm();
+    let mm = current_mm();
     let top = mm.stack_top();
     let word = mm.width().word();
     let platform: &[u8] = match mm.width() {
@@ -96,7 +97,7 @@ pub fn build(main: &Loaded, interpreter_base: u64, vdso: u64, strings: &StackStr
         (AT_EGID, seen(GROUP, credentials.group.effective)),
         (AT_SECURE, is_secure.into()),
         (AT_RANDOM, random_at),
-        (AT_HWCAP2, if switch::has_fsgsbase() { HWCAP2_FSGSBASE } else { 0 }),
+        (AT_HWCAP2, if segments::has_fsgsbase() { HWCAP2_FSGSBASE } else { 0 }),
         (AT_EXECFN, name_at),
         (AT_PLATFORM, platform_at),
         (AT_NULL, 0),

@@ -12,11 +12,9 @@ use portcullis::x86_64::tables::Tables;
 use portcullis::x86_64::{CpuDescription, CpuLocal, Espfix};
 use x86_64::instructions::interrupts;
 
+use crate::machine::direct_map::ESPFIX;
 use crate::machine::gate::Gate;
 use crate::machine::{apic, sync, time};
-use crate::memory::vmalloc;
-use crate::sched::segments::ldt;
-use crate::task::Task;
 
 /// The most processors the kernel uses.
 pub const MAX_CPUS: usize = 8;
@@ -51,10 +49,10 @@ struct IrqStack(UnsafeCell<[u8; 16 << 10]>);
 pub struct Cpu {
     /// The library's part.
     pub local: Shared<CpuLocal>,
-    /// The task this CPU runs.
-    pub current: AtomicPtr<Task>,
-    /// The task it runs when there is no other.
-    pub idle: AtomicPtr<Task>,
+    /// What this CPU runs, from the scheduler, which alone knows its type.
+    pub current: AtomicPtr<()>,
+    /// The address space that it is in, from `memory::address_space`.
+    pub address_space: AtomicPtr<()>,
     /// Locks and interrupt guards held; see `sync`.
     pub(crate) preempt_count: Cell<u32>,
     /// Whether interrupts were on before the first of them.
@@ -66,8 +64,8 @@ pub struct Cpu {
     pub(crate) next_tick: Cell<u64>,
     /// Interprocessor interrupts this CPU has taken.
     pub ipis: AtomicU32,
-    /// The LDT that is loaded; see `segments::ldt`.
-    pub(crate) ldt: AtomicPtr<ldt::Table>,
+    /// The LDT that is loaded; see `memory::ldt`.
+    pub(crate) ldt: AtomicPtr<()>,
     /// Which bitmap of I/O ports is loaded; see `segments::ports`.
     pub(crate) ports: Cell<u64>,
     /// GDT, TSS and the stacks it names.
@@ -85,7 +83,7 @@ impl Cpu {
         Cpu {
             local: Shared(CpuLocal::new()),
             current: AtomicPtr::new(ptr::null_mut()),
-            idle: AtomicPtr::new(ptr::null_mut()),
+            address_space: AtomicPtr::new(ptr::null_mut()),
             preempt_count: Cell::new(0),
             saved_irq: Cell::new(false),
             apic_id: Cell::new(0),
@@ -177,15 +175,27 @@ pub(crate) fn preempt_count() -> u32 {
     count
 }
 
-/// The current task in one instruction, so that it is right even where the caller may be moved to another CPU.
+/// What the CPU runs ([`Cpu::current`]), in one instruction, so that it is right even where the caller may be moved to another CPU.
+/// For the code of one thread it never changes, so the compiler may use it again.
 #[inline(always)]
-pub fn current_task() -> *mut Task {
-    let task: *mut Task;
-    // SAFETY: as in `this`.
+pub fn current() -> *const () {
+    let current: *const ();
+    // SAFETY: GS points at this CPU's area.
     unsafe {
-        asm!("mov {}, gs:[{}]", out(reg) task, const offset_of!(Cpu, current), options(nostack, preserves_flags, readonly));
+        asm!("mov {}, gs:[{}]", out(reg) current, const offset_of!(Cpu, current), options(pure, nomem, nostack, preserves_flags));
     }
-    task
+    current
+}
+
+/// Where the CPU is ([`Cpu::address_space`]), likewise in one instruction. A thread's changes when it execs.
+#[inline(always)]
+pub fn address_space() -> *const () {
+    let space: *const ();
+    // SAFETY: GS points at this CPU's area.
+    unsafe {
+        asm!("mov {}, gs:[{}]", out(reg) space, const offset_of!(Cpu, address_space), options(pure, readonly, nostack, preserves_flags));
+    }
+    space
 }
 
 /// How many CPUs run. They are numbered from 0 without gaps.
@@ -232,7 +242,7 @@ pub unsafe fn adopt(n: usize) -> &'static Cpu {
         work: &BOOT_WORK[n],
         espfix: Some(Espfix {
             frame: &raw const ESPFIX_FRAMES.0[n] as u64,
-            alias: vmalloc::ESPFIX + (n * size_of::<EspfixFrame>()) as u64,
+            alias: ESPFIX + (n * size_of::<EspfixFrame>()) as u64,
         }),
     };
     // SAFETY: kernel mode, interrupts off, once for this processor.

@@ -11,8 +11,10 @@
 
 pub mod apic;
 pub mod cpu;
+pub mod descriptor;
 pub mod direct_map;
 pub mod gate;
+pub mod image;
 pub mod instruction;
 pub mod log;
 pub mod nospec;
@@ -20,5 +22,6 @@ pub mod panic;
 pub mod power;
 pub mod pvh;
 pub mod rtc;
+pub mod segments;
 pub mod sync;
 pub mod time;

@@ -16,8 +16,8 @@ use x86_64::registers::model_specific::GsBase;
 use super::direct_map::{DIRECT_MAP, phys_to_virt};
 use crate::machine::log::DebugPort;
 use crate::machine::pvh::initramfs;
-use crate::machine::{apic, cpu, sync, time};
-use crate::memory::boot_tables;
+use crate::machine::sync::Once;
+use crate::machine::{apic, cpu, image, sync, time};
 
 /// Set by the first CPU that panics.
 static PANICKING: AtomicBool = AtomicBool::new(false);
@@ -30,6 +30,14 @@ static STOPPED: AtomicUsize = AtomicUsize::new(0);
 /// How long the others may take, in nanoseconds.
 const PATIENCE: u64 = 50_000_000;
 const MAX_FRAMES: usize = 48;
+
+/// How the current task is called.
+static TASK: Once<fn() -> i32> = Once::new();
+
+/// Says how to find the current task's TID. At boot, once.
+pub fn on_panic(tid: fn() -> i32) {
+    TASK.call_once(|| tid);
+}
 
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
@@ -165,8 +173,7 @@ fn boundary() {
         return;
     }
     let local = CpuLocal::this();
-    // SAFETY: the current task lives as long as it is current.
-    let tid = unsafe { cpu::current_task().as_ref() }.map_or(0, |task| task.tid());
+    let tid = if cpu::current().is_null() { 0 } else { TASK.get().map_or(0, |tid| tid()) };
     print(format_args!(
         "cpu {} of {}  task {tid}  preempt count {}  in irq {}  in nmi {}  context {:?}\n",
         local.id(),
@@ -193,7 +200,7 @@ fn backtrace(rip: Option<u64>, mut frame: u64) {
         let (Some(next), Some(address)) = (read(frame), read(frame.wrapping_add(8))) else {
             return;
         };
-        if !boot_tables::is_text(address) {
+        if !image::is_text(address) {
             return;
         }
         // The call is the instruction before the return address.
@@ -215,7 +222,7 @@ fn interrupted(frame: u64) -> Option<(u64, u64)> {
     let register = |offset: usize| read(frame.wrapping_add(24 + offset as u64));
     let from_kernel = register(offset_of!(SavedRegs, cs))? == u64::from(KERNEL_CS);
     let rip = register(offset_of!(SavedRegs, rip))?;
-    (from_kernel && boot_tables::is_text(rip)).then_some((rip, register(offset_of!(SavedRegs, rbp))?))
+    (from_kernel && image::is_text(rip)).then_some((rip, register(offset_of!(SavedRegs, rbp))?))
 }
 
 /// A word of kernel memory, if it is mapped there.

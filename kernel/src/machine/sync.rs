@@ -25,6 +25,15 @@ const PATIENCE_TICKS: u64 = 1 << 16;
 /// A processor that spins this long (TSC ticks) reports a deadlock instead of hanging the machine.
 const STUCK_TICKS: u64 = 60 << 30;
 
+/// What a CPU does while it spins.
+static WHILE_SPINNING: Once<fn()> = Once::new();
+
+/// Has `answer` called again and again by whoever spins for a lock, with interrupts off: another CPU may wait for this one to answer
+/// an interrupt that it cannot take. At boot, once, before the second CPU runs.
+pub fn while_spinning(answer: fn()) {
+    WHILE_SPINNING.call_once(|| answer);
+}
+
 /// The lock without the data: test and test-and-set.
 pub struct RawSpin(AtomicBool);
 
@@ -79,7 +88,9 @@ impl RawSpin {
         let mut rested = start;
         loop {
             while self.0.load(Ordering::Relaxed) {
-                crate::memory::tlb::service_pending();
+                if let Some(answer) = WHILE_SPINNING.get() {
+                    answer();
+                }
                 spin_loop();
                 let now = ticks();
                 if may_rest && now.saturating_sub(rested) > PATIENCE_TICKS {

@@ -4,26 +4,28 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::ops::Range;
+use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bitflags::bitflags;
 use linux_raw_sys::general::{RLIMIT_AS, RLIMIT_DATA};
 
 use crate::errno::{Errno, Result};
+use crate::machine::cpu;
 use crate::machine::direct_map::PAGE_SIZE;
-use crate::machine::sync::SpinLock;
+use crate::machine::sync::{Once, SpinLock};
+use crate::memory::backing::Backing;
+use crate::memory::callbacks::callbacks;
 use crate::memory::fault::Access;
+use crate::memory::ldt::Ldt;
 use crate::memory::page_table::PageTables;
 use crate::memory::pkeys::Keys;
 use crate::memory::shared::SharedMemory;
 use crate::memory::vma::{Area, AreaFlags, AreaSet, Prot, Source};
 use crate::memory::width::{Room, Width};
 use crate::memory::{MMAP_MIN_ADDR, USER_END, frames, page_down, page_up, rmap, tlb};
-use crate::sched::segments::ldt::Ldt;
-use crate::task;
-use crate::vfs::inode::Inode;
-use crate::vfs::write_count::DenyWrite;
 
 /// Where MAP_32BIT of a 64-bit call places mappings: in the second GiB, the lowest first; a hint may be below.
 const LOW_ROOM: Room = Room { end: 0x8000_0000, top: None, bottom: 0x4000_0000 };
@@ -58,13 +60,13 @@ bitflags! {
 }
 
 /// Where the pages of a new mapping come from.
-pub enum Backing {
+pub enum Object {
     /// Zeros; shared between relatives with [`MapFlags::SHARED`].
     Anonymous,
     /// A file.
     File {
         /// The file.
-        inode: Arc<dyn Inode>,
+        file: Arc<dyn Backing>,
         /// Offset in bytes of the mapping's first page, a multiple of the page size.
         offset: u64,
         /// Writes go to the file.
@@ -72,13 +74,16 @@ pub enum Backing {
     },
 }
 
+/// What keeps the file of a program from being written to.
+pub type ProgramFile = Option<Arc<dyn Any + Send + Sync>>;
+
 /// The user's half of what a process sees. See the module's comment.
 pub struct AddressSpace {
     /// Changed under the lock of `inner`.
     pub(super) tables: PageTables,
     pub(super) inner: SpinLock<Inner>,
     /// The commands of membarrier(2) that it has registered for.
-    pub(super) membarrier: AtomicU32,
+    pub membarrier: AtomicU32,
     /// Protection keys.
     keys: Keys,
     /// Dropped after `tables`, when no CPU has either loaded.
@@ -91,8 +96,24 @@ pub struct AddressSpace {
     vdso: AtomicU64,
     /// Its place in the order of [`rmap`].
     pub(super) number: u64,
-    /// Keeps others from writing to the program's file.
-    executable: Option<DenyWrite>,
+    /// Kept as long as it or a copy of it lives.
+    program_file: ProgramFile,
+}
+
+/// The address space of this CPU, without touching its count. Only the current task replaces it (exec, exit).
+#[inline(always)]
+pub fn current_mm() -> &'static AddressSpace {
+    // SAFETY: `activate` stored it, and whoever called that keeps it until another one is activated.
+    unsafe { &*cpu::address_space().cast::<AddressSpace>() }
+}
+
+static KERNEL_MM: Once<Arc<AddressSpace>> = Once::new();
+
+/// The address space without user mappings that kernel threads run in.
+pub fn kernel_mm() -> Arc<AddressSpace> {
+    KERNEL_MM
+        .call_once(|| AddressSpace::new(Width::Bits64, None).expect("no memory for the kernel's address space"))
+        .clone()
 }
 
 /// What the lock guards beside the tables.
@@ -120,12 +141,12 @@ pub struct Program {
 }
 
 impl AddressSpace {
-    /// An empty address space, of the program in a file that is not to be written to.
-    pub fn new(width: Width, executable: Option<DenyWrite>) -> Result<Arc<AddressSpace>> {
-        AddressSpace::with_ldt(width, executable, Ldt::new())
+    /// An empty address space, of the program in a file: `program_file` keeps that as it is.
+    pub fn new(width: Width, program_file: ProgramFile) -> Result<Arc<AddressSpace>> {
+        AddressSpace::with_ldt(width, program_file, Ldt::new())
     }
 
-    fn with_ldt(width: Width, executable: Option<DenyWrite>, ldt: Ldt) -> Result<Arc<AddressSpace>> {
+    fn with_ldt(width: Width, program_file: ProgramFile, ldt: Ldt) -> Result<Arc<AddressSpace>> {
         frames::require_spare()?;
         let number = rmap::new_number();
         let mm = Arc::new(AddressSpace {
@@ -144,7 +165,7 @@ impl AddressSpace {
             int80_landing_pad: AtomicU64::new(0),
             vdso: AtomicU64::new(0),
             number,
-            executable,
+            program_file,
         });
         rmap::register(number, &mm);
         Ok(mm)
@@ -153,7 +174,7 @@ impl AddressSpace {
     /// A copy for a child: private pages are shared until one side writes.
     pub fn fork(&self) -> Result<Arc<AddressSpace>> {
         // Dropped last, that is after the locks, if copying fails.
-        let child = AddressSpace::with_ldt(self.width, self.executable.clone(), self.ldt.fork())?;
+        let child = AddressSpace::with_ldt(self.width, self.program_file.clone(), self.ldt.fork())?;
         child.set_int80_landing_pad(self.int80_landing_pad());
         child.set_vdso(self.vdso());
         child.membarrier.store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -221,19 +242,23 @@ impl AddressSpace {
         let pad = self.int80_landing_pad();
         if pad != 0 {
             self.set_int80_landing_pad(pad.wrapping_add(moved_by));
-            crate::task::syscall_info::vdso_moved(pad);
+            callbacks().vdso_moved(pad);
         }
     }
 
     /// Where new mappings go: 32-bit calls get addresses that they can hold, also from a 64-bit program.
     pub(super) fn room(&self) -> Room {
-        if task::current().call.is_compat() { Width::Bits32.room() } else { self.width.room() }
+        match callbacks().width_of_call() {
+            Width::Bits32 => Width::Bits32.room(),
+            Width::Bits64 => self.width.room(),
+        }
     }
 
     /// Makes it the address space of this CPU. It must stay alive until another one is activated, or nobody refers to
     /// it any more: then this CPU is told to leave it. Interrupts off.
     pub fn activate(&self) {
         tlb::load(self.tables.root());
+        cpu::this().address_space.store(ptr::from_ref(self).cast_mut().cast(), Ordering::Relaxed);
         self.ldt.activate();
     }
 
@@ -255,7 +280,7 @@ impl AddressSpace {
     /// Maps `len` bytes (rounded up to pages), at `hint` where that is fixed or free, else at the highest free range.
     ///
     /// `prot` and `flags` are the ABI's (`PROT_*`, `MAP_*`); bits that mean nothing here are ignored.
-    pub fn map(&self, hint: u64, len: u64, prot: u32, flags: u32, backing: Backing) -> Result<u64> {
+    pub fn map(&self, hint: u64, len: u64, prot: u32, flags: u32, object: Object) -> Result<u64> {
         let (prot, flags) = (Prot::from_abi(prot), MapFlags::from_bits_truncate(flags));
         let len = match page_up(len).ok_or(Errno::ENOMEM)? {
             0 => return Err(Errno::EINVAL),
@@ -264,19 +289,19 @@ impl AddressSpace {
         frames::require_spare()?;
         let read_only = flags.contains(MapFlags::SHARED | MapFlags::FILE_READ_ONLY);
         let mut max_prot = if read_only { Prot::READ | Prot::EXEC } else { Prot::all() };
-        let source = match backing {
-            Backing::Anonymous if flags.contains(MapFlags::SHARED) => {
+        let source = match object {
+            Object::Anonymous if flags.contains(MapFlags::SHARED) => {
                 Source::Shared { memory: Arc::new(SharedMemory::new()), first: 0 }
             }
-            Backing::Anonymous => Source::Anonymous,
-            Backing::File { inode, offset, shared } => {
+            Object::Anonymous => Source::Anonymous,
+            Object::File { file, offset, shared } => {
                 if !offset.is_multiple_of(PAGE_SIZE) {
                     return Err(Errno::EINVAL);
                 }
                 if offset.checked_add(len).is_none_or(|end| end > i64::MAX as u64) {
                     return Err(Errno::EOVERFLOW);
                 }
-                Source::File { inode, first: offset / PAGE_SIZE, shared }
+                Source::File { file, first: offset / PAGE_SIZE, shared }
             }
         };
         if !max_prot.contains(prot) {
@@ -288,7 +313,7 @@ impl AddressSpace {
         }
 
         let fixed = flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE);
-        let low = flags.contains(MapFlags::LOW_32BIT) && !fixed && !task::current().call.is_compat();
+        let low = flags.contains(MapFlags::LOW_32BIT) && !fixed && callbacks().width_of_call() == Width::Bits64;
         let room = if low { LOW_ROOM } else { self.room() };
         let mut inner = self.inner.lock();
         let start = inner.place(hint, len, flags, room)?;
@@ -297,8 +322,8 @@ impl AddressSpace {
         if !inner.may_grow(len) {
             return Err(Errno::ENOMEM);
         }
-        if let Source::File { inode, shared, .. } = &source
-            && !inode.map(*shared && !read_only)?
+        if let Source::File { file, shared, .. } = &source
+            && !file.prepare_map(*shared && !read_only)?
         {
             if prot.contains(Prot::WRITE) {
                 return Err(Errno::EPERM);
@@ -320,7 +345,7 @@ impl AddressSpace {
         });
         drop(inner);
         drop(replaced);
-        crate::work::uprobe::mapped(self, start);
+        callbacks().mapped(self, start);
         if flags.intersects(MapFlags::POPULATE | MapFlags::LOCKED) {
             // As on Linux, the mapping stands even where its pages cannot be had.
             let _ = self.populate(range, Access::for_prot(prot));
@@ -398,7 +423,7 @@ impl AddressSpace {
         let prot = Prot::READ | Prot::WRITE | if executable { Prot::EXEC } else { Prot::empty() };
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::GROWSDOWN;
         let len = page_up(used).ok_or(Errno::ENOMEM)?.max(INITIAL_STACK);
-        self.map(self.stack_top() - len, len, prot.bits(), flags.bits(), Backing::Anonymous).map(|_| ())
+        self.map(self.stack_top() - len, len, prot.bits(), flags.bits(), Object::Anonymous).map(|_| ())
     }
 
     /// Says where the area of `brk` begins: at the first page after the program's data.
@@ -545,7 +570,7 @@ impl Inner {
 
 /// A resource limit of the current process.
 pub(super) fn limit(which: u32) -> u64 {
-    task::current().process.rlimit(which).0
+    callbacks().limit(which)
 }
 
 /// The pages from `start`, which must begin one, to `start + len`. EINVAL where they are not the user's.

@@ -15,13 +15,10 @@
 
 use core::ops::Range;
 
-use crate::machine::cpu;
-use crate::machine::direct_map::{DIRECT_MAP, MMIO, phys_to_virt};
+use crate::machine::direct_map::{DIRECT_MAP, ESPFIX, MMIO, phys_to_virt};
 use crate::machine::pvh::BootInfo;
+use crate::machine::{cpu, image};
 use crate::memory::{isolation, vmalloc};
-
-/// Where physical address 0 would be in the image's mapping.
-pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 
 /// Below this there are the firmware, the loader's structures and the trampoline; never given to the allocator.
 const LOW_MEMORY: u64 = 1 << 20;
@@ -41,40 +38,10 @@ const SIZE_4K: u64 = 4 << 10;
 const SIZE_2M: u64 = 2 << 20;
 const SIZE_512G: u64 = 512 << 30;
 
-unsafe extern "C" {
-    static __image_start: u8;
-    static __doors_start: u8;
-    static __doors_end: u8;
-    static __text_end: u8;
-    static __rodata_end: u8;
-    static __boot_stack_guard: u8;
-    static __image_end: u8;
-}
-
-/// The physical address of something in the image.
-pub fn image_phys<T>(object: *const T) -> u64 {
-    object as u64 - KERNEL_BASE
-}
-
-/// Where the loader put the image.
-pub fn image() -> Range<u64> {
-    image_phys(&raw const __image_start)..image_phys(&raw const __image_end)
-}
-
-/// Whether `address` is in the image's text.
-pub fn is_text(address: u64) -> bool {
-    (&raw const __image_start as u64..&raw const __text_end as u64).contains(&address)
-}
-
-/// The pages of the doors' code.
-pub fn doors() -> Range<u64> {
-    &raw const __doors_start as u64..&raw const __doors_end as u64
-}
-
 /// What is taken when the frame allocator starts: low memory, the image, what the loader left, the frames taken here.
 pub fn reserved(info: &BootInfo, tables: Range<u64>) -> [Range<u64>; 5] {
     let [initramfs, cmdline] = info.loaded();
-    [0..LOW_MEMORY, image(), tables, initramfs, cmdline]
+    [0..LOW_MEMORY, image::image(), tables, initramfs, cmdline]
 }
 
 /// Frames for page tables, one after the other from the end of the image.
@@ -132,9 +99,9 @@ impl Builder<'_> {
     }
 
     fn image(&mut self) {
-        let text_end = image_phys(&raw const __text_end);
-        let rodata_end = image_phys(&raw const __rodata_end);
-        let image = image();
+        let text_end = image::text_end();
+        let rodata_end = image::rodata_end();
+        let image = image::image();
         for phys in image.clone().step_by(SIZE_4K as usize) {
             let flags = if phys < text_end {
                 0
@@ -143,8 +110,8 @@ impl Builder<'_> {
             } else {
                 WRITABLE | NO_EXECUTE
             };
-            let virt = KERNEL_BASE + phys;
-            let guard = virt == &raw const __boot_stack_guard as u64 || cpu::guards().any(|page| page == virt);
+            let virt = image::KERNEL_BASE + phys;
+            let guard = virt == image::boot_stack_guard() || cpu::guards().any(|page| page == virt);
             if !guard {
                 self.map(virt, phys, 1, flags);
             }
@@ -156,10 +123,10 @@ impl Builder<'_> {
         }
     }
 
-    /// The page of [`cpu::espfix_page`] at every 64 KiB of the 4 GiB at [`vmalloc::ESPFIX`], read-only: all tables of a level
+    /// The page of [`cpu::espfix_page`] at every 64 KiB of the 4 GiB at [`ESPFIX`], read-only: all tables of a level
     /// are one.
     fn espfix(&mut self) {
-        let phys = image_phys(cpu::espfix_page() as *const u8);
+        let phys = image::image_phys(cpu::espfix_page() as *const u8);
         let pages = self.frames.alloc();
         let directory = self.frames.alloc();
         for n in 0..512 {
@@ -172,7 +139,7 @@ impl Builder<'_> {
             }
         }
         for gib in 0..4 {
-            let entry = self.entry(vmalloc::ESPFIX + (gib << 30), 3);
+            let entry = self.entry(ESPFIX + (gib << 30), 3);
             // SAFETY: as above.
             unsafe { *entry = directory | PRESENT };
         }
@@ -184,10 +151,10 @@ impl Builder<'_> {
         self.pml4 = isolation::user_root(kernel);
         for (range, rights) in isolation::shared() {
             for virt in range.step_by(SIZE_4K as usize) {
-                self.map(virt, virt - KERNEL_BASE, 1, rights.bits());
+                self.map(virt, virt - image::KERNEL_BASE, 1, rights.bits());
             }
         }
-        let slot = (vmalloc::ESPFIX >> 39 & 511) as usize;
+        let slot = (ESPFIX >> 39 & 511) as usize;
         // SAFETY: both are frames of `frames`, mapped and ours alone until CR3 is loaded.
         unsafe {
             let entry = phys_to_virt(kernel).cast::<u64>().add(slot).read();
@@ -197,7 +164,7 @@ impl Builder<'_> {
     }
 
     fn direct_map(&mut self) {
-        let small = image().start & !(SIZE_2M - 1)..image_phys(&raw const __rodata_end).next_multiple_of(SIZE_2M);
+        let small = image::image().start & !(SIZE_2M - 1)..image::rodata_end().next_multiple_of(SIZE_2M);
         let low = 0..SIZE_2M;
         for ram in core::iter::once(&low).chain(self.frames.info.ram()) {
             for phys in (ram.start & !(SIZE_2M - 1)..ram.end).step_by(SIZE_2M as usize) {
@@ -217,7 +184,7 @@ impl Builder<'_> {
 /// # Safety
 /// Once, on the boot processor, with `entry`'s page tables in force and nothing allocated yet.
 pub unsafe fn init(info: &BootInfo) -> (u64, Range<u64>) {
-    let start = image().end.next_multiple_of(SIZE_4K);
+    let start = image::image().end.next_multiple_of(SIZE_4K);
     let mut frames = BootFrames { info, start, next: start };
     // A loader may put the initramfs right behind the image.
     for _ in 0..2 {

@@ -7,11 +7,11 @@ use core::sync::atomic::Ordering;
 use crate::errno::{Errno, Result};
 use crate::machine::direct_map::PAGE_SIZE;
 use crate::memory::address_space::{AddressSpace, checked_range};
+use crate::memory::callbacks::callbacks;
 use crate::memory::fault::Access;
 use crate::memory::frames::Frame;
 use crate::memory::vma::{AreaFlags, Prot, Source};
 use crate::memory::{USER_END, frames, page_down, page_table};
-use crate::task;
 
 /// How much an address space has mapped, in bytes.
 #[derive(Clone, Copy, Default, Debug)]
@@ -49,7 +49,7 @@ impl AddressSpace {
     pub fn populate(&self, range: Range<u64>, access: Access) -> Result<()> {
         for page in range.step_by(PAGE_SIZE as usize) {
             self.fault(page, access).map_err(|signal| signal.errno())?;
-            if crate::task::signals::fatal_pending(task::current()) {
+            if callbacks().is_being_killed() {
                 return Err(Errno::EINTR);
             }
         }
@@ -96,11 +96,9 @@ impl AddressSpace {
         let index = area.page_index(page_down(addr));
         let object = match &area.source {
             Source::Shared { memory, .. } => memory.number(),
-            Source::File { inode, shared: true, .. } => inode.metadata().ino,
+            Source::File { file, shared: true, .. } => file.identity().1,
             // Not written to so far, it is still the file's own page.
-            Source::File { inode, .. } if read_only && inode.page(index)?.addr() == frame.addr() => {
-                inode.metadata().ino
-            }
+            Source::File { file, .. } if read_only && file.frame(index)?.addr() == frame.addr() => file.identity().1,
             _ if read_only => return Err(Errno::EFAULT),
             _ => return Ok(Identity::Own),
         };

@@ -6,37 +6,32 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use linux_raw_sys::general::RLIMIT_STACK;
-use portcullis::machine::Registers;
-use portcullis::{InKernel, Interrupted};
-use x86_64::instructions::interrupts;
-use x86_64::registers::control::{Cr4, Cr4Flags};
 
 use crate::errno::{Errno, Result};
 use crate::machine::direct_map::PAGE_SIZE;
-use crate::machine::gate::Gate;
-use crate::machine::sync;
 use crate::memory::address_space::{AddressSpace, Inner, limit};
 use crate::memory::frames::Frame;
 use crate::memory::page_table::leaf;
 use crate::memory::vma::{AreaFlags, Prot, STACK_GUARD_GAP, Source};
 use crate::memory::{MMAP_MIN_ADDR, USER_END, frames, page_down, page_table, pkeys, tlb};
-use crate::signal::exception::{force_fault, force_page_fault};
-use crate::task;
-use crate::task::signals::info::SigInfo;
-use crate::work::vsyscall;
 
-/// Bits of a page fault's error code (SDM volume 3, 4.7).
-const ERROR_PRESENT: u64 = 1 << 0;
-const ERROR_WRITE: u64 = 1 << 1;
-const ERROR_USER: u64 = 1 << 2;
-const ERROR_FETCH: u64 = 1 << 4;
+/// Error code of a page fault (SDM volume 3, 4.7): the page is there.
+pub const ERROR_PRESENT: u64 = 1 << 0;
+/// It was a write.
+pub const ERROR_WRITE: u64 = 1 << 1;
+/// From user mode.
+pub const ERROR_USER: u64 = 1 << 2;
+/// It was the fetch of an instruction.
+pub const ERROR_FETCH: u64 = 1 << 4;
+/// The page's key forbids it.
 const ERROR_KEY: u64 = 1 << 5;
 
 const SIGBUS: i32 = 7;
 const SIGKILL: i32 = 9;
 const SIGSEGV: i32 = 11;
 const SEGV_MAPERR: i32 = 1;
-const SEGV_ACCERR: i32 = 2;
+/// `si_code`: the page is there, and forbids it.
+pub const SEGV_ACCERR: i32 = 2;
 const SEGV_PKUERR: i32 = 4;
 const BUS_ADRERR: i32 = 2;
 const SI_KERNEL: i32 = 0x80;
@@ -93,7 +88,8 @@ pub struct FaultSignal {
 }
 
 impl FaultSignal {
-    fn segv(code: i32, addr: u64) -> FaultSignal {
+    /// SIGSEGV.
+    pub fn segv(code: i32, addr: u64) -> FaultSignal {
         FaultSignal { signo: SIGSEGV, code, addr, key: 0 }
     }
 
@@ -126,79 +122,6 @@ enum Rights {
 
 type FaultResult = core::result::Result<(), FaultSignal>;
 
-/// A page fault in user mode: resolves it, or raises the signal.
-///
-/// An access to a page that is there can fault as the supervisor's: QEMU's translator reads and writes the stack of a user's
-/// far return and far call so, and SMAP refuses it. There is nothing to resolve, and the instruction would fault for ever.
-pub fn page_fault_user(at: &mut InKernel<'_, Gate>, addr: u64, error: u64) {
-    let refused = || error & ERROR_WRITE == 0 || Cr4::read().contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION);
-    if error & (ERROR_PRESENT | ERROR_FETCH | ERROR_USER) == ERROR_PRESENT && refused() {
-        return raise(at, FaultSignal::segv(SEGV_ACCERR, addr), error);
-    }
-    match task::current_mm().fault_here(addr, error) {
-        Ok(()) => count(),
-        Err(signal) => raise(at, signal, error),
-    }
-}
-
-/// A fault was served.
-#[inline]
-fn count() {
-    // Only the task itself counts here, so no atomic addition is needed.
-    let faults = &task::current().usage.minor_faults;
-    faults.store(faults.load(Relaxed) + 1, Relaxed);
-}
-
-#[cold]
-fn raise(at: &mut InKernel<'_, Gate>, signal: FaultSignal, error: u64) {
-    if error & ERROR_FETCH != 0 && vsyscall::contains(signal.addr) {
-        vsyscall::call(at);
-    } else if signal.signo == SIGKILL {
-        kill_for_memory();
-    } else {
-        force_page_fault(
-            SigInfo::fault(signal.signo, signal.code, signal.addr).with_key(signal.key),
-            signal.addr,
-            error,
-        );
-    }
-}
-
-/// A page fault in kernel mode. True when the interrupted code may go on: at the instruction if it was one of the
-/// routines that touch user memory and the page could be had, else at its fixup. False: a bug of the kernel.
-pub fn page_fault_kernel(at: &mut Interrupted<'_, Gate>, addr: u64, error: u64) -> bool {
-    let Some(fixup) = at.fixup() else {
-        return false;
-    };
-    // With locks held there is no faulting in: that may sleep.
-    let may_resolve = addr < USER_END && at.saved().interrupts_on() && sync::preempt_count() == 0;
-    if !may_resolve || !resolve(addr, error) {
-        at.continue_at(fixup);
-    }
-    true
-}
-
-/// Resolves a fault of the routines that touch user memory, with interrupts on: a file may let us sleep. Where there is no
-/// memory for it the task is killed, as for a fault of its own: its address was a good one.
-fn resolve(addr: u64, error: u64) -> bool {
-    interrupts::enable();
-    let result = task::current_mm().fault_here(addr, error);
-    if result.as_ref().is_err_and(|signal| signal.signo == SIGKILL) {
-        kill_for_memory();
-    }
-    interrupts::disable();
-    if result.is_ok() {
-        count();
-    }
-    result.is_ok()
-}
-
-#[cold]
-fn kill_for_memory() {
-    log::warn!("out of memory: task {} is killed", task::current().tid());
-    force_fault(SigInfo::kernel(SIGKILL));
-}
-
 impl AddressSpace {
     /// Makes the page at `addr` present for `access`, or says which signal Linux sends.
     pub fn fault(&self, addr: u64, access: Access) -> FaultResult {
@@ -207,7 +130,7 @@ impl AddressSpace {
 
     /// As [`fault`](Self::fault), for an instruction of the current task's, whose protection keys count.
     #[inline(always)]
-    fn fault_here(&self, addr: u64, error: u64) -> FaultResult {
+    pub fn fault_here(&self, addr: u64, error: u64) -> FaultResult {
         self.fault_with(addr, Access::from_error(error), || {
             if error & ERROR_KEY != 0 { Rights::None } else { Rights::Keys }
         })
@@ -271,7 +194,7 @@ impl AddressSpace {
                 }
                 Source::Shared { memory, .. } => self.fault_backed(page, prot, shared, access, || memory.page(index)),
                 // Under the lock, so that a truncation finds the page here, or the fault finds the file cut.
-                Source::File { inode, .. } => self.fault_backed(page, prot, shared, access, || inode.page(index)),
+                Source::File { file, .. } => self.fault_backed(page, prot, shared, access, || file.frame(index)),
             };
             return resolved.map_err(|errno| match errno {
                 Errno::ENOMEM => FaultSignal::out_of_memory(addr),

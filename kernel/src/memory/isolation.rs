@@ -1,22 +1,16 @@
 //! Page-table isolation, with the feature of that name: what the user's tables map of the kernel, and a look at them as the
 //! CPU would look. What must be mapped is the library's to say (`portcullis::x86_64::isolation`).
 
-use alloc::boxed::Box;
-use alloc::string::String;
-use core::fmt::Write;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 
 use portcullis::x86_64::init::interrupt_table;
 use portcullis::x86_64::isolation::USER_TABLE;
-use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
-use crate::gate;
 use crate::machine::cpu;
-use crate::machine::direct_map::{DIRECT_MAP, PAGE_SIZE};
+use crate::machine::direct_map::{ESPFIX, PAGE_SIZE};
 use crate::memory::page_table::{Table, address, span};
-use crate::memory::vmalloc;
 
 /// Whether user mode runs on page tables of its own.
 pub const ON: bool = cfg!(feature = "isolation");
@@ -35,9 +29,9 @@ pub fn shared() -> impl Iterator<Item = (Range<u64>, Flags)> {
     let data = Flags::WRITABLE.union(Flags::NO_EXECUTE);
     let idt = interrupt_table();
     [
-        (crate::memory::boot_tables::doors(), Flags::empty()),
+        (crate::machine::image::doors(), Flags::empty()),
         (idt..idt + PAGE_SIZE, Flags::NO_EXECUTE),
-        (crate::sched::segments::ldt::areas(), data),
+        (crate::memory::ldt::areas(), data),
     ]
     .into_iter()
     .chain(cpu::shared().map(move |range| (range, data)))
@@ -48,7 +42,7 @@ const RIGHTS: Flags = Flags::WRITABLE.union(Flags::NO_EXECUTE).union(Flags::USER
 
 /// Whether a page of the kernel's half may be in the user's tables with these rights.
 fn is_listed(page: u64, rights: Flags) -> bool {
-    const ALIASES: Range<u64> = vmalloc::ESPFIX..vmalloc::ESPFIX + (4 << 30);
+    const ALIASES: Range<u64> = ESPFIX..ESPFIX + (4 << 30);
     if ALIASES.contains(&page) {
         return rights == Flags::NO_EXECUTE;
     }
@@ -57,16 +51,16 @@ fn is_listed(page: u64, rights: Flags) -> bool {
 
 /// What is found in the kernel's half of a table.
 #[derive(Default)]
-struct Found {
+pub struct Found {
     /// Pages that are mapped, and are no aliases of the way out to 16-bit stacks.
-    pages: u64,
+    pub pages: u64,
     /// Pages that are mapped and should not be, or with other rights than they should.
-    strangers: u64,
+    pub strangers: u64,
 }
 
 impl Found {
     /// Goes through what `table`, of `level`, maps from address `base` on. `rights` are those that the levels above leave.
-    fn walk(&mut self, table: Table, level: u32, base: u64, indices: Range<u64>, rights: Flags) {
+    pub fn walk(&mut self, table: Table, level: u32, base: u64, indices: Range<u64>, rights: Flags) {
         for index in indices {
             let at = base + index * span(level);
             let entry = Flags::from_bits_retain(table.entry(level, at).load(Relaxed));
@@ -81,14 +75,14 @@ impl Found {
                 continue;
             }
             let listed = level == 0 && is_listed(at, (here | entry & Flags::GLOBAL) & RIGHTS);
-            self.pages += u64::from(at >> 39 != vmalloc::ESPFIX >> 39);
+            self.pages += u64::from(at >> 39 != ESPFIX >> 39);
             self.strangers += u64::from(!listed);
         }
     }
 }
 
 /// Whether the table at `root` maps `virt`.
-fn maps(root: u64, virt: u64) -> bool {
+pub fn maps(root: u64, virt: u64) -> bool {
     let mut table = Table::at(root);
     for level in [3, 2, 1, 0] {
         let entry = Flags::from_bits_retain(table.entry(level, virt).load(Relaxed));
@@ -104,37 +98,7 @@ fn maps(root: u64, virt: u64) -> bool {
 }
 
 /// How many top-level entries of the user half differ between the kernel's table and the user's.
-fn differences(kernel: u64, user: u64) -> u64 {
+pub fn differences(kernel: u64, user: u64) -> u64 {
     let entry = |root, index| Table::at(root).entry(3, index * span(3)).load(Relaxed);
     (0..256).map(|index| u64::from(entry(kernel, index) != entry(user, index))).sum()
-}
-
-/// What `/dev/user-table` shows of the tables that this task has in user mode: whether they are others than the kernel's, how
-/// many pages of the kernel's half they map, how many of these they should not, whether they map this and that, and how
-/// many entries of the user half are not the kernel's.
-pub fn status() -> String {
-    let mut out = String::new();
-    let kernel = Cr3::read_raw().0.start_address().as_u64();
-    let root = user_root(kernel);
-    let mut found = Found::default();
-    let all = Flags::WRITABLE | Flags::USER_ACCESSIBLE;
-    found.walk(Table::at(root), 3, 0xffff_0000_0000_0000, 256..512, all);
-    let on_stack = 0u8;
-    let on_heap = Box::new(0u8);
-    for (key, value) in [
-        ("isolation", u64::from(ON)),
-        ("pages", found.pages),
-        ("strangers", found.strangers),
-        ("differences", differences(kernel, root)),
-        ("code", u64::from(maps(root, status as *const () as u64))),
-        ("data", u64::from(maps(root, &raw const gate::COUNTERS as u64))),
-        ("direct_map", u64::from(maps(root, DIRECT_MAP + root))),
-        ("heap", u64::from(maps(root, &raw const *on_heap as u64))),
-        ("stack", u64::from(maps(root, &raw const on_stack as u64))),
-        ("cpu", u64::from(maps(root, &raw const cpu::get(cpu::id()).current as u64))),
-    ] {
-        // Writing to a string does not fail.
-        let _ = writeln!(out, "{key} {value}");
-    }
-    out
 }

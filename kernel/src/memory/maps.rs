@@ -1,17 +1,15 @@
 //! The text of `/proc/PID/maps`.
 
 use alloc::string::String;
-use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use crate::machine::direct_map::PAGE_SIZE;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::vma::{Area, AreaFlags, Prot, Source};
 use crate::memory::width::Width;
-use crate::vfs::inode::Inode;
-use crate::work::vsyscall;
 
+/// The page of the vsyscalls, which nothing maps (`work::vsyscall`).
+const VSYSCALL: &str = "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]";
 /// The column in which names begin.
 const NAME_COLUMN: usize = 73;
 
@@ -23,7 +21,7 @@ impl AddressSpace {
             write_area(&area, out)?;
         }
         if self.width() == Width::Bits64 {
-            writeln!(out, "{}", vsyscall::MAPS_LINE)?;
+            writeln!(out, "{}", VSYSCALL)?;
         }
         Ok(())
     }
@@ -34,9 +32,9 @@ fn write_area(area: &Area, out: &mut dyn Write) -> fmt::Result {
     let (offset, device, ino) = match &area.source {
         Source::Anonymous => (0, 0, 0),
         Source::Shared { first, .. } => (*first * PAGE_SIZE, 1, 0),
-        Source::File { inode, first, .. } => {
-            let metadata = inode.metadata();
-            (*first * PAGE_SIZE, metadata.device, metadata.ino)
+        Source::File { file, first, .. } => {
+            let (device, ino) = file.identity();
+            (*first * PAGE_SIZE, device, ino)
         }
     };
     let mut line = String::new();
@@ -55,36 +53,11 @@ fn write_area(area: &Area, out: &mut dyn Write) -> fmt::Result {
         ino,
     )?;
     let name = match &area.source {
-        Source::File { inode, .. } => path(inode),
+        Source::File { file, .. } => file.path(),
         Source::Shared { .. } => "/dev/zero (deleted)".into(),
         Source::Anonymous if area.flags.contains(AreaFlags::STACK) => "[stack]".into(),
         Source::Anonymous if area.flags.contains(AreaFlags::HEAP) => "[heap]".into(),
         Source::Anonymous => String::new(),
     };
     if name.is_empty() { writeln!(out, "{line}") } else { writeln!(out, "{line:width$}{name}", width = NAME_COLUMN) }
-}
-
-/// The path of a file from the root, as far as it is known.
-fn path(inode: &Arc<dyn Inode>) -> String {
-    let mut names = Vec::new();
-    let mut at = inode.clone();
-    while let Some((parent, name)) = at.parent() {
-        if Arc::ptr_eq(&parent, &at) {
-            break;
-        }
-        names.push(name);
-        at = parent;
-    }
-    if names.is_empty() {
-        return inode.label().map_or(String::new(), |label| String::from_utf8_lossy(&label).into_owned());
-    }
-    let mut path = String::new();
-    for name in names.iter().rev() {
-        path.push('/');
-        path.push_str(&String::from_utf8_lossy(name));
-    }
-    if inode.is_unlinked() {
-        path.push_str(" (deleted)");
-    }
-    path
 }

@@ -19,15 +19,17 @@
 //! shootdown never waits for a CPU that waits for it.
 
 pub mod address_space;
+pub mod backing;
 pub mod boot_tables;
 pub mod c_long;
+pub mod callbacks;
 pub mod contents;
 pub mod fault;
 pub mod frames;
 pub mod heap;
 pub mod isolation;
+pub mod ldt;
 pub mod maps;
-pub mod membarrier;
 pub mod page_table;
 pub mod pgd;
 pub mod pkeys;
@@ -41,6 +43,8 @@ pub mod user;
 pub mod vma;
 pub mod vmalloc;
 pub mod width;
+
+use core::sync::atomic::{AtomicU64, Ordering};
 
 pub use crate::machine::direct_map::{DIRECT_MAP, PAGE_SIZE, phys_to_virt};
 pub use width::Width;
@@ -67,4 +71,10 @@ pub const fn page_up(addr: u64) -> Option<u64> {
         Some(end) => Some(page_down(end)),
         None => None,
     }
+}
+
+/// A new number for an inode or a memory object: none has it so far.
+pub fn new_ino() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }

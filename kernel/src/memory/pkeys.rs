@@ -6,18 +6,17 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
-use crate::memory::address_space::AddressSpace;
 use crate::memory::fault::Access;
 use crate::memory::vma::{Area, Prot};
-use crate::task;
 
 /// How many keys there are.
 const KEYS: u32 = 16;
 /// PKRU of a new program: all may be done with key 0, and nothing with any other.
 pub const INITIAL_RIGHTS: u32 = 0x5555_5554;
 /// The two bits of a key in PKRU: not to be accessed, not to be written.
-const DISABLE_ACCESS: u32 = 1;
-const DISABLE_WRITE: u32 = 2;
+pub const DISABLE_ACCESS: u32 = 1;
+/// See [`DISABLE_ACCESS`].
+pub const DISABLE_WRITE: u32 = 2;
 
 static AVAILABLE: AtomicBool = AtomicBool::new(false);
 
@@ -50,7 +49,8 @@ pub fn set_rights(rights: u32) {
     }
 }
 
-fn set_rights_of(key: u32, disabled: u32) {
+/// Says what the current task may do with the pages of a key.
+pub fn set_rights_of(key: u32, disabled: u32) {
     let others = rights() & !(3 << (2 * key));
     set_rights(others | disabled << (2 * key));
 }
@@ -90,7 +90,8 @@ impl Keys {
         *self.0.lock() = copy;
     }
 
-    fn allocate(&self) -> Option<u32> {
+    /// A key that was free.
+    pub fn allocate(&self) -> Option<u32> {
         let mut set = self.0.lock();
         let key = set.allocated.trailing_ones();
         if key >= KEYS {
@@ -98,6 +99,15 @@ impl Keys {
         }
         set.allocated |= 1 << key;
         Some(key)
+    }
+
+    /// Gives a key back. EINVAL if it is none that was allocated.
+    pub fn free(&self, key: u32) -> Result<()> {
+        if !self.is_allocated(key) {
+            return Err(Errno::EINVAL);
+        }
+        self.0.lock().allocated &= !(1 << key);
+        Ok(())
     }
 
     /// Whether a program may name this key.
@@ -142,41 +152,4 @@ impl Keys {
         let was_execute_only = area.prot.rights() == Prot::EXEC && key == self.0.lock().execute_only;
         prot.with_key(if was_execute_only { 0 } else { key })
     }
-}
-
-fn mm() -> &'static AddressSpace {
-    task::current_mm()
-}
-
-/// pkey_alloc(2): a key, and what this task may do with it.
-pub fn sys_pkey_alloc(flags: u64, disabled: u64) -> Result<usize> {
-    if flags != 0 || disabled & !u64::from(DISABLE_ACCESS | DISABLE_WRITE) != 0 {
-        return Err(Errno::EINVAL);
-    }
-    if !available() {
-        return Err(Errno::ENOSPC);
-    }
-    let key = mm().keys().allocate().ok_or(Errno::ENOSPC)?;
-    set_rights_of(key, disabled as u32);
-    Ok(key as usize)
-}
-
-/// pkey_free(2). Pages that have the key keep it.
-pub fn sys_pkey_free(key: u64) -> Result<usize> {
-    let key = key as u32;
-    let keys = mm().keys();
-    if !keys.is_allocated(key) {
-        return Err(Errno::EINVAL);
-    }
-    keys.0.lock().allocated &= !(1 << key);
-    Ok(0)
-}
-
-/// pkey_mprotect(2): mprotect with a key; -1 for none.
-pub fn sys_pkey_mprotect(addr: u64, len: u64, prot: u64, key: u64) -> Result<usize> {
-    let key = match key as i32 {
-        -1 => None,
-        key => Some(key as u32),
-    };
-    crate::calls::memory::mprotect(addr, len, prot, key)
 }

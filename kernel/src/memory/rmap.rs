@@ -2,7 +2,7 @@
 //!
 //! A file that loses pages (truncation, a punched hole) loses them in every address space at once. That is rare, and
 //! mappings come and go all the time, so no file keeps a list of its mappings: the address spaces are registered here,
-//! and all of them are searched. Files that were never mapped know that ([`Inode::map`]) and skip the search.
+//! and all of them are searched. Files that were never mapped know that ([`Backing::prepare_map`]) and skip the search.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -13,8 +13,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::machine::direct_map::PAGE_SIZE;
 use crate::machine::sync::SpinLock;
 use crate::memory::address_space::AddressSpace;
+use crate::memory::backing::Backing;
 use crate::memory::vma::{Area, Prot, Source};
-use crate::vfs::inode::Inode;
 
 /// The address spaces in the order in which they were made. A child comes after its parent, so that a search that runs
 /// beside a fork finds a copied page in one of the two: the copy is made under the parent's lock, after the child is here.
@@ -52,28 +52,30 @@ fn for_each_space(mut visit: impl FnMut(&AddressSpace)) {
 }
 
 /// Whether `area` maps `file`; then the index of its first page in it, and whether writes go there.
-fn maps(area: &Area, file: &dyn Inode) -> Option<(u64, bool)> {
+fn maps(area: &Area, file: &dyn Backing) -> Option<(u64, bool)> {
     match &area.source {
-        Source::File { inode, first, shared } if ptr::addr_eq(Arc::as_ptr(inode), file) => Some((*first, *shared)),
+        Source::File { file: mapped, first, shared } if ptr::addr_eq(Arc::as_ptr(mapped), file) => {
+            Some((*first, *shared))
+        }
         _ => None,
     }
 }
 
 /// Takes the pages with the indices `pages` of `file` out of every address space, private copies included. The file does
 /// not have these pages any more, so that no fault brings them back.
-pub fn unmap_truncated(file: &dyn Inode, pages: Range<u64>) {
+pub fn unmap_truncated(file: &dyn Backing, pages: Range<u64>) {
     for_each_space(|mm| mm.unmap_file_pages(file, &pages, |_, _| true));
 }
 
 /// As [`unmap_truncated`], but private copies stay: only entries that hold the frame that `removed` gives for an index go.
-pub fn unmap_punched(file: &dyn Inode, pages: Range<u64>, removed: impl Fn(u64) -> Option<u64>) {
+pub fn unmap_punched(file: &dyn Backing, pages: Range<u64>, removed: impl Fn(u64) -> Option<u64>) {
     for_each_space(|mm| {
         mm.unmap_file_pages(file, &pages, |index, frame| removed(index) == Some(frame));
     });
 }
 
 /// Whether a mapping exists through which programs write to `file`, or may come to by mprotect(2).
-pub fn is_mapped_writable(file: &dyn Inode) -> bool {
+pub fn is_mapped_writable(file: &dyn Backing) -> bool {
     let mut found = false;
     for_each_space(|mm| {
         found |= mm
@@ -84,7 +86,7 @@ pub fn is_mapped_writable(file: &dyn Inode) -> bool {
 
 impl AddressSpace {
     /// Takes the frames out of the entries for `pages` of `file` where `gone` says so, given index and frame.
-    fn unmap_file_pages(&self, file: &dyn Inode, pages: &Range<u64>, gone: impl Fn(u64, u64) -> bool) {
+    fn unmap_file_pages(&self, file: &dyn Backing, pages: &Range<u64>, gone: impl Fn(u64, u64) -> bool) {
         let inner = self.inner.lock();
         for area in inner.areas.iter() {
             let Some((first, _)) = maps(area, file) else {

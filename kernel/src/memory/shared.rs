@@ -4,9 +4,8 @@ use alloc::collections::BTreeMap;
 
 use crate::errno::Result;
 use crate::machine::sync::SpinLock;
-use crate::memory::frames;
 use crate::memory::frames::Frame;
-use crate::vfs::inode::new_ino;
+use crate::memory::{frames, new_ino};
 
 /// Pages that come into being, filled with zeros, when they are first touched, and go with the last mapping.
 pub struct SharedMemory {

@@ -17,8 +17,7 @@ use crate::machine::cpu::{CpuMask, MAX_CPUS};
 use crate::machine::direct_map::PAGE_SIZE;
 use crate::machine::sync::SpinLock;
 use crate::machine::{cpu, sync};
-use crate::memory::vmalloc;
-use crate::sched::segments::ldt;
+use crate::memory::{ldt, vmalloc};
 
 /// Ranges of more pages are flushed by dropping all of the user's translations.
 const MAX_SINGLE_PAGES: u64 = 32;
@@ -88,7 +87,7 @@ pub fn barrier(root: u64) {
 }
 
 /// A full memory barrier on every CPU.
-pub(super) fn barrier_everywhere() {
+pub fn barrier_everywhere() {
     let everybody = |here: usize| cpu::online() & !(1 << here);
     // A root that no CPU has loaded: there is nothing to do but to answer.
     request(0, 0, 0, everybody);
@@ -98,7 +97,7 @@ pub(super) fn barrier_everywhere() {
 /// one too. One that loads the address space later writes CR3, which is one.
 ///
 /// It is executed by whoever answers, and not left to the way out to user mode: SYSRET is none.
-pub(super) fn sync_core(root: u64) {
+pub fn sync_core(root: u64) {
     shootdown(root, 0, SYNC_CORE);
 }
 

@@ -9,9 +9,9 @@ use bitflags::bitflags;
 
 use crate::errno::{Errno, Result};
 use crate::machine::direct_map::PAGE_SIZE;
+use crate::memory::backing::Backing;
 use crate::memory::shared::SharedMemory;
 use crate::memory::{MMAP_MIN_ADDR, USER_END};
-use crate::vfs::inode::Inode;
 
 bitflags! {
     /// What a program may do with a page (`PROT_*`).
@@ -88,7 +88,7 @@ pub enum Source {
     /// A file; written pages are copied unless `shared`.
     File {
         /// The file.
-        inode: Arc<dyn Inode>,
+        file: Arc<dyn Backing>,
         /// Index of the page at the area's start.
         first: u64,
         /// MAP_SHARED.
@@ -162,7 +162,7 @@ impl Area {
         let same = match (&self.source, &next.source) {
             (Source::Anonymous, Source::Anonymous) => true,
             (Source::Shared { memory: a, .. }, Source::Shared { memory: b, .. }) => Arc::ptr_eq(a, b),
-            (Source::File { inode: a, shared: x, .. }, Source::File { inode: b, shared: y, .. }) => {
+            (Source::File { file: a, shared: x, .. }, Source::File { file: b, shared: y, .. }) => {
                 x == y && Arc::ptr_eq(a, b)
             }
             _ => false,

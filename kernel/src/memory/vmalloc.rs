@@ -19,9 +19,6 @@ pub const HEAP: u64 = 0xffff_c900_0000_0000;
 /// Where the kernel stacks begin.
 pub const STACKS: u64 = 0xffff_c980_0000_0000;
 
-/// Where the frames of the way out to 16-bit stacks are mapped again and again, read-only; 4 GiB.
-pub const ESPFIX: u64 = 0xffff_ff00_0000_0000;
-
 static LOCK: SpinLock<()> = SpinLock::new(());
 static ROOT: AtomicU64 = AtomicU64::new(0);
 

@@ -12,10 +12,10 @@ use portcullis::x86_64::tables::USER_DS;
 use portcullis::x86_64::{SavedRegs, UserRegs};
 
 use crate::errno::{Errno, Result};
+use crate::machine::segments::Segments;
 use crate::memory::USER_END;
 use crate::ptrace::debug;
 use crate::sched::lent;
-use crate::sched::switch::Segments;
 use crate::task::Task;
 
 /// The words of `struct user_regs_struct`: those of [`UserRegs`], and these.

@@ -9,11 +9,11 @@ use portcullis::x86_64::tables::{TLS_ENTRIES, USER_CS};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::errno::{Errno, Result};
+use crate::machine::descriptor::UserDesc;
 use crate::memory::user;
 use crate::ptrace::registers::Stopped;
 use crate::ptrace::{compat, extended, registers};
 use crate::sched::fpu;
-use crate::sched::segments::descriptor::UserDesc;
 use crate::sched::segments::{ports, tls};
 
 /// A register set.

@@ -1,7 +1,7 @@
 //! The extended register state (x87, SSE, AVX, AVX-512, PKRU), saved and restored at every switch.
 //!
-//! The kernel itself is soft-float, so the registers always hold the current task's user state. Saving is eager: what one
-//! task leaves in them, no other can see.
+//! The kernel itself is soft-float, so the registers always hold the current thread's user state. Saving is eager: what one
+//! thread leaves in them, no other can see.
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use core::arch::asm;
@@ -30,7 +30,7 @@ static PKRU: AtomicUsize = AtomicUsize::new(0);
 static FEATURES: AtomicU64 = AtomicU64::new(3);
 
 /// How [`FpuArea::restore`] loads the registers. The kinds with FNINIT are for CPUs that restore x87's instruction, operand and
-/// opcode pointers only where an exception is pending (AMD's before CPUID showed XSAVEERPTR): otherwise the last task's would
+/// opcode pointers only where an exception is pending (AMD's before CPUID showed XSAVEERPTR): otherwise the last thread's would
 /// be there to be read (CVE-2006-1056).
 #[repr(u8)]
 enum Restore {
@@ -102,9 +102,9 @@ pub fn init_cpu() {
         (false, true) => Restore::InitFxrstor,
     };
     RESTORE.store(restore as u8, Relaxed);
-    // SAFETY: the FPU is on; a CPU starts with what the firmware left, tasks do not.
+    // SAFETY: the FPU is on; a CPU starts with what the firmware left, threads do not.
     unsafe { asm!("fninit", options(nomem, nostack)) };
-    crate::sched::switch::init();
+    crate::machine::segments::init();
 }
 
 /// See [`Restore`].
@@ -137,7 +137,7 @@ pub fn features() -> u64 {
     FEATURES.load(Relaxed)
 }
 
-/// Memory for one task's extended state.
+/// Memory for one thread's extended state.
 pub struct FpuArea(NonNull<u8>);
 
 // SAFETY: plain memory; who may touch it when is said at the methods.
@@ -168,7 +168,7 @@ impl FpuArea {
     /// Saves the CPU's registers here.
     ///
     /// # Safety
-    /// The registers belong to the task whose area this is: it is current.
+    /// The registers belong to the thread whose area this is: it is current.
     #[inline]
     pub unsafe fn save(&self) {
         let method = METHOD.load(Relaxed);
@@ -190,7 +190,7 @@ impl FpuArea {
     ///
     /// # Safety
     /// The area holds a state that an earlier save made or that has been validated (a bad header or MXCSR faults), and
-    /// its task is current or about to be.
+    /// its thread is current or about to be.
     #[inline]
     pub unsafe fn restore(&self) {
         let restore = RESTORE.load(Relaxed);
@@ -257,14 +257,14 @@ pub unsafe fn reset(area: &FpuArea) {
     }
 }
 
-/// Copies the current task's live state into a new task's area.
+/// Copies the current thread's live state into a new thread's area.
 ///
 /// # Safety
-/// `to` belongs to a task that has not been started.
+/// `to` belongs to a thread that has not been started.
 pub unsafe fn copy_current(to: &FpuArea) {
-    let from = &crate::task::current().fpu;
+    let from = &crate::sched::thread::current().fpu;
     let _guard = crate::machine::sync::irqs_off();
-    // SAFETY: the registers are the current task's; with interrupts off no switch writes the area meanwhile.
+    // SAFETY: the registers are the current thread's; with interrupts off no switch writes the area meanwhile.
     unsafe {
         from.save();
         to.as_ptr().copy_from_nonoverlapping(from.as_ptr(), size());

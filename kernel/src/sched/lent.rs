@@ -1,7 +1,7 @@
-//! A task's user registers, for its tracer and for `/proc`.
+//! A thread's user registers, for its tracer and for `/proc`.
 //!
-//! The door holds the registers by `&mut`, and whatever the task does has them from there. So nobody else may write them, but
-//! while the task does without: [`lend`] publishes where they are for the time of a stop or a wait.
+//! The door holds the registers by `&mut`, and whatever the thread does has them from there. So nobody else may write them, but
+//! while the thread does without: [`lend`] publishes where they are for the time of a stop or a wait.
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
@@ -11,14 +11,14 @@ use portcullis::x86_64::UserRegs;
 
 use crate::machine::gate::Gate;
 use crate::sched::scheduler;
-use crate::task::{Task, current};
+use crate::sched::thread::{Thread, current};
 
-/// Where a task's registers are while it lends them; null otherwise. Written by the task alone. The run-queue lock orders this
-/// for all others: the task takes it to go to sleep, and they take it to see that it is asleep.
+/// Where a thread's registers are while it lends them; null otherwise. Written by the thread alone. The run-queue lock orders this
+/// for all others: the thread takes it to go to sleep, and they take it to see that it is asleep.
 #[derive(Default)]
 pub struct Lent(AtomicPtr<UserRegs>);
 
-/// Runs `wait`, which does without the current task's registers, and lends them meanwhile.
+/// Runs `wait`, which does without the current thread's registers, and lends them meanwhile.
 #[inline(always)]
 pub fn lend<T>(at: &mut InKernel<'_, Gate>, wait: impl FnOnce() -> T) -> T {
     let lent = at.lend_regs();
@@ -29,19 +29,19 @@ pub fn lend<T>(at: &mut InKernel<'_, Gate>, wait: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The registers that a task has lent: good for reads and writes while it is asleep. None if it has not.
-pub fn of(task: &Task) -> Option<NonNull<UserRegs>> {
-    NonNull::new(task.lent.0.load(Relaxed))
+/// The registers that a thread has lent: good for reads and writes while it is asleep. None if it has not.
+pub fn of(thread: &Thread) -> Option<NonNull<UserRegs>> {
+    NonNull::new(thread.lent.0.load(Relaxed))
 }
 
-/// The registers of a task that is asleep, or of the current one, to show: what it has changed in them since it came in may be
+/// The registers of a thread that is asleep, or of the current one, to show: what it has changed in them since it came in may be
 /// missing. None if it is not asleep.
-pub fn snapshot(task: &Task) -> Option<UserRegs> {
-    let place = (task.stack.top() - UserRegs::SIZE as u64) as *const UserRegs;
-    // SAFETY: the doors save the registers at the top of the stack, which the reference to the task keeps. While the task sleeps,
+pub fn snapshot(thread: &Thread) -> Option<UserRegs> {
+    let place = (thread.stack.top() - UserRegs::SIZE as u64) as *const UserRegs;
+    // SAFETY: the doors save the registers at the top of the stack, which the reference to the thread keeps. While the thread sleeps,
     // or runs here, nobody writes them; the volatile read makes no reference.
     let read = || unsafe { place.read_volatile() };
-    if ptr::eq(task, current()) { Some(read()) } else { scheduler::while_asleep(task, read) }
+    if ptr::eq(thread, current()) { Some(read()) } else { scheduler::while_asleep(thread, read) }
 }
 
 /// Calls `call` with the state of the system call that is being made, for calls that change the registers or stop for a tracer.

@@ -7,11 +7,17 @@
 //! | let others access the registers of a task that waits | [`lent`] |
 //! | wait until no reader is left | [`rcu`] |
 
+pub mod callbacks;
 pub mod fpu;
 pub mod fsave;
 pub mod lent;
+pub mod policy;
 pub mod rcu;
 pub mod scheduler;
 pub mod segments;
+pub mod slot;
 pub mod switch;
+pub mod thread;
+pub mod timer;
+pub mod usage;
 pub mod wait;

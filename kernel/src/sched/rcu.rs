@@ -2,7 +2,7 @@
 //!
 //! A reader holds preemption off while it uses what it read. So a CPU has no reader of before once it has been in user
 //! mode, in the idle loop, or through the scheduler. The first two the library's context tracking shows without
-//! disturbing the CPU: a task that spins in user mode for hours delays no grace period and is not interrupted for one.
+//! disturbing the CPU: a thread that spins in user mode for hours delays no grace period and is not interrupted for one.
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -11,10 +11,10 @@ use portcullis::context::Snapshot;
 use crate::machine::cpu::MAX_CPUS;
 use crate::machine::{cpu, time};
 
-/// How often each CPU has switched tasks.
+/// How often each CPU has switched threads.
 static SWITCHES: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
-/// The scheduler switches to another task on this CPU. Interrupts are off.
+/// The scheduler switches to another thread on this CPU. Interrupts are off.
 #[inline]
 pub fn note_switch(cpu: usize) {
     SWITCHES[cpu].fetch_add(1, SeqCst);

@@ -1,10 +1,9 @@
-//! Wait queues: how a task sleeps until something happens.
+//! Wait queues: how a thread sleeps until something happens.
 //!
 //! The waiter's node is on its own stack and in the queue's list while it waits; no memory is allocated, so waking is
 //! allowed in interrupt handlers. See `scheduler` for why no wake-up is lost.
 
 use alloc::boxed::Box;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell, UnsafeCell};
 use core::marker::PhantomPinned;
@@ -15,14 +14,16 @@ use core::sync::atomic::{AtomicBool, Ordering::*};
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
+use crate::sched::callbacks::callbacks;
 use crate::sched::scheduler;
 use crate::sched::scheduler::{INTERRUPTIBLE, KILLABLE, RUNNING, UNINTERRUPTIBLE};
-use crate::task::{Task, current, current_arc, process};
+use crate::sched::thread::{Thread, current};
+use crate::sched::timer;
 
 /// No deadline.
 pub const FOREVER: u64 = u64::MAX;
 
-/// A list of tasks that wait for the same thing.
+/// A list of threads that wait for the same thing.
 pub struct WaitQueue {
     list: SpinLock<List>,
 }
@@ -37,7 +38,8 @@ unsafe impl Send for List {}
 
 /// One waiter in one queue.
 struct Node {
-    task: Arc<Task>,
+    /// It is alive while the node is in a list: it is what takes the node out.
+    thread: &'static Thread,
     /// Chosen by `wake_one` or reached by `wake_all`, and not yet looking again.
     woken: AtomicBool,
     /// Pollers are told of everything and use nothing up, so `wake_one` goes on to the next.
@@ -55,7 +57,7 @@ struct Links {
 impl Node {
     fn new(poller: bool) -> Self {
         Node {
-            task: current_arc(),
+            thread: current(),
             woken: AtomicBool::new(false),
             poller,
             links: UnsafeCell::new(Links { next: ptr::null(), before: ptr::null() }),
@@ -113,7 +115,7 @@ impl WaitQueue {
         self.wait(INTERRUPTIBLE, deadline, condition)
     }
 
-    /// Sleeps until `condition` gives a value; EINTR only if the task is being killed.
+    /// Sleeps until `condition` gives a value; EINTR only if the thread is being killed.
     pub fn wait_killable<T>(&self, condition: impl FnMut() -> Option<T>) -> Result<T> {
         self.wait(KILLABLE, FOREVER, condition)
     }
@@ -142,7 +144,7 @@ impl WaitQueue {
             if state == INTERRUPTIBLE && current().signal_pending() {
                 break Err(Errno::ERESTARTSYS);
             }
-            if state == KILLABLE && crate::task::signals::fatal_pending(current()) {
+            if state == KILLABLE && callbacks().is_being_killed(current()) {
                 break Err(Errno::EINTR);
             }
             if timeout.passed() {
@@ -180,9 +182,9 @@ impl WaitQueue {
         while let Some(node) = unsafe { at.as_ref() } {
             if node.poller {
                 node.woken.store(true, Release);
-                scheduler::wake(&node.task);
+                scheduler::wake(node.thread);
             } else if count != 0 && !node.woken.swap(true, AcqRel) {
-                scheduler::wake(&node.task);
+                scheduler::wake(node.thread);
                 count -= 1;
             }
             // SAFETY: guarded by the lock.
@@ -205,7 +207,7 @@ impl Default for WaitQueue {
 
 impl Drop for WaitQueue {
     fn drop(&mut self) {
-        assert!(self.list.get_mut().head.is_null(), "a wait queue goes away while tasks wait on it");
+        assert!(self.list.get_mut().head.is_null(), "a wait queue goes away while threads wait on it");
     }
 }
 
@@ -223,17 +225,21 @@ impl Entered<'_> {
     }
 }
 
-/// Wakes the current task at a deadline.
+/// Wakes the current thread at a deadline.
 pub struct Timeout {
     deadline: u64,
-    timer: Option<time::TimerId>,
+    timer: Option<timer::TimerId>,
 }
 
 impl Timeout {
     /// `deadline` as of [`time::now`]; [`FOREVER`] for none.
     pub fn new(deadline: u64) -> Self {
-        let timer = (deadline != FOREVER && deadline > time::now())
-            .then(|| time::add_timer(deadline, wake_tid, current().tid() as usize, 0));
+        let timer = (deadline != FOREVER && deadline > time::now()).then(|| {
+            let thread = current();
+            // Counted back by whoever sees to it that the timer never runs again: until then the thread is kept.
+            thread.timeouts.fetch_add(1, Relaxed);
+            timer::add_timer(deadline, wake_sleeper, ptr::from_ref(thread) as usize, 0)
+        });
         Timeout { deadline, timer }
     }
 
@@ -245,17 +251,20 @@ impl Timeout {
 
 impl Drop for Timeout {
     fn drop(&mut self) {
-        if let Some(timer) = self.timer.take() {
-            time::cancel_timer(timer);
+        if let Some(timer) = self.timer.take()
+            && timer::cancel_timer(timer)
+        {
+            current().timeouts.fetch_sub(1, Release);
         }
     }
 }
 
-/// By TID and not by address: the timer may be late and the task gone. A wake-up too many is harmless.
-fn wake_tid(tid: usize, _: usize) {
-    if let Some(task) = process::find_task(tid as i32) {
-        scheduler::wake(&task);
-    }
+/// The timer's part. It may be late, and the thread asleep for another reason: a wake-up too many is harmless.
+fn wake_sleeper(thread: usize, _: usize) {
+    // SAFETY: a thread that has ended is kept until all its timers are counted back.
+    let thread = unsafe { &*(thread as *const Thread) };
+    scheduler::wake(thread);
+    thread.timeouts.fetch_sub(1, Release);
 }
 
 /// Sleeps until `deadline`; ERESTARTSYS if a signal comes first.
@@ -293,7 +302,7 @@ impl Completion {
         self.waiters.wake_all();
     }
 
-    /// Waits for it; EINTR if the task is killed first.
+    /// Waits for it; EINTR if the thread is killed first.
     pub fn wait_killable(&self) -> Result<()> {
         self.waiters.wait_killable(|| self.done.load(SeqCst).then_some(()))
     }
@@ -321,7 +330,7 @@ struct Place {
 }
 
 impl PollTable {
-    /// For the current task.
+    /// For the current thread.
     pub fn new() -> Self {
         PollTable { places: RefCell::new(Vec::new()), registering: Cell::new(true) }
     }

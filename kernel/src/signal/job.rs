@@ -5,13 +5,13 @@ use crate::errno::{Errno, Result};
 use crate::ptrace;
 use crate::sched::scheduler;
 use crate::sched::scheduler::STOPPED;
+use crate::sched::usage::Usage;
 use crate::signal::send;
 use crate::task::process::{Node, Pid, Tree};
 use crate::task::signals::action::{Action, ActionFlags, SIG_IGN};
 use crate::task::signals::info::*;
 use crate::task::signals::set::*;
 use crate::task::signals::state::{ProcessSignals, TaskSignals};
-use crate::task::usage::Usage;
 use crate::task::{Task, current, process};
 
 /// Stops the current thread: because it took a stop signal (`signo`), or because another thread did (0). Returns when it

@@ -1,7 +1,7 @@
 //! The `sched_*` calls: affinity counts, policies and priorities are only kept.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicI32, Ordering::*};
+use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::{PRIO_PGRP, PRIO_PROCESS, PRIO_USER, RLIMIT_NICE, RLIMIT_RTPRIO};
 
@@ -16,29 +16,6 @@ use crate::task::credentials::USER;
 use crate::task::pid_namespace::{meant, seen};
 use crate::task::process::Pid;
 use crate::task::{Task, current, current_arc, process, user_namespace};
-
-/// Nice value and scheduling class, as set.
-#[derive(Default)]
-pub struct Policy {
-    /// −20 … 19.
-    pub nice: AtomicI32,
-    policy: AtomicI32,
-    priority: AtomicI32,
-}
-
-impl Policy {
-    /// Whether it may take another task's CPU when it wakes up: not with SCHED_BATCH or SCHED_IDLE.
-    pub fn preempts(&self) -> bool {
-        !matches!(self.policy.load(Relaxed), 3 | 5)
-    }
-
-    /// A child's, with the parent's values.
-    pub fn copy_from(&self, other: &Policy) {
-        self.nice.store(other.nice.load(Relaxed), Relaxed);
-        self.policy.store(other.policy.load(Relaxed), Relaxed);
-        self.priority.store(other.priority.load(Relaxed), Relaxed);
-    }
-}
 
 /// The priority of a task of a real-time policy, 0 for any other.
 pub fn real_time_priority(task: &Task) -> i32 {
@@ -114,7 +91,7 @@ pub fn sys_sched_getaffinity(tid: u64, len: u64, address: u64) -> Result<usize> 
 
 /// sched_getscheduler(2).
 pub fn sys_sched_getscheduler(tid: u64) -> Result<usize> {
-    Ok(task_or_self(tid)?.policy.policy.load(Relaxed) as usize)
+    Ok(task_or_self(tid)?.policy.class.load(Relaxed) as usize)
 }
 
 /// SCHED_FIFO and SCHED_RR have priorities 1 to 99; the others 0.
@@ -141,18 +118,18 @@ pub fn sys_sched_setscheduler(tid: u64, policy: u64, address: u64) -> Result<usi
     // A real-time priority beyond the limit, or none allowed at all.
     let limit = task.process.rlimit(RLIMIT_RTPRIO).0;
     let urgent = priority > task.policy.priority.load(Relaxed) && priority as u64 > limit;
-    let enters = priority != 0 && policy != task.policy.policy.load(Relaxed) as u64 && limit == 0;
+    let enters = priority != 0 && policy != task.policy.class.load(Relaxed) as u64 && limit == 0;
     if (urgent || enters) && !capable(Capability::SysNice) {
         return Err(Errno::EPERM);
     }
-    task.policy.policy.store(policy as i32, Relaxed);
+    task.policy.class.store(policy as i32, Relaxed);
     task.policy.priority.store(priority, Relaxed);
     Ok(0)
 }
 
 /// sched_setparam(2).
 pub fn sys_sched_setparam(tid: u64, address: u64) -> Result<usize> {
-    let policy = task_or_self(tid)?.policy.policy.load(Relaxed);
+    let policy = task_or_self(tid)?.policy.class.load(Relaxed);
     sys_sched_setscheduler(tid, policy as u64, address)
 }
 

@@ -9,6 +9,8 @@ use crate::errno::{Errno, Result};
 use crate::machine::{cpu, time};
 use crate::memory::width::Width;
 use crate::memory::{c_long, user};
+use crate::sched::timer;
+use crate::sched::usage::Usage;
 use crate::sched::wait::sleep_until;
 use crate::task::pid_namespace::meant;
 use crate::task::process::{Pid, Process};
@@ -138,7 +140,7 @@ pub struct CpuClock {
 impl CpuClock {
     /// Its time, in nanoseconds.
     pub fn now(&self) -> u64 {
-        let of = |usage: &usage::Usage| match self.time {
+        let of = |usage: &Usage| match self.time {
             CpuTime::All => usage.total(),
             CpuTime::User => usage.times().user,
         };
@@ -272,7 +274,7 @@ fn set_realtime(nanoseconds: u64) -> Result<usize> {
     if nanoseconds >= MAX_NS - YEARS || nanoseconds < time::now() {
         return Err(Errno::EINVAL);
     }
-    time::set_realtime(nanoseconds);
+    timer::set_realtime(nanoseconds);
     Ok(0)
 }
 

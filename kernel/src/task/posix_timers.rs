@@ -13,10 +13,11 @@ use linux_raw_sys::general::*;
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
-use crate::machine::time::TimerId;
 use crate::memory::width::Width;
 use crate::memory::{c_long, user};
 use crate::sched::scheduler::SLICE;
+use crate::sched::timer;
+use crate::sched::timer::TimerId;
 use crate::signal;
 use crate::task::clock::{Clock, CpuClock, CpuTime, Timespec};
 use crate::task::pid_namespace::meant;
@@ -129,13 +130,13 @@ impl Timer {
     /// Waits for the deadline, if that is a wall clock's.
     fn start(&mut self, pid: Pid) {
         if !self.source.is_cpu() && self.signal != 0 && self.deadline != 0 {
-            self.waits = Some(time::add_timer(self.deadline, ran_out, pid as usize, self.id as usize));
+            self.waits = Some(timer::add_timer(self.deadline, ran_out, pid as usize, self.id as usize));
         }
     }
 
     fn stop(&mut self) {
         if let Some(timer) = self.waits.take() {
-            time::cancel_timer(timer);
+            timer::cancel_timer(timer);
         }
         self.deadline = 0;
         self.fired = false;

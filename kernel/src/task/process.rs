@@ -13,6 +13,8 @@ use portcullis::x86_64::UserRegs;
 
 use crate::errno::{Errno, Result};
 use crate::machine::sync::{SpinLock, SpinLockGuard};
+use crate::memory::address_space::kernel_mm;
+use crate::sched::usage::Usage;
 use crate::sched::wait::WaitQueue;
 use crate::task::exit_signal::ExitSignal;
 use crate::task::limits::Limits;
@@ -21,7 +23,6 @@ use crate::task::signals::action::{ActionFlags, SIG_IGN, SigHand};
 use crate::task::signals::quota::User;
 use crate::task::signals::state::{ProcessSignals, TaskSignals};
 use crate::task::timers::Timers;
-use crate::task::usage::Usage;
 use crate::task::{NewTask, Start, Task, pid_namespace};
 
 /// A process or thread id.
@@ -567,7 +568,7 @@ pub fn kernel_task(pid: Pid, start: Start) -> Result<Arc<Task>> {
     let task = Task::new(NewTask {
         tid: pid,
         process: Process::new(pid, None, None),
-        mm: super::kernel_mm(),
+        mm: kernel_mm(),
         files: None,
         fs: None,
         sighand: Arc::new(SigHand::new()),

@@ -9,8 +9,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use portcullis::work::ExitWork;
 use portcullis::x86_64::UserRegs;
 
+use crate::memory::address_space::current_mm;
 use crate::memory::width::Width;
-use crate::task::{Task, current, current_mm};
+use crate::task::{Task, current};
 
 /// `AUDIT_ARCH_X86_64`: EM_X86_64, 64-bit, little-endian.
 pub const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;

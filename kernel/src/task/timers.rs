@@ -8,8 +8,9 @@ use linux_raw_sys::general::*;
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
-use crate::machine::time::TimerId;
 use crate::memory::c_long;
+use crate::sched::timer;
+use crate::sched::timer::TimerId;
 use crate::signal;
 use crate::task::clock::{SECOND, Timeval};
 use crate::task::posix_timers::PosixTimers;
@@ -84,7 +85,7 @@ impl Interval {
 
     fn stop(&mut self) {
         if let Some(timer) = self.timer.take() {
-            time::cancel_timer(timer);
+            timer::cancel_timer(timer);
         }
         self.deadline = 0;
         self.period = 0;
@@ -128,7 +129,7 @@ fn real_expired(pid: usize, _: usize) {
         }
         real.advance(time::now());
         if real.deadline != 0 {
-            real.timer = Some(time::add_timer(real.deadline, real_expired, pid, 0));
+            real.timer = Some(timer::add_timer(real.deadline, real_expired, pid, 0));
         }
     }
     // A standard signal is never refused.
@@ -143,7 +144,7 @@ fn set_real(process: &Process, value: u64, period: u64) -> (u64, u64) {
     if value != 0 {
         real.deadline = time::now().saturating_add(value);
         real.period = period;
-        real.timer = Some(time::add_timer(real.deadline, real_expired, process.pid as usize, 0));
+        real.timer = Some(timer::add_timer(real.deadline, real_expired, process.pid as usize, 0));
     }
     old
 }

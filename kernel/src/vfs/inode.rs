@@ -1,13 +1,14 @@
 //! What a name stands for: the trait that every kind of file system object implements.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
+use crate::memory::backing::Backing;
 use crate::memory::frames::Frame;
 use crate::vfs::file::File;
 use crate::vfs::write_count::WriteCount;
@@ -114,7 +115,7 @@ pub type EntrySink<'a> = dyn FnMut(DirectoryEntry) -> bool + 'a;
 ///
 /// Directory operations take names of one component, never empty, "." or "..". The defaults are what an object that
 /// does not support the operation answers.
-pub trait Inode: Send + Sync + Any {
+pub trait Inode: Backing {
     /// What `stat` reports.
     fn metadata(&self) -> Metadata;
 
@@ -242,15 +243,50 @@ impl dyn Inode {
     }
 }
 
+impl<T: Inode> Backing for T {
+    fn frame(&self, index: u64) -> Result<Frame> {
+        self.page(index)
+    }
+
+    fn prepare_map(&self, writes: bool) -> Result<bool> {
+        self.map(writes)
+    }
+
+    fn identity(&self) -> (u64, u64) {
+        let metadata = self.metadata();
+        (metadata.device, metadata.ino)
+    }
+
+    fn path(&self) -> String {
+        path(self)
+    }
+}
+
+/// The path of a file from the root, as far as it is known.
+fn path(inode: &dyn Inode) -> String {
+    let mut names = Vec::new();
+    let mut next = inode.parent();
+    while let Some((directory, name)) = next {
+        names.push(name);
+        next = directory.parent().filter(|(parent, _)| !same(parent, &directory));
+    }
+    if names.is_empty() {
+        return inode.label().map_or(String::new(), |label| String::from_utf8_lossy(&label).into_owned());
+    }
+    let mut path = String::new();
+    for name in names.iter().rev() {
+        path.push('/');
+        path.push_str(&String::from_utf8_lossy(name));
+    }
+    if inode.is_unlinked() {
+        path.push_str(" (deleted)");
+    }
+    path
+}
+
 /// True when both are the same object.
 pub fn same(a: &Arc<dyn Inode>, b: &Arc<dyn Inode>) -> bool {
     core::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b))
-}
-
-/// A new inode number.
-pub fn new_ino() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Linux's encoding of a device number in `st_rdev` and `mknod`.

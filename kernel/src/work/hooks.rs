@@ -1,6 +1,6 @@
 //! What the gate's hooks keep for each task, and what becomes of it at clone, exec, exit and at a switch.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use portcullis::machine::{InterruptFlag, Tracking};
 use portcullis::work::{ExitWork, SyscallWork};
@@ -14,8 +14,6 @@ use crate::work::{audit, live_patch, return_notifier, rseq, seccomp, task_work, 
 
 /// The task's part of each.
 pub struct Hooks {
-    /// What is due when the task is switched out (`SWITCH_*`): the one test of the switch.
-    pub on_switch: AtomicU32,
     /// Restartable sequences.
     pub rseq: rseq::TaskRseq,
     /// Its filters.
@@ -32,16 +30,15 @@ pub struct Hooks {
     pub work: task_work::Queue,
 }
 
-/// [`Hooks::on_switch`]: a restartable sequence may have to be aborted.
+/// [`Thread::on_switch_out`](crate::sched::thread::Thread::on_switch_out): a restartable sequence may have to be aborted.
 pub const SWITCH_RSEQ: u32 = 1;
-/// [`Hooks::on_switch`]: user-return notifiers wait on this CPU.
+/// [`Thread::on_switch_out`](crate::sched::thread::Thread::on_switch_out): user-return notifiers wait on this CPU.
 pub const SWITCH_USER_RETURN: u32 = 2;
 
 impl Hooks {
     /// Nothing armed.
     pub fn new() -> Self {
         Hooks {
-            on_switch: AtomicU32::new(0),
             rseq: rseq::TaskRseq::default(),
             seccomp: seccomp::TaskSeccomp::new(),
             dispatch: user_dispatch::UserDispatch::default(),
@@ -87,7 +84,7 @@ pub fn release() {
 /// `prev` gives its CPU to `next`, and something of it is armed. Interrupts are off.
 #[cold]
 pub fn switch(prev: &Task, next: &Task) {
-    let due = prev.hooks.on_switch.load(Relaxed);
+    let due = prev.on_switch_out.load(Relaxed);
     if due & SWITCH_RSEQ != 0 {
         rseq::switched_out(prev);
     }

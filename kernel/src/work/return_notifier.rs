@@ -51,12 +51,12 @@ pub fn lend_tsc_aux(value: u32) -> Result<()> {
 
 /// Interrupts are off; the task is current, or about to be on this CPU.
 fn raise(task: &Task) {
-    task.hooks.on_switch.fetch_or(SWITCH_USER_RETURN, Relaxed);
+    task.on_switch_out.fetch_or(SWITCH_USER_RETURN, Relaxed);
     task.raise_for_current(ExitWork::USER_RETURN_NOTIFY);
 }
 
 fn lower(task: &Task) {
-    task.hooks.on_switch.fetch_and(!SWITCH_USER_RETURN, Relaxed);
+    task.on_switch_out.fetch_and(!SWITCH_USER_RETURN, Relaxed);
     task.work.take(ExitWork::USER_RETURN_NOTIFY);
 }
 
@@ -68,7 +68,7 @@ pub fn pass_on(prev: &Task, next: &Task) {
 
 /// The hook: once, with interrupts off, before user mode is entered.
 pub fn fire() {
-    current().hooks.on_switch.fetch_and(!SWITCH_USER_RETURN, Relaxed);
+    current().on_switch_out.fetch_and(!SWITCH_USER_RETURN, Relaxed);
     FIRED.fetch_add(1, Relaxed);
     let lent = &LENT[cpu::id()];
     if lent.now.swap(false, Relaxed) {

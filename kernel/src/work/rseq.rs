@@ -13,10 +13,11 @@ use zerocopy::FromBytes;
 
 use crate::errno::{Errno, Result};
 use crate::machine::cpu;
+use crate::memory::address_space::current_mm;
 use crate::memory::{tlb, user};
 use crate::signal;
 use crate::signal::{SIGSEGV, SigInfo};
-use crate::task::{Task, current, current_mm};
+use crate::task::{Task, current};
 use crate::work::hooks::SWITCH_RSEQ;
 
 /// The area's size and alignment, and where its fields are: `struct rseq`.
@@ -113,14 +114,14 @@ pub fn sys_rseq(area: u64, len: u64, flags: u64, signature: u64) -> Result<usize
     }
     rseq.signature.store(signature, Relaxed);
     rseq.area.store(area, Relaxed);
-    task.hooks.on_switch.fetch_or(SWITCH_RSEQ, Relaxed);
+    task.on_switch_out.fetch_or(SWITCH_RSEQ, Relaxed);
     // The area shows the CPU before the call returns.
     task.raise(ExitWork::RSEQ);
     Ok(0)
 }
 
 fn forget(task: &Task) {
-    task.hooks.on_switch.fetch_and(!SWITCH_RSEQ, Relaxed);
+    task.on_switch_out.fetch_and(!SWITCH_RSEQ, Relaxed);
     task.hooks.rseq.area.store(0, Relaxed);
     task.hooks.rseq.signature.store(0, Relaxed);
     task.hooks.rseq.events.store(0, Relaxed);
@@ -141,7 +142,7 @@ pub fn inherit(parent: &Task, child: &Task) {
     to.area.store(area, Relaxed);
     to.signature.store(from.signature.load(Relaxed), Relaxed);
     to.events.store(PREEMPTED, Relaxed);
-    child.hooks.on_switch.fetch_or(SWITCH_RSEQ, Relaxed);
+    child.on_switch_out.fetch_or(SWITCH_RSEQ, Relaxed);
     child.raise(ExitWork::RSEQ);
 }
 

@@ -20,11 +20,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::errno::{Errno, Result};
 use crate::life::vdso;
+use crate::machine::segments::Segments;
 use crate::machine::sync;
 use crate::memory::address_space::AddressSpace;
+use crate::memory::address_space::current_mm;
 use crate::memory::user;
 use crate::sched::fpu;
-use crate::sched::switch::Segments;
 use crate::signal::exception::Fault;
 use crate::signal::fpstate;
 use crate::signal::info32::SigInfo32;
@@ -32,7 +33,7 @@ use crate::task::signals::action::{Action, ActionFlags};
 use crate::task::signals::altstack::AltStack;
 use crate::task::signals::info::SigInfo;
 use crate::task::signals::set::SigSet;
-use crate::task::{current, current_mm, restart};
+use crate::task::{current, restart};
 use crate::work::signal_frame64::{RESTORED_FLAGS, UC_FP_XSTATE, flags_of_handler, restore_altstack};
 
 /// `struct sigcontext_32`.

@@ -13,6 +13,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 
 use portcullis::die::{Die, Verdict};
@@ -28,12 +29,13 @@ use crate::fs::path::Walk;
 use crate::machine::instruction::{Instruction, LONGEST, Mode};
 use crate::machine::sync::SpinLock;
 use crate::memory::address_space::AddressSpace;
+use crate::memory::address_space::current_mm;
 use crate::memory::vma::{Area, Prot, Source};
 use crate::memory::{PAGE_SIZE, user};
 use crate::sched::scheduler;
 use crate::sched::segments::code::{Code, CodeSegment};
 use crate::task::process::tree;
-use crate::task::{Task, current, current_mm};
+use crate::task::{Task, current};
 use crate::vfs::sleep_lock::SleepLock;
 use crate::work::trace_points;
 
@@ -188,12 +190,15 @@ impl Probe {
 
     /// Its address in an area that maps the file.
     fn address_in(&self, area: &Area) -> Option<u64> {
-        let Source::File { inode, first, shared: false } = &area.source else {
+        let Source::File { file, first, shared: false } = &area.source else {
             return None;
         };
         let distance = self.offset.checked_sub(first * PAGE_SIZE)?;
         let address = area.start.checked_add(distance)?;
-        (Arc::ptr_eq(inode, &self.inode) && area.prot.contains(Prot::EXEC) && address < area.end).then_some(address)
+        (ptr::addr_eq(Arc::as_ptr(file), Arc::as_ptr(&self.inode))
+            && area.prot.contains(Prot::EXEC)
+            && address < area.end)
+            .then_some(address)
     }
 
     /// Writes the first byte in each process that has it mapped.

@@ -11,11 +11,12 @@ use portcullis_linux_abi::user_dispatch::{AllowedRange, Decision, by_selector};
 
 use crate::errno::{Errno, Result};
 use crate::life::vdso;
+use crate::memory::address_space::current_mm;
 use crate::memory::user;
 use crate::signal;
 use crate::signal::{SIGSEGV, SIGSYS, SigInfo};
 use crate::task::signals::info::SYS_USER_DISPATCH;
-use crate::task::{Task, current, current_mm, syscall_info};
+use crate::task::{Task, current, syscall_info};
 use crate::work::hooks;
 
 /// prctl(PR_SET_SYSCALL_USER_DISPATCH): its number and the two modes.

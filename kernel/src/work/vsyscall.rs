@@ -18,8 +18,6 @@ use crate::work::seccomp;
 
 /// Where the page is, in every program.
 pub const ADDRESS: u64 = 0xffff_ffff_ff60_0000;
-/// The line of `/proc/PID/maps`.
-pub const MAPS_LINE: &str = "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]";
 
 const SIGSEGV: i32 = 11;
 const SIGSYS: i32 = 31;

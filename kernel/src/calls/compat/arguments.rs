@@ -7,8 +7,8 @@ use crate::calls::fs::sys_lseek;
 use crate::calls::memory::sys_mmap;
 use crate::errno::{Errno, Result};
 use crate::fs::socket_pair;
-use crate::machine::time;
 use crate::memory::user;
+use crate::sched::timer;
 use crate::task::current;
 use crate::vfs::locks::FlockLayout;
 use crate::vfs::poll;
@@ -91,7 +91,7 @@ pub fn sys_nice(increment: u64) -> Result<usize> {
 pub fn sys_stime(address: u64) -> Result<usize> {
     let seconds: i32 = user::read(address)?;
     let seconds = u64::try_from(seconds).map_err(|_| Errno::EINVAL)?;
-    time::set_realtime(seconds * 1_000_000_000);
+    timer::set_realtime(seconds * 1_000_000_000);
     Ok(0)
 }
 

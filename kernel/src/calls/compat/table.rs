@@ -6,15 +6,16 @@ use portcullis::x86_64::UserRegs;
 
 use crate::calls::compat::ids16::{narrowed, widen};
 use crate::calls::compat::{arguments, ids16, signals, stat};
-use crate::calls::{fs as files, kcmp, memory, prctl, signal};
+use crate::calls::ports;
+use crate::calls::{fs as files, kcmp, membarrier, memory, prctl, signal};
 use crate::errno::{Errno, Result};
 use crate::life::{clone3, exec, exit, fork, futex, reap, robust, unshare};
 use crate::machine::nospec;
 use crate::memory::Width::Bits32;
-use crate::memory::{membarrier, pkeys};
+use crate::memory::ldt;
 use crate::ptrace::access;
 use crate::sched::lent::with_state;
-use crate::sched::segments::{ldt, ports, tls};
+use crate::sched::segments::tls;
 use crate::signal::signalfd;
 use crate::task::{
     affinity, capabilities, clock, credentials, limits, posix_timers, restart, system_info, timers, usage,
@@ -369,9 +370,9 @@ static TABLE: [Call; CALLS + 1] = calls! {
     377 copy_file_range => files::sys_copy_file_range(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
     378 preadv2 => files::sys_preadv2(a.ebx, a.ecx, a.edx, pair(a.esi, a.edi), 0, a.ebp);
     379 pwritev2 => files::sys_pwritev2(a.ebx, a.ecx, a.edx, pair(a.esi, a.edi), 0, a.ebp);
-    380 pkey_mprotect => pkeys::sys_pkey_mprotect(a.ebx, a.ecx, a.edx, a.esi);
-    381 pkey_alloc => pkeys::sys_pkey_alloc(a.ebx, a.ecx);
-    382 pkey_free => pkeys::sys_pkey_free(a.ebx);
+    380 pkey_mprotect => memory::sys_pkey_mprotect(a.ebx, a.ecx, a.edx, a.esi);
+    381 pkey_alloc => memory::sys_pkey_alloc(a.ebx, a.ecx);
+    382 pkey_free => memory::sys_pkey_free(a.ebx);
     383 statx => files::sys_statx(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     384 arch_prctl => arguments::sys_arch_prctl(a.ebx);
     403 clock_gettime64 => clock::sys_clock_gettime(a.ebx, a.ecx);

@@ -3,10 +3,10 @@
 use core::ptr;
 
 use crate::errno::{Errno, Result};
+use crate::memory::address_space::current_mm;
 use crate::memory::contents::Identity;
 use crate::memory::fault::Access;
 use crate::memory::user;
-use crate::task;
 
 /// Where a word is, for everybody who means the same word by it. Two calls meet where their keys are equal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +33,7 @@ impl Key {
         if !user::is_user_range(address, 4) {
             return Err(Errno::EFAULT);
         }
-        let mm = task::current_mm();
+        let mm = current_mm();
         let space = ptr::from_ref(mm) as u64;
         if private {
             return Ok(Key { space, place: address });

@@ -18,7 +18,7 @@ use linux_raw_sys::general::{MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_READ, S_IFR
 use crate::errno::{Errno, Result};
 use crate::fs::{File, Inode};
 use crate::machine::sync::Once;
-use crate::memory::address_space::{AddressSpace, Backing};
+use crate::memory::address_space::{AddressSpace, Object};
 use crate::memory::frames::Frame;
 use crate::memory::vma::{AreaFlags, Prot};
 use crate::memory::{PAGE_SIZE, Width, frames};
@@ -123,10 +123,10 @@ pub fn map(mm: &AddressSpace, width: Width, hint: u64) -> Result<u64> {
         Width::Bits32 => &pages.image_32,
     };
     // Both at once, so that they are neighbours; then each in its place.
-    let start = mm.map(hint, 2 * PAGE_SIZE, 0, MAP_PRIVATE, Backing::Anonymous)?;
+    let start = mm.map(hint, 2 * PAGE_SIZE, 0, MAP_PRIVATE, Object::Anonymous)?;
     for (page, inode, prot) in [(start, &pages.clock, PROT_READ), (start + PAGE_SIZE, image, PROT_READ | PROT_EXEC)] {
-        let backing = Backing::File { inode: inode.clone(), offset: 0, shared: false };
-        mm.map(page, PAGE_SIZE, prot, MAP_PRIVATE | MAP_FIXED, backing)?;
+        let object = Object::File { file: inode.clone(), offset: 0, shared: false };
+        mm.map(page, PAGE_SIZE, prot, MAP_PRIVATE | MAP_FIXED, object)?;
     }
     mm.limit(start..start + PAGE_SIZE, Prot::READ, AreaFlags::IO);
     let image = start + PAGE_SIZE;

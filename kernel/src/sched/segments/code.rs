@@ -1,12 +1,12 @@
 //! The code segment that user code runs in: where its instructions are in memory, and in which mode they are decoded.
-//! Whoever reads the instruction that a task stands at does it here.
+//! Whoever reads the instruction that a thread stands at does it here.
 
 use portcullis::x86_64::UserRegs;
 use portcullis::x86_64::tables::{USER_CS, USER32_CS};
 
+use crate::machine::descriptor;
 use crate::machine::instruction::{Instruction, LONGEST, Mode};
-use crate::sched::segments::descriptor;
-use crate::task::Task;
+use crate::sched::thread::Thread;
 
 /// A code segment of ring 3.
 #[derive(Clone, Copy)]
@@ -19,14 +19,14 @@ pub struct CodeSegment {
 }
 
 impl CodeSegment {
-    /// The one that the task's CS names. None if it names none: a debugger may put anything there.
-    pub fn of(task: &Task, regs: &UserRegs) -> Option<CodeSegment> {
+    /// The one that the thread's CS names. None if it names none: a debugger may put anything there.
+    pub fn of(thread: &Thread, regs: &UserRegs) -> Option<CodeSegment> {
         let flat = |limit, mode| CodeSegment { base: 0, limit, mode };
         match regs.cs() as u16 {
             USER_CS => Some(flat(u64::MAX, Mode::Bits64)),
             USER32_CS => Some(flat(u32::MAX.into(), Mode::Bits32)),
             selector => {
-                let entry = crate::sched::segments::descriptor_of(task, selector);
+                let entry = crate::sched::segments::descriptor_of(thread, selector);
                 Some(CodeSegment {
                     base: descriptor::base(entry),
                     limit: descriptor::limit(entry),
@@ -55,7 +55,7 @@ impl CodeSegment {
     }
 }
 
-/// What a task stands at: an instruction's bytes, as far as they are in the segment and in memory.
+/// What a thread stands at: an instruction's bytes, as far as they are in the segment and in memory.
 pub struct Code {
     bytes: [u8; LONGEST],
     len: usize,
@@ -64,14 +64,14 @@ pub struct Code {
 }
 
 impl Code {
-    /// What a task that is current, or stopped, stands at.
-    pub fn at(task: &Task, regs: &UserRegs) -> Option<Code> {
-        let segment = CodeSegment::of(task, regs)?;
+    /// What a thread that is current, or stopped, stands at.
+    pub fn at(thread: &Thread, regs: &UserRegs) -> Option<Code> {
+        let segment = CodeSegment::of(thread, regs)?;
         let offset = segment.offset(regs.rip);
         let start = segment.linear(offset)?;
         let room = (segment.limit - offset).saturating_add(1).min(LONGEST as u64) as usize;
         let mut bytes = [0; LONGEST];
-        let len = task.mm().peek(start, &mut bytes[..room]);
+        let len = thread.mm().peek(start, &mut bytes[..room]);
         Some(Code { bytes, len, segment })
     }
 

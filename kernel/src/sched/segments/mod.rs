@@ -2,42 +2,39 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | [`code`] | the code segment and the instruction that a task stands at |
-//! | [`descriptor`] | `struct user_desc`, and the descriptors that it makes |
-//! | [`ldt`] | modify_ldt: a table for each address space |
+//! | [`code`] | the code segment and the instruction that a thread stands at |
+//! | [`descriptor`](crate::machine::descriptor) | `struct user_desc`, and the descriptors that it makes |
+//! | [`ldt`](crate::memory::ldt) | modify_ldt: a table for each address space |
 //! | [`ports`] | iopl and ioperm: the bitmap of I/O ports |
-//! | [`tls`] | set_thread_area and get_thread_area: three entries of the GDT for each task |
+//! | [`tls`] | set_thread_area and get_thread_area: three entries of the GDT for each thread |
 //!
 //! What is loaded at a switch, and in which order, is in [`task::switch`](crate::sched::switch); the library's part is
 //! [`portcullis::x86_64::segments`].
 
 pub mod code;
-pub mod descriptor;
-pub mod ldt;
 pub mod ports;
 pub mod tls;
 
-use crate::task::{Task, current};
+use crate::machine::descriptor;
+use crate::machine::descriptor::LOCAL;
+use crate::sched::thread::{Thread, current};
 
-/// Set in a selector of the LDT.
-const LOCAL: u16 = 4;
-
-/// The base that a selector stands for in a task that is stopped; 0 for one that names none of its descriptors.
-pub fn base_of(task: &Task, selector: u16) -> u64 {
-    crate::sched::segments::descriptor::base(descriptor_of(task, selector))
+/// The base that a selector stands for in a thread that is stopped; 0 for one that names none of its descriptors.
+pub fn base_of(thread: &Thread, selector: u16) -> u64 {
+    descriptor::base(descriptor_of(thread, selector))
 }
 
-/// The descriptor that a selector names in a task that is current or stopped: one of its own, else 0.
-pub fn descriptor_of(task: &Task, selector: u16) -> u64 {
+/// The descriptor that a selector names in a thread that is current or stopped: one of its own, else 0.
+pub fn descriptor_of(thread: &Thread, selector: u16) -> u64 {
     let number = selector >> 3;
     if selector & LOCAL != 0 {
-        task.mm().ldt().descriptor(number)
+        thread.mm().ldt().descriptor(number)
     } else {
-        crate::sched::segments::tls::descriptor_of(task, number)
+        crate::sched::segments::tls::descriptor_of(thread, number)
     }
 }
 
-/// Takes from the current task what exec does not keep.
+/// Takes from the current thread what exec does not keep.
 pub fn reset_for_exec() {
     current().tls.clear(current());
 }

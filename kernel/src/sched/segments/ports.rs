@@ -1,10 +1,11 @@
-//! iopl and ioperm: which I/O ports a task may use, by the bitmap in the task-state segment.
+//! iopl and ioperm: which I/O ports a thread may use, by the bitmap in the task-state segment.
 //!
-//! No task ever has an I/O privilege level in its flags: with it, CLI and STI would work too. `iopl(3)` is a bitmap that allows
+//! No thread ever has an I/O privilege level in its flags: with it, CLI and STI would work too. `iopl(3)` is a bitmap that allows
 //! every port, and CLI and STI are passed over (as in Linux since 5.5).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use portcullis::x86_64::UserRegs;
@@ -16,8 +17,7 @@ use crate::machine::sync::SpinLock;
 use crate::machine::{cpu, sync};
 use crate::sched::segments::code::Code;
 use crate::sched::switch::SwitchWork;
-use crate::task::capabilities::{Capability, capable};
-use crate::task::{Task, current};
+use crate::sched::thread::{Thread, current};
 
 /// Words of a bitmap.
 const WORDS: usize = IO_PORTS / 64;
@@ -35,7 +35,7 @@ const ALL: u64 = 1;
 /// Numbers of bitmaps; 0 stands for none, [`ALL`] for everything.
 static NEXT: AtomicU64 = AtomicU64::new(2);
 
-/// A task's rights to ports. Changed by the task itself alone.
+/// A thread's rights to ports. Changed by the thread itself alone.
 pub struct Ports(SpinLock<Rights>);
 
 #[derive(Clone, Default)]
@@ -58,74 +58,63 @@ impl Rights {
 }
 
 impl Ports {
-    /// A new task (`to`, which has these rights) begins with those of its parent.
-    pub fn copy_from(&self, parent: &Task, to: &Task) {
+    /// A new thread (`to`, which has these rights) begins with those of its parent.
+    pub fn copy_from(&self, parent: &Thread, to: &Thread) {
         let rights = parent.ports.0.lock().clone();
         to.set_switch_work(SwitchWork::PORTS, rights.any());
         *self.0.lock() = rights;
     }
 }
 
-/// Gives this CPU the rights of a task. Interrupts off.
-pub fn load(task: &Task) {
+/// Gives this CPU the rights of a thread. Interrupts off.
+pub fn load(thread: &Thread) {
     let cpu = cpu::this();
-    let rights = task.ports.0.lock();
+    let rights = thread.ports.0.lock();
     let (number, ports) = match &rights.bitmap {
         _ if rights.level == 3 => (ALL, IoPorts::All),
         Some(bitmap) => (bitmap.number, IoPorts::Bitmap(&bitmap.words)),
         None => (0, IoPorts::None),
     };
     if cpu.ports.replace(number) != number {
-        // SAFETY: interrupts are off, and the ports are the task's to use: it had the capability.
+        // SAFETY: interrupts are off, and the ports are the thread's to use: it had the capability.
         unsafe { load_io_ports(ports) };
     }
 }
 
-/// The bitmap of a task that has one (NT_386_IOPERM): a bit is set for each port that `ioperm` has not allowed.
-pub fn bitmap(task: &Task) -> Option<Vec<u8>> {
-    let bitmap = task.ports.0.lock().bitmap.clone()?;
+/// The bitmap of a thread that has one (NT_386_IOPERM): a bit is set for each port that `ioperm` has not allowed.
+pub fn bitmap(thread: &Thread) -> Option<Vec<u8>> {
+    let bitmap = thread.ports.0.lock().bitmap.clone()?;
     let mut words = bitmap.words.clone();
     words.resize(WORDS, u64::MAX);
     Some(words.as_bytes().to_vec())
 }
 
-/// Changes the current task's rights, here and at every switch.
+/// Changes the current thread's rights, here and at every switch.
 fn set(rights: Rights) {
-    let task = current();
+    let thread = current();
     let _irqs = sync::irqs_off();
-    task.set_switch_work(SwitchWork::PORTS, rights.any());
-    let old = core::mem::replace(&mut *task.ports.0.lock(), rights);
-    load(task);
+    thread.set_switch_work(SwitchWork::PORTS, rights.any());
+    let old = core::mem::replace(&mut *thread.ports.0.lock(), rights);
+    load(thread);
     drop(old);
 }
 
-/// iopl(2).
-pub fn sys_iopl(level: u64) -> Result<usize> {
-    let level = level as u32;
-    if level > 3 {
-        return Err(Errno::EINVAL);
-    }
-    let rights = current().ports.0.lock().clone();
-    if level > u32::from(rights.level) && !capable(Capability::SysRawio) {
-        return Err(Errno::EPERM);
-    }
-    set(Rights { level: level as u8, ..rights });
-    Ok(0)
+/// What `iopl` has set for the current thread, 0 to 3.
+pub fn level() -> u8 {
+    current().ports.0.lock().level
 }
 
-/// ioperm(2).
-pub fn sys_ioperm(from: u64, count: u64, allow: u64) -> Result<usize> {
-    let end = from.wrapping_add(count);
-    if end <= from || end > IO_PORTS as u64 {
-        return Err(Errno::EINVAL);
-    }
-    let allow = allow as i32 != 0;
-    if allow && !capable(Capability::SysRawio) {
-        return Err(Errno::EPERM);
-    }
+/// Sets that.
+pub fn set_level(level: u8) {
+    let rights = current().ports.0.lock().clone();
+    set(Rights { level, ..rights });
+}
+
+/// Allows the current thread ports of a range, or forbids them.
+pub fn change(ports: Range<u64>, allow: bool) -> Result<()> {
     let rights = current().ports.0.lock().clone();
     if rights.bitmap.is_none() && !allow {
-        return Ok(0);
+        return Ok(());
     }
     let mut words = Vec::new();
     words.try_reserve_exact(WORDS).map_err(|_| Errno::ENOMEM)?;
@@ -133,7 +122,7 @@ pub fn sys_ioperm(from: u64, count: u64, allow: u64) -> Result<usize> {
         words.extend_from_slice(&bitmap.words);
     }
     words.resize(WORDS, u64::MAX);
-    for port in from..end {
+    for port in ports {
         let (word, bit) = ((port / 64) as usize, 1 << (port % 64));
         if allow {
             words[word] &= !bit;
@@ -148,18 +137,18 @@ pub fn sys_ioperm(from: u64, count: u64, allow: u64) -> Result<usize> {
         Arc::new(Bitmap { words, number })
     });
     set(Rights { bitmap, ..rights });
-    Ok(0)
+    Ok(())
 }
 
 /// Passes over a CLI or STI that was refused, if `iopl(3)` is in force: it has no effect, but is no fault either.
 pub fn skip_interrupt_flag(regs: &mut UserRegs) -> bool {
     const CLI: u8 = 0xfa;
     const STI: u8 = 0xfb;
-    let task = current();
-    if !task.has_switch_work(SwitchWork::PORTS) || task.ports.0.lock().level != 3 {
+    let thread = current();
+    if !thread.has_switch_work(SwitchWork::PORTS) || thread.ports.0.lock().level != 3 {
         return false;
     }
-    match Code::at(task, regs) {
+    match Code::at(thread, regs) {
         // Without prefixes, as in Linux.
         Some(code) if matches!(code.bytes(), [CLI | STI, ..]) => {
             regs.rip = code.segment.offset(regs.rip.wrapping_add(1));

@@ -1,4 +1,4 @@
-//! set_thread_area and get_thread_area: the three entries of the GDT that each task has for itself, in place of which the
+//! set_thread_area and get_thread_area: the three entries of the GDT that each thread has for itself, in place of which the
 //! 64-bit ABI has the base of FS. 32-bit libraries keep a thread's variables there.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,14 +7,14 @@ use portcullis::x86_64::segments::{Segment, load_segment, load_tls};
 use portcullis::x86_64::tables::{TLS_ENTRIES, TLS_FIRST};
 
 use crate::errno::{Errno, Result};
-use crate::machine::sync;
+use crate::machine::descriptor::{Contents, UserDesc};
+use crate::machine::segments::Segments;
+use crate::machine::{descriptor, sync};
 use crate::memory::user;
-use crate::sched::segments::descriptor;
-use crate::sched::segments::descriptor::{Contents, UserDesc};
-use crate::sched::switch::{Segments, SwitchWork};
-use crate::task::{Task, current};
+use crate::sched::switch::SwitchWork;
+use crate::sched::thread::{Thread, current};
 
-/// A task's descriptors. Written by the task itself, and by its tracer while it is stopped.
+/// A thread's descriptors. Written by the thread itself, and by its tracer while it is stopped.
 #[derive(Default)]
 pub struct Tls([AtomicU64; TLS_ENTRIES]);
 
@@ -31,8 +31,8 @@ impl Tls {
         (number as usize).checked_sub(TLS_FIRST).and_then(|index| self.0.get(index)).ok_or(Errno::EINVAL)
     }
 
-    /// A new task (`to`, which has these entries) begins with those of its parent.
-    pub fn copy_from(&self, parent: &Task, to: &Task) {
+    /// A new thread (`to`, which has these entries) begins with those of its parent.
+    pub fn copy_from(&self, parent: &Thread, to: &Thread) {
         let entries = parent.tls.entries();
         for (entry, value) in self.0.iter().zip(entries) {
             entry.store(value, Relaxed);
@@ -40,24 +40,24 @@ impl Tls {
         to.set_switch_work(SwitchWork::TLS, entries != [0; TLS_ENTRIES]);
     }
 
-    /// Empties those of the current task.
-    pub fn clear(&self, task: &Task) {
-        if !task.has_switch_work(SwitchWork::TLS) {
+    /// Empties those of the current thread.
+    pub fn clear(&self, thread: &Thread) {
+        if !thread.has_switch_work(SwitchWork::TLS) {
             return;
         }
         let _irqs = sync::irqs_off();
         for entry in &self.0 {
             entry.store(0, Relaxed);
         }
-        load(task);
-        task.set_switch_work(SwitchWork::TLS, false);
+        load(thread);
+        thread.set_switch_work(SwitchWork::TLS, false);
     }
 }
 
-/// Makes the entries of a task those of this CPU. Interrupts off.
-pub fn load(task: &Task) {
+/// Makes the entries of a thread those of this CPU. Interrupts off.
+pub fn load(thread: &Thread) {
     // SAFETY: interrupts are off; `check` lets nothing in but 32-bit data segments, of ring 3 as all that `UserDesc` makes.
-    unsafe { load_tls(&task.tls.entries()) }
+    unsafe { load_tls(&thread.tls.entries()) }
 }
 
 /// Whether a segment may stand in the GDT. No 16-bit one: on the way out only those of the LDT are known as stacks that
@@ -68,12 +68,12 @@ fn check(segment: &UserDesc) -> Result<()> {
     if nothing || segment.is_32bit() && data && segment.is_present() { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-/// Puts a segment into an entry of a task that is current or not running.
-fn set(task: &Task, number: u32, segment: &UserDesc) -> Result<()> {
+/// Puts a segment into an entry of a thread that is current or not running.
+fn set(thread: &Thread, number: u32, segment: &UserDesc) -> Result<()> {
     let value = if segment.is_empty() || segment.is_zero() { 0 } else { segment.descriptor() };
-    task.tls.entry(number)?.store(value, Relaxed);
-    let in_use = task.tls.entries() != [0; TLS_ENTRIES];
-    task.set_switch_work(SwitchWork::TLS, in_use);
+    thread.tls.entry(number)?.store(value, Relaxed);
+    let in_use = thread.tls.entries() != [0; TLS_ENTRIES];
+    thread.set_switch_work(SwitchWork::TLS, in_use);
     Ok(())
 }
 
@@ -86,16 +86,16 @@ const fn selector(number: u32) -> u16 {
 pub fn sys_set_thread_area(address: u64) -> Result<usize> {
     let segment: UserDesc = user::read(address)?;
     check(&segment)?;
-    let task = current();
+    let thread = current();
     let mut number = segment.entry_number;
     if number == ANY {
-        let free = task.tls.entries().iter().position(|&entry| entry == 0);
+        let free = thread.tls.entries().iter().position(|&entry| entry == 0);
         number = (TLS_FIRST + free.ok_or(Errno::ESRCH)?) as u32;
         user::write(address, &number)?;
     }
     let _irqs = sync::irqs_off();
-    set(task, number, &segment)?;
-    load(task);
+    set(thread, number, &segment)?;
+    load(thread);
     // What is loaded from the entry follows it.
     let loaded = Segments::current();
     for (segment, held) in
@@ -115,48 +115,48 @@ pub fn sys_get_thread_area(address: u64) -> Result<usize> {
     get(current(), number, address)
 }
 
-/// PTRACE_GET_THREAD_AREA, of a task that is stopped; get_thread_area(2) of the current one.
-pub fn get(task: &Task, number: u32, address: u64) -> Result<usize> {
-    let entry = task.tls.entry(number)?.load(Relaxed);
+/// PTRACE_GET_THREAD_AREA, of a thread that is stopped; get_thread_area(2) of the current one.
+pub fn get(thread: &Thread, number: u32, address: u64) -> Result<usize> {
+    let entry = thread.tls.entry(number)?.load(Relaxed);
     user::write(address, &UserDesc::of(entry, number))?;
     Ok(0)
 }
 
-/// The descriptor in the entry with this number in the GDT, of a task that is stopped; 0 if it is none of the task's.
-pub fn descriptor_of(task: &Task, number: u16) -> u64 {
-    let entry = task.tls.entry(number.into());
+/// The descriptor in the entry with this number in the GDT, of a thread that is stopped; 0 if it is none of the thread's.
+pub fn descriptor_of(thread: &Thread, number: u16) -> u64 {
+    let entry = thread.tls.entry(number.into());
     entry.map_or(0, |entry| entry.load(Relaxed))
 }
 
-/// All entries of a task that is stopped.
-pub fn all(task: &Task) -> [UserDesc; TLS_ENTRIES] {
-    [0, 1, 2].map(|n: usize| UserDesc::of(task.tls.0[n].load(Relaxed), (TLS_FIRST + n) as u32))
+/// All entries of a thread that is stopped.
+pub fn all(thread: &Thread) -> [UserDesc; TLS_ENTRIES] {
+    [0, 1, 2].map(|n: usize| UserDesc::of(thread.tls.0[n].load(Relaxed), (TLS_FIRST + n) as u32))
 }
 
-/// Replaces the first entries of a task that is stopped. All of them, or none.
-pub fn set_first(task: &Task, entries: &[UserDesc]) -> Result<()> {
+/// Replaces the first entries of a thread that is stopped. All of them, or none.
+pub fn set_first(thread: &Thread, entries: &[UserDesc]) -> Result<()> {
     entries.iter().try_for_each(check)?;
     for (n, entry) in entries.iter().enumerate() {
-        set(task, (TLS_FIRST + n) as u32, entry)?;
+        set(thread, (TLS_FIRST + n) as u32, entry)?;
     }
     Ok(())
 }
 
 /// CLONE_SETTLS of a 32-bit call: `address` is that of the child's `struct user_desc`. The child has not started, and
 /// `segments` are its segment registers.
-pub fn set_of_child(child: &Task, segments: &mut Segments, address: u64) -> Result<usize> {
+pub fn set_of_child(child: &Thread, segments: &mut Segments, address: u64) -> Result<usize> {
     let number: u32 = user::read(address)?;
     set_of_other(child, segments, number, address)
 }
 
-/// PTRACE_SET_THREAD_AREA: the entry's number does not come with the segment. The task is not running, and `segments` are
+/// PTRACE_SET_THREAD_AREA: the entry's number does not come with the segment. The thread is not running, and `segments` are
 /// its segment registers.
-pub fn set_of_other(task: &Task, segments: &mut Segments, number: u32, address: u64) -> Result<usize> {
+pub fn set_of_other(thread: &Thread, segments: &mut Segments, number: u32, address: u64) -> Result<usize> {
     let segment: UserDesc = user::read(address)?;
     check(&segment)?;
-    set(task, number, &segment)?;
+    set(thread, number, &segment)?;
     // What is loaded from the entry follows it.
-    let base = descriptor::base(task.tls.entry(number)?.load(Relaxed));
+    let base = descriptor::base(thread.tls.entry(number)?.load(Relaxed));
     if segments.fs == selector(number) {
         segments.fs_base = base;
     }

@@ -4,10 +4,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::errno::{Errno, Result};
 use crate::memory::user;
+use crate::sched::usage::Usage;
 use crate::task::Task;
 use crate::task::process::{Pid, Process};
 use crate::task::signals::set::*;
-use crate::task::usage::Usage;
 
 /// Sent by `kill`.
 pub const SI_USER: i32 = 0;

@@ -3,8 +3,8 @@
 use core::sync::atomic::Ordering::SeqCst;
 
 use crate::errno::{Errno, Result};
+use crate::memory::address_space::current_mm;
 use crate::memory::tlb;
-use crate::task;
 use crate::work::rseq;
 
 /// Commands: one bit each, so that QUERY (0) can name them.
@@ -26,7 +26,7 @@ const FLAG_CPU: u32 = 1;
 
 /// EPERM unless the process has registered for the command: the next bit.
 fn require_registration(command: u32) -> Result<()> {
-    if task::current_mm().membarrier.load(SeqCst) & command << 1 != 0 { Ok(()) } else { Err(Errno::EPERM) }
+    if current_mm().membarrier.load(SeqCst) & command << 1 != 0 { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// membarrier(2).
@@ -35,7 +35,7 @@ pub fn sys_membarrier(command: u64, flags: u64, cpu: u64) -> Result<usize> {
     if flags != 0 && (command, flags) != (PRIVATE_EXPEDITED_RSEQ, FLAG_CPU) {
         return Err(Errno::EINVAL);
     }
-    let mm = task::current_mm();
+    let mm = current_mm();
     match command {
         0 => return Ok(COMMANDS as usize),
         // The CPUs of processes that have registered would do for the second.

@@ -8,9 +8,17 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::errno::{Errno, Result};
 use crate::fs::seq_file::Generated;
 use crate::gate;
+use crate::machine::direct_map::DIRECT_MAP;
 use crate::machine::sync::SpinLock;
 use crate::machine::{cpu, time};
-use crate::memory::isolation;
+use crate::memory::isolation::{Found, ON, differences, maps, user_root};
+use crate::memory::page_table::Table;
+use crate::sched::timer;
+use alloc::boxed::Box;
+use core::fmt::Write;
+use x86_64::registers::control::Cr3;
+use x86_64::structures::paging::PageTableFlags as Flags;
+
 use crate::sched::rcu;
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};
@@ -35,7 +43,7 @@ fn status() -> Result<alloc::vec::Vec<u8>> {
 
 /// The operations of `/dev/user-table`.
 pub fn user_table_ops() -> Arc<dyn FileOps> {
-    Arc::new(Generated::new(|| Ok(isolation::status().into_bytes())))
+    Arc::new(Generated::new(|| Ok(user_table().into_bytes())))
 }
 
 struct Gate(Status);
@@ -114,6 +122,36 @@ fn storm(_: usize, _: usize) {
     if period == 0 {
         return;
     }
-    time::add_timer(time::now().saturating_add(period), storm, 0, 0);
+    timer::add_timer(time::now().saturating_add(period), storm, 0, 0);
     (0..cpu::count()).for_each(cpu::send_nmi);
+}
+
+/// What `/dev/user-table` shows of the tables that this task has in user mode: whether they are others than the kernel's, how
+/// many pages of the kernel's half they map, how many of these they should not, whether they map this and that, and how
+/// many entries of the user half are not the kernel's.
+fn user_table() -> String {
+    let mut out = String::new();
+    let kernel = Cr3::read_raw().0.start_address().as_u64();
+    let root = user_root(kernel);
+    let mut found = Found::default();
+    let all = Flags::WRITABLE | Flags::USER_ACCESSIBLE;
+    found.walk(Table::at(root), 3, 0xffff_0000_0000_0000, 256..512, all);
+    let on_stack = 0u8;
+    let on_heap = Box::new(0u8);
+    for (key, value) in [
+        ("isolation", u64::from(ON)),
+        ("pages", found.pages),
+        ("strangers", found.strangers),
+        ("differences", differences(kernel, root)),
+        ("code", u64::from(maps(root, user_table as *const () as u64))),
+        ("data", u64::from(maps(root, &raw const gate::COUNTERS as u64))),
+        ("direct_map", u64::from(maps(root, DIRECT_MAP + root))),
+        ("heap", u64::from(maps(root, &raw const *on_heap as u64))),
+        ("stack", u64::from(maps(root, &raw const on_stack as u64))),
+        ("cpu", u64::from(maps(root, &raw const cpu::get(cpu::id()).current as u64))),
+    ] {
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "{key} {value}");
+    }
+    out
 }

@@ -15,12 +15,11 @@ use portcullis::x86_64::segments::{Segment, load_ldt, load_segment};
 use crate::errno::{Errno, Result};
 use crate::machine::cpu;
 use crate::machine::cpu::MAX_CPUS;
+use crate::machine::descriptor::{Contents, LOCAL, UserDesc};
+use crate::machine::segments::Segments;
 use crate::machine::sync::SpinLock;
+use crate::memory::address_space::current_mm;
 use crate::memory::{isolation, user};
-use crate::sched::segments::LOCAL;
-use crate::sched::segments::descriptor::{Contents, UserDesc};
-use crate::sched::switch::Segments;
-use crate::task::current_mm;
 
 /// How many entries a table can have.
 const MAX_ENTRIES: usize = 8192;
@@ -70,7 +69,7 @@ impl Ldt {
     #[inline]
     pub fn activate(&self) {
         let table = self.shown.load(Acquire);
-        if table != cpu::this().ldt.load(Relaxed) {
+        if table.cast() != cpu::this().ldt.load(Relaxed) {
             load(table);
         }
     }
@@ -119,7 +118,7 @@ fn load(table: *mut Table) {
     // SAFETY: interrupts are off; `UserDesc::descriptor` makes nothing but segments of ring 3, not of long mode and with the
     // accessed bit set; the table lives as above.
     unsafe { load_ldt(entries) };
-    cpu::this().ldt.store(table, Relaxed);
+    cpu::this().ldt.store(table.cast(), Relaxed);
 }
 
 /// This CPU leaves the address space for good, or loads the table anew: the one it has may be freed afterwards.

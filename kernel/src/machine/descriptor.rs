@@ -15,6 +15,9 @@ pub struct UserDesc {
     flags: u32,
 }
 
+/// Set in a selector of the LDT.
+pub const LOCAL: u16 = 4;
+
 const SEG_32BIT: u32 = 1;
 /// Two bits: data, data that grows down, code, conforming code.
 const CONTENTS: u32 = 3 << 1;

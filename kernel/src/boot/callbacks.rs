@@ -1,0 +1,78 @@
+//! What the lower layers call of the upper ones.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::memory;
+use crate::memory::address_space::AddressSpace;
+use crate::memory::width::Width;
+use crate::ptrace;
+use crate::sched;
+use crate::sched::switch::SwitchWork;
+use crate::sched::thread::Thread;
+use crate::task::pid_namespace::seen;
+use crate::task::{self, current, signals, syscall_info};
+use crate::work::{hooks, trace_points, uprobe};
+
+struct Upper;
+
+impl memory::callbacks::Callbacks for Upper {
+    fn limit(&self, which: u32) -> u64 {
+        current().process.rlimit(which).0
+    }
+
+    fn width_of_call(&self) -> Width {
+        Width::of_call()
+    }
+
+    fn is_being_killed(&self) -> bool {
+        signals::fatal_pending(current())
+    }
+
+    fn mapped(&self, space: &AddressSpace, start: u64) {
+        uprobe::mapped(space, start);
+    }
+
+    fn vdso_moved(&self, old_landing_pad: u64) {
+        syscall_info::vdso_moved(old_landing_pad);
+    }
+}
+
+impl sched::callbacks::Callbacks for Upper {
+    fn switched_out(&self, prev: &Thread, next: &Thread) {
+        hooks::switch(task::of(prev), task::of(next));
+    }
+
+    fn switch(&self, _work: SwitchWork, prev: &Thread, next: &Thread) {
+        ptrace::debug::switch(task::of(prev), task::of(next));
+    }
+
+    fn record_switch(&self, next: &Thread) {
+        trace_points::switch(task::of(next));
+    }
+
+    fn tick(&self, current: &Thread) {
+        task::timers::tick(task::of(current));
+    }
+
+    fn is_being_killed(&self, current: &Thread) -> bool {
+        signals::fatal_pending(task::of(current))
+    }
+
+    fn before_user_mode(&self) {
+        let task = current();
+        let address = task.set_child_tid.load(Relaxed);
+        if address != 0 {
+            // Linux ignores a bad address here.
+            let _ = memory::user::write(address, &seen(task.tid()));
+        }
+    }
+}
+
+/// Registers all of them. At boot, before anything is mapped in an address space and before the first switch.
+pub fn register() {
+    memory::callbacks::register(&Upper);
+    sched::callbacks::register(&Upper);
+    crate::machine::sync::while_spinning(memory::tlb::service_pending);
+    crate::machine::panic::on_panic(|| current().tid());
+    crate::machine::power::on_shutdown(trace_points::tell);
+}

@@ -1,0 +1,134 @@
+//! What runs at a certain time: one queue of timers for all CPUs, in the order of their deadlines, and the tick that ends a slice.
+//!
+//! Each CPU has a one-shot timer ([`time::arm`]). The rule that keeps a deadline from being missed: for the first timer of the
+//! queue, some CPU is armed at or before its deadline. Who adds an earlier one arms itself; who is interrupted arms itself for
+//! the first that is left, unless another CPU is armed for it.
+
+use core::sync::atomic::Ordering;
+
+use alloc::vec::Vec;
+
+use crate::machine::sync::SpinLock;
+use crate::machine::time::{NEVER, arm, now};
+use crate::machine::{cpu, time};
+use crate::sched::scheduler;
+use crate::sched::scheduler::SLICE;
+use crate::sched::wait::WaitQueue;
+
+/// What a CPU gets to run between two timer interrupts, in nanoseconds, however late the next deadline is: a timer that
+/// sets itself again faster than the machine can follow must not stop everything else.
+const BREATHER: u64 = 20_000;
+
+/// What a timer runs: in interrupt context (interrupts off), on any CPU, with no lock of this module held.
+pub type Callback = fn(usize, usize);
+
+/// Names a timer; never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimerId(u64);
+
+struct Timer {
+    deadline: u64,
+    id: TimerId,
+    callback: Callback,
+    args: (usize, usize),
+}
+
+struct Queue {
+    /// The first to run is the last element.
+    timers: Vec<Timer>,
+    next_id: u64,
+}
+
+static QUEUE: SpinLock<Queue> = SpinLock::new(Queue { timers: Vec::new(), next_id: 0 });
+
+/// Makes room for timers: they are added in places that may not allocate. Once, at boot.
+pub fn init() {
+    QUEUE.lock().timers.reserve(256);
+}
+
+/// Runs `callback(arg1, arg2)` at `deadline` (in `now`'s time) or as soon after it as an interrupt can come.
+pub fn add_timer(deadline: u64, callback: Callback, arg1: usize, arg2: usize) -> TimerId {
+    let mut queue = QUEUE.lock();
+    let id = TimerId(queue.next_id);
+    queue.next_id += 1;
+    let place = queue.timers.partition_point(|timer| timer.deadline > deadline);
+    queue.timers.insert(place, Timer { deadline, id, callback, args: (arg1, arg2) });
+    if place + 1 == queue.timers.len() {
+        arm(cpu::this(), deadline);
+    }
+    id
+}
+
+/// Takes a timer back. True: it has not run and never will. False: it has run, or is about to on another CPU.
+pub fn cancel_timer(id: TimerId) -> bool {
+    let mut queue = QUEUE.lock();
+    let place = queue.timers.iter().rposition(|timer| timer.id == id);
+    place.map(|place| queue.timers.remove(place)).is_some()
+}
+
+/// Those who sleep until a clock shows a certain time. Woken when the real-time clock is set, too.
+pub static WATCHERS: WaitQueue = WaitQueue::new();
+
+/// A [`Callback`] that wakes [`WATCHERS`].
+pub fn wake_watchers(_: usize, _: usize) {
+    WATCHERS.wake_all();
+}
+
+/// Sets the real-time clock, and lets those look again who wait for it.
+pub fn set_realtime(nanoseconds: u64) {
+    time::set_realtime(nanoseconds);
+    WATCHERS.wake_all();
+}
+
+/// This CPU goes from its idle task to another: from now on the scheduler is told every slice, until the CPU is idle
+/// again. Interrupts off.
+#[inline]
+pub fn start_ticking() {
+    let cpu = cpu::this();
+    if cpu.next_tick.get() == NEVER {
+        cpu.next_tick.set(slice_from(now()));
+        arm(cpu, cpu.next_tick.get());
+    }
+}
+
+/// When a slice that begins at `time` ends: up to 65 us early, each a little differently. Ticks sample where a task spends its time;
+/// at equal distances a loop that takes a divisor of a slice would be seen at one place for ever.
+fn slice_from(time: u64) -> u64 {
+    /// 2^64 divided by the golden ratio: neighbors are spread evenly over the upper bits.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    time + SLICE - (time.wrapping_mul(SPREAD) >> 48)
+}
+
+/// The timer interrupt, on every CPU: runs what is due, tells the scheduler, arms the CPU again. `from_user`: it came
+/// from user mode.
+pub fn tick(from_user: bool) {
+    let cpu = cpu::this();
+    // Before the queue is looked at: see the rule above.
+    cpu.armed.store(NEVER, Ordering::Relaxed);
+    let time = now();
+    run_due(time);
+    if cpu.next_tick.get() <= time {
+        scheduler::tick(from_user);
+        cpu.next_tick.set(if scheduler::busy() { slice_from(time) } else { NEVER });
+    }
+    let queue = QUEUE.lock();
+    let first = queue.timers.last().map_or(NEVER, |timer| timer.deadline);
+    let another = cpu::all().any(|other| other.id() != cpu.id() && other.armed.load(Ordering::Relaxed) <= first);
+    let deadline = if another { cpu.next_tick.get() } else { first.min(cpu.next_tick.get()) };
+    if deadline != NEVER {
+        arm(cpu, deadline.max(now() + BREATHER));
+    }
+}
+
+/// Runs the timers whose deadline had come at `time`, each without the queue's lock. What they add in turn waits for the
+/// next interrupt.
+fn run_due(time: u64) {
+    loop {
+        let mut queue = QUEUE.lock();
+        let Some(timer) = queue.timers.pop_if(|timer| timer.deadline <= time) else {
+            return;
+        };
+        drop(queue);
+        (timer.callback)(timer.args.0, timer.args.1);
+    }
+}
