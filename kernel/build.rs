@@ -6,7 +6,7 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-const SOURCES: &str = "src/life/vdso";
+const SOURCES: &str = "src/fs/vdso";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

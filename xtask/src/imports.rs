@@ -194,9 +194,13 @@ impl Sources {
         for circle in tarjan_scc(&graph) {
             let room: BTreeSet<_> = circle.iter().map(|module| self.files[*module].parent()).collect();
             if circle.len() > 1 && (circle.len() > ROOM || room.len() > 1) {
-                let files: Vec<_> = circle.iter().map(|module| self.show(module)).collect();
-                let fault = format!("{} files import each other in a circle: {}", files.len(), files.join(", "));
-                faults.circles.push((files.len(), fault));
+                let within = |module: &Module| circle.contains(&module);
+                let imports: Vec<_> = (self.imports.iter())
+                    .filter(|((from, to), _)| within(from) && within(to))
+                    .map(|((from, to), line)| format!("\n  {}:{line} imports {}", self.show(from), self.show(to)))
+                    .collect();
+                let fault = format!("{} files import each other in a circle:{}", circle.len(), imports.concat());
+                faults.circles.push((circle.len(), fault));
             }
         }
         faults

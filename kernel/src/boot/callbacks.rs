@@ -2,6 +2,9 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use linux_raw_sys::general::RLIMIT_NOFILE;
+
+use crate::life::exit;
 use crate::memory;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::width::Width;
@@ -9,9 +12,10 @@ use crate::ptrace;
 use crate::sched;
 use crate::sched::switch::SwitchWork;
 use crate::sched::thread::Thread;
+use crate::signal::interval_timers;
 use crate::task::pid_namespace::seen;
 use crate::task::{self, current, signals, syscall_info};
-use crate::work::{hooks, trace_points, uprobe};
+use crate::work::{self, hooks, trace_points, uprobe};
 
 struct Upper;
 
@@ -51,7 +55,7 @@ impl sched::callbacks::Callbacks for Upper {
     }
 
     fn tick(&self, current: &Thread) {
-        task::timers::tick(task::of(current));
+        interval_timers::tick(task::of(current));
     }
 
     fn is_being_killed(&self, current: &Thread) -> bool {
@@ -72,6 +76,8 @@ impl sched::callbacks::Callbacks for Upper {
 pub fn register() {
     memory::callbacks::register(&Upper);
     sched::callbacks::register(&Upper);
+    crate::vfs::fd::register_limit(|| current().process.rlimit(RLIMIT_NOFILE).0);
+    work::exit::register(exit::do_exit, exit::do_group_exit);
     crate::machine::sync::while_spinning(memory::tlb::service_pending);
     crate::machine::panic::on_panic(|| current().tid());
     crate::machine::power::on_shutdown(trace_points::tell);

@@ -27,10 +27,11 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     crate::machine::log::init(cmdline("machine-log"));
     // SAFETY: nothing has been allocated.
     let (cr3, tables) = unsafe { crate::memory::boot_tables::init(crate::machine::pvh::info()) };
-    memory::frames::init(
-        crate::machine::pvh::info().ram(),
-        &crate::memory::boot_tables::reserved(crate::machine::pvh::info(), tables),
-    );
+    // The tables in use are the kernel's own now, and only now for certain.
+    memory::vmalloc::root();
+    let info = crate::machine::pvh::info();
+    let reserved = memory::boot_tables::reserved(info, tables);
+    memory::pgd::init(memory::frames::init(info.ram(), &reserved, memory::pgd::share));
     crate::machine::apic::init_cpu();
     crate::machine::apic::init_lines();
     time::init();
@@ -39,7 +40,7 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     crate::sched::timer::init();
     init_scheduler();
     smp::start(cr3);
-    crate::life::vdso::init();
+    crate::fs::vdso::init();
     ::log::info!("{} CPUs, {} MiB free", cpu::count(), memory::frames::free_bytes() >> 20);
     devices::register();
     fs::init(initramfs());

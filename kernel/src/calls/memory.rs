@@ -3,9 +3,10 @@
 use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
+use crate::memory::access::Access;
+use crate::memory::address_space::AddressSpace;
 use crate::memory::address_space::current_mm;
-use crate::memory::address_space::{AddressSpace, MapFlags, Object};
-use crate::memory::fault::Access;
+use crate::memory::map::{MapFlags, Object};
 use crate::memory::pkeys;
 use crate::memory::remap::RemapFlags;
 use crate::memory::vma::{AreaFlags, Prot, Source};

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::*;
 use linux_raw_sys::prctl::*;
 
 use crate::errno::{Errno, Result};
-use crate::life::vdso;
+use crate::fs::vdso;
 use crate::machine::segments;
 use crate::memory::address_space::current_mm;
 use crate::memory::vma::AreaFlags;

@@ -9,25 +9,20 @@ use crate::machine::time;
 use crate::memory::{Width, user};
 use crate::sched::scheduler;
 use crate::sched::scheduler::{INTERRUPTIBLE, RUNNING};
-use crate::signal::{mask, permission, send};
+use crate::signal::take::take_pending;
+use crate::signal::{kill, mask, permission, send};
 use crate::task::clock::Timespec;
 use crate::task::pid_namespace::{meant, seen};
 use crate::task::process::{Pid, Tree};
 use crate::task::signals::action::Action;
 use crate::task::signals::altstack::AltStack;
 use crate::task::signals::info::*;
-use crate::task::signals::pending::Dequeued;
 use crate::task::signals::set::*;
 use crate::task::{Process, Task, current, process};
 
-/// Every call that takes a set says how long it is.
-pub(crate) fn check_set_size(size: u64) -> Result<()> {
-    if size == size_of::<SigSet>() as u64 { Ok(()) } else { Err(Errno::EINVAL) }
-}
-
 /// rt_sigaction(2).
 pub fn sys_rt_sigaction(signo: u64, new: u64, old: u64, size: u64) -> Result<usize> {
-    check_set_size(size)?;
+    SigSet::check_size(size)?;
     let new: Option<Action> = if new == 0 { None } else { Some(user::read(new)?) };
     let previous = exchange_action(signo, new.map(Action::shown))?;
     if old != 0 {
@@ -69,7 +64,7 @@ pub fn sys_rt_sigprocmask(how: u64, new: u64, old: u64, size: u64) -> Result<usi
     const SIG_BLOCK: i32 = 0;
     const SIG_UNBLOCK: i32 = 1;
     const SIG_SETMASK: i32 = 2;
-    check_set_size(size)?;
+    SigSet::check_size(size)?;
     let previous = current().signals.lock().blocked();
     if new != 0 {
         let set: SigSet = user::read(new)?;
@@ -139,7 +134,7 @@ pub fn sys_pause() -> Result<usize> {
 
 /// rt_sigsuspend(2).
 pub fn sys_rt_sigsuspend(set: u64, size: u64) -> Result<usize> {
-    check_set_size(size)?;
+    SigSet::check_size(size)?;
     suspend(user::read(set)?)
 }
 
@@ -158,7 +153,7 @@ pub fn sys_rt_sigtimedwait(set: u64, info: u64, timeout: u64, size: u64) -> Resu
 
 /// rt_sigtimedwait(2) with a `timespec` of this width.
 pub fn rt_sigtimedwait(width: Width, set: u64, info: u64, timeout: u64, size: u64) -> Result<usize> {
-    check_set_size(size)?;
+    SigSet::check_size(size)?;
     let set: SigSet = user::read(set)?;
     let timeout = if timeout == 0 { None } else { Some(Timespec::read(width, timeout)?.to_ns()?) };
     let taken = wait_for(set.without(SigSet::UNBLOCKABLE), timeout)?;
@@ -166,20 +161,6 @@ pub fn rt_sigtimedwait(width: Width, set: u64, info: u64, timeout: u64, size: u6
         taken.write_for_call(info)?;
     }
     Ok(taken.signo as usize)
-}
-
-/// Takes a signal of `set` that is pending for the current task or its process, blocked or not.
-pub fn take_pending(set: SigSet) -> Option<SigInfo> {
-    let task = current();
-    let taken = {
-        let mut shared = task.process.signals.lock();
-        let mut signals = task.signals.lock();
-        let others = SigSet(!set.0);
-        let taken = signals.pending.take(others).or_else(|| shared.pending.take(others));
-        signals.recalculate(task, &shared);
-        taken
-    };
-    taken.map(Dequeued::settle)
 }
 
 /// Takes a signal of `set`; sleeps for at most `timeout` nanoseconds until there is one.
@@ -212,22 +193,10 @@ fn wait_for(set: SigSet, timeout: Option<u64>) -> Result<SigInfo> {
     }
 }
 
-/// The signal number of a sending call: 0 only asks whether it could be sent.
-fn check_number(signo: i32) -> Result<()> {
-    if signo == 0 || is_valid(signo) { Ok(()) } else { Err(Errno::EINVAL) }
-}
-
-/// What comes with a signal that the caller sends.
-pub(crate) fn from_caller(signo: i32, code: i32) -> SigInfo {
-    let process = &current().process;
-    let uid = process.credentials.lock().user.real;
-    SigInfo::user(signo, code, process.pid, uid)
-}
-
 /// kill(2).
 pub fn sys_kill(pid: u64, signo: u64) -> Result<usize> {
     let (pid, signo) = (pid as Pid, signo as i32);
-    let info = from_caller(signo, SI_USER);
+    let info = kill::from_caller(signo, SI_USER);
     match pid {
         1.. => to_process(meant(pid), info)?,
         Pid::MIN => return Err(Errno::ESRCH),
@@ -241,20 +210,7 @@ pub fn sys_kill(pid: u64, signo: u64) -> Result<usize> {
 fn to_process(pid: Pid, info: SigInfo) -> Result<()> {
     // Any thread's number stands for its process.
     let process = process::find(pid).or_else(|| Some(process::find_task(pid)?.process.clone())).ok_or(Errno::ESRCH)?;
-    to_found(&process, info)
-}
-
-/// Sends to a process as `kill` does.
-pub(crate) fn to_found(process: &Process, info: SigInfo) -> Result<()> {
-    check_number(info.signo)?;
-    permission::check(process, &info)?;
-    if info.signo == 0 {
-        return Ok(());
-    }
-    if info.signo >= SIGRTMIN {
-        send::reserve(process, None, 0);
-    }
-    send::send(&process::tree(), process, None, info)
+    kill::to_process(&process, info)
 }
 
 /// Sends to a member of a group, if that is permitted.
@@ -268,7 +224,7 @@ fn to_member(tree: &Tree, process: &Process, info: SigInfo) -> Result<()> {
 
 /// Fine if one member could be sent to; otherwise what the last one gave.
 fn to_group(group: Pid, info: SigInfo) -> Result<()> {
-    check_number(info.signo)?;
+    kill::check_number(info.signo)?;
     let tree = process::tree();
     process::note_group_signal();
     let mut sent = false;
@@ -282,7 +238,7 @@ fn to_group(group: Pid, info: SigInfo) -> Result<()> {
 
 /// Everybody but the kernel's reaper and the sender. Those who may not be signalled are passed over, and are no error.
 fn to_all(info: SigInfo) -> Result<()> {
-    check_number(info.signo)?;
+    kill::check_number(info.signo)?;
     let tree = process::tree();
     process::note_group_signal();
     let mut result = Err(Errno::ESRCH);
@@ -301,7 +257,7 @@ pub fn sys_tkill(tid: u64, signo: u64) -> Result<usize> {
     if tid as Pid <= 0 {
         return Err(Errno::EINVAL);
     }
-    to_thread(None, meant(tid as Pid), from_caller(signo as i32, SI_TKILL))
+    to_thread(None, meant(tid as Pid), kill::from_caller(signo as i32, SI_TKILL))
 }
 
 /// tgkill(2).
@@ -310,7 +266,7 @@ pub fn sys_tgkill(tgid: u64, tid: u64, signo: u64) -> Result<usize> {
     if tgid <= 0 || tid <= 0 {
         return Err(Errno::EINVAL);
     }
-    to_thread(Some(meant(tgid)), meant(tid), from_caller(signo as i32, SI_TKILL))
+    to_thread(Some(meant(tgid)), meant(tid), kill::from_caller(signo as i32, SI_TKILL))
 }
 
 fn to_thread(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
@@ -320,7 +276,7 @@ fn to_thread(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
     if tgid.is_some_and(|tgid| task.process.pid != tgid) {
         return Err(Errno::ESRCH);
     }
-    check_number(info.signo)?;
+    kill::check_number(info.signo)?;
     permission::check(&task.process, &info)?;
     if info.signo != 0 {
         if info.signo >= SIGRTMIN {
@@ -336,7 +292,7 @@ fn to_thread(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
 fn to_ended_leader(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
     let process =
         process::find(tid).filter(|process| tgid.is_none_or(|tgid| process.pid == tgid)).ok_or(Errno::ESRCH)?;
-    check_number(info.signo)?;
+    kill::check_number(info.signo)?;
     permission::check(&process, &info)?;
     if info.signo != 0 {
         send::to_ended_thread(&process::tree(), &process, info.signo);

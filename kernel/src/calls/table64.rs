@@ -6,18 +6,16 @@ use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
 
 use crate::calls::ports;
+use crate::calls::system_info;
 use crate::calls::{fs as files, kcmp, membarrier, memory, prctl, signal};
 use crate::errno::{Errno, Result};
 use crate::life::{clone3, exec, exit, fork, futex, reap, robust, unshare};
 use crate::machine::nospec;
-use crate::memory::ldt;
-use crate::ptrace;
 use crate::ptrace::access;
 use crate::sched::lent::with_state;
 use crate::signal::signalfd;
-use crate::task::{
-    affinity, capabilities, clock, credentials, limits, posix_timers, restart, system_info, timers, usage,
-};
+use crate::signal::{interval_timers, posix_timers};
+use crate::task::{affinity, capabilities, clock, credentials, limits, restart, usage};
 use crate::work::seccomp::attach as seccomp;
 use crate::work::{rseq, signal_frame64 as signal_frame};
 
@@ -79,13 +77,13 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_set_tid_address => prctl::sys_set_tid_address(rdi);
             __NR_prctl => prctl::sys_prctl(rdi, rsi, rdx, r10, r8);
             __NR_arch_prctl => prctl::sys_arch_prctl(rdi, rsi);
-            __NR_modify_ldt => ldt::sys_modify_ldt(rdi, rsi, rdx);
+            __NR_modify_ldt => crate::calls::ldt::sys_modify_ldt(rdi, rsi, rdx);
             __NR_iopl => ports::sys_iopl(rdi);
             __NR_ioperm => ports::sys_ioperm(rdi, rsi, rdx);
             __NR_personality => prctl::sys_personality(rdi);
             __NR_restart_syscall => restart::sys_restart_syscall();
             // Other processes.
-            __NR_ptrace => ptrace::sys_ptrace(rdi, rsi, rdx, r10);
+            __NR_ptrace => crate::calls::ptrace::sys_ptrace(rdi, rsi, rdx, r10);
             __NR_process_vm_readv => access::sys_process_vm_readv(rdi, rsi, rdx, r10, r8, r9);
             __NR_process_vm_writev => access::sys_process_vm_writev(rdi, rsi, rdx, r10, r8, r9);
             // Groups, sessions, users.
@@ -120,9 +118,9 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_time => clock::sys_time(rdi);
             __NR_times => usage::sys_times(rdi);
             __NR_getrusage => usage::sys_getrusage(rdi, rsi);
-            __NR_alarm => timers::sys_alarm(rdi);
-            __NR_getitimer => timers::sys_getitimer(rdi, rsi);
-            __NR_setitimer => timers::sys_setitimer(rdi, rsi, rdx);
+            __NR_alarm => interval_timers::sys_alarm(rdi);
+            __NR_getitimer => interval_timers::sys_getitimer(rdi, rsi);
+            __NR_setitimer => interval_timers::sys_setitimer(rdi, rsi, rdx);
             __NR_timer_create => posix_timers::sys_timer_create(rdi, rsi, rdx);
             __NR_timer_settime => posix_timers::sys_timer_settime(rdi, rsi, rdx, r10);
             __NR_timer_gettime => posix_timers::sys_timer_gettime(rdi, rsi);
@@ -269,11 +267,11 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_timerfd_gettime => crate::fs::timerfd::sys_timerfd_gettime(rdi, rsi);
             __NR_eventfd2 => crate::fs::eventfd::sys_eventfd2(rdi, rsi);
             __NR_eventfd => crate::fs::eventfd::sys_eventfd(rdi);
-            __NR_flock => crate::vfs::locks::sys_flock(rdi, rsi);
-            __NR_poll => crate::vfs::poll::sys_poll(rdi, rsi, rdx);
-            __NR_ppoll => crate::vfs::poll::sys_ppoll(rdi, rsi, rdx, r10, r8);
-            __NR_select => crate::vfs::poll::sys_select(rdi, rsi, rdx, r10, r8);
-            __NR_pselect6 => crate::vfs::poll::sys_pselect6(rdi, rsi, rdx, r10, r8, r9);
+            __NR_flock => crate::calls::fs::locks::sys_flock(rdi, rsi);
+            __NR_poll => crate::calls::fs::poll::sys_poll(rdi, rsi, rdx);
+            __NR_ppoll => crate::calls::fs::poll::sys_ppoll(rdi, rsi, rdx, r10, r8);
+            __NR_select => crate::calls::fs::poll::sys_select(rdi, rsi, rdx, r10, r8);
+            __NR_pselect6 => crate::calls::fs::poll::sys_pselect6(rdi, rsi, rdx, r10, r8, r9);
             __NR_socketpair => crate::fs::socket_pair::sys_socketpair(rdi, rsi, rdx, r10);
             __NR_shutdown => crate::fs::socket_pair::sys_shutdown(rdi, rsi);
             // Signals.

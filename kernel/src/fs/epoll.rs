@@ -14,14 +14,15 @@ use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::errno::{Errno, Result};
-use crate::fs::anonymous::anonymous_file;
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
 use crate::memory::{frames, user};
+use crate::sched::wait::deadline_after;
 use crate::sched::wait::{FOREVER, PollTable, WaitQueue};
+use crate::signal::mask::with_mask;
 use crate::task::current;
+use crate::vfs::anonymous::anonymous_file;
 use crate::vfs::file::{File, FileOps};
-use crate::vfs::poll::{deadline_after, with_mask};
 
 /// `struct epoll_event`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]

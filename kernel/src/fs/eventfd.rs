@@ -7,10 +7,10 @@ use core::fmt::Write;
 use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
-use crate::fs::anonymous::anonymous_file;
 use crate::machine::sync::SpinLock;
 use crate::sched::wait::{PollTable, WaitQueue};
 use crate::task::current;
+use crate::vfs::anonymous::anonymous_file;
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};
 

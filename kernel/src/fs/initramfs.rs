@@ -26,7 +26,7 @@ struct Entry<'a> {
     device: (u32, u32),
     rdev: (u32, u32),
     name: &'a [u8],
-    data: &'a [u8],
+    pub data: &'a [u8],
 }
 
 /// Reads one entry; returns it and the rest of the archive.

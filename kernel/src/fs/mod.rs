@@ -16,7 +16,6 @@
 //! reader and one writer of a pipe; in that order. Spin locks never are. `ramfs::NAMESPACE` → one directory → one
 //! inode's attributes or place. The terminal's lock is taken in interrupts and takes no other.
 
-pub mod anonymous;
 pub mod devices;
 pub mod epoll;
 pub mod eventfd;
@@ -35,6 +34,7 @@ pub mod socket_pair;
 pub mod termios;
 pub mod timerfd;
 pub mod tty;
+pub mod vdso;
 
 use alloc::sync::Arc;
 
@@ -42,11 +42,13 @@ use linux_raw_sys::general as abi;
 
 use crate::errno::Errno;
 use crate::machine::sync::Once;
+use crate::memory::user;
+use crate::task::current;
 
+pub use crate::vfs::context::FsContext;
 pub use crate::vfs::fd::FdTable;
 pub use crate::vfs::file::File;
 pub use crate::vfs::inode::Inode;
-pub use path::FsContext;
 
 static ROOT: Once<Arc<ramfs::RamInode>> = Once::new();
 
@@ -144,4 +146,25 @@ pub fn console_stdio() -> [Arc<File>; 3] {
     let input = File::new(inode, Arc::new(devices::StreamOps), abi::O_RDONLY);
     let output = File::new(console, Arc::new(devices::RawConsole), abi::O_WRONLY);
     [input, output.clone(), errors.unwrap_or(output)]
+}
+
+/// Installs two files and tells the user their descriptors; none of them if anything fails.
+pub fn install_pair(
+    first: Arc<File>,
+    second: Arc<File>,
+    close_on_exec: bool,
+    address: u64,
+) -> crate::errno::Result<usize> {
+    let files = &current().files;
+    let first = files.install(first, close_on_exec)?;
+    // Closing what was just installed fails only if another thread was faster.
+    let close = |fd| {
+        let _ = files.close(fd);
+    };
+    let second = files.install(second, close_on_exec).inspect_err(|_| close(first))?;
+    user::write(address, &[first as u32, second as u32]).inspect_err(|_| {
+        close(first);
+        close(second);
+    })?;
+    Ok(0)
 }

@@ -8,10 +8,10 @@ use alloc::vec::Vec;
 use linux_raw_sys::{errno, general as abi};
 
 use crate::errno::{Errno, Result};
-use crate::fs::anonymous::AnonymousInode;
 use crate::machine::sync::SpinLock;
 use crate::memory::new_ino;
 use crate::sched::wait::{PollTable, WaitQueue};
+use crate::vfs::anonymous::AnonymousInode;
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};
 

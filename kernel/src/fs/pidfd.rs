@@ -11,15 +11,16 @@ use core::fmt::Write;
 use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
-use crate::fs::anonymous::anonymous_file;
 use crate::fs::proc;
 use crate::memory::user;
 use crate::sched::wait::PollTable;
+use crate::signal::kill;
 use crate::task::pid_namespace::meant;
 use crate::task::process::{Pid, Process, tree};
 use crate::task::signals::info;
 use crate::task::signals::info::SigInfo;
 use crate::task::{access, current, pid_namespace, process};
+use crate::vfs::anonymous::anonymous_file;
 use crate::vfs::file::{File, FileOps};
 
 struct PidFd {
@@ -126,13 +127,13 @@ pub fn sys_pidfd_send_signal(pidfd: u64, signo: u64, info: u64, flags: u64) -> R
         return Err(Errno::EINVAL);
     }
     let info = match info {
-        0 => crate::calls::signal::from_caller(signo, info::SI_USER),
+        0 => kill::from_caller(signo, info::SI_USER),
         address => made_up(signo, address, &process)?,
     };
     if tree().node_of(&process).is_none() {
         return Err(Errno::ESRCH);
     }
-    crate::calls::signal::to_found(&process, info)?;
+    kill::to_process(&process, info)?;
     Ok(0)
 }
 

@@ -6,16 +6,15 @@ use alloc::sync::Arc;
 
 use linux_raw_sys::{errno, general as abi, ioctl};
 
-use crate::calls::fs::descriptors::install_pair;
 use crate::errno::{Errno, Result};
-use crate::fs::anonymous::AnonymousInode;
+use crate::fs::install_pair;
 use crate::fs::packet_pair;
 use crate::fs::pipe::{Pipe, PipeEnd};
 use crate::machine::sync::SpinLock;
-use crate::memory::new_ino;
-use crate::memory::user;
+use crate::memory::{new_ino, user};
 use crate::sched::wait::PollTable;
 use crate::task::current;
+use crate::vfs::anonymous::AnonymousInode;
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};
 

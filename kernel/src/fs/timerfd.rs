@@ -11,7 +11,6 @@ use core::fmt::Write;
 use linux_raw_sys::{errno, general as abi};
 
 use crate::errno::{Errno, Result};
-use crate::fs::anonymous::anonymous_file;
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
 use crate::memory::width::Width;
@@ -20,6 +19,7 @@ use crate::sched::timer::{TimerId, WATCHERS};
 use crate::sched::wait::PollTable;
 use crate::task::clock::{Clock, SECOND, Timespec};
 use crate::task::{capabilities, current};
+use crate::vfs::anonymous::anonymous_file;
 use crate::vfs::buffer::Destination;
 use crate::vfs::file::{File, FileOps};
 

@@ -23,7 +23,7 @@ use x86_64::instructions::segmentation::{SS, Segment};
 use x86_64::registers::control::{Cr0, Cr4, Efer};
 
 use crate::calls::table64;
-use crate::machine::gate::Gate;
+use crate::machine::gate::{Gate, violation, violations};
 use crate::machine::{cpu, panic, sync};
 use crate::memory::address_space::current_mm;
 use crate::work::hooks::Hook;
@@ -37,8 +37,7 @@ impl Machine for Gate {
     type Context = PerCpuContext;
 
     fn invariant_broken(broken: Broken) {
-        COUNTERS.violations.fetch_add(1, Relaxed);
-        log::error!("invariant broken: {broken}");
+        violation(broken);
     }
 }
 
@@ -385,13 +384,6 @@ unsafe extern "sysv64" fn watch(address: u64, control: u64) {
     naked_asm!("mov dr0, rdi", "mov dr7, rsi", "ret")
 }
 
-/// An invariant of the kernel's own did not hold: for the tests, which look at the count.
-#[cold]
-pub fn violation(what: &str) {
-    COUNTERS.violations.fetch_add(1, Relaxed);
-    log::error!("invariant broken: {what}");
-}
-
 /// The stack pointer of the last frame of an exception that the kernel took and went on from.
 static FAULT_RSP: AtomicU64 = AtomicU64::new(0);
 
@@ -434,7 +426,6 @@ fn take_an_exception(address: u64) -> u64 {
 
 /// What is counted about the gate.
 pub struct Counters {
-    violations: AtomicU64,
     nmis: AtomicU64,
     /// NMI handlers that were entered while one was running on the same CPU; with debug assertions.
     reentered: AtomicU64,
@@ -445,7 +436,6 @@ pub struct Counters {
 }
 
 pub static COUNTERS: Counters = Counters {
-    violations: AtomicU64::new(0),
     nmis: AtomicU64::new(0),
     reentered: AtomicU64::new(0),
     debugs: AtomicU64::new(0),
@@ -456,7 +446,7 @@ pub static COUNTERS: Counters = Counters {
 /// Writes what `/dev/gate` shows: one `key value` per line. The ways out are counted with debug assertions only.
 pub fn status(out: &mut String) {
     for (key, value) in [
-        ("violations", COUNTERS.violations.load(Relaxed)),
+        ("violations", violations()),
         ("nmis", COUNTERS.nmis.load(Relaxed)),
         ("debugs", COUNTERS.debugs.load(Relaxed)),
         ("machine_checks", machine_check::survived()),

@@ -16,7 +16,8 @@ use linux_raw_sys::general::{MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_E
 
 use crate::errno::{Errno, Result};
 use crate::fs::{File, Inode};
-use crate::memory::address_space::{AddressSpace, Object};
+use crate::memory::address_space::AddressSpace;
+use crate::memory::map::Object;
 use crate::memory::{PAGE_SIZE, Width, page_down, page_up, user};
 
 /// Bytes of a file header and of a program header of each class.

@@ -12,15 +12,14 @@ use portcullis::x86_64::tables::USER32_CS;
 
 use crate::errno::{Errno, Result};
 use crate::fs::path::{Walk, shown_path, start_directory};
-use crate::fs::{FdTable, File};
+use crate::fs::{FdTable, File, vdso};
 use crate::life::elf_image::Program;
 use crate::life::exec_strings::{Strings, room_for_bytes};
 use crate::life::initial_stack::StackStrings;
 use crate::life::script::FirstLine;
-use crate::life::{exec_credentials, exit, initial_stack, script, vdso};
+use crate::life::{exec_credentials, exit, initial_stack, script};
 use crate::machine::gate::Gate;
-use crate::memory::address_space::AddressSpace;
-use crate::memory::address_space::current_mm;
+use crate::memory::address_space::{AddressSpace, current_mm};
 use crate::memory::{Width, user};
 use crate::sched::lent::lend;
 use crate::sched::{segments, switch};

@@ -4,7 +4,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::*;
 
-use linux_raw_sys::general::{SIGCHLD, SIGCONT, SIGHUP};
 use portcullis::InKernel;
 
 use crate::life::{fork, robust};
@@ -15,11 +14,12 @@ use crate::memory::user;
 use crate::sched::scheduler;
 use crate::sched::thread::replace_mm;
 use crate::signal::SigInfo;
-use crate::task::exit_signal::ExitSignal;
-use crate::task::process::{DeathSignal, Leader, Node, Pid, Process, Tree, tree};
-use crate::task::signals::action::SIG_IGN;
+use crate::signal::end;
+use crate::task::pid_namespace::PidNamespace;
+use crate::task::process::{DeathSignal, Leader, Pid, Process, tree};
 use crate::task::signals::info::SI_USER;
-use crate::task::{current, current_arc, pid_namespace, process};
+use crate::task::signals::set::SIGKILL;
+use crate::task::{current, current_arc, pid_namespace};
 use crate::{ptrace, signal};
 
 /// exit(2): ends the calling thread.
@@ -135,14 +135,14 @@ fn end_process(process: &Arc<Process>, status: i32) {
     let namespace = pid_namespace::close(process);
     let orphans = tree().reparent_children(pid);
     for pgrp in groups {
-        hang_up_if_orphaned(pgrp, None);
+        end::hang_up_if_orphaned(pgrp, None);
     }
     tell_of_death(process, orphans.to_signal);
     if let Some(heir) = orphans.new_parent {
         heir.children_changed.wake_all();
     }
     if let Some(namespace) = namespace {
-        pid_namespace::end(namespace, process);
+        end_namespace(namespace, process);
     }
     let told = {
         let mut tree = tree();
@@ -150,11 +150,27 @@ fn end_process(process: &Arc<Process>, status: i32) {
         if let Some(node) = tree.node_mut(pid) {
             node.zombie = Some(process.group_exit().unwrap_or(status));
         }
-        tell_of_end(&mut tree, process)
+        end::tell_of_end(&mut tree, process)
     };
     if let Some(told) = told {
-        after_telling(process, told);
+        end::after_telling(process, told);
     }
+}
+
+/// Ends all others of a namespace whose init is ending, and waits until they are gone.
+fn end_namespace(namespace: &Arc<PidNamespace>, init: &Process) {
+    let is_member = |process: &Process| process.pid != init.pid && pid_namespace::is_in(process, namespace);
+    {
+        let tree = tree();
+        for node in tree.nodes().filter(|node| is_member(&node.process)) {
+            // Never refused.
+            let _ = signal::send::to_process_in(&tree, &node.process, SigInfo::kernel(SIGKILL));
+        }
+    }
+    namespace.changed.wait_uninterruptible(|| {
+        let gone = !tree().nodes().any(|node| is_member(&node.process));
+        gone.then_some(())
+    });
 }
 
 /// Sends children what they asked for (PR_SET_PDEATHSIG), if the process that ends may signal them.
@@ -170,58 +186,6 @@ fn tell_of_death(process: &Process, to_signal: Vec<DeathSignal>) {
             let _ = crate::signal::send::to_process(&child, info);
         }
     }
-}
-
-/// Tells who waits for a process that it has ended, where that had to wait for a tracer.
-pub fn announce_end(process: &Arc<Process>) {
-    let told = tell_of_end(&mut tree(), process);
-    if let Some(told) = told {
-        after_telling(process, told);
-    }
-}
-
-/// Who was told, and the process if the parent does not want to wait for it.
-type Told = (Arc<Process>, Option<Node>);
-
-/// A process has ended: tells its tracer, or its parent. None while a tracer has yet to wait for some of its threads.
-fn tell_of_end(tree: &mut Tree, process: &Arc<Process>) -> Option<Told> {
-    let node = tree.node(process.pid)?;
-    let status = node.zombie?;
-    if node.lingering != 0 {
-        return None;
-    }
-    process.ended.wake_all();
-    let (parent, exit_signal) = (tree.node(node.parent)?, node.exit_signal);
-    if let Some(tracer) = crate::ptrace::attach::leader_tracer(node) {
-        // It waits first; the parent is told when the tracer has.
-        let own = tracer.process.pid == node.parent;
-        let told_by = if own { exit_signal } else { ExitSignal::CHILD };
-        if let Some(signo) = told_by.signal() {
-            // A standard signal is never refused, and others only get less information.
-            let _ = crate::signal::send::to_process_in(tree, &tracer.process, SigInfo::child(signo, process, status));
-        }
-        return Some((tracer.process.clone(), None));
-    }
-    let is_child = exit_signal == ExitSignal::CHILD;
-    let hand = parent.threads.first().and_then(|thread| thread.sighand.share());
-    let ignored = is_child && hand.is_some_and(|hand| hand.get(SIGCHLD as i32).handler == SIG_IGN);
-    let discards = is_child && parent.ignores_children();
-    let parent = parent.process.clone();
-    if let Some(signo) = exit_signal.signal().filter(|_| !ignored) {
-        // Before the lock is given back: a parent that has waited finds the signal pending.
-        let _ = crate::signal::send::to_process_in(tree, &parent, SigInfo::child(signo, process, status));
-    }
-    Some((parent, if discards { tree.remove(process.pid) } else { None }))
-}
-
-fn after_telling(process: &Process, (parent, reaped): Told) {
-    // Its own group may have lost the one parent that looked after it.
-    if process.session() == parent.session() && process.pgrp() != parent.pgrp() {
-        hang_up_if_orphaned(process.pgrp(), Some(process.pid));
-    }
-    // What a child has used that nobody waits for is not counted among the children's (POSIX).
-    drop(reaped);
-    parent.children_changed.wake_all();
 }
 
 /// The groups of the children that looked to this process for job control.
@@ -241,17 +205,4 @@ fn groups_of_children(process: &Process) -> Vec<Pid> {
     groups.sort_unstable();
     groups.dedup();
     groups
-}
-
-/// A group that has just been orphaned and has stopped members gets SIGHUP and SIGCONT (POSIX, `_exit`).
-fn hang_up_if_orphaned(pgrp: Pid, ending: Option<Pid>) {
-    if !tree().is_orphaned(pgrp, ending) {
-        return;
-    }
-    let stopped = process::group(pgrp).iter().any(|process| process.signals.lock().is_stopped());
-    if stopped {
-        for signo in [SIGHUP, SIGCONT] {
-            crate::signal::send::to_pgrp(pgrp, SigInfo::kernel(signo as i32)).ok();
-        }
-    }
 }

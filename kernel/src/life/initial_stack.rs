@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use linux_raw_sys::auxvec::*;
 
 use crate::errno::Result;
+use crate::fs::vdso;
 use crate::life::elf_image::Loaded;
 use crate::life::exec_strings::Strings;
-use crate::life::vdso;
 use crate::machine::segments;
 use crate::memory::address_space::current_mm;
 use crate::memory::{PAGE_SIZE, Width, address_space, user};

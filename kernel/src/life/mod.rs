@@ -3,7 +3,7 @@
 //! | you want to … | look in |
 //! | --- | --- |
 //! | make a task | [`fork`], [`clone3`]; the first one [`first_program`] |
-//! | start a program | [`exec`]; its file [`elf_image`], [`script`]; its stack [`initial_stack`], [`exec_strings`]; its vDSO [`vdso`] |
+//! | start a program | [`exec`]; its file [`elf_image`], [`script`]; its stack [`initial_stack`], [`exec_strings`]; its vDSO [`vdso`](crate::fs::vdso) |
 //! | end a task, wait for one | [`exit`], [`reap`] |
 
 pub mod clone3;
@@ -20,7 +20,6 @@ pub mod reap;
 pub mod robust;
 pub mod script;
 pub mod unshare;
-pub mod vdso;
 
 /// Starts PID 1, the kernel's reaper, and PID 2, the first program. Called once, by the boot CPU, when everything is up.
 pub fn start_init() {

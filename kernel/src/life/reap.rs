@@ -230,10 +230,10 @@ fn find_child(tree: &Tree, process: &Process, which: Which<'_>, options: u32, ca
             continue;
         }
         let found = |change| Found { pid: child.process.pid, process: child.process.clone(), change, tracee: None };
-        match crate::ptrace::attach::leader_tracer(child) {
+        match child.leader_tracer() {
             // One of our threads traces it: it is looked at as a tracee, which sees more.
             Some(tracer) if tracer.process.pid == process.pid => {
-                let leader = crate::ptrace::attach::leader(child)?;
+                let leader = child.leader()?;
                 if let Some(found) = look_at_tracee(tree, process, leader, options, candidates) {
                     return Some(found);
                 }
@@ -333,7 +333,7 @@ fn let_go(task: &Arc<Task>) -> bool {
     };
     drop(links);
     if announce {
-        crate::life::exit::announce_end(&task.process);
+        crate::signal::end::announce_end(&task.process);
     }
     true
 }

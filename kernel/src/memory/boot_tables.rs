@@ -18,7 +18,7 @@ use core::ops::Range;
 use crate::machine::direct_map::{DIRECT_MAP, ESPFIX, MMIO, phys_to_virt};
 use crate::machine::pvh::BootInfo;
 use crate::machine::{cpu, image};
-use crate::memory::{isolation, vmalloc};
+use crate::memory::{isolation, user_table, vmalloc};
 
 /// Below this there are the firmware, the loader's structures and the trampoline; never given to the allocator.
 const LOW_MEMORY: u64 = 1 << 20;
@@ -149,7 +149,7 @@ impl Builder<'_> {
     fn user_tables(&mut self) {
         let kernel = self.pml4;
         self.pml4 = isolation::user_root(kernel);
-        for (range, rights) in isolation::shared() {
+        for (range, rights) in user_table::shared() {
             for virt in range.step_by(SIZE_4K as usize) {
                 self.map(virt, virt - image::KERNEL_BASE, 1, rights.bits());
             }

@@ -6,10 +6,12 @@ use core::sync::atomic::Ordering;
 
 use crate::errno::{Errno, Result};
 use crate::machine::direct_map::PAGE_SIZE;
-use crate::memory::address_space::{AddressSpace, checked_range};
+use crate::memory::access::Access;
+use crate::memory::address_space::AddressSpace;
 use crate::memory::callbacks::callbacks;
-use crate::memory::fault::Access;
 use crate::memory::frames::Frame;
+use crate::memory::map::checked_range;
+use crate::memory::table;
 use crate::memory::vma::{AreaFlags, Prot, Source};
 use crate::memory::{USER_END, frames, page_down, page_table};
 
@@ -73,7 +75,7 @@ impl AddressSpace {
             {
                 let entry = entry.load(Ordering::Relaxed);
                 if page_table::is_present(entry) && (access != Access::Write || page_table::is_writable(entry)) {
-                    return Ok(frames::share_raw(page_table::address(entry)));
+                    return Ok(frames::share_raw(table::address(entry)));
                 }
             }
             drop(inner);

@@ -9,9 +9,12 @@ use linux_raw_sys::general::RLIMIT_STACK;
 
 use crate::errno::{Errno, Result};
 use crate::machine::direct_map::PAGE_SIZE;
-use crate::memory::address_space::{AddressSpace, Inner, limit};
+use crate::memory::access::Access;
+use crate::memory::address_space::{AddressSpace, Inner};
 use crate::memory::frames::Frame;
+use crate::memory::map::limit;
 use crate::memory::page_table::leaf;
+use crate::memory::table;
 use crate::memory::vma::{AreaFlags, Prot, STACK_GUARD_GAP, Source};
 use crate::memory::{MMAP_MIN_ADDR, USER_END, frames, page_down, page_table, pkeys, tlb};
 
@@ -36,41 +39,14 @@ const SEGV_PKUERR: i32 = 4;
 const BUS_ADRERR: i32 = 2;
 const SI_KERNEL: i32 = 0x80;
 
-/// What an instruction wanted to do with an address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access {
-    /// Read it.
-    Read,
-    /// Write it.
-    Write,
-    /// Fetch an instruction there.
-    Execute,
-}
-
-impl Access {
-    fn from_error(error: u64) -> Access {
-        if error & ERROR_WRITE != 0 {
-            Access::Write
-        } else if error & ERROR_FETCH != 0 {
-            Access::Execute
-        } else {
-            Access::Read
-        }
-    }
-
-    /// The access that makes pages ready for all that `prot` allows.
-    pub fn for_prot(prot: Prot) -> Access {
-        if prot.contains(Prot::WRITE) { Access::Write } else { Access::Read }
-    }
-
-    /// True when memory of this protection allows it. On x86 whatever is accessible can be read.
-    #[inline]
-    pub fn is_allowed(self, prot: Prot) -> bool {
-        match self {
-            Access::Read => !prot.rights().is_empty(),
-            Access::Write => prot.contains(Prot::WRITE),
-            Access::Execute => prot.contains(Prot::EXEC),
-        }
+/// The access that an error code tells of.
+fn access_of(error: u64) -> Access {
+    if error & ERROR_WRITE != 0 {
+        Access::Write
+    } else if error & ERROR_FETCH != 0 {
+        Access::Execute
+    } else {
+        Access::Read
     }
 }
 
@@ -131,9 +107,7 @@ impl AddressSpace {
     /// As [`fault`](Self::fault), for an instruction of the current task's, whose protection keys count.
     #[inline(always)]
     pub fn fault_here(&self, addr: u64, error: u64) -> FaultResult {
-        self.fault_with(addr, Access::from_error(error), || {
-            if error & ERROR_KEY != 0 { Rights::None } else { Rights::Keys }
-        })
+        self.fault_with(addr, access_of(error), || if error & ERROR_KEY != 0 { Rights::None } else { Rights::Keys })
     }
 
     /// Areas with keys are never recent: what the CPU may have refused there had a key before.
@@ -255,7 +229,7 @@ impl AddressSpace {
         shared: bool,
         access: Access,
     ) -> Result<()> {
-        let addr = page_table::address(old);
+        let addr = table::address(old);
         if access != Access::Write || page_table::is_writable(old) || shared {
             entry.store(leaf(addr, prot, shared || page_table::is_writable(old)), Relaxed);
             tlb::flush_local(page);

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 use crate::errno::{Errno, Result};
 use crate::machine::direct_map::{DIRECT_MAP, PAGE_SIZE, phys_to_virt};
 use crate::machine::sync::SpinLock;
-use crate::memory::{page_down, pgd, vmalloc};
+use crate::memory::page_down;
 
 /// More ranges than this are ignored; firmware reports a handful.
 const MAX_RANGES: usize = 32;
@@ -204,10 +204,9 @@ impl Pool {
 }
 
 /// Takes over physical memory: the usable ranges of `map` without `reserved` (the kernel's image, the initramfs, boot
-/// data). All of `map` must be in the direct map. Called once, before anything allocates.
-pub fn init(map: &[Range<u64>], reserved: &[Range<u64>]) {
-    // The tables in use are the kernel's own now, and only now for certain.
-    vmalloc::root();
+/// data). All of `map` must be in the direct map. Called once, before anything allocates. What `share` says of so many bytes is
+/// set aside, and returned.
+pub fn init(map: &[Range<u64>], reserved: &[Range<u64>], share: fn(u64) -> u64) -> Range<u64> {
     let mut pool = POOL.lock();
     for range in map {
         pool.add(range.clone(), reserved);
@@ -223,15 +222,15 @@ pub fn init(map: &[Range<u64>], reserved: &[Range<u64>]) {
     let counts = phys_to_virt(range.start);
     range.start += bytes;
     pool.free -= (bytes / PAGE_SIZE) as usize;
-    let roots = pgd::share(pool.free as u64 * PAGE_SIZE);
-    let roots = pool.set_aside(roots);
+    let set_aside = share(pool.free as u64 * PAGE_SIZE);
+    let set_aside = pool.set_aside(set_aside);
     drop(pool);
-    pgd::init(roots);
     // SAFETY: memory taken from the pool just now, in the direct map.
     unsafe { ptr::write_bytes(counts, 0, bytes as usize) };
     COUNTS.store(counts.cast(), Ordering::Release);
     let zero = alloc_zeroed().expect("no memory for the frame of zeros");
     ZERO.store(phys_to_virt(zero.into_raw()), Ordering::Release);
+    set_aside
 }
 
 #[inline]

@@ -18,6 +18,7 @@
 //! keeps interrupts off; code that spins or waits calls [`tlb::service_pending`], so that a CPU that waits for a
 //! shootdown never waits for a CPU that waits for it.
 
+pub mod access;
 pub mod address_space;
 pub mod backing;
 pub mod boot_tables;
@@ -29,6 +30,7 @@ pub mod frames;
 pub mod heap;
 pub mod isolation;
 pub mod ldt;
+pub mod map;
 pub mod maps;
 pub mod page_table;
 pub mod pgd;
@@ -38,8 +40,10 @@ pub mod remote;
 pub mod rmap;
 pub mod shared;
 pub mod stack;
+pub mod table;
 pub mod tlb;
 pub mod user;
+pub mod user_table;
 pub mod vma;
 pub mod vmalloc;
 pub mod width;

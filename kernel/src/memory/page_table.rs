@@ -11,30 +11,22 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use x86_64::structures::paging::PageTableFlags as Flags;
 
 use crate::errno::Result;
-use crate::machine::direct_map::{PAGE_SIZE, phys_to_virt};
+use crate::machine::direct_map::PAGE_SIZE;
 use crate::memory::frames::Frame;
 use crate::memory::isolation::user_root;
 use crate::memory::pgd::Root;
+use crate::memory::table::{KERNEL_TABLE, Table, address, span};
 use crate::memory::vma::Prot;
 use crate::memory::{frames, isolation, tlb, vmalloc};
 
 /// Software bit of a leaf entry that holds a frame that may not be touched.
 pub const HELD: u64 = Flags::BIT_9.bits();
-/// Flags of an entry that leads to a table, or to a page of the kernel.
-pub const KERNEL_TABLE: Flags = Flags::PRESENT.union(Flags::WRITABLE).union(Flags::ACCESSED).union(Flags::DIRTY);
 /// The protection key of a leaf entry.
 const KEY_SHIFT: u32 = 59;
 const KEY: u64 = 0xf << KEY_SHIFT;
 const USER_TABLE: u64 = KERNEL_TABLE.union(Flags::USER_ACCESSIBLE).bits();
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// The entries of the PML4 that are the user's.
 const USER_ENTRIES: Range<usize> = 0..256;
-
-/// The physical address in an entry.
-#[inline]
-pub fn address(entry: u64) -> u64 {
-    entry & ADDRESS
-}
 
 /// True when a program may write through this entry.
 #[inline]
@@ -58,39 +50,6 @@ pub fn leaf(addr: u64, prot: Prot, writable: bool) -> u64 {
     flags.set(Flags::WRITABLE, writable && prot.contains(Prot::WRITE));
     flags.set(Flags::NO_EXECUTE, !prot.contains(Prot::EXEC));
     addr | flags.bits() | u64::from(prot.key()) << KEY_SHIFT
-}
-
-/// Bytes that one entry of a table of `level` covers; level 0 is the page table.
-pub const fn span(level: u32) -> u64 {
-    PAGE_SIZE << (9 * level)
-}
-
-/// A table of any level, in the direct map.
-#[derive(Clone, Copy)]
-pub struct Table(&'static [AtomicU64; 512]);
-
-impl Table {
-    /// The table at physical address `addr`.
-    #[inline]
-    pub fn at(addr: u64) -> Table {
-        // SAFETY: entries lead to tables only, which are whole frames in the direct map. A table is freed only under the
-        // lock of the address space, after the entry that leads to it is gone, and no `Table` outlives that lock.
-        Table(unsafe { &*phys_to_virt(addr).cast() })
-    }
-
-    /// The entry for `addr` in this table of `level`.
-    #[inline]
-    pub fn entry(&self, level: u32, addr: u64) -> &'static AtomicU64 {
-        &self.0[((addr >> (12 + 9 * level)) & 511) as usize]
-    }
-
-    #[inline]
-    fn child(&self, level: u32, addr: u64) -> Option<Table> {
-        match self.entry(level, addr).load(Relaxed) {
-            0 => None,
-            entry => Some(Table::at(address(entry))),
-        }
-    }
 }
 
 /// Makes `entry` the one for `addr` in the top-level table at `root`, and in the user's, if that is another one. Gives the old

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
-use crate::memory::fault::Access;
+use crate::memory::access::Access;
 use crate::memory::vma::{Area, Prot};
 
 /// How many keys there are.

@@ -2,13 +2,16 @@
 
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::Ordering;
 
 use bitflags::bitflags;
 
 use crate::errno::{Errno, Result};
 use crate::machine::direct_map::PAGE_SIZE;
-use crate::memory::address_space::{AddressSpace, Inner, MapFlags, checked_range};
-use crate::memory::fault::Access;
+use crate::memory::access::Access;
+use crate::memory::address_space::{AddressSpace, Inner};
+use crate::memory::callbacks::callbacks;
+use crate::memory::map::{MapFlags, checked_range};
 use crate::memory::vma::{Area, AreaFlags, Source};
 use crate::memory::{MMAP_MIN_ADDR, USER_END, frames, page_up};
 
@@ -143,5 +146,17 @@ impl AddressSpace {
             self.vdso_moved(start - offset);
         }
         Ok((start, grown(start)))
+    }
+}
+
+impl AddressSpace {
+    /// The vDSO's image has been moved by the current task, which may be on its way back to it.
+    fn vdso_moved(&self, to: u64) {
+        let moved_by = to.wrapping_sub(self.vdso.swap(to, Ordering::Relaxed));
+        let pad = self.int80_landing_pad();
+        if pad != 0 {
+            self.set_int80_landing_pad(pad.wrapping_add(moved_by));
+            callbacks().vdso_moved(pad);
+        }
     }
 }

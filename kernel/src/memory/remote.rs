@@ -10,9 +10,10 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::errno::{Errno, Result};
 use crate::machine::direct_map::PAGE_SIZE;
+use crate::memory::access::Access;
 use crate::memory::address_space::AddressSpace;
-use crate::memory::fault::Access;
 use crate::memory::frames::Frame;
+use crate::memory::table;
 use crate::memory::vma::AreaFlags;
 use crate::memory::{USER_END, frames, page_table};
 
@@ -75,13 +76,13 @@ impl AddressSpace {
             {
                 let entry = entry.load(Relaxed);
                 let own = || {
-                    let address = page_table::address(entry);
+                    let address = table::address(entry);
                     // SAFETY: the entry's reference, which stays with the entry.
                     let frame = ManuallyDrop::new(unsafe { Frame::from_raw(address) });
                     area.may_force_write() && address != frames::zero_frame() && frame.is_unique()
                 };
                 if entry != 0 && (access != Access::Write || page_table::is_writable(entry) || own()) {
-                    return Ok(frames::share_raw(page_table::address(entry)));
+                    return Ok(frames::share_raw(table::address(entry)));
                 }
             }
             drop(inner);

@@ -4,52 +4,14 @@
 //! mappings come and go all the time, so no file keeps a list of its mappings: the address spaces are registered here,
 //! and all of them are searched. Files that were never mapped know that ([`Backing::prepare_map`]) and skip the search.
 
-use alloc::collections::BTreeMap;
-use alloc::sync::{Arc, Weak};
-use core::ops::{Bound, Range};
+use alloc::sync::Arc;
+use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::machine::direct_map::PAGE_SIZE;
-use crate::machine::sync::SpinLock;
-use crate::memory::address_space::AddressSpace;
+use crate::memory::address_space::{AddressSpace, for_each_space};
 use crate::memory::backing::Backing;
 use crate::memory::vma::{Area, Prot, Source};
-
-/// The address spaces in the order in which they were made. A child comes after its parent, so that a search that runs
-/// beside a fork finds a copied page in one of the two: the copy is made under the parent's lock, after the child is here.
-static SPACES: SpinLock<BTreeMap<u64, Weak<AddressSpace>>> = SpinLock::new(BTreeMap::new());
-
-/// A number for a new address space, higher than those given before.
-pub(super) fn new_number() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-/// Lets searches find `mm`. To be called before anything is mapped in it.
-pub(super) fn register(number: u64, mm: &Arc<AddressSpace>) {
-    SPACES.lock().insert(number, Arc::downgrade(mm));
-}
-
-/// Ends what [`register`] began.
-pub(super) fn forget(number: u64) {
-    SPACES.lock().remove(&number);
-}
-
-/// The first living address space with a number above `number`.
-fn next_above(number: u64) -> Option<(u64, Arc<AddressSpace>)> {
-    let spaces = SPACES.lock();
-    spaces.range((Bound::Excluded(number), Bound::Unbounded)).find_map(|(&number, mm)| Some((number, mm.upgrade()?)))
-}
-
-/// Calls `visit` with every address space, without the lock: it may sleep, and may be the last to drop one.
-fn for_each_space(mut visit: impl FnMut(&AddressSpace)) {
-    let mut number = 0;
-    while let Some((next, mm)) = next_above(number) {
-        visit(&mm);
-        number = next;
-    }
-}
 
 /// Whether `area` maps `file`; then the index of its first page in it, and whether writes go there.
 fn maps(area: &Area, file: &dyn Backing) -> Option<(u64, bool)> {
@@ -103,11 +65,5 @@ impl AddressSpace {
 
     fn any_area(&self, test: impl FnMut(&Area) -> bool) -> bool {
         self.inner.lock().areas.iter().any(test)
-    }
-}
-
-impl Drop for AddressSpace {
-    fn drop(&mut self) {
-        forget(self.number);
     }
 }

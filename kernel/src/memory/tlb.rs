@@ -25,7 +25,7 @@ const MAX_SINGLE_PAGES: u64 = 32;
 const SWITCHING: u64 = 1;
 /// Range end that asks a CPU to forget the instructions that it has fetched.
 const SYNC_CORE: u64 = u64::MAX - 2;
-/// Range end that asks a CPU to load the LDT of the address space anew.
+/// Range end that asks a CPU to load an LDT, which the range's start points to.
 const RELOAD_LDT: u64 = u64::MAX - 1;
 /// Range end that asks a CPU to leave the address space altogether.
 const LEAVE: u64 = u64::MAX;
@@ -101,9 +101,9 @@ pub fn sync_core(root: u64) {
     shootdown(root, 0, SYNC_CORE);
 }
 
-/// Makes every CPU that runs in the address space with this root load its LDT anew.
-pub(super) fn reload_ldt(root: u64) {
-    shootdown(root, 0, RELOAD_LDT);
+/// Makes every CPU that runs in the address space with this root load its LDT anew, which is this one now.
+pub(super) fn reload_ldt(root: u64, table: *mut ldt::Table) {
+    shootdown(root, table as u64, RELOAD_LDT);
 }
 
 fn shootdown(root: u64, start: u64, end: u64) {
@@ -158,7 +158,7 @@ fn perform(root: u64, start: u64, end: u64) {
     } else if end == SYNC_CORE {
         core::hint::black_box(core::arch::x86_64::__cpuid(0));
     } else if end == RELOAD_LDT {
-        ldt::reload();
+        ldt::reload(start as *mut ldt::Table);
     } else if end - start > MAX_SINGLE_PAGES * PAGE_SIZE {
         tlb::flush_all();
     } else {

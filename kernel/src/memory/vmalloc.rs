@@ -11,8 +11,8 @@ use x86_64::structures::paging::PageTableFlags as Flags;
 use crate::errno::Result;
 use crate::machine::direct_map::PAGE_SIZE;
 use crate::machine::sync::SpinLock;
-use crate::memory::page_table::Table;
-use crate::memory::{frames, isolation, page_table};
+use crate::memory::table::Table;
+use crate::memory::{frames, isolation, table};
 
 /// Where the heap begins; it may grow to 512 GiB.
 pub const HEAP: u64 = 0xffff_c900_0000_0000;
@@ -46,13 +46,13 @@ pub fn map(start: u64, end: u64) -> Result<()> {
             if entry.load(Ordering::Relaxed) == 0 {
                 assert!(level != 3, "boot allocates the PDPTs of the kernel's half");
                 let frame = frames::alloc_reserve()?;
-                entry.store(frame.into_raw() | page_table::KERNEL_TABLE.bits(), Ordering::Release);
+                entry.store(frame.into_raw() | table::KERNEL_TABLE.bits(), Ordering::Release);
             }
-            table = Table::at(page_table::address(entry.load(Ordering::Relaxed)));
+            table = Table::at(table::address(entry.load(Ordering::Relaxed)));
         }
         let entry = table.entry(0, addr);
         if entry.load(Ordering::Relaxed) == 0 {
-            let flags = page_table::KERNEL_TABLE | isolation::GLOBAL | Flags::NO_EXECUTE;
+            let flags = table::KERNEL_TABLE | isolation::GLOBAL | Flags::NO_EXECUTE;
             entry.store(frames::alloc_reserve()?.into_raw() | flags.bits(), Ordering::Release);
         }
     }

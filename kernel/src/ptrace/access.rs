@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 
 use crate::errno::{Errno, Result};
+use crate::memory::access::Access;
 use crate::memory::address_space::AddressSpace;
-use crate::memory::fault::Access;
 use crate::memory::{Width, c_long, user};
 use crate::task::pid_namespace::meant;
 use crate::task::process;

@@ -4,11 +4,11 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering::SeqCst;
 
 use crate::errno::{Errno, Result};
-use crate::life::exit;
 use crate::ptrace::registers::Stopped;
 use crate::ptrace::step;
 use crate::sched::scheduler;
 use crate::sched::scheduler::{STOPPED, TRACED};
+use crate::signal::end;
 use crate::signal::{SIGCHLD, SIGKILL, SIGRTMAX, SIGSTOP, SigInfo};
 use crate::task::capabilities::Capability;
 use crate::task::process::{Node, Pid, REAPER, Tree};
@@ -192,7 +192,7 @@ pub fn exit_tracer() {
         };
         drop(links);
         if released {
-            exit::announce_end(&tracee.process);
+            end::announce_end(&tracee.process);
         }
     }
 }
@@ -254,16 +254,4 @@ pub fn forget_leader(tree: &mut Tree, pid: Pid) -> impl Sized + use<> {
     let leader = tree.node_mut(pid).and_then(|node| node.traced_leader.take());
     let links = leader.as_deref().map(trace_state::unlink);
     (leader, links)
-}
-
-/// The leader of a process, if it runs or a tracer has yet to wait for it.
-pub fn leader(node: &Node) -> Option<&Arc<Task>> {
-    let running = node.threads.first().filter(|thread| thread.tid() == node.process.pid);
-    running.or(node.traced_leader.as_ref())
-}
-
-/// Who traces the leader of a process.
-pub fn leader_tracer(node: &Node) -> Option<Arc<Task>> {
-    let leader = leader(node).filter(|leader| leader.trace.is_traced())?;
-    leader.trace.tracer()
 }

@@ -10,12 +10,7 @@ use crate::ptrace::{debug, regset, request};
 use crate::sched::segments;
 use crate::task::syscall_info;
 
-/// ptrace(2) of the 32-bit table. Arguments are zero-extended; signal numbers and options are the same.
-pub fn sys_ptrace(request: u64, pid: u64, addr: u64, data: u64) -> Result<usize> {
-    request::dispatch(request, pid, addr, data, compat)
-}
-
-fn compat(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> Result<usize> {
+pub fn compat(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> Result<usize> {
     match request {
         PTRACE_PEEKTEXT | PTRACE_PEEKDATA => {
             let mut word = [0; 4];

@@ -34,4 +34,3 @@ pub mod step;
 pub mod stop;
 
 pub use crate::task::trace_state::Event;
-pub use request::sys_ptrace;

@@ -4,6 +4,7 @@ use linux_raw_sys::ptrace::*;
 use portcullis::work::SyscallWork;
 
 use crate::errno::{Errno, Result};
+use crate::machine::gate::violation;
 use crate::memory::user;
 use crate::ptrace::registers::Stopped;
 use crate::ptrace::{attach, events, regset, step};
@@ -16,18 +17,12 @@ use crate::task::pid_namespace::meant;
 use crate::task::process::Pid;
 use crate::task::trace_state::EVENT_STOP;
 use crate::task::{Task, current, process};
-use crate::work::seccomp::inspect;
 
 /// Missing among the crate's.
 pub const PTRACE_SINGLEBLOCK: u32 = 33;
 
-/// ptrace(2).
-pub fn sys_ptrace(request: u64, pid: u64, addr: u64, data: u64) -> Result<usize> {
-    dispatch(request, pid, addr, data, native)
-}
-
-/// The same with a function for the requests that are made of a stopped tracee.
-pub(super) fn dispatch(
+/// ptrace(2), with a function for the requests that are made of a stopped tracee: [`native`], or [`compat`](super::compat::compat).
+pub fn perform(
     request: u64,
     pid: u64,
     addr: u64,
@@ -61,7 +56,7 @@ fn with_stopped(task: &Task, request: u32, f: impl FnOnce(&mut Stopped<'_>) -> R
         PTRACE_DETACH | PTRACE_CONT..=PTRACE_SINGLESTEP | PTRACE_SYSCALL | PTRACE_LISTEN
     ) || matches!(request, PTRACE_SYSEMU..=PTRACE_SINGLEBLOCK);
     if cfg!(debug_assertions) && !resumes && !scheduler::is_asleep(task) {
-        crate::gate::violation("a tracee ran while its registers were the tracer's");
+        violation("a tracee ran while its registers were the tracer's");
     }
     if result.is_err() || request != PTRACE_DETACH {
         unfreeze(task);
@@ -95,7 +90,7 @@ fn unfreeze(task: &Task) {
 }
 
 /// The requests as a 64-bit program makes them.
-fn native(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> Result<usize> {
+pub fn native(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> Result<usize> {
     match request {
         PTRACE_PEEKTEXT | PTRACE_PEEKDATA => {
             let mut word = [0; 8];
@@ -182,8 +177,6 @@ pub(super) fn general(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: 
             task.signals.lock().set_mask_of_tracee(mask);
         }
         PTRACE_GET_SYSCALL_INFO => return events::syscall_info(stopped, addr, data),
-        PTRACE_SECCOMP_GET_FILTER => return inspect::get_filter(task, addr, data),
-        PTRACE_SECCOMP_GET_METADATA => return inspect::get_metadata(task, addr, data),
         PTRACE_GET_RSEQ_CONFIGURATION => return events::rseq_configuration(task, addr, data),
         _ => return Err(Errno::EIO),
     }

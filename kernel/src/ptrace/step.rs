@@ -4,8 +4,6 @@
 //! program's registers do not show it, and it is taken out when the stepping ends. A step over a system call traps at the
 //! call's exit, before the next instruction; a step into a signal handler stops at its first instruction.
 
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-
 use portcullis::InKernel;
 use portcullis::work::SyscallWork;
 use portcullis::x86_64::regs::flags;
@@ -19,40 +17,7 @@ use crate::signal;
 use crate::signal::{SIGTRAP, SigInfo};
 use crate::task::Task;
 use crate::task::signals::info::TRAP_BRKPT;
-
-/// The tracer steps.
-const STEPPING: u32 = 1;
-/// TF is set because of that, and not by the program.
-const FORCED: u32 = 2;
-
-/// How a task is stepped. Changed by the task itself, and by its tracer while it is stopped.
-#[derive(Default)]
-pub struct StepFlags(AtomicU32);
-
-impl StepFlags {
-    fn has(&self, flag: u32) -> bool {
-        self.0.load(Relaxed) & flag != 0
-    }
-
-    fn set(&self, flag: u32) {
-        self.0.fetch_or(flag, Relaxed);
-    }
-
-    /// Whether it was set.
-    fn clear(&self, flag: u32) -> bool {
-        self.0.fetch_and(!flag, Relaxed) & flag != 0
-    }
-
-    /// TF is the program's from now on.
-    pub fn not_forced(&self) {
-        self.clear(FORCED);
-    }
-
-    /// Whether TF is the tracer's.
-    pub fn is_forced(&self) -> bool {
-        self.has(FORCED)
-    }
-}
+use crate::task::trace_state::{FORCED, STEPPING};
 
 /// PTRACE_SINGLESTEP, and with `block` PTRACE_SINGLEBLOCK: the stopped task goes on for one instruction, or up to the next
 /// branch.

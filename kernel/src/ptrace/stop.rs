@@ -204,19 +204,3 @@ pub fn jobctl(at: &mut InKernel<'_, Gate>) {
         sleep(at, signo, CLD_STOPPED, 0, None);
     }
 }
-
-/// A seized task's group stop has begun or ended: it is to report that. Its signals are locked; the caller wakes it
-/// afterwards if this says so, in the states that it says.
-pub fn group_stop_changed(task: &Task) -> Option<u32> {
-    let mut signals = task.signals.lock();
-    if !signals.may_trap() {
-        return None;
-    }
-    signals.trap.notify = true;
-    let mut states = scheduler::INTERRUPTIBLE;
-    if signals.trap.listening {
-        signals.trap.stopped = false;
-        states |= TRACED;
-    }
-    Some(states)
-}

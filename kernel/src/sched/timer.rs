@@ -27,8 +27,8 @@ pub type Callback = fn(usize, usize);
 pub struct TimerId(u64);
 
 struct Timer {
-    deadline: u64,
-    id: TimerId,
+    pub deadline: u64,
+    pub id: TimerId,
     callback: Callback,
     args: (usize, usize),
 }

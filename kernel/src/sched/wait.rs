@@ -23,6 +23,11 @@ use crate::sched::timer;
 /// No deadline.
 pub const FOREVER: u64 = u64::MAX;
 
+/// A deadline `timeout` nanoseconds from now.
+pub fn deadline_after(timeout: u64) -> u64 {
+    time::now().saturating_add(timeout).min(FOREVER - 1)
+}
+
 /// A list of threads that wait for the same thing.
 pub struct WaitQueue {
     list: SpinLock<List>,

@@ -9,17 +9,7 @@ use crate::signal::{fpstate, send};
 use crate::task;
 use crate::task::signals::info::*;
 use crate::task::signals::set::*;
-
-/// What the last exception of a task left for the signal frame: `trapno`, `err` and `cr2` of `sigcontext`.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Fault {
-    /// Vector.
-    pub trapno: u64,
-    /// Error code.
-    pub error: u64,
-    /// The address of the last page fault.
-    pub cr2: u64,
-}
+pub use crate::task::signals::state::Fault;
 
 /// A vector of the 80387.
 const COPROCESSOR_OVERRUN: u8 = 9;

@@ -2,9 +2,8 @@
 //! terminal.
 
 use crate::errno::{Errno, Result};
-use crate::ptrace;
 use crate::sched::scheduler;
-use crate::sched::scheduler::STOPPED;
+use crate::sched::scheduler::{STOPPED, TRACED};
 use crate::sched::usage::Usage;
 use crate::signal::send;
 use crate::task::process::{Node, Pid, Tree};
@@ -87,10 +86,26 @@ fn begin_stop(node: &Node, shared: &mut ProcessSignals, task: &Task, signo: i32)
 pub(super) fn tell_of_stop(thread: &Task) {
     if !thread.trace.is_seized() {
         send::wake_up(thread, false);
-    } else if let Some(states) = ptrace::stop::group_stop_changed(thread) {
+    } else if let Some(states) = group_stop_changed(thread) {
         send::raise(thread);
         scheduler::wake_state(thread, states);
     }
+}
+
+/// A seized task's group stop has begun or ended: it is to report that. Its signals are locked; the caller wakes it
+/// afterwards if this says so, in the states that it says.
+fn group_stop_changed(task: &Task) -> Option<u32> {
+    let mut signals = task.signals.lock();
+    if !signals.may_trap() {
+        return None;
+    }
+    signals.trap.notify = true;
+    let mut states = scheduler::INTERRUPTIBLE;
+    if signals.trap.listening {
+        signals.trap.stopped = false;
+        states |= TRACED;
+    }
+    Some(states)
 }
 
 /// The thread stops, or ends while it should. Says whether it was the last that the process waited for.

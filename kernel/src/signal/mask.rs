@@ -1,5 +1,7 @@
 //! The signal mask, and the pair of calls with which `ppoll` and its like set another one for their duration.
 
+use crate::errno::{Errno, Result};
+use crate::memory::user;
 use crate::signal::job;
 use crate::task::signals::set::SigSet;
 use crate::task::{current, process};
@@ -51,4 +53,23 @@ pub fn restore_saved() {
     if let Some(mask) = saved {
         set_blocked(mask);
     }
+}
+
+/// Runs `call` with the signal mask at `address` (0: the current one). ERESTARTNOHAND if a signal ended it.
+pub fn with_mask(address: u64, size: u64, call: impl FnOnce() -> Result<usize>) -> Result<usize> {
+    if address == 0 {
+        return call().map_err(no_restart_with_handler);
+    }
+    if size != size_of::<SigSet>() as u64 {
+        return Err(Errno::EINVAL);
+    }
+    set_temporary(user::read(address)?);
+    let result = call().map_err(no_restart_with_handler);
+    end_temporary(result == Err(Errno::ERESTARTNOHAND));
+    result
+}
+
+/// A call that a handler interrupts is not begun again.
+pub fn no_restart_with_handler(error: Errno) -> Errno {
+    if error == Errno::ERESTARTSYS { Errno::ERESTARTNOHAND } else { error }
 }

@@ -10,21 +10,26 @@
 //! | change which signal an exception becomes | [`exception`] |
 //! | change how a signal chooses its thread, or wakes it | [`send`] |
 //! | change stopping, continuing, SIGCHLD, terminal rules | [`job`] |
-//! | change who may signal whom | [`permission`] |
+//! | change who may signal whom | [`permission`], [`kill`] |
 //! | change a system call | [`calls`](crate::calls::signal), [`signalfd`] |
 //!
 //! **Locks.** Process tree → `Process::signals` → one `Task::signals` → `SigHand` → wait queues → run queue. Everyone who
 //! sends holds `Process::signals`; so does a task when it decides that nothing is pending. That is why taking the flag
 //! down can lose nothing.
 
+pub mod end;
 pub mod exception;
 pub mod fpstate;
 pub mod info32;
+pub mod interval_timers;
 pub mod job;
+pub mod kill;
 pub mod mask;
 pub mod permission;
+pub mod posix_timers;
 pub mod send;
 pub mod signalfd;
+pub mod take;
 
 pub use crate::task::signals::action::{Action, SigHand};
 pub use crate::task::signals::info::SigInfo;

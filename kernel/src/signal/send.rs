@@ -151,7 +151,7 @@ fn submit(tree: &Tree, process: &Process, thread: Option<&Task>, info: SigInfo, 
 /// A process goes on, or its stop has been seen to arrive.
 fn tell_of_continue(tree: &Tree, node: &Node, code: i32) {
     job::notify_parent(tree, node, code);
-    if let Some(tracer) = crate::ptrace::attach::leader_tracer(node)
+    if let Some(tracer) = node.leader_tracer()
         && tracer.process.pid != node.parent
         && let Some(leader) = node.threads.first()
     {

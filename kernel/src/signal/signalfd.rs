@@ -11,12 +11,13 @@ use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::errno::{Errno, Result};
-use crate::fs::anonymous::anonymous_file;
 use crate::memory::user;
 use crate::sched::wait::{PollTable, WaitQueue};
+use crate::signal::take::take_pending;
 use crate::task::current;
 use crate::task::signals::info::{SI_TIMER, SigInfo};
 use crate::task::signals::set::*;
+use crate::vfs::anonymous::anonymous_file;
 use crate::vfs::buffer::Destination;
 use crate::vfs::file::{File, FileOps};
 
@@ -91,7 +92,7 @@ impl SignalFd {
 
     /// Takes a signal that is pending for the reader, whoever made the descriptor.
     fn take(&self) -> Option<SigInfo> {
-        crate::calls::signal::take_pending(self.mask())
+        take_pending(self.mask())
     }
 }
 
@@ -148,7 +149,7 @@ pub fn sys_signalfd4(fd: u64, mask: u64, size: u64, flags: u64) -> Result<usize>
     if flags & !(abi::O_CLOEXEC | abi::O_NONBLOCK) != 0 {
         return Err(Errno::EINVAL);
     }
-    crate::calls::signal::check_set_size(size)?;
+    SigSet::check_size(size)?;
     let mask = user::read::<SigSet>(mask)?.without(SigSet::UNBLOCKABLE);
     let files = &current().files;
     if fd as i32 != -1 {

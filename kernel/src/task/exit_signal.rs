@@ -1,7 +1,6 @@
 //! The number that `clone` gives as the signal of a child's end.
 
-use crate::signal::SIGCHLD;
-use crate::task::signals::set::is_valid;
+use crate::task::signals::set::{SIGCHLD, is_valid};
 
 /// What a parent gets when its child ends. Any number is accepted; one that is no signal sends none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -77,12 +77,12 @@ impl Default for Limits {
 
 impl Limits {
     /// Whether they bound CPU time.
-    pub(super) fn bound_cpu(&self) -> bool {
+    pub fn bound_cpu(&self) -> bool {
         self.0[RLIMIT_CPU as usize].soft != u64::MAX
     }
 
     /// The signal that is due if more CPU seconds were used than RLIMIT_CPU allows. SIGXCPU comes once per second.
-    pub(super) fn cpu_exceeded(&mut self, used: u64) -> Option<u32> {
+    pub fn cpu_exceeded(&mut self, used: u64) -> Option<u32> {
         if !self.bound_cpu() {
             return None;
         }

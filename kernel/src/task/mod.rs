@@ -10,12 +10,16 @@ pub mod affinity;
 pub mod capabilities;
 pub mod clock;
 pub mod credentials;
+pub mod debug_registers;
 pub mod exit_signal;
+pub mod futex_locks;
+pub mod hooks;
 pub mod limits;
 pub mod pid_namespace;
 pub mod posix_timers;
 pub mod process;
 pub mod restart;
+pub mod seccomp;
 pub mod syscall_info;
 pub mod system_info;
 pub mod timers;
@@ -30,7 +34,6 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::*};
 use portcullis::x86_64::UserRegs;
 
 use crate::errno::Result;
-use crate::fs::path::FsContext;
 use crate::machine::cpu;
 use crate::machine::sync::SpinLock;
 use crate::memory::address_space::AddressSpace;
@@ -40,6 +43,7 @@ use crate::task::pid_namespace::Namespace;
 use crate::task::signals::action::SigHand;
 use crate::task::signals::state::TaskSignals;
 use crate::task::trace_state::Trace;
+use crate::vfs::context::FsContext;
 use crate::vfs::fd::FdTable;
 
 pub use process::{Pid, Process};
@@ -76,9 +80,9 @@ pub struct Task {
     /// The same of 32-bit calls.
     pub robust_list_32: AtomicU64,
     /// What it keeps for locks whose owner the kernel knows.
-    pub locks: crate::life::futex::pi::TaskLocks,
+    pub locks: crate::task::futex_locks::TaskLocks,
     /// What the gate's hooks keep.
-    pub hooks: crate::work::hooks::Hooks,
+    pub hooks: crate::task::hooks::Hooks,
     /// prctl(PR_SET_PDEATHSIG).
     pub parent_death_signal: AtomicI32,
     /// prctl(PR_SET_NO_NEW_PRIVS).
@@ -144,8 +148,8 @@ impl Task {
             set_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             robust_list_32: AtomicU64::new(0),
-            locks: crate::life::futex::pi::TaskLocks::default(),
-            hooks: crate::work::hooks::Hooks::new(),
+            locks: crate::task::futex_locks::TaskLocks::default(),
+            hooks: crate::task::hooks::Hooks::new(),
             parent_death_signal: AtomicI32::new(0),
             no_new_privs: AtomicBool::new(false),
             pid_namespace_of_children: SpinLock::new(namespace),

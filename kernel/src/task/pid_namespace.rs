@@ -18,11 +18,8 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::sched::wait::WaitQueue;
-use crate::signal;
-use crate::signal::SIGKILL;
 use crate::task::credentials::Credentials;
-use crate::task::process::{PID_MAX, PID_RESTART, Pid, Process, Tree, tree};
-use crate::task::signals::info::SigInfo;
+use crate::task::process::{PID_MAX, PID_RESTART, Pid, Process, Tree};
 use crate::task::{Task, capabilities, current, user_namespace};
 
 /// An id that nobody has.
@@ -40,7 +37,7 @@ pub struct PidNamespace {
     owner: user_namespace::Namespace,
     numbers: SpinLock<Numbers>,
     /// Woken when a process of it is gone.
-    changed: WaitQueue,
+    pub changed: WaitQueue,
 }
 
 struct Numbers {
@@ -213,7 +210,7 @@ pub fn is_visible(process: &Process) -> bool {
 }
 
 /// Whether a process is of this namespace, or of one nested in it.
-fn is_in(process: &Process, namespace: &Arc<PidNamespace>) -> bool {
+pub fn is_in(process: &Process, namespace: &Arc<PidNamespace>) -> bool {
     chain(&process.pid_namespace).any(|other| Arc::ptr_eq(other, namespace))
 }
 
@@ -265,20 +262,4 @@ pub fn close(process: &Process) -> Option<&Arc<PidNamespace>> {
     }
     namespace.numbers.lock().ended = true;
     Some(namespace)
-}
-
-/// Ends all others of a namespace whose init is ending, and waits until they are gone.
-pub fn end(namespace: &Arc<PidNamespace>, init: &Process) {
-    let is_member = |process: &Process| process.pid != init.pid && is_in(process, namespace);
-    {
-        let tree = tree();
-        for node in tree.nodes().filter(|node| is_member(&node.process)) {
-            // Never refused.
-            let _ = signal::send::to_process_in(&tree, &node.process, SigInfo::kernel(SIGKILL));
-        }
-    }
-    namespace.changed.wait_uninterruptible(|| {
-        let gone = !tree().nodes().any(|node| is_member(&node.process));
-        gone.then_some(())
-    });
 }

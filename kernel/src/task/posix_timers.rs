@@ -1,80 +1,63 @@
-//! POSIX timers: timer_create and its kin.
-//!
-//! A timer of a wall clock waits in the machine's queue of deadlines. One of a CPU clock is looked at by the ticks of the
-//! process whose time it counts ([`super::timers::Timers::watch`]). Either way its signal is queued once; a repeating timer stands still
-//! until that is taken, then counts what it has missed and goes on ([`dequeued`]), so the count is right at that moment.
+//! The POSIX timers of a process: what they count and when they run out. What they do then is in
+//! [`signal::posix_timers`](crate::signal::posix_timers).
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicI32, Ordering::*};
+use core::sync::atomic::AtomicI32;
 
-use linux_raw_sys::general::*;
-
-use crate::errno::{Errno, Result};
+use crate::errno::Result;
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
-use crate::memory::width::Width;
-use crate::memory::{c_long, user};
-use crate::sched::scheduler::SLICE;
 use crate::sched::timer;
 use crate::sched::timer::TimerId;
-use crate::signal;
-use crate::task::clock::{Clock, CpuClock, CpuTime, Timespec};
-use crate::task::pid_namespace::meant;
+use crate::task::Task;
+use crate::task::clock::{Clock, CpuClock, CpuTime};
 use crate::task::process::{Pid, Process};
-use crate::task::signals::info::SigInfo;
 use crate::task::signals::quota::Charge;
-use crate::task::signals::set::is_valid;
-use crate::task::{Task, current, process};
 
 /// The timers of a process.
 #[derive(Default)]
 pub struct PosixTimers {
-    list: SpinLock<Vec<Timer>>,
-    next_id: AtomicI32,
+    pub list: SpinLock<Vec<Timer>>,
+    pub next_id: AtomicI32,
 }
 
 /// What a timer counts.
 #[derive(Clone)]
-enum Source {
+pub enum Source {
     /// A clock of the machine. Its deadlines are kept in [`time::now`]'s time.
     Wall(Clock),
     /// The CPU time of a process or of one of its threads, as long as that lives.
     Cpu { process: Weak<Process>, thread: Option<Weak<Task>>, time: CpuTime },
 }
 
-struct Timer {
-    id: i32,
-    source: Source,
+pub struct Timer {
+    pub id: i32,
+    pub source: Source,
     /// The signal; 0 for none.
-    signal: i32,
-    value: u64,
+    pub signal: i32,
+    pub value: u64,
     /// Thread to signal; 0 for the process.
-    thread: Pid,
+    pub thread: Pid,
     /// When it runs out next; 0 if it is not set.
-    deadline: u64,
-    period: u64,
+    pub deadline: u64,
+    pub period: u64,
     /// What waits for the deadline.
-    waits: Option<TimerId>,
+    pub waits: Option<TimerId>,
     /// It repeats and has run out: it goes on when its signal is taken.
-    fired: bool,
+    pub fired: bool,
     /// Counts the calls that set it: a signal of an earlier setting does not make it go on.
-    setting: u32,
+    pub setting: u32,
     /// How often it has run out since its last signal was taken, without the time that the signal is for.
-    overrun: i64,
+    pub overrun: i64,
     /// The same when that signal was taken.
-    last_overrun: i64,
+    pub last_overrun: i64,
     /// Its signal's place in the queue.
-    _charge: Charge,
-}
-
-/// As timer_getoverrun and `si_overrun` say it (DELAYTIMER_MAX).
-fn count(overrun: i64) -> i32 {
-    overrun.clamp(0, i64::from(i32::MAX)) as i32
+    pub _charge: Charge,
 }
 
 impl Source {
-    fn new(clock: Clock) -> Result<Source> {
+    pub fn new(clock: Clock) -> Result<Source> {
         Ok(match clock.cpu(false)? {
             None => Source::Wall(clock),
             Some(CpuClock { process, thread, time }) => {
@@ -84,7 +67,7 @@ impl Source {
     }
 
     /// What it counts, if it is CPU time and whose it is lives.
-    fn cpu(&self) -> Option<CpuClock> {
+    pub fn cpu(&self) -> Option<CpuClock> {
         match self {
             Source::Wall(_) => None,
             Source::Cpu { process, thread, time } => Some(CpuClock {
@@ -99,7 +82,7 @@ impl Source {
     }
 
     /// The time as deadlines are kept in. `sample`: a process, and its CPU time now. None: nobody's any more.
-    fn now(&self, sample: Option<(&Process, u64)>) -> Option<u64> {
+    pub fn now(&self, sample: Option<(&Process, u64)>) -> Option<u64> {
         match (self, sample) {
             (Source::Wall(_), _) => Some(time::now()),
             (Source::Cpu { process, thread: None, time: CpuTime::All }, Some((sampled, total)))
@@ -111,14 +94,14 @@ impl Source {
         }
     }
 
-    fn is_cpu(&self) -> bool {
+    pub fn is_cpu(&self) -> bool {
         matches!(self, Source::Cpu { .. })
     }
 }
 
 impl Timer {
     /// Moves the deadline beyond `now`, if it repeats. Returns how many deadlines that passes.
-    fn forward(&mut self, now: u64) -> i64 {
+    pub fn forward(&mut self, now: u64) -> i64 {
         if self.period == 0 || self.deadline == 0 || self.deadline > now {
             return 0;
         }
@@ -127,14 +110,8 @@ impl Timer {
         i64::try_from(passed).unwrap_or(i64::MAX)
     }
 
-    /// Waits for the deadline, if that is a wall clock's.
-    fn start(&mut self, pid: Pid) {
-        if !self.source.is_cpu() && self.signal != 0 && self.deadline != 0 {
-            self.waits = Some(timer::add_timer(self.deadline, ran_out, pid as usize, self.id as usize));
-        }
-    }
-
-    fn stop(&mut self) {
+    /// It is not set any more.
+    pub fn stop(&mut self) {
         if let Some(timer) = self.waits.take() {
             timer::cancel_timer(timer);
         }
@@ -143,7 +120,7 @@ impl Timer {
     }
 
     /// What is left, and the period. A timer that waits for its signal to be taken, or has none, is moved on.
-    fn left(&mut self) -> (u64, u64) {
+    pub fn left(&mut self) -> (u64, u64) {
         let Some(now) = self.source.now(None).filter(|_| self.deadline != 0) else {
             return (0, self.period);
         };
@@ -162,266 +139,4 @@ impl PosixTimers {
         let mut timers = core::mem::take(&mut *self.list.lock());
         timers.iter_mut().for_each(Timer::stop);
     }
-}
-
-/// A deadline of a wall clock has come.
-fn ran_out(pid: usize, id: usize) {
-    check(pid as Pid, id as i32, None);
-}
-
-/// Sends the timer's signal if it has run out. By ids: process and timer may be gone. `sample`: a process, and its CPU time
-/// now. Returns whether it is still set. From any context.
-pub(super) fn check(pid: Pid, id: i32, sample: Option<(&Process, u64)>) -> bool {
-    let Some(process) = process::find(pid) else {
-        return false;
-    };
-    let (info, thread, setting, repeats) = {
-        let mut list = process.timers.posix.list.lock();
-        let Some(timer) = list.iter_mut().find(|timer| timer.id == id) else {
-            return false;
-        };
-        match timer.source.now(sample) {
-            _ if timer.deadline == 0 => return false,
-            // Nothing counts any more.
-            None => {
-                timer.stop();
-                return false;
-            }
-            Some(now) if timer.deadline > now || timer.fired || timer.signal == 0 => return true,
-            Some(_) => {}
-        }
-        let repeats = timer.period != 0;
-        if repeats {
-            timer.fired = true;
-        } else {
-            timer.deadline = 0;
-        }
-        let info = SigInfo::timer(timer.signal, timer.id, 0, timer.value);
-        (info, timer.thread, timer.setting, repeats)
-    };
-    // A thread that has ended takes its timers' signals with it.
-    let target = process::find_task(thread).filter(|task| core::ptr::eq(&*task.process, &*process));
-    let sent = (thread == 0 || target.is_some()) && signal::send::timer(&process, target.as_deref(), info, setting);
-    if repeats && !sent {
-        go_on_unheard(&process, id, setting);
-    }
-    repeats
-}
-
-/// Whether a timer is set.
-pub(super) fn is_set(pid: Pid, id: i32) -> bool {
-    process::find(pid).is_some_and(|process| {
-        let list = process.timers.posix.list.lock();
-        list.iter().any(|timer| timer.id == id && timer.deadline != 0)
-    })
-}
-
-/// The signal is ignored, so nobody will take it: the timer goes on by itself. No faster than a tick, so that it does not
-/// keep the machine busy.
-fn go_on_unheard(process: &Process, id: i32, setting: u32) {
-    let mut list = process.timers.posix.list.lock();
-    let timer = list.iter_mut().find(|timer| timer.id == id && timer.setting == setting && timer.fired);
-    let Some(timer) = timer else { return };
-    let Some(now) = timer.source.now(None) else {
-        return;
-    };
-    let until = if timer.period < SLICE { now.saturating_add(SLICE) } else { now };
-    timer.fired = false;
-    timer.overrun = timer.overrun.saturating_add(timer.forward(until));
-    timer.start(process.pid);
-}
-
-/// The current process has taken a timer's signal: the timer goes on, unless it was set anew. Returns the information with
-/// how often the timer ran out meanwhile. No lock is held.
-#[cold]
-pub fn dequeued(info: SigInfo, setting: u32) -> SigInfo {
-    let process = &current().process;
-    let mut list = process.timers.posix.list.lock();
-    let timer =
-        list.iter_mut().find(|timer| Some(timer.id) == info.timer_id() && timer.setting == setting && timer.fired);
-    let Some(timer) = timer else { return info };
-    timer.fired = false;
-    if let Some(now) = timer.source.now(None) {
-        timer.last_overrun = timer.overrun.saturating_add(timer.forward(now));
-        timer.overrun = -1;
-        timer.start(process.pid);
-    }
-    info.with_overrun(count(timer.last_overrun.saturating_add(i64::from(info.overrun()))))
-}
-
-/// `struct itimerspec`.
-#[derive(Clone, Copy, Default)]
-struct Itimerspec {
-    period: Timespec,
-    value: Timespec,
-}
-
-impl Itimerspec {
-    /// Its second member lies two words after the first.
-    fn value_at(width: Width, address: u64) -> u64 {
-        address.wrapping_add(2 * width.word() as u64)
-    }
-
-    fn read(width: Width, address: u64) -> Result<Itimerspec> {
-        Ok(Itimerspec {
-            period: Timespec::read(width, address)?,
-            value: Timespec::read(width, Self::value_at(width, address))?,
-        })
-    }
-
-    fn write(self, width: Width, address: u64) -> Result<()> {
-        self.period.write(width, address)?;
-        self.value.write(width, Self::value_at(width, address))
-    }
-}
-
-/// `struct sigevent`, as far as it is used.
-struct Sigevent {
-    value: u64,
-    signal: i32,
-    notify: i32,
-    thread: i32,
-}
-
-impl Sigevent {
-    /// The value, a pointer's width, then three ints.
-    fn read(address: u64) -> Result<Sigevent> {
-        let [value] = c_long::read_unsigned(address)?;
-        let [signal, notify, thread] = user::read(address.wrapping_add(Width::of_call().word() as u64))?;
-        Ok(Sigevent { value, signal, notify, thread })
-    }
-}
-
-/// timer_create(2).
-pub fn sys_timer_create(clock: u64, event: u64, address: u64) -> Result<usize> {
-    let process = &current().process;
-    let event = if event == 0 { None } else { Some(Sigevent::read(event)?) };
-    let clock = Clock::to_wait_for(clock)?;
-    let limit = process.rlimit(RLIMIT_SIGPENDING).0;
-    let charge = process.signals.lock().user.charge_within(limit);
-    let charge = charge.ok_or(Errno::EAGAIN)?;
-    let timers = &process.timers.posix;
-    let id = timers.next_id.fetch_add(1, Relaxed) & i32::MAX;
-    let (signal, value, thread) = match event {
-        None => (SIGALRM as i32, id as u64, None),
-        Some(event) => {
-            let thread = match event.notify as u32 {
-                SIGEV_THREAD_ID => Some(
-                    process::find_task(meant(event.thread))
-                        .filter(|thread| core::ptr::eq(&*thread.process, &**process))
-                        .ok_or(Errno::EINVAL)?,
-                ),
-                // A library that starts threads is told by a signal, too.
-                SIGEV_NONE | SIGEV_SIGNAL | SIGEV_THREAD => None,
-                _ => return Err(Errno::EINVAL),
-            };
-            if event.notify as u32 == SIGEV_NONE {
-                (0, event.value, thread)
-            } else if is_valid(event.signal) {
-                (event.signal, event.value, thread)
-            } else {
-                return Err(Errno::EINVAL);
-            }
-        }
-    };
-    user::write(address, &id)?;
-    let source = Source::new(clock)?;
-    let mut list = timers.list.lock();
-    list.push(Timer {
-        id,
-        source,
-        signal,
-        value,
-        thread: thread.as_ref().map_or(0, |thread| thread.tid()),
-        deadline: 0,
-        period: 0,
-        waits: None,
-        fired: false,
-        setting: 0,
-        overrun: -1,
-        last_overrun: 0,
-        _charge: charge,
-    });
-    let number = list.len();
-    drop(list);
-    signal::send::reserve(process, thread.as_deref(), number);
-    Ok(0)
-}
-
-fn with_timer<T>(id: u64, f: impl FnOnce(&mut Timer) -> T) -> Result<T> {
-    let mut timers = current().process.timers.posix.list.lock();
-    timers.iter_mut().find(|timer| timer.id == id as i32).map(f).ok_or(Errno::EINVAL)
-}
-
-/// timer_settime(2).
-pub fn sys_timer_settime(id: u64, flags: u64, new: u64, old: u64) -> Result<usize> {
-    timer_settime(Width::Bits64, id, flags, new, old)
-}
-
-/// timer_settime(2) with `itimerspec`s of this width.
-pub fn timer_settime(width: Width, id: u64, flags: u64, new: u64, old: u64) -> Result<usize> {
-    if new == 0 {
-        return Err(Errno::EINVAL);
-    }
-    let new = Itimerspec::read(width, new)?;
-    let (period, value) = (new.period.to_ns()?, new.value.to_ns()?);
-    let absolute = flags as u32 & TIMER_ABSTIME != 0;
-    let source = with_timer(id, |timer| timer.source.clone())?;
-    let counted = source.cpu();
-    let deadline = match &source {
-        _ if value == 0 => 0,
-        Source::Wall(clock) if absolute => clock.deadline(value)?.max(1),
-        _ if absolute => value,
-        _ => source.now(None).ok_or(Errno::ESRCH)?.saturating_add(value),
-    };
-    let process = &current().process;
-    let (left, old_period) = with_timer(id, |timer| {
-        let old = timer.left();
-        timer.stop();
-        timer.setting = timer.setting.wrapping_add(1);
-        timer.overrun = -1;
-        timer.last_overrun = 0;
-        timer.deadline = deadline;
-        timer.period = if deadline == 0 { 0 } else { period };
-        timer.start(process.pid);
-        old
-    })?;
-    if let Some(clock) = counted
-        && deadline != 0
-    {
-        clock.process.timers.watch(process.pid, id as i32);
-        // The time may have come already.
-        check(process.pid, id as i32, None);
-    }
-    if old != 0 {
-        Itimerspec { period: Timespec::from_ns(old_period), value: Timespec::from_ns(left) }.write(width, old)?;
-    }
-    Ok(0)
-}
-
-/// timer_gettime(2).
-pub fn sys_timer_gettime(id: u64, address: u64) -> Result<usize> {
-    timer_gettime(Width::Bits64, id, address)
-}
-
-/// timer_gettime(2) with an `itimerspec` of this width.
-pub fn timer_gettime(width: Width, id: u64, address: u64) -> Result<usize> {
-    let (left, period) = with_timer(id, Timer::left)?;
-    Itimerspec { period: Timespec::from_ns(period), value: Timespec::from_ns(left) }.write(width, address)?;
-    Ok(0)
-}
-
-/// timer_getoverrun(2).
-pub fn sys_timer_getoverrun(id: u64) -> Result<usize> {
-    with_timer(id, |timer| count(timer.last_overrun) as usize)
-}
-
-/// timer_delete(2). A signal that is pending stays so.
-pub fn sys_timer_delete(id: u64) -> Result<usize> {
-    let mut timers = current().process.timers.posix.list.lock();
-    let at = timers.iter().position(|timer| timer.id == id as i32).ok_or(Errno::EINVAL)?;
-    let mut timer = timers.swap_remove(at);
-    drop(timers);
-    timer.stop();
-    Ok(0)
 }

@@ -320,6 +320,20 @@ pub fn is_orphaned(pgrp: Pid) -> bool {
     tree().is_orphaned(pgrp, None)
 }
 
+impl Node {
+    /// The leader of the process, if it runs or a tracer has yet to wait for it.
+    pub fn leader(&self) -> Option<&Arc<Task>> {
+        let running = self.threads.first().filter(|thread| thread.tid() == self.process.pid);
+        running.or(self.traced_leader.as_ref())
+    }
+
+    /// Who traces the leader.
+    pub fn leader_tracer(&self) -> Option<Arc<Task>> {
+        let leader = self.leader().filter(|leader| leader.trace.is_traced())?;
+        leader.trace.tracer()
+    }
+}
+
 impl Tree {
     /// A process.
     pub fn node(&self, pid: Pid) -> Option<&Node> {

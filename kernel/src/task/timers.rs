@@ -1,79 +1,48 @@
-//! Interval timers, alarm, the CPU-time limit; what the tick does for them and for the POSIX timers of CPU clocks.
+//! A process's timers. What sets them and what happens when they run out is in [`signal::interval_timers`](crate::signal::interval_timers) and
+//! [`signal::posix_timers`](crate::signal::posix_timers).
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
-use linux_raw_sys::general::*;
-
-use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
-use crate::machine::time;
-use crate::memory::c_long;
 use crate::sched::timer;
 use crate::sched::timer::TimerId;
-use crate::signal;
-use crate::task::clock::{SECOND, Timeval};
 use crate::task::posix_timers::PosixTimers;
-use crate::task::process::{Pid, Process};
-use crate::task::signals::info::SigInfo;
-use crate::task::{Task, current, posix_timers, process, usage};
+use crate::task::process::Pid;
 
 /// A process's timers.
 #[derive(Default)]
 pub struct Timers {
-    real: SpinLock<Interval>,
+    pub real: SpinLock<Interval>,
     /// ITIMER_VIRTUAL and ITIMER_PROF: looked at by the tick.
-    cpu: SpinLock<[Interval; 2]>,
+    pub cpu: SpinLock<[Interval; 2]>,
     /// POSIX timers, of whatever process, that count this one's CPU time: who owns them, and their ids. Looked at by the
     /// tick.
-    watched: SpinLock<Vec<(Pid, i32)>>,
+    pub watched: SpinLock<Vec<(Pid, i32)>>,
     /// Whether the tick has found nothing to look at: no timer of CPU time, no limit of it. It is set with the locks of all of
     /// these, and cleared with the lock of the one that comes; the process's end sets it, too.
-    cpu_idle: AtomicBool,
+    pub cpu_idle: AtomicBool,
     /// Its POSIX timers.
     pub posix: PosixTimers,
 }
 
 /// A deadline, its repetition, and the timer that waits for it. Zero: not armed.
 #[derive(Default)]
-struct Interval {
-    deadline: u64,
-    period: u64,
-    timer: Option<TimerId>,
-}
-
-/// `struct itimerval`.
-#[derive(Clone, Copy, Default)]
-struct Itimerval {
-    period: Timeval,
-    value: Timeval,
-}
-
-impl Itimerval {
-    /// As wide as the call's.
-    fn read(address: u64) -> Result<Itimerval> {
-        let [seconds, microseconds, value_seconds, value_microseconds] = c_long::read(address)?;
-        Ok(Itimerval {
-            period: Timeval { seconds, microseconds },
-            value: Timeval { seconds: value_seconds, microseconds: value_microseconds },
-        })
-    }
-
-    fn write(self, address: u64) -> Result<()> {
-        let (period, value) = (self.period, self.value);
-        c_long::write(address, [period.seconds, period.microseconds, value.seconds, value.microseconds])
-    }
+pub struct Interval {
+    pub deadline: u64,
+    pub period: u64,
+    pub timer: Option<TimerId>,
 }
 
 impl Interval {
     /// What is left at `now`, at least a nanosecond if armed; and the period.
-    fn left(&self, now: u64) -> (u64, u64) {
+    pub fn left(&self, now: u64) -> (u64, u64) {
         let left = if self.deadline == 0 { 0 } else { self.deadline.saturating_sub(now).max(1) };
         (left, self.period)
     }
 
     /// Goes on after `now`. Returns how many deadlines were missed besides the first.
-    fn advance(&mut self, now: u64) -> u64 {
+    pub fn advance(&mut self, now: u64) -> u64 {
         if self.period == 0 {
             self.deadline = 0;
             return 0;
@@ -83,7 +52,7 @@ impl Interval {
         missed
     }
 
-    fn stop(&mut self) {
+    pub fn stop(&mut self) {
         if let Some(timer) = self.timer.take() {
             timer::cancel_timer(timer);
         }
@@ -101,7 +70,7 @@ impl Timers {
     }
 
     /// From now on the process's ticks look at a POSIX timer, as long as that is set. Allocates.
-    pub(super) fn watch(&self, owner: Pid, id: i32) {
+    pub fn watch(&self, owner: Pid, id: i32) {
         let mut watched = self.watched.lock();
         if !watched.contains(&(owner, id)) {
             watched.push((owner, id));
@@ -110,154 +79,7 @@ impl Timers {
     }
 
     /// The tick has something to look at: a timer or a limit of CPU time, whose lock is held.
-    pub(super) fn arm_cpu(&self) {
+    pub fn arm_cpu(&self) {
         self.cpu_idle.store(false, Relaxed);
     }
-}
-
-/// ITIMER_REAL has run out. By PID and not by address: the process may be gone.
-fn real_expired(pid: usize, _: usize) {
-    let Some(process) = process::find(pid as Pid) else {
-        return;
-    };
-    {
-        let mut real = process.timers.real.lock();
-        real.timer = None;
-        if real.deadline == 0 || real.deadline > time::now() {
-            // Set anew while this was on its way.
-            return;
-        }
-        real.advance(time::now());
-        if real.deadline != 0 {
-            real.timer = Some(timer::add_timer(real.deadline, real_expired, pid, 0));
-        }
-    }
-    // A standard signal is never refused.
-    let _ = signal::send::to_process(&process, SigInfo::kernel(SIGALRM as i32));
-}
-
-/// Sets ITIMER_REAL; returns what was left and the old period.
-fn set_real(process: &Process, value: u64, period: u64) -> (u64, u64) {
-    let mut real = process.timers.real.lock();
-    let old = real.left(time::now());
-    real.stop();
-    if value != 0 {
-        real.deadline = time::now().saturating_add(value);
-        real.period = period;
-        real.timer = Some(timer::add_timer(real.deadline, real_expired, process.pid as usize, 0));
-    }
-    old
-}
-
-/// What ITIMER_VIRTUAL (0) and ITIMER_PROF (1) count.
-fn cpu_time(process: &Process, which: usize) -> u64 {
-    let times = usage::of_process(process).times();
-    if which == 0 { times.user } else { times.user + times.system }
-}
-
-fn set_cpu(process: &Process, which: usize, value: u64, period: u64) -> (u64, u64) {
-    let now = cpu_time(process, which);
-    let mut cpu = process.timers.cpu.lock();
-    let old = cpu[which].left(now);
-    cpu[which] = Interval::default();
-    if value != 0 {
-        cpu[which] = Interval { deadline: now + value, period, timer: None };
-    }
-    if value != 0 {
-        // The tick takes it back when there is nothing left.
-        process.timers.arm_cpu();
-    }
-    old
-}
-
-/// The scheduler's tick: CPU-time timers and RLIMIT_CPU. Interrupt context.
-pub fn tick(task: &Task) {
-    if !task.process.timers.cpu_idle.load(Relaxed) {
-        cpu_tick(&task.process);
-    }
-}
-
-/// Somebody waits for the process's CPU time, it is limited, or it is not known yet that neither is so.
-#[cold]
-fn cpu_tick(process: &Process) {
-    let timers = &process.timers;
-    for (which, signo) in [(0, SIGVTALRM), (1, SIGPROF)] {
-        let now = cpu_time(process, which);
-        let expired = {
-            let interval = &mut timers.cpu.lock()[which];
-            let expired = interval.deadline != 0 && interval.deadline <= now;
-            if expired {
-                interval.advance(now);
-            }
-            expired
-        };
-        if expired {
-            let _ = signal::send::to_process(process, SigInfo::kernel(signo as i32));
-        }
-    }
-    let total = usage::of_process(process).total();
-    let mut index = 0;
-    while let Some(watched) = {
-        let list = timers.watched.lock();
-        list.get(index).copied()
-    } {
-        let (owner, id) = watched;
-        if posix_timers::check(owner, id, Some((process, total))) {
-            index += 1;
-        } else {
-            // Unless it was set anew meanwhile.
-            let stays = |other: &(Pid, i32)| *other != watched || posix_timers::is_set(owner, id);
-            timers.watched.lock().retain(stays);
-        }
-    }
-    let exceeded = process.limits.lock().cpu_exceeded(total / SECOND);
-    if let Some(signo) = exceeded {
-        let _ = signal::send::to_process(process, SigInfo::kernel(signo as i32));
-    }
-    let cpu = timers.cpu.lock();
-    let watched = timers.watched.lock();
-    let limits = process.limits.lock();
-    let nothing = watched.is_empty() && cpu.iter().all(|interval| interval.deadline == 0) && !limits.bound_cpu();
-    if nothing {
-        timers.cpu_idle.store(true, Relaxed);
-    }
-}
-
-/// getitimer(2).
-pub fn sys_getitimer(which: u64, address: u64) -> Result<usize> {
-    let process = &current().process;
-    let (left, period) = match which as u32 {
-        ITIMER_REAL => process.timers.real.lock().left(time::now()),
-        which @ (ITIMER_VIRTUAL | ITIMER_PROF) => {
-            let which = which as usize - 1;
-            let now = cpu_time(process, which);
-            process.timers.cpu.lock()[which].left(now)
-        }
-        _ => return Err(Errno::EINVAL),
-    };
-    Itimerval { period: Timeval::from_ns(period), value: Timeval::from_ns(left) }.write(address)?;
-    Ok(0)
-}
-
-/// setitimer(2).
-pub fn sys_setitimer(which: u64, new: u64, old: u64) -> Result<usize> {
-    let process = &current().process;
-    let new = if new == 0 { Itimerval::default() } else { Itimerval::read(new)? };
-    let (value, period) = (new.value.to_ns()?, new.period.to_ns()?);
-    let (left, old_period) = match which as u32 {
-        ITIMER_REAL => set_real(process, value, period),
-        which @ (ITIMER_VIRTUAL | ITIMER_PROF) => set_cpu(process, which as usize - 1, value, period),
-        _ => return Err(Errno::EINVAL),
-    };
-    if old != 0 {
-        Itimerval { period: Timeval::from_ns(old_period), value: Timeval::from_ns(left) }.write(old)?;
-    }
-    Ok(0)
-}
-
-/// alarm(2).
-pub fn sys_alarm(seconds: u64) -> Result<usize> {
-    let (left, _) = set_real(&current().process, u64::from(seconds as u32) * SECOND, 0);
-    // Rounded, but an armed timer never counts as none.
-    Ok((if left == 0 { 0 } else { ((left + SECOND / 2) / SECOND).max(1) }) as usize)
 }

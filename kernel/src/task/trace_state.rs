@@ -7,10 +7,9 @@ use core::sync::atomic::{AtomicU32, Ordering::*};
 use portcullis::work::SyscallWork;
 
 use crate::machine::sync::SpinLock;
-use crate::ptrace::debug::DebugRegisters;
-use crate::ptrace::step::StepFlags;
 use crate::sched::wait::WaitQueue;
 use crate::task::Task;
+use crate::task::debug_registers::DebugRegisters;
 use crate::task::signals::info::SigInfo;
 
 /// What a tracer may be told of. The numbers are the ABI's (`PTRACE_EVENT_*`); bit n of the options asks for event n.
@@ -45,6 +44,42 @@ const TRACED: u32 = 1 << 30;
 pub const SEIZED: u32 = 1 << 31;
 /// Whoever began it might trace any process of its user namespace: exec may give the tracee new rights.
 pub const PRIVILEGED: u32 = 1 << 29;
+
+/// The tracer steps.
+pub const STEPPING: u32 = 1;
+/// TF is set because of that, and not by the program.
+pub const FORCED: u32 = 2;
+
+/// How a task is stepped. Changed by the task itself, and by its tracer while it is stopped.
+#[derive(Default)]
+pub struct StepFlags(AtomicU32);
+
+impl StepFlags {
+    /// Whether it is set.
+    pub fn has(&self, flag: u32) -> bool {
+        self.0.load(Relaxed) & flag != 0
+    }
+
+    /// Sets it.
+    pub fn set(&self, flag: u32) {
+        self.0.fetch_or(flag, Relaxed);
+    }
+
+    /// Clears it. Whether it was set.
+    pub fn clear(&self, flag: u32) -> bool {
+        self.0.fetch_and(!flag, Relaxed) & flag != 0
+    }
+
+    /// TF is the program's from now on.
+    pub fn not_forced(&self) {
+        self.clear(FORCED);
+    }
+
+    /// Whether TF is the tracer's.
+    pub fn is_forced(&self) -> bool {
+        self.has(FORCED)
+    }
+}
 
 /// A task's part in tracing.
 #[derive(Default)]

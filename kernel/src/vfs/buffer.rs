@@ -5,10 +5,11 @@ use alloc::vec::Vec;
 use core::marker::PhantomData;
 
 use crate::errno::{Errno, Result};
-use crate::fs::ramfs_file::PAGE_SIZE;
 use crate::memory::width::Width;
 use crate::memory::{c_long, user};
 
+/// Bytes in a page.
+const PAGE_SIZE: usize = crate::memory::PAGE_SIZE as usize;
 /// The most bytes one read or write moves (Linux's `MAX_RW_COUNT`: the largest page-aligned int).
 pub const MAX_TRANSFER: usize = 0x7fff_f000;
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::errno::{Errno, Result};
 use crate::machine::nospec;
-use crate::machine::sync::SpinLock;
+use crate::machine::sync::{Once, SpinLock};
 use crate::memory::frames;
 use crate::vfs::file::File;
 
@@ -205,7 +205,14 @@ impl Drop for FdTable {
     }
 }
 
-/// The calling process's `RLIMIT_NOFILE`.
+static LIMIT: Once<fn() -> u64> = Once::new();
+
+/// Says what the calling process's `RLIMIT_NOFILE` is. At boot, once.
+pub fn register_limit(limit: fn() -> u64) {
+    LIMIT.call_once(|| limit);
+}
+
+/// How many descriptors the calling process may have.
 pub fn descriptor_limit() -> u64 {
-    crate::task::current().process.rlimit(linux_raw_sys::general::RLIMIT_NOFILE).0
+    LIMIT.get().map_or(MAX_DESCRIPTORS, |limit| limit())
 }

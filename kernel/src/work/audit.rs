@@ -13,9 +13,9 @@ use portcullis::x86_64::UserRegs;
 
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
+use crate::task::seccomp::filter::Data;
 use crate::task::{Pid, current, syscall_info};
 use crate::work::hooks;
-use crate::work::seccomp::filter::Data;
 
 /// How many records are kept.
 const CAPACITY: usize = 1024;
@@ -43,14 +43,6 @@ enum What {
 
 static RECORDS: SpinLock<VecDeque<Record>> = SpinLock::new(VecDeque::new());
 static SERIAL: AtomicU64 = AtomicU64::new(0);
-
-/// The call under way, if its beginning was recorded.
-#[derive(Default)]
-pub struct TaskAudit {
-    serial: AtomicU64,
-    /// Architecture, number: those of the beginning.
-    call: AtomicU64,
-}
 
 fn push(record: Record) {
     let mut records = RECORDS.lock();

@@ -10,51 +10,12 @@ use crate::errno::{Errno, Result};
 use crate::machine::sync;
 use crate::task::process::{Pid, Tree, tree};
 use crate::task::{Task, current};
-use crate::work::{audit, live_patch, return_notifier, rseq, seccomp, task_work, uprobe, user_dispatch};
-
-/// The task's part of each.
-pub struct Hooks {
-    /// Restartable sequences.
-    pub rseq: rseq::TaskRseq,
-    /// Its filters.
-    pub seccomp: seccomp::TaskSeccomp,
-    /// Syscall user dispatch.
-    pub dispatch: user_dispatch::UserDispatch,
-    /// The audit record of the call under way.
-    pub audit: audit::TaskAudit,
-    /// Which code it runs.
-    pub patch: live_patch::TaskPatch,
-    /// The probe that it was stopped at.
-    pub probe: uprobe::TaskProbe,
-    /// Work that others have queued for it.
-    pub work: task_work::Queue,
-}
+use crate::work::{audit, live_patch, return_notifier, rseq, seccomp, task_work, user_dispatch};
 
 /// [`Thread::on_switch_out`](crate::sched::thread::Thread::on_switch_out): a restartable sequence may have to be aborted.
 pub const SWITCH_RSEQ: u32 = 1;
 /// [`Thread::on_switch_out`](crate::sched::thread::Thread::on_switch_out): user-return notifiers wait on this CPU.
 pub const SWITCH_USER_RETURN: u32 = 2;
-
-impl Hooks {
-    /// Nothing armed.
-    pub fn new() -> Self {
-        Hooks {
-            rseq: rseq::TaskRseq::default(),
-            seccomp: seccomp::TaskSeccomp::new(),
-            dispatch: user_dispatch::UserDispatch::default(),
-            audit: audit::TaskAudit::default(),
-            patch: live_patch::TaskPatch::default(),
-            probe: uprobe::TaskProbe::default(),
-            work: task_work::Queue::new(),
-        }
-    }
-}
-
-impl Default for Hooks {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// A child is about to be published; its memory is its own unless `shares_memory`. The tree is locked.
 pub fn inherit(tree: &mut Tree, parent: &Task, child: &Task, shares_memory: bool) {

@@ -22,10 +22,6 @@ static TARGET: AtomicU32 = AtomicU32::new(UNPATCHED);
 /// How often a task went over by itself.
 pub static SWITCHED: AtomicU64 = AtomicU64::new(0);
 
-/// Which code a task runs.
-#[derive(Default)]
-pub struct TaskPatch(AtomicU32);
-
 /// Begins a transition to the new code, or back. EBUSY while one is under way.
 pub fn begin(new: bool) -> Result<()> {
     let tree = tree();

@@ -8,6 +8,7 @@
 //! | queue work for a task | [`task_work`] |
 
 pub mod audit;
+pub mod exit;
 pub mod hooks;
 pub mod live_patch;
 pub mod return_notifier;

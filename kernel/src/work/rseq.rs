@@ -4,7 +4,7 @@
 //! preempted, moved or signalled in the middle of a sequence that the area names, it goes on at the sequence's abort
 //! handler. All of that happens on the way to user mode, as the exit work RSEQ; a switch only raises the flag.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 
 use portcullis::Again;
 use portcullis::work::ExitWork;
@@ -51,25 +51,6 @@ impl Sequence {
 /// What happened since the task left user mode.
 const PREEMPTED: u32 = 1;
 const SIGNALLED: u32 = 2;
-
-/// What a task keeps for it.
-#[derive(Default)]
-pub struct TaskRseq {
-    /// The address of the area; 0 while there is none.
-    area: AtomicU64,
-    /// What stands before each abort handler, so that no other address can be made one.
-    signature: AtomicU32,
-    events: AtomicU32,
-    /// The hook after the loop met memory that is not mapped.
-    needs_faults: AtomicBool,
-}
-
-impl TaskRseq {
-    /// The area's address, 0 while there is none, and the signature: for tracers.
-    pub fn registration(&self) -> (u64, u32) {
-        (self.area.load(Relaxed), self.signature.load(Relaxed))
-    }
-}
 
 /// rseq(2).
 pub fn sys_rseq(area: u64, len: u64, flags: u64, signature: u64) -> Result<usize> {

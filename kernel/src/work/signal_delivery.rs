@@ -8,15 +8,16 @@ use portcullis::x86_64::UserRegs;
 use portcullis_linux_abi::restart::{self, Delivery, Restart};
 
 use crate::errno::Errno;
-use crate::life::exit;
 use crate::machine::gate::Gate;
 use crate::sched::lent::lend;
+use crate::signal::take::settle;
 use crate::signal::{job, mask, send};
 use crate::task::signals::action::{Action, ActionFlags, SIG_DFL, SIG_IGN};
 use crate::task::signals::altstack::{AltStack, SS_AUTODISARM};
 use crate::task::signals::info::{CORE_FLAG, SigInfo};
 use crate::task::signals::set::*;
 use crate::task::{Task, current, process, syscall_info};
+use crate::work::exit;
 use crate::work::{rseq, signal_frame64, task_work, uprobe};
 
 /// Delivers a signal: enters its handler by changing the registers, or does what is its default. If there is none for
@@ -150,7 +151,7 @@ fn take(at: &mut InKernel<'_, Gate>, task: &Task) -> Option<Taken> {
         let immutable = signals.immutable;
         drop((signals, shared));
         return taken.map(|(taken, shared)| Taken {
-            info: taken.settle(),
+            info: settle(taken),
             shared,
             shown: traced && taken.signo() != SIGKILL && !immutable.contains(taken.signo()),
         });

@@ -19,11 +19,10 @@ use portcullis::x86_64::tables::{USER_DS, USER32_CS};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::errno::{Errno, Result};
-use crate::life::vdso;
+use crate::fs::vdso;
 use crate::machine::segments::Segments;
 use crate::machine::sync;
-use crate::memory::address_space::AddressSpace;
-use crate::memory::address_space::current_mm;
+use crate::memory::address_space::{AddressSpace, current_mm};
 use crate::memory::user;
 use crate::sched::fpu;
 use crate::signal::exception::Fault;

@@ -3,18 +3,12 @@
 //! With [`Notify::Resume`] it is done when the task goes there anyway; with [`Notify::Signal`] a sleep that a signal would
 //! interrupt ends for it, and the system call is made again.
 
-use alloc::boxed::Box;
-use alloc::collections::VecDeque;
-
 use portcullis::work::ExitWork;
 
-use crate::machine::sync::SpinLock;
 use crate::sched::scheduler;
+use crate::task::hooks::Work;
 use crate::task::{Task, current};
 use crate::work::hooks;
-
-/// One piece of work. Runs in the task, with interrupts on; may sleep.
-pub type Work = Box<dyn FnOnce() + Send>;
 
 /// When the work is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,22 +17,6 @@ pub enum Notify {
     Resume,
     /// As soon as can be: interruptible sleeps end.
     Signal,
-}
-
-/// A task's queue.
-pub struct Queue(SpinLock<VecDeque<Work>>);
-
-impl Queue {
-    /// Empty.
-    pub const fn new() -> Self {
-        Queue(SpinLock::new(VecDeque::new()))
-    }
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 /// Queues work for a task. Work that is queued when a task ends is done then; a task that has ended does none.

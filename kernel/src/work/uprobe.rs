@@ -93,15 +93,6 @@ impl Drop for Busy {
     }
 }
 
-/// What a task keeps.
-#[derive(Default)]
-pub struct TaskProbe {
-    /// The probe's address while the instruction is being run in its place.
-    stepping: AtomicU64,
-    /// The program had set the trap flag itself.
-    trap_flag: AtomicU64,
-}
-
 /// Registers a probe at `offset` of the file at `path`. EINVAL for an instruction that cannot be stepped over.
 pub fn register(path: &str, offset: u64) -> Result<()> {
     let fs = &current().fs;

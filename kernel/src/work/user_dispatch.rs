@@ -3,14 +3,14 @@
 //! For programs that run another system's code in their own process and make its system calls themselves. They turn the
 //! dispatch on and off without a system call, by a byte in their memory.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 
 use portcullis::work::SyscallWork;
 use portcullis::x86_64::UserRegs;
 use portcullis_linux_abi::user_dispatch::{AllowedRange, Decision, by_selector};
 
 use crate::errno::{Errno, Result};
-use crate::life::vdso;
+use crate::fs::vdso;
 use crate::memory::address_space::current_mm;
 use crate::memory::user;
 use crate::signal;
@@ -23,18 +23,6 @@ use crate::work::hooks;
 pub const PR_SET_SYSCALL_USER_DISPATCH: u32 = 59;
 const OFF: u64 = 0;
 const ON: u64 = 1;
-
-/// What a task keeps for it. Only the task itself touches this.
-#[derive(Default)]
-pub struct UserDispatch {
-    /// The range from which calls are made as ever.
-    start: AtomicU64,
-    len: AtomicU64,
-    /// The address of the byte that turns the dispatch on and off; 0 where it is always on.
-    selector: AtomicU64,
-    /// The call under way was turned into a signal.
-    dispatched: AtomicBool,
-}
 
 /// prctl(PR_SET_SYSCALL_USER_DISPATCH).
 pub fn set(mode: u64, start: u64, len: u64, selector: u64) -> Result<usize> {

@@ -8,12 +8,12 @@ use portcullis::InKernel;
 use portcullis::x86_64::UserRegs;
 
 use crate::errno::Errno;
-use crate::life::exit;
 use crate::machine::gate::Gate;
 use crate::memory::{PAGE_SIZE, USER_END, user};
 use crate::signal;
 use crate::signal::SigInfo;
 use crate::task::{affinity, clock};
+use crate::work::exit;
 use crate::work::seccomp;
 
 /// Where the page is, in every program.

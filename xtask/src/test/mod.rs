@@ -21,7 +21,7 @@ mod terminal;
 
 /// The kernel's filter interpreter: its tests run here, as the kernel itself is for no host.
 #[cfg(test)]
-#[path = "../../../kernel/src/work/seccomp/bpf.rs"]
+#[path = "../../../kernel/src/task/seccomp/bpf.rs"]
 #[allow(dead_code)]
 mod bpf;
 

@@ -3,15 +3,14 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::calls::fs;
-use crate::calls::fs::sys_lseek;
+use crate::calls::fs::locks::FlockLayout;
+use crate::calls::fs::{poll, sys_lseek};
 use crate::calls::memory::sys_mmap;
 use crate::errno::{Errno, Result};
 use crate::fs::socket_pair;
 use crate::memory::user;
 use crate::sched::timer;
 use crate::task::current;
-use crate::vfs::locks::FlockLayout;
-use crate::vfs::poll;
 
 /// Reads `N` arguments.
 fn read<const N: usize>(address: u64) -> Result<[u64; N]> {

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::calls::signal::{check_set_size, exchange_action, suspend};
+use crate::calls::signal::{exchange_action, suspend};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::signal::{Action, SigSet, mask};
@@ -20,7 +20,7 @@ struct Sigaction {
 
 /// rt_sigaction(2). The handler gets a 32-bit frame, whatever the program is.
 pub fn sys_rt_sigaction(signo: u64, new: u64, old: u64, size: u64) -> Result<usize> {
-    check_set_size(size)?;
+    SigSet::check_size(size)?;
     let new = match new {
         0 => None,
         address => {

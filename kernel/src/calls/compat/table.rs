@@ -7,19 +7,18 @@ use portcullis::x86_64::UserRegs;
 use crate::calls::compat::ids16::{narrowed, widen};
 use crate::calls::compat::{arguments, ids16, signals, stat};
 use crate::calls::ports;
+use crate::calls::system_info;
 use crate::calls::{fs as files, kcmp, membarrier, memory, prctl, signal};
 use crate::errno::{Errno, Result};
 use crate::life::{clone3, exec, exit, fork, futex, reap, robust, unshare};
 use crate::machine::nospec;
 use crate::memory::Width::Bits32;
-use crate::memory::ldt;
 use crate::ptrace::access;
 use crate::sched::lent::with_state;
 use crate::sched::segments::tls;
 use crate::signal::signalfd;
-use crate::task::{
-    affinity, capabilities, clock, credentials, limits, posix_timers, restart, system_info, timers, usage,
-};
+use crate::signal::{interval_timers, posix_timers};
+use crate::task::{affinity, capabilities, clock, credentials, limits, restart, usage};
 use crate::work::seccomp::attach as seccomp;
 use crate::work::{rseq, signal_frame32};
 
@@ -127,7 +126,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     23 setuid => credentials::sys_set(credentials::USER, widen(a.ebx));
     24 getuid => narrowed(credentials::sys_get_real(credentials::USER));
     25 stime => arguments::sys_stime(a.ebx);
-    27 alarm => timers::sys_alarm(a.ebx);
+    27 alarm => interval_timers::sys_alarm(a.ebx);
     29 pause => signal::sys_pause();
     30 utime => files::sys_utime(a.ebx, a.ecx);
     33 access => files::sys_access(a.ebx, a.ecx);
@@ -187,8 +186,8 @@ static TABLE: [Call; CALLS + 1] = calls! {
     101 ioperm => ports::sys_ioperm(a.ebx, a.ecx, a.edx);
     102 socketcall => arguments::sys_socketcall(a.ebx, a.ecx);
     103 syslog => system_info::sys_syslog(a.ebx);
-    104 setitimer => timers::sys_setitimer(a.ebx, a.ecx, a.edx);
-    105 getitimer => timers::sys_getitimer(a.ebx, a.ecx);
+    104 setitimer => interval_timers::sys_setitimer(a.ebx, a.ecx, a.edx);
+    105 getitimer => interval_timers::sys_getitimer(a.ebx, a.ecx);
     106 stat => files::stat(stat::write_stat, a.ebx, true, a.ecx);
     107 lstat => files::stat(stat::write_stat, a.ebx, false, a.ecx);
     108 fstat => files::fstat(stat::write_stat, a.ebx, a.ecx);
@@ -198,7 +197,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     118 fsync => files::sys_fsync(a.ebx);
     121 setdomainname => system_info::sys_setdomainname(a.ebx, a.ecx);
     122 uname => system_info::sys_uname(a.ebx);
-    123 modify_ldt => ldt::sys_modify_ldt(a.ebx, a.ecx, a.edx);
+    123 modify_ldt => crate::calls::ldt::sys_modify_ldt(a.ebx, a.ecx, a.edx);
     125 mprotect => memory::sys_mprotect(a.ebx, a.ecx, a.edx);
     126 sigprocmask => signals::sys_sigprocmask(a.ebx, a.ecx, a.edx);
     132 getpgid => credentials::sys_getpgid(a.ebx);
@@ -208,8 +207,8 @@ static TABLE: [Call; CALLS + 1] = calls! {
     139 setfsgid => credentials::sys_set_file_system(credentials::GROUP, widen(a.ebx));
     140 _llseek => arguments::sys_llseek(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     141 getdents => files::sys_getdents(a.ebx, a.ecx, a.edx);
-    142 _newselect => crate::vfs::poll::sys_select(a.ebx, a.ecx, a.edx, a.esi, a.edi);
-    143 flock => crate::vfs::locks::sys_flock(a.ebx, a.ecx);
+    142 _newselect => crate::calls::fs::poll::sys_select(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    143 flock => crate::calls::fs::locks::sys_flock(a.ebx, a.ecx);
     144 msync => memory::sys_msync(a.ebx, a.ecx, a.edx);
     145 readv => files::sys_readv(a.ebx, a.ecx, a.edx);
     146 writev => files::sys_writev(a.ebx, a.ecx, a.edx);
@@ -230,7 +229,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     162 nanosleep => clock::nanosleep(Bits32, a.ebx, a.ecx);
     163 mremap => memory::sys_mremap(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     164 setresuid => credentials::sys_set_res(credentials::USER, widen(a.ebx), widen(a.ecx), widen(a.edx));
-    168 poll => crate::vfs::poll::sys_poll(a.ebx, a.ecx, a.edx);
+    168 poll => crate::calls::fs::poll::sys_poll(a.ebx, a.ecx, a.edx);
     170 setresgid => credentials::sys_set_res(credentials::GROUP, widen(a.ebx), widen(a.ecx), widen(a.edx));
     172 prctl => prctl::sys_prctl(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     174 rt_sigaction => signals::sys_rt_sigaction(a.ebx, a.ecx, a.edx, a.esi);
@@ -304,7 +303,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     270 tgkill => signal::sys_tgkill(a.ebx, a.ecx, a.edx);
     271 utimes => files::sys_utimes(a.ebx, a.ecx);
     272 fadvise64_64 => files::sys_fadvise64(a.ebx);
-    26 ptrace => crate::ptrace::compat::sys_ptrace(a.ebx, a.ecx, a.edx, a.esi);
+    26 ptrace => crate::calls::ptrace::sys_ptrace_32(a.ebx, a.ecx, a.edx, a.esi);
     226 setxattr => files::sys_setxattr(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     227 lsetxattr => files::sys_lsetxattr(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     228 fsetxattr => files::sys_fsetxattr(a.ebx, a.ecx, a.edx, a.esi, a.edi);
@@ -333,8 +332,8 @@ static TABLE: [Call; CALLS + 1] = calls! {
     305 readlinkat => files::sys_readlinkat(a.ebx, a.ecx, a.edx, a.esi);
     306 fchmodat => files::sys_fchmodat(a.ebx, a.ecx, a.edx);
     307 faccessat => files::sys_faccessat(a.ebx, a.ecx, a.edx);
-    308 pselect6 => crate::vfs::poll::pselect6(Bits32, a.ebx, [a.ecx, a.edx, a.esi], a.edi, a.ebp);
-    309 ppoll => crate::vfs::poll::ppoll(Bits32, a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    308 pselect6 => crate::calls::fs::poll::pselect6(Bits32, a.ebx, [a.ecx, a.edx, a.esi], a.edi, a.ebp);
+    309 ppoll => crate::calls::fs::poll::ppoll(Bits32, a.ebx, a.ecx, a.edx, a.esi, a.edi);
     311 set_robust_list => robust::sys_set_robust_list(a.ebx, a.ecx);
     312 get_robust_list => robust::sys_get_robust_list(a.ebx, a.ecx, a.edx);
     318 getcpu => affinity::sys_getcpu(a.ebx, a.ecx);
@@ -384,8 +383,8 @@ static TABLE: [Call; CALLS + 1] = calls! {
     410 timerfd_gettime64 => crate::fs::timerfd::sys_timerfd_gettime(a.ebx, a.ecx);
     411 timerfd_settime64 => crate::fs::timerfd::sys_timerfd_settime(a.ebx, a.ecx, a.edx, a.esi);
     412 utimensat_time64 => files::sys_utimensat(a.ebx, a.ecx, a.edx, a.esi);
-    413 pselect6_time64 => crate::vfs::poll::sys_pselect6(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
-    414 ppoll_time64 => crate::vfs::poll::sys_ppoll(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    413 pselect6_time64 => crate::calls::fs::poll::sys_pselect6(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
+    414 ppoll_time64 => crate::calls::fs::poll::sys_ppoll(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     421 rt_sigtimedwait_time64 => signal::sys_rt_sigtimedwait(a.ebx, a.ecx, a.edx, a.esi);
     422 futex_time64 => futex::sys_futex(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
     423 sched_rr_get_interval_time64 => affinity::sys_sched_rr_get_interval(a.ebx, a.ecx);

@@ -3,16 +3,17 @@
 use linux_raw_sys::{general as abi, ioctl};
 
 use crate::calls::fs::check_flags;
+use crate::calls::fs::locks;
+use crate::calls::fs::locks::FlockLayout;
 use crate::errno::{Errno, Result};
 use crate::fs::File;
+use crate::fs::install_pair;
 use crate::fs::pipe::{CAPACITY, PipeEnd, new_pipe};
 use crate::fs::ramfs::RamInode;
 use crate::fs::ramfs_file::Data;
 use crate::memory::user;
 use crate::task::current;
 use crate::vfs::fd::descriptor_limit;
-use crate::vfs::locks;
-use crate::vfs::locks::FlockLayout;
 
 /// `close`.
 pub fn sys_close(fd: u64) -> Result<usize> {
@@ -82,27 +83,6 @@ pub fn sys_pipe2(address: u64, flags: u64) -> Result<usize> {
     }
     let (reader, writer) = new_pipe(flags & abi::O_NONBLOCK);
     install_pair(reader, writer, flags & abi::O_CLOEXEC != 0, address)
-}
-
-/// Installs two files and tells the user their descriptors; none of them if anything fails.
-pub fn install_pair(
-    first: alloc::sync::Arc<File>,
-    second: alloc::sync::Arc<File>,
-    close_on_exec: bool,
-    address: u64,
-) -> Result<usize> {
-    let files = &current().files;
-    let first = files.install(first, close_on_exec)?;
-    // Closing what was just installed fails only if another thread was faster.
-    let close = |fd| {
-        let _ = files.close(fd);
-    };
-    let second = files.install(second, close_on_exec).inspect_err(|_| close(first))?;
-    user::write(address, &[first as u32, second as u32]).inspect_err(|_| {
-        close(first);
-        close(second);
-    })?;
-    Ok(0)
 }
 
 /// `pipe`.

@@ -4,8 +4,10 @@ mod attributes;
 pub mod descriptors;
 mod directories;
 mod extended_attributes;
+pub mod locks;
 mod names;
 mod open;
+pub mod poll;
 mod transfer;
 
 pub use crate::calls::fs::attributes::*;

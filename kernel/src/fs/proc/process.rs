@@ -20,6 +20,7 @@ use crate::task::credentials::{GROUP, Ids, USER};
 use crate::task::process::Process;
 use crate::task::signals::set::SigSet;
 use crate::task::{access, credentials, current, pid_namespace, syscall_info, usage, user_namespace};
+use crate::vfs::context::FsContext;
 use crate::vfs::inode::Inode;
 
 /// Nanoseconds per tick of `clock_t`.
@@ -131,7 +132,7 @@ fn executable(subject: &Subject) -> Result<Arc<dyn Inode>> {
     if image.path.is_empty() {
         return Err(Errno::ENOENT);
     }
-    path::Walk::new(&path::FsContext::new(crate::fs::root()), crate::fs::root()).object(&image.path, true)
+    path::Walk::new(&FsContext::new(crate::fs::root()), crate::fs::root()).object(&image.path, true)
 }
 
 fn maps(subject: &Subject) -> Result<Vec<u8>> {

@@ -3,9 +3,9 @@
 use core::ptr;
 
 use crate::errno::{Errno, Result};
+use crate::memory::access::Access;
 use crate::memory::address_space::current_mm;
 use crate::memory::contents::Identity;
-use crate::memory::fault::Access;
 use crate::memory::user;
 
 /// Where a word is, for everybody who means the same word by it. Two calls meet where their keys are equal.

@@ -12,7 +12,7 @@ use crate::life::futex::pi::{Attempt, Trouble};
 use crate::life::futex::queue::{List, Role, Waiter};
 use crate::life::futex::wait::sleep;
 use crate::life::futex::{pi, queue};
-use crate::memory::fault::Access;
+use crate::memory::access::Access;
 use crate::memory::user;
 use crate::task::current;
 

@@ -10,7 +10,7 @@
 
 use alloc::sync::Arc;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering::*};
+use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
 
@@ -36,26 +36,6 @@ const ALIVE: u8 = 0;
 const LEAVING: u8 = 1;
 /// It has given up all it had.
 const GONE: u8 = 2;
-
-/// What a task keeps for the locks it owns and the one it waits for. Guarded by [`OWNERS`].
-#[derive(Default)]
-pub struct TaskLocks {
-    stage: AtomicU8,
-    /// How many locks that somebody waits for it owns.
-    owned: AtomicU32,
-    /// Its place in the queue of a lock.
-    blocked_on: AtomicPtr<Waiter>,
-}
-
-impl TaskLocks {
-    fn one_more(&self) {
-        self.owned.store(self.owned.load(Relaxed) + 1, Relaxed);
-    }
-
-    fn one_less(&self) {
-        self.owned.store(self.owned.load(Relaxed) - 1, Relaxed);
-    }
-}
 
 /// Why something could not be done with a bucket locked.
 pub enum Trouble {
@@ -215,7 +195,7 @@ pub unsafe fn block(waiter: &Waiter, claim: &mut Claim) -> Result<()> {
             return Err(Errno::EDEADLK);
         }
         // SAFETY: a waiter clears its task's pointer to it, under this lock, before it goes away.
-        owner = match unsafe { task.locks.blocked_on.load(Relaxed).as_ref() } {
+        owner = match unsafe { task.locks.blocked_on.load(Relaxed).cast::<Waiter>().as_ref() } {
             // SAFETY: guarded by the lock that is held.
             Some(next) => unsafe { next.owner() },
             None => break,
@@ -223,7 +203,7 @@ pub unsafe fn block(waiter: &Waiter, claim: &mut Claim) -> Result<()> {
     }
     // SAFETY: the caller's bucket lock, and this one.
     unsafe { waiter.set_owner(claim.owner) };
-    waiter.task.locks.blocked_on.store(ptr::from_ref(waiter).cast_mut(), Relaxed);
+    waiter.task.locks.blocked_on.store(ptr::from_ref(waiter).cast_mut().cast(), Relaxed);
     claim.first = false;
     Ok(())
 }

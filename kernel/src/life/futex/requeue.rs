@@ -3,7 +3,7 @@
 use crate::errno::{Errno, Result};
 use crate::life::futex::key::Key;
 use crate::life::futex::queue::{Pair, Role};
-use crate::memory::fault::Access;
+use crate::memory::access::Access;
 use crate::memory::user;
 
 /// How many waiters a requeue wakes, and how many more it moves.

@@ -12,7 +12,7 @@ use crate::life::futex::queue::{Pair, Role, Waiter};
 use crate::life::futex::requeue::{Counts, lock_compared};
 use crate::life::futex::wait::{enter, sleep};
 use crate::life::futex::{pi, queue};
-use crate::memory::fault::Access;
+use crate::memory::access::Access;
 use crate::memory::user;
 use crate::task::Task;
 

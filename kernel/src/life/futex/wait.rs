@@ -8,7 +8,7 @@ use crate::life::futex::deadline::{Alarm, Deadline};
 use crate::life::futex::key::Key;
 use crate::life::futex::queue;
 use crate::life::futex::queue::{Role, Waiter};
-use crate::memory::fault::Access;
+use crate::memory::access::Access;
 use crate::memory::user;
 use crate::sched::scheduler;
 use crate::sched::scheduler::{INTERRUPTIBLE, RUNNING};

@@ -11,7 +11,7 @@ use crate::life::futex::key::Key;
 use crate::life::futex::queue;
 use crate::life::futex::queue::{Role, Waiter};
 use crate::life::futex::wait::{enter, sleep};
-use crate::memory::fault::Access;
+use crate::memory::access::Access;
 use crate::memory::{Width, frames, user};
 use crate::task::clock::Timespec;
 

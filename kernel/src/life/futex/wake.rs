@@ -6,7 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::life::futex::key::Key;
 use crate::life::futex::queue::{List, Pair, Role};
 use crate::life::futex::{queue, writable};
-use crate::memory::fault::Access;
+use crate::memory::access::Access;
 use crate::memory::user;
 
 /// Takes out and wakes up to `count` waiters. EINVAL if one of those on the way waits for a lock.

@@ -3,7 +3,6 @@
 use alloc::collections::VecDeque;
 
 use crate::errno::{Errno, Result};
-use crate::task::posix_timers;
 use crate::task::signals::info::{SI_USER, SigInfo};
 use crate::task::signals::quota::{Charge, User};
 use crate::task::signals::set::*;
@@ -21,22 +20,15 @@ struct Entry {
 /// A signal that was taken.
 #[derive(Clone, Copy)]
 pub struct Dequeued {
-    info: SigInfo,
+    /// What comes with it.
+    pub info: SigInfo,
     /// For which setting of a POSIX timer it is.
-    timer: Option<u32>,
+    pub timer: Option<u32>,
 }
 
 impl Dequeued {
     fn lost(signo: i32) -> Dequeued {
         Dequeued { info: SigInfo::lost(signo), timer: None }
-    }
-
-    /// The information. A POSIX timer goes on from here, and says how often it ran out meanwhile; no lock is held.
-    pub fn settle(self) -> SigInfo {
-        match self.timer {
-            Some(setting) => posix_timers::dequeued(self.info, setting),
-            None => self.info,
-        }
     }
 
     /// The signal's number.

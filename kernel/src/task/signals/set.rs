@@ -1,5 +1,6 @@
 //! Signal numbers and sets of them.
 
+use crate::errno::{Errno, Result};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 macro_rules! signals {
@@ -28,6 +29,11 @@ pub const SIGNALS: usize = 64;
 pub struct SigSet(pub u64);
 
 impl SigSet {
+    /// Every call that takes a set says how long it is. EINVAL if that is wrong.
+    pub fn check_size(size: u64) -> Result<()> {
+        if size == size_of::<SigSet>() as u64 { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+
     /// No signal.
     pub const EMPTY: SigSet = SigSet(0);
     /// What no one can block, catch or ignore.

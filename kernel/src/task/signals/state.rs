@@ -2,7 +2,6 @@
 
 use alloc::sync::Arc;
 
-use crate::signal::exception::Fault;
 use crate::task::Task;
 use crate::task::signals::altstack::AltStack;
 use crate::task::signals::info::SigInfo;
@@ -11,6 +10,17 @@ use crate::task::signals::quota::User;
 use crate::task::signals::set::SigSet;
 use crate::task::trace_state::Trap;
 use portcullis::work::ExitWork;
+
+/// What the last exception of a task left for the signal frame: `trapno`, `err` and `cr2` of `sigcontext`.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Fault {
+    /// Vector.
+    pub trapno: u64,
+    /// Error code.
+    pub error: u64,
+    /// The address of the last page fault.
+    pub cr2: u64,
+}
 
 /// The signals of one thread. Other threads look at it under the lock that it is in.
 pub struct TaskSignals {

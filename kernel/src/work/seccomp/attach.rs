@@ -10,10 +10,12 @@ use crate::errno::{Errno, Result};
 use crate::memory::{Width, frames, user};
 use crate::task::pid_namespace::seen;
 use crate::task::process::{Pid, Tree, tree};
+use crate::task::seccomp::bpf;
+use crate::task::seccomp::bpf::Instruction;
+use crate::task::seccomp::filter::{Attached, Filter, action};
+use crate::task::seccomp::{DISABLED, FILTER, STRICT};
 use crate::task::{Task, capabilities, current};
-use crate::work::seccomp::bpf::Instruction;
-use crate::work::seccomp::filter::{Attached, Filter, action};
-use crate::work::seccomp::{DISABLED, FILTER, STRICT, bpf, follow, notify};
+use crate::work::seccomp::{follow, notify};
 
 /// `SECCOMP_SET_MODE_STRICT` and its like.
 const SET_MODE_STRICT: u32 = 0;

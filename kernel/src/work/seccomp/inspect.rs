@@ -6,16 +6,16 @@ use alloc::vec::Vec;
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::task::process::tree;
+use crate::task::seccomp::bpf::Instruction;
+use crate::task::seccomp::filter::{Attached, Filter};
+use crate::task::seccomp::{DISABLED, FILTER};
 use crate::task::{Task, capabilities, current};
-use crate::work::seccomp::FILTER;
 use crate::work::seccomp::attach::flag;
-use crate::work::seccomp::bpf::Instruction;
-use crate::work::seccomp::filter::{Attached, Filter};
 
 /// A task's filter number `n`, from the oldest.
 fn nth(task: &Task, n: u64) -> Result<Arc<Filter>> {
     // Who is filtered himself is not to learn how.
-    if !capabilities::is_admin() || current().hooks.seccomp.mode() != crate::work::seccomp::DISABLED {
+    if !capabilities::is_admin() || current().hooks.seccomp.mode() != DISABLED {
         return Err(Errno::EACCES);
     }
     if task.hooks.seccomp.mode() != FILTER {

@@ -4,96 +4,33 @@
 //! | --- | --- |
 //! | see what a verdict does | here, [`secure_computing`] |
 //! | attach a filter, `seccomp(2)`, `prctl` | [`attach`] |
-//! | change what filters can express | [`bpf`] |
-//! | see how several filters agree, and the short cut for allowed calls | [`filter`] |
+//! | change what filters can express | [`bpf`](crate::task::seccomp::bpf) |
+//! | see how several filters agree, and the short cut for allowed calls | [`filter`](crate::task::seccomp::filter) |
 //! | let another process decide | [`notify`] |
 //! | show filters to a tracer | [`inspect`] |
-//!
-//! **Locks.** The process tree's lock guards which filter a task has, where somebody else may look or change it (fork,
-//! TSYNC). A task reads its own without: whoever replaces it puts a filter there that keeps the old one alive.
 
 pub mod attach;
-pub mod bpf;
-pub mod filter;
 pub mod inspect;
 pub mod notify;
 
 use alloc::sync::Arc;
-use core::cell::UnsafeCell;
-use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering::*};
+use core::sync::atomic::Ordering::*;
 
-use portcullis::work::SyscallWork;
 use portcullis::x86_64::UserRegs;
 use portcullis::{InKernel, Skip};
 
 use crate::errno::Errno;
-use crate::life::exit;
 use crate::machine::gate::Gate;
 use crate::sched::lent::with_state;
 use crate::signal;
 use crate::signal::{SIGKILL, SIGSYS, SigInfo};
 use crate::task::process::Tree;
+use crate::task::seccomp::filter::{Attached, Data, Filter, action};
+use crate::task::seccomp::{DISABLED, STRICT, newest};
 use crate::task::signals::info::SYS_SECCOMP;
 use crate::task::trace_state::Event;
 use crate::task::{Task, current, syscall_info};
-use crate::work::seccomp::filter::{Attached, Data, Filter, action};
-
-/// No filters.
-const DISABLED: u8 = 0;
-/// `SECCOMP_MODE_STRICT`: read, write, exit and sigreturn only.
-const STRICT: u8 = 1;
-/// `SECCOMP_MODE_FILTER`.
-const FILTER: u8 = 2;
-
-/// What a task keeps for seccomp.
-pub struct TaskSeccomp {
-    mode: AtomicU8,
-    /// The filter in `attached`, for the task itself to read without a lock.
-    newest: AtomicPtr<Filter>,
-    /// Guarded by the process tree's lock.
-    attached: UnsafeCell<Option<Attached>>,
-}
-
-// SAFETY: `attached` is touched only with the process tree locked, which the methods' arguments show.
-unsafe impl Sync for TaskSeccomp {}
-
-impl TaskSeccomp {
-    /// Nothing forbidden.
-    pub const fn new() -> Self {
-        TaskSeccomp {
-            mode: AtomicU8::new(DISABLED),
-            newest: AtomicPtr::new(ptr::null_mut()),
-            attached: UnsafeCell::new(None),
-        }
-    }
-
-    /// The mode, as `prctl(PR_GET_SECCOMP)` gives it.
-    pub fn mode(&self) -> u8 {
-        self.mode.load(Relaxed)
-    }
-
-    /// The task's newest filter.
-    pub fn attached<'a>(&'a self, _tree: &'a Tree) -> Option<&'a Attached> {
-        // SAFETY: the tree is locked.
-        unsafe { (*self.attached.get()).as_ref() }
-    }
-
-    /// Replaces the newest filter by one that follows it, or by none at the task's end. The old one is to be dropped
-    /// without the lock.
-    fn replace(&self, _tree: &mut Tree, new: Option<Attached>) -> Option<Attached> {
-        let newest = new.as_deref().map_or(ptr::null(), ptr::from_ref::<Filter>);
-        self.newest.store(newest.cast_mut(), Release);
-        // SAFETY: the tree is locked, by a mutable reference.
-        unsafe { core::mem::replace(&mut *self.attached.get(), new) }
-    }
-
-    /// Sets the mode and lets the calls be judged from now on.
-    fn enable(&self, task: &Task, mode: u8) {
-        self.mode.store(mode, Release);
-        task.work.arm(SyscallWork::SECCOMP);
-    }
-}
+use crate::work::exit;
 
 /// A new task has its parent's filters. The tree is locked, so that no TSYNC comes in between.
 pub fn inherit(tree: &mut Tree, parent: &Task, child: &Task) {
@@ -141,13 +78,6 @@ fn undecided(regs: &mut UserRegs, filter: Option<&Filter>) -> Result<(), Skip> {
         Some(filter) => judge(filter, at, false),
         None => strict(at),
     })
-}
-
-/// The current task's newest filter.
-fn newest(seccomp: &'static TaskSeccomp) -> Option<&'static Filter> {
-    // SAFETY: the task's own filter: it is replaced only by filters that keep it alive, and the last one is let go of by
-    // the task itself, at its end.
-    unsafe { seccomp.newest.load(Acquire).as_ref() }
 }
 
 /// Strict mode: read, write, exit and sigreturn; any other call is the thread's last.

@@ -14,16 +14,17 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::errno::{Errno, Result};
 use crate::fs::File;
-use crate::fs::anonymous::anonymous_file;
 use crate::machine::gate::Gate;
 use crate::machine::sync::SpinLock;
 use crate::memory::user;
 use crate::sched::lent::lend;
-use crate::sched::wait::{PollTable, WaitQueue};
+use crate::sched::wait::PollTable;
+use crate::task::current;
 use crate::task::pid_namespace::seen;
-use crate::task::{Pid, current};
+use crate::task::seccomp::filter::{Data, Filter};
+use crate::task::seccomp::listener::{AddFd, AddFdRequest, Entry, Listener, State};
+use crate::vfs::anonymous::anonymous_file;
 use crate::vfs::file::FileOps;
-use crate::work::seccomp::filter::{Data, Filter};
 
 /// `struct seccomp_notif`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -43,17 +44,6 @@ struct Response {
     value: i64,
     error: i32,
     flags: u32,
-}
-
-/// `struct seccomp_notif_addfd`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct AddFdRequest {
-    id: u64,
-    flags: u32,
-    source: u32,
-    target: u32,
-    target_flags: u32,
 }
 
 /// `SECCOMP_USER_NOTIF_FLAG_CONTINUE`: the call is made after all.
@@ -76,74 +66,6 @@ const IOCTL_DIRECTION: u32 = 3 << 30;
 
 /// The sizes of the structures, for `SECCOMP_GET_NOTIF_SIZES`: notification, response, data.
 pub const SIZES: [u16; 3] = [size_of::<Notification>() as u16, size_of::<Response>() as u16, size_of::<Data>() as u16];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Nobody has received it.
-    Waiting,
-    /// A supervisor has it.
-    Sent,
-    /// With this result: error, value, flags.
-    Replied(i32, i64, u32),
-}
-
-/// One task that waits for an answer.
-struct Entry {
-    id: u64,
-    pid: Pid,
-    data: Data,
-    state: State,
-    /// Descriptors that the task has yet to take.
-    descriptors: VecDeque<Arc<AddFd>>,
-}
-
-/// A descriptor on its way to the task.
-struct AddFd {
-    file: Arc<File>,
-    request: AddFdRequest,
-    /// What became of it: set by the task.
-    result: SpinLock<Option<Result<usize>>>,
-}
-
-struct Entries {
-    next_id: u64,
-    list: VecDeque<Entry>,
-}
-
-impl Entries {
-    fn find(&mut self, id: u64) -> Option<&mut Entry> {
-        self.list.iter_mut().find(|entry| entry.id == id)
-    }
-}
-
-/// A filter's end of its notifications.
-pub struct Listener {
-    /// None without a listener, or once its descriptor is closed.
-    entries: SpinLock<Option<Entries>>,
-    changed: WaitQueue,
-}
-
-impl Listener {
-    /// No listener.
-    pub const fn none() -> Listener {
-        Listener { entries: SpinLock::new(None), changed: WaitQueue::new() }
-    }
-
-    /// There is one from now on.
-    pub fn open(&self) {
-        *self.entries.lock() = Some(Entries { next_id: crate::machine::time::now(), list: VecDeque::new() });
-    }
-
-    /// Whether there is one.
-    pub fn is_open(&self) -> bool {
-        self.entries.lock().is_some()
-    }
-
-    /// Whoever waits looks again.
-    pub fn wake(&self) {
-        self.changed.wake_all();
-    }
-}
 
 /// The current task's call is up to the listener: waits for the answer and does as it says.
 pub fn ask(filter: &Filter, data: &Data, at: &mut InKernel<'_, Gate>) -> core::result::Result<(), Skip> {

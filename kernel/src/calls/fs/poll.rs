@@ -11,11 +11,10 @@ use crate::errno::{Errno, Result};
 use crate::machine::time;
 use crate::memory::width::Width;
 use crate::memory::{c_long, frames, user};
-use crate::sched::wait::{FOREVER, PollTable};
-use crate::signal::mask;
+use crate::sched::wait::{FOREVER, PollTable, deadline_after};
+use crate::signal::mask::{no_restart_with_handler, with_mask};
 use crate::task::current;
 use crate::task::restart::restart_by;
-use crate::task::signals::set::SigSet;
 use crate::vfs::fd::descriptor_limit;
 use crate::vfs::file::File;
 
@@ -25,11 +24,6 @@ const COST: u64 = 512;
 const SECOND: u64 = 1_000_000_000;
 /// personality(2): the time that is left is not written.
 const STICKY_TIMEOUTS: u32 = 0x400_0000;
-
-/// A deadline `timeout` nanoseconds from now.
-pub fn deadline_after(timeout: u64) -> u64 {
-    time::now().saturating_add(timeout).min(FOREVER - 1)
-}
 
 /// Calls `scan` until it returns something or the deadline has passed; then what it returned last. In the scan, files
 /// are asked with the table it is given, so that a change ends the sleep.
@@ -123,24 +117,6 @@ impl Timeout {
             result => result,
         }
     }
-}
-
-/// Runs `call` with the signal mask at `address` (0: the current one). ERESTARTNOHAND if a signal ended it.
-pub fn with_mask(address: u64, size: u64, call: impl FnOnce() -> Result<usize>) -> Result<usize> {
-    if address == 0 {
-        return call().map_err(no_restart_with_handler);
-    }
-    if size != size_of::<SigSet>() as u64 {
-        return Err(Errno::EINVAL);
-    }
-    mask::set_temporary(user::read(address)?);
-    let result = call().map_err(no_restart_with_handler);
-    mask::end_temporary(result == Err(Errno::ERESTARTNOHAND));
-    result
-}
-
-fn no_restart_with_handler(error: Errno) -> Errno {
-    if error == Errno::ERESTARTSYS { Errno::ERESTARTNOHAND } else { error }
 }
 
 /// `struct pollfd`.

@@ -7,10 +7,10 @@ use core::sync::atomic::{AtomicUsize, Ordering::*};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::task::seccomp::bpf;
+use crate::task::seccomp::bpf::Instruction;
+use crate::task::seccomp::listener::Listener;
 use crate::task::syscall_info::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64};
-use crate::work::seccomp::bpf;
-use crate::work::seccomp::bpf::Instruction;
-use crate::work::seccomp::notify::Listener;
 
 /// What is to become of a call (`SECCOMP_RET_*`).
 #[allow(missing_docs, reason = "the field's names")]

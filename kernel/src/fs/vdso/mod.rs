@@ -18,8 +18,9 @@ use linux_raw_sys::general::{MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_READ, S_IFR
 use crate::errno::{Errno, Result};
 use crate::fs::{File, Inode};
 use crate::machine::sync::Once;
-use crate::memory::address_space::{AddressSpace, Object};
+use crate::memory::address_space::AddressSpace;
 use crate::memory::frames::Frame;
+use crate::memory::map::Object;
 use crate::memory::vma::{AreaFlags, Prot};
 use crate::memory::{PAGE_SIZE, Width, frames};
 use crate::vfs::inode::Metadata;
@@ -70,7 +71,7 @@ static PAGES: Once<Pages> = Once::new();
 
 /// Makes the pages. Once, at boot, when there are frames and the clock runs.
 pub fn init() {
-    crate::machine::time::on_set(clock_page::update);
+    crate::machine::time::on_set(crate::fs::vdso::clock_page::update);
     PAGES.call_once(|| {
         let image = |bytes: &[u8]| -> Arc<dyn Inode> {
             let frame = zeroed();
@@ -81,7 +82,7 @@ pub fn init() {
             Arc::new(Page { frame, name: b"[vdso]" })
         };
         let clock = zeroed();
-        crate::life::vdso::clock_page::init(&clock);
+        crate::fs::vdso::clock_page::init(&clock);
         Pages {
             clock: Arc::new(Page { frame: clock, name: b"[vvar]" }),
             image_64: image(IMAGE_64),
