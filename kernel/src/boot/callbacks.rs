@@ -10,7 +10,7 @@ use crate::memory::address_space::AddressSpace;
 use crate::memory::width::Width;
 use crate::ptrace;
 use crate::sched;
-use crate::sched::switch::SwitchWork;
+use crate::sched::thread::SwitchWork;
 use crate::sched::thread::Thread;
 use crate::signal::interval_timers;
 use crate::task::pid_namespace::seen;

@@ -3,7 +3,7 @@
 use portcullis::x86_64::segments::IO_PORTS;
 
 use crate::errno::{Errno, Result};
-use crate::sched::segments::ports;
+use crate::sched::segments::port_rights;
 use crate::task::capabilities::{Capability, capable};
 
 /// iopl(2).
@@ -12,10 +12,10 @@ pub fn sys_iopl(level: u64) -> Result<usize> {
     if level > 3 {
         return Err(Errno::EINVAL);
     }
-    if level > u32::from(ports::level()) && !capable(Capability::SysRawio) {
+    if level > u32::from(port_rights::level()) && !capable(Capability::SysRawio) {
         return Err(Errno::EPERM);
     }
-    ports::set_level(level as u8);
+    port_rights::set_level(level as u8);
     Ok(0)
 }
 
@@ -29,6 +29,6 @@ pub fn sys_ioperm(from: u64, count: u64, allow: u64) -> Result<usize> {
     if allow && !capable(Capability::SysRawio) {
         return Err(Errno::EPERM);
     }
-    ports::change(from..end, allow)?;
+    port_rights::change(from..end, allow)?;
     Ok(0)
 }

@@ -11,7 +11,7 @@ use crate::memory::address_space::current_mm;
 use crate::memory::vma::AreaFlags;
 use crate::memory::{USER_END, Width, user};
 use crate::sched::switch;
-use crate::sched::switch::SwitchWork;
+use crate::sched::thread::SwitchWork;
 use crate::task::capabilities::SecureBits;
 use crate::task::pid_namespace::{meant, seen};
 use crate::task::process::Pid;

@@ -8,7 +8,7 @@ use crate::errno::{Errno, Result};
 use crate::machine::time;
 use crate::memory::{Width, user};
 use crate::sched::scheduler;
-use crate::sched::scheduler::{INTERRUPTIBLE, RUNNING};
+use crate::sched::state::{INTERRUPTIBLE, RUNNING};
 use crate::signal::take::take_pending;
 use crate::signal::{kill, mask, permission, send};
 use crate::task::clock::Timespec;

@@ -1,7 +1,7 @@
 //! timerfd: a timer whose expirations are read from a descriptor.
 //!
 //! Nothing runs when an interval passes: how often it has is worked out when somebody asks. A timer of the kernel's is set
-//! only for the next expiration that a sleeper may wait for, and wakes [`timer::WATCHERS`]; each looks for itself.
+//! only for the next expiration that a sleeper may wait for, and wakes [`clock_watchers::WATCHERS`]; each looks for itself.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -14,8 +14,10 @@ use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
 use crate::memory::width::Width;
+use crate::sched::clock_watchers;
+use crate::sched::clock_watchers::WATCHERS;
 use crate::sched::timer;
-use crate::sched::timer::{TimerId, WATCHERS};
+use crate::sched::timer::TimerId;
 use crate::sched::wait::PollTable;
 use crate::task::clock::{Clock, SECOND, Timespec};
 use crate::task::{capabilities, current};
@@ -132,7 +134,8 @@ impl State {
             return;
         }
         self.disarm();
-        self.waits = deadline.map(|deadline| (deadline, timer::add_timer(deadline, timer::wake_watchers, 0, 0)));
+        self.waits =
+            deadline.map(|deadline| (deadline, timer::add_timer(deadline, clock_watchers::wake_watchers, 0, 0)));
     }
 
     fn disarm(&mut self) {

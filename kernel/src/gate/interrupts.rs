@@ -7,7 +7,7 @@ use portcullis::x86_64::SavedRegs;
 
 use crate::machine::apic::{CALL, RESCHEDULE, SERIAL_COM1, SERIAL_COM2, SPURIOUS, TIMER, TLB_SHOOTDOWN, eoi};
 use crate::machine::cpu;
-use crate::sched::timer;
+use crate::sched::tick;
 
 /// A device or interprocessor interrupt, with the registers it hit. Interrupts off, context KERNEL, IRQ stack.
 pub fn interrupt(vector: u8, regs: &SavedRegs) {
@@ -16,7 +16,7 @@ pub fn interrupt(vector: u8, regs: &SavedRegs) {
     }
     eoi();
     match vector {
-        TIMER => timer::tick(regs.from_user()),
+        TIMER => tick::tick(regs.from_user()),
         TLB_SHOOTDOWN => crate::memory::tlb::handle(),
         // The sender set a work flag; being here is enough for it to be seen on the way back.
         RESCHEDULE | CALL => {}

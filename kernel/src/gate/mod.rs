@@ -233,7 +233,7 @@ impl Doors for Gate {
             Exception::PF => page_fault::from_user(at, cause, error),
             Exception::DB => ptrace::debug::user_exception(at.regs(), cause),
             Exception::GP
-                if umip::emulate(at.regs()) || crate::sched::segments::ports::skip_interrupt_flag(at.regs()) => {}
+                if umip::emulate(at.regs()) || crate::sched::segments::port_rights::skip_interrupt_flag(at.regs()) => {}
             vector => signal::force_exception(vector, error, at.regs()),
         }
     }

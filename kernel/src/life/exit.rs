@@ -12,6 +12,7 @@ use crate::memory::address_space::AddressSpace;
 use crate::memory::address_space::kernel_mm;
 use crate::memory::user;
 use crate::sched::scheduler;
+use crate::sched::state;
 use crate::sched::thread::replace_mm;
 use crate::signal::SigInfo;
 use crate::signal::end;
@@ -92,7 +93,7 @@ pub fn do_exit(at: &mut InKernel<'_, Gate>, status: i32) -> ! {
     drop(refs);
     // A preemption in between would queue a task that the next switch frees.
     x86_64::instructions::interrupts::disable();
-    scheduler::set_state(scheduler::DEAD);
+    scheduler::set_state(state::DEAD);
     scheduler::schedule();
     unreachable!("a dead task runs")
 }

@@ -1,5 +1,7 @@
 //! clone, fork, vfork.
 
+use crate::sched::segments::{port_rights, thread_area};
+use crate::sched::switch::copy_fpu;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::*;
@@ -14,10 +16,9 @@ use crate::machine::gate::Gate;
 use crate::memory::{USER_END, user};
 use crate::ptrace::Event;
 use crate::sched::lent::lend;
-use crate::sched::segments::tls;
-use crate::sched::switch::SwitchWork;
+use crate::sched::thread::SwitchWork;
 use crate::sched::wait::Completion;
-use crate::sched::{fpu, scheduler, switch};
+use crate::sched::{scheduler, switch};
 use crate::task::exit_signal::ExitSignal;
 use crate::task::process::{FIRST_PROGRAM, Pid, REAPER, ReservedPid, tree};
 use crate::task::{NewTask, Process, Task, current, current_arc, pid_namespace, process, syscall_info, user_namespace};
@@ -279,10 +280,10 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
         start: None,
     })?;
     // SAFETY: the child is not running: its area is ours.
-    unsafe { fpu::copy_current(&child.fpu) };
+    copy_fpu(&child);
     syscall_info::inherit(&child);
-    child.ports.copy_from(parent, &child);
-    child.tls.copy_from(parent, &child);
+    port_rights::inherit(parent, &child);
+    thread_area::inherit(parent, &child);
     switch::copy_segments(&child);
     child.set_switch_work(SwitchWork::NO_TSC, parent.has_switch_work(SwitchWork::NO_TSC));
     if clone.has(CLONE_SETTLS) {
@@ -308,7 +309,7 @@ fn set_tls(child: &Task, tls: u64) -> Result<()> {
     // SAFETY: the child has not started; nobody else looks at it.
     let segments = unsafe { &mut *child.saved_segments() };
     if current().call.is_compat() {
-        tls::set_of_child(child, segments, tls)?;
+        thread_area::set_of_child(child, segments, tls)?;
     } else if tls >= USER_END {
         return Err(Errno::EPERM);
     } else {

@@ -7,7 +7,8 @@ use crate::errno::{Errno, Result};
 use crate::ptrace::registers::Stopped;
 use crate::ptrace::step;
 use crate::sched::scheduler;
-use crate::sched::scheduler::{STOPPED, TRACED};
+use crate::sched::state;
+use crate::sched::state::{STOPPED, TRACED};
 use crate::signal::end;
 use crate::signal::{SIGCHLD, SIGKILL, SIGRTMAX, SIGSTOP, SigInfo};
 use crate::task::capabilities::Capability;
@@ -151,7 +152,7 @@ fn release(task: &Task) -> impl Sized + use<> {
         signals.trap.stopped = false;
         drop(signals);
         crate::signal::send::raise(task);
-        scheduler::wake_state(task, scheduler::INTERRUPTIBLE | TRACED);
+        scheduler::wake_state(task, state::INTERRUPTIBLE | TRACED);
     }
     drop(shared);
     links

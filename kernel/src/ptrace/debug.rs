@@ -14,7 +14,7 @@ use portcullis::x86_64::cpu::{rdmsr, wrmsr};
 use portcullis::x86_64::regs::flags;
 
 use crate::errno::{Errno, Result};
-use crate::sched::switch::SwitchWork;
+use crate::sched::thread::SwitchWork;
 use crate::signal;
 use crate::signal::{SIGTRAP, SigInfo};
 use crate::task::debug_registers::{ADDRESSES, DR6_QUIET};

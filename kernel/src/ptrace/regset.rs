@@ -14,7 +14,7 @@ use crate::memory::user;
 use crate::ptrace::registers::Stopped;
 use crate::ptrace::{compat, extended, registers};
 use crate::sched::fpu;
-use crate::sched::segments::{ports, tls};
+use crate::sched::segments::thread_area;
 
 /// A register set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,8 +91,8 @@ pub fn get64(stopped: &mut Stopped<'_>, kind: Kind) -> Result<Vec<u8>> {
         Kind::General => Ok((0..registers::WORDS).flat_map(|word| stopped.get(word).to_ne_bytes()).collect()),
         Kind::Float | Kind::Extended => Ok(extended::fxsave(stopped).to_vec()),
         Kind::Xstate => Ok(extended::xsave(stopped)),
-        Kind::Tls => Ok(tls::all(stopped.task()).as_bytes().to_vec()),
-        Kind::Ports => ports::bitmap(stopped.task()).ok_or(Errno::ENXIO),
+        Kind::Tls => Ok(thread_area::all(stopped.task()).as_bytes().to_vec()),
+        Kind::Ports => stopped.task().ports.bitmap().ok_or(Errno::ENXIO),
     }
 }
 
@@ -111,7 +111,7 @@ pub fn set64(stopped: &mut Stopped<'_>, kind: Kind, bytes: &[u8]) -> Result<()> 
             let entries: Vec<UserDesc> = (bytes.as_chunks::<{ size_of::<UserDesc>() }>().0.iter())
                 .filter_map(|entry| UserDesc::read_from_bytes(entry).ok())
                 .collect();
-            tls::set_first(stopped.task(), &entries)
+            thread_area::set_first(stopped.task(), &entries)
         }
         Kind::Ports => Err(Errno::EOPNOTSUPP),
     }

@@ -9,8 +9,9 @@ use crate::memory::user;
 use crate::ptrace::registers::Stopped;
 use crate::ptrace::{attach, events, regset, step};
 use crate::sched::scheduler;
-use crate::sched::scheduler::TRACED;
-use crate::sched::segments::tls;
+use crate::sched::segments::thread_area;
+use crate::sched::state;
+use crate::sched::state::TRACED;
 use crate::signal;
 use crate::signal::{SIGKILL, SIGRTMAX, SigInfo, SigSet};
 use crate::task::pid_namespace::meant;
@@ -152,9 +153,9 @@ pub(super) fn general(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: 
         PTRACE_GET_THREAD_AREA | PTRACE_SET_THREAD_AREA => {
             let number = u32::try_from(addr).map_err(|_| Errno::EIO)?;
             if request == PTRACE_GET_THREAD_AREA {
-                return tls::get(task, number, data);
+                return thread_area::get(task, number, data);
             }
-            return tls::set_of_other(task, stopped.segments(), number, data);
+            return thread_area::set_of_other(task, stopped.segments(), number, data);
         }
         PTRACE_DETACH => attach::detach(stopped, data)?,
         PTRACE_GETSIGINFO => events::siginfo(task)?.write_for_call(data)?,
@@ -234,9 +235,9 @@ fn interrupt(task: &Task) -> Result<usize> {
         signals.trap.stop = true;
         if signals.trap.listening {
             signals.trap.stopped = false;
-            TRACED | scheduler::INTERRUPTIBLE
+            TRACED | state::INTERRUPTIBLE
         } else {
-            scheduler::INTERRUPTIBLE
+            state::INTERRUPTIBLE
         }
     };
     signal::send::raise(task);

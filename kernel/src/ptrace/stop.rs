@@ -7,7 +7,7 @@ use portcullis::{InKernel, Skip};
 use crate::machine::gate::Gate;
 use crate::sched::lent::lend;
 use crate::sched::scheduler;
-use crate::sched::scheduler::TRACED;
+use crate::sched::state::TRACED;
 use crate::signal;
 use crate::signal::{SIGTRAP, SigInfo};
 use crate::task::pid_namespace::seen;

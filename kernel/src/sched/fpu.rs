@@ -257,14 +257,12 @@ pub unsafe fn reset(area: &FpuArea) {
     }
 }
 
-/// Copies the current thread's live state into a new thread's area.
+/// Saves the CPU's registers in `from`, and copies that to `to`.
 ///
 /// # Safety
-/// `to` belongs to a thread that has not been started.
-pub unsafe fn copy_current(to: &FpuArea) {
-    let from = &crate::sched::thread::current().fpu;
-    let _guard = crate::machine::sync::irqs_off();
-    // SAFETY: the registers are the current thread's; with interrupts off no switch writes the area meanwhile.
+/// The registers belong to the thread whose area `from` is, and no switch happens meanwhile. Nobody else uses `to`.
+pub unsafe fn copy(from: &FpuArea, to: &FpuArea) {
+    // SAFETY: the caller's promise.
     unsafe {
         from.save();
         to.as_ptr().copy_from_nonoverlapping(from.as_ptr(), size());

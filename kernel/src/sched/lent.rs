@@ -4,7 +4,7 @@
 //! while the thread does without: [`lend`] publishes where they are for the time of a stop or a wait.
 
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 
 use portcullis::InKernel;
 use portcullis::x86_64::UserRegs;
@@ -12,11 +12,6 @@ use portcullis::x86_64::UserRegs;
 use crate::machine::gate::Gate;
 use crate::sched::scheduler;
 use crate::sched::thread::{Thread, current};
-
-/// Where a thread's registers are while it lends them; null otherwise. Written by the thread alone. The run-queue lock orders this
-/// for all others: the thread takes it to go to sleep, and they take it to see that it is asleep.
-#[derive(Default)]
-pub struct Lent(AtomicPtr<UserRegs>);
 
 /// Runs `wait`, which does without the current thread's registers, and lends them meanwhile.
 #[inline(always)]
@@ -37,7 +32,7 @@ pub fn of(thread: &Thread) -> Option<NonNull<UserRegs>> {
 /// The registers of a thread that is asleep, or of the current one, to show: what it has changed in them since it came in may be
 /// missing. None if it is not asleep.
 pub fn snapshot(thread: &Thread) -> Option<UserRegs> {
-    let place = (thread.stack.top() - UserRegs::SIZE as u64) as *const UserRegs;
+    let place = thread.regs();
     // SAFETY: the doors save the registers at the top of the stack, which the reference to the thread keeps. While the thread sleeps,
     // or runs here, nobody writes them; the volatile read makes no reference.
     let read = || unsafe { place.read_volatile() };

@@ -2,12 +2,16 @@
 //!
 //! | you want to … | look in |
 //! | --- | --- |
-//! | sleep and wake | [`wait`] (queues, poll), [`scheduler`] (states, the protocol) |
+//! | see what a thread is | [`thread`], its states [`state`] |
+//! | sleep and wake | [`wait`] (queues, poll), [`scheduler`] (the protocol) |
+//! | run something later, or see where a tick ends a slice | [`timer`], [`tick`] |
+//! | have something done above at a switch or a tick | [`callbacks`] |
 //! | change what a switch saves | [`switch`], [`fpu`], [`segments`] |
 //! | let others access the registers of a task that waits | [`lent`] |
 //! | wait until no reader is left | [`rcu`] |
 
 pub mod callbacks;
+pub mod clock_watchers;
 pub mod fpu;
 pub mod fsave;
 pub mod lent;
@@ -16,8 +20,10 @@ pub mod rcu;
 pub mod scheduler;
 pub mod segments;
 pub mod slot;
+pub mod state;
 pub mod switch;
 pub mod thread;
+pub mod tick;
 pub mod timer;
 pub mod usage;
 pub mod wait;

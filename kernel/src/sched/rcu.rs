@@ -4,21 +4,11 @@
 //! mode, in the idle loop, or through the scheduler. The first two the library's context tracking shows without
 //! disturbing the CPU: a thread that spins in user mode for hours delays no grace period and is not interrupted for one.
 
-use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
-
 use portcullis::context::Snapshot;
 
 use crate::machine::cpu::MAX_CPUS;
 use crate::machine::{cpu, time};
-
-/// How often each CPU has switched threads.
-static SWITCHES: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
-
-/// The scheduler switches to another thread on this CPU. Interrupts are off.
-#[inline]
-pub fn note_switch(cpu: usize) {
-    SWITCHES[cpu].fetch_add(1, SeqCst);
-}
+use crate::sched::scheduler;
 
 /// How long a CPU may stay in the kernel before it is asked to reschedule.
 const PATIENCE_NS: u64 = 1_000_000;
@@ -30,7 +20,7 @@ pub fn synchronize() {
     for (n, before) in before.iter_mut().enumerate().take(cpu::count()) {
         // The caller is no reader, and if it moves to another CPU it goes through the scheduler.
         if n != me {
-            *before = Some((cpu::get(n).local.context().snapshot(), SWITCHES[n].load(SeqCst)));
+            *before = Some((cpu::get(n).local.context().snapshot(), scheduler::switches(n)));
         }
     }
     let mut asked_at = time::now() + PATIENCE_NS;
@@ -44,7 +34,7 @@ pub fn synchronize() {
             let Some((snapshot, switches)) = *before else {
                 continue;
             };
-            if cpu::get(n).local.context().quiescent_since(snapshot) || SWITCHES[n].load(SeqCst) != switches {
+            if cpu::get(n).local.context().quiescent_since(snapshot) || scheduler::switches(n) != switches {
                 *before = None;
             } else {
                 waiting = true;
@@ -56,6 +46,6 @@ pub fn synchronize() {
         if !waiting {
             return;
         }
-        crate::sched::scheduler::yield_now();
+        scheduler::yield_now();
     }
 }

@@ -19,10 +19,12 @@
 //!
 //! The scheduler owns one reference to each thread from [`start`] until the thread has ended and its stack is left.
 
+use crate::sched::thread::{Inner, Place};
 use alloc::sync::Arc;
-use core::cell::UnsafeCell;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
+use portcullis::InKernel;
+use portcullis::x86_64::UserRegs;
 
 use portcullis::work::ExitWork;
 use portcullis::x86_64::halt::wait_for_interrupt;
@@ -32,73 +34,17 @@ use crate::machine::cpu::MAX_CPUS;
 use crate::machine::sync::SpinLock;
 use crate::machine::{cpu, sync, time};
 use crate::sched::callbacks::callbacks;
+use crate::sched::state::*;
+use crate::sched::switch;
 use crate::sched::thread::Owner;
 use crate::sched::thread::{Thread, current};
 use crate::sched::timer;
-use crate::sched::{rcu, switch};
-
-/// On a CPU or in the run queue.
-pub const RUNNING: u32 = 0;
-/// Asleep until woken or signalled.
-pub const INTERRUPTIBLE: u32 = 1;
-/// Asleep until woken.
-pub const UNINTERRUPTIBLE: u32 = 2;
-/// Stopped by a job-control signal.
-pub const STOPPED: u32 = 4;
-/// Stopped for a tracer.
-pub const TRACED: u32 = 8;
-/// Asleep until woken or killed.
-pub const KILLABLE: u32 = 0x10;
-/// Ended; never runs again.
-pub const DEAD: u32 = 0x20;
-/// Not started yet.
-pub const NEW: u32 = 0x40;
-
-/// What [`wake`] wakes.
-pub const NORMAL: u32 = INTERRUPTIBLE | UNINTERRUPTIBLE | KILLABLE;
-
-/// How long a thread runs while others wait, in nanoseconds.
-pub const SLICE: u64 = 4_000_000;
+use crate::sched::timer::SLICE;
 
 /// How much further behind than another a thread must be to get its CPU at a wake-up. Two that wake each other in turn are not.
 const LAG: i64 = 500_000;
 /// How far behind, or ahead, a thread can be.
 const CREDIT: i64 = SLICE as i64;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// Neither on a CPU nor in the queue.
-    Asleep,
-    Queued,
-    OnCpu,
-}
-
-/// What the scheduler keeps in each thread. Guarded by the run-queue lock.
-pub struct Entry(UnsafeCell<Inner>);
-
-struct Inner {
-    stack_pointer: u64,
-    place: Place,
-    next: *const Thread,
-    /// How far behind its share it was when it was last compared, when that was, and what CPU time it had had.
-    lag: i64,
-    seen: u64,
-    used: u64,
-}
-
-impl Entry {
-    /// For a thread whose first switch pops what [`switch::prepare_stack`] pushed.
-    pub fn new(stack_pointer: u64) -> Self {
-        Entry(UnsafeCell::new(Inner {
-            stack_pointer,
-            place: Place::Asleep,
-            next: ptr::null(),
-            lag: 0,
-            seen: 0,
-            used: 0,
-        }))
-    }
-}
 
 /// A first-in-first-out list through `Entry::next`.
 struct RunQueue {
@@ -298,9 +244,11 @@ pub fn wait_until_asleep(thread: &Thread) {
 
 /// Makes a new thread runnable. From here on the scheduler holds a reference to what it is part of.
 pub fn start<T: Owner>(owner: Arc<T>) {
-    let thread = adopt(owner);
     // SAFETY: just leaked, so it lives until `finish_switch` gives the reference back.
-    wake_state(unsafe { &*thread }, NEW);
+    let thread = unsafe { &*adopt(owner) };
+    // SAFETY: the thread is new, and in no queue; nothing has run on its stack.
+    unsafe { (*thread.sched.0.get()).stack_pointer = switch::prepare_stack(thread, first_run) };
+    wake_state(thread, NEW);
 }
 
 /// Takes a reference to what a thread is part of.
@@ -406,7 +354,7 @@ fn reschedule(preempted: bool) {
         }
         prev.usage.switched_out(now, runnable);
         next.usage.switched_in(now);
-        rcu::note_switch(cpu);
+        SWITCHES[cpu].fetch_add(1, SeqCst);
         if ptr::eq(prev, idle) {
             timer::start_ticking();
         }
@@ -424,6 +372,14 @@ fn reschedule(preempted: bool) {
     if interrupts_on {
         interrupts::enable();
     }
+}
+
+/// How often each CPU has switched threads.
+static SWITCHES: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+
+/// How often a CPU has switched threads.
+pub fn switches(cpu: usize) -> u64 {
+    SWITCHES[cpu].load(SeqCst)
 }
 
 /// The other half of a switch, on the new thread's stack: releases the lock that came with it, and lets go of the thread that
@@ -447,6 +403,23 @@ pub unsafe fn finish_switch(last: *const Thread) {
         // SAFETY: the reference that `start` leaked. Nobody will run on that stack again: this code runs on another.
         unsafe { (last.release)(last.owner()) };
     }
+}
+
+/// A new thread's first steps. Returns with interrupts off when it is to enter user mode.
+unsafe extern "sysv64" fn first_run(last: *const Thread, regs: &mut UserRegs) {
+    // SAFETY: called once after the switch to a new thread, interrupts off.
+    unsafe { finish_switch(last) };
+    let thread = current();
+    interrupts::enable();
+    if let Some(start) = thread.start {
+        // SAFETY: interrupts are on and this is the thread's stack. It has not been in user mode: the context is KERNEL, and this is
+        // the first state of its. `regs` are what it enters user mode with.
+        let mut at = unsafe { InKernel::assume(regs) };
+        start(&mut at);
+        at.suspend();
+    }
+    callbacks().before_user_mode();
+    interrupts::disable();
 }
 
 /// The timer interrupt's part, once per slice on a CPU that is not idle.

@@ -8,8 +8,6 @@ use core::arch::naked_asm;
 use core::mem::size_of;
 use core::sync::atomic::Ordering::*;
 
-use bitflags::bitflags;
-use portcullis::InKernel;
 use portcullis::x86_64::tables::USER_DS;
 use portcullis::x86_64::{CpuLocal, UserRegs};
 use x86_64::registers::control::{Cr4, Cr4Flags};
@@ -19,25 +17,8 @@ use crate::machine::gate::Gate;
 use crate::machine::segments::Segments;
 use crate::memory::width::Width;
 use crate::sched::callbacks::callbacks;
-use crate::sched::thread::{Thread, current};
-use crate::sched::{fpu, scheduler};
-
-bitflags! {
-    /// What a switch has to do beside the usual, if one of the two threads needs it.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub struct SwitchWork: u32 {
-        /// It has debug registers armed.
-        const DEBUG_REGISTERS = 1;
-        /// Its single steps go from branch to branch.
-        const BLOCK_STEP = 2;
-        /// It has descriptors for thread-local storage.
-        const TLS = 4;
-        /// It may use I/O ports.
-        const PORTS = 8;
-        /// It may not read the time-stamp counter.
-        const NO_TSC = 16;
-    }
-}
+use crate::sched::fpu;
+use crate::sched::thread::{SwitchWork, Thread, current};
 
 /// Gives the current thread the segment registers of a program that starts.
 pub fn reset_segments(width: Width) {
@@ -94,10 +75,10 @@ fn switch_more(work: SwitchWork, prev: &Thread, next: &Thread) {
         callbacks().switch(work, prev, next);
     }
     if work.contains(SwitchWork::TLS) {
-        crate::sched::segments::tls::load(next);
+        next.tls.load();
     }
     if work.contains(SwitchWork::PORTS) {
-        crate::sched::segments::ports::load(next);
+        next.ports.load();
     }
     if work.contains(SwitchWork::NO_TSC) {
         load_tsc_mode(next);
@@ -169,23 +150,30 @@ unsafe extern "sysv64" fn switch_stacks(save: *mut u64, load: u64, prev: *const 
     )
 }
 
-/// Lays out a new stack so that the first switch to it enters [`new_thread`] with the stack pointer at the user registers.
-/// Returns the stack pointer for that switch.
+/// What runs on a new thread's stack before it goes to user mode: with the thread that was left, and with the user registers.
+pub type FirstRun = unsafe extern "sysv64" fn(*const Thread, &mut UserRegs);
+
+/// Lays out the stack of a new thread so that the first switch to it enters [`new_thread`] with the stack pointer at the user
+/// registers, and that `first_run`. Returns the stack pointer for that switch.
 ///
 /// # Safety
-/// `regs` is the address of the user registers at the top of an unused stack.
-pub unsafe fn prepare_stack(regs: u64) -> u64 {
-    let stack_pointer = regs - (PUSHED + 1) * size_of::<u64>() as u64;
+/// Nothing has run on the stack.
+pub unsafe fn prepare_stack(thread: &Thread, first_run: FirstRun) -> u64 {
+    /// The place of RBX among the registers that are popped.
+    const RBX: usize = 4;
+    let stack_pointer = thread.regs() as u64 - (PUSHED + 1) * size_of::<u64>() as u64;
     let frame = stack_pointer as *mut u64;
     // SAFETY: within the stack, below the registers.
     unsafe {
         frame.write_bytes(0, PUSHED as usize);
+        frame.add(RBX).write(first_run as *const () as u64);
         frame.add(PUSHED as usize).write(new_thread as *const () as u64);
     }
     stack_pointer
 }
 
-/// Where a new thread begins: RAX is the thread that was left, RSP is at its user registers, interrupts are off.
+/// Where a new thread begins: RAX is the thread that was left, RBX its [`FirstRun`], RSP is at its user registers, interrupts are
+/// off.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn new_thread() {
     naked_asm!(
@@ -193,29 +181,11 @@ unsafe extern "sysv64" fn new_thread() {
         "mov rsi, rsp",
         // The registers are 21 words below an aligned top, so one more word aligns the call.
         "sub rsp, 8",
-        "call {first_run}",
+        "call rbx",
         "add rsp, 8",
         "jmp {first_way_out}",
-        first_run = sym first_run,
         first_way_out = sym portcullis::x86_64::first_way_out::<Gate>,
     )
-}
-
-/// A new thread's first steps. Returns with interrupts off when it is to enter user mode.
-unsafe extern "sysv64" fn first_run(last: *const Thread, regs: &mut UserRegs) {
-    // SAFETY: called once after the switch to a new thread, interrupts off.
-    unsafe { scheduler::finish_switch(last) };
-    let thread = current();
-    x86_64::instructions::interrupts::enable();
-    if let Some(start) = thread.start {
-        // SAFETY: interrupts are on and this is the thread's stack. It has not been in user mode: the context is KERNEL, and this is
-        // the first state of its. `regs` are what it enters user mode with.
-        let mut at = unsafe { InKernel::assume(regs) };
-        start(&mut at);
-        at.suspend();
-    }
-    callbacks().before_user_mode();
-    x86_64::instructions::interrupts::disable();
 }
 
 /// The size of the registers decides the alignment in [`new_thread`].
@@ -229,4 +199,12 @@ pub fn reset_fpu() {
         fpu::reset(&current().fpu);
         current().fpu.restore();
     }
+}
+
+/// Copies the current thread's live extended state into a new thread.
+pub fn copy_fpu(to: &Thread) {
+    let _guard = crate::machine::sync::irqs_off();
+    // SAFETY: the registers are the current thread's, and with interrupts off no switch writes its area meanwhile. The new thread has
+    // not been started.
+    unsafe { fpu::copy(&current().fpu, &to.fpu) };
 }

@@ -5,10 +5,10 @@
 
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
-use core::mem::size_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
+use bitflags::bitflags;
 use portcullis::InKernel;
 use portcullis::work::{ExitWork, WorkFlags};
 use portcullis::x86_64::{CpuLocal, UserRegs};
@@ -20,14 +20,68 @@ use crate::machine::{cpu, sync};
 use crate::memory::address_space::{AddressSpace, kernel_mm};
 use crate::memory::stack::KernelStack;
 use crate::sched::fpu::FpuArea;
-use crate::sched::lent::Lent;
 use crate::sched::policy::Policy;
-use crate::sched::scheduler::{Entry, NEW};
 use crate::sched::segments::ports::Ports;
 use crate::sched::segments::tls::Tls;
 use crate::sched::slot::Own;
-use crate::sched::switch::{SwitchWork, prepare_stack};
+use crate::sched::state::NEW;
 use crate::sched::usage::Usage;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Neither on a CPU nor in the queue.
+    Asleep,
+    Queued,
+    OnCpu,
+}
+
+/// What the scheduler keeps in each thread. Guarded by the run-queue lock.
+pub struct Entry(pub(super) UnsafeCell<Inner>);
+
+pub(super) struct Inner {
+    pub(super) stack_pointer: u64,
+    pub(super) place: Place,
+    pub(super) next: *const Thread,
+    /// How far behind its share it was when it was last compared, when that was, and what CPU time it had had.
+    pub(super) lag: i64,
+    pub(super) seen: u64,
+    pub(super) used: u64,
+}
+
+impl Entry {
+    fn new() -> Self {
+        Entry(UnsafeCell::new(Inner {
+            stack_pointer: 0,
+            place: Place::Asleep,
+            next: ptr::null(),
+            lag: 0,
+            seen: 0,
+            used: 0,
+        }))
+    }
+}
+
+bitflags! {
+    /// What a switch has to do beside the usual, if one of the two threads needs it.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct SwitchWork: u32 {
+        /// It has debug registers armed.
+        const DEBUG_REGISTERS = 1;
+        /// Its single steps go from branch to branch.
+        const BLOCK_STEP = 2;
+        /// It has descriptors for thread-local storage.
+        const TLS = 4;
+        /// It may use I/O ports.
+        const PORTS = 8;
+        /// It may not read the time-stamp counter.
+        const NO_TSC = 16;
+    }
+}
+
+/// Where a thread's registers are while it lends them; null otherwise. Written by the thread alone. The run-queue lock orders this
+/// for all others: the thread takes it to go to sleep, and they take it to see that it is asleep.
+#[derive(Default)]
+pub struct Lent(pub(super) AtomicPtr<UserRegs>);
 
 /// What can run.
 #[repr(C)]
@@ -36,7 +90,7 @@ pub struct Thread {
     pub work: WorkFlags,
     /// What the scheduler keeps of it (guarded by the run-queue lock).
     pub(super) sched: Entry,
-    /// `scheduler::RUNNING`, `INTERRUPTIBLE`, …
+    /// `state::RUNNING`, `INTERRUPTIBLE`, …
     pub state: AtomicU32,
     /// Timers that are to wake it and have not done so ([`Timeout`](crate::sched::wait::Timeout)).
     pub(super) timeouts: AtomicU32,
@@ -92,14 +146,9 @@ impl Thread {
     /// One that is not yet runnable, to be the first field of a `T`. It enters user mode with these registers.
     pub fn new<T: Owner>(mm: Arc<AddressSpace>, regs: UserRegs, start: Option<Start>) -> Result<Thread> {
         let stack = KernelStack::new()?;
-        let place = stack.top() - size_of::<UserRegs>() as u64;
-        // SAFETY: the top of a fresh stack, big enough and aligned for it. The thread has not run, so no door has the registers.
-        unsafe { (place as *mut UserRegs).write(regs) };
-        // SAFETY: `place` is at the top of a stack that nothing has run on.
-        let stack_pointer = unsafe { prepare_stack(place) };
-        Ok(Thread {
+        let thread = Thread {
             work: WorkFlags::new(),
-            sched: Entry::new(stack_pointer),
+            sched: Entry::new(),
             state: AtomicU32::new(NEW),
             timeouts: AtomicU32::new(0),
             owner: AtomicPtr::new(ptr::null_mut()),
@@ -117,7 +166,10 @@ impl Thread {
             usage: Usage::default(),
             policy: Policy::default(),
             start,
-        })
+        };
+        // SAFETY: the top of a fresh stack, big enough and aligned for it. The thread has not run, so no door has the registers.
+        unsafe { thread.regs().write(regs) };
+        Ok(thread)
     }
 
     /// Its address space; the kernel's own (with no user mappings) for one that has exited.
@@ -159,6 +211,11 @@ impl Thread {
     /// Its segment registers, as the switch saved them: to be looked at while it is off its CPU and stays so.
     pub(crate) fn saved_segments(&self) -> *mut Segments {
         self.segments.get()
+    }
+
+    /// Where its user registers are, which the doors save at the top of its stack.
+    pub fn regs(&self) -> *mut UserRegs {
+        (self.stack.top() - UserRegs::SIZE as u64) as *mut UserRegs
     }
 
     /// What it is part of, as the scheduler's reference points to it. Null before it is started.

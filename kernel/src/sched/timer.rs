@@ -1,4 +1,4 @@
-//! What runs at a certain time: one queue of timers for all CPUs, in the order of their deadlines, and the tick that ends a slice.
+//! What runs at a certain time: one queue of timers for all CPUs, in the order of their deadlines.
 //!
 //! Each CPU has a one-shot timer ([`time::arm`]). The rule that keeps a deadline from being missed: for the first timer of the
 //! queue, some CPU is armed at or before its deadline. Who adds an earlier one arms itself; who is interrupted arms itself for
@@ -8,12 +8,13 @@ use core::sync::atomic::Ordering;
 
 use alloc::vec::Vec;
 
+use crate::machine::cpu;
+use crate::machine::cpu::Cpu;
 use crate::machine::sync::SpinLock;
 use crate::machine::time::{NEVER, arm, now};
-use crate::machine::{cpu, time};
-use crate::sched::scheduler;
-use crate::sched::scheduler::SLICE;
-use crate::sched::wait::WaitQueue;
+
+/// How long a thread runs while others wait, in nanoseconds.
+pub const SLICE: u64 = 4_000_000;
 
 /// What a CPU gets to run between two timer interrupts, in nanoseconds, however late the next deadline is: a timer that
 /// sets itself again faster than the machine can follow must not stop everything else.
@@ -66,20 +67,6 @@ pub fn cancel_timer(id: TimerId) -> bool {
     place.map(|place| queue.timers.remove(place)).is_some()
 }
 
-/// Those who sleep until a clock shows a certain time. Woken when the real-time clock is set, too.
-pub static WATCHERS: WaitQueue = WaitQueue::new();
-
-/// A [`Callback`] that wakes [`WATCHERS`].
-pub fn wake_watchers(_: usize, _: usize) {
-    WATCHERS.wake_all();
-}
-
-/// Sets the real-time clock, and lets those look again who wait for it.
-pub fn set_realtime(nanoseconds: u64) {
-    time::set_realtime(nanoseconds);
-    WATCHERS.wake_all();
-}
-
 /// This CPU goes from its idle task to another: from now on the scheduler is told every slice, until the CPU is idle
 /// again. Interrupts off.
 #[inline]
@@ -93,36 +80,15 @@ pub fn start_ticking() {
 
 /// When a slice that begins at `time` ends: up to 65 us early, each a little differently. Ticks sample where a task spends its time;
 /// at equal distances a loop that takes a divisor of a slice would be seen at one place for ever.
-fn slice_from(time: u64) -> u64 {
+pub(super) fn slice_from(time: u64) -> u64 {
     /// 2^64 divided by the golden ratio: neighbors are spread evenly over the upper bits.
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
     time + SLICE - (time.wrapping_mul(SPREAD) >> 48)
 }
 
-/// The timer interrupt, on every CPU: runs what is due, tells the scheduler, arms the CPU again. `from_user`: it came
-/// from user mode.
-pub fn tick(from_user: bool) {
-    let cpu = cpu::this();
-    // Before the queue is looked at: see the rule above.
-    cpu.armed.store(NEVER, Ordering::Relaxed);
-    let time = now();
-    run_due(time);
-    if cpu.next_tick.get() <= time {
-        scheduler::tick(from_user);
-        cpu.next_tick.set(if scheduler::busy() { slice_from(time) } else { NEVER });
-    }
-    let queue = QUEUE.lock();
-    let first = queue.timers.last().map_or(NEVER, |timer| timer.deadline);
-    let another = cpu::all().any(|other| other.id() != cpu.id() && other.armed.load(Ordering::Relaxed) <= first);
-    let deadline = if another { cpu.next_tick.get() } else { first.min(cpu.next_tick.get()) };
-    if deadline != NEVER {
-        arm(cpu, deadline.max(now() + BREATHER));
-    }
-}
-
 /// Runs the timers whose deadline had come at `time`, each without the queue's lock. What they add in turn waits for the
 /// next interrupt.
-fn run_due(time: u64) {
+pub(super) fn run_due(time: u64) {
     loop {
         let mut queue = QUEUE.lock();
         let Some(timer) = queue.timers.pop_if(|timer| timer.deadline <= time) else {
@@ -130,5 +96,16 @@ fn run_due(time: u64) {
         };
         drop(queue);
         (timer.callback)(timer.args.0, timer.args.1);
+    }
+}
+
+/// Arms this CPU for the first timer that is left, unless another is armed for it, and for its tick. Interrupts off.
+pub(super) fn arm_next(cpu: &Cpu) {
+    let queue = QUEUE.lock();
+    let first = queue.timers.last().map_or(NEVER, |timer| timer.deadline);
+    let another = cpu::all().any(|other| other.id() != cpu.id() && other.armed.load(Ordering::Relaxed) <= first);
+    let deadline = if another { cpu.next_tick.get() } else { first.min(cpu.next_tick.get()) };
+    if deadline != NEVER {
+        arm(cpu, deadline.max(now() + BREATHER));
     }
 }

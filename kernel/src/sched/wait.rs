@@ -16,7 +16,7 @@ use crate::machine::sync::SpinLock;
 use crate::machine::time;
 use crate::sched::callbacks::callbacks;
 use crate::sched::scheduler;
-use crate::sched::scheduler::{INTERRUPTIBLE, KILLABLE, RUNNING, UNINTERRUPTIBLE};
+use crate::sched::state::{INTERRUPTIBLE, KILLABLE, RUNNING, UNINTERRUPTIBLE};
 use crate::sched::thread::{Thread, current};
 use crate::sched::timer;
 

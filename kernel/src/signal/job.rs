@@ -3,7 +3,8 @@
 
 use crate::errno::{Errno, Result};
 use crate::sched::scheduler;
-use crate::sched::scheduler::{STOPPED, TRACED};
+use crate::sched::state;
+use crate::sched::state::{STOPPED, TRACED};
 use crate::sched::usage::Usage;
 use crate::signal::send;
 use crate::task::process::{Node, Pid, Tree};
@@ -100,7 +101,7 @@ fn group_stop_changed(task: &Task) -> Option<u32> {
         return None;
     }
     signals.trap.notify = true;
-    let mut states = scheduler::INTERRUPTIBLE;
+    let mut states = state::INTERRUPTIBLE;
     if signals.trap.listening {
         signals.trap.stopped = false;
         states |= TRACED;

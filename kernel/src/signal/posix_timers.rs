@@ -12,7 +12,7 @@ use linux_raw_sys::general::*;
 use crate::errno::{Errno, Result};
 use crate::memory::width::Width;
 use crate::memory::{c_long, user};
-use crate::sched::scheduler::SLICE;
+use crate::sched::timer::SLICE;
 use crate::signal;
 use crate::task::clock::{Clock, Timespec};
 use crate::task::pid_namespace::meant;

@@ -12,7 +12,7 @@ use portcullis::work::ExitWork;
 
 use crate::errno::{Errno, Result};
 use crate::sched::scheduler;
-use crate::sched::scheduler::{INTERRUPTIBLE, KILLABLE, STOPPED, TRACED};
+use crate::sched::state::{INTERRUPTIBLE, KILLABLE, STOPPED, TRACED};
 use crate::signal::{job, signalfd};
 use crate::task::process::{Node, Pid, Process, REAPER, Tree};
 use crate::task::signals::action::{Action, SIG_DFL, SIG_IGN};

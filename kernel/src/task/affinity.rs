@@ -10,6 +10,7 @@ use crate::machine::cpu;
 use crate::memory::user;
 use crate::memory::width::Width;
 use crate::sched::scheduler;
+use crate::sched::timer;
 use crate::task::capabilities::{Capability, capable, capable_in};
 use crate::task::clock::Timespec;
 use crate::task::credentials::USER;
@@ -157,7 +158,7 @@ pub fn sys_sched_rr_get_interval(tid: u64, address: u64) -> Result<usize> {
 /// sched_rr_get_interval(2) with a `timespec` of this width.
 pub fn sched_rr_get_interval(width: Width, tid: u64, address: u64) -> Result<usize> {
     task_or_self(tid)?;
-    Timespec::from_ns(scheduler::SLICE).write(width, address)?;
+    Timespec::from_ns(timer::SLICE).write(width, address)?;
     Ok(0)
 }
 

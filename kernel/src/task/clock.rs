@@ -9,7 +9,7 @@ use crate::errno::{Errno, Result};
 use crate::machine::{cpu, time};
 use crate::memory::width::Width;
 use crate::memory::{c_long, user};
-use crate::sched::timer;
+use crate::sched::clock_watchers;
 use crate::sched::usage::Usage;
 use crate::sched::wait::sleep_until;
 use crate::task::pid_namespace::meant;
@@ -274,7 +274,7 @@ fn set_realtime(nanoseconds: u64) -> Result<usize> {
     if nanoseconds >= MAX_NS - YEARS || nanoseconds < time::now() {
         return Err(Errno::EINVAL);
     }
-    timer::set_realtime(nanoseconds);
+    clock_watchers::set_realtime(nanoseconds);
     Ok(0)
 }
 

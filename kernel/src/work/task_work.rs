@@ -6,6 +6,7 @@
 use portcullis::work::ExitWork;
 
 use crate::sched::scheduler;
+use crate::sched::state;
 use crate::task::hooks::Work;
 use crate::task::{Task, current};
 use crate::work::hooks;
@@ -31,7 +32,7 @@ pub fn add(task: &Task, work: Work, notify: Notify) {
 /// Ends a task's interruptible sleep, and lets it come by the hooks, without a signal.
 pub fn interrupt(task: &Task) {
     task.raise(ExitWork::NOTIFY_SIGNAL);
-    scheduler::wake_state(task, scheduler::INTERRUPTIBLE);
+    scheduler::wake_state(task, state::INTERRUPTIBLE);
 }
 
 /// The hook of NOTIFY_SIGNAL, which comes together with that of signals.

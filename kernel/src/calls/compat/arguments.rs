@@ -9,7 +9,7 @@ use crate::calls::memory::sys_mmap;
 use crate::errno::{Errno, Result};
 use crate::fs::socket_pair;
 use crate::memory::user;
-use crate::sched::timer;
+use crate::sched::clock_watchers;
 use crate::task::current;
 
 /// Reads `N` arguments.
@@ -90,7 +90,7 @@ pub fn sys_nice(increment: u64) -> Result<usize> {
 pub fn sys_stime(address: u64) -> Result<usize> {
     let seconds: i32 = user::read(address)?;
     let seconds = u64::try_from(seconds).map_err(|_| Errno::EINVAL)?;
-    timer::set_realtime(seconds * 1_000_000_000);
+    clock_watchers::set_realtime(seconds * 1_000_000_000);
     Ok(0)
 }
 

@@ -14,6 +14,7 @@ use crate::fs::proc::{Entry, Kind, Subject, text};
 use crate::fs::{path, tty};
 use crate::machine::cpu;
 use crate::memory::address_space::AddressSpace;
+use crate::sched::state;
 use crate::sched::{lent, scheduler};
 use crate::task;
 use crate::task::credentials::{GROUP, Ids, USER};
@@ -149,11 +150,11 @@ fn state(subject: &Subject) -> (char, &'static str) {
         return ('Z', "zombie");
     };
     match scheduler::state(task) {
-        scheduler::RUNNING | scheduler::NEW => ('R', "running"),
-        scheduler::INTERRUPTIBLE => ('S', "sleeping"),
-        scheduler::STOPPED => ('T', "stopped"),
-        scheduler::TRACED => ('t', "tracing stop"),
-        scheduler::DEAD => ('X', "dead"),
+        state::RUNNING | state::NEW => ('R', "running"),
+        state::INTERRUPTIBLE => ('S', "sleeping"),
+        state::STOPPED => ('T', "stopped"),
+        state::TRACED => ('t', "tracing stop"),
+        state::DEAD => ('X', "dead"),
         _ => ('D', "disk sleep"),
     }
 }

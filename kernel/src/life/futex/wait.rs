@@ -11,7 +11,7 @@ use crate::life::futex::queue::{Role, Waiter};
 use crate::memory::access::Access;
 use crate::memory::user;
 use crate::sched::scheduler;
-use crate::sched::scheduler::{INTERRUPTIBLE, RUNNING};
+use crate::sched::state::{INTERRUPTIBLE, RUNNING};
 use crate::task::restart::restart_by;
 use crate::task::{current, restart};
 

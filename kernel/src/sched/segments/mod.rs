@@ -5,19 +5,21 @@
 //! | [`code`] | the code segment and the instruction that a thread stands at |
 //! | [`descriptor`](crate::machine::descriptor) | `struct user_desc`, and the descriptors that it makes |
 //! | [`ldt`](crate::memory::ldt) | modify_ldt: a table for each address space |
-//! | [`ports`] | iopl and ioperm: the bitmap of I/O ports |
-//! | [`tls`] | set_thread_area and get_thread_area: three entries of the GDT for each thread |
+//! | [`port_rights`], [`ports`] | iopl and ioperm: the bitmap of I/O ports |
+//! | [`thread_area`], [`tls`] | set_thread_area and get_thread_area: three entries of the GDT for each thread |
 //!
 //! What is loaded at a switch, and in which order, is in [`task::switch`](crate::sched::switch); the library's part is
 //! [`portcullis::x86_64::segments`].
 
 pub mod code;
+pub mod port_rights;
 pub mod ports;
+pub mod thread_area;
 pub mod tls;
 
 use crate::machine::descriptor;
 use crate::machine::descriptor::LOCAL;
-use crate::sched::thread::{Thread, current};
+use crate::sched::thread::Thread;
 
 /// The base that a selector stands for in a thread that is stopped; 0 for one that names none of its descriptors.
 pub fn base_of(thread: &Thread, selector: u16) -> u64 {
@@ -30,11 +32,11 @@ pub fn descriptor_of(thread: &Thread, selector: u16) -> u64 {
     if selector & LOCAL != 0 {
         thread.mm().ldt().descriptor(number)
     } else {
-        crate::sched::segments::tls::descriptor_of(thread, number)
+        thread_area::descriptor_of(thread, number)
     }
 }
 
 /// Takes from the current thread what exec does not keep.
 pub fn reset_for_exec() {
-    current().tls.clear(current());
+    thread_area::clear();
 }

@@ -1,167 +1,31 @@
-//! set_thread_area and get_thread_area: the three entries of the GDT that each thread has for itself, in place of which the
-//! 64-bit ABI has the base of FS. 32-bit libraries keep a thread's variables there.
+//! The three entries of the GDT that each thread has for itself, in place of which the 64-bit ABI has the base of FS. 32-bit
+//! libraries keep a thread's variables there. How they are set is in [`thread_area`](super::thread_area).
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use portcullis::x86_64::segments::{Segment, load_segment, load_tls};
+use portcullis::x86_64::segments::load_tls;
 use portcullis::x86_64::tables::{TLS_ENTRIES, TLS_FIRST};
 
 use crate::errno::{Errno, Result};
-use crate::machine::descriptor::{Contents, UserDesc};
-use crate::machine::segments::Segments;
-use crate::machine::{descriptor, sync};
-use crate::memory::user;
-use crate::sched::switch::SwitchWork;
-use crate::sched::thread::{Thread, current};
 
 /// A thread's descriptors. Written by the thread itself, and by its tracer while it is stopped.
 #[derive(Default)]
-pub struct Tls([AtomicU64; TLS_ENTRIES]);
-
-/// Asks for any free entry.
-const ANY: u32 = u32::MAX;
+pub struct Tls(pub(super) [AtomicU64; TLS_ENTRIES]);
 
 impl Tls {
-    fn entries(&self) -> [u64; TLS_ENTRIES] {
+    /// All of them.
+    pub fn entries(&self) -> [u64; TLS_ENTRIES] {
         [0, 1, 2].map(|n: usize| self.0[n].load(Relaxed))
     }
 
     /// The entry with this number in the GDT.
-    fn entry(&self, number: u32) -> Result<&AtomicU64> {
+    pub fn entry(&self, number: u32) -> Result<&AtomicU64> {
         (number as usize).checked_sub(TLS_FIRST).and_then(|index| self.0.get(index)).ok_or(Errno::EINVAL)
     }
 
-    /// A new thread (`to`, which has these entries) begins with those of its parent.
-    pub fn copy_from(&self, parent: &Thread, to: &Thread) {
-        let entries = parent.tls.entries();
-        for (entry, value) in self.0.iter().zip(entries) {
-            entry.store(value, Relaxed);
-        }
-        to.set_switch_work(SwitchWork::TLS, entries != [0; TLS_ENTRIES]);
+    /// Makes them those of this CPU. Interrupts off.
+    pub fn load(&self) {
+        // SAFETY: interrupts are off; `thread_area` lets nothing in but 32-bit data segments, of ring 3 as all that `UserDesc` makes.
+        unsafe { load_tls(&self.entries()) }
     }
-
-    /// Empties those of the current thread.
-    pub fn clear(&self, thread: &Thread) {
-        if !thread.has_switch_work(SwitchWork::TLS) {
-            return;
-        }
-        let _irqs = sync::irqs_off();
-        for entry in &self.0 {
-            entry.store(0, Relaxed);
-        }
-        load(thread);
-        thread.set_switch_work(SwitchWork::TLS, false);
-    }
-}
-
-/// Makes the entries of a thread those of this CPU. Interrupts off.
-pub fn load(thread: &Thread) {
-    // SAFETY: interrupts are off; `check` lets nothing in but 32-bit data segments, of ring 3 as all that `UserDesc` makes.
-    unsafe { load_tls(&thread.tls.entries()) }
-}
-
-/// Whether a segment may stand in the GDT. No 16-bit one: on the way out only those of the LDT are known as stacks that
-/// need care (CVE-2014-8133). No code, and nothing that is not present: the CPU's answers to these are meant for the LDT.
-fn check(segment: &UserDesc) -> Result<()> {
-    let nothing = segment.is_empty() || segment.is_zero();
-    let data = matches!(segment.contents(), Contents::Data | Contents::ExpandDown);
-    if nothing || segment.is_32bit() && data && segment.is_present() { Ok(()) } else { Err(Errno::EINVAL) }
-}
-
-/// Puts a segment into an entry of a thread that is current or not running.
-fn set(thread: &Thread, number: u32, segment: &UserDesc) -> Result<()> {
-    let value = if segment.is_empty() || segment.is_zero() { 0 } else { segment.descriptor() };
-    thread.tls.entry(number)?.store(value, Relaxed);
-    let in_use = thread.tls.entries() != [0; TLS_ENTRIES];
-    thread.set_switch_work(SwitchWork::TLS, in_use);
-    Ok(())
-}
-
-/// The selector of an entry.
-const fn selector(number: u32) -> u16 {
-    (number << 3 | 3) as u16
-}
-
-/// set_thread_area(2).
-pub fn sys_set_thread_area(address: u64) -> Result<usize> {
-    let segment: UserDesc = user::read(address)?;
-    check(&segment)?;
-    let thread = current();
-    let mut number = segment.entry_number;
-    if number == ANY {
-        let free = thread.tls.entries().iter().position(|&entry| entry == 0);
-        number = (TLS_FIRST + free.ok_or(Errno::ESRCH)?) as u32;
-        user::write(address, &number)?;
-    }
-    let _irqs = sync::irqs_off();
-    set(thread, number, &segment)?;
-    load(thread);
-    // What is loaded from the entry follows it.
-    let loaded = Segments::current();
-    for (segment, held) in
-        [(Segment::Ds, loaded.ds), (Segment::Es, loaded.es), (Segment::Fs, loaded.fs), (Segment::Gs, loaded.gs)]
-    {
-        if held == selector(number) {
-            // SAFETY: interrupts are off. The base is the program's to change.
-            let _ = unsafe { load_segment(segment, held) };
-        }
-    }
-    Ok(0)
-}
-
-/// get_thread_area(2).
-pub fn sys_get_thread_area(address: u64) -> Result<usize> {
-    let number: u32 = user::read(address)?;
-    get(current(), number, address)
-}
-
-/// PTRACE_GET_THREAD_AREA, of a thread that is stopped; get_thread_area(2) of the current one.
-pub fn get(thread: &Thread, number: u32, address: u64) -> Result<usize> {
-    let entry = thread.tls.entry(number)?.load(Relaxed);
-    user::write(address, &UserDesc::of(entry, number))?;
-    Ok(0)
-}
-
-/// The descriptor in the entry with this number in the GDT, of a thread that is stopped; 0 if it is none of the thread's.
-pub fn descriptor_of(thread: &Thread, number: u16) -> u64 {
-    let entry = thread.tls.entry(number.into());
-    entry.map_or(0, |entry| entry.load(Relaxed))
-}
-
-/// All entries of a thread that is stopped.
-pub fn all(thread: &Thread) -> [UserDesc; TLS_ENTRIES] {
-    [0, 1, 2].map(|n: usize| UserDesc::of(thread.tls.0[n].load(Relaxed), (TLS_FIRST + n) as u32))
-}
-
-/// Replaces the first entries of a thread that is stopped. All of them, or none.
-pub fn set_first(thread: &Thread, entries: &[UserDesc]) -> Result<()> {
-    entries.iter().try_for_each(check)?;
-    for (n, entry) in entries.iter().enumerate() {
-        set(thread, (TLS_FIRST + n) as u32, entry)?;
-    }
-    Ok(())
-}
-
-/// CLONE_SETTLS of a 32-bit call: `address` is that of the child's `struct user_desc`. The child has not started, and
-/// `segments` are its segment registers.
-pub fn set_of_child(child: &Thread, segments: &mut Segments, address: u64) -> Result<usize> {
-    let number: u32 = user::read(address)?;
-    set_of_other(child, segments, number, address)
-}
-
-/// PTRACE_SET_THREAD_AREA: the entry's number does not come with the segment. The thread is not running, and `segments` are
-/// its segment registers.
-pub fn set_of_other(thread: &Thread, segments: &mut Segments, number: u32, address: u64) -> Result<usize> {
-    let segment: UserDesc = user::read(address)?;
-    check(&segment)?;
-    set(thread, number, &segment)?;
-    // What is loaded from the entry follows it.
-    let base = descriptor::base(thread.tls.entry(number)?.load(Relaxed));
-    if segments.fs == selector(number) {
-        segments.fs_base = base;
-    }
-    if segments.gs == selector(number) {
-        segments.gs_base = base;
-    }
-    Ok(0)
 }

@@ -10,7 +10,7 @@
 
 extern crate alloc;
 
-use crate::task::seccomp::bpf::alloc::vec;
+use alloc::vec;
 
 /// The longest program.
 pub const MAX_INSTRUCTIONS: usize = 4096;
@@ -253,7 +253,7 @@ fn interpret(program: &[Instruction], load: impl Fn(usize) -> Option<u32>) -> Op
 
 #[cfg(test)]
 mod tests {
-    use crate::task::seccomp::bpf::*;
+    use super::*;
 
     const fn op(code: u16, k: u32) -> Instruction {
         Instruction { code, jump_true: 0, jump_false: 0, k }
