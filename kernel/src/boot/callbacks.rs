@@ -13,9 +13,10 @@ use crate::sched;
 use crate::sched::thread::SwitchWork;
 use crate::sched::thread::Thread;
 use crate::signal::interval_timers;
-use crate::task::pid_namespace::seen;
+use crate::task::pid_numbers::seen;
 use crate::task::{self, current, signals, syscall_info};
-use crate::work::{self, hooks, trace_points, uprobe};
+use crate::work::lifecycle;
+use crate::work::{self, trace_points, uprobe};
 
 struct Upper;
 
@@ -25,7 +26,7 @@ impl memory::callbacks::Callbacks for Upper {
     }
 
     fn width_of_call(&self) -> Width {
-        Width::of_call()
+        if current().call.is_compat() { Width::Bits32 } else { Width::Bits64 }
     }
 
     fn is_being_killed(&self) -> bool {
@@ -43,7 +44,7 @@ impl memory::callbacks::Callbacks for Upper {
 
 impl sched::callbacks::Callbacks for Upper {
     fn switched_out(&self, prev: &Thread, next: &Thread) {
-        hooks::switch(task::of(prev), task::of(next));
+        lifecycle::switch(task::of(prev), task::of(next));
     }
 
     fn switch(&self, _work: SwitchWork, prev: &Thread, next: &Thread) {

@@ -52,5 +52,5 @@ extern "C" fn boot_main(start_info: u64) -> ! {
 /// This CPU becomes one that the scheduler knows: what runs on it now is its idle task.
 fn init_scheduler() {
     crate::sched::fpu::init_cpu();
-    crate::sched::scheduler::init_cpu(crate::task::process::idle_task().expect("no memory for an idle task"));
+    crate::sched::scheduler::init_cpu(crate::task::tree::idle_task().expect("no memory for an idle task"));
 }

@@ -12,7 +12,7 @@ use portcullis::work::SyscallWork;
 use crate::errno::{Errno, Result};
 use crate::fs::seq_file::Generated;
 use crate::memory::frames;
-use crate::task::process;
+use crate::task::tree;
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};
 use crate::vfs::inode::device_number;
@@ -127,7 +127,7 @@ fn command(line: &str) -> Result<()> {
 }
 
 fn queue(tid: u32, notify: Notify) -> Result<()> {
-    let task = process::find_task(tid as i32).ok_or(Errno::ESRCH)?;
+    let task = tree::find_task(tid as i32).ok_or(Errno::ESRCH)?;
     frames::require_spare()?;
     task_work::add(
         &task,

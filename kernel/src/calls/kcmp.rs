@@ -8,8 +8,9 @@ use crate::errno::{Errno, Result};
 use crate::fs::File;
 use crate::task::Task;
 use crate::task::access;
-use crate::task::pid_namespace::meant;
-use crate::task::process::{Pid, find_task};
+use crate::task::pid::Pid;
+use crate::task::pid_numbers::meant;
+use crate::task::tree::find_task;
 
 /// What is compared: `KCMP_*`.
 const FILE: u32 = 0;

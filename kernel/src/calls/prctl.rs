@@ -4,6 +4,7 @@ use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::prctl::*;
 
+use crate::calls::capabilities;
 use crate::errno::{Errno, Result};
 use crate::fs::vdso;
 use crate::machine::segments;
@@ -13,9 +14,10 @@ use crate::memory::{USER_END, Width, user};
 use crate::sched::switch;
 use crate::sched::thread::SwitchWork;
 use crate::task::capabilities::SecureBits;
-use crate::task::pid_namespace::{meant, seen};
-use crate::task::process::Pid;
-use crate::task::{capabilities, current, process};
+use crate::task::current;
+use crate::task::pid::Pid;
+use crate::task::pid_numbers::{meant, seen};
+use crate::task::tree;
 use crate::work::user_dispatch;
 
 /// prctl(2).
@@ -89,7 +91,7 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
         // Whoever may trace at all may trace this process: nothing narrower is kept.
         PR_SET_PTRACER => match arg2 {
             0 | u64::MAX => Ok(0),
-            pid => process::find_task(meant(pid as Pid)).map(|_| 0).ok_or(Errno::EINVAL),
+            pid => tree::find_task(meant(pid as Pid)).map(|_| 0).ok_or(Errno::EINVAL),
         },
         PR_GET_SECCOMP => Ok(task.hooks.seccomp.mode().into()),
         PR_SET_SECCOMP => crate::work::seccomp::attach::prctl_set(arg2, arg3),

@@ -12,13 +12,15 @@ use crate::sched::state::{INTERRUPTIBLE, RUNNING};
 use crate::signal::take::take_pending;
 use crate::signal::{kill, mask, permission, send};
 use crate::task::clock::Timespec;
-use crate::task::pid_namespace::{meant, seen};
-use crate::task::process::{Pid, Tree};
+use crate::task::pid::Pid;
+use crate::task::pid_numbers::{meant, seen};
 use crate::task::signals::action::Action;
 use crate::task::signals::altstack::AltStack;
 use crate::task::signals::info::*;
 use crate::task::signals::set::*;
-use crate::task::{Process, Task, current, process};
+use crate::task::tree;
+use crate::task::tree::Tree;
+use crate::task::{Process, Task, current};
 
 /// rt_sigaction(2).
 pub fn sys_rt_sigaction(signo: u64, new: u64, old: u64, size: u64) -> Result<usize> {
@@ -50,7 +52,7 @@ fn replace_action(task: &Task, signo: i32, action: Action) -> Action {
     if !action.ignores(signo) {
         return core::mem::replace(&mut task.sighand.lock()[signo], action);
     }
-    let tree = process::tree();
+    let tree = tree::tree();
     let mut shared = task.process.signals.lock();
     let previous = core::mem::replace(&mut task.sighand.lock()[signo], action);
     if let Some(node) = tree.node(task.process.pid) {
@@ -209,7 +211,7 @@ pub fn sys_kill(pid: u64, signo: u64) -> Result<usize> {
 
 fn to_process(pid: Pid, info: SigInfo) -> Result<()> {
     // Any thread's number stands for its process.
-    let process = process::find(pid).or_else(|| Some(process::find_task(pid)?.process.clone())).ok_or(Errno::ESRCH)?;
+    let process = tree::find(pid).or_else(|| Some(tree::find_task(pid)?.process.clone())).ok_or(Errno::ESRCH)?;
     kill::to_process(&process, info)
 }
 
@@ -225,8 +227,8 @@ fn to_member(tree: &Tree, process: &Process, info: SigInfo) -> Result<()> {
 /// Fine if one member could be sent to; otherwise what the last one gave.
 fn to_group(group: Pid, info: SigInfo) -> Result<()> {
     kill::check_number(info.signo)?;
-    let tree = process::tree();
-    process::note_group_signal();
+    let tree = tree::tree();
+    tree::note_group_signal();
     let mut sent = false;
     let mut last = Err(Errno::ESRCH);
     for node in tree.nodes().filter(|node| node.process.pgrp() == group) {
@@ -239,8 +241,8 @@ fn to_group(group: Pid, info: SigInfo) -> Result<()> {
 /// Everybody but the kernel's reaper and the sender. Those who may not be signalled are passed over, and are no error.
 fn to_all(info: SigInfo) -> Result<()> {
     kill::check_number(info.signo)?;
-    let tree = process::tree();
-    process::note_group_signal();
+    let tree = tree::tree();
+    tree::note_group_signal();
     let mut result = Err(Errno::ESRCH);
     for node in tree.nodes().filter(|node| send::is_other(node)) {
         match to_member(&tree, &node.process, info) {
@@ -270,7 +272,7 @@ pub fn sys_tgkill(tgid: u64, tid: u64, signo: u64) -> Result<usize> {
 }
 
 fn to_thread(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
-    let Some(task) = process::find_task(tid) else {
+    let Some(task) = tree::find_task(tid) else {
         return to_ended_leader(tgid, tid, info);
     };
     if tgid.is_some_and(|tgid| task.process.pid != tgid) {
@@ -282,7 +284,7 @@ fn to_thread(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
         if info.signo >= SIGRTMIN {
             send::reserve(&task.process, Some(&task), 0);
         }
-        send::send(&process::tree(), &task.process, Some(&task), info)?;
+        send::send(&tree::tree(), &task.process, Some(&task), info)?;
     }
     Ok(0)
 }
@@ -290,12 +292,11 @@ fn to_thread(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
 /// The first thread of a process keeps its number after its end, until the process has been waited for. It may be sent to,
 /// and takes nothing; what a signal does to its process when it is sent, it does.
 fn to_ended_leader(tgid: Option<Pid>, tid: Pid, info: SigInfo) -> Result<usize> {
-    let process =
-        process::find(tid).filter(|process| tgid.is_none_or(|tgid| process.pid == tgid)).ok_or(Errno::ESRCH)?;
+    let process = tree::find(tid).filter(|process| tgid.is_none_or(|tgid| process.pid == tgid)).ok_or(Errno::ESRCH)?;
     kill::check_number(info.signo)?;
     permission::check(&process, &info)?;
     if info.signo != 0 {
-        send::to_ended_thread(&process::tree(), &process, info.signo);
+        send::to_ended_thread(&tree::tree(), &process, info.signo);
     }
     Ok(0)
 }

@@ -10,8 +10,8 @@ use crate::machine::time;
 use crate::memory::width::Width;
 use crate::memory::{frames, user};
 use crate::sched::scheduler;
-use crate::task::process;
 use crate::task::system_info::{FIELD, NAMES, RELEASE, VERSION, field, fill_random};
+use crate::task::tree;
 
 /// What it prints for a task that runs the patched code; see `patch`.
 const PATCHED_VERSION: &str = concat!("#1 SMP PREEMPT Portcullis ", env!("CARGO_PKG_VERSION"), " patched");
@@ -94,7 +94,7 @@ pub fn sys_sysinfo(address: u64) -> Result<usize> {
         loads: [load; 3],
         total_ram: frames::total_bytes(),
         free_ram: frames::free_bytes(),
-        processes: process::all().len() as u16,
+        processes: tree::all().len() as u16,
         unit: 1,
         ..Default::default()
     };

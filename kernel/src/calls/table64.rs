@@ -5,8 +5,10 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
 
+use crate::calls::clock;
 use crate::calls::ports;
 use crate::calls::system_info;
+use crate::calls::{capabilities, credentials, limits};
 use crate::calls::{fs as files, kcmp, membarrier, memory, prctl, signal};
 use crate::errno::{Errno, Result};
 use crate::life::{clone3, exec, exit, fork, futex, reap, robust, unshare};
@@ -15,7 +17,9 @@ use crate::ptrace::access;
 use crate::sched::lent::with_state;
 use crate::signal::signalfd;
 use crate::signal::{interval_timers, posix_timers};
-use crate::task::{affinity, capabilities, clock, credentials, limits, restart, usage};
+use crate::task::ids;
+use crate::task::restart_call;
+use crate::task::{affinity, usage};
 use crate::work::seccomp::attach as seccomp;
 use crate::work::{rseq, signal_frame64 as signal_frame};
 
@@ -81,7 +85,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_iopl => ports::sys_iopl(rdi);
             __NR_ioperm => ports::sys_ioperm(rdi, rsi, rdx);
             __NR_personality => prctl::sys_personality(rdi);
-            __NR_restart_syscall => restart::sys_restart_syscall();
+            __NR_restart_syscall => restart_call::sys_restart_syscall();
             // Other processes.
             __NR_ptrace => crate::calls::ptrace::sys_ptrace(rdi, rsi, rdx, r10);
             __NR_process_vm_readv => access::sys_process_vm_readv(rdi, rsi, rdx, r10, r8, r9);
@@ -295,20 +299,20 @@ static TABLE: [Call; CALLS + 1] = calls! {
         other_arguments {
             __NR_sigaltstack => signal::sys_sigaltstack(regs.rdi, regs.rsi, regs.rsp);
             __NR_getpgrp => credentials::sys_getpgid(0);
-            __NR_getuid => credentials::sys_get_real(credentials::USER);
-            __NR_getgid => credentials::sys_get_real(credentials::GROUP);
-            __NR_geteuid => credentials::sys_get_effective(credentials::USER);
-            __NR_getegid => credentials::sys_get_effective(credentials::GROUP);
-            __NR_setuid => credentials::sys_set(credentials::USER, regs.rdi);
-            __NR_setgid => credentials::sys_set(credentials::GROUP, regs.rdi);
-            __NR_setreuid => credentials::sys_set_re(credentials::USER, regs.rdi, regs.rsi);
-            __NR_setregid => credentials::sys_set_re(credentials::GROUP, regs.rdi, regs.rsi);
-            __NR_setresuid => credentials::sys_set_res(credentials::USER, regs.rdi, regs.rsi, regs.rdx);
-            __NR_setresgid => credentials::sys_set_res(credentials::GROUP, regs.rdi, regs.rsi, regs.rdx);
-            __NR_getresuid => credentials::sys_get_res(credentials::USER, regs.rdi, regs.rsi, regs.rdx);
-            __NR_getresgid => credentials::sys_get_res(credentials::GROUP, regs.rdi, regs.rsi, regs.rdx);
-            __NR_setfsuid => credentials::sys_set_file_system(credentials::USER, regs.rdi);
-            __NR_setfsgid => credentials::sys_set_file_system(credentials::GROUP, regs.rdi);
+            __NR_getuid => credentials::sys_get_real(ids::USER);
+            __NR_getgid => credentials::sys_get_real(ids::GROUP);
+            __NR_geteuid => credentials::sys_get_effective(ids::USER);
+            __NR_getegid => credentials::sys_get_effective(ids::GROUP);
+            __NR_setuid => credentials::sys_set(ids::USER, regs.rdi);
+            __NR_setgid => credentials::sys_set(ids::GROUP, regs.rdi);
+            __NR_setreuid => credentials::sys_set_re(ids::USER, regs.rdi, regs.rsi);
+            __NR_setregid => credentials::sys_set_re(ids::GROUP, regs.rdi, regs.rsi);
+            __NR_setresuid => credentials::sys_set_res(ids::USER, regs.rdi, regs.rsi, regs.rdx);
+            __NR_setresgid => credentials::sys_set_res(ids::GROUP, regs.rdi, regs.rsi, regs.rdx);
+            __NR_getresuid => credentials::sys_get_res(ids::USER, regs.rdi, regs.rsi, regs.rdx);
+            __NR_getresgid => credentials::sys_get_res(ids::GROUP, regs.rdi, regs.rsi, regs.rdx);
+            __NR_setfsuid => credentials::sys_set_file_system(ids::USER, regs.rdi);
+            __NR_setfsgid => credentials::sys_set_file_system(ids::GROUP, regs.rdi);
         }
         state {
             __NR_rt_sigreturn => signal_frame::sys_rt_sigreturn(at.regs());

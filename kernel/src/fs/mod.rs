@@ -28,6 +28,7 @@ pub mod pipe;
 pub mod proc;
 pub mod ramfs;
 pub mod ramfs_file;
+pub mod root;
 pub mod seq_file;
 pub mod serial;
 pub mod socket_pair;
@@ -41,25 +42,18 @@ use alloc::sync::Arc;
 use linux_raw_sys::general as abi;
 
 use crate::errno::Errno;
-use crate::machine::sync::Once;
 use crate::memory::user;
 use crate::task::current;
 
+pub use crate::fs::root::root;
 pub use crate::vfs::context::FsContext;
 pub use crate::vfs::fd::FdTable;
 pub use crate::vfs::file::File;
 pub use crate::vfs::inode::Inode;
 
-static ROOT: Once<Arc<ramfs::RamInode>> = Once::new();
-
-/// The root directory.
-pub fn root() -> Arc<dyn Inode> {
-    ROOT.get().expect("the file system is set up first").clone()
-}
-
 /// Sets up files: the root directory with what is in `cpio`, `/dev`, `/proc`, and the serial ports.
 pub fn init(cpio: &[u8]) {
-    let root = ROOT.call_once(ramfs::RamInode::new_root);
+    let root = root::set(ramfs::RamInode::new_root());
     match initramfs::unpack(cpio, root) {
         Ok(()) => (),
         Err(Errno::ENOMEM) => {

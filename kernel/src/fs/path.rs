@@ -1,5 +1,6 @@
 //! From names to objects: walking paths, and what a task's paths start from.
 
+use crate::fs::root::root;
 use alloc::borrow::Cow;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -240,7 +241,7 @@ pub fn shown_path(inode: &Arc<dyn Inode>) -> Vec<u8> {
     if let Some(label) = inode.label() {
         return label;
     }
-    let mut path = path_of(inode, &super::root()).unwrap_or_else(|| b"/".to_vec());
+    let mut path = path_of(inode, &root()).unwrap_or_else(|| b"/".to_vec());
     if inode.is_unlinked() {
         path.extend_from_slice(b" (deleted)");
     }

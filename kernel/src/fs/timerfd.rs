@@ -19,8 +19,9 @@ use crate::sched::clock_watchers::WATCHERS;
 use crate::sched::timer;
 use crate::sched::timer::TimerId;
 use crate::sched::wait::PollTable;
+use crate::task::capable;
 use crate::task::clock::{Clock, SECOND, Timespec};
-use crate::task::{capabilities, current};
+use crate::task::current;
 use crate::vfs::anonymous::anonymous_file;
 use crate::vfs::buffer::Destination;
 use crate::vfs::file::{File, FileOps};
@@ -227,7 +228,7 @@ pub fn sys_timerfd_create(clock_id: u64, flags: u64) -> Result<usize> {
     if flags & !(abi::TFD_CLOEXEC | abi::TFD_NONBLOCK) != 0 {
         return Err(Errno::EINVAL);
     }
-    if wakes_machine && !capabilities::is_admin() {
+    if wakes_machine && !capable::is_admin() {
         return Err(Errno::EPERM);
     }
     let state = State {

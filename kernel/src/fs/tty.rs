@@ -16,11 +16,13 @@ use crate::memory::user;
 use crate::sched::wait::{FOREVER, PollTable, WaitQueue, sleep_until};
 use crate::signal;
 use crate::signal::job::check_terminal;
-use crate::task::pid_namespace::{meant, seen};
-use crate::task::process::{Pid, Process};
+use crate::task::current;
+use crate::task::pid::Pid;
+use crate::task::pid_numbers::{meant, seen};
+use crate::task::process::Process;
 use crate::task::signals::info::SigInfo;
 use crate::task::signals::set::{SIGCONT, SIGHUP};
-use crate::task::{current, process};
+use crate::task::tree;
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};
 use crate::vfs::inode::Inode;
@@ -191,7 +193,7 @@ pub fn disassociate(session: Pid) -> Option<Pid> {
 
 /// The processes of a session have no terminal any more.
 fn forget_terminal(session: Pid) {
-    for process in process::all() {
+    for process in tree::all() {
         if process.session() == session {
             process.has_tty.store(false, Relaxed);
         }
@@ -427,7 +429,7 @@ impl TtyOps {
             return Err(Errno::EINVAL);
         }
         let pgrp = meant(pgrp);
-        let group = process::group(pgrp);
+        let group = tree::group(pgrp);
         let member = group.first().ok_or(Errno::ESRCH)?;
         if member.session() != current().process.session() {
             return Err(Errno::EPERM);

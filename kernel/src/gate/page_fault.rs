@@ -7,6 +7,7 @@ use portcullis::{InKernel, Interrupted};
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
+use crate::calls::vsyscall;
 use crate::machine::gate::Gate;
 use crate::machine::sync;
 use crate::memory::USER_END;
@@ -16,7 +17,6 @@ use crate::signal::exception::{force_fault, force_page_fault};
 use crate::task;
 use crate::task::signals::info::SigInfo;
 use crate::task::signals::set::SIGKILL;
-use crate::work::vsyscall;
 
 /// A page fault in user mode: resolves it, or raises the signal.
 ///

@@ -12,7 +12,7 @@ use crate::life::fork::{CLEAR_SIGHAND, Clone, EXIT_SIGNAL};
 use crate::machine::gate::Gate;
 use crate::memory::{USER_END, user};
 use crate::task::exit_signal::ExitSignal;
-use crate::task::process::Pid;
+use crate::task::pid::Pid;
 
 /// `struct clone_args`.
 #[derive(Default, FromBytes, IntoBytes)]

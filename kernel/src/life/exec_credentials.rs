@@ -9,7 +9,8 @@ use linux_raw_sys::general::{RLIMIT_STACK, S_ISGID, S_ISUID, S_IXGRP};
 
 use crate::fs::Inode;
 use crate::task::capabilities::Capability;
-use crate::task::credentials::{Credentials, GROUP, USER};
+use crate::task::credentials::Credentials;
+use crate::task::ids::{GROUP, USER};
 use crate::task::{current, user_namespace};
 
 /// What a program that changes ids does not inherit of the personality: READ_IMPLIES_EXEC, ADDR_COMPAT_LAYOUT,

@@ -16,11 +16,15 @@ use crate::sched::state;
 use crate::sched::thread::replace_mm;
 use crate::signal::SigInfo;
 use crate::signal::end;
+use crate::task::pid::Pid;
+use crate::task::pid_choice;
 use crate::task::pid_namespace::PidNamespace;
-use crate::task::process::{DeathSignal, Leader, Pid, Process, tree};
+use crate::task::pid_numbers;
+use crate::task::process::{Leader, Process};
 use crate::task::signals::info::SI_USER;
 use crate::task::signals::set::SIGKILL;
-use crate::task::{current, current_arc, pid_namespace};
+use crate::task::tree::{DeathSignal, tree};
+use crate::task::{current, current_arc};
 use crate::{ptrace, signal};
 
 /// exit(2): ends the calling thread.
@@ -66,7 +70,7 @@ pub fn do_exit(at: &mut InKernel<'_, Gate>, status: i32) -> ! {
         crate::ptrace::stop::event(at, ptrace::Event::Exit, status as u32 as u64);
     }
     signal::exit_thread();
-    crate::work::hooks::release();
+    crate::work::lifecycle::release();
     release_user_state();
     let task = current();
     crate::ptrace::attach::exit_tracer();
@@ -133,7 +137,7 @@ fn end_process(process: &Arc<Process>, status: i32) {
     }
     let pid = process.pid;
     let groups = groups_of_children(process);
-    let namespace = pid_namespace::close(process);
+    let namespace = pid_choice::close(process);
     let orphans = tree().reparent_children(pid);
     for pgrp in groups {
         end::hang_up_if_orphaned(pgrp, None);
@@ -160,7 +164,7 @@ fn end_process(process: &Arc<Process>, status: i32) {
 
 /// Ends all others of a namespace whose init is ending, and waits until they are gone.
 fn end_namespace(namespace: &Arc<PidNamespace>, init: &Process) {
-    let is_member = |process: &Process| process.pid != init.pid && pid_namespace::is_in(process, namespace);
+    let is_member = |process: &Process| process.pid != init.pid && pid_numbers::is_in(process, namespace);
     {
         let tree = tree();
         for node in tree.nodes().filter(|node| is_member(&node.process)) {

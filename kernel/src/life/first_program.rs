@@ -21,15 +21,18 @@ use crate::memory::address_space::kernel_mm;
 use crate::sched::scheduler;
 use crate::signal::{SigHand, TaskSignals};
 use crate::task::exit_signal::ExitSignal;
-use crate::task::process::{FIRST_PROGRAM, Process, tree};
-use crate::task::{NewTask, Task, current, process};
+use crate::task::pid;
+use crate::task::pid::FIRST_PROGRAM;
+use crate::task::process::Process;
+use crate::task::tree::tree;
+use crate::task::{NewTask, Task, current};
 
 /// Starts PID 2.
 pub fn start() {
     let task = new_task().expect("no memory for the first program");
     {
         let mut tree = tree();
-        tree.add_process(process::REAPER, process::REAPER, ExitSignal::CHILD, &task);
+        tree.add_process(pid::REAPER, pid::REAPER, ExitSignal::CHILD, &task);
         tree.set_session(&task.process);
     }
     task.process.has_tty.store(true, Relaxed);

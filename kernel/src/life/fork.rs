@@ -2,6 +2,10 @@
 
 use crate::sched::segments::{port_rights, thread_area};
 use crate::sched::switch::copy_fpu;
+use crate::task::pid_choice;
+use crate::task::pid_numbers;
+use crate::task::tree;
+use crate::work::lifecycle;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::*;
@@ -20,9 +24,11 @@ use crate::sched::thread::SwitchWork;
 use crate::sched::wait::Completion;
 use crate::sched::{scheduler, switch};
 use crate::task::exit_signal::ExitSignal;
-use crate::task::process::{FIRST_PROGRAM, Pid, REAPER, ReservedPid, tree};
-use crate::task::{NewTask, Process, Task, current, current_arc, pid_namespace, process, syscall_info, user_namespace};
-use crate::work::{hooks, trace_points, uprobe};
+use crate::task::pid::{FIRST_PROGRAM, Pid, REAPER};
+use crate::task::pid_choice::ReservedPid;
+use crate::task::tree::tree;
+use crate::task::{NewTask, Process, Task, current, current_arc, pid_namespace, syscall_info};
+use crate::work::{trace_points, uprobe};
 
 /// What to share with the child, and how it starts.
 #[derive(Default)]
@@ -139,7 +145,7 @@ pub fn clone(at: &mut InKernel<'_, Gate>, clone: Clone) -> Result<usize> {
     }
     let parent = current();
     check_namespaces(parent, &clone)?;
-    let group_signals = process::group_signals();
+    let group_signals = tree::group_signals();
     if parent.signal_pending() {
         return Err(Errno::ERESTARTNOINTR);
     }
@@ -160,12 +166,12 @@ pub fn clone(at: &mut InKernel<'_, Gate>, clone: Clone) -> Result<usize> {
         pidfd.keep();
     }
     let id = child.tid();
-    let number = pid_namespace::seen(id);
+    let number = pid_numbers::seen(id);
     if clone.has(CLONE_PARENT_SETTID) {
         // Before the child runs, so that it finds it too. Linux ignores a bad address here.
         let _ = user::write(clone.parent_tid, &number);
     }
-    let for_tracer = parent.trace.tracer().map_or(0, |tracer| pid_namespace::seen_by(&tracer.process, id));
+    let for_tracer = parent.trace.tracer().map_or(0, |tracer| pid_numbers::seen_by(&tracer.process, id));
     scheduler::start(child);
     if let Some(event) = event {
         crate::ptrace::stop::event(at, event, for_tracer as u64);
@@ -235,10 +241,10 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
     } else {
         let mut credentials = parent.process.credentials.lock().clone();
         if clone.has(CLONE_NEWUSER) {
-            user_namespace::enter_new(&mut credentials)?;
+            credentials.enter_new_namespace()?;
         }
         let namespace = if clone.has(CLONE_NEWPID) {
-            pid_namespace::new(&credentials)?
+            pid_numbers::new(&credentials)?
         } else {
             parent.pid_namespace_of_children.lock().clone()
         };
@@ -331,17 +337,17 @@ fn publish(
     // The child was not there yet when the group was signalled: begin again after the signal. The tree's lock orders this
     // against whoever signals a group.
     if parent.signal_pending()
-        && (process::group_signals() != group_signals || crate::task::signals::fatal_pending(parent))
+        && (tree::group_signals() != group_signals || crate::task::signals::fatal_pending(parent))
     {
         return Err(Errno::ERESTARTNOINTR);
     }
     let process = &parent.process;
-    hooks::inherit(&mut tree, parent, child, clone.has(CLONE_VM));
+    lifecycle::inherit(&mut tree, parent, child, clone.has(CLONE_VM));
     if clone.has(CLONE_THREAD) {
         if process.group_exit().is_some() || process.exec_thread.load(SeqCst) != 0 {
             return Err(Errno::ERESTARTNOINTR);
         }
-        pid_namespace::enter(&tree, child, &clone.pids)?;
+        pid_choice::enter(&tree, child, &clone.pids)?;
         number.taken(&mut tree);
         tree.add_thread(child);
     } else {
@@ -359,7 +365,7 @@ fn publish(
         } else {
             clone.exit_signal
         };
-        pid_namespace::enter(&tree, child, &clone.pids)?;
+        pid_choice::enter(&tree, child, &clone.pids)?;
         number.taken(&mut tree);
         tree.add_process(parent_pid, parent_thread, exit_signal, child);
     }

@@ -12,7 +12,7 @@ use crate::life::exec_strings::Strings;
 use crate::machine::segments;
 use crate::memory::address_space::current_mm;
 use crate::memory::{PAGE_SIZE, Width, address_space, user};
-use crate::task::credentials::{GROUP, USER};
+use crate::task::ids::{GROUP, USER};
 use crate::task::{current, user_namespace};
 
 /// CLOCKS_PER_SEC of `times`.

@@ -8,12 +8,15 @@ use crate::errno::{Errno, Result};
 use crate::fs::pidfd;
 use crate::memory::{Width, user};
 use crate::sched::scheduler;
-use crate::task::credentials::USER;
 use crate::task::exit_signal::ExitSignal;
-use crate::task::pid_namespace::{meant, seen};
-use crate::task::process::{FIRST_PROGRAM, Pid, Process, REAPER, Tree, tree};
+use crate::task::ids::USER;
+use crate::task::pid::{FIRST_PROGRAM, Pid, REAPER};
+use crate::task::pid_numbers::{meant, seen};
+use crate::task::process::Process;
+use crate::task::tree;
+use crate::task::tree::{Tree, tree};
 use crate::task::usage::{Rusage, with_children};
-use crate::task::{Task, current, process, user_namespace};
+use crate::task::{Task, current, user_namespace};
 
 /// Which children.
 #[derive(Clone, Copy)]
@@ -381,9 +384,9 @@ pub fn start_reaper() {
     let pid = tree.allocate_pid().expect("PID 1");
     assert_eq!(pid, REAPER);
     drop(tree);
-    let task = process::kernel_task(pid, |_| reaper()).expect("no memory for PID 1");
+    let task = tree::kernel_task(pid, |_| reaper()).expect("no memory for PID 1");
     task.set_comm(b"reaper");
-    process::tree().add_process(0, 0, ExitSignal::default(), &task);
+    tree::tree().add_process(0, 0, ExitSignal::default(), &task);
     scheduler::start(task);
 }
 

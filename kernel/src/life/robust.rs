@@ -7,9 +7,10 @@ use linux_raw_sys::general::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, c_long, user};
 use crate::task::access;
-use crate::task::pid_namespace::{meant, seen};
-use crate::task::process::Pid;
-use crate::task::{Task, current, process};
+use crate::task::pid::Pid;
+use crate::task::pid_numbers::{meant, seen};
+use crate::task::tree;
+use crate::task::{Task, current};
 
 /// `struct robust_list_head`: three words of the list's width.
 struct Head {
@@ -77,11 +78,11 @@ pub fn sys_get_robust_list(tid: u64, head: u64, len: u64) -> Result<usize> {
 
 /// The list of a task that the current one may look at: none if it has ended.
 fn of_other(tid: Pid, width: Width) -> Result<u64> {
-    if let Some(task) = process::find_task(tid) {
+    if let Some(task) = tree::find_task(tid) {
         access::check(&task)?;
         return Ok(list(&task, width).load(Relaxed));
     }
-    let process = process::find(tid).ok_or(Errno::ESRCH)?;
+    let process = tree::find(tid).ok_or(Errno::ESRCH)?;
     access::check_process(&process)?;
     Ok(0)
 }

@@ -5,7 +5,8 @@ use alloc::sync::Arc;
 use linux_raw_sys::general::*;
 
 use crate::errno::{Errno, Result};
-use crate::task::{current, pid_namespace, user_namespace};
+use crate::task::pid_numbers;
+use crate::task::{current, pid_namespace};
 
 /// unshare(2).
 pub fn sys_unshare(flags: u64) -> Result<usize> {
@@ -29,10 +30,10 @@ pub fn sys_unshare(flags: u64) -> Result<usize> {
     }
     let mut credentials = task.process.credentials.lock().clone();
     if flags & CLONE_NEWUSER != 0 {
-        user_namespace::enter_new(&mut credentials)?;
+        credentials.enter_new_namespace()?;
     }
     if flags & CLONE_NEWPID != 0 {
-        let new = pid_namespace::new(&credentials)?;
+        let new = pid_numbers::new(&credentials)?;
         *pid_namespace.lock() = new;
     }
     if flags & CLONE_NEWUSER != 0 {

@@ -33,3 +33,11 @@ pub fn register(callbacks: &'static dyn Callbacks) {
 pub(super) fn callbacks() -> &'static dyn Callbacks {
     *CALLBACKS.get().expect("registered before anything is mapped")
 }
+
+impl Width {
+    /// Of the system call under way.
+    #[inline]
+    pub fn of_call() -> Width {
+        callbacks().width_of_call()
+    }
+}

@@ -8,7 +8,7 @@ use crate::memory::address_space::AddressSpace;
 use crate::memory::vma::{Area, AreaFlags, Prot, Source};
 use crate::memory::width::Width;
 
-/// The page of the vsyscalls, which nothing maps (`work::vsyscall`).
+/// The page of the vsyscalls, which nothing maps (`calls::vsyscall`).
 const VSYSCALL: &str = "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]";
 /// The column in which names begin.
 const NAME_COLUMN: usize = 73;

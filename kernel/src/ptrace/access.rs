@@ -6,9 +6,9 @@ use crate::errno::{Errno, Result};
 use crate::memory::access::Access;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::{Width, c_long, user};
-use crate::task::pid_namespace::meant;
-use crate::task::process;
-use crate::task::process::Pid;
+use crate::task::pid::Pid;
+use crate::task::pid_numbers::meant;
+use crate::task::tree;
 
 /// `struct iovec`.
 struct Vector {
@@ -68,7 +68,7 @@ fn transfer(pid: u64, local: (u64, u64), remote: (u64, u64), flags: u64, access:
     if remote.iter().all(|vector| vector.len == 0) {
         return Ok(0);
     }
-    let task = process::find_task(meant(pid as Pid)).ok_or(Errno::ESRCH)?;
+    let task = tree::find_task(meant(pid as Pid)).ok_or(Errno::ESRCH)?;
     crate::task::access::check(&task)?;
     let mm = task.mm();
     let mut local = Cursor::new(&local);

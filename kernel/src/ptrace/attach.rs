@@ -1,7 +1,8 @@
 //! Who traces whom: attach, detach, and what becomes of it at fork, exec and exit.
 
+use crate::signal::child_info;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use crate::errno::{Errno, Result};
 use crate::ptrace::registers::Stopped;
@@ -12,15 +13,19 @@ use crate::sched::state::{STOPPED, TRACED};
 use crate::signal::end;
 use crate::signal::{SIGCHLD, SIGKILL, SIGRTMAX, SIGSTOP, SigInfo};
 use crate::task::capabilities::Capability;
-use crate::task::process::{Node, Pid, REAPER, Tree};
-use crate::task::trace_state::{EXITKILL, OPTIONS, PRIVILEGED, SEIZED, SUSPEND_SECCOMP};
-use crate::task::{Process, Task, capabilities, current, current_arc, process, trace_state};
+use crate::task::capable;
+use crate::task::pid::{Pid, REAPER};
+use crate::task::trace_state::{EXITKILL, OPTIONS, PRIVILEGED, SEIZED, SUSPEND_SECCOMP, TRACED as IS_TRACED};
+use crate::task::tree;
+use crate::task::tree::{Node, Tree};
+use crate::task::{Process, Task, current, current_arc};
+use portcullis::work::SyscallWork;
 
 /// PTRACE_TRACEME: the thread that forked this process becomes its tracer.
 pub fn traceme() -> Result<()> {
     let task = current_arc();
     let privileged = privileged_over(&task);
-    let tree = process::tree();
+    let tree = tree::tree();
     if task.trace.is_traced() {
         return Err(Errno::EPERM);
     }
@@ -34,7 +39,7 @@ pub fn traceme() -> Result<()> {
         && !parent.signals.lock().is_exiting()
     {
         let _shared = task.process.signals.lock();
-        trace_state::link(&task, parent, privileged, 0);
+        link(&task, parent, privileged, 0);
     }
     Ok(())
 }
@@ -42,7 +47,7 @@ pub fn traceme() -> Result<()> {
 /// [`PRIVILEGED`] if the current task might trace any process of the task's user namespace.
 fn privileged_over(task: &Task) -> u32 {
     let namespace = task.process.credentials.lock().namespace.clone();
-    if capabilities::capable_in(&namespace, Capability::SysPtrace) { PRIVILEGED } else { 0 }
+    if capable::capable_in(&namespace, Capability::SysPtrace) { PRIVILEGED } else { 0 }
 }
 
 /// PTRACE_O_* that may be set.
@@ -51,7 +56,7 @@ pub fn check_options(options: u64) -> Result<u32> {
         return Err(Errno::EINVAL);
     }
     let options = options as u32;
-    if options & SUSPEND_SECCOMP != 0 && !capabilities::is_admin() {
+    if options & SUSPEND_SECCOMP != 0 && !capable::is_admin() {
         return Err(Errno::EPERM);
     }
     Ok(options)
@@ -72,7 +77,7 @@ pub fn attach(task: &Arc<Task>, seize: Option<u64>) -> Result<()> {
     crate::task::access::check(task)?;
     let privileged = privileged_over(task);
     {
-        let tree = process::tree();
+        let tree = tree::tree();
         // A thread that has left the tree has ended.
         if task.trace.is_traced() || tree.task(task.tid()).is_none() {
             return Err(Errno::EPERM);
@@ -83,7 +88,7 @@ pub fn attach(task: &Arc<Task>, seize: Option<u64>) -> Result<()> {
         {
             let _shared = task.process.signals.lock();
             let seized = if seize.is_some() { SEIZED } else { 0 };
-            trace_state::link(task, &myself, seized | privileged, options);
+            link(task, &myself, seized | privileged, options);
         }
         if seize.is_none() {
             // Sent by the kernel; a standard signal is never refused.
@@ -121,7 +126,7 @@ pub fn detach(stopped: &mut Stopped<'_>, signo: u64) -> Result<()> {
     step::disable(stopped);
     let task = stopped.task();
     let links = {
-        let _tree = process::tree();
+        let _tree = tree::tree();
         task.signals.lock().trap.code = signo as i32;
         release(task)
     };
@@ -133,13 +138,13 @@ pub fn detach(stopped: &mut Stopped<'_>, signo: u64) -> Result<()> {
 /// dropped without the lock. With the tree locked.
 fn release(task: &Task) -> impl Sized + use<> {
     let shared = task.process.signals.lock();
-    let links = trace_state::unlink(task);
+    let links = unlink(task);
     let mut signals = task.signals.lock();
     signals.trap.stop = false;
     signals.trap.notify = false;
     signals.trap.listening = false;
     signals.trap.frozen = false;
-    signals.end_trapping(task);
+    signals.end_trapping(&task.trace.trapped);
     if !signals.is_exiting() && (shared.is_stopped() || shared.stop_count != 0) {
         signals.stop.pending = true;
         // A thread that a traced one made while the others were stopped.
@@ -165,7 +170,7 @@ pub fn inherit(child: &Arc<Task>, parent: &Task) {
         return;
     };
     let seized = parent.trace.is_seized();
-    trace_state::link(child, &tracer, parent.trace.how(), parent.trace.options());
+    link(child, &tracer, parent.trace.how(), parent.trace.options());
     let mut signals = child.signals.lock();
     if seized {
         signals.trap.stop = true;
@@ -182,7 +187,7 @@ pub fn exit_tracer() {
     }
     for tracee in task.trace.tracees() {
         let (links, released) = {
-            let mut tree = process::tree();
+            let mut tree = tree::tree();
             if tracee.trace.options() & EXITKILL != 0 {
                 // A standard signal is never refused.
                 let _ = crate::signal::send::to_task_in(&tree, &tracee, SigInfo::kernel(SIGKILL));
@@ -213,7 +218,7 @@ pub fn thread_ended(tree: &mut Tree, task: &Arc<Task>, status: i32, last: bool) 
         node.lingering += 1;
     }
     if !(leads && last && node.lingering == 0) {
-        let info = SigInfo::thread_end(SIGCHLD, task, status);
+        let info = child_info::thread_end(SIGCHLD, task, status);
         // A standard signal is never refused.
         let _ = crate::signal::send::to_process_in(tree, &tracer.process, info);
         tracer.process.children_changed.wake_all();
@@ -253,6 +258,26 @@ pub fn waited_for(tree: &mut Tree, task: &Task) -> Option<(impl Sized + use<>, b
 /// returned is to be dropped without the lock.
 pub fn forget_leader(tree: &mut Tree, pid: Pid) -> impl Sized + use<> {
     let leader = tree.node_mut(pid).and_then(|node| node.traced_leader.take());
-    let links = leader.as_deref().map(trace_state::unlink);
+    let links = leader.as_deref().map(unlink);
     (leader, links)
+}
+
+/// Makes `tracer` the tracer of `task`, with [`SEIZED`] or [`PRIVILEGED`] if that holds. With the tree locked.
+fn link(task: &Arc<Task>, tracer: &Arc<Task>, how: u32, options: u32) {
+    tracer.trace.links.lock().tracees.push(task.clone());
+    task.trace.links.lock().tracer = Some(tracer.clone());
+    task.trace.flags.store(IS_TRACED | how | options, Relaxed);
+}
+
+/// Undoes [`link`]. The references that were held, to be dropped without the lock.
+fn unlink(task: &Task) -> (Option<Arc<Task>>, Option<Arc<Task>>) {
+    task.work.disarm(SyscallWork::TRACE | SyscallWork::EMU);
+    task.trace.flags.store(0, Relaxed);
+    let tracer = task.trace.links.lock().tracer.take();
+    let itself = tracer.as_ref().and_then(|tracer| {
+        let tracees = &mut tracer.trace.links.lock().tracees;
+        let at = tracees.iter().position(|tracee| core::ptr::eq(&**tracee, task))?;
+        Some(tracees.remove(at))
+    });
+    (tracer, itself)
 }

@@ -14,10 +14,11 @@ use crate::sched::state;
 use crate::sched::state::TRACED;
 use crate::signal;
 use crate::signal::{SIGKILL, SIGRTMAX, SigInfo, SigSet};
-use crate::task::pid_namespace::meant;
-use crate::task::process::Pid;
+use crate::task::pid::Pid;
+use crate::task::pid_numbers::meant;
 use crate::task::trace_state::EVENT_STOP;
-use crate::task::{Task, current, process};
+use crate::task::tree;
+use crate::task::{Task, current};
 
 /// Missing among the crate's.
 pub const PTRACE_SINGLEBLOCK: u32 = 33;
@@ -34,7 +35,7 @@ pub fn perform(
     if request == PTRACE_TRACEME {
         return attach::traceme().map(|()| 0);
     }
-    let task = process::find_task(meant(pid as Pid)).ok_or(Errno::ESRCH)?;
+    let task = tree::find_task(meant(pid as Pid)).ok_or(Errno::ESRCH)?;
     match request {
         PTRACE_ATTACH => attach::attach(&task, None).map(|()| 0),
         PTRACE_SEIZE if addr != 0 => Err(Errno::EIO),

@@ -10,11 +10,12 @@ use crate::sched::scheduler;
 use crate::sched::state::TRACED;
 use crate::signal;
 use crate::signal::{SIGTRAP, SigInfo};
-use crate::task::pid_namespace::seen;
-use crate::task::process::Pid;
+use crate::task::pid::Pid;
+use crate::task::pid_numbers::seen;
 use crate::task::signals::info::{CLD_STOPPED, CLD_TRAPPED, SI_USER};
 use crate::task::trace_state::{EVENT_STOP, Event, TRACESYSGOOD};
-use crate::task::{Task, current, process};
+use crate::task::tree;
+use crate::task::{Task, current};
 
 /// `PTRACE_GETEVENTMSG` at the entry of a system call.
 pub const MESSAGE_ENTRY: u64 = 1;
@@ -42,7 +43,7 @@ fn sleep(
 fn sleep_lent(code: i32, why: i32, message: u64, info: Option<SigInfo>) -> (i32, Option<SigInfo>) {
     let task = current();
     {
-        let tree = process::tree();
+        let tree = tree::tree();
         let Some(node) = tree.node(task.process.pid) else {
             return (code, info);
         };
@@ -64,7 +65,7 @@ fn sleep_lent(code: i32, why: i32, message: u64, info: Option<SigInfo>) -> (i32,
         if info.is_some_and(|info| info.code >> 8 == EVENT_STOP) {
             signals.trap.notify = false;
         }
-        signals.end_trapping(task);
+        signals.end_trapping(&task.trace.trapped);
         signals.trap.stopped = true;
         // Under the lock that the tracer takes before it wakes us.
         scheduler::set_state(TRACED);

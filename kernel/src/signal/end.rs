@@ -1,15 +1,18 @@
 //! Telling of the end of a process: its tracer, its parent, its group.
 
+use crate::signal::child_info;
 use alloc::sync::Arc;
 
 use linux_raw_sys::general::{SIGCHLD, SIGCONT, SIGHUP};
 
 use crate::signal::send;
 use crate::task::exit_signal::ExitSignal;
-use crate::task::process;
-use crate::task::process::{Node, Pid, Process, Tree, tree};
+use crate::task::pid::Pid;
+use crate::task::process::Process;
 use crate::task::signals::action::SIG_IGN;
 use crate::task::signals::info::SigInfo;
+use crate::task::tree;
+use crate::task::tree::{Node, Tree, tree};
 
 /// Tells who waits for a process that it has ended, where that had to wait for a tracer.
 pub fn announce_end(process: &Arc<Process>) {
@@ -37,7 +40,7 @@ pub fn tell_of_end(tree: &mut Tree, process: &Arc<Process>) -> Option<Told> {
         let told_by = if own { exit_signal } else { ExitSignal::CHILD };
         if let Some(signo) = told_by.signal() {
             // A standard signal is never refused, and others only get less information.
-            let _ = send::to_process_in(tree, &tracer.process, SigInfo::child(signo, process, status));
+            let _ = send::to_process_in(tree, &tracer.process, child_info::child(signo, process, status));
         }
         return Some((tracer.process.clone(), None));
     }
@@ -48,7 +51,7 @@ pub fn tell_of_end(tree: &mut Tree, process: &Arc<Process>) -> Option<Told> {
     let parent = parent.process.clone();
     if let Some(signo) = exit_signal.signal().filter(|_| !ignored) {
         // Before the lock is given back: a parent that has waited finds the signal pending.
-        let _ = send::to_process_in(tree, &parent, SigInfo::child(signo, process, status));
+        let _ = send::to_process_in(tree, &parent, child_info::child(signo, process, status));
     }
     Some((parent, if discards { tree.remove(process.pid) } else { None }))
 }
@@ -69,7 +72,7 @@ pub fn hang_up_if_orphaned(pgrp: Pid, ending: Option<Pid>) {
     if !tree().is_orphaned(pgrp, ending) {
         return;
     }
-    let stopped = process::group(pgrp).iter().any(|process| process.signals.lock().is_stopped());
+    let stopped = tree::group(pgrp).iter().any(|process| process.signals.lock().is_stopped());
     if stopped {
         for signo in [SIGHUP, SIGCONT] {
             send::to_pgrp(pgrp, SigInfo::kernel(signo as i32)).ok();

@@ -1,5 +1,6 @@
 //! Interval timers, alarm, the CPU-time limit; what the tick does for them and for the POSIX timers of CPU clocks.
 
+use crate::task::posix_timers::Sample;
 use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::*;
@@ -11,10 +12,12 @@ use crate::sched::timer;
 use crate::signal;
 use crate::signal::posix_timers;
 use crate::task::clock::{SECOND, Timeval};
-use crate::task::process::{Pid, Process};
+use crate::task::pid::Pid;
+use crate::task::process::Process;
 use crate::task::signals::info::SigInfo;
 use crate::task::timers::Interval;
-use crate::task::{Task, current, process, usage};
+use crate::task::tree;
+use crate::task::{Task, current, usage};
 
 /// `struct itimerval`.
 #[derive(Clone, Copy, Default)]
@@ -41,7 +44,7 @@ impl Itimerval {
 
 /// ITIMER_REAL has run out. By PID and not by address: the process may be gone.
 fn real_expired(pid: usize, _: usize) {
-    let Some(process) = process::find(pid as Pid) else {
+    let Some(process) = tree::find(pid as Pid) else {
         return;
     };
     {
@@ -126,7 +129,7 @@ fn cpu_tick(process: &Process) {
         list.get(index).copied()
     } {
         let (owner, id) = watched;
-        if posix_timers::check(owner, id, Some((process, total))) {
+        if posix_timers::check(owner, id, Some(Sample { process: core::ptr::from_ref(process).cast(), total })) {
             index += 1;
         } else {
             // Unless it was set anew meanwhile.

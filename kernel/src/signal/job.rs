@@ -6,20 +6,23 @@ use crate::sched::scheduler;
 use crate::sched::state;
 use crate::sched::state::{STOPPED, TRACED};
 use crate::sched::usage::Usage;
+use crate::signal::child_info;
 use crate::signal::send;
-use crate::task::process::{Node, Pid, Tree};
+use crate::task::pid::Pid;
 use crate::task::signals::action::{Action, ActionFlags, SIG_IGN};
 use crate::task::signals::info::*;
 use crate::task::signals::set::*;
 use crate::task::signals::state::{ProcessSignals, TaskSignals};
-use crate::task::{Task, current, process};
+use crate::task::tree;
+use crate::task::tree::{Node, Tree};
+use crate::task::{Task, current};
 
 /// Stops the current thread: because it took a stop signal (`signo`), or because another thread did (0). Returns when it
 /// is to look at its signals again. Returns at once if SIGCONT came meanwhile or the process is ending.
 pub fn stop(signo: i32) {
     let task = current();
     {
-        let tree = process::tree();
+        let tree = tree::tree();
         let Some(node) = tree.node(task.process.pid) else {
             return;
         };
@@ -129,7 +132,7 @@ pub(crate) fn participate(shared: &mut ProcessSignals, signals: &mut TaskSignals
 /// does not wait for it.
 pub fn exit_thread() {
     let task = current();
-    let tree = process::tree();
+    let tree = tree::tree();
     let Some(node) = tree.node(task.process.pid) else {
         return;
     };
@@ -184,7 +187,7 @@ pub(crate) fn notify_parent(tree: &Tree, node: &Node, code: i32) {
         let used = Usage::default();
         used.add(&node.process.usage);
         node.threads.iter().for_each(|thread| used.add(&thread.usage));
-        let info = SigInfo::child_change(SIGCHLD, &node.process, code, status, &used);
+        let info = child_info::child_change(SIGCHLD, &node.process, code, status, &used);
         // A standard signal is never refused.
         let _ = send::send(tree, &parent.process, None, info);
     }
@@ -203,7 +206,7 @@ pub(crate) fn notify_tracer(tree: &Tree, tracer: &Task, tracee: &Task, code: i32
                 CLD_STOPPED => tracee.process.signals.lock().stop_signal & 0x7f,
                 _ => stop & 0x7f,
             };
-            let info = SigInfo::thread_change(SIGCHLD, tracee.tid(), &tracee.process, code, status, &tracee.usage);
+            let info = child_info::thread_change(SIGCHLD, tracee.tid(), &tracee.process, code, status, &tracee.usage);
             // A standard signal is never refused.
             let _ = send::send(tree, &tracer.process, None, info);
         }
@@ -228,7 +231,7 @@ pub fn check_terminal(foreground: Pid, signo: i32) -> Result<()> {
     if unwanted {
         return if signo == SIGTTIN { Err(Errno::EIO) } else { Ok(()) };
     }
-    if process::is_orphaned(group) {
+    if tree::is_orphaned(group) {
         return Err(Errno::EIO);
     }
     send::to_pgrp(group, SigInfo::kernel(signo))?;

@@ -2,10 +2,11 @@
 
 use crate::errno::{Errno, Result};
 use crate::signal::{permission, send};
+use crate::task::current;
 use crate::task::process::Process;
 use crate::task::signals::info::SigInfo;
 use crate::task::signals::set::{SIGRTMIN, is_valid};
-use crate::task::{current, process};
+use crate::task::tree;
 
 /// The signal number of a sending call: 0 only asks whether it could be sent.
 pub fn check_number(signo: i32) -> Result<()> {
@@ -29,5 +30,5 @@ pub fn to_process(process: &Process, info: SigInfo) -> Result<()> {
     if info.signo >= SIGRTMIN {
         send::reserve(process, None, 0);
     }
-    send::send(&process::tree(), process, None, info)
+    send::send(&tree::tree(), process, None, info)
 }

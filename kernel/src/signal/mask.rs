@@ -3,8 +3,9 @@
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::signal::job;
+use crate::task::current;
 use crate::task::signals::set::SigSet;
-use crate::task::{current, process};
+use crate::task::tree;
 
 /// Sets the current task's mask. What no one can block stays unblocked.
 pub fn set_blocked(mask: SigSet) {
@@ -20,7 +21,7 @@ pub fn set_blocked(mask: SigSet) {
     };
     // This task may have been on its way to take these for the process.
     if !left.is_empty() {
-        let tree = process::tree();
+        let tree = tree::tree();
         if let Some(node) = tree.node(task.process.pid)
             && node.threads.len() > 1
         {

@@ -17,6 +17,7 @@
 //! sends holds `Process::signals`; so does a task when it decides that nothing is pending. That is why taking the flag
 //! down can lose nothing.
 
+pub mod child_info;
 pub mod end;
 pub mod exception;
 pub mod fpstate;

@@ -2,11 +2,11 @@
 
 use crate::errno::{Errno, Result};
 use crate::task::capabilities::Capability;
-use crate::task::credentials::Ids;
+use crate::task::current;
+use crate::task::ids::Ids;
 use crate::task::process::Process;
 use crate::task::signals::info::{SI_USER, SigInfo};
 use crate::task::signals::set::SIGCONT;
-use crate::task::{current, user_namespace};
 
 /// Whether ids alone let a sender signal a process: the real or effective user id is its real or saved one.
 fn ids_match(sender: Ids, target: Ids) -> bool {
@@ -27,7 +27,7 @@ pub fn check(target: &Process, info: &SigInfo) -> Result<()> {
     };
     let permitted = {
         let mine = process.credentials.lock();
-        ids_match(mine.user, ids) || user_namespace::grants(&mine, &namespace, Capability::Kill)
+        ids_match(mine.user, ids) || mine.grants(&namespace, Capability::Kill)
     };
     if permitted || info.signo == SIGCONT && target.session() == process.session() { Ok(()) } else { Err(Errno::EPERM) }
 }

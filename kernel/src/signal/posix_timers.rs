@@ -5,6 +5,8 @@
 //! repeating timer stands still until that is taken, then counts what it has missed and goes on ([`dequeued`]), so the count is
 //! right at that moment.
 
+use alloc::sync::{Arc, Weak};
+use core::ptr;
 use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::*;
@@ -14,13 +16,15 @@ use crate::memory::width::Width;
 use crate::memory::{c_long, user};
 use crate::sched::timer::SLICE;
 use crate::signal;
-use crate::task::clock::{Clock, Timespec};
-use crate::task::pid_namespace::meant;
-use crate::task::posix_timers::{Source, Timer};
-use crate::task::process::{Pid, Process};
+use crate::task::clock::{Clock, CpuClock, CpuTime, Timespec};
+use crate::task::pid::Pid;
+use crate::task::pid_numbers::meant;
+use crate::task::posix_timers::{CpuTimeSource, Sample, Source, Timer};
+use crate::task::process::Process;
 use crate::task::signals::info::SigInfo;
 use crate::task::signals::set::is_valid;
-use crate::task::{current, process};
+use crate::task::tree;
+use crate::task::{Task, current};
 
 /// As timer_getoverrun and `si_overrun` say it (DELAYTIMER_MAX).
 fn count(overrun: i64) -> i32 {
@@ -41,8 +45,8 @@ fn ran_out(pid: usize, id: usize) {
 
 /// Sends the timer's signal if it has run out. By ids: process and timer may be gone. `sample`: a process, and its CPU time
 /// now. Returns whether it is still set. From any context.
-pub(super) fn check(pid: Pid, id: i32, sample: Option<(&Process, u64)>) -> bool {
-    let Some(process) = process::find(pid) else {
+pub(super) fn check(pid: Pid, id: i32, sample: Option<Sample>) -> bool {
+    let Some(process) = tree::find(pid) else {
         return false;
     };
     let (info, thread, setting, repeats) = {
@@ -70,7 +74,7 @@ pub(super) fn check(pid: Pid, id: i32, sample: Option<(&Process, u64)>) -> bool 
         (info, timer.thread, timer.setting, repeats)
     };
     // A thread that has ended takes its timers' signals with it.
-    let target = process::find_task(thread).filter(|task| core::ptr::eq(&*task.process, &*process));
+    let target = tree::find_task(thread).filter(|task| core::ptr::eq(&*task.process, &*process));
     let sent = (thread == 0 || target.is_some()) && signal::send::timer(&process, target.as_deref(), info, setting);
     if repeats && !sent {
         go_on_unheard(&process, id, setting);
@@ -80,7 +84,7 @@ pub(super) fn check(pid: Pid, id: i32, sample: Option<(&Process, u64)>) -> bool 
 
 /// Whether a timer is set.
 pub(super) fn is_set(pid: Pid, id: i32) -> bool {
-    process::find(pid).is_some_and(|process| {
+    tree::find(pid).is_some_and(|process| {
         let list = process.timers.posix.list.lock();
         list.iter().any(|timer| timer.id == id && timer.deadline != 0)
     })
@@ -117,6 +121,58 @@ pub fn dequeued(info: SigInfo, setting: u32) -> SigInfo {
         start(timer, process.pid);
     }
     info.with_overrun(count(timer.last_overrun.saturating_add(i64::from(info.overrun()))))
+}
+
+/// The CPU time of a process, or of one of its threads, as long as that lives.
+struct Counted {
+    process: Weak<Process>,
+    thread: Option<Weak<Task>>,
+    time: CpuTime,
+}
+
+impl Counted {
+    fn clock(&self) -> Option<CpuClock> {
+        Some(CpuClock {
+            process: self.process.upgrade()?,
+            thread: match &self.thread {
+                None => None,
+                Some(thread) => Some(thread.upgrade()?),
+            },
+            time: self.time,
+        })
+    }
+}
+
+impl CpuTimeSource for Counted {
+    fn now(&self, sample: Option<Sample>) -> Option<u64> {
+        match sample {
+            Some(sample)
+                if self.thread.is_none()
+                    && self.time == CpuTime::All
+                    && ptr::addr_eq(self.process.as_ptr(), sample.process) =>
+            {
+                Some(sample.total)
+            }
+            _ => self.clock().map(|clock| clock.now()),
+        }
+    }
+
+    fn watch(&self, owner: Pid, id: i32) {
+        if let Some(process) = self.process.upgrade() {
+            process.timers.watch(owner, id);
+        }
+    }
+}
+
+fn source_of(clock: Clock) -> Result<Source> {
+    Ok(match clock.cpu(false)? {
+        None => Source::Wall { realtime: clock == Clock::Realtime },
+        Some(CpuClock { process, thread, time }) => Source::Cpu(Arc::new(Counted {
+            process: Arc::downgrade(&process),
+            thread: thread.as_ref().map(Arc::downgrade),
+            time,
+        })),
+    })
 }
 
 /// `struct itimerspec`.
@@ -177,7 +233,7 @@ pub fn sys_timer_create(clock: u64, event: u64, address: u64) -> Result<usize> {
         Some(event) => {
             let thread = match event.notify as u32 {
                 SIGEV_THREAD_ID => Some(
-                    process::find_task(meant(event.thread))
+                    tree::find_task(meant(event.thread))
                         .filter(|thread| core::ptr::eq(&*thread.process, &**process))
                         .ok_or(Errno::EINVAL)?,
                 ),
@@ -195,7 +251,7 @@ pub fn sys_timer_create(clock: u64, event: u64, address: u64) -> Result<usize> {
         }
     };
     user::write(address, &id)?;
-    let source = Source::new(clock)?;
+    let source = source_of(clock)?;
     let mut list = timers.list.lock();
     list.push(Timer {
         id,
@@ -237,10 +293,10 @@ pub fn timer_settime(width: Width, id: u64, flags: u64, new: u64, old: u64) -> R
     let (period, value) = (new.period.to_ns()?, new.value.to_ns()?);
     let absolute = flags as u32 & TIMER_ABSTIME != 0;
     let source = with_timer(id, |timer| timer.source.clone())?;
-    let counted = source.cpu();
     let deadline = match &source {
         _ if value == 0 => 0,
-        Source::Wall(clock) if absolute => clock.deadline(value)?.max(1),
+        Source::Wall { realtime: true } if absolute => Clock::Realtime.deadline(value)?.max(1),
+        Source::Wall { realtime: false } if absolute => Clock::Monotonic.deadline(value)?.max(1),
         _ if absolute => value,
         _ => source.now(None).ok_or(Errno::ESRCH)?.saturating_add(value),
     };
@@ -256,10 +312,10 @@ pub fn timer_settime(width: Width, id: u64, flags: u64, new: u64, old: u64) -> R
         start(timer, process.pid);
         old
     })?;
-    if let Some(clock) = counted
+    if let Source::Cpu(counted) = &source
         && deadline != 0
     {
-        clock.process.timers.watch(process.pid, id as i32);
+        counted.watch(process.pid, id as i32);
         // The time may have come already.
         check(process.pid, id as i32, None);
     }

@@ -14,17 +14,21 @@ use crate::errno::{Errno, Result};
 use crate::sched::scheduler;
 use crate::sched::state::{INTERRUPTIBLE, KILLABLE, STOPPED, TRACED};
 use crate::signal::{job, signalfd};
-use crate::task::process::{Node, Pid, Process, REAPER, Tree};
+use crate::task::pid::{Pid, REAPER};
+use crate::task::pid_numbers;
+use crate::task::process::Process;
 use crate::task::signals::action::{Action, SIG_DFL, SIG_IGN};
 use crate::task::signals::info::*;
 use crate::task::signals::pending::Pending;
 use crate::task::signals::set::*;
 use crate::task::signals::state::ProcessSignals;
-use crate::task::{Task, current, pid_namespace, process};
+use crate::task::tree;
+use crate::task::tree::{Node, Tree};
+use crate::task::{Task, current};
 
 /// Sends to a process; one of its threads takes it. From any context. Nothing happens if the process has ended.
 pub fn to_process(process: &Process, info: SigInfo) -> Result<()> {
-    send(&process::tree(), process, None, info)
+    send(&tree::tree(), process, None, info)
 }
 
 /// [`to_process`] with the tree locked, where the signal belongs to a change of the tree.
@@ -40,13 +44,13 @@ pub fn to_task_in(tree: &Tree, task: &Task, info: SigInfo) -> Result<()> {
 /// Puts back a signal that was taken, for the current task or for its process.
 pub(crate) fn put_back(task: &Task, thread: Option<&Task>, info: SigInfo) {
     // What is pending again already is not sent twice.
-    let info = info.with_pid(pid_namespace::meant);
-    let _ = send(&process::tree(), &task.process, thread, info);
+    let info = info.with_pid(pid_numbers::meant);
+    let _ = send(&tree::tree(), &task.process, thread, info);
 }
 
 /// Sends to one thread. From any context. Nothing happens if the thread has ended.
 pub fn to_task(task: &Task, info: SigInfo) -> Result<()> {
-    send(&process::tree(), &task.process, Some(task), info)
+    send(&tree::tree(), &task.process, Some(task), info)
 }
 
 /// Sends the current thread a signal for what it tried in vain (SIGPIPE, SIGXFSZ): as if it had sent it itself.
@@ -61,17 +65,17 @@ pub fn to_current(signo: i32) {
 /// Sends the signal of a POSIX timer's setting, to a thread or to the process. From any context. If the last one is still
 /// pending it is not sent again but counts, in `si_overrun`. Returns whether the timer will hear of it when it is taken.
 pub fn timer(process: &Process, thread: Option<&Task>, info: SigInfo, setting: u32) -> bool {
-    submit(&process::tree(), process, thread, info, Some(setting)).is_ok_and(|sent| sent)
+    submit(&tree::tree(), process, thread, info, Some(setting)).is_ok_and(|sent| sent)
 }
 
 /// Sends to all processes of a group. From any context. ESRCH if there are none; otherwise fine if one could be sent to.
 pub fn to_pgrp(pgrp: Pid, info: SigInfo) -> Result<()> {
-    to_pgrp_in(&process::tree(), pgrp, info)
+    to_pgrp_in(&tree::tree(), pgrp, info)
 }
 
 /// [`to_pgrp`] with the tree locked.
 pub(super) fn to_pgrp_in(tree: &Tree, pgrp: Pid, info: SigInfo) -> Result<()> {
-    process::note_group_signal();
+    tree::note_group_signal();
     let mut result = Err(Errno::ESRCH);
     for node in tree.nodes().filter(|node| node.process.pgrp() == pgrp) {
         let sent = send(tree, &node.process, None, info);
@@ -98,7 +102,7 @@ pub fn send(tree: &Tree, process: &Process, thread: Option<&Task>, info: SigInfo
 /// Sends what `info` says, for a setting of a POSIX timer or for anybody else. Says whether it was not thrown away.
 fn submit(tree: &Tree, process: &Process, thread: Option<&Task>, info: SigInfo, timer: Option<u32>) -> Result<bool> {
     let signo = info.signo;
-    let info = info.with_pid(|id| pid_namespace::seen_by(process, id));
+    let info = info.with_pid(|id| pid_numbers::seen_by(process, id));
     // The reaper is part of the kernel. It has nothing that a signal could be delivered to.
     if process.pid == REAPER {
         return Ok(false);
@@ -196,7 +200,7 @@ fn is_ignored(task: &Task, action: &Action, info: &SigInfo) -> bool {
 /// Whether a namespace's init is spared: from all signals without a handler but the two that nobody can handle, and from
 /// these, too, if they come from within.
 fn is_shielded(process: &Process, action: &Action, info: &SigInfo) -> bool {
-    let from_outside = || info.code == SI_KERNEL || pid_namespace::seen_by(process, current().process.pid) == 0;
+    let from_outside = || info.code == SI_KERNEL || pid_numbers::seen_by(process, current().process.pid) == 0;
     process.unkillable.load(Relaxed)
         && action.handler == SIG_DFL
         && !([SIGKILL, SIGSTOP].contains(&info.signo) && from_outside())
@@ -218,7 +222,7 @@ fn continue_process(node: &Node, shared: &mut ProcessSignals) -> Option<i32> {
         let mut signals = thread.signals.lock();
         signals.stop.clear();
         if !signals.trap.is_pending() {
-            signals.end_trapping(thread);
+            signals.end_trapping(&thread.trace.trapped);
         }
         if thread.trace.is_seized() {
             drop(signals);
@@ -299,7 +303,7 @@ fn kill(task: &Task) {
     signals.stop.clear();
     signals.trap.stop = false;
     signals.trap.notify = false;
-    signals.end_trapping(task);
+    signals.end_trapping(&task.trace.trapped);
     signals.pending.add_lost(SIGKILL);
     drop(signals);
     wake_up(task, true);
@@ -370,5 +374,5 @@ fn force_with(info: SigInfo, fatal: bool) {
 
 /// Whether a process is meant by `kill(-1)`: not the reaper, not the sender, and of its namespace but for init.
 pub fn is_other(node: &Node) -> bool {
-    pid_namespace::seen(node.process.pid) > REAPER && node.process.pid != current().process.pid
+    pid_numbers::seen(node.process.pid) > REAPER && node.process.pid != current().process.pid
 }

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::errno::{Errno, Result};
 use crate::task::capabilities::{Capabilities, Capability};
-use crate::task::credentials::Ids;
+use crate::task::ids::Ids;
 use crate::task::process::Process;
 use crate::task::{Task, current, user_namespace};
 
@@ -31,7 +31,7 @@ fn check_as(target: &Process, id: fn(&Ids) -> u32, covers: fn(&Capabilities, &Ca
     }
     let theirs = target.credentials.lock().clone();
     let mine = process.credentials.lock().clone();
-    if user_namespace::grants(&mine, &theirs.namespace, Capability::SysPtrace) {
+    if mine.grants(&theirs.namespace, Capability::SysPtrace) {
         return Ok(());
     }
     let is_mine = |theirs: &Ids, mine: u32| [theirs.real, theirs.effective, theirs.saved] == [mine; 3];

@@ -11,12 +11,14 @@ use crate::memory::user;
 use crate::memory::width::Width;
 use crate::sched::scheduler;
 use crate::sched::timer;
-use crate::task::capabilities::{Capability, capable, capable_in};
+use crate::task::capabilities::Capability;
+use crate::task::capable::{capable, capable_in};
 use crate::task::clock::Timespec;
-use crate::task::credentials::USER;
-use crate::task::pid_namespace::{meant, seen};
-use crate::task::process::Pid;
-use crate::task::{Task, current, current_arc, process, user_namespace};
+use crate::task::ids::USER;
+use crate::task::pid::Pid;
+use crate::task::pid_numbers::{meant, seen};
+use crate::task::tree;
+use crate::task::{Task, current, current_arc, user_namespace};
 
 /// The priority of a task of a real-time policy, 0 for any other.
 pub fn real_time_priority(task: &Task) -> i32 {
@@ -27,7 +29,7 @@ fn task_or_self(tid: u64) -> Result<Arc<Task>> {
     match tid as Pid {
         ..0 => Err(Errno::EINVAL),
         0 => Ok(current_arc()),
-        tid => process::find_task(meant(tid)).ok_or(Errno::ESRCH),
+        tid => tree::find_task(meant(tid)).ok_or(Errno::ESRCH),
     }
 }
 
@@ -169,7 +171,7 @@ fn priority_tasks(which: u64, who: u64) -> Result<alloc::vec::Vec<Arc<Task>>> {
         PRIO_PROCESS => alloc::vec![task_or_self(who as u64)?],
         PRIO_PGRP => {
             let pgrp = if who == 0 { current().process.pgrp() } else { meant(who) };
-            process::group(pgrp).iter().flat_map(|process| process.threads()).collect()
+            tree::group(pgrp).iter().flat_map(|process| process.threads()).collect()
         }
         PRIO_USER => {
             let (real, namespace) = {
@@ -180,7 +182,7 @@ fn priority_tasks(which: u64, who: u64) -> Result<alloc::vec::Vec<Arc<Task>>> {
                 0 => Some(real),
                 who => user_namespace::meant(&namespace, USER, who as u32).ok(),
             };
-            process::all()
+            tree::all()
                 .iter()
                 .filter(|process| seen(process.pid) != 0)
                 .filter(|process| Some(process.credentials.lock().user.real) == user)

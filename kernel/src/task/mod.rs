@@ -1,29 +1,37 @@
 //! Tasks and processes: what the kernel knows of a program that runs.
 //!
 //! A [`Task`] is one thread of execution: what the CPU switches between. A [`Process`] is a thread group: what has a
-//! PID, a parent and an exit status. Tasks hold their process; the process tree ([`process`]) holds both.
+//! PID, a parent and an exit status. Tasks hold their process; the process tree ([`tree`]) holds both.
 //!
 //! Lock order: process tree → `Process::signals` → `Task::signals` → wait queues → run queue.
 
 pub mod access;
 pub mod affinity;
+pub mod call_state;
 pub mod capabilities;
+pub mod capable;
 pub mod clock;
 pub mod credentials;
 pub mod debug_registers;
 pub mod exit_signal;
 pub mod futex_locks;
 pub mod hooks;
+pub mod ids;
 pub mod limits;
+pub mod pid;
+pub mod pid_choice;
 pub mod pid_namespace;
+pub mod pid_numbers;
 pub mod posix_timers;
 pub mod process;
 pub mod restart;
+pub mod restart_call;
 pub mod seccomp;
 pub mod syscall_info;
 pub mod system_info;
 pub mod timers;
 pub mod trace_state;
+pub mod tree;
 pub mod usage;
 pub mod user_namespace;
 
@@ -46,7 +54,8 @@ use crate::task::trace_state::Trace;
 use crate::vfs::context::FsContext;
 use crate::vfs::fd::FdTable;
 
-pub use process::{Pid, Process};
+pub use pid::Pid;
+pub use process::Process;
 
 /// One thread of execution, and all that the kernel keeps for it. What the scheduler knows of it is its [`Thread`], whose fields are
 /// the task's by [`Deref`].
@@ -66,9 +75,9 @@ pub struct Task {
     /// Blocked and pending signals of this thread.
     pub signals: SpinLock<TaskSignals>,
     /// Whose table the system call under way is of.
-    pub call: crate::task::syscall_info::State,
+    pub call: crate::task::call_state::CallState,
     /// Its part in tracing, as tracee and as tracer.
-    pub trace: Trace,
+    pub trace: Trace<Task>,
     /// How an interrupted call continues in `restart_syscall`.
     pub restart: restart::State,
     /// Cleared and woken as a futex when the thread ends (set_tid_address).
@@ -109,7 +118,7 @@ impl Deref for Task {
 
 /// Everything a new task starts with that is not the same for all.
 pub struct NewTask {
-    /// Its TID, from [`process::Tree::allocate_pid`].
+    /// Its TID, from [`tree::Tree::allocate_pid`].
     pub tid: Pid,
     /// The thread group.
     pub process: Arc<Process>,
@@ -141,7 +150,7 @@ impl Task {
             fs: Own::new(new.fs),
             sighand: Own::new(Some(new.sighand)),
             signals: SpinLock::new(new.signals),
-            call: crate::task::syscall_info::State::default(),
+            call: crate::task::call_state::CallState::default(),
             trace: Trace::default(),
             restart: restart::State::new(),
             clear_child_tid: AtomicU64::new(0),

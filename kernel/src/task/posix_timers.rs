@@ -1,18 +1,15 @@
 //! The POSIX timers of a process: what they count and when they run out. What they do then is in
 //! [`signal::posix_timers`](crate::signal::posix_timers).
 
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicI32;
 
-use crate::errno::Result;
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
 use crate::sched::timer;
 use crate::sched::timer::TimerId;
-use crate::task::Task;
-use crate::task::clock::{Clock, CpuClock, CpuTime};
-use crate::task::process::{Pid, Process};
+use crate::task::pid::Pid;
 use crate::task::signals::quota::Charge;
 
 /// The timers of a process.
@@ -26,9 +23,12 @@ pub struct PosixTimers {
 #[derive(Clone)]
 pub enum Source {
     /// A clock of the machine. Its deadlines are kept in [`time::now`]'s time.
-    Wall(Clock),
-    /// The CPU time of a process or of one of its threads, as long as that lives.
-    Cpu { process: Weak<Process>, thread: Option<Weak<Task>>, time: CpuTime },
+    Wall {
+        /// It is the real-time clock.
+        realtime: bool,
+    },
+    /// The CPU time of a process or of one of its threads.
+    Cpu(Arc<dyn CpuTimeSource>),
 }
 
 pub struct Timer {
@@ -56,46 +56,36 @@ pub struct Timer {
     pub _charge: Charge,
 }
 
+/// The CPU time of a process at some moment.
+#[derive(Clone, Copy)]
+pub struct Sample {
+    /// The process, by its address.
+    pub process: *const (),
+    /// Its time.
+    pub total: u64,
+}
+
+/// CPU time that a timer counts: a process's or a thread's, as long as that lives.
+pub trait CpuTimeSource: Send + Sync {
+    /// The time; `sample` may be known already. None: nobody's any more.
+    fn now(&self, sample: Option<Sample>) -> Option<u64>;
+
+    /// From now on the ticks of the process look at a timer.
+    fn watch(&self, owner: Pid, id: i32);
+}
+
 impl Source {
-    pub fn new(clock: Clock) -> Result<Source> {
-        Ok(match clock.cpu(false)? {
-            None => Source::Wall(clock),
-            Some(CpuClock { process, thread, time }) => {
-                Source::Cpu { process: Arc::downgrade(&process), thread: thread.as_ref().map(Arc::downgrade), time }
-            }
-        })
-    }
-
-    /// What it counts, if it is CPU time and whose it is lives.
-    pub fn cpu(&self) -> Option<CpuClock> {
+    /// The time as deadlines are kept in, as [`CpuTimeSource::now`] gives it.
+    pub fn now(&self, sample: Option<Sample>) -> Option<u64> {
         match self {
-            Source::Wall(_) => None,
-            Source::Cpu { process, thread, time } => Some(CpuClock {
-                process: process.upgrade()?,
-                thread: match thread {
-                    None => None,
-                    Some(thread) => Some(thread.upgrade()?),
-                },
-                time: *time,
-            }),
+            Source::Wall { .. } => Some(time::now()),
+            Source::Cpu(source) => source.now(sample),
         }
     }
 
-    /// The time as deadlines are kept in. `sample`: a process, and its CPU time now. None: nobody's any more.
-    pub fn now(&self, sample: Option<(&Process, u64)>) -> Option<u64> {
-        match (self, sample) {
-            (Source::Wall(_), _) => Some(time::now()),
-            (Source::Cpu { process, thread: None, time: CpuTime::All }, Some((sampled, total)))
-                if core::ptr::eq(process.as_ptr(), sampled) =>
-            {
-                Some(total)
-            }
-            _ => self.cpu().map(|clock| clock.now()),
-        }
-    }
-
+    /// Whether it is CPU time.
     pub fn is_cpu(&self) -> bool {
-        matches!(self, Source::Cpu { .. })
+        matches!(self, Source::Cpu(_))
     }
 }
 

@@ -4,30 +4,31 @@
 //! The block belongs to the table of the call that left it: whatever calls a tracer lets the task make meanwhile, it is
 //! restarted with that table's number.
 
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::AtomicBool;
 
 use linux_raw_sys::general::__NR_restart_syscall;
 
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::memory::width::Width;
-use crate::task::current;
 
 /// `__NR_restart_syscall` of the 32-bit table.
 const NUMBER_32: u64 = 0;
 
 /// How an interrupted call goes on: `function(args)` is called by `restart_syscall`.
 #[derive(Clone, Copy)]
-struct RestartBlock {
-    function: fn([u64; 6]) -> Result<usize>,
-    args: [u64; 6],
+pub struct RestartBlock {
+    /// What goes on.
+    pub function: fn([u64; 6]) -> Result<usize>,
+    /// With these.
+    pub args: [u64; 6],
     /// Whose call it is (Linux: `arch_data`).
-    width: Width,
+    pub width: Width,
 }
 
 impl RestartBlock {
     /// No call to restart: `restart_syscall` fails with EINTR.
-    const NONE: RestartBlock = RestartBlock { function: |_| Err(Errno::EINTR), args: [0; 6], width: Width::Bits64 };
+    pub const NONE: RestartBlock = RestartBlock { function: |_| Err(Errno::EINTR), args: [0; 6], width: Width::Bits64 };
 
     /// The number of `restart_syscall` in the table of the call.
     fn number(&self) -> u64 {
@@ -40,9 +41,9 @@ impl RestartBlock {
 
 /// What a task keeps of its interrupted call.
 pub struct State {
-    block: SpinLock<RestartBlock>,
+    pub block: SpinLock<RestartBlock>,
     /// Whether that is any but [`RestartBlock::NONE`].
-    is_left: AtomicBool,
+    pub is_left: AtomicBool,
 }
 
 impl State {
@@ -55,28 +56,4 @@ impl State {
     pub fn number(&self) -> u64 {
         self.block.lock().number()
     }
-}
-
-/// The call under way is interrupted and goes on with `function(args)`. Gives the error that says so.
-pub fn restart_by(function: fn([u64; 6]) -> Result<usize>, args: [u64; 6]) -> Errno {
-    let restart = &current().restart;
-    *restart.block.lock() = RestartBlock { function, args, width: Width::of_call() };
-    restart.is_left.store(true, Relaxed);
-    Errno::ERESTART_RESTARTBLOCK
-}
-
-/// What was interrupted is not to go on any more.
-pub fn forget() {
-    let restart = &current().restart;
-    // Each signal asks for it, and nearly never is there one.
-    if restart.is_left.load(Relaxed) {
-        restart.is_left.store(false, Relaxed);
-        *restart.block.lock() = RestartBlock::NONE;
-    }
-}
-
-/// restart_syscall(2).
-pub fn sys_restart_syscall() -> Result<usize> {
-    let block = *current().restart.block.lock();
-    (block.function)(block.args)
 }

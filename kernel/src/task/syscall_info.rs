@@ -1,22 +1,18 @@
 //! The system call under way, as those see it who judge, report or restart it: tracers, filters, audit, signals.
 //!
-//! Whose table the call is of ([`State`]) is said here and nowhere else. The door sets it and clears it. Where a call leaves
+//! Whose table the call is of ([`CallState`]) is said here and nowhere else. The door sets it and clears it. Where a call leaves
 //! by another door than it came by (a child's first way out, a program of the other width), or where a tracer has changed
 //! it, [`AFTER_CALL`] is raised, so that nothing is left of it when user mode is entered.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 
 use portcullis::work::ExitWork;
 use portcullis::x86_64::UserRegs;
 
 use crate::memory::address_space::current_mm;
 use crate::memory::width::Width;
+use crate::task::call_state::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64};
 use crate::task::{Task, current};
-
-/// `AUDIT_ARCH_X86_64`: EM_X86_64, 64-bit, little-endian.
-pub const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-/// `AUDIT_ARCH_I386`: EM_386, little-endian.
-pub const AUDIT_ARCH_I386: u32 = 0x4000_0003;
 
 /// The highest error number.
 const MAX_ERRNO: i64 = 4095;
@@ -25,40 +21,6 @@ const MAX_ERRNO: i64 = 4095;
 pub const AFTER_CALL: ExitWork = ExitWork::from_bits(1 << 16);
 /// Exit work of this kernel, in the loop: a 32-bit call returns into the vDSO, which has been moved.
 pub const VDSO_MOVED: ExitWork = ExitWork::from_bits(1 << 17);
-
-/// What a task keeps about the call under way.
-#[derive(Default)]
-pub struct State {
-    /// It is of the 32-bit table (Linux: TS_COMPAT).
-    compat: AtomicBool,
-    /// A 32-bit tracer has written the number: the result is 32 bits wide (Linux: TS_I386_REGS_POKED).
-    poked: AtomicBool,
-    /// Where the call would have returned before the vDSO was moved.
-    old_landing_pad: AtomicU64,
-}
-
-impl State {
-    /// Whether the call is of the 32-bit table: from its arrival until all its exit work is done. The program may be of
-    /// either width.
-    #[inline(always)]
-    pub fn is_compat(&self) -> bool {
-        self.compat.load(Relaxed)
-    }
-
-    /// A 32-bit call begins or is over. For the doors, on the current task.
-    #[inline(always)]
-    pub fn set_compat(&self, on: bool) {
-        self.compat.store(on, Relaxed);
-    }
-}
-
-impl Width {
-    /// Of the system call under way: the current task's.
-    #[inline]
-    pub fn of_call() -> Width {
-        width_of(current())
-    }
-}
 
 #[inline]
 fn width_of(task: &Task) -> Width {

@@ -7,8 +7,8 @@ use core::sync::atomic::{AtomicBool, Ordering::*};
 use crate::machine::sync::SpinLock;
 use crate::sched::timer;
 use crate::sched::timer::TimerId;
+use crate::task::pid::Pid;
 use crate::task::posix_timers::PosixTimers;
-use crate::task::process::Pid;
 
 /// A process's timers.
 #[derive(Default)]

@@ -4,13 +4,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering::*};
 
-use portcullis::work::SyscallWork;
-
 use crate::machine::sync::SpinLock;
 use crate::sched::wait::WaitQueue;
-use crate::task::Task;
 use crate::task::debug_registers::DebugRegisters;
-use crate::task::signals::info::SigInfo;
 
 /// What a tracer may be told of. The numbers are the ABI's (`PTRACE_EVENT_*`); bit n of the options asks for event n.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +35,7 @@ pub const SUSPEND_SECCOMP: u32 = 1 << 21;
 pub const OPTIONS: u32 = 0xff | EXITKILL | SUSPEND_SECCOMP;
 
 /// In [`Trace::flags`] beside the options: it is traced.
-const TRACED: u32 = 1 << 30;
+pub const TRACED: u32 = 1 << 30;
 /// Attached by PTRACE_SEIZE.
 pub const SEIZED: u32 = 1 << 31;
 /// Whoever began it might trace any process of its user namespace: exec may give the tracee new rights.
@@ -81,15 +77,14 @@ impl StepFlags {
     }
 }
 
-/// A task's part in tracing.
-#[derive(Default)]
-pub struct Trace {
+/// The part in tracing of a task, which is a `T`.
+pub struct Trace<T> {
     /// Options, [`TRACED`], [`SEIZED`]. Written with the tree and the process's signals locked, or by the tracer while the
     /// task is stopped; 0 while nobody traces it.
-    flags: AtomicU32,
+    pub(crate) flags: AtomicU32,
     /// Who traces whom. Changed with the tree locked; two tasks' links are locked together only with the tree locked, too.
-    links: SpinLock<Links>,
-    /// Woken when the tracee has come from a group stop to its tracer's ([`Trap::trapping`]).
+    pub(crate) links: SpinLock<Links<T>>,
+    /// Woken when the tracee has come from a group stop to its tracer's ([`Trap::trapping`](crate::task::signals::trap::Trap::trapping)).
     pub(crate) trapped: WaitQueue,
     /// How it is single-stepped.
     pub step: StepFlags,
@@ -98,15 +93,28 @@ pub struct Trace {
 }
 
 /// See [`Trace::links`].
-#[derive(Default)]
-struct Links {
-    tracer: Option<Arc<Task>>,
-    tracees: Vec<Arc<Task>>,
+pub(crate) struct Links<T> {
+    /// Who traces it.
+    pub(crate) tracer: Option<Arc<T>>,
+    /// Whom it traces.
+    pub(crate) tracees: Vec<Arc<T>>,
     /// The wait status of a traced thread that has ended and not been waited for.
     ended: Option<i32>,
 }
 
-impl Trace {
+impl<T> Default for Trace<T> {
+    fn default() -> Self {
+        Trace {
+            flags: AtomicU32::default(),
+            links: SpinLock::new(Links { tracer: None, tracees: Vec::new(), ended: None }),
+            trapped: WaitQueue::new(),
+            step: StepFlags::default(),
+            debug: DebugRegisters::default(),
+        }
+    }
+}
+
+impl<T> Trace<T> {
     /// Whether it has a tracer.
     #[inline]
     pub fn is_traced(&self) -> bool {
@@ -123,7 +131,7 @@ impl Trace {
         !self.is_traced() || self.flags.load(Relaxed) & PRIVILEGED != 0
     }
 
-    /// What [`link`] was told beside the options.
+    /// What was said when it was attached beside the options.
     pub fn how(&self) -> u32 {
         self.flags.load(Relaxed) & (SEIZED | PRIVILEGED)
     }
@@ -146,23 +154,23 @@ impl Trace {
     }
 
     /// The tracer, if there is one.
-    pub fn tracer(&self) -> Option<Arc<Task>> {
+    pub fn tracer(&self) -> Option<Arc<T>> {
         self.links.lock().tracer.clone()
     }
 
     /// Whether `task` is the tracer.
-    pub fn is_traced_by(&self, task: &Task) -> bool {
+    pub fn is_traced_by(&self, task: &T) -> bool {
         let links = self.links.lock();
         links.tracer.as_ref().is_some_and(|tracer| core::ptr::eq(&**tracer, task))
     }
 
     /// Whom it traces.
-    pub fn tracees(&self) -> Vec<Arc<Task>> {
+    pub fn tracees(&self) -> Vec<Arc<T>> {
         self.links.lock().tracees.clone()
     }
 
     /// Calls `f` for each task it traces, until that gives something. With the tree locked.
-    pub fn find_tracee<T>(&self, mut f: impl FnMut(&Arc<Task>) -> Option<T>) -> Option<T> {
+    pub fn find_tracee<R>(&self, mut f: impl FnMut(&Arc<T>) -> Option<R>) -> Option<R> {
         self.links.lock().tracees.iter().find_map(&mut f)
     }
 
@@ -179,55 +187,5 @@ impl Trace {
     /// Notes that it has ended.
     pub fn set_ended(&self, status: i32) {
         self.links.lock().ended = Some(status);
-    }
-}
-
-/// Makes `tracer` the tracer of `task`, with [`SEIZED`] or [`PRIVILEGED`] if that holds. With the tree locked.
-pub fn link(task: &Arc<Task>, tracer: &Arc<Task>, how: u32, options: u32) {
-    tracer.trace.links.lock().tracees.push(task.clone());
-    task.trace.links.lock().tracer = Some(tracer.clone());
-    task.trace.flags.store(TRACED | how | options, Relaxed);
-}
-
-/// Undoes [`link`]. The references that were held, to be dropped without the lock.
-pub fn unlink(task: &Task) -> (Option<Arc<Task>>, Option<Arc<Task>>) {
-    task.work.disarm(SyscallWork::TRACE | SyscallWork::EMU);
-    task.trace.flags.store(0, Relaxed);
-    let tracer = task.trace.links.lock().tracer.take();
-    let itself = tracer.as_ref().and_then(|tracer| {
-        let tracees = &mut tracer.trace.links.lock().tracees;
-        let at = tracees.iter().position(|tracee| core::ptr::eq(&**tracee, task))?;
-        Some(tracees.remove(at))
-    });
-    (tracer, itself)
-}
-
-/// A tracee's stops: what it shall stop for, and the one it is in. Under the lock of the task's signals.
-#[derive(Default)]
-pub struct Trap {
-    /// It shall stop for its tracer: PTRACE_INTERRUPT, or its part in a group stop.
-    pub(crate) stop: bool,
-    /// The state of the group stop has changed: a seized task reports that.
-    pub(crate) notify: bool,
-    /// It is on its way from a group stop to its tracer's; PTRACE_ATTACH waits for that.
-    pub(crate) trapping: bool,
-    /// It is stopped for its tracer.
-    pub(crate) stopped: bool,
-    /// PTRACE_LISTEN: it stays in its group stop, and does not count as stopped for the tracer.
-    pub(crate) listening: bool,
-    /// A request is under way: only its end lets the task go on.
-    pub(crate) frozen: bool,
-    /// What is reported, until a wait has taken it; then what the tracer goes on with.
-    pub(crate) code: i32,
-    /// `PTRACE_GETEVENTMSG`.
-    pub(crate) message: u64,
-    /// The information of the stop's signal, where it has one.
-    pub(crate) info: Option<SigInfo>,
-}
-
-impl Trap {
-    /// Whether it is to stop before it goes on.
-    pub(crate) fn is_pending(&self) -> bool {
-        self.stop || self.notify
     }
 }

@@ -9,7 +9,8 @@ use crate::machine::time;
 use crate::memory::c_long;
 use crate::sched::usage::Usage;
 use crate::task::current;
-use crate::task::process::{Process, tree};
+use crate::task::process::Process;
+use crate::task::tree::tree;
 
 /// What all threads of a process have used, ended ones included.
 pub fn of_process(process: &Process) -> Usage {

@@ -12,10 +12,7 @@ use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
-use crate::task::capabilities::Capability;
-use crate::task::credentials::{Credentials, GROUP, Kind, USER};
-use crate::task::current;
-use crate::task::process::Process;
+use crate::task::ids::{GROUP, Kind, USER};
 
 /// What an id without a place in the map is seen as.
 const OVERFLOW: u32 = 65534;
@@ -109,44 +106,35 @@ pub fn is_same(one: &Namespace, other: &Namespace) -> bool {
     one.as_ref().map(Arc::as_ptr) == other.as_ref().map(Arc::as_ptr)
 }
 
-/// Whether credentials give a capability over what belongs to a namespace: it is theirs and the capability is effective, or
-/// it is nested in theirs so. Who has made a namespace has all of them in it.
-pub fn grants(credentials: &Credentials, namespace: &Namespace, capability: Capability) -> bool {
-    let mut at = namespace;
-    loop {
-        if is_same(at, &credentials.namespace) {
-            return credentials.capabilities.has(capability);
-        }
-        let Some(nested) = at else { return false };
-        if is_same(&nested.parent, &credentials.namespace) && nested.owner == credentials.user.effective {
-            return true;
-        }
-        at = &nested.parent;
+impl UserNamespace {
+    /// The one that it is nested in; None for the first.
+    pub fn parent(&self) -> &Namespace {
+        &self.parent
     }
-}
 
-/// Puts a process, which has a single thread, into a new namespace: that of these credentials, which are its own, becomes
-/// its parent.
-pub fn enter_new(credentials: &mut Credentials) -> Result<()> {
-    let parent = &credentials.namespace;
-    if chain(parent).count() == MAX_DEPTH {
-        return Err(Errno::ENOSPC);
+    /// Effective user id of who made it.
+    pub fn owner(&self) -> u32 {
+        self.owner
     }
-    let (user, group) = (credentials.user.effective, credentials.group.effective);
-    // Who is nobody here cannot be the owner.
-    if inside(parent, USER, user).is_none() || inside(parent, GROUP, group).is_none() {
-        return Err(Errno::EPERM);
+
+    /// A new one, made by a user of the namespace that it is nested in. ENOSPC where that is nested too deeply, EPERM for who is
+    /// nobody there.
+    pub fn nested(parent: &Namespace, user: u32, group: u32) -> Result<Arc<UserNamespace>> {
+        if chain(parent).count() == MAX_DEPTH {
+            return Err(Errno::ENOSPC);
+        }
+        // Who is nobody here cannot be the owner.
+        if inside(parent, USER, user).is_none() || inside(parent, GROUP, group).is_none() {
+            return Err(Errno::EPERM);
+        }
+        Ok(Arc::new(UserNamespace {
+            parent: parent.clone(),
+            owner: user,
+            users: SpinLock::new(Vec::new()),
+            groups: SpinLock::new(Vec::new()),
+            setgroups: AtomicBool::new(true),
+        }))
     }
-    let namespace = Arc::new(UserNamespace {
-        parent: parent.clone(),
-        owner: user,
-        users: SpinLock::new(Vec::new()),
-        groups: SpinLock::new(Vec::new()),
-        setgroups: AtomicBool::new(true),
-    });
-    credentials.namespace = Some(namespace);
-    credentials.capabilities = Default::default();
-    Ok(())
 }
 
 /// Whether the current process may call setgroups: not before there is a map, and not if that was given up.
@@ -155,15 +143,13 @@ pub fn may_set_groups(namespace: &Namespace) -> bool {
 }
 
 /// `/proc/PID/uid_map`, `gid_map`: a line for each extent, as whoever reads it sees the ids.
-pub fn show_map(process: &Process, kind: Kind) -> String {
-    let namespace = process.credentials.lock().namespace.clone();
-    let reader = current().process.credentials.lock().namespace.clone();
+pub fn show_map(namespace: &Namespace, kind: Kind, reader: Namespace) -> String {
     let line = |inside: u32, outside: u32, count: u32| format!("{inside:>10} {outside:>10} {count:>10}\n");
-    match &namespace {
+    match namespace {
         None => line(0, 0, u32::MAX),
         Some(this) => {
             // From within, its own ids are seen as those of its parent.
-            let reader = match is_within(&reader, &namespace) {
+            let reader = match is_within(&reader, namespace) {
                 true => this.parent.clone(),
                 false => reader,
             };
@@ -177,14 +163,24 @@ pub fn show_map(process: &Process, kind: Kind) -> String {
     }
 }
 
+/// Who writes a map.
+pub struct Writer {
+    /// Where.
+    pub namespace: Namespace,
+    /// Effective user id.
+    pub user: u32,
+    /// Effective group id.
+    pub group: u32,
+    /// Whether it administers that namespace.
+    pub is_admin: bool,
+}
+
 /// Writes `/proc/PID/uid_map`, `gid_map`, once: for the process's namespace, by somebody in it or in its parent. Without
 /// rights outside one may map one's own id, and groups only after setgroups was given up.
-pub fn write_map(process: &Process, kind: Kind, text: &[u8]) -> Result<()> {
-    let namespace = process.credentials.lock().namespace.clone();
-    let namespace = namespace.ok_or(Errno::EPERM)?;
-    let writer = current().process.credentials.lock().clone();
+pub fn write_map(namespace: &Namespace, kind: Kind, text: &[u8], writer: &Writer) -> Result<()> {
+    let namespace = namespace.as_ref().ok_or(Errno::EPERM)?;
     let parent = &namespace.parent;
-    let is_here = |other: &Namespace| other.as_ref().is_some_and(|other| Arc::ptr_eq(other, &namespace));
+    let is_here = |other: &Namespace| other.as_ref().is_some_and(|other| Arc::ptr_eq(other, namespace));
     let from_parent = is_within(parent, &writer.namespace) && is_within(&writer.namespace, parent);
     if !is_here(&writer.namespace) && !from_parent {
         return Err(Errno::EPERM);
@@ -194,10 +190,10 @@ pub fn write_map(process: &Process, kind: Kind, text: &[u8]) -> Result<()> {
     if extents.is_empty() || extents.len() > MAX_EXTENTS || overlap(&extents) {
         return Err(Errno::EINVAL);
     }
-    let privileged = from_parent && writer.is_admin();
+    let privileged = from_parent && writer.is_admin;
     let own = match kind {
-        USER => writer.user.effective == namespace.owner && writer.user.effective == extents[0].outside,
-        GROUP => writer.group.effective == extents[0].outside && !namespace.setgroups.load(Relaxed),
+        USER => writer.user == namespace.owner && writer.user == extents[0].outside,
+        GROUP => writer.group == extents[0].outside && !namespace.setgroups.load(Relaxed),
     };
     let only_own = own && extents.len() == 1 && extents[0].count == 1;
     if !(privileged || only_own) {
@@ -242,15 +238,14 @@ fn overlap(extents: &[Extent]) -> bool {
 }
 
 /// `/proc/PID/setgroups`.
-pub fn show_setgroups(process: &Process) -> &'static str {
-    let namespace = process.credentials.lock().namespace.clone();
-    let allowed = namespace.is_none_or(|namespace| namespace.setgroups.load(Relaxed));
+pub fn show_setgroups(namespace: &Namespace) -> &'static str {
+    let allowed = namespace.as_ref().is_none_or(|namespace| namespace.setgroups.load(Relaxed));
     if allowed { "allow\n" } else { "deny\n" }
 }
 
 /// Writes `/proc/PID/setgroups`: given up for ever, before groups are mapped.
-pub fn write_setgroups(process: &Process, text: &[u8]) -> Result<()> {
-    let namespace = process.credentials.lock().namespace.clone().ok_or(Errno::EPERM)?;
+pub fn write_setgroups(namespace: &Namespace, text: &[u8]) -> Result<()> {
+    let namespace = namespace.as_ref().ok_or(Errno::EPERM)?;
     let groups = namespace.groups.lock();
     match text.trim_ascii_end() {
         b"allow" if namespace.setgroups.load(Relaxed) => Ok(()),

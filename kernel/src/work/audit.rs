@@ -13,7 +13,7 @@ use portcullis::x86_64::UserRegs;
 
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
-use crate::task::seccomp::filter::Data;
+use crate::task::seccomp::data::Data;
 use crate::task::{Pid, current, syscall_info};
 use crate::work::hooks;
 

@@ -1,73 +1,21 @@
-//! What the gate's hooks keep for each task, and what becomes of it at clone, exec, exit and at a switch.
+//! The states in which the gate's hooks are called, and how their consumers are run.
 
+use crate::errno::{Errno, Result};
+use crate::task::pid::Pid;
+use crate::task::tree::tree;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use portcullis::machine::{InterruptFlag, Tracking};
 use portcullis::work::{ExitWork, SyscallWork};
 use portcullis::x86_64::{PerCpuContext, Rflags};
 
-use crate::errno::{Errno, Result};
 use crate::machine::sync;
-use crate::task::process::{Pid, Tree, tree};
-use crate::task::{Task, current};
-use crate::work::{audit, live_patch, return_notifier, rseq, seccomp, task_work, user_dispatch};
+use crate::task::current;
 
 /// [`Thread::on_switch_out`](crate::sched::thread::Thread::on_switch_out): a restartable sequence may have to be aborted.
 pub const SWITCH_RSEQ: u32 = 1;
 /// [`Thread::on_switch_out`](crate::sched::thread::Thread::on_switch_out): user-return notifiers wait on this CPU.
 pub const SWITCH_USER_RETURN: u32 = 2;
-
-/// A child is about to be published; its memory is its own unless `shares_memory`. The tree is locked.
-pub fn inherit(tree: &mut Tree, parent: &Task, child: &Task, shares_memory: bool) {
-    if !shares_memory {
-        rseq::inherit(parent, child);
-    }
-    seccomp::inherit(tree, parent, child);
-    live_patch::inherit(parent, child);
-    let reported = parent.work.armed() & (SyscallWork::AUDIT | SyscallWork::TRACEPOINT);
-    child.work.arm(reported);
-}
-
-/// The current task's old program is gone.
-pub fn reset_for_exec() {
-    let task = current();
-    rseq::reset_for_exec(task);
-    user_dispatch::reset_for_exec(task);
-}
-
-/// The current task ends. May sleep.
-pub fn release() {
-    task_work::run();
-    seccomp::release();
-    audit::end();
-}
-
-/// `prev` gives its CPU to `next`, and something of it is armed. Interrupts are off.
-#[cold]
-pub fn switch(prev: &Task, next: &Task) {
-    let due = prev.on_switch_out.load(Relaxed);
-    if due & SWITCH_RSEQ != 0 {
-        rseq::switched_out(prev);
-    }
-    if due & SWITCH_USER_RETURN != 0 {
-        return_notifier::pass_on(prev, next);
-    }
-}
-
-/// Arms or disarms syscall work of one task, or of all. Tasks pass AUDIT and TRACEPOINT on to their children.
-pub fn set_armed(which: Option<Pid>, work: SyscallWork, on: bool) -> Result<()> {
-    let tree = tree();
-    let mut found = false;
-    for task in tree.tasks().filter(|task| which.is_none_or(|tid| task.tid() == tid)) {
-        found = true;
-        if on {
-            task.work.arm(work);
-        } else {
-            task.work.disarm(work);
-        }
-    }
-    if found { Ok(()) } else { Err(Errno::ESRCH) }
-}
 
 /// The hooks that have a consumer, as tests name them.
 #[derive(Clone, Copy, Debug)]
@@ -157,4 +105,19 @@ pub fn syscall_work<T>(hook: Hook, consumer: impl FnOnce() -> T) -> T {
 pub fn as_task<T>(hook: Hook, consumer: impl FnOnce() -> T) -> T {
     hook.expect(true);
     consumer()
+}
+
+/// Arms or disarms syscall work of one task, or of all. Tasks pass AUDIT and TRACEPOINT on to their children.
+pub fn set_armed(which: Option<Pid>, work: SyscallWork, on: bool) -> Result<()> {
+    let tree = tree();
+    let mut found = false;
+    for task in tree.tasks().filter(|task| which.is_none_or(|tid| task.tid() == tid)) {
+        found = true;
+        if on {
+            task.work.arm(work);
+        } else {
+            task.work.disarm(work);
+        }
+    }
+    if found { Ok(()) } else { Err(Errno::ESRCH) }
 }

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 use portcullis::work::ExitWork;
 
 use crate::errno::{Errno, Result};
-use crate::task::process::tree;
+use crate::task::tree::tree;
 use crate::task::{Task, current};
 use crate::work::task_work;
 

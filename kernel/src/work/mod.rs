@@ -10,6 +10,7 @@
 pub mod audit;
 pub mod exit;
 pub mod hooks;
+pub mod lifecycle;
 pub mod live_patch;
 pub mod return_notifier;
 pub mod rseq;
@@ -21,4 +22,3 @@ pub mod task_work;
 pub mod trace_points;
 pub mod uprobe;
 pub mod user_dispatch;
-pub mod vsyscall;

@@ -253,7 +253,7 @@ pub fn abort_all(cpu: Option<u32>) {
     let task = current();
     let mm = task.mm();
     let concerned: alloc::vec::Vec<_> = {
-        let tree = crate::task::process::tree();
+        let tree = crate::task::tree::tree();
         tree.tasks().filter(|other| cpu.is_none_or(|cpu| other.work.running_on() == Some(cpu))).cloned().collect()
     };
     for other in concerned {

@@ -16,7 +16,8 @@ use crate::task::signals::action::{Action, ActionFlags, SIG_DFL, SIG_IGN};
 use crate::task::signals::altstack::{AltStack, SS_AUTODISARM};
 use crate::task::signals::info::{CORE_FLAG, SigInfo};
 use crate::task::signals::set::*;
-use crate::task::{Task, current, process, syscall_info};
+use crate::task::tree;
+use crate::task::{Task, current, syscall_info};
 use crate::work::exit;
 use crate::work::{rseq, signal_frame64, task_work, uprobe};
 
@@ -91,7 +92,7 @@ fn next(at: &mut InKernel<'_, Gate>) -> Option<(SigInfo, Action)> {
         }
         if SigSet::STOP.contains(signo) {
             // In an orphaned group nobody would continue it; SIGSTOP does not ask.
-            if signo == SIGSTOP || !process::is_orphaned(task.process.pgrp()) {
+            if signo == SIGSTOP || !tree::is_orphaned(task.process.pgrp()) {
                 lend(at, || job::stop(signo));
             }
             continue;

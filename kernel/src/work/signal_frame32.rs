@@ -28,11 +28,12 @@ use crate::sched::fpu;
 use crate::signal::exception::Fault;
 use crate::signal::fpstate;
 use crate::signal::info32::SigInfo32;
+use crate::task::current;
+use crate::task::restart_call;
 use crate::task::signals::action::{Action, ActionFlags};
 use crate::task::signals::altstack::AltStack;
 use crate::task::signals::info::SigInfo;
 use crate::task::signals::set::SigSet;
-use crate::task::{current, restart};
 use crate::work::signal_frame64::{RESTORED_FLAGS, UC_FP_XSTATE, flags_of_handler, restore_altstack};
 
 /// `struct sigcontext_32`.
@@ -261,7 +262,7 @@ impl SigContext32 {
     /// Puts the registers back. As with 64-bit frames the program stays in ring 3 and keeps its flags from the kernel's.
     fn restore(&self, regs: &mut UserRegs) -> Result<()> {
         // A call that was interrupted before the handler ran is not to be continued after it.
-        restart::forget();
+        restart_call::forget();
         (regs.rbx, regs.rcx) = (self.ebx.into(), self.ecx.into());
         (regs.rdx, regs.rsi) = (self.edx.into(), self.esi.into());
         (regs.rdi, regs.rbp) = (self.edi.into(), self.ebp.into());

@@ -24,11 +24,12 @@ use crate::memory::user;
 use crate::sched::fpu;
 use crate::signal::exception::Fault;
 use crate::signal::fpstate;
+use crate::task::restart_call;
 use crate::task::signals::action::{Action, ActionFlags};
 use crate::task::signals::altstack::AltStack;
 use crate::task::signals::info::{SIGINFO_SIZE, SigInfo};
 use crate::task::signals::set::SigSet;
-use crate::task::{Task, current, restart};
+use crate::task::{Task, current};
 use crate::work::signal_frame32;
 
 /// `struct sigcontext`: the registers in a frame.
@@ -260,7 +261,7 @@ fn restore(regs: &mut UserRegs) -> Result<()> {
     let task = current();
     crate::signal::mask::set_blocked(frame.context.mask);
     // A call that was interrupted before the handler ran is not to be continued after it.
-    restart::forget();
+    restart_call::forget();
     let context = &frame.context.context;
     context.restore(regs);
     if frame.context.flags & UC_STRICT_RESTORE_SS == 0 && regs.cs() == u64::from(USER_CS) {

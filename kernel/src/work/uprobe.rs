@@ -34,7 +34,7 @@ use crate::memory::vma::{Area, Prot, Source};
 use crate::memory::{PAGE_SIZE, user};
 use crate::sched::scheduler;
 use crate::sched::segments::code::{Code, CodeSegment};
-use crate::task::process::tree;
+use crate::task::tree::tree;
 use crate::task::{Task, current};
 use crate::vfs::sleep_lock::SleepLock;
 use crate::work::trace_points;

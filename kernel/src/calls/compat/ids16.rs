@@ -1,8 +1,8 @@
 //! User and group ids of 16 bits: what i386 had before `getuid32` and its kin.
 
+use crate::calls::credentials;
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::task::credentials;
 
 /// "Leave it as it is."
 const KEEP: u16 = u16::MAX;

@@ -8,7 +8,7 @@ use core::fmt::Write;
 use raw_cpuid::CpuId;
 
 use crate::errno::{Errno, Result};
-use crate::fs::proc::{Entry, Kind, text};
+use crate::fs::proc::entry::{Entry, Kind, text};
 use crate::machine::{cpu, time};
 use crate::memory::frames;
 use crate::sched::scheduler;
@@ -157,7 +157,7 @@ fn uptime() -> Vec<u8> {
 
 fn load_average() -> Vec<u8> {
     let runnable = scheduler::runnable();
-    let all = task::process::all();
+    let all = task::tree::all();
     let threads: usize = all.iter().map(|process| process.threads().len()).sum();
     let last = all.iter().map(|process| process.pid).max().unwrap_or(0);
     text(format!("{0}.00 {0}.00 {0}.00 {0}/{threads} {last}\n", runnable))
@@ -173,7 +173,7 @@ fn statistics() -> Vec<u8> {
         let (user, system, idle) = (user / count, system / count, idle / count);
         let _ = writeln!(out, "cpu{number} {user} 0 {system} {idle} 0 0 0 0 0 0");
     }
-    let all = task::process::all();
+    let all = task::tree::all();
     let boot_time = (time::realtime() - time::now()) / SECOND;
     let last = all.iter().map(|process| process.pid).max().unwrap_or(0);
     let _ = write!(

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 
 use crate::errno::{Errno, Result};
-use crate::fs::proc::Subject;
+use crate::fs::proc::entry::Subject;
 use crate::machine::direct_map::PAGE_SIZE;
 use crate::memory::address_space::AddressSpace;
 use crate::vfs::buffer::{Destination, Source};

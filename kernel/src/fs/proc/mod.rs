@@ -3,10 +3,12 @@
 //! The tree is described by tables ([`Entry`]); inodes are made when a name is looked up. The texts about the machine
 //! are in `machine.rs`, those about a process in `process.rs`.
 
+mod entry;
 mod machine;
 mod memory;
 mod process;
 
+use crate::fs::proc::entry::{Entry, Kind, Subject};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -16,97 +18,13 @@ use linux_raw_sys::general as abi;
 use crate::errno::{Errno, Result};
 use crate::fs::seq_file::Generated;
 use crate::task;
-use crate::task::process::{Pid, Process};
-use crate::task::{Task, access};
+use crate::task::pid::Pid;
 use crate::vfs::buffer::Source;
 use crate::vfs::file::{DirectoryOps, File, FileOps};
 use crate::vfs::inode::{DirectoryEntry, EntrySink, Inode, Metadata, device_number};
 
 /// The device number of the file system.
 const DEVICE: u64 = device_number(0, 5);
-
-/// What a file under `/proc/PID` is about: one thread, or the process where no thread lives any more.
-struct Subject {
-    process: Arc<Process>,
-    task: Option<Arc<Task>>,
-}
-
-impl Subject {
-    /// EACCES unless the current task may look into the process.
-    fn check_access(&self) -> Result<()> {
-        access::check_file(&self.process).map_err(|_| Errno::EACCES)
-    }
-
-    /// The thread with this id, or the process whose first thread has ended.
-    fn find(id: Pid) -> Result<Subject> {
-        if let Some(task) = task::process::find_task(id) {
-            return Ok(Subject { process: task.process.clone(), task: Some(task) });
-        }
-        let process = task::process::find(id).ok_or(Errno::ESRCH)?;
-        Ok(Subject { process, task: None })
-    }
-
-    /// The thread; ESRCH if the process is a zombie.
-    fn task(&self) -> Result<&Arc<Task>> {
-        self.task.as_ref().ok_or(Errno::ESRCH)
-    }
-}
-
-/// One name in a directory.
-struct Entry {
-    name: &'static str,
-    kind: Kind,
-}
-
-/// What a name stands for.
-#[derive(Clone, Copy)]
-enum Kind {
-    /// A directory with these names.
-    Directory(&'static [Entry]),
-    /// A text about the machine.
-    Machine(fn() -> Vec<u8>),
-    /// A text that can be written, too.
-    Setting(fn() -> Vec<u8>, fn(&[u8]) -> Result<()>),
-    /// A text about a process.
-    Text(fn(&Subject) -> Result<Vec<u8>>),
-    /// A text about a process for those alone who may look into it, with its permissions.
-    Private(u32, fn(&Subject) -> Result<Vec<u8>>),
-    /// As `Text`, and can be written.
-    ProcessSetting(fn(&Subject) -> Result<Vec<u8>>, fn(&Subject, &[u8]) -> Result<()>),
-    /// A symbolic link to a name.
-    Link(fn() -> Vec<u8>),
-    /// `/proc/PID/mem`.
-    Memory,
-    /// A link to an object of a process.
-    Object(fn(&Subject) -> Result<Arc<dyn Inode>>),
-    /// `/proc` itself.
-    Root,
-    /// `/proc/PID` or `/proc/PID/task/TID`.
-    Process { is_thread: bool },
-    /// `/proc/PID/task`.
-    Threads,
-    /// `/proc/PID/fd`, or `fdinfo`.
-    Descriptors { info: bool },
-    /// `/proc/PID/fd/N`.
-    Descriptor(u64),
-    /// `/proc/PID/fdinfo/N`.
-    DescriptorInfo(u64),
-}
-
-impl Kind {
-    fn mode(self) -> u32 {
-        match self {
-            Kind::Directory(_) | Kind::Root | Kind::Process { .. } | Kind::Threads => abi::S_IFDIR | 0o555,
-            Kind::Descriptors { .. } => abi::S_IFDIR | 0o500,
-            Kind::Machine(_) | Kind::Text(_) | Kind::DescriptorInfo(_) => abi::S_IFREG | 0o444,
-            Kind::Setting(..) | Kind::ProcessSetting(..) => abi::S_IFREG | 0o644,
-            Kind::Private(permissions, _) => abi::S_IFREG | permissions,
-            Kind::Memory => abi::S_IFREG | 0o600,
-            Kind::Link(_) | Kind::Object(_) => abi::S_IFLNK | 0o777,
-            Kind::Descriptor(_) => abi::S_IFLNK | 0o700,
-        }
-    }
-}
 
 /// One file, directory or link of `/proc`.
 struct ProcInode {
@@ -166,7 +84,7 @@ impl ProcInode {
     /// The names in this directory that are numbers.
     fn numbers(&self) -> Result<Vec<u64>> {
         match self.kind {
-            Kind::Root => Ok(task::process::all().iter().map(|process| process.pid as u64).collect()),
+            Kind::Root => Ok(task::tree::all().iter().map(|process| process.pid as u64).collect()),
             Kind::Threads => {
                 let process = Subject::find(self.id)?.process;
                 // The first thread's number stays after its end.
@@ -205,11 +123,6 @@ impl ProcInode {
 fn parse_number(name: &[u8]) -> Option<u64> {
     let number: u64 = core::str::from_utf8(name).ok()?.parse().ok()?;
     (format!("{number}").as_bytes() == name && number <= i32::MAX as u64).then_some(number)
-}
-
-/// A string as the text of a file.
-fn text(string: alloc::string::String) -> Vec<u8> {
-    string.into_bytes()
 }
 
 impl Inode for ProcInode {

@@ -1,5 +1,8 @@
 //! The texts about a process: `/proc/PID/stat` and so on.
 
+use crate::task::ids;
+use crate::task::pid_numbers;
+use crate::task::user_namespace::Writer;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -10,17 +13,17 @@ use core::sync::atomic::Ordering::Relaxed;
 use portcullis::x86_64::UserRegs;
 
 use crate::errno::{Errno, Result};
-use crate::fs::proc::{Entry, Kind, Subject, text};
+use crate::fs::proc::entry::{Entry, Kind, Subject, text};
 use crate::fs::{path, tty};
 use crate::machine::cpu;
 use crate::memory::address_space::AddressSpace;
 use crate::sched::state;
 use crate::sched::{lent, scheduler};
 use crate::task;
-use crate::task::credentials::{GROUP, Ids, USER};
+use crate::task::ids::{GROUP, Ids, USER};
 use crate::task::process::Process;
 use crate::task::signals::set::SigSet;
-use crate::task::{access, credentials, current, pid_namespace, syscall_info, usage, user_namespace};
+use crate::task::{access, current, syscall_info, usage, user_namespace};
 use crate::vfs::context::FsContext;
 use crate::vfs::inode::Inode;
 
@@ -40,8 +43,8 @@ pub(super) static ENTRIES: &[Entry] = &[
     Entry {
         name: "gid_map",
         kind: Kind::ProcessSetting(
-            |subject| Ok(text(user_namespace::show_map(&subject.process, GROUP))),
-            |subject, map| user_namespace::write_map(&subject.process, GROUP, map),
+            |subject| Ok(text(show_map(&subject.process, GROUP))),
+            |subject, map| write_map(&subject.process, GROUP, map),
         ),
     },
     Entry { name: "limits", kind: Kind::Text(limits) },
@@ -53,8 +56,8 @@ pub(super) static ENTRIES: &[Entry] = &[
     Entry {
         name: "setgroups",
         kind: Kind::ProcessSetting(
-            |subject| Ok(user_namespace::show_setgroups(&subject.process).into()),
-            |subject, value| user_namespace::write_setgroups(&subject.process, value),
+            |subject| Ok(user_namespace::show_setgroups(&namespace_of(&subject.process)).into()),
+            |subject, value| user_namespace::write_setgroups(&namespace_of(&subject.process), value),
         ),
     },
     Entry { name: "stat", kind: Kind::Text(stat) },
@@ -65,8 +68,8 @@ pub(super) static ENTRIES: &[Entry] = &[
     Entry {
         name: "uid_map",
         kind: Kind::ProcessSetting(
-            |subject| Ok(text(user_namespace::show_map(&subject.process, USER))),
-            |subject, map| user_namespace::write_map(&subject.process, USER, map),
+            |subject| Ok(text(show_map(&subject.process, USER))),
+            |subject, map| write_map(&subject.process, USER, map),
         ),
     },
     Entry { name: "wchan", kind: Kind::Text(|_| Ok(b"0".to_vec())) },
@@ -133,7 +136,7 @@ fn executable(subject: &Subject) -> Result<Arc<dyn Inode>> {
     if image.path.is_empty() {
         return Err(Errno::ENOENT);
     }
-    path::Walk::new(&FsContext::new(crate::fs::root()), crate::fs::root()).object(&image.path, true)
+    path::Walk::new(&FsContext::new(crate::fs::root::root()), crate::fs::root::root()).object(&image.path, true)
 }
 
 fn maps(subject: &Subject) -> Result<Vec<u8>> {
@@ -219,7 +222,7 @@ fn stat(subject: &Subject) -> Result<Vec<u8>> {
     let _ = write!(out, " 0 0 {} 0 0", space.1.stack_start);
     let _ = write!(out, " {} {} {} {}", pending.0, blocked.0, ignored.0, caught.0);
     let (exit_signal, exit_code) = match id == process.pid {
-        true => task::process::end(process.pid).unwrap_or_default(),
+        true => task::tree::end(process.pid).unwrap_or_default(),
         // Nobody is told of a thread's end.
         false => (-1, 0),
     };
@@ -271,12 +274,12 @@ fn system_call(subject: &Subject) -> Result<Vec<u8>> {
 }
 
 /// An id as the reader sees it.
-fn shown_id(kind: credentials::Kind, id: u32) -> u32 {
+fn shown_id(kind: ids::Kind, id: u32) -> u32 {
     user_namespace::seen(&current().process.credentials.lock().namespace, kind, id)
 }
 
 /// The four ids of a kind, each behind a tab.
-fn ids_line(kind: credentials::Kind, ids: &Ids) -> String {
+fn ids_line(kind: ids::Kind, ids: &Ids) -> String {
     [ids.real, ids.effective, ids.saved, ids.file_system]
         .iter()
         .map(|&id| format!("\t{}", shown_id(kind, id)))
@@ -309,7 +312,7 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
     out.push('\n');
     for (name, id) in [("NStgid", process.pid), ("NSpid", id), ("NSpgid", process.pgrp()), ("NSsid", process.session())]
     {
-        pid_namespace::write_numbers(&mut out, name, process, id);
+        pid_numbers::write_numbers(&mut out, name, process, id);
     }
     if let Some(mm) = memory(subject) {
         let usage = mm.usage();
@@ -393,4 +396,23 @@ pub(super) fn descriptor_info(subject: &Subject, fd: u64) -> Result<Vec<u8>> {
     let mut out = format!("pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t1\nino:\t{ino}\n", file.flags() | close_on_exec);
     file.ops().describe(&file, &mut out);
     Ok(text(out))
+}
+
+fn namespace_of(process: &Process) -> user_namespace::Namespace {
+    process.credentials.lock().namespace.clone()
+}
+
+fn show_map(process: &Process, kind: ids::Kind) -> String {
+    user_namespace::show_map(&namespace_of(process), kind, namespace_of(&current().process))
+}
+
+fn write_map(process: &Process, kind: ids::Kind, map: &[u8]) -> Result<()> {
+    let credentials = current().process.credentials.lock().clone();
+    let writer = Writer {
+        user: credentials.user.effective,
+        group: credentials.group.effective,
+        is_admin: credentials.is_admin(),
+        namespace: credentials.namespace,
+    };
+    user_namespace::write_map(&namespace_of(process), kind, map, &writer)
 }

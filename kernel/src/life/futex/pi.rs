@@ -21,8 +21,9 @@ use crate::life::futex::{queue, writable};
 use crate::machine::sync::SpinLock;
 use crate::memory::user;
 use crate::sched::scheduler;
-use crate::task::pid_namespace::{meant, seen};
-use crate::task::{Task, process};
+use crate::task::Task;
+use crate::task::pid_numbers::{meant, seen};
+use crate::task::tree;
 
 /// The longest chain of owners that wait for other owners (Linux's `max_lock_depth`).
 const MAX_DEPTH: usize = 1024;
@@ -160,7 +161,7 @@ fn join(value: u32, top: &Waiter) -> Result<Attempt> {
 
 /// Nobody waits yet: looks for the owner that the word names.
 fn claim(address: u64, value: u32, found: &mut Option<Arc<Task>>) -> core::result::Result<Attempt, Trouble> {
-    *found = process::find_task(meant((value & FUTEX_TID_MASK) as i32));
+    *found = tree::find_task(meant((value & FUTEX_TID_MASK) as i32));
     if let Some(owner) = found {
         if owner.is_kernel_thread() {
             return Err(Trouble::Failed(Errno::EPERM));

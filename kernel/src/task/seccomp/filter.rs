@@ -5,12 +5,11 @@ use alloc::vec::Vec;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicUsize, Ordering::*};
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
+use crate::task::call_state::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64};
 use crate::task::seccomp::bpf;
 use crate::task::seccomp::bpf::Instruction;
+use crate::task::seccomp::data::Data;
 use crate::task::seccomp::listener::Listener;
-use crate::task::syscall_info::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64};
 
 /// What is to become of a call (`SECCOMP_RET_*`).
 #[allow(missing_docs, reason = "the field's names")]
@@ -27,28 +26,6 @@ pub mod action {
     pub const MASK: u32 = 0xffff_0000;
     /// The data.
     pub const DATA: u32 = 0x0000_ffff;
-}
-
-/// What a filter looks at: `struct seccomp_data`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Data {
-    /// The number.
-    pub number: i32,
-    /// `AUDIT_ARCH_*`.
-    pub arch: u32,
-    /// The address after the system-call instruction.
-    pub instruction_pointer: u64,
-    /// The arguments.
-    pub arguments: [u64; 6],
-}
-const _: () = assert!(size_of::<Data>() == bpf::DATA_SIZE as usize);
-
-impl Data {
-    /// As the words that programs load.
-    fn words(&self) -> [u32; bpf::DATA_SIZE as usize / 4] {
-        zerocopy::transmute!(*self)
-    }
 }
 
 /// Numbers for which a filter's answer is worked out in advance.

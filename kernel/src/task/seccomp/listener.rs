@@ -8,8 +8,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::errno::Result;
 use crate::machine::sync::SpinLock;
 use crate::sched::wait::WaitQueue;
-use crate::task::Pid;
-use crate::task::seccomp::filter::Data;
+use crate::task::pid::Pid;
+use crate::task::seccomp::data::Data;
 use crate::vfs::file::File;
 
 /// `struct seccomp_notif_addfd`.

@@ -4,6 +4,7 @@
 //! TSYNC). A task reads its own without: whoever replaces it puts a filter there that keeps the old one alive.
 
 pub mod bpf;
+pub mod data;
 pub mod filter;
 pub mod listener;
 
@@ -13,8 +14,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering::*};
 
 use portcullis::work::SyscallWork;
 
-use crate::task::Task;
-use crate::task::process::Tree;
+use crate::sched::thread::Thread;
 use crate::task::seccomp::filter::{Attached, Filter};
 
 /// No filters.
@@ -23,6 +23,12 @@ pub const DISABLED: u8 = 0;
 pub const STRICT: u8 = 1;
 /// `SECCOMP_MODE_FILTER`.
 pub const FILTER: u8 = 2;
+
+/// The process tree, locked: whoever has a reference to it.
+///
+/// # Safety
+/// There is one value of the type, and references to it are had with its lock alone.
+pub unsafe trait TreeLock {}
 
 /// What a task keeps for seccomp.
 pub struct TaskSeccomp {
@@ -52,14 +58,14 @@ impl TaskSeccomp {
     }
 
     /// The task's newest filter.
-    pub fn attached<'a>(&'a self, _tree: &'a Tree) -> Option<&'a Attached> {
+    pub fn attached<'a>(&'a self, _tree: &'a impl TreeLock) -> Option<&'a Attached> {
         // SAFETY: the tree is locked.
         unsafe { (*self.attached.get()).as_ref() }
     }
 
     /// Replaces the newest filter by one that follows it, or by none at the task's end. The old one is to be dropped
     /// without the lock.
-    pub fn replace(&self, _tree: &mut Tree, new: Option<Attached>) -> Option<Attached> {
+    pub fn replace(&self, _tree: &mut impl TreeLock, new: Option<Attached>) -> Option<Attached> {
         let newest = new.as_deref().map_or(ptr::null(), ptr::from_ref::<Filter>);
         self.newest.store(newest.cast_mut(), Release);
         // SAFETY: the tree is locked, by a mutable reference.
@@ -67,9 +73,9 @@ impl TaskSeccomp {
     }
 
     /// Sets the mode and lets the calls be judged from now on.
-    pub fn enable(&self, task: &Task, mode: u8) {
+    pub fn enable(&self, thread: &Thread, mode: u8) {
         self.mode.store(mode, Release);
-        task.work.arm(SyscallWork::SECCOMP);
+        thread.work.arm(SyscallWork::SECCOMP);
     }
 }
 

@@ -4,9 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::sched::usage::Usage;
-use crate::task::Task;
-use crate::task::process::{Pid, Process};
+use crate::task::pid::Pid;
 use crate::task::signals::set::*;
 
 /// Sent by `kill`.
@@ -68,12 +66,12 @@ pub const SIGINFO_SIZE: usize = 128;
 const _: () = assert!(size_of::<SigInfo>() == 48);
 
 /// Two 32-bit members of the union side by side, the first at the lower address.
-const fn pair(low: u32, high: u32) -> u64 {
+pub const fn pair(low: u32, high: u32) -> u64 {
     low as u64 | (high as u64) << 32
 }
 
 impl SigInfo {
-    const fn new(signo: i32, code: i32, fields: [u64; 4]) -> SigInfo {
+    pub const fn new(signo: i32, code: i32, fields: [u64; 4]) -> SigInfo {
         SigInfo { signo, errno: 0, code, pad: 0, fields }
     }
 
@@ -115,39 +113,12 @@ impl SigInfo {
     }
 
     /// `si_code` and `si_status` of an end with this wait status.
-    const fn end(status: i32) -> (i32, i32) {
+    pub const fn end(status: i32) -> (i32, i32) {
         match status & 0x7f {
             0 => (CLD_EXITED, status >> 8 & 0xff),
             by if status & CORE_FLAG != 0 => (CLD_DUMPED, by),
             by => (CLD_KILLED, by),
         }
-    }
-
-    /// A child ended with this wait status. `signo` is its exit signal, mostly SIGCHLD.
-    pub fn child(signo: i32, child: &Process, status: i32) -> SigInfo {
-        let (code, value) = SigInfo::end(status);
-        SigInfo::child_change(signo, child, code, value, &child.usage)
-    }
-
-    /// A child changed state: `value` is its exit code or a signal, as `code` says.
-    pub fn child_change(signo: i32, child: &Process, code: i32, value: i32, used: &Usage) -> SigInfo {
-        SigInfo::thread_change(signo, child.pid, child, code, value, used)
-    }
-
-    /// A traced thread ended with this wait status.
-    pub fn thread_end(signo: i32, thread: &Task, status: i32) -> SigInfo {
-        let (code, value) = SigInfo::end(status);
-        SigInfo::thread_change(signo, thread.tid(), &thread.process, code, value, &thread.usage)
-    }
-
-    /// [`child_change`](Self::child_change) with the id of one of its threads.
-    pub fn thread_change(signo: i32, pid: Pid, child: &Process, code: i32, value: i32, used: &Usage) -> SigInfo {
-        /// Nanoseconds per tick of `clock_t`.
-        const TICK: u64 = 10_000_000;
-        let times = used.times();
-        let uid = child.credentials.lock().user.real;
-        let fields = [pair(pid as u32, uid), value as u32 as u64, times.user / TICK, times.system / TICK];
-        SigInfo::new(signo, code, fields)
     }
 
     /// With another process id, where it is from a process or about a child.

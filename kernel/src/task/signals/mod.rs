@@ -13,6 +13,7 @@ pub mod pending;
 pub mod quota;
 pub mod set;
 pub mod state;
+pub mod trap;
 
 use self::set::SIGKILL;
 use crate::task::Task;

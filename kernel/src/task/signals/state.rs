@@ -2,13 +2,14 @@
 
 use alloc::sync::Arc;
 
-use crate::task::Task;
+use crate::sched::thread::Thread;
+use crate::sched::wait::WaitQueue;
 use crate::task::signals::altstack::AltStack;
 use crate::task::signals::info::SigInfo;
 use crate::task::signals::pending::Pending;
 use crate::task::signals::quota::User;
 use crate::task::signals::set::SigSet;
-use crate::task::trace_state::Trap;
+use crate::task::signals::trap::Trap;
 use portcullis::work::ExitWork;
 
 /// What the last exception of a task left for the signal frame: `trapno`, `err` and `cr2` of `sigcontext`.
@@ -129,10 +130,10 @@ impl TaskSignals {
         !self.exiting && !self.is_killed()
     }
 
-    /// The thread has stopped for its tracer, or will not: who waits for that goes on.
-    pub(crate) fn end_trapping(&mut self, task: &Task) {
+    /// The thread has stopped for its tracer, or will not: who waits for that, there, goes on.
+    pub(crate) fn end_trapping(&mut self, waits: &WaitQueue) {
         if core::mem::take(&mut self.trap.trapping) {
-            task.trace.trapped.wake_all();
+            waits.wake_all();
         }
     }
 
@@ -171,7 +172,7 @@ impl TaskSignals {
     /// and every sender holds at least the process's, so nothing can come in between.
     ///
     /// Only the task itself takes its flag down, and never between an interrupted call and its restart.
-    pub fn recalculate(&self, task: &Task, shared: &ProcessSignals) {
+    pub fn recalculate(&self, task: &Thread, shared: &ProcessSignals) {
         if self.is_owed(shared) {
             task.raise_for_current(ExitWork::SIGPENDING);
         } else {

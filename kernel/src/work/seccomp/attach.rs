@@ -8,13 +8,15 @@ use zerocopy::FromBytes;
 
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, frames, user};
-use crate::task::pid_namespace::seen;
-use crate::task::process::{Pid, Tree, tree};
+use crate::task::capable;
+use crate::task::pid::Pid;
+use crate::task::pid_numbers::seen;
 use crate::task::seccomp::bpf;
 use crate::task::seccomp::bpf::Instruction;
 use crate::task::seccomp::filter::{Attached, Filter, action};
 use crate::task::seccomp::{DISABLED, FILTER, STRICT};
-use crate::task::{Task, capabilities, current};
+use crate::task::tree::{Tree, tree};
+use crate::task::{Task, current};
 use crate::work::seccomp::{follow, notify};
 
 /// `SECCOMP_SET_MODE_STRICT` and its like.
@@ -127,7 +129,7 @@ fn read_program(address: u64) -> Result<Vec<Instruction>> {
         return Err(Errno::EINVAL);
     }
     // Otherwise a child with more rights would be at the filter's mercy.
-    if !current().no_new_privs.load(Relaxed) && !capabilities::is_admin_here() {
+    if !current().no_new_privs.load(Relaxed) && !capable::is_admin_here() {
         return Err(Errno::EACCES);
     }
     frames::require_spare()?;
@@ -148,7 +150,7 @@ fn set_filter(flags: u32, address: u64) -> Result<usize> {
     let program = read_program(address)?;
     let task = current();
     loop {
-        let before = task.hooks.seccomp.attached(&tree()).map(Attached::share);
+        let before = task.hooks.seccomp.attached(&*tree()).map(Attached::share);
         let previous = before.clone();
         let mut filter = Filter::new(program.clone(), previous).ok_or(Errno::ENOMEM)?;
         filter.log = has(flag::LOG);
@@ -178,7 +180,7 @@ fn attach(task: &Task, before: Option<Arc<Filter>>, filter: Arc<Filter>, flags: 
     let mut replaced = Vec::new();
     let result = {
         let mut tree = tree();
-        let now = task.hooks.seccomp.attached(&tree).map(Attached::share);
+        let now = task.hooks.seccomp.attached(&*tree).map(Attached::share);
         let same = now.as_ref().map(Arc::as_ptr) == before.as_ref().map(Arc::as_ptr);
         same.then(|| attach_locked(task, &mut tree, filter, flags, &mut replaced))
     };

@@ -5,23 +5,24 @@ use alloc::vec::Vec;
 
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::task::process::tree;
+use crate::task::capable;
 use crate::task::seccomp::bpf::Instruction;
 use crate::task::seccomp::filter::{Attached, Filter};
 use crate::task::seccomp::{DISABLED, FILTER};
-use crate::task::{Task, capabilities, current};
+use crate::task::tree::tree;
+use crate::task::{Task, current};
 use crate::work::seccomp::attach::flag;
 
 /// A task's filter number `n`, from the oldest.
 fn nth(task: &Task, n: u64) -> Result<Arc<Filter>> {
     // Who is filtered himself is not to learn how.
-    if !capabilities::is_admin() || current().hooks.seccomp.mode() != DISABLED {
+    if !capable::is_admin() || current().hooks.seccomp.mode() != DISABLED {
         return Err(Errno::EACCES);
     }
     if task.hooks.seccomp.mode() != FILTER {
         return Err(Errno::EINVAL);
     }
-    let newest = task.hooks.seccomp.attached(&tree()).map(Attached::share);
+    let newest = task.hooks.seccomp.attached(&*tree()).map(Attached::share);
     let mut filter = newest.ok_or(Errno::EINVAL)?;
     let count = filter.chain().count() as u64;
     let back = count.checked_sub(1 + n).ok_or(Errno::ENOENT)?;

@@ -24,11 +24,13 @@ use crate::machine::gate::Gate;
 use crate::sched::lent::with_state;
 use crate::signal;
 use crate::signal::{SIGKILL, SIGSYS, SigInfo};
-use crate::task::process::Tree;
-use crate::task::seccomp::filter::{Attached, Data, Filter, action};
+use crate::task::call_state;
+use crate::task::seccomp::data::Data;
+use crate::task::seccomp::filter::{Attached, Filter, action};
 use crate::task::seccomp::{DISABLED, STRICT, newest};
 use crate::task::signals::info::SYS_SECCOMP;
 use crate::task::trace_state::Event;
+use crate::task::tree::Tree;
 use crate::task::{Task, current, syscall_info};
 use crate::work::exit;
 
@@ -48,7 +50,7 @@ pub fn inherit(tree: &mut Tree, parent: &Task, child: &Task) {
 pub fn release() {
     let seccomp = &current().hooks.seccomp;
     if seccomp.mode() != DISABLED {
-        let old = seccomp.replace(&mut crate::task::process::tree(), None);
+        let old = seccomp.replace(&mut *crate::task::tree::tree(), None);
         drop(old);
     }
 }
@@ -83,7 +85,7 @@ fn undecided(regs: &mut UserRegs, filter: Option<&Filter>) -> Result<(), Skip> {
 /// Strict mode: read, write, exit and sigreturn; any other call is the thread's last.
 fn strict(at: &mut InKernel<'_, Gate>) -> Result<(), Skip> {
     let allowed: [i32; 4] = match syscall_info::arch() {
-        syscall_info::AUDIT_ARCH_X86_64 => [0, 1, 60, 15],
+        call_state::AUDIT_ARCH_X86_64 => [0, 1, 60, 15],
         _ => [3, 4, 1, 119],
     };
     if !allowed.contains(&syscall_info::number(at.saved())) {

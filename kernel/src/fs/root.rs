@@ -1,0 +1,19 @@
+//! The root directory of all.
+
+use alloc::sync::Arc;
+
+use crate::fs::ramfs::RamInode;
+use crate::machine::sync::Once;
+use crate::vfs::inode::Inode;
+
+static ROOT: Once<Arc<RamInode>> = Once::new();
+
+/// Sets it. Once, at boot.
+pub(super) fn set(directory: Arc<RamInode>) -> &'static Arc<RamInode> {
+    ROOT.call_once(|| directory)
+}
+
+/// The root directory.
+pub fn root() -> Arc<dyn Inode> {
+    ROOT.get().expect("the file system is set up first").clone()
+}

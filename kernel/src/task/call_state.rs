@@ -1,0 +1,34 @@
+//! What a task keeps about the system call under way.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// `AUDIT_ARCH_X86_64`: EM_X86_64, 64-bit, little-endian.
+pub const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+/// `AUDIT_ARCH_I386`: EM_386, little-endian.
+pub const AUDIT_ARCH_I386: u32 = 0x4000_0003;
+
+/// What a task keeps about the call under way.
+#[derive(Default)]
+pub struct CallState {
+    /// It is of the 32-bit table (Linux: TS_COMPAT).
+    pub compat: AtomicBool,
+    /// A 32-bit tracer has written the number: the result is 32 bits wide (Linux: TS_I386_REGS_POKED).
+    pub poked: AtomicBool,
+    /// Where the call would have returned before the vDSO was moved.
+    pub old_landing_pad: AtomicU64,
+}
+
+impl CallState {
+    /// Whether the call is of the 32-bit table: from its arrival until all its exit work is done. The program may be of
+    /// either width.
+    #[inline(always)]
+    pub fn is_compat(&self) -> bool {
+        self.compat.load(Relaxed)
+    }
+
+    /// A 32-bit call begins or is over. For the doors, on the current task.
+    #[inline(always)]
+    pub fn set_compat(&self, on: bool) {
+        self.compat.store(on, Relaxed);
+    }
+}
