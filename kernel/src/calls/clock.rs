@@ -1,5 +1,7 @@
 //! Clocks and sleeping.
 
+use linux_raw_sys::general::*;
+
 use crate::errno::{Errno, Result};
 use crate::machine::{cpu, time};
 use crate::memory::c_long;
@@ -10,7 +12,6 @@ use crate::sched::wait::sleep_until;
 use crate::task::clock::{Clock, CpuClock, MAX_NS, SECOND, Timespec, Timeval};
 use crate::task::current;
 use crate::task::restart_call::restart_by;
-use linux_raw_sys::general::*;
 
 /// clock_gettime(2).
 pub fn sys_clock_gettime(id: u64, address: u64) -> Result<usize> {

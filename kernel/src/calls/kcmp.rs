@@ -4,6 +4,8 @@
 use alloc::sync::Arc;
 use core::ptr;
 
+use spin::Once;
+
 use crate::errno::{Errno, Result};
 use crate::fs::File;
 use crate::task::Task;
@@ -52,7 +54,7 @@ fn address<T>(shared: Option<&Arc<T>>) -> usize {
 
 fn order(one: usize, other: usize) -> usize {
     // Not the kernel's addresses: an order that is as good, and of no use to an attacker.
-    static MIX: crate::machine::sync::Once<usize> = crate::machine::sync::Once::new();
+    static MIX: Once<usize> = Once::new();
     let mix = *MIX.call_once(|| {
         let mut bytes = [0; size_of::<usize>()];
         crate::task::system_info::fill_random(&mut bytes);

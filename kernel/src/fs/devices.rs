@@ -4,11 +4,12 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
 use linux_raw_sys::{general as abi, ioctl};
+use spin::Once;
 
 use crate::errno::{Errno, Result};
 use crate::fs::serial::{COM2, COM3};
 use crate::fs::tty;
-use crate::machine::sync::{Once, SpinLock};
+use crate::machine::sync::SpinLock;
 use crate::memory::user;
 use crate::sched::wait::{PollTable, WaitQueue};
 use crate::task::system_info::fill_random;

@@ -1,6 +1,5 @@
 //! From names to objects: walking paths, and what a task's paths start from.
 
-use crate::fs::root::root;
 use alloc::borrow::Cow;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -8,6 +7,7 @@ use alloc::vec::Vec;
 use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
+use crate::fs::root::root;
 use crate::vfs::context::FsContext;
 use crate::vfs::inode::{Inode, same};
 

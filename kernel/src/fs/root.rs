@@ -2,8 +2,9 @@
 
 use alloc::sync::Arc;
 
+use spin::Once;
+
 use crate::fs::ramfs::RamInode;
-use crate::machine::sync::Once;
 use crate::vfs::inode::Inode;
 
 static ROOT: Once<Arc<RamInode>> = Once::new();

@@ -1,8 +1,8 @@
 //! The serial ports (16550A): bursts of bytes out, bytes in by interrupt.
 
-use x86_64::instructions::port::Port;
-
 use core::sync::atomic::{AtomicBool, Ordering};
+
+use x86_64::instructions::port::Port;
 
 /// Registers, as offsets from the base port.
 mod register {

@@ -1,9 +1,14 @@
 //! `/dev/gate`: lets tests cause what hardware does (NMIs, interprocessor interrupts) and look at the gate's counters.
 //! `/dev/user-table`: what the page tables that the reader has in user mode map of the kernel.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use x86_64::registers::control::Cr3;
+use x86_64::structures::paging::PageTableFlags as Flags;
 
 use crate::errno::{Errno, Result};
 use crate::fs::seq_file::Generated;
@@ -14,13 +19,8 @@ use crate::machine::{cpu, time};
 use crate::memory::isolation::{ON, user_root};
 use crate::memory::table::Table;
 use crate::memory::user_table::{Found, differences, maps};
-use crate::sched::timer;
-use alloc::boxed::Box;
-use core::fmt::Write;
-use x86_64::registers::control::Cr3;
-use x86_64::structures::paging::PageTableFlags as Flags;
-
 use crate::sched::rcu;
+use crate::sched::timer;
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};
 use crate::vfs::inode::device_number;

@@ -1,11 +1,5 @@
 //! clone, fork, vfork.
 
-use crate::sched::segments::{port_rights, thread_area};
-use crate::sched::switch::copy_fpu;
-use crate::task::pid_choice;
-use crate::task::pid_numbers;
-use crate::task::tree;
-use crate::work::lifecycle;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::*;
@@ -20,14 +14,20 @@ use crate::machine::gate::Gate;
 use crate::memory::{USER_END, user};
 use crate::ptrace::Event;
 use crate::sched::lent::lend;
+use crate::sched::segments::{port_rights, thread_area};
+use crate::sched::switch::copy_fpu;
 use crate::sched::thread::SwitchWork;
 use crate::sched::wait::Completion;
 use crate::sched::{scheduler, switch};
 use crate::task::exit_signal::ExitSignal;
 use crate::task::pid::{FIRST_PROGRAM, Pid, REAPER};
+use crate::task::pid_choice;
 use crate::task::pid_choice::ReservedPid;
+use crate::task::pid_numbers;
+use crate::task::tree;
 use crate::task::tree::tree;
 use crate::task::{NewTask, Process, Task, current, current_arc, pid_namespace, syscall_info};
+use crate::work::lifecycle;
 use crate::work::{trace_points, uprobe};
 
 /// What to share with the child, and how it starts.

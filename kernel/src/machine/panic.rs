@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use portcullis::x86_64::tables::KERNEL_CS;
 use portcullis::x86_64::{CpuLocal, Exception, SavedRegs};
+use spin::Once;
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::registers::control::{Cr2, Cr3};
 use x86_64::registers::model_specific::GsBase;
@@ -16,7 +17,6 @@ use x86_64::registers::model_specific::GsBase;
 use super::direct_map::{DIRECT_MAP, phys_to_virt};
 use crate::machine::log::DebugPort;
 use crate::machine::pvh::initramfs;
-use crate::machine::sync::Once;
 use crate::machine::{apic, cpu, image, sync, time};
 
 /// Set by the first CPU that panics.

@@ -2,10 +2,10 @@
 
 use core::fmt::Write;
 
+use spin::Once;
 use x86_64::instructions::{interrupts, port::Port};
 
 use super::log;
-use super::sync::Once;
 
 /// Writes to the log what has been kept until the end.
 type Tell = fn(&mut dyn Write);

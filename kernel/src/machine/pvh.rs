@@ -4,8 +4,9 @@
 
 use core::ops::Range;
 
+use spin::Once;
+
 use super::direct_map::phys_to_virt;
-use crate::machine::sync::Once;
 
 const MAGIC: u32 = 0x336e_c578;
 const MEMMAP_RAM: u32 = 1;

@@ -5,12 +5,11 @@
 //! and a lock that is handed over in a context switch is taken with interrupts off already (`task::scheduler`).
 //! While the count is not zero nothing may sleep, touch user memory or return to user mode.
 
-use core::cell::UnsafeCell;
 use core::hint::spin_loop;
 use core::marker::PhantomData;
-use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering, compiler_fence};
+use core::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 
+use spin::Once;
 use x86_64::instructions::interrupts;
 
 use crate::machine::{cpu, time};
@@ -160,54 +159,5 @@ impl Drop for IrqGuard {
     #[inline]
     fn drop(&mut self) {
         pop_off();
-    }
-}
-
-/// A value that is made once and never changes.
-pub struct Once<T> {
-    state: AtomicU8,
-    value: UnsafeCell<MaybeUninit<T>>,
-}
-
-const EMPTY: u8 = 0;
-const BUSY: u8 = 1;
-const READY: u8 = 2;
-
-// SAFETY: the value is written by the one caller that moved EMPTY to BUSY, and read only after READY, which it stores
-// with release.
-unsafe impl<T: Send + Sync> Sync for Once<T> {}
-
-impl<T> Once<T> {
-    /// Empty.
-    pub const fn new() -> Self {
-        Once { state: AtomicU8::new(EMPTY), value: UnsafeCell::new(MaybeUninit::uninit()) }
-    }
-
-    /// The value, if it has been made.
-    #[inline]
-    pub fn get(&self) -> Option<&T> {
-        // SAFETY: READY is stored after the value was written, and nothing writes it again.
-        (self.state.load(Ordering::Acquire) == READY).then(|| unsafe { (*self.value.get()).assume_init_ref() })
-    }
-
-    /// The value; makes it with `make` if there is none, waits if another CPU is making it.
-    pub fn call_once(&self, make: impl FnOnce() -> T) -> &T {
-        if self.state.compare_exchange(EMPTY, BUSY, Ordering::Acquire, Ordering::Acquire).is_ok() {
-            // SAFETY: only this caller saw EMPTY.
-            unsafe { (*self.value.get()).write(make()) };
-            self.state.store(READY, Ordering::Release);
-        }
-        loop {
-            if let Some(value) = self.get() {
-                return value;
-            }
-            spin_loop();
-        }
-    }
-}
-
-impl<T> Default for Once<T> {
-    fn default() -> Self {
-        Self::new()
     }
 }

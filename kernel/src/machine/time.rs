@@ -6,10 +6,10 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use portcullis::x86_64::halt::wait_for_interrupt;
+use spin::Once;
 use x86_64::instructions::interrupts;
 
 use crate::machine::cpu::Cpu;
-use crate::machine::sync::Once;
 use crate::machine::{apic, cpu, rtc};
 
 /// A deadline that never comes.

@@ -10,9 +10,11 @@ use core::ops::{Bound, Range};
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use spin::Once;
+
 use crate::errno::Result;
 use crate::machine::cpu;
-use crate::machine::sync::{Once, SpinLock};
+use crate::machine::sync::SpinLock;
 use crate::memory::ldt::Ldt;
 use crate::memory::page_table::PageTables;
 use crate::memory::pkeys::Keys;

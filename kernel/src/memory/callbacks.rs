@@ -1,6 +1,7 @@
 //! What memory asks of the layers above, which register it once, at boot. All of it is about the current task.
 
-use crate::machine::sync::Once;
+use spin::Once;
+
 use crate::memory::address_space::AddressSpace;
 use crate::memory::width::Width;
 

@@ -1,8 +1,9 @@
 //! Who traces whom: attach, detach, and what becomes of it at fork, exec and exit.
 
-use crate::signal::child_info;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use portcullis::work::SyscallWork;
 
 use crate::errno::{Errno, Result};
 use crate::ptrace::registers::Stopped;
@@ -10,6 +11,7 @@ use crate::ptrace::step;
 use crate::sched::scheduler;
 use crate::sched::state;
 use crate::sched::state::{STOPPED, TRACED};
+use crate::signal::child_info;
 use crate::signal::end;
 use crate::signal::{SIGCHLD, SIGKILL, SIGRTMAX, SIGSTOP, SigInfo};
 use crate::task::capabilities::Capability;
@@ -19,7 +21,6 @@ use crate::task::trace_state::{EXITKILL, OPTIONS, PRIVILEGED, SEIZED, SUSPEND_SE
 use crate::task::tree;
 use crate::task::tree::{Node, Tree};
 use crate::task::{Process, Task, current, current_arc};
-use portcullis::work::SyscallWork;
 
 /// PTRACE_TRACEME: the thread that forked this process becomes its tracer.
 pub fn traceme() -> Result<()> {

@@ -1,6 +1,7 @@
 //! What layers above have done at the points that only the scheduler knows. They register it once, at boot.
 
-use crate::machine::sync::Once;
+use spin::Once;
+
 use crate::sched::thread::SwitchWork;
 use crate::sched::thread::Thread;
 

@@ -19,14 +19,13 @@
 //!
 //! The scheduler owns one reference to each thread from [`start`] until the thread has ended and its stack is left.
 
-use crate::sched::thread::{Inner, Place};
 use alloc::sync::Arc;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
-use portcullis::InKernel;
-use portcullis::x86_64::UserRegs;
 
+use portcullis::InKernel;
 use portcullis::work::ExitWork;
+use portcullis::x86_64::UserRegs;
 use portcullis::x86_64::halt::wait_for_interrupt;
 use x86_64::instructions::interrupts;
 
@@ -37,6 +36,7 @@ use crate::sched::callbacks::callbacks;
 use crate::sched::state::*;
 use crate::sched::switch;
 use crate::sched::thread::Owner;
+use crate::sched::thread::{Inner, Place};
 use crate::sched::thread::{Thread, current};
 use crate::sched::timer;
 use crate::sched::timer::SLICE;

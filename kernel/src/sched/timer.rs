@@ -4,9 +4,8 @@
 //! queue, some CPU is armed at or before its deadline. Who adds an earlier one arms itself; who is interrupted arms itself for
 //! the first that is left, unless another CPU is armed for it.
 
-use core::sync::atomic::Ordering;
-
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use crate::machine::cpu;
 use crate::machine::cpu::Cpu;

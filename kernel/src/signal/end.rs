@@ -1,10 +1,10 @@
 //! Telling of the end of a process: its tracer, its parent, its group.
 
-use crate::signal::child_info;
 use alloc::sync::Arc;
 
 use linux_raw_sys::general::{SIGCHLD, SIGCONT, SIGHUP};
 
+use crate::signal::child_info;
 use crate::signal::send;
 use crate::task::exit_signal::ExitSignal;
 use crate::task::pid::Pid;

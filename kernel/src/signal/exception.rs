@@ -9,6 +9,7 @@ use crate::signal::{fpstate, send};
 use crate::task;
 use crate::task::signals::info::*;
 use crate::task::signals::set::*;
+
 pub use crate::task::signals::state::Fault;
 
 /// A vector of the 80387.

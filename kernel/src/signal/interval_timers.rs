@@ -1,6 +1,5 @@
 //! Interval timers, alarm, the CPU-time limit; what the tick does for them and for the POSIX timers of CPU clocks.
 
-use crate::task::posix_timers::Sample;
 use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::*;
@@ -13,6 +12,7 @@ use crate::signal;
 use crate::signal::posix_timers;
 use crate::task::clock::{SECOND, Timeval};
 use crate::task::pid::Pid;
+use crate::task::posix_timers::Sample;
 use crate::task::process::Process;
 use crate::task::signals::info::SigInfo;
 use crate::task::timers::Interval;

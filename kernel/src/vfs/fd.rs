@@ -3,9 +3,11 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use spin::Once;
+
 use crate::errno::{Errno, Result};
 use crate::machine::nospec;
-use crate::machine::sync::{Once, SpinLock};
+use crate::machine::sync::SpinLock;
 use crate::memory::frames;
 use crate::vfs::file::File;
 

@@ -2,9 +2,9 @@
 //! boot: it lies above the hooks, which it calls in turn.
 
 use portcullis::InKernel;
+use spin::Once;
 
 use crate::machine::gate::Gate;
-use crate::machine::sync::Once;
 
 type Exit = fn(&mut InKernel<'_, Gate>, i32) -> !;
 

@@ -1,16 +1,16 @@
 //! The states in which the gate's hooks are called, and how their consumers are run.
 
-use crate::errno::{Errno, Result};
-use crate::task::pid::Pid;
-use crate::task::tree::tree;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use portcullis::machine::{InterruptFlag, Tracking};
 use portcullis::work::{ExitWork, SyscallWork};
 use portcullis::x86_64::{PerCpuContext, Rflags};
 
+use crate::errno::{Errno, Result};
 use crate::machine::sync;
 use crate::task::current;
+use crate::task::pid::Pid;
+use crate::task::tree::tree;
 
 /// [`Thread::on_switch_out`](crate::sched::thread::Thread::on_switch_out): a restartable sequence may have to be aborted.
 pub const SWITCH_RSEQ: u32 = 1;

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use raw_cpuid::CpuId;
+use spin::Once;
 
 use crate::errno::{Errno, Result};
 use crate::fs::proc::entry::{Entry, Kind, text};
@@ -116,7 +117,7 @@ fn uuid(number: u128) -> Vec<u8> {
 }
 
 fn boot_id() -> Vec<u8> {
-    static ID: crate::machine::sync::Once<u128> = crate::machine::sync::Once::new();
+    static ID: Once<u128> = Once::new();
     uuid(*ID.call_once(random_number))
 }
 

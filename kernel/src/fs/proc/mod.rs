@@ -8,7 +8,6 @@ mod machine;
 mod memory;
 mod process;
 
-use crate::fs::proc::entry::{Entry, Kind, Subject};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -16,6 +15,7 @@ use alloc::vec::Vec;
 use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
+use crate::fs::proc::entry::{Entry, Kind, Subject};
 use crate::fs::seq_file::Generated;
 use crate::task;
 use crate::task::pid::Pid;

@@ -1,8 +1,5 @@
 //! The texts about a process: `/proc/PID/stat` and so on.
 
-use crate::task::ids;
-use crate::task::pid_numbers;
-use crate::task::user_namespace::Writer;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -20,9 +17,12 @@ use crate::memory::address_space::AddressSpace;
 use crate::sched::state;
 use crate::sched::{lent, scheduler};
 use crate::task;
+use crate::task::ids;
 use crate::task::ids::{GROUP, Ids, USER};
+use crate::task::pid_numbers;
 use crate::task::process::Process;
 use crate::task::signals::set::SigSet;
+use crate::task::user_namespace::Writer;
 use crate::task::{access, current, syscall_info, usage, user_namespace};
 use crate::vfs::context::FsContext;
 use crate::vfs::inode::Inode;

@@ -2,7 +2,9 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::*, fence};
 
-use crate::machine::sync::{Once, SpinLock};
+use spin::Once;
+
+use crate::machine::sync::SpinLock;
 use crate::machine::time;
 use crate::memory::frames::Frame;
 

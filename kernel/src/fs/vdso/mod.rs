@@ -14,10 +14,10 @@ use alloc::vec::Vec;
 
 use linux_raw_sys::auxvec::AT_SYSINFO_EHDR;
 use linux_raw_sys::general::{MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_READ, S_IFREG};
+use spin::Once;
 
 use crate::errno::{Errno, Result};
 use crate::fs::{File, Inode};
-use crate::machine::sync::Once;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::frames::Frame;
 use crate::memory::map::Object;

@@ -1,7 +1,8 @@
 //! Signal numbers and sets of them.
 
-use crate::errno::{Errno, Result};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::errno::{Errno, Result};
 
 macro_rules! signals {
     ($($name:ident = $number:literal,)*) => {

@@ -2,6 +2,8 @@
 
 use alloc::sync::Arc;
 
+use portcullis::work::ExitWork;
+
 use crate::sched::thread::Thread;
 use crate::sched::wait::WaitQueue;
 use crate::task::signals::altstack::AltStack;
@@ -10,7 +12,6 @@ use crate::task::signals::pending::Pending;
 use crate::task::signals::quota::User;
 use crate::task::signals::set::SigSet;
 use crate::task::signals::trap::Trap;
-use portcullis::work::ExitWork;
 
 /// What the last exception of a task left for the signal frame: `trapno`, `err` and `cr2` of `sigcontext`.
 #[derive(Clone, Copy, Default, Debug)]
