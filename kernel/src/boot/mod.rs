@@ -1,7 +1,7 @@
 //! From the PVH entry point to the first program.
 //!
 //! `entry` (assembly) → `boot_main` here → `pvh` (what the loader says) → `paging` (the kernel's page tables) →
-//! `memory` → `apic`, `time` → `smp` (the other processors, which come in by `entry` too) → `fs`, `task`.
+//! `memory` → `acpi`, `apic`, `time` → `smp` (the other processors, which come in by `entry` too) → `fs`, `task`.
 
 use crate::machine::{cpu, time};
 use crate::work::trace_points;
@@ -32,6 +32,7 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     let info = crate::machine::pvh::info();
     let reserved = memory::boot_tables::reserved(info, tables);
     memory::pgd::init(memory::frames::init(info.ram(), &reserved, memory::pgd::share));
+    let firmware = machine::acpi::read(memory::vmalloc::map_firmware);
     crate::machine::apic::init_cpu();
     crate::machine::apic::init_lines();
     time::init();
@@ -39,7 +40,7 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     callbacks::register();
     crate::sched::timer::init();
     init_scheduler();
-    smp::start(cr3);
+    smp::start(cr3, &firmware.apic_ids);
     crate::fs::vdso::init();
     ::log::info!("{} CPUs, {} MiB free", cpu::count(), memory::frames::free_bytes() >> 20);
     devices::register();

@@ -1,9 +1,8 @@
-//! The other processors: started one after the other in the order of their APIC identities, and numbered so.
+//! The other processors: started one after the other in the order of the firmware's list, and numbered so. The numbers have no
+//! gaps; the local APIC ids may.
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
-
-use x86_64::instructions::port::Port;
 
 use crate::boot::entry;
 use crate::boot::entry::ApHandover;
@@ -21,29 +20,12 @@ pub static HANDOVER: ApHandover =
 const INIT_DELAY: u64 = 10_000;
 /// How long a processor may take to start, in nanoseconds, before the next one is tried.
 const PATIENCE: u64 = 10_000_000;
-const LAST_APIC_ID: u32 = 255;
 
-/// How many processors the machine has, from QEMU's fw_cfg (docs/specs/fw_cfg.rst); 1 where there is none.
-fn processors() -> usize {
-    const SIGNATURE: u16 = 0;
-    const NB_CPUS: u16 = 5;
-    let read = |item: u16| -> [u8; 4] {
-        // SAFETY: fw_cfg's selector and data ports; on another machine nobody listens.
-        unsafe {
-            Port::<u16>::new(0x510).write(item);
-            core::array::from_fn(|_| Port::<u8>::new(0x511).read())
-        }
-    };
-    if read(SIGNATURE) != *b"QEMU" {
-        return 1;
-    }
-    let [low, high, ..] = read(NB_CPUS);
-    usize::from(u16::from_le_bytes([low, high]))
-}
-
-/// Starts the other processors. Returns when all of them are about to be idle.
-pub fn start(cr3: u64) {
-    let present = processors();
+/// Starts the processors with these local APIC ids, but the one that runs this. Returns when all of them are about to be idle.
+pub fn start(cr3: u64, apic_ids: &[u32]) {
+    let own = cpu::get(cpu::id()).apic_id();
+    let others = || apic_ids.iter().filter(|&&id| id != own);
+    let present = 1 + others().count();
     let used = present.min(MAX_CPUS);
     if present > MAX_CPUS {
         log::warn!("{present} processors; only {MAX_CPUS} are used");
@@ -64,12 +46,8 @@ pub fn start(cr3: u64) {
         let len = (&raw const entry::ap_trampoline_end).offset_from(code) as usize;
         phys_to_virt(entry::TRAMPOLINE).copy_from_nonoverlapping(code, len);
     }
-    // Which identities there are is not known, only how many. One that does not exist costs the patience.
-    for apic_id in (0..LAST_APIC_ID).filter(|id| *id != cpu::get(cpu::id()).apic_id()) {
+    for &apic_id in others().take(used - 1) {
         let before = cpu::count();
-        if before == used {
-            break;
-        }
         apic::send_init(apic_id);
         time::spin(INIT_DELAY);
         // A processor that has started ignores the second one.

@@ -5,10 +5,12 @@
 //! | find the CPU that you run on | [`cpu`] |
 //! | take a lock, turn interrupts off | [`sync`] |
 //! | know the time, run something later, see where a tick ends a slice | [`time`] |
+//! | know what the firmware says of the machine | [`acpi`] |
 //! | send an inter-processor interrupt | [`apic`] |
 //! | turn the machine off | [`power`] |
 //! | decode an instruction | [`instruction`] |
 
+pub mod acpi;
 pub mod apic;
 pub mod cpu;
 pub mod descriptor;

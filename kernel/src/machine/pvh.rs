@@ -50,6 +50,8 @@ pub struct BootInfo {
     /// The initramfs, empty if there is none.
     pub initramfs: Range<u64>,
     cmdline: Range<u64>,
+    /// The address of ACPI's RSDP; 0 where the loader does not say.
+    pub rsdp: u64,
 }
 
 static INFO: Once<BootInfo> = Once::new();
@@ -87,6 +89,7 @@ pub unsafe fn parse(start_info: u64) {
         ram_len: 0,
         initramfs: 0..0,
         cmdline: start.cmdline_paddr..start.cmdline_paddr,
+        rsdp: start.rsdp_paddr,
     };
     for i in 0..start.memmap_entries as usize {
         // SAFETY: the loader's array has `memmap_entries` entries; it need not be aligned.
