@@ -5,7 +5,7 @@
 
 use crate::machine::{cpu, time};
 use crate::work::trace_points;
-use crate::{fs, life, memory};
+use crate::{fs, life, machine, memory};
 
 mod callbacks;
 mod devices;
@@ -35,7 +35,7 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     let firmware = machine::acpi::read(memory::vmalloc::map_firmware);
     crate::machine::apic::init_cpu();
     crate::machine::apic::init_lines();
-    time::init();
+    time::init(firmware.pm_timer);
     cpu::set_online(cpu);
     callbacks::register();
     crate::sched::timer::init();

@@ -1,4 +1,4 @@
-//! What the firmware's ACPI tables say of the machine: its processors (MADT).
+//! What the firmware's ACPI tables say of the machine: its processors (MADT) and its power-management timer (FADT).
 //!
 //! The tables are read once, at boot. The names and layouts are those of the ACPI specification, chapter 5. The DSDT, which is
 //! a program, is not read.
@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr::NonNull;
 
+use acpi::address::AddressSpace;
+use acpi::fadt::Fadt;
 use acpi::madt::{Madt, MadtEntry};
 use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
 
@@ -19,6 +21,8 @@ pub struct Firmware {
     /// The local APIC ids of the processors that can be started, in the order of the MADT. The boot processor is among them.
     /// Empty without a MADT.
     pub apic_ids: Vec<u32>,
+    /// The I/O port of the power-management timer.
+    pub pm_timer: Option<u16>,
 }
 
 /// Adds a physical range to the direct map.
@@ -50,7 +54,7 @@ pub fn read(map: Map) -> Firmware {
         rsdp => unsafe { AcpiTables::from_rsdp(reader, rsdp as usize) },
     };
     match tables {
-        Ok(tables) => Firmware { apic_ids: processors(&tables) },
+        Ok(tables) => Firmware { apic_ids: processors(&tables), pm_timer: pm_timer(&tables) },
         Err(error) => {
             log::warn!("no ACPI tables ({error:?}): one CPU");
             Firmware::default()
@@ -75,4 +79,10 @@ fn processors(tables: &AcpiTables<Reader>) -> Vec<u32> {
         _ => None,
     };
     madt.get().entries().filter_map(apic_id).filter(|&id| id != BROADCAST).map(u32::from).collect()
+}
+
+/// The PM timer, where there is one (a hardware-reduced machine such as QEMU's microvm has none) and it is in I/O space.
+fn pm_timer(tables: &AcpiTables<Reader>) -> Option<u16> {
+    let block = tables.find_table::<Fadt>().ok()?.pm_timer_block().ok()??;
+    (block.address_space == AddressSpace::SystemIo).then(|| u16::try_from(block.address).ok())?
 }

@@ -26,9 +26,6 @@ pub const RESCHEDULE: u8 = 0xfd;
 /// Vector of an interrupt that went away before it was delivered.
 pub const SPURIOUS: u8 = 0xff;
 
-/// The timer's rate in QEMU and KVM: one per nanosecond.
-pub const TIMER_HZ: u64 = 1_000_000_000;
-
 const APIC_BASE: u32 = 0x1b;
 const APIC_BASE_ENABLE: u64 = 1 << 11;
 const APIC_BASE_X2APIC: u64 = 1 << 10;
@@ -121,7 +118,7 @@ pub fn eoi() {
     write(EOI, 0);
 }
 
-/// Lets the timer interrupt this CPU once, `ticks` from now (1 / `TIMER_HZ`); 0 stops it.
+/// Lets the timer interrupt this CPU once, `ticks` of its own rate from now (`calibration`); 0 stops it.
 #[inline]
 pub fn set_timer(ticks: u32) {
     write(TIMER_INITIAL, ticks);

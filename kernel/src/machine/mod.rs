@@ -5,6 +5,7 @@
 //! | find the CPU that you run on | [`cpu`] |
 //! | take a lock, turn interrupts off | [`sync`] |
 //! | know the time, run something later, see where a tick ends a slice | [`time`] |
+//! | know how fast the counters run | [`calibration`] |
 //! | know what the firmware says of the machine | [`acpi`] |
 //! | send an inter-processor interrupt | [`apic`] |
 //! | turn the machine off | [`power`] |
@@ -12,6 +13,7 @@
 
 pub mod acpi;
 pub mod apic;
+pub mod calibration;
 pub mod cpu;
 pub mod descriptor;
 pub mod direct_map;

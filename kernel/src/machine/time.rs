@@ -1,7 +1,7 @@
 //! The clock and each CPU's one-shot timer.
 //!
-//! One clock: the time-stamp counter, measured once against the local APIC's timer, whose rate is known. What is to happen at a
-//! certain time is queued in [`sched::timer`](crate::sched::timer).
+//! One clock: the time-stamp counter, whose rate `calibration` measures at boot. What is to happen at a certain time is queued in
+//! [`sched::timer`](crate::sched::timer).
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,15 +9,16 @@ use portcullis::x86_64::halt::wait_for_interrupt;
 use spin::Once;
 use x86_64::instructions::interrupts;
 
+use crate::machine::calibration::ticks;
 use crate::machine::cpu::Cpu;
-use crate::machine::{apic, cpu, rtc};
+use crate::machine::{apic, calibration, cpu, rtc};
 
 /// A deadline that never comes.
 pub const NEVER: u64 = u64::MAX;
 const SECOND: u64 = 1_000_000_000;
 
-/// How long the boot processor measures the time-stamp counter.
-const CALIBRATION: u64 = 1_000_000;
+/// The longest wait that the local APIC's timer is set for, in nanoseconds: at any rate below 2 GHz it fits.
+const LONGEST_WAIT: u64 = i32::MAX as u64;
 
 /// `nanoseconds = (ticks - base) * scale >> 32`.
 struct Clock {
@@ -29,39 +30,15 @@ struct Clock {
 
 static CLOCK: Once<Clock> = Once::new();
 
-fn ticks() -> u64 {
-    // SAFETY: RDTSC is available on every x86-64 CPU.
-    unsafe { core::arch::x86_64::_rdtsc() }
-}
+/// Ticks of the local APIC's timer per nanosecond, times 2^31; less than 2^32. 0 before the clocks run.
+static APIC_RATE: AtomicU64 = AtomicU64::new(0);
 
-/// A reading of both counters that lie close together: (time-stamp counter, nanoseconds left).
-fn sample() -> (u64, u64) {
-    (0..8)
-        .map(|_| {
-            let before = ticks();
-            let left = apic::timer_left();
-            let after = ticks();
-            (after - before, (before + (after - before) / 2, u64::from(left)))
-        })
-        .min()
-        .map_or((0, 0), |(_, reading)| reading)
-}
-
-/// Starts the clocks. Once, on the boot processor, with its local APIC on.
-pub fn init() {
-    const { assert!(apic::TIMER_HZ == SECOND) };
-    apic::set_timer(u32::MAX);
-    let (first_ticks, first_left) = sample();
-    while first_left - u64::from(apic::timer_left()) < CALIBRATION {
-        core::hint::spin_loop();
-    }
-    let (last_ticks, last_left) = sample();
-    apic::set_timer(0);
-    let nanoseconds = u128::from(first_left - last_left);
-    let scale = ((nanoseconds << 32) / u128::from(last_ticks - first_ticks)) as u64;
-    let clock = CLOCK.call_once(|| Clock { base: first_ticks, scale, epoch: AtomicU64::new(0) });
+/// Starts the clocks. `pm_timer` is the port of ACPI's PM timer. Once, on the boot processor, with its local APIC on, interrupts off.
+pub fn init(pm_timer: Option<u16>) {
+    let rates = calibration::measure(pm_timer);
+    APIC_RATE.store(rates.apic, Ordering::Relaxed);
+    let clock = CLOCK.call_once(|| Clock { base: rates.base, scale: rates.tsc, epoch: AtomicU64::new(0) });
     clock.epoch.store((rtc::seconds() * SECOND).saturating_sub(now()), Ordering::Relaxed);
-    log::info!("time-stamp counter: {} kHz", ((SECOND / 1000) << 32) / scale.max(1));
 }
 
 /// Nanoseconds since boot; never goes back.
@@ -118,9 +95,11 @@ pub fn spin(nanoseconds: u64) {
 pub fn arm(cpu: &Cpu, deadline: u64) {
     if deadline < cpu.armed.load(Ordering::Relaxed) {
         cpu.armed.store(deadline, Ordering::Relaxed);
-        // The counter has 32 bits, a little over four seconds; a longer wait is done in parts.
-        let wait = deadline.saturating_sub(now()).clamp(1, u64::from(u32::MAX));
-        apic::set_timer(wait as u32);
+        // The timer's counter has 32 bits; a longer wait is done in parts.
+        let wait = deadline.saturating_sub(now()).min(LONGEST_WAIT);
+        // Rounded up, and never 0, which would stop the timer.
+        let ticks = ((wait * APIC_RATE.load(Ordering::Relaxed)) >> 31) + 1;
+        apic::set_timer(ticks as u32);
     }
 }
 
