@@ -11,6 +11,7 @@ mod instructions;
 mod library;
 mod lints;
 mod linux;
+mod machines;
 mod noinstr;
 mod objdump;
 mod programs;
@@ -97,6 +98,11 @@ const SUITES: &[Suite] = &[
         name: "guest",
         about: "the programs of tests/guest in the reference kernel, on Intel and AMD models, 1 and 2 CPUs",
         run: |args, report| guest::run(&args.program, &args.machine, args.storm, report),
+    },
+    Suite {
+        name: "machines",
+        about: "the reference kernel on machines that tell of their processors and timers in different ways",
+        run: |_, report| machines::run(report),
     },
     Suite {
         name: "instructions",
