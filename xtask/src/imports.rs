@@ -2,7 +2,8 @@
 //! files import each other in no circle of more than one small room.
 //!
 //! A block of that page whose info string is `layers FOLDER` lists the top-level modules of `FOLDER`, upper layers first; what
-//! follows a `#` explains. A path is an import wherever it stands: in a `use`, in an expression, inside a macro.
+//! follows a `#` explains. A path is an import wherever it stands: in a `use`, in an expression, inside a macro. What is
+//! there for tests only (`#[cfg(test)]`) is looked over: a test may import what it needs.
 //!
 //! Where the code is not in layers yet, the info string says how far: `up=N` imports go up, and `circle=N` files import each
 //! other. The numbers must be exact, so that they only go down.
@@ -141,31 +142,43 @@ impl Sources {
             texts.insert(module.clone(), fs::read_to_string(&path)?);
             sources.files.insert(module, relative);
         }
-        for (module, text) in &texts {
-            let names = text.split("macro_rules! ").skip(1).filter_map(|text| text.split([' ', '{']).next());
-            sources.macros.extend(names.map(|name| (name.to_owned(), module.clone())));
-        }
-        for (module, text) in &texts {
-            sources.add(module, text)?;
-        }
+        sources.add_all(&texts)?;
         Ok(sources)
     }
 
-    /// Adds what `module`, whose text this is, imports.
-    fn add(&mut self, module: &Module, text: &str) -> Result<()> {
-        let tokens = TokenStream::from_str(text)
-            .map_err(|error| anyhow::anyhow!("{}/{}: {error}", self.folder, self.files[module].display()))?;
+    /// Adds what the files, whose texts these are, import, and forgets those that are for tests only.
+    fn add_all(&mut self, texts: &BTreeMap<Module, String>) -> Result<()> {
+        let mut code = BTreeMap::new();
+        let mut tests = Vec::new();
+        for (module, text) in texts {
+            let tokens =
+                TokenStream::from_str(text).map_err(|error| anyhow::anyhow!("{}: {error}", self.show(module)))?;
+            code.insert(module, without_tests(tokens, module, &mut tests));
+        }
+        let is_test = |module: &Module| tests.iter().any(|test| module.starts_with(test));
+        self.files.retain(|module, _| !is_test(module));
+        for (module, text) in texts {
+            let names = text.split("macro_rules! ").skip(1).filter_map(|text| text.split([' ', '{']).next());
+            self.macros.extend(names.map(|name| (name.to_owned(), module.clone())));
+        }
+        for (module, tokens) in code.into_iter().filter(|(module, _)| !is_test(module)) {
+            self.add(module, &tokens);
+        }
+        Ok(())
+    }
+
+    /// Adds what `module`, whose code this is, imports.
+    fn add(&mut self, module: &Module, tokens: &[TokenTree]) {
         let mut paths =
             Paths { module, files: &self.files, macros: &self.macros, names: BTreeMap::new(), found: Vec::new() };
         // Twice: a name may be used above its import.
         for _ in 0..2 {
             paths.found.clear();
-            paths.walk(module, &tokens.clone().into_iter().collect::<Vec<_>>());
+            paths.walk(module, tokens);
         }
         for (to, line) in paths.found {
             self.imports.entry((module.clone(), to)).or_insert(line);
         }
-        Ok(())
     }
 
     fn faults(&self, layers: &[Vec<String>]) -> Faults {
@@ -219,6 +232,42 @@ fn module_of(relative: &Path) -> Module {
         module.pop();
     }
     module
+}
+
+/// The code of `module` without its items for tests only. Files among these are added to `tests`, by their modules.
+fn without_tests(code: TokenStream, module: &Module, tests: &mut Vec<Module>) -> Vec<TokenTree> {
+    let mut kept = Vec::new();
+    let mut tokens = code.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        let is_for_tests = matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '#')
+            && tokens.peek().is_some_and(|next| next.to_string().replace(' ', "") == "[cfg(test)]");
+        if !is_for_tests {
+            kept.push(token);
+            continue;
+        }
+        tokens.next();
+        let mut item = Vec::new();
+        for token in tokens.by_ref() {
+            let is_import = matches!(item.first(), Some(TokenTree::Ident(word)) if word == "use");
+            let ends = match &token {
+                TokenTree::Punct(punct) => punct.as_char() == ';',
+                TokenTree::Group(group) => group.delimiter() == Delimiter::Brace && !is_import,
+                _ => false,
+            };
+            item.push(token);
+            if ends {
+                break;
+            }
+        }
+        let words: Vec<String> = item.iter().map(TokenTree::to_string).collect();
+        if let [.., word, name, end] = &words[..]
+            && word == "mod"
+            && end == ";"
+        {
+            tests.push([module.as_slice(), std::slice::from_ref(name)].concat());
+        }
+    }
+    kept
 }
 
 /// Finds the paths in one file.
@@ -347,9 +396,8 @@ mod tests {
         for (name, _) in files {
             sources.files.insert(module_of(Path::new(name)), PathBuf::from(name));
         }
-        for (name, text) in files {
-            sources.add(&module_of(Path::new(name)), text).expect("it is Rust");
-        }
+        let texts = files.iter().map(|(name, text)| (module_of(Path::new(name)), (*text).to_owned())).collect();
+        sources.add_all(&texts).expect("it is Rust");
         let page = format!("```layers c\n{map}\n```\n");
         let maps = layers(&page).expect("a map");
         let faults = sources.faults(&maps[0].layers);
@@ -383,6 +431,25 @@ mod tests {
     fn comments_and_other_crates_are_no_imports() {
         let text = "/// [`crate::top::X`]\nuse std::top::X; fn f(top: T) { top.x(); x::top::y(); }";
         assert_eq!(faults(&[("top.rs", ""), ("low.rs", text)], "top\nlow"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_for_tests_only_is_looked_over() {
+        let files = [
+            ("lib.rs", "#[cfg(test)] mod bench { use crate::low; }"),
+            ("top.rs", "#[cfg(test)] mod inner { use crate::top; } pub struct X;"),
+            ("low.rs", "#[cfg(test)] use crate::top::{X, Y}; #[cfg(test)] pub mod tests; fn f() {}"),
+            ("low/tests.rs", "use crate::top::X; mod deeper;"),
+            ("low/tests/deeper.rs", "use crate::top::X;"),
+        ];
+        assert_eq!(faults(&files, "top\nlow"), Vec::<String>::new());
+        // The item behind it is no test's, and neither is what has another condition.
+        for text in
+            ["#[cfg(test)] use std::mem; use crate::top::X;", "#[cfg(not(test))] use crate::top::X;", "mod tests;"]
+        {
+            let files = [("lib.rs", ""), ("top.rs", ""), ("low.rs", text), ("low/tests.rs", "use crate::top::X;")];
+            assert_eq!(faults(&files, "top\nlow").len(), if text == "mod tests;" { 1 } else { 2 }, "{text}");
+        }
     }
 
     #[test]
