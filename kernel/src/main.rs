@@ -2,16 +2,23 @@
 //!
 //! It exists so that the hooks of the library have true consumers (docs/hooks.md says which have none) and programs that
 //! nobody here wrote walk its doors. `gate/` is where the kernel meets the library; start there.
-#![no_std]
-#![no_main]
+//!
+//! Its plain data logic has tests beside it, which run on the host: `host.rs`, ARCHITECTURE.md.
+#![cfg_attr(not(test), no_std, no_main)]
+// What leads to most of the code is `boot`.
+#![cfg_attr(test, allow(dead_code, unused_imports))]
 
 extern crate alloc;
 
+// The way in from the loader: addresses of the image, of which a test of the host is none.
+#[cfg(not(test))]
 mod boot;
 mod calls;
 mod errno;
 mod fs;
 mod gate;
+#[cfg(test)]
+mod host;
 mod life;
 mod machine;
 mod memory;

@@ -99,12 +99,23 @@ fn lints() -> Result<Vec<Check>> {
             })
             .map_err(|error| format!("the kernel's compiler has no clippy here: {error:#}"))
     };
+    let tests = || {
+        toolchain
+            .ensure_clippy()
+            .map(|()| {
+                let mut command = toolchain.host_cargo("clippy");
+                command.args(["--tests", "--", "-D", "warnings"]).current_dir(repository("kernel"));
+                Work::Command(command)
+            })
+            .map_err(|error| format!("the kernel's compiler has no clippy here: {error:#}"))
+    };
     let mut checks = formatting(true)?;
     checks.push(Check { name: "imports", work: Ok(Work::Here(imports::check)) });
     checks.push(Check { name: "clippy", work: Ok(Work::Command(host)) });
     checks.push(Check { name: "clippy-kernel", work: kernel("kernel", &[]) });
     checks.push(Check { name: "clippy-isolated", work: kernel("kernel", &["--features", "isolation"]) });
     checks.push(Check { name: "clippy-floor", work: kernel("kernel", &["--features", "bench-floor"]) });
+    checks.push(Check { name: "clippy-kernel-tests", work: tests() });
     checks.push(Check { name: "clippy-example", work: kernel("examples/minimal", &[]) });
     checks.extend(oldest_compiler());
     Ok(checks)

@@ -15,6 +15,9 @@ use crate::{msrv, progress, setup};
 /// The kernel's target.
 pub const TARGET: &str = "x86_64-unknown-none";
 
+/// Where the kernel's tests of plain logic run. `kernel/.cargo/config.toml` names the kernel's target otherwise.
+const HOST: &str = "x86_64-unknown-linux-gnu";
+
 /// Chooses the toolchain by hand: `rustup` or `debian`.
 const CHOICE: &str = "PORTCULLIS_TOOLCHAIN";
 
@@ -80,6 +83,24 @@ impl Toolchain {
 
     /// A cargo command line that builds for the kernel's target: `cargo SUBCOMMAND …`, to be run in `kernel/`, or in an example.
     pub fn cargo(self, subcommand: &str) -> Command {
+        let mut command = self.bare_cargo(subcommand);
+        if self == Toolchain::Debian {
+            command.args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
+        }
+        // Unstable flags of cargo: `build-std` with Debian's, and flags per package (see `kernel`). Set
+        // always, so that a build is not repeated because another one needed it.
+        command.env("RUSTC_BOOTSTRAP", "1").env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+        command
+    }
+
+    /// A cargo command line that builds the kernel's tests for the host: `cargo SUBCOMMAND …`, to be run in `kernel/`.
+    pub fn host_cargo(self, subcommand: &str) -> Command {
+        let mut command = self.bare_cargo(subcommand);
+        command.args(["--target", HOST]);
+        command
+    }
+
+    fn bare_cargo(self, subcommand: &str) -> Command {
         let mut command;
         match self {
             Toolchain::Rustup => {
@@ -95,13 +116,8 @@ impl Toolchain {
                 command = Command::new(program);
                 command.arg(arguments).env("CARGO", "/usr/bin/cargo");
                 command.env("RUSTC", "/usr/bin/rustc").env("RUSTDOC", "/usr/bin/rustdoc");
-                command
-                    .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
             }
         }
-        // Unstable flags of cargo: `build-std` with Debian's, and flags per package (see `kernel`). Set
-        // always, so that a build is not repeated because another one needed it.
-        command.env("RUSTC_BOOTSTRAP", "1").env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
         command
     }
 

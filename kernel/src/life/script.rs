@@ -1,6 +1,6 @@
 //! The first line of a script: `#! interpreter [argument]`, as Linux 6.1 reads it.
 //!
-//! Uses nothing of the kernel, so that its tests run on the host (in xtask's).
+//! Uses nothing of the kernel.
 
 extern crate alloc;
 

@@ -10,9 +10,13 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use portcullis::work::WorkFlags;
 use portcullis::x86_64::tables::Tables;
 use portcullis::x86_64::{CpuDescription, CpuLocal, Espfix};
+#[cfg(not(test))]
 use x86_64::instructions::interrupts;
 
 use crate::machine::direct_map::ESPFIX;
+// A process may not touch the interrupt flag.
+#[cfg(test)]
+use crate::host::interrupts;
 use crate::machine::gate::Gate;
 use crate::machine::{apic, sync, time};
 

@@ -39,7 +39,8 @@ pub fn on_panic(tid: fn() -> i32) {
     TASK.call_once(|| tid);
 }
 
-#[panic_handler]
+// Tests of the host have the standard library's.
+#[cfg_attr(not(test), panic_handler)]
 fn panic(info: &PanicInfo) -> ! {
     let frame: u64;
     // SAFETY: reads the frame pointer, which this build keeps.

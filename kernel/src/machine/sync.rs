@@ -10,8 +10,12 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 
 use spin::Once;
+#[cfg(not(test))]
 use x86_64::instructions::interrupts;
 
+// A process may not touch the interrupt flag.
+#[cfg(test)]
+use crate::host::interrupts;
 use crate::machine::{cpu, time};
 
 /// A lock around `T`. Interrupts are off and preemption is off while its guard lives.

@@ -86,3 +86,5 @@ pub fn map_firmware(range: Range<u64>) {
         }
     }
 }
+#[cfg(test)]
+pub mod tests;

@@ -7,12 +7,18 @@ use anyhow::{Context, Result};
 
 use super::report::Report;
 use crate::repository;
+use crate::toolchain::Toolchain;
 
 /// Runs the suite.
 pub fn run(report: &mut Report) -> Result<()> {
     let mut host = Command::new("cargo");
     host.args(["test", "--workspace", "--no-fail-fast"]).current_dir(repository(""));
     run_cargo_test("library", &mut host, report)?;
+
+    // The kernel is a workspace of its own, for another target: here its plain logic is compiled for the host.
+    let mut kernel = Toolchain::install()?.host_cargo("test");
+    kernel.arg("--no-fail-fast").current_dir(repository("kernel"));
+    run_cargo_test("kernel", &mut kernel, report)?;
 
     // The models replace the atomics of the library, so that everything is built once more: a target directory of its own.
     let mut loom = Command::new("cargo");

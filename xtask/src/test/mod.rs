@@ -20,24 +20,6 @@ mod sessions;
 mod symbols;
 mod terminal;
 
-/// The kernel's filter interpreter: its tests run here, as the kernel itself is for no host.
-#[cfg(test)]
-#[path = "../../../kernel/src/task/seccomp/bpf.rs"]
-#[allow(dead_code)]
-mod bpf;
-
-/// How the kernel reads a script's first line; likewise.
-#[cfg(test)]
-#[path = "../../../kernel/src/life/script.rs"]
-#[allow(dead_code)]
-mod script;
-
-/// The kernel's decoder of user instructions, likewise.
-#[cfg(test)]
-#[path = "../../../kernel/src/machine/instruction.rs"]
-#[allow(dead_code)]
-mod instruction;
-
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -85,7 +67,7 @@ struct Suite {
 const SUITES: &[Suite] = &[
     Suite {
         name: "library",
-        about: "unit, explorer, compile-fail and generated-code tests, the loom models, the host tool's own tests",
+        about: "unit, explorer, compile-fail and generated-code tests, the loom models, the kernel's and the host tool's own tests",
         run: |_, report| library::run(report),
     },
     Suite {

@@ -1,0 +1,97 @@
+//! What stands in for the machine where the kernel's tests run, which is a process of the host: processors, the interrupt
+//! flag and physical memory. Only tests have it.
+//!
+//! Each thread is a processor: GS leads to an area of its own, so that locks count as they do in the kernel. All of them are
+//! CPU 0, none is online, and none has a task: `task::current()` has nothing to give. User memory does not exist either.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::Cell;
+use std::ffi::{c_int, c_long, c_void};
+use std::ptr;
+use std::sync::Once;
+
+use crate::machine::cpu::Cpu;
+use crate::machine::direct_map::{DIRECT_MAP, PAGE_SIZE};
+use crate::memory::{frames, vmalloc};
+
+/// Bytes of physical memory.
+const MEMORY: u64 = 256 << 20;
+
+/// The interrupt flag: CLI and STI are not for a process.
+pub mod interrupts {
+    use super::PROCESSOR;
+
+    /// Whether interrupts are on, as far as this thread has said.
+    pub fn are_enabled() -> bool {
+        PROCESSOR.with(|cpu| cpu.interrupts.get())
+    }
+
+    /// Turns them off.
+    pub fn disable() {
+        PROCESSOR.with(|cpu| cpu.interrupts.set(false));
+    }
+
+    /// Turns them on.
+    pub fn enable() {
+        PROCESSOR.with(|cpu| cpu.interrupts.set(true));
+    }
+}
+
+unsafe extern "C" {
+    fn mmap(address: *mut c_void, len: usize, protection: c_int, flags: c_int, fd: c_int, offset: i64) -> *mut c_void;
+    fn syscall(number: c_long, ...) -> c_long;
+}
+
+thread_local! {
+    /// Made when the thread first takes a lock.
+    static PROCESSOR: Processor = Processor::new();
+}
+
+/// The processor that a thread is.
+struct Processor {
+    area: *mut Cpu,
+    interrupts: Cell<bool>,
+}
+
+impl Processor {
+    fn new() -> Processor {
+        const ARCH_PRCTL: c_long = 158;
+        const ARCH_SET_GS: c_long = 0x1001;
+        // SAFETY: it has a size.
+        let area = unsafe { alloc_zeroed(Layout::new::<Cpu>()) }.cast::<Cpu>();
+        if area.is_null() {
+            handle_alloc_error(Layout::new::<Cpu>());
+        }
+        // SAFETY: all zeroes is a value of `Cpu` (its `new`), and the first word of the library's part, which is the first, is
+        // its own address (`CpuLocal::this`). GS is nobody else's in a process of 64 bits.
+        let failed = unsafe {
+            area.cast::<*mut Cpu>().write(area);
+            syscall(ARCH_PRCTL, ARCH_SET_GS, area)
+        };
+        assert_eq!(failed, 0, "arch_prctl");
+        Processor { area, interrupts: Cell::new(true) }
+    }
+}
+
+impl Drop for Processor {
+    fn drop(&mut self) {
+        // SAFETY: `new` allocated it, and the thread that it is for ends.
+        unsafe { dealloc(self.area.cast(), Layout::new::<Cpu>()) };
+    }
+}
+
+/// Starts physical memory, once for all tests: each that needs a frame begins with this.
+pub fn memory() {
+    static START: Once = Once::new();
+    START.call_once(|| {
+        const READ_WRITE: c_int = 3;
+        // MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MAP_FIXED_NOREPLACE.
+        const FLAGS: c_int = 0x02 | 0x20 | 0x4000 | 0x10_0000;
+        // SAFETY: nothing is there, or the call fails.
+        let base = unsafe { mmap(DIRECT_MAP as *mut c_void, MEMORY as usize, READ_WRITE, FLAGS, -1, 0) };
+        assert!(ptr::eq(base, DIRECT_MAP as *mut c_void), "no room for the direct map at {DIRECT_MAP:#x}");
+        // Frame 0 is never used. Frames 2 and 3: the kernel's own top-level tables, of zeros.
+        vmalloc::tests::set_root(2 * PAGE_SIZE);
+        frames::init(std::slice::from_ref(&(4 * PAGE_SIZE..MEMORY)), &[]);
+    });
+}
