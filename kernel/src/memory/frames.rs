@@ -295,3 +295,6 @@ pub fn free_bytes() -> u64 {
 pub fn total_bytes() -> u64 {
     TOTAL.load(Ordering::Relaxed) as u64 * PAGE_SIZE
 }
+
+#[cfg(test)]
+mod tests;

@@ -383,3 +383,6 @@ impl Drop for Gather {
         self.finish();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -387,3 +387,6 @@ impl AreaSet {
         (start.checked_add(len)? <= within.end).then_some(start)
     }
 }
+
+#[cfg(test)]
+mod tests;
