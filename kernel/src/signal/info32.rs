@@ -129,3 +129,6 @@ impl SigInfo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,3 +211,6 @@ impl SigInfo {
         self.code <= highest
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -184,3 +184,6 @@ impl Pending {
         self.queue.retain(|entry| !signals.contains(entry.signal.signo()));
     }
 }
+
+#[cfg(test)]
+mod tests;

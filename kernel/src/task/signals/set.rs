@@ -111,3 +111,6 @@ impl SigSet {
 pub const fn is_valid(signo: i32) -> bool {
     1 <= signo && signo <= SIGRTMAX
 }
+
+#[cfg(test)]
+mod tests;
