@@ -161,3 +161,6 @@ pub const fn mode_of_code(descriptor: u64) -> Option<Mode> {
         Some(Mode::Bits16)
     }
 }
+
+#[cfg(test)]
+mod tests;
