@@ -298,3 +298,6 @@ pub fn sys_epoll_pwait(epfd: u64, events: u64, limit: u64, timeout: u64, sigmask
 pub fn sys_epoll_wait(epfd: u64, events: u64, limit: u64, timeout: u64) -> Result<usize> {
     sys_epoll_pwait(epfd, events, limit, timeout, 0, 0)
 }
+
+#[cfg(test)]
+mod tests;

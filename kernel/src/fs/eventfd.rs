@@ -113,3 +113,6 @@ pub fn sys_eventfd2(initial: u64, flags: u64) -> Result<usize> {
 pub fn sys_eventfd(initial: u64) -> Result<usize> {
     sys_eventfd2(initial, 0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -145,3 +145,6 @@ pub fn make_directories(root: &Arc<RamInode>, path: &[u8]) -> Result<Arc<RamInod
     }
     Ok(inode)
 }
+
+#[cfg(test)]
+mod tests;

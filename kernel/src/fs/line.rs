@@ -445,3 +445,6 @@ impl Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

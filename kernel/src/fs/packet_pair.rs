@@ -142,3 +142,6 @@ pub fn pair(flags: u32) -> (Arc<File>, Arc<File>) {
     };
     (make(&directions[0], &directions[1]), make(&directions[1], &directions[0]))
 }
+
+#[cfg(test)]
+mod tests;

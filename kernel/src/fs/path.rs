@@ -256,3 +256,6 @@ pub fn start_directory(dirfd: u64) -> Result<Arc<dyn Inode>> {
     }
     Ok(task.files.get_any(dirfd)?.inode().clone())
 }
+
+#[cfg(test)]
+mod tests;

@@ -415,3 +415,6 @@ pub fn new_pipe(flags: u32) -> (Arc<File>, Arc<File>) {
 pub fn raise_sigpipe() {
     signal::send::to_current(abi::SIGPIPE as i32);
 }
+
+#[cfg(test)]
+mod tests;

@@ -533,3 +533,6 @@ impl Inode for RamInode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,3 +95,6 @@ impl Termios {
 const fn control(letter: u8) -> u8 {
     letter & 0x1f
 }
+
+#[cfg(test)]
+mod tests;

@@ -249,3 +249,6 @@ impl<'a> Source<'a> {
         let _ = self.0.advance(len, |_, _, _| Ok(()));
     }
 }
+
+#[cfg(test)]
+mod tests;

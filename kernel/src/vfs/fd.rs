@@ -218,3 +218,6 @@ pub fn register_limit(limit: fn() -> u64) {
 pub fn descriptor_limit() -> u64 {
     LIMIT.get().map_or(MAX_DESCRIPTORS, |limit| limit())
 }
+
+#[cfg(test)]
+mod tests;

@@ -298,3 +298,34 @@ pub const fn device_number(major: u32, minor: u32) -> u64 {
 pub const fn major_minor(device: u64) -> (u32, u32) {
     ((device >> 8) as u32 & 0xfff, (device & 0xff) as u32 | ((device >> 12) as u32 & !0xff))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_numbers_are_encoded_as_linux_encodes_them() {
+        // include/linux/kdev_t.h, new_encode_dev: eight bits of minor, twelve of major, the minor's rest.
+        assert_eq!(device_number(4, 64), 0x440);
+        assert_eq!(device_number(1, 3), 0x103);
+        assert_eq!(device_number(8, 0x12345), 0x1230_0845);
+        for (major, minor) in [(0, 0), (4, 64), (0xfff, 0xf_ffff), (259, 0x100)] {
+            assert_eq!(major_minor(device_number(major, minor)), (major, minor));
+        }
+    }
+
+    #[test]
+    fn a_change_of_permissions_keeps_the_type() {
+        let mut metadata = Metadata::new(1, 2, abi::S_IFDIR | 0o755);
+        metadata.apply(&AttributeChange { permissions: Some(0o17_1777), uid: Some(5), ..Default::default() });
+        assert_eq!((metadata.mode, metadata.uid, metadata.gid), (abi::S_IFDIR | 0o1777, 5, 0));
+    }
+
+    #[test]
+    fn no_inode_number_is_given_twice() {
+        let mut numbers: Vec<u64> = (0..100).map(|_| new_ino()).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), 100);
+    }
+}

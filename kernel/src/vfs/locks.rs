@@ -121,3 +121,6 @@ pub fn released(file: &File) {
 pub fn conflicting(lock: &Lock) -> Option<Lock> {
     LOCKS.lock().iter().find(|other| lock.conflicts(other)).copied()
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,3 +75,6 @@ impl Drop for DenyWrite {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
