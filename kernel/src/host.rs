@@ -37,6 +37,14 @@ pub mod interrupts {
     }
 }
 
+/// What a thread does that waits for a lock for long.
+pub mod time {
+    /// Lets the holder run.
+    pub fn rest() {
+        std::thread::yield_now();
+    }
+}
+
 unsafe extern "C" {
     fn mmap(address: *mut c_void, len: usize, protection: c_int, flags: c_int, fd: c_int, offset: i64) -> *mut c_void;
     fn syscall(number: c_long, ...) -> c_long;

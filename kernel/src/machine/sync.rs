@@ -13,10 +13,12 @@ use spin::Once;
 #[cfg(not(test))]
 use x86_64::instructions::interrupts;
 
-// A process may not touch the interrupt flag.
+// A process may neither touch the interrupt flag nor halt.
 #[cfg(test)]
-use crate::host::interrupts;
-use crate::machine::{cpu, time};
+use crate::host::{interrupts, time};
+use crate::machine::cpu;
+#[cfg(not(test))]
+use crate::machine::time;
 
 /// A lock around `T`. Interrupts are off and preemption is off while its guard lives.
 pub type SpinLock<T> = lock_api::Mutex<RawSpin, T>;
@@ -165,3 +167,6 @@ impl Drop for IrqGuard {
         pop_off();
     }
 }
+
+#[cfg(test)]
+mod tests;
