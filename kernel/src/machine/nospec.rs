@@ -46,3 +46,6 @@ pub fn address_up_to(end: u64, address: u64) -> u64 {
     }
     masked
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,32 @@ struct Queue {
     next_id: u64,
 }
 
-static QUEUE: SpinLock<Queue> = SpinLock::new(Queue { timers: Vec::new(), next_id: 0 });
+static QUEUE: SpinLock<Queue> = SpinLock::new(Queue::new());
+
+impl Queue {
+    const fn new() -> Queue {
+        Queue { timers: Vec::new(), next_id: 0 }
+    }
+
+    /// Adds a timer, behind others with its deadline. Says whether it is the first to run.
+    fn add(&mut self, deadline: u64, callback: Callback, args: (usize, usize)) -> (TimerId, bool) {
+        let id = TimerId(self.next_id);
+        self.next_id += 1;
+        let place = self.timers.partition_point(|timer| timer.deadline > deadline);
+        self.timers.insert(place, Timer { deadline, id, callback, args });
+        (id, place + 1 == self.timers.len())
+    }
+
+    fn remove(&mut self, id: TimerId) -> bool {
+        let place = self.timers.iter().rposition(|timer| timer.id == id);
+        place.map(|place| self.timers.remove(place)).is_some()
+    }
+
+    /// Takes the next timer whose deadline had come at `time`.
+    fn take_due(&mut self, time: u64) -> Option<Timer> {
+        self.timers.pop_if(|timer| timer.deadline <= time)
+    }
+}
 
 /// Makes room for timers: they are added in places that may not allocate. Once, at boot.
 pub fn init() {
@@ -49,11 +74,8 @@ pub fn init() {
 /// Runs `callback(arg1, arg2)` at `deadline` (in `now`'s time) or as soon after it as an interrupt can come.
 pub fn add_timer(deadline: u64, callback: Callback, arg1: usize, arg2: usize) -> TimerId {
     let mut queue = QUEUE.lock();
-    let id = TimerId(queue.next_id);
-    queue.next_id += 1;
-    let place = queue.timers.partition_point(|timer| timer.deadline > deadline);
-    queue.timers.insert(place, Timer { deadline, id, callback, args: (arg1, arg2) });
-    if place + 1 == queue.timers.len() {
+    let (id, is_first) = queue.add(deadline, callback, (arg1, arg2));
+    if is_first {
         arm(cpu::this(), deadline);
     }
     id
@@ -61,9 +83,7 @@ pub fn add_timer(deadline: u64, callback: Callback, arg1: usize, arg2: usize) ->
 
 /// Takes a timer back. True: it has not run and never will. False: it has run, or is about to on another CPU.
 pub fn cancel_timer(id: TimerId) -> bool {
-    let mut queue = QUEUE.lock();
-    let place = queue.timers.iter().rposition(|timer| timer.id == id);
-    place.map(|place| queue.timers.remove(place)).is_some()
+    QUEUE.lock().remove(id)
 }
 
 /// This CPU goes from its idle task to another: from now on the scheduler is told every slice, until the CPU is idle
@@ -90,7 +110,7 @@ pub(super) fn slice_from(time: u64) -> u64 {
 pub(super) fn run_due(time: u64) {
     loop {
         let mut queue = QUEUE.lock();
-        let Some(timer) = queue.timers.pop_if(|timer| timer.deadline <= time) else {
+        let Some(timer) = queue.take_due(time) else {
             return;
         };
         drop(queue);
@@ -108,3 +128,6 @@ pub(super) fn arm_next(cpu: &Cpu) {
         arm(cpu, deadline.max(now() + BREATHER));
     }
 }
+
+#[cfg(test)]
+mod tests;
