@@ -185,3 +185,5 @@ impl Capabilities {
         self.permitted & !self.ambient != 0
     }
 }
+#[cfg(test)]
+mod tests;

@@ -228,3 +228,5 @@ impl Clock {
         }
     }
 }
+#[cfg(test)]
+mod tests;

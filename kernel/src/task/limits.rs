@@ -89,3 +89,5 @@ impl Limits {
         }
     }
 }
+#[cfg(test)]
+mod tests;

@@ -149,3 +149,5 @@ pub fn left(namespace: &Namespace, id: Pid, taken: bool) {
         namespace.changed.wake_all();
     }
 }
+#[cfg(test)]
+mod tests;

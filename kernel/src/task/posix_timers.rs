@@ -130,3 +130,5 @@ impl PosixTimers {
         timers.iter_mut().for_each(Timer::stop);
     }
 }
+#[cfg(test)]
+mod tests;

@@ -83,3 +83,5 @@ impl Timers {
         self.cpu_idle.store(false, Relaxed);
     }
 }
+#[cfg(test)]
+mod tests;

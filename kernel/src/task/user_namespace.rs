@@ -257,3 +257,6 @@ pub fn write_setgroups(namespace: &Namespace, text: &[u8]) -> Result<()> {
         _ => Err(Errno::EINVAL),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,3 +172,6 @@ impl Default for SigHand {
         SigHand::new()
     }
 }
+
+#[cfg(test)]
+mod tests;

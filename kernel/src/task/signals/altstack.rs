@@ -104,3 +104,6 @@ impl AltStack {
         Ok(AltStack { pad: 0, ..new })
     }
 }
+
+#[cfg(test)]
+mod tests;
