@@ -289,3 +289,6 @@ fn read_interpreter(file: &File, segment: &ProgramHeader) -> Result<Vec<u8>> {
     path.truncate(end);
     Ok(path)
 }
+
+#[cfg(test)]
+mod tests;

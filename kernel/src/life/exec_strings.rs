@@ -91,3 +91,6 @@ pub fn room_for_bytes(count: usize) -> Result<usize> {
     let stack = page_down(current().process.rlimit(RLIMIT_STACK).0);
     Ok(room.min(stack.saturating_sub(size_of::<u64>() as u64) as usize))
 }
+
+#[cfg(test)]
+mod tests;

@@ -408,3 +408,6 @@ fn reaper() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

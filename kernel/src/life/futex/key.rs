@@ -51,3 +51,6 @@ impl Key {
         (mixed >> 32) as usize & (count - 1)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,3 +129,6 @@ pub fn wake_op(first: u64, second: u64, private: bool, counts: (i32, i32), encod
         return Ok(woken);
     }
 }
+
+#[cfg(test)]
+mod tests;
