@@ -80,3 +80,6 @@ pub fn fold(fxsave: &mut [u8], image: &[u8; SIZE]) {
         put(fxsave, ST + 16 * n, &image[28 + 10 * n..38 + 10 * n]);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -191,3 +191,6 @@ impl Drop for Attached {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
