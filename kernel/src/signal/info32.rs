@@ -28,7 +28,7 @@ pub struct SigInfo32 {
 const _: () = assert!(size_of::<SigInfo32>() == SIGINFO_SIZE);
 
 /// What the union holds (Linux: `enum siginfo_layout`).
-enum Layout {
+pub(super) enum Layout {
     Kill,
     Timer,
     Queued,
@@ -39,8 +39,8 @@ enum Layout {
 }
 
 impl Layout {
-    /// By signal and code, as `siginfo_layout` has it.
-    fn of(signo: i32, code: i32) -> Layout {
+    /// By signal and code, as `siginfo_layout` has it. A code that a signal does not have says nothing about its union.
+    pub(super) fn of(signo: i32, code: i32) -> Layout {
         const SI_SIGIO: i32 = -5;
         /// The highest code of SIGPOLL, which any signal may have that announces input (F_SETSIG).
         const POLL_HUP: i32 = 6;
@@ -50,9 +50,9 @@ impl Layout {
             ..SI_USER => Layout::Queued,
             SI_USER | SI_KERNEL.. => Layout::Kill,
             _ => match signo {
-                SIGILL | SIGFPE | SIGSEGV | SIGBUS | SIGTRAP => Layout::Fault,
-                SIGCHLD => Layout::Child,
-                SIGSYS => Layout::System,
+                SIGILL | SIGFPE | SIGSEGV | SIGBUS | SIGTRAP if code <= highest_code(signo) => Layout::Fault,
+                SIGCHLD if code <= highest_code(signo) => Layout::Child,
+                SIGSYS if code <= highest_code(signo) => Layout::System,
                 _ if code <= POLL_HUP => Layout::Poll,
                 _ => Layout::Kill,
             },

@@ -15,7 +15,7 @@ use crate::memory::user;
 use crate::sched::wait::{PollTable, WaitQueue};
 use crate::signal::take::take_pending;
 use crate::task::current;
-use crate::task::signals::info::{SI_TIMER, SigInfo};
+use crate::task::signals::info::SigInfo;
 use crate::task::signals::set::*;
 use crate::vfs::anonymous::anonymous_file;
 use crate::vfs::buffer::Destination;
@@ -72,15 +72,19 @@ impl Record {
         let [first, second, third, fourth] = info.words();
         let (low, high) = (first as u32, (first >> 32) as u32);
         let common = Record { signo: info.signo as u32, errno: info.errno, code: info.code, ..Record::default() };
-        let synchronous = SigSet::SYNCHRONOUS.contains(info.signo);
-        if info.code == SI_TIMER {
-            Record { timer: low, overrun: high, int: second as i32, value: second, ..common }
-        } else if info.code > 0 && info.signo == SIGCHLD {
-            Record { pid: low, uid: high, status: second as i32, utime: third, stime: fourth, ..common }
-        } else if info.code > 0 && synchronous {
-            Record { address: first, ..common }
-        } else {
-            Record { pid: low, uid: high, int: second as i32, value: second, ..common }
+        // As Linux's signalfd_copyinfo.
+        match Layout::of(info.signo, info.code) {
+            Layout::Kill => Record { pid: low, uid: high, ..common },
+            Layout::Timer => Record { timer: low, overrun: high, int: second as i32, value: second, ..common },
+            Layout::Queued => Record { pid: low, uid: high, int: second as i32, value: second, ..common },
+            Layout::Fault => Record { address: first, ..common },
+            Layout::Child => {
+                Record { pid: low, uid: high, status: second as i32, utime: third, stime: fourth, ..common }
+            }
+            Layout::Poll => Record { band: low, fd: second as i32, ..common },
+            Layout::System => {
+                Record { call_address: first, syscall: second as i32, arch: (second >> 32) as u32, ..common }
+            }
         }
     }
 }
@@ -170,3 +174,6 @@ pub fn sys_signalfd4(fd: u64, mask: u64, size: u64, flags: u64) -> Result<usize>
 pub fn sys_signalfd(fd: u64, mask: u64, size: u64) -> Result<usize> {
     sys_signalfd4(fd, mask, size, 0)
 }
+
+#[cfg(test)]
+mod tests;

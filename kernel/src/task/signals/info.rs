@@ -199,16 +199,20 @@ impl SigInfo {
         if self.code <= SI_USER {
             return self.code >= SI_DETHREAD || self.code == SI_ASYNCNL;
         }
-        let highest = match self.signo {
-            SIGILL => 11,
-            SIGFPE => 15,
-            SIGSEGV => 9,
-            SIGBUS => 5,
-            SIGSYS => 2,
-            // SIGTRAP, SIGCHLD, SIGIO, and the codes of poll for all others.
-            _ => 6,
-        };
-        self.code <= highest
+        self.code <= highest_code(self.signo)
+    }
+}
+
+/// The highest code of the kernel's that a signal has, below [`SI_KERNEL`].
+pub const fn highest_code(signo: i32) -> i32 {
+    match signo {
+        SIGILL => 11,
+        SIGFPE => 15,
+        SIGSEGV => 9,
+        SIGBUS => 5,
+        SIGSYS => 2,
+        // SIGTRAP, SIGCHLD, SIGIO, and the codes of poll for all others.
+        _ => 6,
     }
 }
 
