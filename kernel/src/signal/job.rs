@@ -239,3 +239,6 @@ pub fn check_terminal(foreground: Pid, signo: i32) -> Result<()> {
     send::raise(task);
     Err(Errno::ERESTARTSYS)
 }
+
+#[cfg(test)]
+mod tests;
