@@ -37,6 +37,17 @@ pub mod interrupts {
     }
 }
 
+/// The processor's translations: nothing walks the tables of the tests.
+pub mod tlb {
+    use x86_64::VirtAddr;
+
+    /// Drops one of them.
+    pub fn flush(_: VirtAddr) {}
+
+    /// Drops all of them.
+    pub fn flush_all() {}
+}
+
 /// What a thread does that waits for a lock for long.
 pub mod time {
     /// Lets the holder run.

@@ -286,3 +286,6 @@ impl AddressSpace {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,10 +9,14 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use x86_64::VirtAddr;
+#[cfg(not(test))]
 use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
 
+// A process has no translations to drop.
+#[cfg(test)]
+use crate::host::tlb;
 use crate::machine::cpu::{CpuMask, MAX_CPUS};
 use crate::machine::direct_map::PAGE_SIZE;
 use crate::machine::sync::SpinLock;
