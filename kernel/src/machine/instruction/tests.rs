@@ -1,3 +1,6 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::Mode::*;
 use super::*;
 
@@ -132,4 +135,44 @@ fn flags_and_repetitions_are_seen_behind_prefixes() {
     assert!(!decode(Bits64, &[0xf3, 0x0f, 0x1e, 0xfa]).is_repeated());
     assert!(!decode(Bits64, &[0x55]).has_prefix() && decode(Bits64, &[0xf3, 0x90]).has_prefix());
     assert!(!decode(Bits64, &[0x0f, 0x0b]).has_prefix() && decode(Bits64, &[0x48, 0x0f, 0x0b]).has_prefix());
+}
+
+proptest! {
+    /// Any bytes, in any mode: nothing panics, and what is decoded lies within them.
+    #[test]
+    fn any_bytes_are_an_instruction_or_none(bytes in vec(any::<u8>(), 0..20), next: u64, value: u64) {
+        for mode in [Bits16, Bits32, Bits64] {
+            let Some(instruction) = Instruction::decode(mode, &bytes) else { continue };
+            let registers = if mode == Bits64 { 16 } else { 8 };
+            prop_assert!(instruction.head <= bytes.len().min(LONGEST));
+            prop_assert!([2, 4, 8].contains(&instruction.operand_bytes()));
+            prop_assert!(mode == Bits64 || instruction.rex == 0);
+            let _ = (instruction.may_be_stepped(), instruction.loads_flags(), instruction.is_repeated(), instruction.has_prefix());
+            let Some(modrm) = instruction.modrm() else { continue };
+            prop_assert!(modrm.end > instruction.head && modrm.end <= bytes.len().min(LONGEST));
+            prop_assert!(modrm.extension < 8);
+            match modrm.operand {
+                Operand::Register(number) => prop_assert!(number < registers),
+                Operand::Memory(address) => {
+                    prop_assert!([2, 4, 8].contains(&address.size));
+                    let offset = address.offset(next, |_| value);
+                    prop_assert!(address.size == 8 || offset < 1 << (8 * address.size));
+                    prop_assert!(address.index.is_none_or(|(register, scale)| register != 4 && [1, 2, 4, 8].contains(&scale)));
+                }
+            }
+        }
+    }
+
+    /// What is cut off is none, at each byte of an instruction that was whole.
+    #[test]
+    fn what_is_cut_off_is_none(bytes in vec(any::<u8>(), 15)) {
+        for mode in [Bits16, Bits32, Bits64] {
+            if let Some(modrm) = Instruction::decode(mode, &bytes).and_then(|instruction| instruction.modrm()) {
+                for len in 0..modrm.end {
+                    let cut = Instruction::decode(mode, &bytes[..len]).and_then(|instruction| instruction.modrm());
+                    prop_assert_eq!(cut, None, "{} of {} bytes", len, modrm.end);
+                }
+            }
+        }
+    }
 }

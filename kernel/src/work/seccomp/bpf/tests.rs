@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const fn op(code: u16, k: u32) -> Instruction {
@@ -153,4 +155,57 @@ fn random_programs_end() {
         }
     }
     assert!(attached > 1000, "{attached}");
+}
+
+/// An instruction that the checker may take: valid codes more often than not, small numbers.
+fn likely() -> impl Strategy<Value = Instruction> {
+    let code = prop_oneof![
+        8 => prop::sample::select(vec![
+            0x20u16, 0x00, 0x01, 0x60, 0x61, 0x80, 0x81, 0x02, 0x03, 0x04, 0x0c, 0x14, 0x24, 0x2c, 0x34, 0x3c, 0x44, 0x54, 0x64,
+            0x6c, 0x74, 0x84, 0xa4, 0x05, 0x15, 0x1d, 0x25, 0x35, 0x45, 0x06, 0x16, 0x07, 0x87,
+        ]),
+        1 => any::<u16>(),
+    ];
+    let k = prop_oneof![4 => 0u32..16, 1 => (0u32..16).prop_map(|word| 4 * word), 1 => any::<u32>()];
+    (code, 0u8..4, 0u8..4, k).prop_map(|(code, jump_true, jump_false, k)| Instruction {
+        code,
+        jump_true,
+        jump_false,
+        k,
+    })
+}
+
+proptest! {
+    /// Whatever the checker lets through reaches a return: no index is out of range, and the steps are at most the
+    /// instructions, as each is looked at once.
+    #[test]
+    fn what_is_checked_reaches_a_return(program in prop::collection::vec(likely(), 1..12), words: [u32; 16]) {
+        let program: Vec<Instruction> = program.into_iter().chain([RETURN_A]).collect();
+        if check(&program) {
+            let loads = std::cell::Cell::new(0);
+            let result = interpret(&program, |word| {
+                loads.set(loads.get() + 1);
+                words.get(word).copied()
+            });
+            prop_assert!(result.is_some());
+            prop_assert!(loads.get() <= program.len());
+            prop_assert_eq!(Some(run(&program, &words)), result);
+        }
+    }
+
+    /// What is said of all calls with a number is said of each.
+    #[test]
+    fn what_is_said_of_all_calls_is_said_of_each(program in prop::collection::vec(likely(), 1..12), mut words: [u32; 16]) {
+        let program: Vec<Instruction> = program.into_iter().chain([RETURN_A]).collect();
+        words[1] = 7;
+        if check(&program) && let Some(answer) = run_for_all(&program, words[0], 7) {
+            prop_assert_eq!(run(&program, &words), answer);
+        }
+    }
+
+    /// Eight bytes are one instruction, and back.
+    #[test]
+    fn any_eight_bytes_are_an_instruction(raw: u64) {
+        prop_assert_eq!(Instruction::from_raw(raw).raw(), raw);
+    }
 }
