@@ -34,3 +34,28 @@ impl<F: Fn() -> Result<Vec<u8>> + Send + Sync> FileOps for Generated<F> {
         to.put_from(&text, position)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+    use super::*;
+    use crate::fs::anonymous::anonymous_file;
+    use alloc::sync::Arc;
+
+    #[test]
+    fn a_text_stays_the_same_while_it_is_read_on_and_is_new_from_its_beginning() {
+        let times = AtomicU8::new(b'a');
+        let file =
+            anonymous_file("text", Arc::new(Generated::new(move || Ok(vec![times.fetch_add(1, Relaxed); 5]))), 0);
+        let read = |len: usize| {
+            let mut buffer = vec![0; len];
+            let count = file.read(&mut Destination::kernel(&mut buffer)).expect("it can be read");
+            buffer.truncate(count);
+            buffer
+        };
+        assert_eq!([read(3), read(3), read(3)], [b"aaa".to_vec(), b"aa".to_vec(), vec![]]);
+        assert_eq!(file.seek(0, linux_raw_sys::general::SEEK_SET), Ok(0));
+        assert_eq!(read(10), b"bbbbb");
+    }
+}

@@ -118,3 +118,31 @@ fn stack_top(args: &CloneArgs) -> Result<u64> {
     }
     Ok(end)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_has_both_its_ends_or_none() {
+        // kernel/fork.c, clone3_stack_valid.
+        let top = |stack, stack_size| stack_top(&CloneArgs { stack, stack_size, ..CloneArgs::default() });
+        assert_eq!((top(0, 0), top(0x1000, 0x2000)), (Ok(0), Ok(0x3000)));
+        for (stack, size) in [(0x1000, 0), (0, 0x1000), (u64::MAX, 2), (USER_END - 0x1000, 0x1001)] {
+            assert_eq!(top(stack, size), Err(Errno::EINVAL));
+        }
+    }
+
+    #[test]
+    fn numbers_are_chosen_for_as_many_namespaces_as_there_can_be() {
+        let chosen = |set_tid, set_tid_size| {
+            let args = CloneArgs { set_tid, set_tid_size, ..CloneArgs::default() };
+            chosen_pids(&args).map(|places| places.collect::<Vec<_>>())
+        };
+        assert_eq!((chosen(0, 0), chosen(0x1000, 2)), (Ok(vec![]), Ok(vec![0x1000, 0x1004])));
+        assert_eq!(chosen(0x1000, 32).map(|places| places.len()), Ok(32));
+        for (place, count) in [(0x1000, 0), (0, 1), (0x1000, 33)] {
+            assert_eq!(chosen(place, count), Err(Errno::EINVAL));
+        }
+    }
+}

@@ -35,3 +35,23 @@ impl SharedMemory {
         Ok(frame)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host;
+
+    #[test]
+    fn a_page_comes_with_its_first_touch_and_is_the_same_for_everybody() {
+        host::memory();
+        let memory = SharedMemory::new();
+        let [first, again, other] = [7, 7, 8].map(|index| memory.page(index).expect("memory"));
+        assert_eq!(first.addr(), again.addr());
+        assert_ne!(first.addr(), other.addr());
+        // SAFETY: a whole frame, which the reference keeps.
+        assert_eq!(unsafe { first.as_ptr().read() }, 0);
+        drop((again, memory));
+        assert!(first.is_unique(), "the pages go with the memory");
+        assert_ne!(SharedMemory::new().number(), SharedMemory::new().number());
+    }
+}

@@ -75,3 +75,23 @@ impl Width {
 }
 
 const _: () = assert!(USER_END_32.is_multiple_of(PAGE_SIZE) && MMAP_BASE_32.is_multiple_of(PAGE_SIZE));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::page_up;
+
+    #[test]
+    fn programs_have_linuxs_room() {
+        // arch/x86: TASK_SIZE_MAX, IA32_PAGE_OFFSET, TASK_UNMAPPED_BASE, and ELF_ET_DYN_BASE of 64 bits.
+        assert_eq!((Width::Bits64.end(), Width::Bits32.end()), ((1 << 47) - 4096, 0xffff_e000));
+        for width in [Width::Bits64, Width::Bits32] {
+            assert_eq!(Some(width.room().bottom), page_up(width.end() / 3));
+            let top = width.room().top.expect("a search downwards");
+            assert!(width.stack_top() < width.end() && top < width.stack_top() && width.room().bottom < top);
+            assert!(width.program_base() < top && width.program_base().is_multiple_of(PAGE_SIZE));
+        }
+        assert_eq!(Width::Bits64.program_base(), ((1 << 47) - 4096) / 3 * 2 & !0xfff);
+        assert_eq!((Width::Bits64.word(), Width::Bits32.word()), (8, 4));
+    }
+}

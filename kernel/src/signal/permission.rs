@@ -31,3 +31,25 @@ pub fn check(target: &Process, info: &SigInfo) -> Result<()> {
     };
     if permitted || info.signo == SIGCONT && target.session() == process.session() { Ok(()) } else { Err(Errno::EPERM) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_real_or_effective_id_is_the_targets_real_or_saved_one() {
+        // kill(2); kernel/signal.c, kill_ok_by_cred.
+        let ids = |real, effective, saved| Ids { real, effective, saved, file_system: effective };
+        let target = ids(1, 2, 3);
+        for (sender, permitted) in [
+            (ids(1, 9, 9), true),
+            (ids(9, 1, 9), true),
+            (ids(3, 9, 9), true),
+            (ids(9, 3, 9), true),
+            (ids(2, 2, 2), false),
+            (ids(9, 9, 1), false),
+        ] {
+            assert_eq!(ids_match(sender, target), permitted);
+        }
+    }
+}

@@ -21,3 +21,15 @@ impl ExitSignal {
         if is_valid(number) { Some(number) } else { None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_no_signal_sends_none() {
+        let signals = [0, 1, 17, 64, 65, 255].map(|number| ExitSignal::from_clone(number).signal());
+        assert_eq!(signals, [None, Some(1), Some(17), Some(64), None, None]);
+        assert_eq!((ExitSignal::CHILD.signal(), ExitSignal::default().signal()), (Some(17), None));
+    }
+}

@@ -38,3 +38,16 @@ pub fn sys_getgroups16(size: u64, address: u64) -> Result<usize> {
     }
     Ok(groups.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_do_not_fit_are_overflowuid_and_minus_one_is_kept() {
+        // include/linux/highuid.h: low2highuid, high2lowuid.
+        assert_eq!([0, 1, 65534, 65535, 65536].map(narrow), [0, 1, 65534, 65535, 65534]);
+        assert_eq!([0, 65534, 0xffff, 0xdead_ffff].map(widen), [0, 65534, 0xffff_ffff, 0xffff_ffff]);
+        assert_eq!((narrowed(Ok(100_000)), narrowed(Err(Errno::EPERM))), (Ok(65534), Err(Errno::EPERM)));
+    }
+}

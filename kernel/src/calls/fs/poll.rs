@@ -269,3 +269,44 @@ pub fn pselect6(width: Width, count: u64, sets: [u64; 3], timeout: u64, mask: u6
     let result = with_mask(sigmask, size, || select_until(count, sets, timeout.deadline));
     timeout.write_back(result)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_normalised_and_not_negative() {
+        let to_ns = |seconds, fraction, unit| Timespec { seconds, fraction }.to_nanoseconds(unit);
+        assert_eq!((to_ns(1, 5, 1), to_ns(1, 5, 1000)), (Ok(1_000_000_005), Ok(1_000_005_000)));
+        for (seconds, fraction, unit) in [(-1, 0, 1), (0, -1, 1), (0, 1_000_000_000, 1), (0, 1_000_000, 1000)] {
+            assert_eq!(to_ns(seconds, fraction, unit), Err(Errno::EINVAL));
+        }
+        assert_eq!(to_ns(i64::MAX, 0, 1), Ok(u64::MAX), "longer than there is time");
+        let left = Timespec::from_nanoseconds(2_500_000_999, 1000);
+        assert_eq!((left.seconds, left.fraction), (2, 500_000));
+    }
+
+    #[test]
+    fn select_names_events_as_select_2_does() {
+        let [read, write, except] = SELECT_EVENTS;
+        for event in [abi::POLLIN, abi::POLLRDNORM, abi::POLLRDBAND, abi::POLLHUP, abi::POLLERR] {
+            assert_ne!(read & event, 0);
+        }
+        for event in [abi::POLLOUT, abi::POLLWRNORM, abi::POLLWRBAND, abi::POLLERR] {
+            assert_ne!(write & event, 0);
+        }
+        assert_eq!((except, write & abi::POLLHUP, read & abi::POLLPRI), (abi::POLLPRI, 0, 0));
+    }
+
+    #[test]
+    fn what_is_ready_or_not_waited_for_needs_no_sleep() {
+        assert_eq!(wait_for(FOREVER, |table| if table.is_none() { 2 } else { 0 }), Ok(2));
+        assert_eq!(wait_for(0, |_| 0), Ok(0), "the deadline has passed");
+    }
+
+    #[test]
+    fn a_deadline_is_never_for_ever() {
+        assert_eq!(deadline_after(u64::MAX), FOREVER - 1);
+        assert!(deadline_after(1000) >= 1000);
+    }
+}

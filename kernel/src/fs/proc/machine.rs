@@ -254,3 +254,34 @@ fn flags(info: &raw_cpuid::FeatureInfo, extended: Option<&raw_cpuid::ExtendedFea
     }
     names.join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_random_uuid_says_so() {
+        // RFC 9562: version 4, variant 10.
+        for number in [0, u128::MAX, 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef] {
+            let uuid = String::from_utf8(uuid(number)).expect("ASCII");
+            let parts: Vec<_> = uuid.trim_end().split('-').collect();
+            assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{uuid}");
+            assert!(parts[2].starts_with('4') && "89ab".contains(&parts[3][..1]), "{uuid}");
+        }
+    }
+
+    #[test]
+    fn memory_is_told_in_kilobytes() {
+        crate::host::memory();
+        let text = String::from_utf8(memory_info()).expect("ASCII");
+        let of = |name: &str| -> u64 {
+            let line = text.lines().find(|line| line.starts_with(name)).expect("a line");
+            let mut words = line.split_whitespace().skip(1);
+            let number = words.next().and_then(|word| word.parse().ok()).expect("a number");
+            assert_eq!(words.next(), Some("kB"));
+            number
+        };
+        assert!(of("MemTotal:") <= 256 << 10 && of("MemTotal:") > 250 << 10, "{text}");
+        assert!(of("MemFree:") <= of("MemTotal:"));
+    }
+}

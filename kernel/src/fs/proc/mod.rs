@@ -312,3 +312,17 @@ where
         Ok(bytes.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_one_name() {
+        assert_eq!([b"0".as_slice(), b"1", b"4194304"].map(parse_number), [Some(0), Some(1), Some(4_194_304)]);
+        for name in [b"".as_slice(), b"01", b"+1", b"-1", b" 1", b"1 ", b"self", b"2147483648", b"99999999999999999999"]
+        {
+            assert_eq!(parse_number(name), None, "{name:?}");
+        }
+    }
+}

@@ -48,3 +48,21 @@ impl User {
         (self.queued() < limit).then(|| self.charge())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_of_one_user_share_what_is_charged() {
+        let (user, again, other) = (User::find(6_000_000), User::find(6_000_000), User::find(6_000_001));
+        let charge = user.charge();
+        assert_eq!((again.queued(), other.queued()), (1, 0));
+        assert!(again.charge_within(1).is_none());
+        let second = again.charge_within(2).expect("there is room for one");
+        assert_eq!(user.queued(), 2);
+        drop((charge, second));
+        assert_eq!(user.queued(), 0);
+        assert!(user.charge_within(0).is_none());
+    }
+}
