@@ -16,7 +16,8 @@ pub trait Callbacks: Sync {
     /// The CPU goes over to `next`. Likewise; called only in a kernel that records every crossing.
     fn record_switch(&self, next: &Thread);
 
-    /// The timer interrupt has come, and a slice of the current thread's is over. In interrupt context.
+    /// The timer interrupt has come, and a slice of the current thread's is over. In interrupt context, and only while
+    /// [`TICK_WATCHERS`](crate::sched::scheduler::TICK_WATCHERS) is not 0.
     fn tick(&self, current: &Thread);
 
     /// Whether the current thread is to end: what interrupts sleeps that no other signal does.

@@ -422,6 +422,10 @@ unsafe extern "sysv64" fn first_run(last: *const Thread, regs: &mut UserRegs) {
     interrupts::disable();
 }
 
+/// How many want [`Callbacks::tick`](crate::sched::callbacks::Callbacks::tick) called. While it is 0, a tick costs what it costs the
+/// scheduler.
+pub static TICK_WATCHERS: AtomicUsize = AtomicUsize::new(0);
+
 /// The timer interrupt's part, once per slice on a CPU that is not idle.
 pub fn tick(from_user: bool) {
     let thread = current();
@@ -430,7 +434,9 @@ pub fn tick(from_user: bool) {
     }
     thread.usage.tick(from_user);
     TICKS[usize::from(!from_user)].fetch_add(1, Relaxed);
-    callbacks().tick(thread);
+    if TICK_WATCHERS.load(Relaxed) != 0 {
+        callbacks().tick(thread);
+    }
     if WAITING.load(Relaxed) != 0 {
         thread.raise(ExitWork::NEED_RESCHED);
     }

@@ -1,6 +1,5 @@
 //! Interval timers, alarm, the CPU-time limit; what the tick does for them and for the POSIX timers of CPU clocks.
 
-use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::*;
 
@@ -99,12 +98,12 @@ fn set_cpu(process: &Process, which: usize, value: u64, period: u64) -> (u64, u6
 
 /// The scheduler's tick: CPU-time timers and RLIMIT_CPU. Interrupt context.
 pub fn tick(task: &Task) {
-    if !task.process.timers.cpu_idle.load(Relaxed) {
+    if task.process.timers.is_cpu_armed() {
         cpu_tick(&task.process);
     }
 }
 
-/// Somebody waits for the process's CPU time, it is limited, or it is not known yet that neither is so.
+/// Somebody waits for the process's CPU time, or it is limited.
 #[cold]
 fn cpu_tick(process: &Process) {
     let timers = &process.timers;
@@ -146,7 +145,7 @@ fn cpu_tick(process: &Process) {
     let limits = process.limits.lock();
     let nothing = watched.is_empty() && cpu.iter().all(|interval| interval.deadline == 0) && !limits.bound_cpu();
     if nothing {
-        timers.cpu_idle.store(true, Relaxed);
+        timers.disarm_cpu();
     }
 }
 

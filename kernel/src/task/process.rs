@@ -88,7 +88,7 @@ impl Process {
     /// A process that nobody knows yet. `from` is the process that forks it.
     pub fn new(pid: Pid, from: Option<&Process>, pid_namespace: Namespace) -> Arc<Process> {
         let get = |field: fn(&Process) -> Pid| from.map_or(0, field);
-        Arc::new(Process {
+        let process = Arc::new(Process {
             pid,
             pid_namespace,
             parent: AtomicI32::new(0),
@@ -116,7 +116,11 @@ impl Process {
             credentials: SpinLock::new(from.map_or_else(Default::default, |from| from.credentials.lock().clone())),
             personality: AtomicU32::new(from.map_or(0, |from| from.personality.load(Relaxed))),
             started: AtomicU64::new(crate::machine::time::now()),
-        })
+        });
+        if process.limits.lock().bound_cpu() {
+            process.timers.arm_cpu();
+        }
+        process
     }
 
     /// Parent's PID; 0 for PID 1.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use crate::machine::sync::SpinLock;
+use crate::sched::scheduler::TICK_WATCHERS;
 use crate::sched::timer;
 use crate::sched::timer::TimerId;
 use crate::task::pid::Pid;
@@ -19,9 +20,10 @@ pub struct Timers {
     /// POSIX timers, of whatever process, that count this one's CPU time: who owns them, and their ids. Looked at by the
     /// tick.
     pub watched: SpinLock<Vec<(Pid, i32)>>,
-    /// Whether the tick has found nothing to look at: no timer of CPU time, no limit of it. It is set with the locks of all of
-    /// these, and cleared with the lock of the one that comes; the process's end sets it, too.
-    pub cpu_idle: AtomicBool,
+    /// Whether the tick has something to look at: a timer of CPU time, or a limit of it. It is cleared with the locks of all of these,
+    /// and set with the lock of the one that comes; the process's end clears it, too. Each process that has it set counts among
+    /// [`TICK_WATCHERS`].
+    cpu_armed: AtomicBool,
     /// Its POSIX timers.
     pub posix: PosixTimers,
 }
@@ -65,7 +67,7 @@ impl Timers {
     /// The process ends.
     pub fn stop_all(&self) {
         self.real.lock().stop();
-        self.cpu_idle.store(true, Relaxed);
+        self.disarm_cpu();
         self.posix.delete_all();
     }
 
@@ -80,8 +82,29 @@ impl Timers {
 
     /// The tick has something to look at: a timer or a limit of CPU time, whose lock is held.
     pub fn arm_cpu(&self) {
-        self.cpu_idle.store(false, Relaxed);
+        if !self.cpu_armed.swap(true, Relaxed) {
+            TICK_WATCHERS.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The tick has nothing to look at; the locks of all that it could be are held.
+    pub fn disarm_cpu(&self) {
+        if self.cpu_armed.swap(false, Relaxed) {
+            TICK_WATCHERS.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Whether the tick has something to look at.
+    #[inline]
+    pub fn is_cpu_armed(&self) -> bool {
+        self.cpu_armed.load(Relaxed)
     }
 }
+impl Drop for Timers {
+    fn drop(&mut self) {
+        self.disarm_cpu();
+    }
+}
+
 #[cfg(test)]
 mod tests;
