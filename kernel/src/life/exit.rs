@@ -199,15 +199,12 @@ fn groups_of_children(process: &Process) -> Vec<Pid> {
     let Some(node) = tree.node(process.pid) else {
         return Vec::new();
     };
-    let mut groups: Vec<Pid> = node
-        .children
-        .iter()
-        .filter_map(|&child| tree.node(child))
-        .map(|child| &child.process)
-        .filter(|child| child.session() == process.session() && child.pgrp() != process.pgrp())
-        .map(|child| child.pgrp())
-        .collect();
-    groups.sort_unstable();
-    groups.dedup();
+    let mut groups = Vec::new();
+    for child in node.children.iter().filter_map(|&child| tree.node(child)).map(|child| &child.process) {
+        let group = child.pgrp();
+        if child.session() == process.session() && group != process.pgrp() && !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
     groups
 }

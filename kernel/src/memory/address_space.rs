@@ -2,11 +2,10 @@
 //!
 //! One lock guards areas and page tables. Whatever may free a file (dropping areas) happens outside it.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::ops::{Bound, Range};
+use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -230,7 +229,7 @@ impl AddressSpace {
 
 /// The address spaces in the order in which they were made. A child comes after its parent, so that a search that runs
 /// beside a fork finds a copied page in one of the two: the copy is made under the parent's lock, after the child is here.
-static SPACES: SpinLock<BTreeMap<u64, Weak<AddressSpace>>> = SpinLock::new(BTreeMap::new());
+static SPACES: SpinLock<Vec<(u64, Weak<AddressSpace>)>> = SpinLock::new(Vec::new());
 
 /// A number for a new address space, higher than those given before.
 fn new_number() -> u64 {
@@ -240,18 +239,25 @@ fn new_number() -> u64 {
 
 /// Lets searches find `mm`. To be called before anything is mapped in it.
 fn register(number: u64, mm: &Arc<AddressSpace>) {
-    SPACES.lock().insert(number, Arc::downgrade(mm));
+    let mut spaces = SPACES.lock();
+    // At the end, but where two are made at once.
+    let place = spaces.partition_point(|(other, _)| *other < number);
+    spaces.insert(place, (number, Arc::downgrade(mm)));
 }
 
 /// Ends what [`register`] began.
 fn forget(number: u64) {
-    SPACES.lock().remove(&number);
+    let mut spaces = SPACES.lock();
+    if let Ok(place) = spaces.binary_search_by_key(&number, |(other, _)| *other) {
+        spaces.remove(place);
+    }
 }
 
 /// The first living address space with a number above `number`.
 fn next_above(number: u64) -> Option<(u64, Arc<AddressSpace>)> {
     let spaces = SPACES.lock();
-    spaces.range((Bound::Excluded(number), Bound::Unbounded)).find_map(|(&number, mm)| Some((number, mm.upgrade()?)))
+    let first = spaces.partition_point(|(other, _)| *other <= number);
+    spaces[first..].iter().find_map(|(number, mm)| Some((*number, mm.upgrade()?)))
 }
 
 /// Calls `visit` with every address space, without the lock: it may sleep, and may be the last to drop one.

@@ -92,12 +92,13 @@ pub fn sys_exit(regs: &UserRegs) {
 
 /// What the device shows: all CPUs' events in the order of their times.
 pub fn text() -> String {
-    let mut records: Vec<(usize, Record)> =
-        RINGS.iter().enumerate().flat_map(|(cpu, ring)| ring.since(0).map(move |(_, record)| (cpu, record))).collect();
-    records.sort_by_key(|(_, record)| record.time);
+    // Each ring is in the order of its times.
+    let mut rings: Vec<_> = RINGS.iter().map(|ring| ring.since(0).map(|(_, record)| record).peekable()).collect();
     let mut text = String::new();
-    for (cpu, record) in records {
-        let Record { time, event, task, value } = record;
+    while let Some((_, cpu)) =
+        rings.iter_mut().enumerate().filter_map(|(cpu, ring)| Some((ring.peek()?.time, cpu))).min()
+        && let Some(Record { time, event, task, value }) = rings[cpu].next()
+    {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{time} {cpu} {task} {} {}", event.name(), value as i64);
     }

@@ -194,9 +194,13 @@ impl Probe {
 
     /// Writes the first byte in each process that has it mapped.
     fn write_everywhere(&self, byte: u8) {
-        let mut spaces: Vec<Arc<AddressSpace>> = tree().tasks().map(|task| task.mm()).collect();
-        spaces.sort_unstable_by_key(|space| Arc::as_ptr(space).addr());
-        spaces.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        let mut spaces: Vec<Arc<AddressSpace>> = Vec::new();
+        let all: Vec<Arc<AddressSpace>> = tree().tasks().map(|task| task.mm()).collect();
+        for space in all {
+            if !spaces.iter().any(|other| Arc::ptr_eq(other, &space)) {
+                spaces.push(space);
+            }
+        }
         for space in spaces {
             for address in space.areas().iter().filter_map(|area| self.address_in(area)) {
                 space.poke(address, &[byte]);

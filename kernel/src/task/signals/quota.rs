@@ -3,8 +3,8 @@
 //! What is queued holds a [`Charge`] on the user whose process it is for, and so does each POSIX timer, whose signal has a
 //! place in the queue from the beginning.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 
 use crate::machine::sync::SpinLock;
 
@@ -17,19 +17,21 @@ pub struct User {
 /// One piece of information that is queued, or may be.
 pub struct Charge(#[expect(dead_code, reason = "held, to be counted")] Arc<()>);
 
-static USERS: SpinLock<BTreeMap<u32, Weak<User>>> = SpinLock::new(BTreeMap::new());
+/// There are few.
+static USERS: SpinLock<Vec<(u32, Weak<User>)>> = SpinLock::new(Vec::new());
 
 impl User {
     /// The user with this id. Allocates.
     pub fn find(uid: u32) -> Arc<User> {
         let mut users = USERS.lock();
-        if let Some(user) = users.get(&uid).and_then(Weak::upgrade) {
+        let known = users.iter().find(|(other, _)| *other == uid);
+        if let Some(user) = known.and_then(|(_, user)| user.upgrade()) {
             return user;
         }
         // Users without processes.
-        users.retain(|_, user| user.strong_count() != 0);
+        users.retain(|(_, user)| user.strong_count() != 0);
         let user = Arc::new(User { charges: Arc::new(()) });
-        users.insert(uid, Arc::downgrade(&user));
+        users.push((uid, Arc::downgrade(&user)));
         user
     }
 
