@@ -10,10 +10,10 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::signal::info32::Layout;
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::sched::wait::{PollTable, WaitQueue};
+use crate::signal::info32::Layout;
 use crate::signal::take::take_pending;
 use crate::task::current;
 use crate::task::signals::info::SigInfo;
