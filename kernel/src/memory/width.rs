@@ -91,7 +91,7 @@ mod tests {
             assert!(width.stack_top() < width.end() && top < width.stack_top() && width.room().bottom < top);
             assert!(width.program_base() < top && width.program_base().is_multiple_of(PAGE_SIZE));
         }
-        assert_eq!(Width::Bits64.program_base(), ((1 << 47) - 4096) / 3 * 2 & !0xfff);
+        assert_eq!(Width::Bits64.program_base(), (((1 << 47) - 4096) / 3 * 2) & !0xfff);
         assert_eq!((Width::Bits64.word(), Width::Bits32.word()), (8, 4));
     }
 }

@@ -65,7 +65,7 @@ fn events_are_those_of_poll_2() {
     let (reader, writer) = pipe();
     let (readable, writable) = (abi::POLLIN | abi::POLLRDNORM, abi::POLLOUT | abi::POLLWRNORM);
     assert_eq!((reader.poll(None), writer.poll(None)), (0, writable));
-    assert_eq!(write(&writer, &[0; CAPACITY - PIPE_BUF + 1]).is_ok(), true);
+    assert!(write(&writer, &[0; CAPACITY - PIPE_BUF + 1]).is_ok());
     assert_eq!((reader.poll(None), writer.poll(None)), (readable, 0), "less than PIPE_BUF is free");
     drop(writer);
     assert_eq!(reader.poll(None), readable | abi::POLLHUP);

@@ -19,7 +19,7 @@ fn sigaltstack_2_says_what_is_refused() {
     assert_eq!(set(AltStack::of(0x20000, 0, MINSIGSTKSZ - 1), 0), Err(Errno::ENOMEM));
     assert_eq!(set(AltStack::of(0x20000, 0, MINSIGSTKSZ), 0), Ok(AltStack::of(0x20000, 0, MINSIGSTKSZ)));
     assert_eq!(set(AltStack::of(0x20000, SS_DISABLE, 1), 0).map(|stack| stack.size), Ok(0));
-    assert_eq!(set(AltStack::of(0x20000, SS_ONSTACK, 4096), 0).is_ok(), true, "Linux takes it");
+    assert!(set(AltStack::of(0x20000, SS_ONSTACK, 4096), 0).is_ok(), "Linux takes it");
     let small = AltStack::of(0x10000, 0, 100);
     assert_eq!(small.replaced_by(small, 0), Ok(small), "no change is none");
 }
