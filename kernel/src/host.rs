@@ -12,7 +12,9 @@ use std::sync::Once;
 
 use crate::machine::cpu::Cpu;
 use crate::machine::direct_map::{DIRECT_MAP, PAGE_SIZE};
-use crate::memory::{frames, vmalloc};
+use crate::memory::address_space::AddressSpace;
+use crate::memory::width::Width;
+use crate::memory::{callbacks, frames, pgd, vmalloc};
 
 /// Bytes of physical memory.
 const MEMORY: u64 = 256 << 20;
@@ -99,6 +101,27 @@ impl Drop for Processor {
     }
 }
 
+/// What memory asks of the layers above, where there is no task: it is unlimited, has 64-bit calls and is not being killed.
+struct NoTask;
+
+impl callbacks::Callbacks for NoTask {
+    fn limit(&self, _: u32) -> u64 {
+        u64::MAX
+    }
+
+    fn width_of_call(&self) -> Width {
+        Width::Bits64
+    }
+
+    fn is_being_killed(&self) -> bool {
+        false
+    }
+
+    fn mapped(&self, _: &AddressSpace, _: u64) {}
+
+    fn vdso_moved(&self, _: u64) {}
+}
+
 /// Starts physical memory, once for all tests: each that needs a frame begins with this.
 pub fn memory() {
     static START: Once = Once::new();
@@ -111,6 +134,7 @@ pub fn memory() {
         assert!(ptr::eq(base, DIRECT_MAP as *mut c_void), "no room for the direct map at {DIRECT_MAP:#x}");
         // Frame 0 is never used. Frames 2 and 3: the kernel's own top-level tables, of zeros.
         vmalloc::tests::set_root(2 * PAGE_SIZE);
-        frames::init(std::slice::from_ref(&(4 * PAGE_SIZE..MEMORY)), &[]);
+        pgd::init(frames::init(std::slice::from_ref(&(4 * PAGE_SIZE..MEMORY)), &[], pgd::share));
+        callbacks::register(&NoTask);
     });
 }

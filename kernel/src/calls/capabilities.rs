@@ -198,3 +198,6 @@ pub fn sys_capset(address: u64, data: u64) -> Result<usize> {
         Ok(0)
     })
 }
+
+#[cfg(test)]
+mod tests;

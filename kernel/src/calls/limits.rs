@@ -102,3 +102,6 @@ pub fn sys_prlimit64(pid: u64, which: u64, new: u64, old: u64) -> Result<usize> 
     }
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,7 @@ mod tests {
     use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
     use super::*;
-    use crate::fs::anonymous::anonymous_file;
+    use crate::vfs::anonymous::anonymous_file;
     use alloc::sync::Arc;
 
     #[test]

@@ -29,3 +29,21 @@ impl Access {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protections_allow_what_x86_makes_of_them() {
+        for (prot, allowed) in [
+            (Prot::empty(), [false, false, false]),
+            (Prot::READ, [true, false, false]),
+            (Prot::WRITE, [true, true, false]),
+            (Prot::EXEC, [true, false, true]),
+        ] {
+            assert_eq!([Access::Read, Access::Write, Access::Execute].map(|access| access.is_allowed(prot)), allowed);
+            assert_eq!(Access::Read.is_allowed(prot.with_key(5)), allowed[0], "a key is no right");
+        }
+    }
+}

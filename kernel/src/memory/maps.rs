@@ -61,5 +61,6 @@ fn write_area(area: &Area, out: &mut dyn Write) -> fmt::Result {
     };
     if name.is_empty() { writeln!(out, "{line}") } else { writeln!(out, "{line:width$}{name}", width = NAME_COLUMN) }
 }
+
 #[cfg(test)]
 mod tests;

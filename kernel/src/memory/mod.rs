@@ -82,3 +82,25 @@ pub fn new_ino() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn no_inode_number_is_given_twice() {
+        let mut numbers: Vec<u64> = (0..100).map(|_| new_ino()).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), 100);
+    }
+
+    #[test]
+    fn page_rounding_is_exact_at_boundaries_and_none_at_the_top() {
+        assert_eq!((page_down(0x1fff), page_down(0x2000)), (0x1000, 0x2000));
+        assert_eq!((page_up(0x1001), page_up(0x1000), page_up(0)), (Some(0x2000), Some(0x1000), Some(0)));
+        assert_eq!(page_up(u64::MAX - 4095), Some(u64::MAX - 4095));
+        assert_eq!(page_up(u64::MAX - 4094), None);
+    }
+}

@@ -49,3 +49,13 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_spans_512_of_the_one_below() {
+        assert_eq!([0, 1, 2, 3].map(span), [4096, 2 << 20, 1 << 30, 512 << 30]);
+    }
+}

@@ -153,6 +153,3 @@ pub fn user_exception(regs: &mut UserRegs, why: u64) {
     signal::exception::set_fault(portcullis::x86_64::Exception::DB, 0);
     signal::force_fault(SigInfo::fault(SIGTRAP, code, regs.rip));
 }
-
-#[cfg(test)]
-mod tests;

@@ -28,3 +28,20 @@ impl Policy {
         self.priority.store(other.priority.load(Relaxed), Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_batch_and_idle_wait_for_others() {
+        let preempts = |policy| {
+            let parent = Policy::default();
+            parent.class.store(policy, Relaxed);
+            let child = Policy::default();
+            child.copy_from(&parent);
+            child.preempts()
+        };
+        assert_eq!([0, 1, 2, 3, 5].map(preempts), [true, true, true, false, false]);
+    }
+}

@@ -96,3 +96,44 @@ impl Usage {
         self.peak_resident.fetch_max(other.peak_resident.load(Relaxed), Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_counts_from_switch_to_switch() {
+        let usage = Usage::default();
+        usage.switched_in(1000);
+        usage.switched_out(1500, true);
+        usage.switched_in(2000);
+        usage.switched_out(2010, false);
+        assert_eq!(usage.total(), 510);
+        assert_eq!((usage.involuntary.load(Relaxed), usage.voluntary.load(Relaxed)), (1, 1));
+    }
+
+    #[test]
+    fn a_total_is_divided_as_the_ticks_fell() {
+        let usage = Usage::default();
+        usage.switched_in(0);
+        usage.switched_out(1000, false);
+        assert_eq!((usage.times().user, usage.times().system), (1000, 0), "no tick has seen it");
+        for from_user in [true, false, false, false] {
+            usage.tick(from_user);
+        }
+        assert_eq!((usage.times().user, usage.times().system), (250, 750));
+    }
+
+    #[test]
+    fn sums_add_and_peaks_do_not() {
+        let (sum, one) = (Usage::default(), Usage::default());
+        one.switched_in(0);
+        one.switched_out(100, false);
+        one.minor_faults.store(3, Relaxed);
+        one.peak_resident.store(4096, Relaxed);
+        sum.add(&one);
+        sum.add(&one);
+        assert_eq!((sum.total(), sum.minor_faults.load(Relaxed)), (200, 6));
+        assert_eq!((sum.peak_resident.load(Relaxed), sum.voluntary.load(Relaxed)), (4096, 2));
+    }
+}

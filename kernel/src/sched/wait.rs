@@ -391,3 +391,14 @@ impl Drop for PollTable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_never_for_ever() {
+        assert_eq!(deadline_after(u64::MAX), FOREVER - 1);
+        assert!(deadline_after(1000) >= 1000);
+    }
+}

@@ -351,3 +351,6 @@ pub fn sys_timer_delete(id: u64) -> Result<usize> {
     timer.stop();
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests;

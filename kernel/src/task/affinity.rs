@@ -237,16 +237,4 @@ mod tests {
         assert_eq!([0, 3, 5].map(priority_range), [Ok(0..=0), Ok(0..=0), Ok(0..=0)], "OTHER, BATCH, IDLE");
         assert_eq!([4, 6, 7].map(priority_range), [Err(Errno::EINVAL), Err(Errno::EINVAL), Err(Errno::EINVAL)]);
     }
-
-    #[test]
-    fn only_batch_and_idle_wait_for_others() {
-        let preempts = |policy| {
-            let parent = Policy::default();
-            parent.policy.store(policy, Relaxed);
-            let child = Policy::default();
-            child.copy_from(&parent);
-            child.preempts()
-        };
-        assert_eq!([0, 1, 2, 3, 5].map(preempts), [true, true, true, false, false]);
-    }
 }

@@ -185,5 +185,6 @@ impl Capabilities {
         self.permitted & !self.ambient != 0
     }
 }
+
 #[cfg(test)]
 mod tests;

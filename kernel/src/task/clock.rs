@@ -228,5 +228,6 @@ impl Clock {
         }
     }
 }
+
 #[cfg(test)]
 mod tests;

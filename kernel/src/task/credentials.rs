@@ -61,3 +61,6 @@ impl Credentials {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -161,3 +161,6 @@ impl DebugRegisters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,5 +89,6 @@ impl Limits {
         }
     }
 }
+
 #[cfg(test)]
 mod tests;

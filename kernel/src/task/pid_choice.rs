@@ -107,3 +107,6 @@ impl Drop for ReservedPid {
         tree().release(self.0);
     }
 }
+
+#[cfg(test)]
+mod tests;

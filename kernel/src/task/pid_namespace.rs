@@ -149,5 +149,6 @@ pub fn left(namespace: &Namespace, id: Pid, taken: bool) {
         namespace.changed.wake_all();
     }
 }
+
 #[cfg(test)]
 mod tests;

@@ -77,3 +77,6 @@ pub fn is_visible(process: &Process) -> bool {
 pub fn is_in(process: &Process, namespace: &Arc<PidNamespace>) -> bool {
     chain(&process.pid_namespace).any(|other| Arc::ptr_eq(other, namespace))
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,5 +130,6 @@ impl PosixTimers {
         timers.iter_mut().for_each(Timer::stop);
     }
 }
+
 #[cfg(test)]
 mod tests;

@@ -172,3 +172,6 @@ impl Process {
         limit.soft = limit.soft.min(most);
     }
 }
+
+#[cfg(test)]
+mod tests;

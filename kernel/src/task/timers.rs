@@ -100,6 +100,7 @@ impl Timers {
         self.cpu_armed.load(Relaxed)
     }
 }
+
 impl Drop for Timers {
     fn drop(&mut self) {
         self.disarm_cpu();

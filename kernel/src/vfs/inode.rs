@@ -320,12 +320,4 @@ mod tests {
         metadata.apply(&AttributeChange { permissions: Some(0o17_1777), uid: Some(5), ..Default::default() });
         assert_eq!((metadata.mode, metadata.uid, metadata.gid), (abi::S_IFDIR | 0o1777, 5, 0));
     }
-
-    #[test]
-    fn no_inode_number_is_given_twice() {
-        let mut numbers: Vec<u64> = (0..100).map(|_| new_ino()).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        assert_eq!(numbers.len(), 100);
-    }
 }

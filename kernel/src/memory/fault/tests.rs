@@ -64,22 +64,9 @@ fn refused(mm: &AddressSpace, addr: u64, access: Access) -> Option<(i32, i32)> {
 fn an_error_code_says_what_the_access_was() {
     // SDM volume 3, figure 4-12.
     assert_eq!(
-        [0b100, 0b110, 0b111, 0b1_0100].map(Access::from_error),
+        [0b100, 0b110, 0b111, 0b1_0100].map(access_of),
         [Access::Read, Access::Write, Access::Write, Access::Execute]
     );
-}
-
-#[test]
-fn protections_allow_what_x86_makes_of_them() {
-    for (prot, allowed) in [
-        (Prot::empty(), [false, false, false]),
-        (Prot::READ, [true, false, false]),
-        (Prot::WRITE, [true, true, false]),
-        (Prot::EXEC, [true, false, true]),
-    ] {
-        assert_eq!([Access::Read, Access::Write, Access::Execute].map(|access| access.is_allowed(prot)), allowed);
-        assert_eq!(Access::Read.is_allowed(prot.with_key(5)), allowed[0], "a key is no right");
-    }
 }
 
 #[test]
@@ -99,7 +86,7 @@ fn nothing_mapped_and_nothing_allowed_are_two_kinds_of_sigsegv() {
 #[test]
 fn beyond_the_end_of_a_file_is_sigbus() {
     let mm = space();
-    map(&mm, 0..5, Prot::READ, AreaFlags::empty(), Source::File { inode: file(), first: 0, shared: false });
+    map(&mm, 0..5, Prot::READ, AreaFlags::empty(), Source::File { file: file(), first: 0, shared: false });
     assert_eq!(refused(&mm, START + 2 * PAGE_SIZE, Access::Read), None);
     // mmap(2), SIGBUS; BUS_ADRERR is 2.
     assert_eq!(refused(&mm, START + 3 * PAGE_SIZE, Access::Read), Some((7, 2)));
@@ -131,8 +118,8 @@ fn who_is_alone_with_a_page_writes_it_without_a_copy() {
 #[test]
 fn a_private_mapping_shows_the_file_until_it_is_written() {
     let (mm, file) = (space(), file());
-    map(&mm, 0..3, READ_WRITE, AreaFlags::empty(), Source::File { inode: file.clone(), first: 0, shared: false });
-    map(&mm, 8..11, READ_WRITE, AreaFlags::empty(), Source::File { inode: file, first: 0, shared: true });
+    map(&mm, 0..3, READ_WRITE, AreaFlags::empty(), Source::File { file: file.clone(), first: 0, shared: false });
+    map(&mm, 8..11, READ_WRITE, AreaFlags::empty(), Source::File { file, first: 0, shared: true });
     assert_eq!([0, 1, 2].map(|page| get(&mm, page)), [Ok(1), Ok(2), Ok(3)]);
     assert_eq!(put(&mm, 8, 11), Ok(()));
     assert_eq!(get(&mm, 0), Ok(11));
@@ -180,7 +167,7 @@ fn words_of_shared_memory_have_one_identity_and_others_are_ones_own() {
     let (mm, file) = (anonymous(1), file());
     let memory = Arc::new(SharedMemory::new());
     map(&mm, 4..6, READ_WRITE, AreaFlags::empty(), Source::Shared { memory: memory.clone(), first: 3 });
-    map(&mm, 8..9, Prot::READ, AreaFlags::empty(), Source::File { inode: file.clone(), first: 1, shared: false });
+    map(&mm, 8..9, Prot::READ, AreaFlags::empty(), Source::File { file: file.clone(), first: 1, shared: false });
     let identity = |page: u64, access| mm.identity(START + page * PAGE_SIZE + 8, access);
     assert_eq!(identity(0, Access::Read), Ok(Identity::Own));
     let expected = Identity::Shared { object: memory.number(), offset: 4 * PAGE_SIZE + 8 };
@@ -277,7 +264,7 @@ proptest! {
                         0 => (Source::Anonymous, Backing::Zeros),
                         1 => (Source::Shared { memory: object.clone(), first: page % 3 }, Backing::Object(page % 3)),
                         _ => (
-                            Source::File { inode: file.clone(), first: page % 3, shared: kind == 3 },
+                            Source::File { file: file.clone(), first: page % 3, shared: kind == 3 },
                             Backing::File(page % 3, kind == 3),
                         ),
                     };

@@ -1,5 +1,6 @@
 use super::*;
 use crate::fs::ramfs::RamInode;
+use crate::vfs::inode::Inode;
 use linux_raw_sys::general::{S_IFDIR, S_IFREG};
 
 fn line(start: u64, end: u64, prot: Prot, flags: AreaFlags, source: Source) -> String {
@@ -33,7 +34,7 @@ fn a_file_has_offset_device_number_and_path() {
     let file =
         root.create(b"bin", S_IFDIR | 0o755, 0).and_then(|bin| bin.create(b"sh", S_IFREG | 0o755, 0)).expect("made");
     let ino = file.metadata().ino;
-    let source = Source::File { inode: file.clone(), first: 3, shared: true };
+    let source = Source::File { file: file.clone(), first: 3, shared: true };
     let text = line(0x40_0000, 0x40_1000, Prot::READ | Prot::EXEC, AreaFlags::empty(), source.clone());
     let head = format!("00400000-00401000 r-xs 00003000 00:01 {ino} ");
     assert_eq!(text, format!("{head:73}/bin/sh\n"));

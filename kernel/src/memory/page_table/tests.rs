@@ -60,11 +60,6 @@ fn a_leaf_says_to_the_processor_what_the_protection_says() {
 }
 
 #[test]
-fn a_level_spans_512_of_the_one_below() {
-    assert_eq!([0, 1, 2, 3].map(span), [4096, 2 << 20, 1 << 30, 512 << 30]);
-}
-
-#[test]
 fn new_tables_have_the_kernels_half_and_no_other() {
     let tables = tables();
     let (own, kernel) = (Table::at(tables.root()), Table::at(vmalloc::root()));
@@ -191,9 +186,8 @@ proptest! {
         for change in changes {
             match change {
                 Change::Map(at, writable) => {
-                    if !model.contains_key(&PLACES[at]) {
-                        model.insert(PLACES[at], (map(&tables, PLACES[at], READ_WRITE, writable), writable));
-                    }
+                    let page = || (map(&tables, PLACES[at], READ_WRITE, writable), writable);
+                    model.entry(PLACES[at]).or_insert_with(page);
                 }
                 Change::Clear(first, last) => {
                     let range = PLACES[first]..PLACES[last] + PAGE_SIZE;

@@ -27,14 +27,6 @@ fn pages(area: &Area) -> (u64, u64) {
 }
 
 #[test]
-fn page_rounding_is_exact_at_boundaries_and_none_at_the_top() {
-    assert_eq!((page_down(0x1fff), page_down(0x2000)), (0x1000, 0x2000));
-    assert_eq!((page_up(0x1001), page_up(0x1000), page_up(0)), (Some(0x2000), Some(0x1000), Some(0)));
-    assert_eq!(page_up(u64::MAX - 4095), Some(u64::MAX - 4095));
-    assert_eq!(page_up(u64::MAX - 4094), None);
-}
-
-#[test]
 fn a_protection_and_its_key_are_independent() {
     let prot = Prot::from_abi(0xffff_ffff);
     assert_eq!(prot, Prot::READ | Prot::WRITE | Prot::EXEC, "PROT_GROWSDOWN and other bits are no rights");

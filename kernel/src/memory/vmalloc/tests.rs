@@ -1,6 +1,6 @@
 use super::*;
 use crate::host;
-use crate::memory::frames;
+use crate::memory::{frames, page_table};
 
 /// Makes the table at `addr` the kernel's own, with the PDPT that boot would have made for heap and stacks. For
 /// [`host::memory`].
@@ -15,19 +15,19 @@ fn mapped_pages_are_distinct_frames_of_zeros_and_stay() {
     let top = Table::at(root()).entry(3, HEAP);
     if top.load(Ordering::Relaxed) == 0 {
         let pdpt = frames::alloc_zeroed().expect("memory").into_raw();
-        top.store(pdpt | page_table::KERNEL_TABLE.bits(), Ordering::Relaxed);
+        top.store(pdpt | table::KERNEL_TABLE.bits(), Ordering::Relaxed);
     }
     let entry = |addr: u64| {
         let mut table = Table::at(root());
         for level in [3, 2, 1] {
-            table = Table::at(page_table::address(table.entry(level, addr).load(Ordering::Relaxed)));
+            table = Table::at(table::address(table.entry(level, addr).load(Ordering::Relaxed)));
         }
         table.entry(0, addr).load(Ordering::Relaxed)
     };
     let pages = [HEAP, HEAP + PAGE_SIZE, HEAP + 2 * PAGE_SIZE];
     map(HEAP, HEAP + 2 * PAGE_SIZE).expect("memory");
     let first = pages.map(entry);
-    assert_ne!(page_table::address(first[0]), page_table::address(first[1]));
+    assert_ne!(table::address(first[0]), table::address(first[1]));
     assert_eq!(first[2], 0, "one past the end");
     for leaf in &first[..2] {
         assert!(page_table::is_present(*leaf) && page_table::is_writable(*leaf));

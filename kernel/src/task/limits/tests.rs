@@ -1,4 +1,5 @@
 use super::*;
+use crate::task::process::Process;
 
 fn with_cpu(soft: u64, hard: u64) -> Limits {
     let mut limits = Limits::default();
@@ -31,22 +32,4 @@ fn cpu_time_over_the_soft_limit_is_told_once_per_second_and_over_the_hard_one_ki
 fn without_a_limit_nothing_is_exceeded() {
     assert!(!Limits::default().bound_cpu());
     assert_eq!(Limits::default().cpu_exceeded(u64::MAX - 1), None);
-}
-
-#[test]
-fn a_child_has_its_parents_limits_and_they_part() {
-    let parent = Process::new(77, None, None);
-    parent.limit_soft(RLIMIT_NOFILE, 100);
-    let child = Process::new(78, Some(&parent), None);
-    assert_eq!(child.rlimit(RLIMIT_NOFILE).0, 100);
-    child.limit_soft(RLIMIT_NOFILE, 50);
-    child.limit_soft(RLIMIT_NOFILE, 70);
-    assert_eq!((child.rlimit(RLIMIT_NOFILE).0, parent.rlimit(RLIMIT_NOFILE).0), (50, 100));
-}
-
-#[test]
-fn there_are_sixteen_limits() {
-    let process = Process::new(77, None, None);
-    assert!(exchange(&process, 15, None).is_ok());
-    assert_eq!(exchange(&process, 16, None).err(), Some(Errno::EINVAL));
 }

@@ -256,3 +256,6 @@ impl ProcessSignals {
         continued
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,47 +49,6 @@ fn a_map_within_a_map_leads_to_the_first_namespace() {
 }
 
 #[test]
-fn who_made_a_namespace_has_all_rights_in_it_and_others_only_from_above() {
-    let outer = namespace(None, 1000, &[]);
-    let inner = namespace(outer.clone(), 2000, &[]);
-    let of = |namespace: &Namespace, user: u32, capable: bool| {
-        let mut credentials = Credentials { namespace: namespace.clone(), ..Credentials::default() };
-        credentials.user.effective = user;
-        if !capable {
-            let ids = |id| crate::task::credentials::Ids { real: id, effective: id, saved: id, file_system: id };
-            credentials.capabilities.follow(ids(0), ids(1), Some(0));
-        }
-        credentials
-    };
-    let kill = Capability::Kill;
-    assert!(grants(&of(&None, 0, true), &inner, kill), "the administrator of all");
-    assert!(!grants(&of(&None, 0, false), &inner, kill));
-    assert!(grants(&of(&None, 1000, false), &outer, kill), "its owner");
-    assert!(grants(&of(&None, 1000, false), &inner, kill), "and of what is nested in it");
-    assert!(!grants(&of(&None, 2000, false), &inner, kill), "the id counts in the namespace around it only");
-    assert!(grants(&of(&outer, 2000, false), &inner, kill));
-    assert!(!grants(&of(&inner, 0, true), &outer, kill), "no rights outside");
-    assert!(!grants(&of(&inner, 0, true), &None, kill));
-}
-
-#[test]
-fn namespaces_are_nested_33_deep_and_made_by_somebody() {
-    let mut credentials = Credentials::default();
-    for _ in 0..MAX_DEPTH {
-        assert_eq!(enter_new(&mut credentials), Ok(()));
-        // Root of the one around, so that its maker is somebody here.
-        let place = credentials.namespace.as_ref().expect("a namespace");
-        for kind in [USER, GROUP] {
-            place.map(kind).lock().push(extent(0, 0, 1));
-        }
-    }
-    // user_namespaces(7): up to 32 nested levels.
-    assert_eq!(enter_new(&mut credentials), Err(Errno::ENOSPC));
-    let mut nobody = Credentials { namespace: namespace(None, 0, &[]), ..Credentials::default() };
-    assert_eq!(enter_new(&mut nobody), Err(Errno::EPERM));
-}
-
-#[test]
 fn relations_between_namespaces() {
     let outer = namespace(None, 0, &[]);
     let (inner, other) = (namespace(outer.clone(), 0, &[]), namespace(None, 0, &[]));

@@ -18,7 +18,7 @@ fn queued(signo: i32, value: u32) -> SigInfo {
 }
 
 fn value(signal: &Dequeued) -> u32 {
-    signal.settle().words()[0] as u32
+    signal.info.words()[0] as u32
 }
 
 #[test]
@@ -80,9 +80,9 @@ fn over_the_limit_sigqueue_is_refused_and_kill_loses_its_sender() {
     assert_eq!(pending.push(SigInfo::user(42, SI_USER, 7, 9), &user, || 1), Ok(true));
     assert_eq!(pending.push(SigInfo::user(SIGUSR2, SI_TKILL, 7, 9), &user, || 1), Ok(true));
     assert_eq!(pending.set(), SigSet::of(&[40, 42, SIGUSR2]));
-    let lost = pending.take(SigSet::of(&[40, SIGUSR2])).expect("42").settle();
+    let lost = pending.take(SigSet::of(&[40, SIGUSR2])).expect("42").info;
     assert_eq!((lost.signo, lost.code, lost.words()), (42, SI_USER, [0; 4]));
-    let lost = pending.take(SigSet::of(&[40])).expect("SIGUSR2").settle();
+    let lost = pending.take(SigSet::of(&[40])).expect("SIGUSR2").info;
     assert_eq!(lost.words(), [0; 4]);
 }
 
