@@ -1,6 +1,5 @@
 //! Interval timers, alarm, the CPU-time limit; what the tick does for them and for the POSIX timers of CPU clocks.
 
-
 use linux_raw_sys::general::*;
 
 use crate::errno::{Errno, Result};
