@@ -280,6 +280,7 @@ pub fn set_online(cpu: &Cpu) {
 }
 
 /// Makes `cpu` look at its work flags. No need where it is this CPU.
+#[inline]
 pub fn send_reschedule(cpu: usize) {
     apic::send(get(cpu), apic::RESCHEDULE);
 }

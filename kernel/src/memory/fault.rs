@@ -264,7 +264,7 @@ impl AddressSpace {
 
     /// Extends the area above `page` down to it, if that is one that grows and may.
     fn grow_stack(&self, inner: &mut Inner, page: u64) -> bool {
-        let Some(area) = inner.areas.find_from(page) else {
+        let Some(area) = inner.areas.find_above(page) else {
             return false;
         };
         let (start, end) = (area.start, area.end);

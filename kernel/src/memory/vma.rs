@@ -231,7 +231,12 @@ impl AreaSet {
 
     /// The first area that ends above `addr`.
     pub fn find_from(&self, addr: u64) -> Option<&Area> {
-        self.find(addr).or_else(|| self.areas.range(addr..).next().map(|(_, area)| area))
+        self.find(addr).or_else(|| self.find_above(addr))
+    }
+
+    /// The first area that begins at `addr` or above.
+    pub fn find_above(&self, addr: u64) -> Option<&Area> {
+        self.areas.range(addr..).next().map(|(_, area)| area)
     }
 
     /// The last area that begins below `addr`.

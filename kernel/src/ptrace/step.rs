@@ -57,6 +57,7 @@ pub(super) fn disable(stopped: &mut Stopped<'_>) {
 }
 
 /// Says whether TF is to be taken out.
+#[inline]
 fn stop_stepping(task: &Task) -> bool {
     debug::set_block_step(task, false);
     let step = &task.trace.step;

@@ -221,6 +221,7 @@ struct Entered<'a>(&'a Node, &'a WaitQueue);
 
 impl Entered<'_> {
     /// Takes the node out. If it was woken by `wake_one` and the waiter did not use that, the next waiter gets it.
+    #[inline]
     fn leave(self, unused: bool) {
         // SAFETY: `enter` put it there.
         unsafe { self.1.list.lock().remove(self.0) };

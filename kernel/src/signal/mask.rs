@@ -49,6 +49,7 @@ pub fn end_temporary(interrupted: bool) {
 }
 
 /// Puts the mask back that a call has saved, if one has.
+#[inline]
 pub fn restore_saved() {
     let saved = current().signals.lock().saved.take();
     if let Some(mask) = saved {

@@ -27,6 +27,7 @@ use crate::task::tree::{Node, Tree};
 use crate::task::{Task, current};
 
 /// Sends to a process; one of its threads takes it. From any context. Nothing happens if the process has ended.
+#[inline]
 pub fn to_process(process: &Process, info: SigInfo) -> Result<()> {
     send(&tree::tree(), process, None, info)
 }
@@ -49,6 +50,7 @@ pub(crate) fn put_back(task: &Task, thread: Option<&Task>, info: SigInfo) {
 }
 
 /// Sends to one thread. From any context. Nothing happens if the thread has ended.
+#[inline]
 pub fn to_task(task: &Task, info: SigInfo) -> Result<()> {
     send(&tree::tree(), &task.process, Some(task), info)
 }
@@ -329,6 +331,7 @@ pub(super) fn wake_up(task: &Task, kill: bool) {
 }
 
 /// Raises the flag, and sends the interrupt that is owed.
+#[inline]
 pub(crate) fn raise(task: &Task) {
     task.raise(ExitWork::SIGPENDING);
 }

@@ -161,6 +161,7 @@ impl Process {
 
 impl Process {
     /// A resource limit (`RLIMIT_*`): soft and hard.
+    #[inline]
     pub fn rlimit(&self, which: u32) -> (u64, u64) {
         let limit = self.limits.lock().0[which as usize];
         (limit.soft, limit.hard)

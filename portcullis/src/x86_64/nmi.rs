@@ -143,6 +143,7 @@ const RUNNING: u16 = 1;
 const AGAIN: u16 = 2;
 
 /// Runs the kernel's handler, or has it run once more if it is running on this CPU already.
+#[inline]
 pub(super) fn run<K: Doors>(regs: &mut SavedRegs) {
     let _unwatched = Unwatched::new();
     let mut at = NmiContext::<K>::new(regs);

@@ -35,6 +35,7 @@ pub struct BadSelector;
 /// # Safety
 /// Kernel mode, interrupts off; no other CPU changes the tables that this one has loaded. The base of FS, or the user's GS
 /// base, changes with the selector.
+#[inline]
 pub unsafe fn load_segment(segment: Segment, selector: u16) -> Result<(), BadSelector> {
     /// One `mov` to a segment register that may fault.
     macro_rules! load {
