@@ -22,6 +22,7 @@ pub fn sys_ptrace_32(request: u64, pid: u64, addr: u64, data: u64) -> Result<usi
     })
 }
 
+#[inline]
 fn of_filters(stopped: &Stopped<'_>, request: u32, addr: u64, data: u64) -> Option<Result<usize>> {
     match request {
         PTRACE_SECCOMP_GET_FILTER => Some(inspect::get_filter(stopped.task(), addr, data)),

@@ -81,6 +81,7 @@ impl<'a> Stopped<'a> {
     }
 
     /// A word of `struct user_regs_struct`.
+    #[inline]
     pub fn get(&mut self, word: usize) -> u64 {
         match word {
             FS_BASE => self.segments().fs_base,

@@ -26,6 +26,7 @@ impl<T> Own<T> {
     }
 
     /// The value, to keep. From any task.
+    #[inline]
     pub fn share(&self) -> Option<Arc<T>> {
         let _guard = self.lock.lock();
         // SAFETY: writers hold the lock.

@@ -163,6 +163,7 @@ impl WaitQueue {
         result
     }
 
+    #[inline]
     fn enter<'a>(&'a self, node: Pin<&'a Node>) -> Entered<'a> {
         let node = node.get_ref();
         // SAFETY: pinned, new, and `Entered` takes it out before it can go away.

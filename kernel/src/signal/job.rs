@@ -196,6 +196,7 @@ pub(crate) fn notify_parent(tree: &Tree, node: &Node, code: i32) {
 
 /// Tells a tracer that its tracee has stopped (CLD_TRAPPED, or CLD_STOPPED with its group), or that the tracee's group goes
 /// on (CLD_CONTINUED). `stop` is what the stop is about.
+#[inline]
 pub(crate) fn notify_tracer(tree: &Tree, tracer: &Task, tracee: &Task, code: i32, stop: i32) {
     if let Some(hand) = tracer.sighand.share() {
         let action = hand.get(SIGCHLD);

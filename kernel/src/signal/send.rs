@@ -313,6 +313,7 @@ fn kill(task: &Task) {
 
 /// Makes a task look at its signals: now if it runs on another CPU, or if it sleeps and may be interrupted. `kill` ends
 /// other sleeps, too.
+#[inline]
 pub(super) fn wake_up(task: &Task, kill: bool) {
     raise(task);
     if !kill {

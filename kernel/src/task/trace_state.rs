@@ -154,6 +154,7 @@ impl<T> Trace<T> {
     }
 
     /// The tracer, if there is one.
+    #[inline]
     pub fn tracer(&self) -> Option<Arc<T>> {
         self.links.lock().tracer.clone()
     }
@@ -170,6 +171,7 @@ impl<T> Trace<T> {
     }
 
     /// Calls `f` for each task it traces, until that gives something. With the tree locked.
+    #[inline]
     pub fn find_tracee<R>(&self, mut f: impl FnMut(&Arc<T>) -> Option<R>) -> Option<R> {
         self.links.lock().tracees.iter().find_map(&mut f)
     }

@@ -129,6 +129,7 @@ pub fn end(pid: Pid) -> Option<(i32, i32)> {
 }
 
 /// The task with this TID.
+#[inline]
 pub fn find_task(tid: Pid) -> Option<Arc<Task>> {
     tree().tasks.get(&tid).cloned()
 }
