@@ -9,6 +9,7 @@ use spin::Once;
 use crate::errno::{Errno, Result};
 use crate::fs::serial::{COM2, COM3};
 use crate::fs::tty;
+use crate::fs::tty_file;
 use crate::machine::sync::SpinLock;
 use crate::memory::user;
 use crate::sched::wait::{PollTable, WaitQueue};
@@ -67,9 +68,9 @@ pub fn open(inode: Arc<dyn Inode>, file_type: u32, rdev: u64, flags: u32) -> Res
         (1, 7) => Arc::new(Memory::Full),
         (1, 8 | 9) => Arc::new(Memory::Random),
         (1, 11) => Arc::new(KernelLog),
-        (5, 0) => return tty::open_controlling(inode, flags),
-        (5, 1) => return tty::open(inode, flags, false),
-        (4, 64) => return tty::open(inode, flags, true),
+        (5, 0) => return tty_file::open_controlling(inode, flags),
+        (5, 1) => return tty_file::open(inode, flags, false),
+        (4, 64) => return tty_file::open(inode, flags, true),
         _ => registered().find(|device| device.number == rdev).map(|device| (device.ops)()).ok_or(Errno::ENXIO)?,
     };
     Ok(File::new(inode, ops, flags))

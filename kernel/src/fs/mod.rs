@@ -27,6 +27,7 @@ pub mod pidfd;
 pub mod pipe;
 pub mod proc;
 pub mod ramfs;
+pub mod ramfs_directory;
 pub mod ramfs_file;
 pub mod root;
 pub mod seq_file;
@@ -35,6 +36,7 @@ pub mod socket_pair;
 pub mod termios;
 pub mod timerfd;
 pub mod tty;
+pub mod tty_file;
 pub mod vdso;
 
 use alloc::sync::Arc;
@@ -133,7 +135,7 @@ pub fn console_stdio() -> [Arc<File>; 3] {
         File::new(inode, Arc::new(devices::ErrorOps), abi::O_WRONLY)
     });
     if !reads_stream() {
-        let file = tty::new_file(console, abi::O_RDWR);
+        let file = tty_file::new_file(console, abi::O_RDWR);
         return [file.clone(), file.clone(), errors.unwrap_or(file)];
     }
     let inode: Arc<dyn Inode> = Arc::new(devices::StreamInode);

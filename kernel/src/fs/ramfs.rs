@@ -5,7 +5,6 @@
 //! directories is checked and made as one; look-ups take only the directory's own lock.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
@@ -13,6 +12,7 @@ use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
 use crate::fs::pipe::Fifo;
+use crate::fs::ramfs_directory::{Directory, FIRST_ENTRY};
 use crate::fs::ramfs_file::Data;
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
@@ -81,50 +81,6 @@ enum Content {
     Fifo(Fifo),
     /// Device nodes and sockets: all there is is the number.
     Node,
-}
-
-/// The entries of a directory, by name and in the order of their creation. A position in a listing is an entry's
-/// number, so that a program that removes what it lists misses nothing.
-#[derive(Default)]
-struct Directory {
-    by_name: BTreeMap<Arc<[u8]>, Numbered>,
-    by_number: BTreeMap<u64, Arc<[u8]>>,
-    last_number: u64,
-    subdirectories: u32,
-    removed: bool,
-}
-
-/// An entry with its number.
-type Numbered = (u64, Arc<dyn Inode>);
-
-/// Positions 0 and 1 are "." and "..".
-const FIRST_ENTRY: u64 = 2;
-
-impl Directory {
-    fn get(&self, name: &[u8]) -> Option<&Arc<dyn Inode>> {
-        self.by_name.get(name).map(|(_, inode)| inode)
-    }
-
-    /// Adds or replaces an entry, and returns the replaced one.
-    fn put(&mut self, name: &[u8], inode: Arc<dyn Inode>) -> Option<Arc<dyn Inode>> {
-        self.subdirectories += inode.is_directory() as u32;
-        if let Some((_, old)) = self.by_name.get_mut(name) {
-            self.subdirectories -= old.is_directory() as u32;
-            return Some(core::mem::replace(old, inode));
-        }
-        let name: Arc<[u8]> = name.into();
-        self.last_number = self.last_number.max(FIRST_ENTRY) + 1;
-        self.by_number.insert(self.last_number, name.clone());
-        self.by_name.insert(name, (self.last_number, inode));
-        None
-    }
-
-    fn take(&mut self, name: &[u8]) -> Option<Arc<dyn Inode>> {
-        let (number, inode) = self.by_name.remove(name)?;
-        self.by_number.remove(&number);
-        self.subdirectories -= inode.is_directory() as u32;
-        Some(inode)
-    }
 }
 
 impl RamInode {

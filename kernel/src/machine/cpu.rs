@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use portcullis::work::WorkFlags;
 use portcullis::x86_64::tables::Tables;
 use portcullis::x86_64::{CpuDescription, CpuLocal, Espfix};
+
 #[cfg(not(test))]
 use x86_64::instructions::interrupts;
 

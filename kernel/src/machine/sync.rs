@@ -10,6 +10,7 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 
 use spin::Once;
+
 #[cfg(not(test))]
 use x86_64::instructions::interrupts;
 

@@ -9,6 +9,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use x86_64::VirtAddr;
+
 #[cfg(not(test))]
 use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr3, Cr3Flags};

@@ -19,7 +19,7 @@ use crate::task::signals::set::*;
 use crate::task::tree;
 use crate::task::{Task, current, syscall_info};
 use crate::work::exit;
-use crate::work::{rseq, signal_frame64, task_work, uprobe};
+use crate::work::{rseq, signal_frame32, signal_frame64, task_work, uprobe};
 
 /// Delivers a signal: enters its handler by changing the registers, or does what is its default. If there is none for
 /// user mode, an interrupted system call is restarted.
@@ -181,7 +181,8 @@ fn enter_handler(at: &mut InKernel<'_, Gate>, info: &SigInfo, action: &Action) {
         let signals = task.signals.lock();
         signals.saved.unwrap_or(signals.blocked)
     };
-    if let Err(error) = signal_frame64::set_up(regs, action, info, saved_mask) {
+    let set_up = if action.is_ia32() { signal_frame32::set_up } else { signal_frame64::set_up };
+    if let Err(error) = set_up(regs, action, info, saved_mask) {
         log::debug!("{}: no frame for signal {} at {:#x}: {error:?}", task.tid(), info.signo, regs.rsp);
         let info_segv = SigInfo::kernel(SIGSEGV);
         if info.signo == SIGSEGV {

@@ -30,7 +30,6 @@ use crate::task::signals::altstack::AltStack;
 use crate::task::signals::info::{SIGINFO_SIZE, SigInfo};
 use crate::task::signals::set::SigSet;
 use crate::task::{Task, current};
-use crate::work::signal_frame32;
 
 /// `struct sigcontext`: the registers in a frame.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -126,9 +125,6 @@ pub fn min_stack_size() -> u64 {
 /// Writes a frame and makes the registers those of the handler's first instruction. On an error the registers are as
 /// they were, and the task cannot go on.
 pub fn set_up(regs: &mut UserRegs, action: &Action, info: &SigInfo, mask: SigSet) -> Result<()> {
-    if action.is_ia32() {
-        return signal_frame32::set_up(regs, action, info, mask);
-    }
     // The handler returns through it; there is no other way back on x86-64.
     if !action.flags().contains(ActionFlags::RESTORER) {
         return Err(Errno::EFAULT);

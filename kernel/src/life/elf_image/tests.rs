@@ -1,10 +1,10 @@
+use linux_raw_sys::general::{O_RDONLY, S_IFREG};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
 use crate::fs::ramfs::RamInode;
 use crate::host;
-use linux_raw_sys::general::{O_RDONLY, S_IFREG};
 
 /// An open file with these bytes.
 fn file(bytes: &[u8]) -> Arc<File> {

@@ -1,3 +1,4 @@
+use alloc::sync::Arc;
 use std::collections::BTreeMap;
 
 use proptest::collection::vec;
@@ -10,7 +11,6 @@ use crate::memory::shared::SharedMemory;
 use crate::memory::vma::Area;
 use crate::memory::width::Width;
 use crate::vfs::inode::Inode;
-use alloc::sync::Arc;
 
 const READ_WRITE: Prot = Prot::READ.union(Prot::WRITE);
 /// Where the tests map.

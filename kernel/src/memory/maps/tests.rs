@@ -1,7 +1,8 @@
+use linux_raw_sys::general::{S_IFDIR, S_IFREG};
+
 use super::*;
 use crate::fs::ramfs::RamInode;
 use crate::vfs::inode::Inode;
-use linux_raw_sys::general::{S_IFDIR, S_IFREG};
 
 fn line(start: u64, end: u64, prot: Prot, flags: AreaFlags, source: Source) -> String {
     let mut out = String::new();

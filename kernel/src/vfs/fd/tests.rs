@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 
+use linux_raw_sys::general as abi;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
 use crate::fs::ramfs::RamInode;
 use crate::host;
-use linux_raw_sys::general as abi;
 
 fn file(flags: u32) -> Arc<File> {
     host::memory();

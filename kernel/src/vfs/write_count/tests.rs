@@ -1,6 +1,7 @@
+use linux_raw_sys::general as abi;
+
 use super::*;
 use crate::fs::ramfs::RamInode;
-use linux_raw_sys::general as abi;
 
 fn file() -> Arc<dyn Inode> {
     RamInode::new_root().create(b"file", abi::S_IFREG | 0o755, 0).expect("made")
