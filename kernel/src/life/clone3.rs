@@ -2,13 +2,13 @@
 
 use alloc::vec::Vec;
 
-use linux_raw_sys::general::*;
 use portcullis::InKernel;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::errno::{Errno, Result};
+use crate::life::clone_flags::CloneFlags;
 use crate::life::fork;
-use crate::life::fork::{CLEAR_SIGHAND, Clone, EXIT_SIGNAL};
+use crate::life::fork::Clone;
 use crate::machine::gate::Gate;
 use crate::memory::{USER_END, user};
 use crate::task::exit_signal::ExitSignal;
@@ -40,11 +40,6 @@ const MAX_SIZE: usize = 4096;
 /// How many PID namespaces can be around one.
 const MAX_LEVELS: u64 = 32;
 
-const INTO_CGROUP: u64 = 0x2_0000_0000;
-/// What a program may ask for: all flags of `clone` (some are refused by that then), and two more.
-const KNOWN: u64 =
-    0xffff_ffff & !(EXIT_SIGNAL | CLONE_DETACHED as u64) | CLONE_NEWTIME as u64 | CLEAR_SIGHAND | INTO_CGROUP;
-
 /// clone3(2): `struct clone_args` is the same in both tables.
 pub fn sys_clone3(at: &mut InKernel<'_, Gate>, address: u64, size: u64) -> Result<usize> {
     let size = size as usize;
@@ -53,21 +48,23 @@ pub fn sys_clone3(at: &mut InKernel<'_, Gate>, address: u64, size: u64) -> Resul
     if args.exit_signal > 64 {
         return Err(Errno::EINVAL);
     }
-    if args.flags & INTO_CGROUP != 0 && (args.cgroup > i32::MAX as u64 || size < WITH_CGROUP) {
+    let flags = CloneFlags::from_bits_retain(args.flags);
+    let into_cgroup = flags.contains(CloneFlags::INTO_CGROUP);
+    if into_cgroup && (args.cgroup > i32::MAX as u64 || size < WITH_CGROUP) {
         return Err(Errno::EINVAL);
     }
     let pids = chosen.map(user::read::<Pid>).collect::<Result<Vec<Pid>>>()?;
-    let both = |flags: u64| args.flags & flags == flags;
-    let shares_parent = args.flags & u64::from(CLONE_THREAD | CLONE_PARENT) != 0;
-    if args.flags & !KNOWN != 0
-        || both(u64::from(CLONE_SIGHAND) | CLEAR_SIGHAND)
+    let shares_parent = flags.intersects(CloneFlags::THREAD | CloneFlags::PARENT);
+    // `fork::clone` refuses those flags that have a name but are not supported.
+    if !CloneFlags::all().difference(CloneFlags::DETACHED).contains(flags)
+        || flags.contains(CloneFlags::SIGHAND | CloneFlags::CLEAR_SIGHAND)
         || shares_parent && args.exit_signal != 0
     {
         return Err(Errno::EINVAL);
     }
     let stack = stack_top(&args)?;
     let clone = Clone {
-        flags: args.flags & !INTO_CGROUP,
+        flags: flags.difference(CloneFlags::INTO_CGROUP),
         exit_signal: ExitSignal::from_clone(args.exit_signal as u8),
         stack,
         parent_tid: args.parent_tid,
@@ -76,7 +73,7 @@ pub fn sys_clone3(at: &mut InKernel<'_, Gate>, address: u64, size: u64) -> Resul
         pidfd: args.pidfd,
         pids,
         // There are no control groups, so no descriptor is one's.
-        into_cgroup: args.flags & INTO_CGROUP != 0,
+        into_cgroup,
     };
     fork::clone(at, clone)
 }

@@ -4,12 +4,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::*;
 
-use linux_raw_sys::general::*;
 use portcullis::InKernel;
 use portcullis::x86_64::UserRegs;
 
 use crate::errno::{Errno, Result};
 use crate::fs::pidfd;
+use crate::life::clone_flags::CloneFlags;
 use crate::machine::gate::Gate;
 use crate::memory::{USER_END, user};
 use crate::ptrace::Event;
@@ -34,7 +34,7 @@ use crate::work::{trace_points, uprobe};
 #[derive(Default)]
 pub struct Clone {
     /// `CLONE_*`.
-    pub flags: u64,
+    pub flags: CloneFlags,
     /// What the parent gets when the child ends.
     pub exit_signal: ExitSignal,
     /// The child's stack pointer; 0 for the parent's.
@@ -54,15 +54,15 @@ pub struct Clone {
 }
 
 impl Clone {
-    fn has(&self, flag: u32) -> bool {
-        self.flags & u64::from(flag) != 0
+    fn has(&self, flags: CloneFlags) -> bool {
+        self.flags.contains(flags)
     }
 
     /// What a tracer of the parent is told.
     fn event(&self) -> Option<Event> {
-        if self.has(CLONE_UNTRACED) {
+        if self.has(CloneFlags::UNTRACED) {
             None
-        } else if self.has(CLONE_VFORK) {
+        } else if self.has(CloneFlags::VFORK) {
             Some(Event::Vfork)
         } else if self.exit_signal != ExitSignal::CHILD {
             Some(Event::Clone)
@@ -72,32 +72,6 @@ impl Clone {
     }
 }
 
-/// CLONE_CLEAR_SIGHAND.
-pub const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
-/// CLONE_DETACHED and CLONE_IO have no effect.
-const KNOWN: u64 = (CLONE_VM
-    | CLONE_FS
-    | CLONE_FILES
-    | CLONE_SIGHAND
-    | CLONE_VFORK
-    | CLONE_PARENT
-    | CLONE_THREAD
-    | CLONE_SYSVSEM
-    | CLONE_SETTLS
-    | CLONE_PARENT_SETTID
-    | CLONE_CHILD_CLEARTID
-    | CLONE_DETACHED
-    | CLONE_UNTRACED
-    | CLONE_PTRACE
-    | CLONE_CHILD_SETTID
-    | CLONE_PIDFD
-    | CLONE_NEWUSER
-    | CLONE_NEWPID
-    | CLONE_IO) as u64
-    | CLEAR_SIGHAND;
-/// The low byte of `clone`'s flags is the exit signal.
-pub const EXIT_SIGNAL: u64 = 0xff;
-
 /// fork(2).
 pub fn sys_fork(at: &mut InKernel<'_, Gate>) -> Result<usize> {
     clone(at, Clone { exit_signal: ExitSignal::CHILD, ..Clone::default() })
@@ -105,7 +79,7 @@ pub fn sys_fork(at: &mut InKernel<'_, Gate>) -> Result<usize> {
 
 /// vfork(2).
 pub fn sys_vfork(at: &mut InKernel<'_, Gate>) -> Result<usize> {
-    let flags = u64::from(CLONE_VFORK | CLONE_VM);
+    let flags = CloneFlags::VFORK | CloneFlags::VM;
     clone(at, Clone { flags, exit_signal: ExitSignal::CHILD, ..Clone::default() })
 }
 
@@ -118,11 +92,12 @@ pub fn sys_clone(
     child_tid: u64,
     tls: u64,
 ) -> Result<usize> {
+    let (flags, exit_signal) = CloneFlags::from_clone(flags);
     clone(
         at,
         Clone {
-            flags: flags & 0xffff_ffff & !EXIT_SIGNAL,
-            exit_signal: ExitSignal::from_clone((flags & EXIT_SIGNAL) as u8),
+            flags,
+            exit_signal: ExitSignal::from_clone(exit_signal),
             stack,
             parent_tid,
             child_tid,
@@ -136,10 +111,10 @@ pub fn sys_clone(
 /// Makes the child and lets it run. Returns its TID.
 pub fn clone(at: &mut InKernel<'_, Gate>, clone: Clone) -> Result<usize> {
     let needs = |flag, other| clone.has(flag) && !clone.has(other);
-    if clone.flags & !KNOWN != 0
-        || needs(CLONE_THREAD, CLONE_SIGHAND)
-        || needs(CLONE_SIGHAND, CLONE_VM)
-        || clone.has(CLONE_PIDFD) && !may_have_pidfd(&clone)
+    if !CloneFlags::SUPPORTED.contains(clone.flags)
+        || needs(CloneFlags::THREAD, CloneFlags::SIGHAND)
+        || needs(CloneFlags::SIGHAND, CloneFlags::VM)
+        || clone.has(CloneFlags::PIDFD) && !may_have_pidfd(&clone)
     {
         return Err(Errno::EINVAL);
     }
@@ -152,14 +127,14 @@ pub fn clone(at: &mut InKernel<'_, Gate>, clone: Clone) -> Result<usize> {
     let event = clone.event().filter(|&event| parent.trace.wants(event));
     let busy = uprobe::Busy::new();
     let (child, number) = new_task(parent, at.saved(), &clone)?;
-    let pidfd = clone.has(CLONE_PIDFD).then(|| NewPidfd::install(&child, clone.pidfd));
+    let pidfd = clone.has(CloneFlags::PIDFD).then(|| NewPidfd::install(&child, clone.pidfd));
     let pidfd = pidfd.transpose()?;
     if clone.into_cgroup {
         return Err(Errno::EBADF);
     }
-    let vfork_done = clone.has(CLONE_VFORK).then(|| Arc::new(Completion::new()));
+    let vfork_done = clone.has(CloneFlags::VFORK).then(|| Arc::new(Completion::new()));
     *child.vfork_done.lock() = vfork_done.clone();
-    let traced = event.is_some() || clone.has(CLONE_PTRACE);
+    let traced = event.is_some() || clone.has(CloneFlags::PTRACE);
     publish(parent, &child, number, &clone, group_signals, traced)?;
     drop(busy);
     if let Some(pidfd) = pidfd {
@@ -167,7 +142,7 @@ pub fn clone(at: &mut InKernel<'_, Gate>, clone: Clone) -> Result<usize> {
     }
     let id = child.tid();
     let number = pid_numbers::seen(id);
-    if clone.has(CLONE_PARENT_SETTID) {
+    if clone.has(CloneFlags::PARENT_SETTID) {
         // Before the child runs, so that it finds it too. Linux ignores a bad address here.
         let _ = user::write(clone.parent_tid, &number);
     }
@@ -187,8 +162,8 @@ pub fn clone(at: &mut InKernel<'_, Gate>, clone: Clone) -> Result<usize> {
 
 /// A thread has no pidfd. By `clone` it goes to where the TID would go, so that there is no place for both.
 fn may_have_pidfd(clone: &Clone) -> bool {
-    let same_place = clone.has(CLONE_PARENT_SETTID) && clone.pidfd == clone.parent_tid;
-    !(clone.has(CLONE_THREAD) || clone.has(CLONE_DETACHED) || same_place)
+    let same_place = clone.has(CloneFlags::PARENT_SETTID) && clone.pidfd == clone.parent_tid;
+    !(clone.has(CloneFlags::THREAD) || clone.has(CloneFlags::DETACHED) || same_place)
 }
 
 /// The pidfd of a child that is being made. It is closed again if that fails.
@@ -220,12 +195,12 @@ impl Drop for NewPidfd {
 /// Threads are of one namespace. Orphans of a namespace are its init's, which is to have no sisters.
 fn check_namespaces(parent: &Task, clone: &Clone) -> Result<()> {
     let here = &parent.process.pid_namespace;
-    let stays = !clone.has(CLONE_NEWUSER)
-        && !clone.has(CLONE_NEWPID)
+    let stays = !clone.has(CloneFlags::NEWUSER)
+        && !clone.has(CloneFlags::NEWPID)
         && pid_namespace::is_same(here, &parent.pid_namespace_of_children.lock());
-    if clone.has(CLONE_THREAD) && !stays
-        || clone.has(CLONE_PARENT) && parent.process.unkillable.load(Relaxed)
-        || clone.has(CLONE_FS) && clone.has(CLONE_NEWUSER)
+    if clone.has(CloneFlags::THREAD) && !stays
+        || clone.has(CloneFlags::PARENT) && parent.process.unkillable.load(Relaxed)
+        || clone.has(CloneFlags::FS) && clone.has(CloneFlags::NEWUSER)
     {
         return Err(Errno::EINVAL);
     }
@@ -235,15 +210,15 @@ fn check_namespaces(parent: &Task, clone: &Clone) -> Result<()> {
 /// Makes everything that the child does not share.
 fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>, ReservedPid)> {
     let number;
-    let process = if clone.has(CLONE_THREAD) {
+    let process = if clone.has(CloneFlags::THREAD) {
         number = ReservedPid::new(&parent.process.pid_namespace, &clone.pids)?;
         parent.process.clone()
     } else {
         let mut credentials = parent.process.credentials.lock().clone();
-        if clone.has(CLONE_NEWUSER) {
+        if clone.has(CloneFlags::NEWUSER) {
             credentials.enter_new_namespace()?;
         }
-        let namespace = if clone.has(CLONE_NEWPID) {
+        let namespace = if clone.has(CloneFlags::NEWPID) {
             pid_numbers::new(&credentials)?
         } else {
             parent.pid_namespace_of_children.lock().clone()
@@ -253,20 +228,20 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
         *process.credentials.lock() = credentials;
         process
     };
-    let mm = if clone.has(CLONE_VM) { parent.mm() } else { parent.mm.fork()? };
-    let files = if clone.has(CLONE_FILES) { parent.files.clone() } else { Arc::new(parent.files.duplicate()?) };
-    let fs = if clone.has(CLONE_FS) { parent.fs.clone() } else { Arc::new(parent.fs.duplicate()) };
-    let sighand = if clone.has(CLONE_SIGHAND) {
+    let mm = if clone.has(CloneFlags::VM) { parent.mm() } else { parent.mm.fork()? };
+    let files = if clone.has(CloneFlags::FILES) { parent.files.clone() } else { Arc::new(parent.files.duplicate()?) };
+    let fs = if clone.has(CloneFlags::FS) { parent.fs.clone() } else { Arc::new(parent.fs.duplicate()) };
+    let sighand = if clone.has(CloneFlags::SIGHAND) {
         parent.sighand.clone()
     } else {
         let copy = parent.sighand.fork();
-        if clone.flags & CLEAR_SIGHAND != 0 {
+        if clone.has(CloneFlags::CLEAR_SIGHAND) {
             copy.clear_handlers();
         }
         Arc::new(copy)
     };
     // A thread that shares memory must not share the alternate stack; after vfork the parent does not run meanwhile.
-    let keeps_altstack = !clone.has(CLONE_VM) || clone.has(CLONE_VFORK);
+    let keeps_altstack = !clone.has(CloneFlags::VM) || clone.has(CloneFlags::VFORK);
     let signals = parent.signals.lock().fork(keeps_altstack);
     let mut child_regs = *regs;
     child_regs.rax = 0;
@@ -292,7 +267,7 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
     thread_area::inherit(parent, &child);
     switch::copy_segments(&child);
     child.set_switch_work(SwitchWork::NO_TSC, parent.has_switch_work(SwitchWork::NO_TSC));
-    if clone.has(CLONE_SETTLS) {
+    if clone.has(CloneFlags::SETTLS) {
         set_tls(&child, clone.tls)?;
     }
     *child.comm.lock() = parent.comm();
@@ -301,10 +276,10 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
     child.affinity.store(parent.affinity.load(Relaxed), Relaxed);
     child.no_new_privs.store(parent.no_new_privs.load(Relaxed), Relaxed);
     child.timer_slack.store(parent.timer_slack.load(Relaxed), Relaxed);
-    if clone.has(CLONE_CHILD_SETTID) {
+    if clone.has(CloneFlags::CHILD_SETTID) {
         child.set_child_tid.store(clone.child_tid, Relaxed);
     }
-    if clone.has(CLONE_CHILD_CLEARTID) {
+    if clone.has(CloneFlags::CHILD_CLEARTID) {
         child.clear_child_tid.store(clone.child_tid, Relaxed);
     }
     Ok((child, number))
@@ -342,8 +317,8 @@ fn publish(
         return Err(Errno::ERESTARTNOINTR);
     }
     let process = &parent.process;
-    lifecycle::inherit(&mut tree, parent, child, clone.has(CLONE_VM));
-    if clone.has(CLONE_THREAD) {
+    lifecycle::inherit(&mut tree, parent, child, clone.has(CloneFlags::VM));
+    if clone.has(CloneFlags::THREAD) {
         if process.group_exit().is_some() || process.exec_thread.load(SeqCst) != 0 {
             return Err(Errno::ERESTARTNOINTR);
         }
@@ -351,7 +326,7 @@ fn publish(
         number.taken(&mut tree);
         tree.add_thread(child);
     } else {
-        let (parent_pid, parent_thread): (Pid, Pid) = if clone.has(CLONE_PARENT) {
+        let (parent_pid, parent_thread): (Pid, Pid) = if clone.has(CloneFlags::PARENT) {
             let node = tree.node(process.pid).expect("the process that runs");
             if node.parent == REAPER && process.pid == FIRST_PROGRAM {
                 return Err(Errno::EINVAL);
@@ -360,7 +335,7 @@ fn publish(
         } else {
             (process.pid, parent.tid())
         };
-        let exit_signal = if clone.has(CLONE_PARENT) {
+        let exit_signal = if clone.has(CloneFlags::PARENT) {
             tree.node(process.pid).map_or(ExitSignal::CHILD, |node| node.exit_signal)
         } else {
             clone.exit_signal

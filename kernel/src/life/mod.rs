@@ -7,6 +7,7 @@
 //! | end a task, wait for one | [`exit`], [`reap`] |
 
 pub mod clone3;
+pub mod clone_flags;
 pub mod elf_image;
 pub mod exec;
 pub mod exec_credentials;
