@@ -14,6 +14,7 @@ use crate::memory::{PAGE_SIZE, USER_END, user};
 use crate::signal;
 use crate::signal::SigInfo;
 use crate::task::affinity;
+use crate::task::wait_status::WaitStatus;
 use crate::work::exit;
 use crate::work::seccomp;
 
@@ -94,7 +95,7 @@ fn is_allowed(at: &mut InKernel<'_, Gate>, number: u32, entry: u64) -> bool {
     let judged = seccomp::secure_computing(at.regs());
     let regs = at.saved();
     if judged.is_ok() && (regs.orig_rax != u64::from(number) || regs.rip != entry) {
-        exit::do_group_exit(at, SIGSYS);
+        exit::do_group_exit(at, WaitStatus::killed(SIGSYS));
     }
     at.regs().orig_rax = UserRegs::NO_SYSCALL;
     judged.is_ok()

@@ -24,28 +24,29 @@ use crate::task::process::{Leader, Process};
 use crate::task::signals::info::SI_USER;
 use crate::task::signals::set::SIGKILL;
 use crate::task::tree::{DeathSignal, tree};
+use crate::task::wait_status::WaitStatus;
 use crate::task::{current, current_arc};
 use crate::{ptrace, signal};
 
 /// exit(2): ends the calling thread.
 pub fn sys_exit(at: &mut InKernel<'_, Gate>, code: u64) -> ! {
-    do_exit(at, (code as i32 & 0xff) << 8)
+    do_exit(at, WaitStatus::exited(code as i32))
 }
 
 /// exit_group(2): ends the process.
 pub fn sys_exit_group(at: &mut InKernel<'_, Gate>, code: u64) -> ! {
-    do_group_exit(at, (code as i32 & 0xff) << 8)
+    do_group_exit(at, WaitStatus::exited(code as i32))
 }
 
-/// Ends the whole process with a wait status (`code << 8`, or a signal number with 0x80 for "core dumped"). If the process
-/// is ending already, the earlier status counts; if another thread is in exec, only this thread ends.
-pub fn do_group_exit(at: &mut InKernel<'_, Gate>, status: i32) -> ! {
+/// Ends the whole process. If the process is ending already, the earlier status counts; if another thread is in exec, only
+/// this thread ends.
+pub fn do_group_exit(at: &mut InKernel<'_, Gate>, status: WaitStatus) -> ! {
     let task = current();
     let process = &task.process;
     let exec_thread = process.exec_thread.load(SeqCst);
     if exec_thread != 0 && exec_thread != task.tid() && process.group_exit().is_none() {
         // It makes way, and has not failed.
-        do_exit(at, 0);
+        do_exit(at, WaitStatus::exited(0));
     }
     let (status, first) = process.begin_group_exit(status);
     if first {
@@ -65,9 +66,9 @@ pub fn kill_other_threads() {
 }
 
 /// Ends the current task.
-pub fn do_exit(at: &mut InKernel<'_, Gate>, status: i32) -> ! {
+pub fn do_exit(at: &mut InKernel<'_, Gate>, status: WaitStatus) -> ! {
     if current().trace.is_traced() {
-        crate::ptrace::stop::event(at, ptrace::Event::Exit, status as u32 as u64);
+        crate::ptrace::stop::event(at, ptrace::Event::Exit, status.bits() as u32 as u64);
     }
     signal::exit_thread();
     crate::work::lifecycle::release();
@@ -130,7 +131,7 @@ pub fn leave_memory(to: Arc<AddressSpace>) {
 }
 
 /// The last thread has ended, with this status.
-fn end_process(process: &Arc<Process>, status: i32) {
+fn end_process(process: &Arc<Process>, status: WaitStatus) {
     process.timers.stop_all();
     if process.is_session_leader() {
         crate::fs::tty::session_leader_exits(process);

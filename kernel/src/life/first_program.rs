@@ -25,6 +25,7 @@ use crate::task::pid;
 use crate::task::pid::FIRST_PROGRAM;
 use crate::task::process::Process;
 use crate::task::tree::tree;
+use crate::task::wait_status::WaitStatus;
 use crate::task::{NewTask, Task, current};
 
 /// Starts PID 2.
@@ -90,7 +91,7 @@ fn run(at: &mut InKernel<'_, Gate>) {
         }
     }
     // As a shell says it: found but not runnable, or not found.
-    exit::do_group_exit(at, 127 << 8)
+    exit::do_group_exit(at, WaitStatus::exited(127))
 }
 
 /// A file of NUL-terminated strings.

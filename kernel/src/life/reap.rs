@@ -13,9 +13,11 @@ use crate::task::ids::USER;
 use crate::task::pid::{FIRST_PROGRAM, Pid, REAPER};
 use crate::task::pid_numbers::{meant, seen};
 use crate::task::process::Process;
+use crate::task::signals::info::SigInfo;
 use crate::task::tree;
 use crate::task::tree::{Tree, tree};
 use crate::task::usage::{Rusage, with_children};
+use crate::task::wait_status::WaitStatus;
 use crate::task::{Task, current, user_namespace};
 
 /// Which children.
@@ -59,8 +61,7 @@ struct Details {
 /// What happened to it.
 #[derive(Clone, Copy)]
 enum Change {
-    /// With this wait status.
-    Ended(i32),
+    Ended(WaitStatus),
     /// By this signal.
     Stopped(i32),
     /// For its tracer, with this code.
@@ -70,20 +71,18 @@ enum Change {
 
 impl Change {
     /// As `wait4` reports it.
-    fn status(self) -> i32 {
+    fn status(self) -> WaitStatus {
         match self {
             Change::Ended(status) => status,
-            Change::Stopped(code) | Change::Trapped(code) => code << 8 | 0x7f,
-            Change::Continued => 0xffff,
+            Change::Stopped(code) | Change::Trapped(code) => WaitStatus::stopped(code),
+            Change::Continued => WaitStatus::continued(),
         }
     }
 
     /// As `waitid` reports it: si_code and si_status.
     fn code_and_status(self) -> (i32, i32) {
         match self {
-            Change::Ended(status) if status & 0x7f == 0 => (CLD_EXITED as i32, status >> 8 & 0xff),
-            Change::Ended(status) if status & 0x80 != 0 => (CLD_DUMPED as i32, status & 0x7f),
-            Change::Ended(status) => (CLD_KILLED as i32, status & 0x7f),
+            Change::Ended(status) => SigInfo::end(status),
             Change::Stopped(signal) => (CLD_STOPPED as i32, signal),
             Change::Trapped(code) => (CLD_TRAPPED as i32, code),
             Change::Continued => (CLD_CONTINUED as i32, SIGCONT as i32),
@@ -108,7 +107,7 @@ pub fn sys_wait4(pid: u64, status: u64, options: u64, rusage: u64) -> Result<usi
         return Ok(0);
     };
     if status != 0 {
-        user::write(status, &report.change.status())?;
+        user::write(status, &report.change.status().bits())?;
     }
     if let Some(details) = &report.details {
         details.usage.write(rusage)?;
@@ -399,12 +398,10 @@ fn reaper() {
             // With no children at the moment, wait for some.
             look(process, Which::Any, options, false)?.ok()
         });
-        if report.pid == FIRST_PROGRAM {
-            let status = report.change.status();
-            crate::machine::power::shutdown(match status & 0x7f {
-                0 => status >> 8 & 0xff,
-                signal => 128 + signal,
-            });
+        if let (FIRST_PROGRAM, Change::Ended(status)) = (report.pid, report.change) {
+            // As a shell has it.
+            let signal = || 128 + status.term_signal().unwrap_or(0);
+            crate::machine::power::shutdown(status.exit_code().unwrap_or_else(signal));
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::task::pid::{Pid, REAPER};
 use crate::task::trace_state::{EXITKILL, OPTIONS, PRIVILEGED, SEIZED, SUSPEND_SECCOMP, TRACED as IS_TRACED};
 use crate::task::tree;
 use crate::task::tree::{Node, Tree};
+use crate::task::wait_status::WaitStatus;
 use crate::task::{Process, Task, current, current_arc};
 
 /// PTRACE_TRACEME: the thread that forked this process becomes its tracer.
@@ -206,7 +207,7 @@ pub fn exit_tracer() {
 
 /// A traced thread ends: it stays with its tracer until that has waited for it. `last`: it was the last of its process,
 /// whose end is announced anyway. With the tree locked, and the thread taken out of it.
-pub fn thread_ended(tree: &mut Tree, task: &Arc<Task>, status: i32, last: bool) {
+pub fn thread_ended(tree: &mut Tree, task: &Arc<Task>, status: WaitStatus, last: bool) {
     let Some(tracer) = task.trace.tracer() else { return };
     task.trace.set_ended(status);
     let Some(node) = tree.node_mut(task.process.pid) else {

@@ -5,9 +5,10 @@ use crate::task::Task;
 use crate::task::pid::Pid;
 use crate::task::process::Process;
 use crate::task::signals::info::{SigInfo, pair};
+use crate::task::wait_status::WaitStatus;
 
-/// A child ended with this wait status. `signo` is its exit signal, mostly SIGCHLD.
-pub fn child(signo: i32, child: &Process, status: i32) -> SigInfo {
+/// A child ended. `signo` is its exit signal, mostly SIGCHLD.
+pub fn child(signo: i32, child: &Process, status: WaitStatus) -> SigInfo {
     let (code, value) = SigInfo::end(status);
     child_change(signo, child, code, value, &child.usage)
 }
@@ -17,8 +18,8 @@ pub fn child_change(signo: i32, child: &Process, code: i32, value: i32, used: &U
     thread_change(signo, child.pid, child, code, value, used)
 }
 
-/// A traced thread ended with this wait status.
-pub fn thread_end(signo: i32, thread: &Task, status: i32) -> SigInfo {
+/// A traced thread ended.
+pub fn thread_end(signo: i32, thread: &Task, status: WaitStatus) -> SigInfo {
     let (code, value) = SigInfo::end(status);
     thread_change(signo, thread.tid(), &thread.process, code, value, &thread.usage)
 }

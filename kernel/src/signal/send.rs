@@ -24,6 +24,7 @@ use crate::task::signals::set::*;
 use crate::task::signals::state::ProcessSignals;
 use crate::task::tree;
 use crate::task::tree::{Node, Tree};
+use crate::task::wait_status::WaitStatus;
 use crate::task::{Task, current};
 
 /// Sends to a process; one of its threads takes it. From any context. Nothing happens if the process has ended.
@@ -262,7 +263,7 @@ fn complete(node: &Node, shared: &mut ProcessSignals, thread: Option<&Task>, sig
     let asked = thread.or(node.threads.first().map(Arc::as_ref)).unwrap_or(target);
     let traced = asked.trace.is_traced() && signo != SIGKILL;
     if fatal && !core && !traced && !target.signals.lock().awaited.contains(signo) {
-        node.process.begin_group_exit(signo);
+        node.process.begin_group_exit(WaitStatus::killed(signo));
         shared.stop_count = 0;
         node.threads.iter().for_each(|thread| kill(thread));
         return;

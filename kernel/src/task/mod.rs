@@ -34,6 +34,7 @@ pub mod trace_state;
 pub mod tree;
 pub mod usage;
 pub mod user_namespace;
+pub mod wait_status;
 
 use alloc::sync::Arc;
 use core::ops::Deref;

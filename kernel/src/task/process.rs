@@ -14,6 +14,7 @@ use crate::task::pid_namespace::Namespace;
 use crate::task::signals::quota::User;
 use crate::task::signals::state::ProcessSignals;
 use crate::task::timers::Timers;
+use crate::task::wait_status::WaitStatus;
 
 /// A thread group.
 pub struct Process {
@@ -144,17 +145,17 @@ impl Process {
     }
 
     /// The wait status with which the whole process is ending, if it is.
-    pub fn group_exit(&self) -> Option<i32> {
+    pub fn group_exit(&self) -> Option<WaitStatus> {
         let value = self.group_exit.load(SeqCst);
-        (value != 0).then_some((value & !GROUP_EXIT) as i32)
+        (value != 0).then_some(WaitStatus::from_bits((value & !GROUP_EXIT) as i32))
     }
 
     /// Begins the end of the whole process. The first status counts; returns it.
-    pub fn begin_group_exit(&self, status: i32) -> (i32, bool) {
-        let new = GROUP_EXIT | status as u32;
+    pub fn begin_group_exit(&self, status: WaitStatus) -> (WaitStatus, bool) {
+        let new = GROUP_EXIT | status.bits() as u32;
         match self.group_exit.compare_exchange(0, new, SeqCst, SeqCst) {
             Ok(_) => (status, true),
-            Err(old) => ((old & !GROUP_EXIT) as i32, false),
+            Err(old) => (WaitStatus::from_bits((old & !GROUP_EXIT) as i32), false),
         }
     }
 }

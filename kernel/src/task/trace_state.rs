@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU32, Ordering::*};
 use crate::machine::sync::SpinLock;
 use crate::sched::wait::WaitQueue;
 use crate::task::debug_registers::DebugRegisters;
+use crate::task::wait_status::WaitStatus;
 
 /// What a tracer may be told of. The numbers are the ABI's (`PTRACE_EVENT_*`); bit n of the options asks for event n.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,7 +100,7 @@ pub(crate) struct Links<T> {
     /// Whom it traces.
     pub(crate) tracees: Vec<Arc<T>>,
     /// The wait status of a traced thread that has ended and not been waited for.
-    ended: Option<i32>,
+    ended: Option<WaitStatus>,
 }
 
 impl<T> Default for Trace<T> {
@@ -182,12 +183,12 @@ impl<T> Trace<T> {
     }
 
     /// The wait status with which it ended, if it ended while it was traced.
-    pub fn ended(&self) -> Option<i32> {
+    pub fn ended(&self) -> Option<WaitStatus> {
         self.links.lock().ended
     }
 
     /// Notes that it has ended.
-    pub fn set_ended(&self, status: i32) {
+    pub fn set_ended(&self, status: WaitStatus) {
         self.links.lock().ended = Some(status);
     }
 }

@@ -18,6 +18,7 @@ use crate::task::process::Process;
 use crate::task::seccomp::TreeLock;
 use crate::task::signals::action::{ActionFlags, SIG_IGN, SigHand};
 use crate::task::signals::state::TaskSignals;
+use crate::task::wait_status::WaitStatus;
 use crate::task::{NewTask, Task, pid_namespace};
 
 impl Process {
@@ -47,7 +48,7 @@ pub struct Node {
     /// Threads that have not ended.
     pub threads: Vec<Arc<Task>>,
     /// The wait status, once it has ended.
-    pub zombie: Option<i32>,
+    pub zombie: Option<WaitStatus>,
     /// What its parent gets when it ends.
     pub exit_signal: ExitSignal,
     /// Threads that have ended and that a tracer has yet to wait for, without the leader.
@@ -121,11 +122,11 @@ pub fn find(pid: Pid) -> Option<Arc<Process>> {
     Some(tree().node(pid)?.process.clone())
 }
 
-/// The signal that a process's end is told by, and the wait status with which it has ended; 0 while it has not.
-pub fn end(pid: Pid) -> Option<(i32, i32)> {
+/// The signal that a process's end is told by, and its wait status, once it has ended.
+pub fn end(pid: Pid) -> Option<(i32, Option<WaitStatus>)> {
     let tree = tree();
     let node = tree.node(pid)?;
-    Some((node.exit_signal.signal().unwrap_or(0), node.zombie.unwrap_or(0)))
+    Some((node.exit_signal.signal().unwrap_or(0), node.zombie))
 }
 
 /// The task with this TID.

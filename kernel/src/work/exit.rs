@@ -5,12 +5,13 @@ use portcullis::InKernel;
 use spin::Once;
 
 use crate::machine::gate::Gate;
+use crate::task::wait_status::WaitStatus;
 
-type Exit = fn(&mut InKernel<'_, Gate>, i32) -> !;
+type Exit = fn(&mut InKernel<'_, Gate>, WaitStatus) -> !;
 
 static EXITS: Once<(Exit, Exit)> = Once::new();
 
-/// Sets how a thread ends, and how a process does, with a wait status. At boot, once.
+/// Sets how a thread ends, and how a process does. At boot, once.
 pub fn register(thread: Exit, process: Exit) {
     EXITS.call_once(|| (thread, process));
 }
@@ -20,11 +21,11 @@ fn exits() -> (Exit, Exit) {
 }
 
 /// Ends the current thread.
-pub fn do_exit(at: &mut InKernel<'_, Gate>, status: i32) -> ! {
+pub fn do_exit(at: &mut InKernel<'_, Gate>, status: WaitStatus) -> ! {
     exits().0(at, status)
 }
 
 /// Ends the current process.
-pub fn do_group_exit(at: &mut InKernel<'_, Gate>, status: i32) -> ! {
+pub fn do_group_exit(at: &mut InKernel<'_, Gate>, status: WaitStatus) -> ! {
     exits().1(at, status)
 }

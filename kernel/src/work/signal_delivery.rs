@@ -14,9 +14,10 @@ use crate::signal::take::settle;
 use crate::signal::{job, mask, send};
 use crate::task::signals::action::{Action, ActionFlags, SIG_DFL, SIG_IGN};
 use crate::task::signals::altstack::{AltStack, SS_AUTODISARM};
-use crate::task::signals::info::{CORE_FLAG, SigInfo};
+use crate::task::signals::info::SigInfo;
 use crate::task::signals::set::*;
 use crate::task::tree;
+use crate::task::wait_status::WaitStatus;
 use crate::task::{Task, current, syscall_info};
 use crate::work::exit;
 use crate::work::{rseq, signal_frame32, signal_frame64, task_work, uprobe};
@@ -122,7 +123,7 @@ fn take(at: &mut InKernel<'_, Gate>, task: &Task) -> Option<Taken> {
             signals.pending.flush(SigSet::of(&[SIGKILL]));
             drop((signals, shared));
             // If the process is ending already, that status counts.
-            exit::do_group_exit(at, SIGKILL);
+            exit::do_group_exit(at, WaitStatus::killed(SIGKILL));
         }
         let traced = task.trace.is_traced();
         if signals.stop.pending {
@@ -165,7 +166,7 @@ fn die(at: &mut InKernel<'_, Gate>, task: &Task, info: &SigInfo) -> ! {
     log::debug!("{} ends by signal {signo}, code {}, address {:#x}", task.tid(), info.code, info.addr());
     // No core file is ever written; whoever sets a limit for one is told that this is a signal that makes one.
     let core = SigSet::CORE.contains(signo) && task.process.rlimit(RLIMIT_CORE).0 != 0;
-    exit::do_group_exit(at, signo | if core { CORE_FLAG } else { 0 })
+    exit::do_group_exit(at, if core { WaitStatus::core_dumped(signo) } else { WaitStatus::killed(signo) })
 }
 
 /// Makes user mode go on in the handler. If its frame cannot be written, the task gets SIGSEGV; if that was the signal,

@@ -23,6 +23,7 @@ use crate::task::pid_numbers;
 use crate::task::process::Process;
 use crate::task::signals::set::SigSet;
 use crate::task::user_namespace::Writer;
+use crate::task::wait_status::WaitStatus;
 use crate::task::{access, current, syscall_info, usage, user_namespace};
 use crate::vfs::context::FsContext;
 use crate::vfs::inode::Inode;
@@ -221,11 +222,12 @@ fn stat(subject: &Subject) -> Result<Vec<u8>> {
     // Code addresses, stack start, stack and instruction pointer: 0, as Linux shows them to others.
     let _ = write!(out, " 0 0 {} 0 0", space.1.stack_start);
     let _ = write!(out, " {} {} {} {}", pending.0, blocked.0, ignored.0, caught.0);
-    let (exit_signal, exit_code) = match id == process.pid {
+    let (exit_signal, status) = match id == process.pid {
         true => task::tree::end(process.pid).unwrap_or_default(),
         // Nobody is told of a thread's end.
-        false => (-1, 0),
+        false => (-1, None),
     };
+    let exit_code = status.map_or(0, WaitStatus::bits);
     // From wchan to the end.
     let program = &space.1;
     let _ = writeln!(

@@ -1,25 +1,19 @@
 use super::*;
 
 #[test]
-fn statuses_are_those_that_wait_2_takes_apart() {
-    // WIFEXITED, WIFSIGNALED, WIFSTOPPED, WIFCONTINUED: bits/waitstatus.h.
-    let exited = Change::Ended(42 << 8).status();
-    assert_eq!((exited & 0x7f, exited >> 8 & 0xff), (0, 42));
-    let killed = Change::Ended(9).status();
-    assert_eq!((killed & 0x7f, killed & 0x80), (9, 0));
-    let stopped = Change::Stopped(19).status();
-    assert_eq!((stopped & 0xff, stopped >> 8), (0x7f, 19));
-    assert_eq!(Change::Continued.status(), 0xffff);
-    // PTRACE_EVENT_EXEC: status >> 8 == (SIGTRAP | PTRACE_EVENT_EXEC << 8).
-    assert_eq!(Change::Trapped(5 | 4 << 8).status() >> 8, 5 | 4 << 8);
+fn wait4_reports_stops_for_a_tracer_as_stops() {
+    assert_eq!(Change::Ended(WaitStatus::exited(42)).status(), WaitStatus::exited(42));
+    assert_eq!(Change::Stopped(19).status(), WaitStatus::stopped(19));
+    assert_eq!(Change::Trapped(5 | 4 << 8).status(), WaitStatus::stopped(5 | 4 << 8));
+    assert_eq!(Change::Continued.status(), WaitStatus::continued());
 }
 
 #[test]
 fn waitid_tells_them_by_code() {
     for (change, expected) in [
-        (Change::Ended(42 << 8), (CLD_EXITED, 42)),
-        (Change::Ended(9), (CLD_KILLED, 9)),
-        (Change::Ended(11 | 0x80), (CLD_DUMPED, 11)),
+        (Change::Ended(WaitStatus::exited(42)), (CLD_EXITED, 42)),
+        (Change::Ended(WaitStatus::killed(9)), (CLD_KILLED, 9)),
+        (Change::Ended(WaitStatus::core_dumped(11)), (CLD_DUMPED, 11)),
         (Change::Stopped(19), (CLD_STOPPED, 19)),
         (Change::Trapped(5 | 4 << 8), (CLD_TRAPPED, 5 | 4 << 8)),
         (Change::Continued, (CLD_CONTINUED, 18)),
@@ -42,8 +36,9 @@ fn children_are_chosen_by_number_group_or_as_they_are() {
 #[test]
 fn the_first_end_of_a_process_counts() {
     let process = Process::new(77, None, None);
+    let exited = WaitStatus::exited(0);
     assert_eq!(process.group_exit(), None);
-    assert_eq!(process.begin_group_exit(0), (0, true));
-    assert_eq!(process.group_exit(), Some(0), "zero is a status, too");
-    assert_eq!(process.begin_group_exit(9), (0, false));
+    assert_eq!(process.begin_group_exit(exited), (exited, true));
+    assert_eq!(process.group_exit(), Some(exited), "zero is a status, too");
+    assert_eq!(process.begin_group_exit(WaitStatus::killed(9)), (exited, false));
 }

@@ -6,6 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::task::pid::Pid;
 use crate::task::signals::set::*;
+use crate::task::wait_status::WaitStatus;
 
 /// Sent by `kill`.
 pub const SI_USER: i32 = 0;
@@ -57,9 +58,6 @@ pub struct SigInfo {
     /// The union, as four words; the constructors know its layouts.
     fields: [u64; 4],
 }
-
-/// In a wait status: the process dumped core.
-pub const CORE_FLAG: i32 = 0x80;
 
 /// The size of `siginfo_t` in user memory.
 pub const SIGINFO_SIZE: usize = 128;
@@ -113,11 +111,12 @@ impl SigInfo {
     }
 
     /// `si_code` and `si_status` of an end with this wait status.
-    pub const fn end(status: i32) -> (i32, i32) {
-        match status & 0x7f {
-            0 => (CLD_EXITED, status >> 8 & 0xff),
-            by if status & CORE_FLAG != 0 => (CLD_DUMPED, by),
-            by => (CLD_KILLED, by),
+    pub const fn end(status: WaitStatus) -> (i32, i32) {
+        match (status.exit_code(), status.term_signal()) {
+            (Some(code), _) => (CLD_EXITED, code),
+            (None, Some(signo)) if status.has_core() => (CLD_DUMPED, signo),
+            (None, Some(signo)) => (CLD_KILLED, signo),
+            (None, None) => panic!("the status of a process that has not ended"),
         }
     }
 

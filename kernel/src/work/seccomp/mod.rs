@@ -31,6 +31,7 @@ use crate::task::seccomp::{DISABLED, STRICT, newest};
 use crate::task::signals::info::SYS_SECCOMP;
 use crate::task::trace_state::Event;
 use crate::task::tree::Tree;
+use crate::task::wait_status::WaitStatus;
 use crate::task::{Task, current, syscall_info};
 use crate::work::exit;
 
@@ -89,7 +90,7 @@ fn strict(at: &mut InKernel<'_, Gate>) -> Result<(), Skip> {
         _ => [3, 4, 1, 119],
     };
     if !allowed.contains(&syscall_info::number(at.saved())) {
-        exit::do_exit(at, SIGKILL);
+        exit::do_exit(at, WaitStatus::killed(SIGKILL));
     }
     Ok(())
 }
@@ -165,7 +166,7 @@ fn kill(what: u32, data: &Data, value: u32, at: &mut InKernel<'_, Gate>) -> Resu
         threads <= 1
     };
     if what == action::KILL_THREAD && !alone() {
-        exit::do_exit(at, SIGSYS);
+        exit::do_exit(at, WaitStatus::killed(SIGSYS));
     }
     syscall_info::roll_back(at.regs());
     crate::signal::send::force_exit(sigsys(data, value));

@@ -46,14 +46,14 @@ fn a_refused_call_has_address_number_and_architecture() {
 fn the_end_of_a_child_is_told_as_waitpid_decodes_it() {
     // wait(2): WIFEXITED, WEXITSTATUS, WTERMSIG, WCOREDUMP.
     for (status, expected) in [
-        (0, (CLD_EXITED, 0)),
-        (42 << 8, (CLD_EXITED, 42)),
-        (255 << 8, (CLD_EXITED, 255)),
-        (SIGKILL, (CLD_KILLED, SIGKILL)),
-        (SIGSEGV | 0x80, (CLD_DUMPED, SIGSEGV)),
-        (64, (CLD_KILLED, 64)),
+        (WaitStatus::exited(0), (CLD_EXITED, 0)),
+        (WaitStatus::exited(42), (CLD_EXITED, 42)),
+        (WaitStatus::exited(255), (CLD_EXITED, 255)),
+        (WaitStatus::killed(SIGKILL), (CLD_KILLED, SIGKILL)),
+        (WaitStatus::core_dumped(SIGSEGV), (CLD_DUMPED, SIGSEGV)),
+        (WaitStatus::killed(64), (CLD_KILLED, 64)),
     ] {
-        assert_eq!(SigInfo::end(status), expected, "{status:#x}");
+        assert_eq!(SigInfo::end(status), expected, "{status:?}");
     }
 }
 
