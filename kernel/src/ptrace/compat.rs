@@ -5,7 +5,7 @@ use linux_raw_sys::ptrace::*;
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::ptrace::registers::{CS, DS, ES, FS, GS, SS, Stopped};
-use crate::ptrace::regset::Kind;
+use crate::ptrace::regset::Regset;
 use crate::ptrace::{debug, regset, request};
 use crate::sched::segments;
 use crate::task::syscall_info;
@@ -27,14 +27,14 @@ pub fn compat(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> 
         PTRACE_PEEKUSR => user::write(data, &peek_user(stopped, addr)?)?,
         PTRACE_POKEUSR => poke_user(stopped, addr, data as u32)?,
         PTRACE_GETREGS | PTRACE_GETFPREGS | PTRACE_GETFPXREGS => {
-            let bytes = regset::get32(stopped, kind_of(request))?;
+            let bytes = regset::get32(stopped, Regset::of_request(request))?;
             // SAFETY: the vector's own length.
             unsafe { user::copy_to_user(data, bytes.as_ptr(), bytes.len()) }?;
         }
         PTRACE_SETREGS | PTRACE_SETFPREGS | PTRACE_SETFPXREGS => {
-            let kind = kind_of(request);
-            let bytes = regset::read_from_user(data, regset::size32(kind)?)?;
-            regset::set32(stopped, kind, &bytes)?;
+            let regset = Regset::of_request(request);
+            let bytes = regset::read_from_user(data, regset::size32(regset)?)?;
+            regset::set32(stopped, regset, &bytes)?;
         }
         PTRACE_GETREGSET | PTRACE_SETREGSET => {
             let [base, len]: [u32; 2] = user::read(data)?;
@@ -50,13 +50,6 @@ pub fn compat(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> 
         _ => return request::general(stopped, request, addr, data),
     }
     Ok(0)
-}
-
-fn kind_of(request: u32) -> Kind {
-    match request {
-        PTRACE_GETFPXREGS | PTRACE_SETFPXREGS => Kind::Extended,
-        request => regset::kind_of(request),
-    }
 }
 
 /// Where DR0 is in `struct user32`.

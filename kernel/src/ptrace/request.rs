@@ -7,6 +7,7 @@ use crate::errno::{Errno, Result};
 use crate::machine::gate::violation;
 use crate::memory::user;
 use crate::ptrace::registers::Stopped;
+use crate::ptrace::regset::Regset;
 use crate::ptrace::{attach, events, regset, step};
 use crate::sched::scheduler;
 use crate::sched::segments::thread_area;
@@ -109,15 +110,14 @@ pub fn native(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: u64) -> 
         PTRACE_PEEKUSR => user::write(data, &stopped.peek_user(addr)?)?,
         PTRACE_POKEUSR => stopped.poke_user(addr, data)?,
         PTRACE_GETREGS | PTRACE_GETFPREGS => {
-            let kind = regset::kind_of(request);
-            let bytes = regset::get64(stopped, kind)?;
+            let bytes = regset::get64(stopped, Regset::of_request(request))?;
             // SAFETY: the vector's own length.
             unsafe { user::copy_to_user(data, bytes.as_ptr(), bytes.len()) }?;
         }
         PTRACE_SETREGS | PTRACE_SETFPREGS => {
-            let kind = regset::kind_of(request);
-            let bytes = regset::read_from_user(data, regset::size64(kind)?)?;
-            regset::set64(stopped, kind, &bytes)?;
+            let regset = Regset::of_request(request);
+            let bytes = regset::read_from_user(data, regset::size64(regset)?)?;
+            regset::set64(stopped, regset, &bytes)?;
         }
         PTRACE_ARCH_PRCTL => return arch_prctl(stopped, data, addr),
         PTRACE_GETREGSET | PTRACE_SETREGSET => {
