@@ -38,50 +38,53 @@ use crate::{fs, ptrace};
 const MAX_SCRIPTS: usize = 5;
 
 /// execve(2).
-pub fn sys_execve(at: &mut InKernel<'_, Gate>, path: u64, arguments: u64, environment: u64) -> Result<usize> {
-    execute(at, AT_FDCWD as u64, path, arguments, environment, 0)
+pub fn sys_execve(at: &mut InKernel<'_, Gate>, path: u64, argv: u64, envp: u64) -> Result<usize> {
+    execute(at, ExecArgs { dirfd: AT_FDCWD as u64, path, argv, envp, flags: 0 })
 }
 
 /// execveat(2).
 pub fn sys_execveat(
     at: &mut InKernel<'_, Gate>,
-    fd: u64,
+    dirfd: u64,
     path: u64,
-    arguments: u64,
-    environment: u64,
+    argv: u64,
+    envp: u64,
     flags: u64,
 ) -> Result<usize> {
-    execute(at, fd, path, arguments, environment, flags as u32)
+    execute(at, ExecArgs { dirfd, path, argv, envp, flags: flags as u32 })
 }
 
-fn execute(
-    at: &mut InKernel<'_, Gate>,
-    fd: u64,
+/// The arguments of execveat(2). `path`, `argv` and `envp` are addresses in user memory.
+struct ExecArgs {
+    dirfd: u64,
     path: u64,
-    arguments: u64,
-    environment: u64,
+    argv: u64,
+    envp: u64,
     flags: u32,
-) -> Result<usize> {
-    let path = user::read_cstr(path, crate::fs::path::PATH_MAX)?;
+}
+
+fn execute(at: &mut InKernel<'_, Gate>, args: ExecArgs) -> Result<usize> {
+    let ExecArgs { dirfd, flags, .. } = args;
+    let path = user::read_cstr(args.path, crate::fs::path::PATH_MAX)?;
     if path.is_empty() && flags & AT_EMPTY_PATH == 0 {
         return Err(Errno::ENOENT);
     }
-    let mut arguments = Strings::from_user(arguments)?;
-    let environment = Strings::from_user(environment)?;
-    if arguments.count == 0 {
+    let mut argv = Strings::from_user(args.argv)?;
+    let envp = Strings::from_user(args.envp)?;
+    if argv.count == 0 {
         // A program may rely on having a name.
-        arguments.push(b"");
+        argv.push(b"");
     }
     let is_absolute = path.first() == Some(&b'/');
     // Named by a descriptor, the program is found again under /dev/fd.
-    let by_descriptor = fd as i32 != AT_FDCWD && !is_absolute;
+    let by_descriptor = dirfd as i32 != AT_FDCWD && !is_absolute;
     let name = match by_descriptor {
-        true if path.is_empty() => alloc::format!("/dev/fd/{}", fd as i32).into_bytes(),
-        true => [alloc::format!("/dev/fd/{}/", fd as i32).as_bytes(), &path].concat(),
+        true if path.is_empty() => alloc::format!("/dev/fd/{}", dirfd as i32).into_bytes(),
+        true => [alloc::format!("/dev/fd/{}/", dirfd as i32).as_bytes(), &path].concat(),
         false => path.clone(),
     };
-    let strings = StackStrings { name, arguments, environment };
-    let room = room_for_bytes(strings.arguments.count + strings.environment.count)?;
+    let strings = StackStrings { name, argv, envp };
+    let room = room_for_bytes(strings.argv.count + strings.envp.count)?;
     if strings.bytes() > room {
         return Err(Errno::E2BIG);
     }
@@ -89,7 +92,7 @@ fn execute(
         return Err(Errno::EINVAL);
     }
     let context = &current().fs;
-    let start = if is_absolute { context.root() } else { start_directory(fd)? };
+    let start = if is_absolute { context.root() } else { start_directory(dirfd)? };
     let inode = if path.is_empty() {
         start
     } else {
@@ -99,7 +102,7 @@ fn execute(
         file: Executable::open(inode)?,
         strings,
         room,
-        is_lost: by_descriptor && current().files.close_on_exec(fd)?,
+        is_lost: by_descriptor && current().files.close_on_exec(dirfd)?,
     };
     exec(at, request)?;
     Ok(0)
@@ -172,7 +175,7 @@ fn resolve_scripts(request: &mut Request) -> Result<()> {
             Some(argument) => &[&interpreter[..], argument, &name][..],
             None => &[&interpreter[..], &name],
         };
-        request.strings.arguments.replace_first(first);
+        request.strings.argv.replace_first(first);
         if request.strings.bytes() > request.room {
             return Err(Errno::E2BIG);
         }

@@ -63,27 +63,27 @@ fn new_task() -> Result<Arc<Task>> {
 
 /// Runs in PID 2, in the kernel: turns it into the program that the initramfs names.
 fn run(at: &mut InKernel<'_, Gate>) {
-    let mut environment = read_strings(b"/.portcullis/env").unwrap_or_default();
-    if environment.count == 0 {
-        environment.push(b"HOME=/");
-        environment.push(b"PATH=/bin:/sbin:/usr/bin:/usr/sbin");
-        environment.push(b"TERM=linux");
+    let mut envp = read_strings(b"/.portcullis/env").unwrap_or_default();
+    if envp.count == 0 {
+        envp.push(b"HOME=/");
+        envp.push(b"PATH=/bin:/sbin:/usr/bin:/usr/sbin");
+        envp.push(b"TERM=linux");
     }
     let mut candidates = Vec::new();
     match read_strings(b"/.portcullis/argv") {
-        Ok(arguments) if arguments.count != 0 => candidates.push(arguments),
+        Ok(argv) if argv.count != 0 => candidates.push(argv),
         _ => {
             for path in [b"/init".as_slice(), b"/bin/sh"] {
-                let mut arguments = Strings::default();
-                arguments.push(path);
-                candidates.push(arguments);
+                let mut argv = Strings::default();
+                argv.push(path);
+                candidates.push(argv);
             }
         }
     }
     at.regs().orig_rax = UserRegs::NO_SYSCALL;
-    for arguments in candidates {
-        let path = arguments.bytes.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
-        let strings = StackStrings { name: path.clone(), arguments, environment: environment.clone() };
+    for argv in candidates {
+        let path = argv.bytes.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
+        let strings = StackStrings { name: path.clone(), argv, envp: envp.clone() };
         let result = exec::run_path(at, strings);
         match result {
             Ok(()) => return,

@@ -26,21 +26,21 @@ const VECTOR_ROOM: usize = 1 << 10;
 pub struct StackStrings {
     /// The name by which the program was started.
     pub name: Vec<u8>,
-    /// Its arguments.
-    pub arguments: Strings,
-    /// Its environment.
-    pub environment: Strings,
+    /// Its arguments (`argv`).
+    pub argv: Strings,
+    /// Its environment (`envp`).
+    pub envp: Strings,
 }
 
 impl StackStrings {
     /// Bytes of all strings, with their NULs.
     pub fn bytes(&self) -> usize {
-        self.name.len() + 1 + self.arguments.bytes.len() + self.environment.bytes.len()
+        self.name.len() + 1 + self.argv.bytes.len() + self.envp.bytes.len()
     }
 
     /// How large the stack is at most when the program starts.
     pub fn stack_size(&self) -> u64 {
-        let pointers = self.arguments.count + self.environment.count + 3;
+        let pointers = self.argv.count + self.envp.count + 3;
         (self.bytes() + pointers * size_of::<u64>() + VECTOR_ROOM) as u64
     }
 }
@@ -59,7 +59,7 @@ impl StackStrings {
 ///   stack pointer  number of arguments                            (16-byte aligned)
 /// ```
 pub fn build(main: &Loaded, interpreter_base: u64, vdso: u64, strings: &StackStrings, is_secure: bool) -> Result<u64> {
-    let StackStrings { name, arguments, environment } = strings;
+    let StackStrings { name, argv, envp } = strings;
     let mm = current_mm();
     let top = mm.stack_top();
     let word = mm.width().word();
@@ -71,9 +71,9 @@ pub fn build(main: &Loaded, interpreter_base: u64, vdso: u64, strings: &StackStr
     crate::task::system_info::fill_random(&mut random);
 
     let name_at = top - 8 - (name.len() as u64 + 1);
-    let environment_at = name_at - environment.bytes.len() as u64;
-    let arguments_at = environment_at - arguments.bytes.len() as u64;
-    let platform_at = arguments_at - platform.len() as u64;
+    let envp_at = name_at - envp.bytes.len() as u64;
+    let argv_at = envp_at - argv.bytes.len() as u64;
+    let platform_at = argv_at - platform.len() as u64;
     let random_at = (platform_at - random.len() as u64) & !15;
 
     let credentials = current().process.credentials.lock().clone();
@@ -102,7 +102,7 @@ pub fn build(main: &Loaded, interpreter_base: u64, vdso: u64, strings: &StackStr
         (AT_PLATFORM, platform_at),
         (AT_NULL, 0),
     ]);
-    let words = 1 + arguments.count + 1 + environment.count + 1 + 2 * auxiliary.len();
+    let words = 1 + argv.count + 1 + envp.count + 1 + 2 * auxiliary.len();
     let stack_pointer = (random_at - (word * words) as u64) & !15;
 
     let mut memory = vec![0u8; (top - stack_pointer) as usize];
@@ -111,8 +111,8 @@ pub fn build(main: &Loaded, interpreter_base: u64, vdso: u64, strings: &StackStr
         memory[at..at + bytes.len()].copy_from_slice(bytes);
     };
     put(name_at, name);
-    put(environment_at, &environment.bytes);
-    put(arguments_at, &arguments.bytes);
+    put(envp_at, &envp.bytes);
+    put(argv_at, &argv.bytes);
     put(platform_at, platform);
     put(random_at, &random);
     let mut at = stack_pointer;
@@ -121,8 +121,8 @@ pub fn build(main: &Loaded, interpreter_base: u64, vdso: u64, strings: &StackStr
         put(at, &value.to_le_bytes()[..word]);
         at += word as u64;
     };
-    put_word(arguments.count as u64);
-    for (strings, first) in [(arguments, arguments_at), (environment, environment_at)] {
+    put_word(argv.count as u64);
+    for (strings, first) in [(argv, argv_at), (envp, envp_at)] {
         let mut address = first;
         for string in strings.bytes.split_inclusive(|&byte| byte == 0) {
             put_word(address);
@@ -139,8 +139,8 @@ pub fn build(main: &Loaded, interpreter_base: u64, vdso: u64, strings: &StackStr
     // SAFETY: `memory` has that many bytes.
     unsafe { user::copy_to_user(stack_pointer, memory.as_ptr(), memory.len()) }?;
     mm.set_program(address_space::Program {
-        arguments: arguments_at..environment_at,
-        environment: environment_at..name_at,
+        args: argv_at..envp_at,
+        env: envp_at..name_at,
         auxiliary: auxiliary_at..auxiliary_end,
         stack_start: stack_pointer,
     });

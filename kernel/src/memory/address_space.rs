@@ -78,9 +78,9 @@ pub(super) struct Inner {
 #[derive(Clone, Default, Debug)]
 pub struct Program {
     /// The argument strings.
-    pub arguments: Range<u64>,
+    pub args: Range<u64>,
     /// The environment strings.
-    pub environment: Range<u64>,
+    pub env: Range<u64>,
     /// The auxiliary vector.
     pub auxiliary: Range<u64>,
     /// The stack pointer that it began with.

@@ -37,7 +37,7 @@ pub(super) static ENTRIES: &[Entry] = &[
     Entry { name: "cmdline", kind: Kind::Text(command_line) },
     Entry { name: "comm", kind: Kind::ProcessSetting(comm_line, set_comm) },
     Entry { name: "cwd", kind: Kind::Object(working_directory) },
-    Entry { name: "environ", kind: Kind::Private(0o400, environment) },
+    Entry { name: "environ", kind: Kind::Private(0o400, environ) },
     Entry { name: "exe", kind: Kind::Object(executable) },
     Entry { name: "fd", kind: Kind::Descriptors { info: false } },
     Entry { name: "fdinfo", kind: Kind::Descriptors { info: true } },
@@ -116,11 +116,11 @@ fn strings(subject: &Subject, area: fn(&AddressSpace) -> core::ops::Range<u64>) 
 }
 
 fn command_line(subject: &Subject) -> Result<Vec<u8>> {
-    Ok(strings(subject, |mm| mm.program().arguments))
+    Ok(strings(subject, |mm| mm.program().args))
 }
 
-fn environment(subject: &Subject) -> Result<Vec<u8>> {
-    Ok(strings(subject, |mm| mm.program().environment))
+fn environ(subject: &Subject) -> Result<Vec<u8>> {
+    Ok(strings(subject, |mm| mm.program().env))
 }
 
 fn working_directory(subject: &Subject) -> Result<Arc<dyn Inode>> {
@@ -233,7 +233,7 @@ fn stat(subject: &Subject) -> Result<Vec<u8>> {
     let _ = writeln!(
         out,
         " 0 0 0 {exit_signal} 0 0 0 0 0 0 0 0 0 {} {} {} {} {exit_code}",
-        program.arguments.start, program.arguments.end, program.environment.start, program.environment.end,
+        program.args.start, program.args.end, program.env.start, program.env.end,
     );
     Ok(text(out))
 }

@@ -12,16 +12,16 @@ fn strings(of: &[&[u8]]) -> Strings {
 #[test]
 fn a_script_is_started_with_its_interpreter_first() {
     // execve(2), "Interpreter scripts": interpreter [optional-arg] pathname arg...
-    let mut arguments = strings(&[b"script", b"one", b"two"]);
-    arguments.replace_first(&[b"/bin/sh", b"-e", b"./script"]);
-    assert_eq!((arguments.count, &arguments.bytes[..]), (5, b"/bin/sh\0-e\0./script\0one\0two\0".as_slice()));
+    let mut argv = strings(&[b"script", b"one", b"two"]);
+    argv.replace_first(&[b"/bin/sh", b"-e", b"./script"]);
+    assert_eq!((argv.count, &argv.bytes[..]), (5, b"/bin/sh\0-e\0./script\0one\0two\0".as_slice()));
 }
 
 #[test]
 fn without_arguments_there_is_nothing_to_replace() {
-    let mut arguments = Strings::default();
-    arguments.replace_first(&[b"/bin/sh", b"script"]);
-    assert_eq!((arguments.count, &arguments.bytes[..]), (2, b"/bin/sh\0script\0".as_slice()));
+    let mut argv = Strings::default();
+    argv.replace_first(&[b"/bin/sh", b"script"]);
+    assert_eq!((argv.count, &argv.bytes[..]), (2, b"/bin/sh\0script\0".as_slice()));
 }
 
 proptest! {
