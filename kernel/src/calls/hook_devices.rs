@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use portcullis::work::SyscallWork;
 
 use crate::errno::{Errno, Result};
-use crate::fs::seq_file::Generated;
+use crate::fs::seq_file::SeqFile;
 use crate::memory::frames;
 use crate::task::tree;
 use crate::vfs::buffer::{Destination, Source};
@@ -42,13 +42,13 @@ pub fn hooks() -> Arc<dyn FileOps> {
 
 /// Text to read, lines to write.
 struct Device {
-    text: Generated<fn() -> Result<Vec<u8>>>,
+    text: SeqFile<fn() -> Result<Vec<u8>>>,
     command: fn(&str) -> Result<()>,
 }
 
 impl Device {
     fn new(text: fn() -> Result<Vec<u8>>, command: fn(&str) -> Result<()>) -> Self {
-        Device { text: Generated::new(text), command }
+        Device { text: SeqFile::new(text), command }
     }
 }
 

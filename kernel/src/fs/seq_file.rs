@@ -7,21 +7,21 @@ use crate::vfs::buffer::Destination;
 use crate::vfs::file::{File, FileOps};
 use crate::vfs::sleep_lock::SleepLock;
 
-/// The operations of an open generated file. The text is made anew whenever it is read from its beginning, and stays
-/// the same while it is read on.
-pub struct Generated<F> {
+/// The operations of an open file whose text a function makes (`seq_file` in Linux). A read at position 0 makes the text anew;
+/// later reads continue in the same text.
+pub struct SeqFile<F> {
     generate: F,
     text: SleepLock<Vec<u8>>,
 }
 
-impl<F: Fn() -> Result<Vec<u8>> + Send + Sync> Generated<F> {
+impl<F: Fn() -> Result<Vec<u8>> + Send + Sync> SeqFile<F> {
     /// A file with the text that `generate` makes.
     pub const fn new(generate: F) -> Self {
-        Generated { generate, text: SleepLock::new(Vec::new()) }
+        SeqFile { generate, text: SleepLock::new(Vec::new()) }
     }
 }
 
-impl<F: Fn() -> Result<Vec<u8>> + Send + Sync> FileOps for Generated<F> {
+impl<F: Fn() -> Result<Vec<u8>> + Send + Sync> FileOps for SeqFile<F> {
     fn seekable(&self) -> bool {
         true
     }
@@ -46,8 +46,7 @@ mod tests {
     #[test]
     fn a_text_stays_the_same_while_it_is_read_on_and_is_new_from_its_beginning() {
         let times = AtomicU8::new(b'a');
-        let file =
-            anonymous_file("text", Arc::new(Generated::new(move || Ok(vec![times.fetch_add(1, Relaxed); 5]))), 0);
+        let file = anonymous_file("text", Arc::new(SeqFile::new(move || Ok(vec![times.fetch_add(1, Relaxed); 5]))), 0);
         let read = |len: usize| {
             let mut buffer = vec![0; len];
             let count = file.read(&mut Destination::kernel(&mut buffer)).expect("it can be read");

@@ -11,7 +11,7 @@ use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
 use crate::errno::{Errno, Result};
-use crate::fs::seq_file::Generated;
+use crate::fs::seq_file::SeqFile;
 use crate::gate;
 use crate::machine::direct_map::DIRECT_MAP;
 use crate::machine::sync::SpinLock;
@@ -29,11 +29,11 @@ use crate::vfs::inode::device_number;
 pub const NUMBER: u64 = device_number(10, 240);
 pub const USER_TABLE: u64 = device_number(10, 244);
 
-type Status = Generated<fn() -> Result<alloc::vec::Vec<u8>>>;
+type Status = SeqFile<fn() -> Result<alloc::vec::Vec<u8>>>;
 
 /// The operations of an open gate device.
 pub fn ops() -> Arc<dyn FileOps> {
-    Arc::new(Gate(Generated::new(status)))
+    Arc::new(Gate(SeqFile::new(status)))
 }
 
 fn status() -> Result<alloc::vec::Vec<u8>> {
@@ -44,7 +44,7 @@ fn status() -> Result<alloc::vec::Vec<u8>> {
 
 /// The operations of `/dev/user-table`.
 pub fn user_table_ops() -> Arc<dyn FileOps> {
-    Arc::new(Generated::new(|| Ok(user_table().into_bytes())))
+    Arc::new(SeqFile::new(|| Ok(user_table().into_bytes())))
 }
 
 struct Gate(Status);

@@ -16,7 +16,7 @@ use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
 use crate::fs::proc::entry::{Entry, Kind, Subject};
-use crate::fs::seq_file::Generated;
+use crate::fs::seq_file::SeqFile;
 use crate::task;
 use crate::task::pid::Pid;
 use crate::vfs::buffer::Source;
@@ -152,23 +152,22 @@ impl Inode for ProcInode {
     fn open(self: Arc<Self>, flags: u32) -> Result<Arc<File>> {
         let id = self.id;
         let ops: Arc<dyn FileOps> = match self.kind {
-            Kind::Machine(make) => Arc::new(Generated::new(move || Ok(make()))),
-            Kind::Setting(make, change) => Arc::new(Changeable {
-                read: Generated::new(move || Ok(make())),
-                change: move |text: &[u8]| change(text),
-            }),
-            Kind::Text(make) => Arc::new(Generated::new(move || make(&Subject::find(id)?))),
+            Kind::Machine(make) => Arc::new(SeqFile::new(move || Ok(make()))),
+            Kind::Setting(make, change) => {
+                Arc::new(Changeable { read: SeqFile::new(move || Ok(make())), change: move |text: &[u8]| change(text) })
+            }
+            Kind::Text(make) => Arc::new(SeqFile::new(move || make(&Subject::find(id)?))),
             Kind::Private(_, make) => {
                 Subject::find(id)?.check_access()?;
-                Arc::new(Generated::new(move || make(&Subject::find(id)?)))
+                Arc::new(SeqFile::new(move || make(&Subject::find(id)?)))
             }
             Kind::ProcessSetting(make, change) => Arc::new(Changeable {
-                read: Generated::new(move || make(&Subject::find(id)?)),
+                read: SeqFile::new(move || make(&Subject::find(id)?)),
                 change: move |text: &[u8]| change(&Subject::find(id)?, text),
             }),
             Kind::DescriptorInfo(fd) => {
                 Subject::find(id)?.check_access()?;
-                Arc::new(Generated::new(move || process::descriptor_info(&Subject::find(id)?, fd)))
+                Arc::new(SeqFile::new(move || process::descriptor_info(&Subject::find(id)?, fd)))
             }
             Kind::Descriptors { .. } => {
                 Subject::find(id)?.check_access()?;
@@ -289,7 +288,7 @@ impl ProcInode {
 
 /// The operations of an open text that can be written.
 struct Changeable<F, C> {
-    read: Generated<F>,
+    read: SeqFile<F>,
     change: C,
 }
 
