@@ -51,7 +51,7 @@ macro_rules! calls {
 /// The number is the low half of RAX at entry, as in Linux 6.1: the upper half does not count, so that
 /// 0x1_0000_0027 is getpid, too. Arguments are taken as 64 bits; a function that has narrower ones cuts them.
 #[inline]
-pub fn dispatch(regs: &mut UserRegs) {
+pub fn do_syscall_64(regs: &mut UserRegs) {
     let call = nospec::entry_or_last(&TABLE, regs.orig_rax as u32);
     regs.rax = match call(regs) {
         Ok(value) => value as u64,

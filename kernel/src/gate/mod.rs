@@ -65,12 +65,12 @@ impl Kernel for Gate {
 
     #[inline(always)]
     fn syscall(at: &mut InSyscall<'_, Gate>, _number: i64) {
-        table64::dispatch(at.regs());
+        table64::do_syscall_64(at.regs());
     }
 
     #[inline(always)]
     fn syscall_32(at: &mut InSyscall<'_, Gate>, _number: u32) {
-        crate::calls::compat::table::dispatch(at.regs());
+        crate::calls::compat::table::do_syscall_32(at.regs());
     }
 
     #[inline(always)]

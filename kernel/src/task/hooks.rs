@@ -14,7 +14,7 @@ pub struct Hooks {
     /// Its filters.
     pub seccomp: TaskSeccomp,
     /// Syscall user dispatch.
-    pub dispatch: UserDispatch,
+    pub syscall_dispatch: UserDispatch,
     /// The audit record of the call under way.
     pub audit: TaskAudit,
     /// Which code it runs.
@@ -31,7 +31,7 @@ impl Hooks {
         Hooks {
             rseq: TaskRseq::default(),
             seccomp: TaskSeccomp::new(),
-            dispatch: UserDispatch::default(),
+            syscall_dispatch: UserDispatch::default(),
             audit: TaskAudit::default(),
             patch: TaskPatch::default(),
             probe: TaskProbe::default(),

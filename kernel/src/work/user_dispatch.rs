@@ -36,7 +36,7 @@ pub fn set(mode: u64, start: u64, len: u64, selector: u64) -> Result<usize> {
         ON => {}
         _ => return Err(Errno::EINVAL),
     }
-    let dispatch = &task.hooks.dispatch;
+    let dispatch = &task.hooks.syscall_dispatch;
     dispatch.start.store(start, Relaxed);
     dispatch.len.store(len, Relaxed);
     dispatch.selector.store(selector, Relaxed);
@@ -59,7 +59,7 @@ pub fn reset_for_exec(task: &Task) {
 #[inline(never)]
 pub fn at_entry(regs: &mut UserRegs) -> bool {
     let task = current();
-    let dispatch = &task.hooks.dispatch;
+    let dispatch = &task.hooks.syscall_dispatch;
     let allowed =
         AllowedRange { start: dispatch.start.load(Relaxed) as usize, length: dispatch.len.load(Relaxed) as usize };
     if allowed.contains(regs.rip as usize) || is_sigreturn(regs) {
@@ -102,5 +102,5 @@ fn is_sigreturn(regs: &UserRegs) -> bool {
 
 /// The hook at exit: true if this call was turned into a signal, so that no other exit work is due.
 pub fn at_exit() -> bool {
-    current().hooks.dispatch.dispatched.swap(false, Relaxed)
+    current().hooks.syscall_dispatch.dispatched.swap(false, Relaxed)
 }

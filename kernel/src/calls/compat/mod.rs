@@ -7,16 +7,16 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | [`table`] | the calls by number |
-//! | [`arguments`] | calls whose arguments lie in memory, or in two registers |
+//! | [`sys_ia32`] | calls whose arguments lie in memory, or in two registers |
 //! | [`signals`] | `sigaction` in its three forms, masks of 32 signals |
 //! | [`stat`] | `stat`, `stat64`, `statfs`, `statfs64` |
 //! | [`ids16`] | user and group ids of 16 bits |
 //!
-//! Structures of C's longs are read and written by [`memory::longs`](crate::memory::c_long), `siginfo_t` by
+//! Structures of C's longs are read and written by [`memory::c_long`](crate::memory::c_long), `siginfo_t` by
 //! [`signal::info32`](crate::signal::info32).
 
-mod arguments;
 mod ids16;
 mod signals;
 mod stat;
+mod sys_ia32;
 pub mod table;

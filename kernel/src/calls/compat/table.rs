@@ -6,7 +6,7 @@ use portcullis::x86_64::UserRegs;
 
 use crate::calls::clock;
 use crate::calls::compat::ids16::{narrowed, widen};
-use crate::calls::compat::{arguments, ids16, signals, stat};
+use crate::calls::compat::{ids16, signals, stat, sys_ia32};
 use crate::calls::ports;
 use crate::calls::system_info;
 use crate::calls::{capabilities, credentials, limits};
@@ -30,7 +30,7 @@ use crate::work::{rseq, signal_frame32};
 type Call = fn(&mut UserRegs) -> Result<usize>;
 
 /// The arguments: 32 bits each, zero-extended.
-struct Arguments {
+struct SyscallArgs {
     ebx: u64,
     ecx: u64,
     edx: u64,
@@ -39,11 +39,11 @@ struct Arguments {
     ebp: u64,
 }
 
-impl Arguments {
+impl SyscallArgs {
     #[inline(always)]
-    fn of(regs: &UserRegs) -> Arguments {
+    fn of(regs: &UserRegs) -> SyscallArgs {
         let low = |register: u64| u64::from(register as u32);
-        Arguments {
+        SyscallArgs {
             ebx: low(regs.rbx),
             ecx: low(regs.rcx),
             edx: low(regs.rdx),
@@ -74,11 +74,11 @@ macro_rules! calls {
     ) => {{
         let mut calls: [Call; CALLS + 1] = [unknown; CALLS + 1];
         $(calls[$number] = |regs| {
-            let $a = Arguments::of(regs);
+            let $a = SyscallArgs::of(regs);
             $call
         };)*
         $(calls[$number_state] = |regs| {
-            let $a = Arguments::of(regs);
+            let $a = SyscallArgs::of(regs);
             with_state(regs, |$at| $call_state)
         };)*
         calls
@@ -88,7 +88,7 @@ macro_rules! calls {
 /// Makes the 32-bit system call that `regs` ask for and puts the result into RAX, sign-extended: 64-bit code may have made
 /// it.
 #[inline]
-pub fn dispatch(regs: &mut UserRegs) {
+pub fn do_syscall_32(regs: &mut UserRegs) {
     let number = regs.orig_rax as u32;
     if number == SKIPPED {
         return;
@@ -129,12 +129,12 @@ static TABLE: [Call; CALLS + 1] = calls! {
     20 getpid => credentials::sys_getpid();
     23 setuid => credentials::sys_set(ids::USER, widen(a.ebx));
     24 getuid => narrowed(credentials::sys_get_real(ids::USER));
-    25 stime => arguments::sys_stime(a.ebx);
+    25 stime => sys_ia32::sys_stime(a.ebx);
     27 alarm => interval_timers::sys_alarm(a.ebx);
     29 pause => signal::sys_pause();
     30 utime => files::sys_utime(a.ebx, a.ecx);
     33 access => files::sys_access(a.ebx, a.ecx);
-    34 nice => arguments::sys_nice(a.ebx);
+    34 nice => sys_ia32::sys_nice(a.ebx);
     36 sync => files::sys_sync();
     37 kill => signal::sys_kill(a.ebx, a.ecx);
     38 rename => files::sys_rename(a.ebx, a.ecx);
@@ -151,7 +151,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     50 getegid => narrowed(credentials::sys_get_effective(ids::GROUP));
     52 umount2 => files::sys_umount2(a.ebx, a.ecx);
     54 ioctl => files::sys_ioctl(a.ebx, a.ecx, a.edx);
-    55 fcntl => arguments::sys_fcntl64(a.ebx, a.ecx, a.edx);
+    55 fcntl => sys_ia32::sys_fcntl64(a.ebx, a.ecx, a.edx);
     57 setpgid => credentials::sys_setpgid(a.ebx, a.ecx);
     60 umask => files::sys_umask(a.ebx);
     61 chroot => files::sys_chroot(a.ebx);
@@ -173,11 +173,11 @@ static TABLE: [Call; CALLS + 1] = calls! {
     78 gettimeofday => clock::sys_gettimeofday(a.ebx, a.ecx);
     79 settimeofday => clock::sys_settimeofday(a.ebx);
     80 getgroups => ids16::sys_getgroups16(a.ebx, a.ecx);
-    82 select => arguments::sys_old_select(a.ebx);
+    82 select => sys_ia32::sys_old_select(a.ebx);
     83 symlink => files::sys_symlink(a.ebx, a.ecx);
     85 readlink => files::sys_readlink(a.ebx, a.ecx, a.edx);
     88 reboot => system_info::sys_reboot(a.ebx, a.ecx, a.edx);
-    90 mmap => arguments::sys_old_mmap(a.ebx);
+    90 mmap => sys_ia32::sys_old_mmap(a.ebx);
     91 munmap => memory::sys_munmap(a.ebx, a.ecx);
     92 truncate => files::sys_truncate(a.ebx, signed(a.ecx));
     93 ftruncate => files::sys_ftruncate(a.ebx, signed(a.ecx));
@@ -188,7 +188,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     99 statfs => files::statfs(stat::write_statfs, a.ebx, a.ecx);
     100 fstatfs => files::fstatfs(stat::write_statfs, a.ebx, a.ecx);
     101 ioperm => ports::sys_ioperm(a.ebx, a.ecx, a.edx);
-    102 socketcall => arguments::sys_socketcall(a.ebx, a.ecx);
+    102 socketcall => sys_ia32::sys_socketcall(a.ebx, a.ecx);
     103 syslog => system_info::sys_syslog(a.ebx);
     104 setitimer => interval_timers::sys_setitimer(a.ebx, a.ecx, a.edx);
     105 getitimer => interval_timers::sys_getitimer(a.ebx, a.ecx);
@@ -209,7 +209,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     136 personality => prctl::sys_personality(a.ebx);
     138 setfsuid => credentials::sys_set_file_system(ids::USER, widen(a.ebx));
     139 setfsgid => credentials::sys_set_file_system(ids::GROUP, widen(a.ebx));
-    140 _llseek => arguments::sys_llseek(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    140 _llseek => sys_ia32::sys_llseek(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     141 getdents => files::sys_getdents(a.ebx, a.ecx, a.edx);
     142 _newselect => crate::calls::fs::poll::sys_select(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     143 flock => crate::calls::fs::locks::sys_flock(a.ebx, a.ecx);
@@ -278,7 +278,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     218 mincore => memory::sys_mincore(a.ebx, a.ecx, a.edx);
     219 madvise => memory::sys_madvise(a.ebx, a.ecx, a.edx);
     220 getdents64 => files::sys_getdents64(a.ebx, a.ecx, a.edx);
-    221 fcntl64 => arguments::sys_fcntl64(a.ebx, a.ecx, a.edx);
+    221 fcntl64 => sys_ia32::sys_fcntl64(a.ebx, a.ecx, a.edx);
     224 gettid => credentials::sys_gettid();
     225 readahead => files::sys_fadvise64(a.ebx);
     238 tkill => signal::sys_tkill(a.ebx, a.ecx);
@@ -377,7 +377,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     381 pkey_alloc => memory::sys_pkey_alloc(a.ebx, a.ecx);
     382 pkey_free => memory::sys_pkey_free(a.ebx);
     383 statx => files::sys_statx(a.ebx, a.ecx, a.edx, a.esi, a.edi);
-    384 arch_prctl => arguments::sys_arch_prctl(a.ebx);
+    384 arch_prctl => sys_ia32::sys_arch_prctl(a.ebx);
     403 clock_gettime64 => clock::sys_clock_gettime(a.ebx, a.ecx);
     404 clock_settime64 => clock::sys_clock_settime(a.ebx, a.ecx);
     406 clock_getres_time64 => clock::sys_clock_getres(a.ebx, a.ecx);

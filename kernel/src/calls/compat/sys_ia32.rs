@@ -18,28 +18,28 @@ fn read<const N: usize>(address: u64) -> Result<[u64; N]> {
 }
 
 /// mmap(2).
-pub fn sys_old_mmap(arguments: u64) -> Result<usize> {
-    let [address, len, prot, flags, fd, offset] = read(arguments)?;
+pub fn sys_old_mmap(args: u64) -> Result<usize> {
+    let [address, len, prot, flags, fd, offset] = read(args)?;
     sys_mmap(address, len, prot, flags, fd, offset)
 }
 
 /// select(2).
-pub fn sys_old_select(arguments: u64) -> Result<usize> {
-    let [count, reading, writing, except, timeout] = read(arguments)?;
+pub fn sys_old_select(args: u64) -> Result<usize> {
+    let [count, reading, writing, except, timeout] = read(args)?;
     poll::sys_select(count, reading, writing, except, timeout)
 }
 
 /// socketcall(2): the calls that there are.
-pub fn sys_socketcall(call: u64, arguments: u64) -> Result<usize> {
+pub fn sys_socketcall(call: u64, args: u64) -> Result<usize> {
     const SYS_SOCKETPAIR: u64 = 8;
     const SYS_SHUTDOWN: u64 = 13;
     match call {
         SYS_SOCKETPAIR => {
-            let [domain, kind, protocol, pair] = read(arguments)?;
+            let [domain, kind, protocol, pair] = read(args)?;
             socket_pair::sys_socketpair(domain, kind, protocol, pair)
         }
         SYS_SHUTDOWN => {
-            let [fd, how] = read(arguments)?;
+            let [fd, how] = read(args)?;
             socket_pair::sys_shutdown(fd, how)
         }
         1..=20 => Err(Errno::ENOSYS),
