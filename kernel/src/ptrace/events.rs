@@ -26,22 +26,22 @@ pub fn set_siginfo(task: &Task, info: SigInfo) -> Result<()> {
 /// `struct ptrace_peeksiginfo_args`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct PeekArguments {
+struct PeekSiginfoArgs {
     offset: u64,
     flags: u32,
     count: i32,
 }
 
 /// PTRACE_PEEKSIGINFO: copies what is queued, and leaves it there.
-pub fn peek_siginfo(task: &Task, arguments: u64, to: u64) -> Result<usize> {
-    let arguments: PeekArguments = user::read(arguments)?;
-    if arguments.flags & !PTRACE_PEEKSIGINFO_SHARED != 0 || arguments.count < 0 {
+pub fn peek_siginfo(task: &Task, args: u64, to: u64) -> Result<usize> {
+    let args: PeekSiginfoArgs = user::read(args)?;
+    if args.flags & !PTRACE_PEEKSIGINFO_SHARED != 0 || args.count < 0 {
         return Err(Errno::EINVAL);
     }
-    let shared = arguments.flags & PTRACE_PEEKSIGINFO_SHARED != 0;
+    let shared = args.flags & PTRACE_PEEKSIGINFO_SHARED != 0;
     let mut done = 0;
-    while done < arguments.count as usize {
-        let Some(index) = (arguments.offset as usize).checked_add(done) else {
+    while done < args.count as usize {
+        let Some(index) = (args.offset as usize).checked_add(done) else {
             break;
         };
         let info = if shared { task.process.signals.lock().queued(index) } else { task.signals.lock().queued(index) };
@@ -91,7 +91,7 @@ pub fn syscall_info(stopped: &mut Stopped<'_>, size: u64, to: u64) -> Result<usi
     let mut entry = |info: &mut SyscallInfo, op: u32| {
         info.op = op as u8;
         info.body[0] = i64::from(syscall_info::number(regs)) as u64;
-        info.body[1..7].copy_from_slice(&syscall_info::arguments_of(regs, task));
+        info.body[1..7].copy_from_slice(&syscall_info::args_of(regs, task));
         len = HEAD + 7 * 8;
     };
     const SECCOMP_STOP: i32 = SIGTRAP | (PTRACE_EVENT_SECCOMP as i32) << 8;

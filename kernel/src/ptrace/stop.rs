@@ -100,12 +100,12 @@ fn sleep_lent(code: i32, why: i32, message: u64, info: Option<SigInfo>) -> (i32,
 
 /// Stops for something that is no signal; `code` is the signal that it looks like, with the event above it.
 fn notify(at: &mut InKernel<'_, Gate>, code: i32, why: i32, message: u64) -> i32 {
-    let info = information(code & 0x7f, code);
+    let info = stop_siginfo(code & 0x7f, code);
     sleep(at, code, why, message, Some(info)).0
 }
 
-/// The information of a stop: from the task itself.
-fn information(signo: i32, code: i32) -> SigInfo {
+/// The siginfo of a stop: sent by the task itself.
+fn stop_siginfo(signo: i32, code: i32) -> SigInfo {
     let task = current();
     let uid = task.process.credentials.lock().user.real;
     SigInfo::user(signo, code, seen(task.tid()), uid)

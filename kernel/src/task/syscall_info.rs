@@ -102,13 +102,13 @@ pub fn number(regs: &UserRegs) -> i32 {
 }
 
 /// Its six arguments.
-pub fn arguments(regs: &UserRegs) -> [u64; 6] {
-    arguments_of(regs, current())
+pub fn args(regs: &UserRegs) -> [u64; 6] {
+    args_of(regs, current())
 }
 
 /// The same for another task, whose registers these are. The whole registers: a 64-bit program may have anything in the
 /// upper halves of those that it makes a 32-bit call with.
-pub fn arguments_of(regs: &UserRegs, task: &Task) -> [u64; 6] {
+pub fn args_of(regs: &UserRegs, task: &Task) -> [u64; 6] {
     if arch_of(task) == AUDIT_ARCH_I386 {
         [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp]
     } else {

@@ -64,7 +64,7 @@ pub fn syscall_entry(regs: &UserRegs, number: i64) {
     let serial = next_serial();
     task.hooks.audit.serial.store(serial, Relaxed);
     task.hooks.audit.call.store(u64::from(arch) << 32 | u64::from(number as u32), Relaxed);
-    push(Record { serial, tid: task.tid(), arch, number, what: What::Entry(syscall_info::arguments(regs)) });
+    push(Record { serial, tid: task.tid(), arch, number, what: What::Entry(syscall_info::args(regs)) });
 }
 
 /// The hook at exit. Without a beginning there is no end: the call has armed the audit itself.

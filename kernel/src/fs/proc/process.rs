@@ -268,7 +268,7 @@ fn system_call(subject: &Subject) -> Result<Vec<u8>> {
         return Ok(text(format!("-1 {place}\n")));
     }
     let mut out = format!("{number}");
-    for argument in syscall_info::arguments_of(&regs, task) {
+    for argument in syscall_info::args_of(&regs, task) {
         let _ = write!(out, " {argument:#x}");
     }
     let _ = writeln!(out, " {place}");

@@ -15,7 +15,7 @@ pub struct Data {
     /// The address after the system-call instruction.
     pub instruction_pointer: u64,
     /// The arguments.
-    pub arguments: [u64; 6],
+    pub args: [u64; 6],
 }
 const _: () = assert!(size_of::<Data>() == bpf::DATA_SIZE as usize);
 

@@ -102,7 +102,7 @@ fn judge(filter: &Filter, at: &mut InKernel<'_, Gate>, traced: bool) -> Result<(
         number: syscall_info::number(regs),
         arch: syscall_info::arch(),
         instruction_pointer: regs.rip,
-        arguments: syscall_info::arguments(regs),
+        args: syscall_info::args(regs),
     };
     let (verdict, from) = filter.judge(&data);
     let what = verdict & action::MASK;

@@ -39,7 +39,7 @@ fn chain(programs: &[Vec<Instruction>]) -> Arc<Filter> {
 }
 
 fn data(number: i32) -> Data {
-    Data { number, arch: AUDIT_ARCH_X86_64, instruction_pointer: 0x40_1000, arguments: [1, 2, 3, 4, 5, 6] }
+    Data { number, arch: AUDIT_ARCH_X86_64, instruction_pointer: 0x40_1000, args: [1, 2, 3, 4, 5, 6] }
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_filter_sees_the_words_of_the_call() {
     let word = |at: u32| {
         // LD ABS at; RET A.
         let filter = chain(&[vec![instruction(LOAD, 0, 0, at), instruction(0x16, 0, 0, 0)]]);
-        let (verdict, _) = filter.judge(&Data { arguments: [0x8000_0001_8000_0002; 6], ..data(0x8000_0003u32 as i32) });
+        let (verdict, _) = filter.judge(&Data { args: [0x8000_0001_8000_0002; 6], ..data(0x8000_0003u32 as i32) });
         verdict
     };
     // struct seccomp_data: number, architecture, instruction pointer, six arguments, the low half first.
@@ -133,14 +133,14 @@ proptest! {
     /// What is known of a call without running programs is what they say, whatever its arguments.
     #[test]
     fn the_short_cut_says_what_the_filters_say(
-        rules in vec((0u32..8, any::<bool>(), any::<bool>()), 1..4), number in 0i32..10, arguments: [u64; 6]
+        rules in vec((0u32..8, any::<bool>(), any::<bool>()), 1..4), number in 0i32..10, args: [u64; 6]
     ) {
         let programs: Vec<_> = rules.iter().map(|&(number, one, other)| {
             let verdict = |allowed| if allowed { action::ALLOW } else { action::ERRNO | 1 };
             by_number(number, verdict(one), verdict(other))
         }).collect();
         let filter = chain(&programs);
-        let (verdict, _) = filter.judge(&Data { arguments, ..data(number) });
+        let (verdict, _) = filter.judge(&Data { args, ..data(number) });
         prop_assert_eq!(filter.allows(number, AUDIT_ARCH_X86_64), verdict == action::ALLOW);
         let expected = rules.iter().all(|&(n, one, other)| if n == number as u32 { one } else { other });
         prop_assert_eq!(verdict == action::ALLOW, expected);
