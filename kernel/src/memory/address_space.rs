@@ -41,7 +41,7 @@ pub struct AddressSpace {
     int80_landing_pad: AtomicU64,
     /// Where the vDSO's image is; 0 if there is none.
     pub(super) vdso: AtomicU64,
-    /// Its place in the order of [`rmap`].
+    /// Its place in the order of [`rmap`](crate::memory::rmap).
     number: u64,
     /// Kept as long as it or a copy of it lives.
     program_file: ProgramFile,

@@ -4,7 +4,7 @@
 //! can never hit the kernel's own code or data. The kernel may touch watched memory in a program's name; the CPU then traps
 //! in the kernel, which goes on: the program did not do it.
 //!
-//! A switch loads them only between tasks of which one has some armed: one test of [`Task::switch_work`].
+//! A switch loads them only between tasks of which one has some armed: one test of [`SwitchWork`].
 
 use core::arch::asm;
 use core::sync::atomic::Ordering::Relaxed;

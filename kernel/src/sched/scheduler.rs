@@ -1,7 +1,7 @@
 //! The scheduler: one run queue, first in first out, slices of 4 ms; a thread that wakes up and has run less than another gets
 //! that one's CPU.
 //!
-//! One lock guards the queue and what the scheduler knows of every thread ([`Entry`]). It is held across the context
+//! One lock guards the queue and what the scheduler knows of every thread ([`Entry`](crate::sched::thread::Entry)). It is held across the context
 //! switch, so whoever holds it sees each thread either on a CPU, or in the queue, or asleep with its registers saved.
 //!
 //! **The sleep protocol.** A sleeper sets its state ([`set_state`]), then checks its condition, then calls [`schedule`].

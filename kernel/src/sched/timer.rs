@@ -1,6 +1,6 @@
 //! What runs at a certain time: one queue of timers for all CPUs, in the order of their deadlines.
 //!
-//! Each CPU has a one-shot timer ([`time::arm`]). The rule that keeps a deadline from being missed: for the first timer of the
+//! Each CPU has a one-shot timer ([`arm`]). The rule that keeps a deadline from being missed: for the first timer of the
 //! queue, some CPU is armed at or before its deadline. Who adds an earlier one arms itself; who is interrupted arms itself for
 //! the first that is left, unless another CPU is armed for it.
 

@@ -1,6 +1,6 @@
 //! The system call under way, as those see it who judge, report or restart it: tracers, filters, audit, signals.
 //!
-//! Whose table the call is of ([`CallState`]) is said here and nowhere else. The door sets it and clears it. Where a call leaves
+//! Whose table the call is of ([`CallState`](crate::task::call_state::CallState)) is said here and nowhere else. The door sets it and clears it. Where a call leaves
 //! by another door than it came by (a child's first way out, a program of the other width), or where a tracer has changed
 //! it, [`AFTER_CALL`] is raised, so that nothing is left of it when user mode is entered.
 

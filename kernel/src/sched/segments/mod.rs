@@ -3,7 +3,7 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | [`code`] | the code segment and the instruction that a thread stands at |
-//! | [`descriptor`](crate::machine::descriptor) | `struct user_desc`, and the descriptors that it makes |
+//! | [`descriptor`] | `struct user_desc`, and the descriptors that it makes |
 //! | [`ldt`](crate::memory::ldt) | modify_ldt: a table for each address space |
 //! | [`port_rights`], [`ports`] | iopl and ioperm: the bitmap of I/O ports |
 //! | [`thread_area`], [`tls`] | set_thread_area and get_thread_area: three entries of the GDT for each thread |

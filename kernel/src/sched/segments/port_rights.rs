@@ -16,7 +16,7 @@ use crate::sched::segments::code::Code;
 use crate::sched::segments::ports::{Bitmap, Rights, WORDS};
 use crate::sched::thread::{SwitchWork, Thread, current};
 
-/// Numbers of bitmaps; 0 stands for none, [`ALL`] for everything.
+/// Numbers of bitmaps; 0 stands for none, [`ALL`](super::ports::ALL) for everything.
 static NEXT: AtomicU64 = AtomicU64::new(2);
 
 /// A new thread begins with the rights of its parent.

@@ -22,7 +22,7 @@ pub(super) struct Bitmap {
 }
 
 /// The bitmap that allows everything.
-const ALL: u64 = 1;
+pub(super) const ALL: u64 = 1;
 
 /// A thread's rights to ports. Changed by the thread itself alone.
 pub struct Ports(pub(super) SpinLock<Rights>);
