@@ -5,11 +5,13 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell, UnsafeCell};
+use core::cell::{Cell, RefCell};
 use core::marker::PhantomPinned;
 use core::pin::{Pin, pin};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering::*};
+
+use intrusive_collections::{LinkedList, LinkedListLink, UnsafeRef, intrusive_adapter};
 
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
@@ -30,16 +32,8 @@ pub fn deadline_after(timeout: u64) -> u64 {
 
 /// A list of threads that wait for the same thing.
 pub struct WaitQueue {
-    list: SpinLock<List>,
+    list: SpinLock<LinkedList<InQueue>>,
 }
-
-struct List {
-    head: *const Node,
-    tail: *const Node,
-}
-
-// SAFETY: the nodes are guarded by the list's lock and leave the list before their memory goes away.
-unsafe impl Send for List {}
 
 /// One waiter in one queue.
 struct Node {
@@ -50,14 +44,14 @@ struct Node {
     /// Pollers are told of everything and use nothing up, so `wake_one` goes on to the next.
     poller: bool,
     /// Guarded by the list's lock.
-    links: UnsafeCell<Links>,
+    link: LinkedListLink,
     _pinned: PhantomPinned,
 }
 
-struct Links {
-    next: *const Node,
-    before: *const Node,
-}
+intrusive_adapter!(InQueue = UnsafeRef<Node>: Node { link => LinkedListLink });
+
+// SAFETY: the link is touched with the list locked alone; everything else is Sync on its own.
+unsafe impl Sync for Node {}
 
 impl Node {
     fn new(poller: bool) -> Self {
@@ -65,41 +59,8 @@ impl Node {
             thread: current(),
             woken: AtomicBool::new(false),
             poller,
-            links: UnsafeCell::new(Links { next: ptr::null(), before: ptr::null() }),
+            link: LinkedListLink::new(),
             _pinned: PhantomPinned,
-        }
-    }
-}
-
-impl List {
-    /// # Safety
-    /// The node is in no list and stays where it is until it is removed.
-    unsafe fn push(&mut self, node: &Node) {
-        // SAFETY: the links are guarded by the lock, which `&mut self` shows to be held; listed nodes are alive.
-        unsafe {
-            *node.links.get() = Links { next: ptr::null(), before: self.tail };
-            match self.tail.as_ref() {
-                Some(tail) => (*tail.links.get()).next = node,
-                None => self.head = node,
-            }
-        }
-        self.tail = node;
-    }
-
-    /// # Safety
-    /// The node is in this list.
-    unsafe fn remove(&mut self, node: &Node) {
-        // SAFETY: as in `push`.
-        unsafe {
-            let Links { next, before } = *node.links.get();
-            match before.as_ref() {
-                Some(before) => (*before.links.get()).next = next,
-                None => self.head = next,
-            }
-            match next.as_ref() {
-                Some(next) => (*next.links.get()).before = before,
-                None => self.tail = before,
-            }
         }
     }
 }
@@ -107,7 +68,7 @@ impl List {
 impl WaitQueue {
     /// An empty queue.
     pub const fn new() -> Self {
-        WaitQueue { list: SpinLock::new(List { head: ptr::null(), tail: ptr::null() }) }
+        WaitQueue { list: SpinLock::new(LinkedList::new(InQueue::NEW)) }
     }
 
     /// Sleeps until `condition` gives a value. ERESTARTSYS if a signal comes first.
@@ -166,8 +127,8 @@ impl WaitQueue {
     #[inline]
     fn enter<'a>(&'a self, node: Pin<&'a Node>) -> Entered<'a> {
         let node = node.get_ref();
-        // SAFETY: pinned, new, and `Entered` takes it out before it can go away.
-        unsafe { self.list.lock().push(node) };
+        // SAFETY: pinned, and `Entered` takes it out before it can go away.
+        self.list.lock().push_back(unsafe { UnsafeRef::from_raw(node) });
         Entered(node, self)
     }
 
@@ -183,9 +144,7 @@ impl WaitQueue {
 
     fn wake_up_to(&self, mut count: usize) {
         let list = self.list.lock();
-        let mut at = list.head;
-        // SAFETY: listed nodes are alive, and stay so while the list is locked.
-        while let Some(node) = unsafe { at.as_ref() } {
+        for node in list.iter() {
             if node.poller {
                 node.woken.store(true, Release);
                 scheduler::wake(node.thread);
@@ -193,8 +152,6 @@ impl WaitQueue {
                 scheduler::wake(node.thread);
                 count -= 1;
             }
-            // SAFETY: guarded by the lock.
-            at = unsafe { (*node.links.get()).next };
         }
     }
 
@@ -213,7 +170,7 @@ impl Default for WaitQueue {
 
 impl Drop for WaitQueue {
     fn drop(&mut self) {
-        assert!(self.list.get_mut().head.is_null(), "a wait queue goes away while threads wait on it");
+        assert!(self.list.get_mut().is_empty(), "a wait queue goes away while threads wait on it");
     }
 }
 
@@ -225,7 +182,7 @@ impl Entered<'_> {
     #[inline]
     fn leave(self, unused: bool) {
         // SAFETY: `enter` put it there.
-        unsafe { self.1.list.lock().remove(self.0) };
+        unsafe { self.1.list.lock().cursor_mut_from_ptr(self.0).remove() };
         if unused && self.0.woken.load(Acquire) {
             self.1.wake_one();
         }
@@ -348,7 +305,7 @@ impl PollTable {
         }
         let node = Box::pin(Node::new(true));
         // SAFETY: boxed and pinned; taken out in `drop`.
-        unsafe { queue.list.lock().push(&node) };
+        queue.list.lock().push_back(unsafe { UnsafeRef::from_raw(&raw const *node) });
         self.places.borrow_mut().push(Place { node, queue });
     }
 
@@ -389,7 +346,7 @@ impl Drop for PollTable {
     fn drop(&mut self) {
         for Place { node, queue } in self.places.get_mut() {
             // SAFETY: the queue is alive (`register`) and the node is in it.
-            unsafe { (**queue).list.lock().remove(node) };
+            unsafe { (**queue).list.lock().cursor_mut_from_ptr(&raw const **node).remove() };
         }
     }
 }
