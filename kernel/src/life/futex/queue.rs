@@ -12,6 +12,9 @@ use core::marker::PhantomPinned;
 use core::ptr;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::*};
 
+use intrusive_collections::linked_list::LinkedListOps;
+use intrusive_collections::{Adapter, LinkedList, LinkedListLink, UnsafeRef, intrusive_adapter};
+
 use crate::life::futex::key::Key;
 use crate::machine::sync::{SpinLock, SpinLockGuard};
 use crate::sched::scheduler;
@@ -22,13 +25,7 @@ const BUCKETS: usize = 64;
 static TABLE: [SpinLock<List>; BUCKETS] = [const { SpinLock::new(List::new()) }; BUCKETS];
 
 /// Waiters whose keys hash alike: by real-time priority, then in the order in which they came.
-pub struct List {
-    head: *const Waiter,
-    tail: *const Waiter,
-}
-
-// SAFETY: the waiters are guarded by the bucket's lock and leave before their memory goes away.
-unsafe impl Send for List {}
+pub struct List(LinkedList<InBucket>);
 
 /// What a waiter waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,8 +55,17 @@ pub struct Waiter {
     bucket: AtomicUsize,
     /// Guarded by the lock of the bucket it is in.
     place: UnsafeCell<Place>,
+    /// Guarded as `place` is.
+    link: LinkedListLink,
     _pinned: PhantomPinned,
 }
+
+intrusive_adapter!(InBucket = UnsafeRef<Waiter>: Waiter { link => LinkedListLink });
+
+// SAFETY: all but the pointer to the owner is Send on its own, and that is followed under a lock that keeps the owner (`pi`).
+unsafe impl Send for Waiter {}
+// SAFETY: `place` and `link` are guarded by the lock of the bucket; everything else is Sync on its own.
+unsafe impl Sync for Waiter {}
 
 #[derive(Clone, Copy)]
 struct Place {
@@ -67,8 +73,6 @@ struct Place {
     role: Role,
     /// Who has the lock that it waits for. Written with the lock of the bucket and [`crate::life::futex::pi`]'s, read with either.
     owner: *const Task,
-    next: *const Waiter,
-    before: *const Waiter,
 }
 
 impl Waiter {
@@ -80,7 +84,8 @@ impl Waiter {
             priority: affinity::real_time_priority(current()),
             state: AtomicU8::new(WAITING),
             bucket: AtomicUsize::new(key.hash(BUCKETS)),
-            place: UnsafeCell::new(Place { key, role, owner: ptr::null(), next: ptr::null(), before: ptr::null() }),
+            place: UnsafeCell::new(Place { key, role, owner: ptr::null() }),
+            link: LinkedListLink::new(),
             _pinned: PhantomPinned,
         }
     }
@@ -148,10 +153,15 @@ impl Iterator for Waiters {
         loop {
             // SAFETY: listed waiters are alive while the bucket is locked (`List::waiters`).
             let waiter = unsafe { self.at.as_ref() }?;
-            // SAFETY: guarded by the same lock.
-            let place = unsafe { *waiter.place.get() };
-            self.at = place.next;
-            if self.key.is_none_or(|key| key == place.key) {
+            // A cursor would borrow the list, which is changed meanwhile.
+            let links = InBucket::NEW;
+            // SAFETY: it is in the list, as are those that its link leads to; guarded by the same lock.
+            let (next, key) = unsafe {
+                let next = links.link_ops().next(links.get_link(waiter));
+                (next.map_or(ptr::null(), |next| links.get_value(next)), (*waiter.place.get()).key)
+            };
+            self.at = next;
+            if self.key.is_none_or(|wanted| wanted == key) {
                 return Some(waiter);
             }
         }
@@ -160,7 +170,11 @@ impl Iterator for Waiters {
 
 impl List {
     const fn new() -> List {
-        List { head: ptr::null(), tail: ptr::null() }
+        List(LinkedList::new(InBucket::NEW))
+    }
+
+    fn head(&self) -> *const Waiter {
+        self.0.front().get().map_or(ptr::null(), ptr::from_ref)
     }
 
     /// The waiters of `key`.
@@ -168,7 +182,7 @@ impl List {
     /// # Safety
     /// This list stays locked for as long as the result and what it gives are used.
     pub unsafe fn waiters(&self, key: Key) -> Waiters {
-        Waiters { at: self.head, key: Some(key) }
+        Waiters { at: self.head(), key: Some(key) }
     }
 
     /// All waiters.
@@ -176,52 +190,25 @@ impl List {
     /// # Safety
     /// This list stays locked for as long as the result and what it gives are used.
     pub unsafe fn all(&self) -> Waiters {
-        Waiters { at: self.head, key: None }
+        Waiters { at: self.head(), key: None }
     }
 
     /// # Safety
     /// The waiter is in no list and stays where it is until it is out again; this list is its bucket's.
     pub unsafe fn push(&mut self, waiter: &Waiter) {
-        let mut before = self.tail;
-        // SAFETY: the bucket is locked (`&mut self`); listed waiters are alive.
-        unsafe {
-            while let Some(other) = before.as_ref()
-                && other.priority < waiter.priority
-            {
-                before = (*other.place.get()).before;
-            }
-            let next = match before.as_ref() {
-                Some(before) => (*before.place.get()).next,
-                None => self.head,
-            };
-            (*waiter.place.get()).before = before;
-            (*waiter.place.get()).next = next;
-            match before.as_ref() {
-                Some(before) => (*before.place.get()).next = waiter,
-                None => self.head = waiter,
-            }
-            match next.as_ref() {
-                Some(next) => (*next.place.get()).before = waiter,
-                None => self.tail = waiter,
-            }
+        let mut before = self.0.back_mut();
+        while before.get().is_some_and(|other| other.priority < waiter.priority) {
+            before.move_prev();
         }
+        // SAFETY: the caller's.
+        before.insert_after(unsafe { UnsafeRef::from_raw(waiter) });
     }
 
     /// # Safety
     /// The waiter is in this list.
     pub unsafe fn remove(&mut self, waiter: &Waiter) {
-        // SAFETY: the bucket is locked (`&mut self`); listed waiters are alive.
-        unsafe {
-            let Place { next, before, .. } = *waiter.place.get();
-            match before.as_ref() {
-                Some(before) => (*before.place.get()).next = next,
-                None => self.head = next,
-            }
-            match next.as_ref() {
-                Some(next) => (*next.place.get()).before = before,
-                None => self.tail = before,
-            }
-        }
+        // SAFETY: the caller's.
+        unsafe { self.0.cursor_mut_from_ptr(waiter).remove() };
     }
 
     /// Takes a waiter out and wakes it: it has got what it waits for.
