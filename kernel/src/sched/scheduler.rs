@@ -126,18 +126,22 @@ impl RunQueue {
                 // It has been sent for, and looks into the queue.
                 return self.push(thread);
             }
+            if other.state.load(Relaxed) != RUNNING {
+                // It is about to sleep: there is nothing to take from it.
+                continue;
+            }
             let lag = self.lag(other, now, shares);
             if furthest.is_none_or(|(least, _)| lag < least) {
                 furthest = Some((lag, other));
             }
         }
-        let lag = self.lag(thread, now, shares);
-        match furthest {
-            Some((least, other)) if lag.saturating_sub(least) > LAG => {
-                self.push_front(thread);
-                other.raise(ExitWork::NEED_RESCHED);
-            }
-            _ => self.push(thread),
+        if let Some((least, other)) = furthest
+            && self.lag(thread, now, shares).saturating_sub(least) > LAG
+        {
+            self.push_front(thread);
+            other.raise(ExitWork::NEED_RESCHED);
+        } else {
+            self.push(thread);
         }
     }
 
