@@ -182,8 +182,12 @@ fn enter_handler(at: &mut InKernel<'_, Gate>, info: &SigInfo, action: &Action) {
         let signals = task.signals.lock();
         signals.saved.unwrap_or(signals.blocked)
     };
-    let set_up = if action.is_ia32() { signal_frame32::set_up } else { signal_frame64::set_up };
-    if let Err(error) = set_up(regs, action, info, saved_mask) {
+    let set_up = if action.is_ia32() {
+        signal_frame32::set_up(regs, action, info, saved_mask)
+    } else {
+        signal_frame64::set_up(regs, action, info, saved_mask)
+    };
+    if let Err(error) = set_up {
         log::debug!("{}: no frame for signal {} at {:#x}: {error:?}", task.tid(), info.signo, regs.rsp);
         let info_segv = SigInfo::kernel(SIGSEGV);
         if info.signo == SIGSEGV {
