@@ -1,9 +1,11 @@
 //! Which file imports which, held against the layers that ARCHITECTURE.md draws: imports go down or stay in their layer, and
-//! files import each other in no circle of more than one small room.
+//! files import each other in no circle that the page does not name.
 //!
 //! A block of that page whose info string is `layers FOLDER` lists the top-level modules of `FOLDER`, upper layers first; what
 //! follows a `#` explains. A path is an import wherever it stands: in a `use`, in an expression, inside a macro. What is
 //! there for tests only (`#[cfg(test)]`) is looked over: a test may import what it needs.
+//!
+//! In a block a line `= FILE FILE …` names a circle: files of one folder, eight at most.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -41,6 +43,8 @@ struct Map {
     folder: String,
     /// The modules of each layer, upper ones first.
     layers: Vec<Vec<String>>,
+    /// The files of each circle.
+    circles: Vec<BTreeSet<PathBuf>>,
 }
 
 /// What is wrong with a folder's imports.
@@ -60,16 +64,16 @@ pub fn check() -> Result<bool> {
     let mut sound = true;
     for map in maps {
         let sources = Sources::read(&map.folder)?;
-        let faults = sources.faults(&map.layers);
+        let faults = sources.faults(&map);
         let all = [&faults.names, &faults.up, &faults.circles];
         all.into_iter().flatten().for_each(|fault| eprintln!("{fault}"));
         eprintln!(
-            "x: {}: {} files, {} imports; {} go up, {} circles of more than a room",
+            "x: {}: {} files, {} imports; {} go up, {} circles",
             map.folder,
             sources.files.len(),
             sources.imports.len(),
             faults.up.len(),
-            faults.circles.len()
+            sources.circles().len()
         );
         sound &= all.into_iter().all(Vec::is_empty);
     }
@@ -85,16 +89,20 @@ fn layers(page: &str) -> Result<Vec<Map>> {
             continue;
         };
         let folder = info.trim();
-        let mut layers = Vec::new();
+        ensure!(!folder.contains(char::is_whitespace), "`layers {folder}` says more than a folder");
+        let (mut layers, mut circles) = (Vec::new(), Vec::new());
         loop {
             let line = lines.next().with_context(|| format!("the layers of {folder} have no end"))?;
             if line == "```" {
                 break;
             }
             let names = line.split('#').next().unwrap_or_default();
-            layers.push(names.split_whitespace().map(str::to_owned).collect());
+            match names.strip_prefix('=') {
+                Some(files) => circles.push(files.split_whitespace().map(PathBuf::from).collect()),
+                None => layers.push(names.split_whitespace().map(str::to_owned).collect()),
+            }
         }
-        maps.push(Map { folder: folder.to_owned(), layers });
+        maps.push(Map { folder: folder.to_owned(), layers, circles });
     }
     Ok(maps)
 }
@@ -154,7 +162,8 @@ impl Sources {
         }
     }
 
-    fn faults(&self, layers: &[Vec<String>]) -> Faults {
+    fn faults(&self, map: &Map) -> Faults {
+        let layers = &map.layers;
         let mut faults = Faults::default();
         let layer = |name: &str| layers.iter().position(|layer| layer.iter().any(|other| other == name));
         let tops: BTreeSet<&String> = self.files.keys().filter_map(|module| module.first()).collect();
@@ -176,10 +185,11 @@ impl Sources {
                 faults.up.push(format!("{}:{line} imports {}, which is above it", self.show(from), self.show(to)));
             }
         }
-        let graph: DiGraphMap<&Module, ()> = self.imports.keys().map(|(from, to)| (from, to)).collect();
-        for circle in tarjan_scc(&graph) {
-            let room: BTreeSet<_> = circle.iter().map(|module| self.files[*module].parent()).collect();
-            if circle.len() > 1 && (circle.len() > ROOM || room.len() > 1) {
+        let circles = self.circles();
+        for circle in &circles {
+            let files: BTreeSet<_> = circle.iter().map(|module| self.files[*module].clone()).collect();
+            let room: BTreeSet<_> = files.iter().map(|file| file.parent()).collect();
+            if !map.circles.contains(&files) || files.len() > ROOM || room.len() > 1 {
                 let within = |module: &Module| circle.contains(&module);
                 let imports: Vec<_> = (self.imports.iter())
                     .filter(|((from, to), _)| within(from) && within(to))
@@ -189,7 +199,18 @@ impl Sources {
                 faults.circles.push(fault);
             }
         }
+        for named in &map.circles {
+            if !circles.iter().any(|circle| circle.iter().all(|module| named.contains(&self.files[*module]))) {
+                faults.names.push(format!("{PAGE} names a circle in {} that is none: {named:?}", self.folder));
+            }
+        }
         faults
+    }
+
+    /// Files that import each other, directly or not.
+    fn circles(&self) -> Vec<Vec<&Module>> {
+        let graph: DiGraphMap<&Module, ()> = self.imports.keys().map(|(from, to)| (from, to)).collect();
+        tarjan_scc(&graph).into_iter().filter(|circle| circle.len() > 1).collect()
     }
 
     fn show(&self, module: &Module) -> String {
@@ -373,7 +394,7 @@ mod tests {
         sources.add_all(&texts).expect("it is Rust");
         let page = format!("```layers c\n{map}\n```\n");
         let maps = layers(&page).expect("a map");
-        let faults = sources.faults(&maps[0].layers);
+        let faults = sources.faults(&maps[0]);
         faults.names.into_iter().chain(faults.up).chain(faults.circles).collect()
     }
 
@@ -431,16 +452,19 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_found_unless_it_is_one_small_room() {
+    fn a_circle_is_found_unless_it_is_named_and_one_small_room() {
         let circle = [("a.rs", "use crate::b::X;"), ("b.rs", "use crate::c::X;"), ("c.rs", "use crate::a::X;")];
-        assert_eq!(faults(&circle, "a b c"), Vec::<String>::new());
+        assert_eq!(faults(&circle, "a b c").len(), 1);
+        assert_eq!(faults(&circle, "a b c\n= c.rs a.rs b.rs # they belong together"), Vec::<String>::new());
+        assert_eq!(faults(&circle, "a b c\n= a.rs b.rs").len(), 2, "another circle is named");
+        assert_eq!(faults(&circle[..2], "a b\n= a.rs b.rs").len(), 1, "it is none");
         let rooms =
             [("a/x.rs", "use crate::b::y;"), ("b/y.rs", "use crate::a::x::X;"), ("a/mod.rs", ""), ("b/mod.rs", "")];
-        assert_eq!(faults(&rooms, "a b").len(), 1);
+        assert_eq!(faults(&rooms, "a b\n= a/x.rs b/y.rs").len(), 1);
         let names: Vec<String> = (0..9).map(|n| format!("r/f{n}.rs")).collect();
         let texts: Vec<String> = (0..9).map(|n| format!("use super::f{};", (n + 1) % 9)).collect();
         let nine: Vec<_> = names.iter().zip(&texts).map(|(name, text)| (name.as_str(), text.as_str())).collect();
-        assert_eq!(faults(&nine, "r").len(), 1);
+        assert_eq!(faults(&nine, &format!("r\n= {}", names.join(" "))).len(), 1);
     }
 
     #[test]

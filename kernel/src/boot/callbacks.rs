@@ -79,7 +79,7 @@ pub fn register() {
     sched::callbacks::register(&Upper);
     crate::vfs::fd::register_limit(|| current().process.rlimit(RLIMIT_NOFILE).0);
     work::exit::register(exit::do_exit, exit::do_group_exit);
-    crate::machine::sync::while_spinning(memory::tlb::service_pending);
+    crate::machine::sync::while_spinning(memory::tlb::service_pending, crate::machine::time::rest);
     crate::machine::panic::on_panic(|| current().tid());
     crate::machine::power::on_shutdown(trace_points::tell);
 }

@@ -3,19 +3,17 @@
 //!
 //! Both use the same page tables, which are data in the image: the first GiB of physical memory, three times, with all
 //! rights: at 0 (the code below runs there until it jumps up), at the direct map, and at the image's addresses.
-//! `paging` replaces them before anything but this file and `pvh` has run.
+//! `boot_tables` replaces them before anything but this file and `pvh` has run.
 //!
 //! Registers at the PVH entry point: EBX = physical address of `hvm_start_info`; protected mode, paging off, flat
 //! segments, interrupts off (Xen's docs/misc/pvh.pandoc).
 
 use core::arch::global_asm;
-use core::sync::atomic::AtomicU64;
 
+use crate::boot::handover::ApHandover;
 use crate::machine::image::KERNEL_BASE;
 use crate::memory::DIRECT_MAP;
 
-/// Where the trampoline is copied to: a page below 1 MiB, which the start-up IPI names by its number.
-pub const TRAMPOLINE: u64 = 0x8000;
 /// Size of the boot processor's first stack.
 pub const BOOT_STACK_SIZE: usize = 32 << 10;
 
@@ -31,24 +29,6 @@ const CR0: u32 = 1 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 18 | 1 << 31;
 const TABLE: u64 = 3;
 /// Present, writable, large.
 const LARGE: u64 = 0x83;
-
-unsafe extern "C" {
-    /// The trampoline's first byte in the image.
-    pub static ap_trampoline: u8;
-    /// One past its last byte.
-    pub static ap_trampoline_end: u8;
-}
-
-/// What the assembly hands to the other processors: the final page tables, and a stack for each.
-#[repr(C)]
-pub struct ApHandover {
-    /// Value for CR3.
-    pub cr3: AtomicU64,
-    /// The next free entry of `stacks`; each processor takes one with a locked add.
-    pub ticket: AtomicU64,
-    /// Stack tops.
-    pub stacks: [AtomicU64; crate::machine::cpu::MAX_CPUS],
-}
 
 global_asm!(
     // XEN_ELFNOTE_PHYS32_ENTRY: the physical address of the entry point.
@@ -185,7 +165,7 @@ global_asm!(
     boot_stack = sym BOOT_STACK,
     boot_stack_size = const BOOT_STACK_SIZE,
     boot_main = sym super::boot_main,
-    handover = sym super::smp::HANDOVER,
+    handover = sym super::handover::HANDOVER,
     cr3 = const core::mem::offset_of!(ApHandover, cr3),
     ticket = const core::mem::offset_of!(ApHandover, ticket),
     stacks = const core::mem::offset_of!(ApHandover, stacks),

@@ -1,7 +1,9 @@
 //! From the PVH entry point to the first program.
 //!
-//! `entry` (assembly) → `boot_main` here → `pvh` (what the loader says) → `paging` (the kernel's page tables) →
-//! `memory` → `acpi`, `apic`, `time` → `smp` (the other processors, which come in by `entry` too) → `fs`, `task`.
+//! [`entry`] (assembly) → `boot_main` here → what the loader says ([`pvh`](crate::machine::pvh)) → the kernel's page tables
+//! ([`boot_tables`](crate::memory::boot_tables)), frames → the firmware's tables, local APIC, clocks → what lower layers call of upper
+//! ones ([`callbacks`]) → the scheduler → the other processors ([`smp`], which come in by [`entry`] too) → files → the first program
+//! ([`life`]).
 
 use crate::machine::{cpu, time};
 use crate::work::trace_points;
@@ -12,6 +14,7 @@ mod devices;
 pub mod entry;
 #[cfg(feature = "bench-floor")]
 mod floor;
+mod handover;
 pub mod smp;
 
 pub use crate::machine::pvh::{cmdline, initramfs};
@@ -39,7 +42,7 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     cpu::set_online(cpu);
     callbacks::register();
     crate::sched::timer::init();
-    init_scheduler();
+    smp::init_scheduler();
     smp::start(cr3, &firmware.apic_ids);
     crate::fs::vdso::init();
     ::log::info!("{} CPUs, {} MiB free", cpu::count(), memory::frames::free_bytes() >> 20);
@@ -48,10 +51,4 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     trace_points::start();
     life::start_init();
     crate::sched::scheduler::idle()
-}
-
-/// This CPU becomes one that the scheduler knows: what runs on it now is its idle task.
-fn init_scheduler() {
-    crate::sched::fpu::init_cpu();
-    crate::sched::scheduler::init_cpu(crate::task::tree::idle_task().expect("no memory for an idle task"));
 }

@@ -2,19 +2,14 @@
 //! gaps; the local APIC ids may.
 
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
-use crate::boot::entry;
-use crate::boot::entry::ApHandover;
+use crate::boot::handover::{HANDOVER, TRAMPOLINE, ap_trampoline, ap_trampoline_end};
 use crate::machine::cpu::MAX_CPUS;
 use crate::machine::{apic, cpu, time};
 use crate::memory::phys_to_virt;
 use crate::memory::stack::KernelStack;
 use crate::sched::scheduler;
-
-/// What `entry` reads on each application processor.
-pub static HANDOVER: ApHandover =
-    ApHandover { cr3: AtomicU64::new(0), ticket: AtomicU64::new(0), stacks: [const { AtomicU64::new(0) }; MAX_CPUS] };
 
 /// Nanoseconds that a processor takes for an INIT (none in an emulator; Intel's 10 ms are for the 1990s).
 const INIT_DELAY: u64 = 10_000;
@@ -40,11 +35,11 @@ pub fn start(cr3: u64, apic_ids: &[u32]) {
         // It is the CPU's idle stack from here on.
         core::mem::forget(memory);
     }
-    let code = &raw const entry::ap_trampoline;
+    let code = &raw const ap_trampoline;
     // SAFETY: the trampoline lies between its two symbols and fits the page, which is below 1 MiB and so never allocated.
     unsafe {
-        let len = (&raw const entry::ap_trampoline_end).offset_from(code) as usize;
-        phys_to_virt(entry::TRAMPOLINE).copy_from_nonoverlapping(code, len);
+        let len = (&raw const ap_trampoline_end).offset_from(code) as usize;
+        phys_to_virt(TRAMPOLINE).copy_from_nonoverlapping(code, len);
     }
     for &apic_id in others().take(used - 1) {
         let before = cpu::count();
@@ -52,7 +47,7 @@ pub fn start(cr3: u64, apic_ids: &[u32]) {
         time::spin(INIT_DELAY);
         // A processor that has started ignores the second one.
         for _ in 0..2 {
-            apic::send_startup(apic_id, entry::TRAMPOLINE);
+            apic::send_startup(apic_id, TRAMPOLINE);
             wait(PATIENCE, || cpu::count() > before);
         }
     }
@@ -73,7 +68,13 @@ pub extern "C" fn ap_main(ticket: u64) -> ! {
     // SAFETY: tickets are different and 0 is the boot processor; nothing has taken a lock on this processor.
     let cpu = unsafe { cpu::adopt(ticket as usize + 1) };
     apic::init_cpu();
-    super::init_scheduler();
+    init_scheduler();
     cpu::set_online(cpu);
     scheduler::idle()
+}
+
+/// This CPU becomes one that the scheduler knows: what runs on it now is its idle task.
+pub fn init_scheduler() {
+    crate::sched::fpu::init_cpu();
+    crate::sched::scheduler::init_cpu(crate::task::tree::idle_task().expect("no memory for an idle task"));
 }

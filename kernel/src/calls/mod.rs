@@ -1,7 +1,8 @@
 //! System calls: the 64-bit table ([`table64`]), the 32-bit one ([`compat`]), and what they call.
 //!
-//! A call that belongs to one room stands there (`life::fork`, `fs::pipe`); here are those that belong to none, or only check
-//! arguments.
+//! A call that is about one room's own business stands there (`life::fork`, `fs::epoll`). Here are those that combine rooms, ask for
+//! rights, or only check arguments: on files ([`fs`]), on [`memory`], on [`signal`]s, [`clock`]s, [`credentials`] and so on. The
+//! calls of the [`vsyscall`] page, and the devices by which tests look at the hooks ([`hook_devices`]), are here too.
 
 pub mod capabilities;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! The system calls. `rt_sigreturn` is in [`frame`](crate::work::signal_frame64), beside what it undoes.
+//! The system calls. `rt_sigreturn` is in [`signal_frame64`](crate::work::signal_frame64), beside what it undoes.
 
 use core::mem::size_of;
 

@@ -8,7 +8,6 @@ use core::cell::UnsafeCell;
 use linux_raw_sys::{general as abi, ioctl};
 
 use crate::errno::{Errno, Result};
-use crate::fs::ramfs_file::PAGE_SIZE;
 use crate::machine::sync::SpinLock;
 use crate::memory::frames::Frame;
 use crate::memory::new_ino;
@@ -20,6 +19,8 @@ use crate::vfs::file::{File, FileOps};
 use crate::vfs::inode::{AttributeChange, Inode, Metadata};
 use crate::vfs::sleep_lock::SleepLock;
 
+/// Bytes in a page.
+const PAGE_SIZE: usize = crate::memory::PAGE_SIZE as usize;
 /// Frames in a pipe.
 const SLOTS: usize = 16;
 /// Bytes that a pipe holds.

@@ -18,6 +18,7 @@ use crate::machine::sync::SpinLock;
 use crate::machine::time;
 use crate::memory::frames::Frame;
 use crate::memory::new_ino;
+use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{DirectoryOps, File, FileOps};
 use crate::vfs::inode::{AttributeChange, DirectoryEntry, EntrySink, Inode, Metadata, Nanoseconds};
 use crate::vfs::write_count::WriteCount;
@@ -487,6 +488,26 @@ impl Inode for RamInode {
             Content::Symlink(target) => Ok(target.to_vec()),
             _ => Err(Errno::EINVAL),
         }
+    }
+}
+
+impl FileOps for RamInode {
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn read(&self, _file: &File, to: &mut Destination, position: &mut u64) -> Result<usize> {
+        let data = self.data().ok_or(Errno::EINVAL)?;
+        let result = data.read(to, position);
+        self.attributes.lock().touch_accessed();
+        to.finish(result)
+    }
+
+    fn write(&self, file: &File, from: &mut Source, position: &mut u64) -> Result<usize> {
+        let data = self.data().ok_or(Errno::EINVAL)?;
+        let result = data.write(from, position, file.flags() & abi::O_APPEND != 0);
+        self.attributes.lock().touch_modified();
+        from.finish(result)
     }
 }
 

@@ -9,7 +9,6 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
-use crate::fs::ramfs::RamInode;
 use crate::machine::sync::SpinLock;
 use crate::memory::frames::Frame;
 use crate::memory::{frames, rmap};
@@ -17,7 +16,6 @@ use crate::signal;
 use crate::task::current;
 use crate::task::signals::info::SigInfo;
 use crate::vfs::buffer::{Destination, Source};
-use crate::vfs::file::{File, FileOps};
 use crate::vfs::inode::Inode;
 use crate::vfs::sleep_lock::SleepLock;
 use crate::vfs::write_count::WriteCount;
@@ -373,24 +371,4 @@ fn clear_frame(frame: &Frame, offset: usize, len: usize) {
     debug_assert!(offset + len <= PAGE_SIZE);
     // SAFETY: the range is within the page, which the reference keeps.
     unsafe { core::ptr::write_bytes(frame.as_ptr().add(offset), 0, len) };
-}
-
-impl FileOps for RamInode {
-    fn seekable(&self) -> bool {
-        true
-    }
-
-    fn read(&self, _file: &File, to: &mut Destination, position: &mut u64) -> Result<usize> {
-        let data = self.data().ok_or(Errno::EINVAL)?;
-        let result = data.read(to, position);
-        self.attributes.lock().touch_accessed();
-        to.finish(result)
-    }
-
-    fn write(&self, file: &File, from: &mut Source, position: &mut u64) -> Result<usize> {
-        let data = self.data().ok_or(Errno::EINVAL)?;
-        let result = data.write(from, position, file.flags() & abi::O_APPEND != 0);
-        self.attributes.lock().touch_modified();
-        from.finish(result)
-    }
 }

@@ -14,6 +14,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::seq_file::SeqFile;
 use crate::gate;
 use crate::machine::direct_map::DIRECT_MAP;
+use crate::machine::ipi;
 use crate::machine::sync::SpinLock;
 use crate::machine::{cpu, time};
 use crate::memory::isolation::{ON, user_root};
@@ -76,8 +77,8 @@ fn command(line: &str) -> Result<()> {
         _ => Err(Errno::EINVAL),
     };
     match name {
-        "nmi" => cpu::send_nmi(a_cpu()?),
-        "nmi-all" => (0..cpu::count()).for_each(cpu::send_nmi),
+        "nmi" => ipi::send_nmi(a_cpu()?),
+        "nmi-all" => (0..cpu::count()).for_each(ipi::send_nmi),
         "nmi-nested" => gate::nest_nmi(cpu::id),
         "nmi-nested-on" => {
             let cpu = a_cpu()?;
@@ -87,7 +88,7 @@ fn command(line: &str) -> Result<()> {
         "cr2" => gate::compare_cr2(),
         "watch" => gate::watch_debug_handler(),
         "paranoid" => gate::enter_paranoid_doors(),
-        "ipi" => cpu::send_reschedule(a_cpu()?),
+        "ipi" => ipi::send_reschedule(a_cpu()?),
         "nmi-storm" => set_storm(argument.ok_or(Errno::EINVAL)?),
         "synchronize" => rcu::synchronize(),
         "panic" => panic!("asked for through /dev/gate"),
@@ -124,7 +125,7 @@ fn storm(_: usize, _: usize) {
         return;
     }
     timer::add_timer(time::now().saturating_add(period), storm, 0, 0);
-    (0..cpu::count()).for_each(cpu::send_nmi);
+    (0..cpu::count()).for_each(ipi::send_nmi);
 }
 
 /// What `/dev/user-table` shows of the tables that this task has in user mode: whether they are others than the kernel's, how

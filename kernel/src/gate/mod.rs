@@ -1,4 +1,12 @@
 //! Where the kernel meets the library: what it does with what the doors bring in, and with each kind of exit work.
+//!
+//! | you want to … | look in |
+//! | --- | --- |
+//! | see which function a hook of the library calls | here: the traits' implementations, one after the other |
+//! | know what becomes of a page fault | [`page_fault`] |
+//! | know which interrupt is whose | [`interrupts`] |
+//! | go on from a machine check, emulate what UMIP refuses | [`machine_check`], [`umip`] |
+//! | let tests cause what hardware does | [`device`] |
 
 pub mod device;
 mod interrupts;
@@ -24,6 +32,7 @@ use x86_64::registers::control::{Cr0, Cr4, Efer};
 
 use crate::calls::table64;
 use crate::machine::gate::{Gate, violation, violations};
+use crate::machine::ipi;
 use crate::machine::{cpu, panic, sync};
 use crate::memory::address_space::current_mm;
 use crate::work::hooks::Hook;
@@ -315,7 +324,7 @@ fn leave_nmi_handler() {
 #[inline(never)]
 fn do_as_told() {
     if IN_HANDLERS.fetch_and(!NEST, Relaxed) & NEST != 0 {
-        cpu::send_nmi(cpu::id());
+        ipi::send_nmi(cpu::id());
         take_an_exception(NON_CANONICAL);
     }
     fault_if_told();
@@ -332,7 +341,7 @@ fn fault_if_told() {
 pub fn nest_nmi(cpu: impl FnOnce() -> usize) {
     let _irqs = sync::irqs_off();
     IN_HANDLERS.fetch_or(NEST, Relaxed);
-    cpu::send_nmi(cpu());
+    ipi::send_nmi(cpu());
 }
 
 /// Enters the doors of the NMI and of #DB with the kernel's GS and with the user's, as they are entered between SWAPGS and

@@ -30,7 +30,7 @@ use crate::task::process::Image;
 use crate::task::restart_call;
 use crate::task::tree::tree;
 use crate::task::{current, syscall_info};
-use crate::vfs::write_count::DenyWrite;
+use crate::vfs::deny_write::DenyWrite;
 use crate::work::trace_points;
 use crate::{fs, ptrace};
 

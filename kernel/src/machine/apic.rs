@@ -60,13 +60,13 @@ fn lapic(register: usize) -> *mut u32 {
 
 #[inline]
 fn read(register: usize) -> u32 {
-    // SAFETY: `paging` maps the local APIC; reads of these registers have no side effect.
+    // SAFETY: `boot_tables` maps the local APIC; reads of these registers have no side effect.
     unsafe { lapic(register).read_volatile() }
 }
 
 #[inline]
 fn write(register: usize, value: u32) {
-    // SAFETY: `paging` maps the local APIC; what is written raises or acknowledges interrupts, which the kernel handles.
+    // SAFETY: `boot_tables` maps the local APIC; what is written raises or acknowledges interrupts, which the kernel handles.
     unsafe { lapic(register).write_volatile(value) }
 }
 
@@ -105,7 +105,7 @@ pub fn init_lines() {
 
 fn ioapic_write(register: u32, value: u32) {
     let select = phys_to_virt(IOAPIC).cast::<u32>();
-    // SAFETY: `paging` maps the I/O APIC: register select at 0, window at 0x10. Only the boot processor comes here.
+    // SAFETY: `boot_tables` maps the I/O APIC: register select at 0, window at 0x10. Only the boot processor comes here.
     unsafe {
         select.write_volatile(register);
         select.byte_add(0x10).write_volatile(value);
@@ -163,10 +163,4 @@ pub fn send_init(apic_id: u32) {
 /// Sends it a start-up IPI: real mode at `address`, a page below 1 MiB.
 pub fn send_startup(apic_id: u32, address: u64) {
     command(apic_id, DELIVER_STARTUP | (address >> 12) as u32);
-}
-
-/// This processor's local APIC identity.
-pub fn apic_id() -> u32 {
-    let cpuid = raw_cpuid::CpuId::new();
-    cpuid.get_feature_info().map_or(0, |info| u32::from(info.initial_local_apic_id()))
 }

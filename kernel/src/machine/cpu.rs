@@ -19,10 +19,12 @@ use crate::machine::direct_map::ESPFIX;
 #[cfg(test)]
 use crate::host::interrupts;
 use crate::machine::gate::Gate;
-use crate::machine::{apic, sync, time};
 
 /// The most processors the kernel uses.
 pub const MAX_CPUS: usize = 8;
+
+/// A deadline that never comes.
+pub const NEVER: u64 = u64::MAX;
 
 /// A set of processors, bit n for CPU n.
 pub type CpuMask = u32;
@@ -135,7 +137,7 @@ static BOOT_WORK: [WorkFlags; MAX_CPUS] = [const { WorkFlags::new() }; MAX_CPUS]
 #[repr(C, align(64))]
 struct EspfixFrame(UnsafeCell<[u64; 8]>);
 
-/// Every CPU's, in a page of their own: `boot::paging` maps it a second time.
+/// Every CPU's, in a page of their own: `memory::boot_tables` maps it a second time.
 #[repr(C, align(4096))]
 struct EspfixPage([EspfixFrame; 64]);
 
@@ -253,9 +255,9 @@ pub unsafe fn adopt(n: usize) -> &'static Cpu {
     // SAFETY: kernel mode, interrupts off, once for this processor.
     unsafe { portcullis::x86_64::init_cpu::<Gate>(description) };
     let cpu = get(n);
-    cpu.apic_id.set(crate::machine::apic::apic_id());
-    cpu.armed.store(time::NEVER, Ordering::Relaxed);
-    cpu.next_tick.set(time::NEVER);
+    cpu.apic_id.set(own_apic_id());
+    cpu.armed.store(NEVER, Ordering::Relaxed);
+    cpu.next_tick.set(NEVER);
     cpu
 }
 
@@ -280,22 +282,8 @@ pub fn set_online(cpu: &Cpu) {
     ONLINE.fetch_or(1 << cpu.id(), Ordering::AcqRel);
 }
 
-/// Makes `cpu` look at its work flags. No need where it is this CPU.
-#[inline]
-pub fn send_reschedule(cpu: usize) {
-    apic::send(get(cpu), apic::RESCHEDULE);
-}
-
-/// Makes the CPUs of `mask` (but this one) run `memory::tlb::handle`.
-pub fn send_tlb_shootdown(mask: CpuMask) {
-    let _irqs = sync::irqs_off();
-    let mask = mask & online() & !(1 << id());
-    for cpu in (0..MAX_CPUS).filter(|n| mask & 1 << n != 0) {
-        apic::send(get(cpu), apic::TLB_SHOOTDOWN);
-    }
-}
-
-/// Sends `cpu` (or this CPU) a non-maskable interrupt.
-pub fn send_nmi(cpu: usize) {
-    apic::send_nmi(get(cpu));
+/// This processor's local APIC identity.
+pub fn own_apic_id() -> u32 {
+    let cpuid = raw_cpuid::CpuId::new();
+    cpuid.get_feature_info().map_or(0, |info| u32::from(info.initial_local_apic_id()))
 }

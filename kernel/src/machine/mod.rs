@@ -4,11 +4,12 @@
 //! | --- | --- |
 //! | find the CPU that you run on | [`cpu`] |
 //! | take a lock, turn interrupts off | [`sync`] |
-//! | know the time, run something later, see where a tick ends a slice | [`time`] |
+//! | know the time | [`time`]; to run something later [`sched::timer`](crate::sched::timer) |
 //! | know how fast the counters run | [`calibration`] |
 //! | know what the firmware says of the machine | [`acpi`] |
-//! | send an inter-processor interrupt | [`apic`] |
+//! | send an inter-processor interrupt | [`ipi`]; the registers are [`apic`]'s |
 //! | turn the machine off | [`power`] |
+//! | write to the log, see what a panic prints | [`log`], [`mod@panic`] |
 //! | decode an instruction | [`instruction`] |
 
 pub mod acpi;
@@ -20,6 +21,7 @@ pub mod direct_map;
 pub mod gate;
 pub mod image;
 pub mod instruction;
+pub mod ipi;
 pub mod log;
 pub mod nospec;
 pub mod panic;

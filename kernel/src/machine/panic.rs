@@ -132,13 +132,13 @@ fn begin() {
     if PANICKING.swap(true, Ordering::AcqRel) {
         // Either this CPU faulted while printing, or another one was faster. Only the first case can be printed by
         // this CPU; in the second it has an NMI coming.
-        if OWNER.load(Ordering::Acquire) == crate::machine::apic::apic_id() {
+        if OWNER.load(Ordering::Acquire) == crate::machine::cpu::own_apic_id() {
             print(format_args!("\nfault while printing the panic\n"));
             crate::machine::power::shutdown_after_panic()
         }
         stop()
     }
-    OWNER.store(crate::machine::apic::apic_id(), Ordering::Release);
+    OWNER.store(crate::machine::cpu::own_apic_id(), Ordering::Release);
     let others = cpu::count().saturating_sub(1);
     if others > 0 {
         apic::send_nmi_to_others();

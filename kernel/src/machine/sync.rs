@@ -2,7 +2,7 @@
 //!
 //! Interrupts off is a depth, not a flag: the per-CPU `preempt_count` counts locks held and `IrqGuard`s, the first of
 //! them turns interrupts off and remembers how they were, the last puts them back. So locks may be dropped in any order,
-//! and a lock that is handed over in a context switch is taken with interrupts off already (`task::scheduler`).
+//! and a lock that is handed over in a context switch is taken with interrupts off already (`sched::scheduler`).
 //! While the count is not zero nothing may sleep, touch user memory or return to user mode.
 
 use core::hint::spin_loop;
@@ -18,8 +18,6 @@ use x86_64::instructions::interrupts;
 #[cfg(test)]
 use crate::host::{interrupts, time};
 use crate::machine::cpu;
-#[cfg(not(test))]
-use crate::machine::time;
 
 /// A lock around `T`. Interrupts are off and preemption is off while its guard lives.
 pub type SpinLock<T> = lock_api::Mutex<RawSpin, T>;
@@ -31,13 +29,17 @@ const PATIENCE_TICKS: u64 = 1 << 16;
 /// A processor that spins this long (TSC ticks) reports a deadlock instead of hanging the machine.
 const STUCK_TICKS: u64 = 60 << 30;
 
-/// What a CPU does while it spins.
-static WHILE_SPINNING: Once<fn()> = Once::new();
+/// What a CPU does while it spins: answers others, rests.
+type WhileSpinning = (fn(), fn());
+
+static WHILE_SPINNING: Once<WhileSpinning> = Once::new();
 
 /// Has `answer` called again and again by whoever spins for a lock, with interrupts off: another CPU may wait for this one to answer
 /// an interrupt that it cannot take. At boot, once, before the second CPU runs.
-pub fn while_spinning(answer: fn()) {
-    WHILE_SPINNING.call_once(|| answer);
+///
+/// `rest` halts the CPU for a while, with interrupts on: called now and then where that is allowed.
+pub fn while_spinning(answer: fn(), rest: fn()) {
+    WHILE_SPINNING.call_once(|| (answer, rest));
 }
 
 /// The lock without the data: test and test-and-set.
@@ -94,14 +96,18 @@ impl RawSpin {
         let mut rested = start;
         loop {
             while self.0.load(Ordering::Relaxed) {
-                if let Some(answer) = WHILE_SPINNING.get() {
+                let registered = WHILE_SPINNING.get();
+                if let Some((answer, _)) = registered {
                     answer();
                 }
                 spin_loop();
                 let now = ticks();
-                if may_rest && now.saturating_sub(rested) > PATIENCE_TICKS {
+                if may_rest
+                    && now.saturating_sub(rested) > PATIENCE_TICKS
+                    && let Some((_, rest)) = registered
+                {
                     pop_off();
-                    time::rest();
+                    rest();
                     push_off();
                     rested = ticks();
                 }

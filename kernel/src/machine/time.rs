@@ -13,8 +13,6 @@ use crate::machine::calibration::ticks;
 use crate::machine::cpu::Cpu;
 use crate::machine::{apic, calibration, cpu, rtc};
 
-/// A deadline that never comes.
-pub const NEVER: u64 = u64::MAX;
 const SECOND: u64 = 1_000_000_000;
 
 /// The longest wait that the local APIC's timer is set for, in nanoseconds: at any rate below 2 GHz it fits.

@@ -5,14 +5,14 @@
 //! | get, share or free a page of memory | [`frames`] |
 //! | know where kernel allocations come from | [`heap`], [`stack`], both mapped by [`vmalloc`] |
 //! | follow a page fault | [`fault`] |
-//! | change what a process has mapped | [`address_space`] and [`remap`] (the operations), [`vma`] (the set of areas) |
+//! | change what a process has mapped | [`map`] and [`remap`] (the operations), [`address_space`], [`vma`] (the set of areas) |
 //! | take a file's pages out of every process | [`rmap`] |
-//! | read the memory of any process, or count it | [`contents`], [`foreign`](crate::memory::remote) |
+//! | read the memory of any process, or count it | [`contents`], [`remote`] |
 //! | change how page tables are built, copied or torn down | [`page_table`] |
-//! | know what user mode's own page tables map of the kernel | [`isolation`]; [`root`](crate::memory::pgd): where they come from |
+//! | know what user mode's own page tables map of the kernel | [`user_table`]; where they come from [`pgd`] |
 //! | know where a 32-bit program's memory ends | [`width`] |
 //! | know when a translation is gone on every CPU | [`tlb`] |
-//! | read or write user memory | [`user`]; structures that differ between 32- and 64-bit calls: [`longs`](crate::memory::c_long) |
+//! | read or write user memory | [`user`]; structures that differ between 32- and 64-bit calls: [`c_long`] |
 //!
 //! Lock order: address space, then shared memory objects, then heap, kernel map, frames. A lock is a spin lock that
 //! keeps interrupts off; code that spins or waits calls [`tlb::service_pending`], so that a CPU that waits for a
@@ -29,6 +29,7 @@ pub mod fault;
 pub mod frames;
 pub mod heap;
 pub mod isolation;
+pub mod layout;
 pub mod ldt;
 pub mod map;
 pub mod maps;
@@ -51,31 +52,8 @@ pub mod width;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 pub use crate::machine::direct_map::{DIRECT_MAP, PAGE_SIZE, phys_to_virt};
+pub use layout::*;
 pub use width::Width;
-
-/// One past the highest user address (Linux's `TASK_SIZE_MAX`): the last page of the lower half is never mapped, so
-/// that a SYSCALL instruction cannot end at the first non-canonical address.
-pub const USER_END: u64 = 0x7fff_ffff_f000;
-/// Where the stack of a new program ends. Not at the very end of user memory, as it is hardly ever in Linux, so that
-/// a stack pointer there points to no stack.
-pub const STACK_TOP: u64 = USER_END - 16 * PAGE_SIZE;
-/// New mappings are placed below this address, the highest first.
-pub const MMAP_BASE: u64 = 0x7fff_f7ff_f000;
-/// Lowest address that may be mapped (Linux's `vm.mmap_min_addr`).
-pub const MMAP_MIN_ADDR: u64 = 65536;
-
-/// `addr` rounded down to a page boundary.
-pub const fn page_down(addr: u64) -> u64 {
-    addr & !(PAGE_SIZE - 1)
-}
-
-/// `addr` rounded up to a page boundary; `None` where that overflows.
-pub const fn page_up(addr: u64) -> Option<u64> {
-    match addr.checked_add(PAGE_SIZE - 1) {
-        Some(end) => Some(page_down(end)),
-        None => None,
-    }
-}
 
 /// A new number for an inode or a memory object: none has it so far.
 pub fn new_ino() -> u64 {

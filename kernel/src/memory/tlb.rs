@@ -10,6 +10,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use x86_64::VirtAddr;
 
+use crate::machine::ipi;
+
 #[cfg(not(test))]
 use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr3, Cr3Flags};
@@ -134,7 +136,7 @@ fn request(root: u64, start: u64, end: u64, targets: impl Fn(usize) -> CpuMask) 
     START.store(start, Ordering::Relaxed);
     END.store(end, Ordering::Relaxed);
     PENDING.store(targets, Ordering::Release);
-    cpu::send_tlb_shootdown(targets);
+    ipi::send_tlb_shootdown(targets);
     while PENDING.load(Ordering::Acquire) != 0 {
         hint::spin_loop();
     }

@@ -1,7 +1,7 @@
 //! The two widths of a program, and what they mean for its memory.
 
 use crate::machine::direct_map::PAGE_SIZE;
-use crate::memory::{MMAP_BASE, STACK_TOP, USER_END};
+use crate::memory::layout::{MMAP_BASE, STACK_TOP, USER_END};
 
 /// How wide a program's addresses are: the class of the ELF file that it was started from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,7 +79,7 @@ const _: () = assert!(USER_END_32.is_multiple_of(PAGE_SIZE) && MMAP_BASE_32.is_m
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::page_up;
+    use crate::memory::layout::page_up;
 
     #[test]
     fn programs_have_linuxs_room() {

@@ -7,13 +7,13 @@
 //!
 //! | you want to … | look in |
 //! | --- | --- |
-//! | know who traces whom: attach, detach, fork, exit | [`relation`](crate::ptrace::attach) |
+//! | know who traces whom: attach, detach, fork, exit | [`attach`] |
 //! | stop the current task for its tracer | [`stop`] |
 //! | change a request | [`request`], and there what it names |
 //! | read and write a tracee's registers | [`registers`], [`regset`], [`extended`] |
 //! | single-step, debug registers | [`step`], [`debug`] |
-//! | what is asked about signals and system calls | [`information`](crate::ptrace::events) |
-//! | memory of other processes, and who may see it | [`access`] |
+//! | what is asked about signals and system calls | [`events`] |
+//! | memory of other processes | [`access`]; who may see it [`task::access`](crate::task::access) |
 //! | what a 32-bit tracer calls | [`compat`] |
 //!
 //! **Locks.** Who traces whom changes under the process tree's lock. What a stop is about is in
@@ -28,6 +28,7 @@ pub mod debug;
 pub mod events;
 pub mod extended;
 pub mod registers;
+mod registers32;
 pub mod regset;
 pub mod request;
 pub mod step;

@@ -15,7 +15,8 @@ use crate::errno::{Errno, Result};
 use crate::machine::descriptor::UserDesc;
 use crate::memory::user;
 use crate::ptrace::registers::Stopped;
-use crate::ptrace::{compat, extended, registers};
+use crate::ptrace::registers32;
+use crate::ptrace::{extended, registers};
 use crate::sched::fpu;
 use crate::sched::segments::thread_area;
 
@@ -84,7 +85,7 @@ pub fn size64(regset: Regset) -> Result<usize> {
 /// Bytes of a set in the 32-bit layout.
 pub fn size32(regset: Regset) -> Result<usize> {
     match regset {
-        Regset::General => Ok(compat::WORDS * 4),
+        Regset::General => Ok(registers32::WORDS * 4),
         Regset::Fp => Ok(extended::FSAVE_SIZE),
         regset => size64(regset),
     }
@@ -125,7 +126,9 @@ pub fn set64(stopped: &mut Stopped<'_>, regset: Regset, bytes: &[u8]) -> Result<
 /// A set in the 32-bit layout.
 pub fn get32(stopped: &mut Stopped<'_>, regset: Regset) -> Result<Vec<u8>> {
     match regset {
-        Regset::General => Ok((0..compat::WORDS).flat_map(|word| compat::get(stopped, word).to_ne_bytes()).collect()),
+        Regset::General => {
+            Ok((0..registers32::WORDS).flat_map(|word| registers32::get(stopped, word).to_ne_bytes()).collect())
+        }
         Regset::Fp => Ok(extended::fsave(stopped).to_vec()),
         regset => get64(stopped, regset),
     }
@@ -136,7 +139,7 @@ pub fn set32(stopped: &mut Stopped<'_>, regset: Regset, bytes: &[u8]) -> Result<
     match regset {
         Regset::General => {
             for (word, value) in bytes.as_chunks::<4>().0.iter().enumerate() {
-                compat::set(stopped, word, u32::from_ne_bytes(*value))?;
+                registers32::set(stopped, word, u32::from_ne_bytes(*value))?;
             }
             Ok(())
         }

@@ -71,9 +71,9 @@ fn sleep_lent(code: i32, why: i32, message: u64, info: Option<SigInfo>) -> (i32,
         scheduler::set_state(TRACED);
         drop(signals);
         drop(shared);
-        signal::job::notify_tracer(&tree, &tracer, task, why, code);
+        signal::send::notify_tracer(&tree, &tracer, task, why, code);
         if complete && node.parent != tracer.process.pid {
-            signal::job::notify_parent(&tree, node, CLD_STOPPED);
+            signal::send::notify_parent(&tree, node, CLD_STOPPED);
         }
     }
     loop {

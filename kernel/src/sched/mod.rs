@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | see what a thread is | [`thread`], its states [`state`] |
 //! | sleep and wake | [`wait`] (queues, poll), [`scheduler`] (the protocol) |
-//! | run something later, or see where a tick ends a slice | [`timer`], [`tick`] |
+//! | run something later | [`timer`] |
+//! | see where a tick ends a slice | [`tick`], then [`scheduler::tick`] |
 //! | have something done above at a switch or a tick | [`callbacks`] |
 //! | change what a switch saves | [`switch`], [`fpu`], [`segments`] |
 //! | let others access the registers of a task that waits | [`lent`] |

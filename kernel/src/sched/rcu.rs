@@ -7,6 +7,7 @@
 use portcullis::context::Snapshot;
 
 use crate::machine::cpu::MAX_CPUS;
+use crate::machine::ipi;
 use crate::machine::{cpu, time};
 use crate::sched::scheduler;
 
@@ -39,7 +40,7 @@ pub fn synchronize() {
             } else {
                 waiting = true;
                 if ask {
-                    cpu::send_reschedule(n);
+                    ipi::send_reschedule(n);
                 }
             }
         }

@@ -15,6 +15,7 @@ use portcullis::x86_64::{CpuLocal, UserRegs};
 
 use crate::errno::Result;
 use crate::machine::gate::Gate;
+use crate::machine::ipi;
 use crate::machine::segments::Segments;
 use crate::machine::{cpu, sync};
 use crate::memory::address_space::{AddressSpace, kernel_mm};
@@ -180,7 +181,7 @@ impl Thread {
     /// Raises exit work, and sends the CPU that it runs on the interrupt it is owed. From any context.
     pub fn raise(&self, work: ExitWork) {
         let owed = self.work.raise(work, CpuLocal::raising_cpu);
-        owed.send(|cpu| cpu::send_reschedule(cpu as usize));
+        owed.send(|cpu| ipi::send_reschedule(cpu as usize));
     }
 
     /// Raises exit work of what this CPU runs, or of one that has not run yet: nobody is owed an interrupt.

@@ -9,8 +9,9 @@ use core::sync::atomic::Ordering;
 
 use crate::machine::cpu;
 use crate::machine::cpu::Cpu;
+use crate::machine::cpu::NEVER;
 use crate::machine::sync::SpinLock;
-use crate::machine::time::{NEVER, arm, now};
+use crate::machine::time::{arm, now};
 
 /// How long a thread runs while others wait, in nanoseconds.
 pub const SLICE: u64 = 4_000_000;

@@ -3,18 +3,15 @@
 
 use crate::errno::{Errno, Result};
 use crate::sched::scheduler;
-use crate::sched::state;
-use crate::sched::state::{STOPPED, TRACED};
-use crate::sched::usage::Usage;
-use crate::signal::child_info;
+use crate::sched::state::STOPPED;
 use crate::signal::send;
 use crate::task::pid::Pid;
-use crate::task::signals::action::{Action, ActionFlags, SIG_IGN};
+use crate::task::signals::action::SIG_IGN;
 use crate::task::signals::info::*;
 use crate::task::signals::set::*;
 use crate::task::signals::state::{ProcessSignals, TaskSignals};
 use crate::task::tree;
-use crate::task::tree::{Node, Tree};
+use crate::task::tree::Node;
 use crate::task::{Task, current};
 
 /// Stops the current thread: because it took a stop signal (`signo`), or because another thread did (0). Returns when it
@@ -42,7 +39,7 @@ pub fn stop(signo: i32) {
         scheduler::set_state(STOPPED);
         drop(shared);
         if last {
-            notify_parent(&tree, node, CLD_STOPPED);
+            send::notify_parent(&tree, node, CLD_STOPPED);
         }
     }
     loop {
@@ -80,36 +77,10 @@ fn begin_stop(node: &Node, shared: &mut ProcessSignals, task: &Task, signo: i32)
         shared.stop_count += 1;
         drop(signals);
         if !myself {
-            tell_of_stop(thread);
+            send::tell_of_stop(thread);
         }
     }
     true
-}
-
-/// A thread is to look at the group stop that has begun, or ended.
-pub(super) fn tell_of_stop(thread: &Task) {
-    if !thread.trace.is_seized() {
-        send::wake_up(thread, false);
-    } else if let Some(states) = group_stop_changed(thread) {
-        send::raise(thread);
-        scheduler::wake_state(thread, states);
-    }
-}
-
-/// A seized task's group stop has begun or ended: it is to report that. Its signals are locked; the caller wakes it
-/// afterwards if this says so, in the states that it says.
-fn group_stop_changed(task: &Task) -> Option<u32> {
-    let mut signals = task.signals.lock();
-    if !signals.may_trap() {
-        return None;
-    }
-    signals.trap.notify = true;
-    let mut states = state::INTERRUPTIBLE;
-    if signals.trap.listening {
-        signals.trap.stopped = false;
-        states |= TRACED;
-    }
-    Some(states)
 }
 
 /// The thread stops, or ends while it should. Says whether it was the last that the process waited for.
@@ -146,7 +117,7 @@ pub fn exit_thread() {
     retarget(node, &shared, task, unblocked);
     drop(shared);
     if last {
-        notify_parent(&tree, node, CLD_STOPPED);
+        send::notify_parent(&tree, node, CLD_STOPPED);
     }
 }
 
@@ -172,51 +143,6 @@ pub(super) fn retarget(node: &Node, shared: &ProcessSignals, from: &Task, signal
             send::wake_up(thread, false);
         }
     }
-}
-
-/// Tells the parent of a process that it stopped (CLD_STOPPED) or went on (CLD_CONTINUED).
-pub(crate) fn notify_parent(tree: &Tree, node: &Node, code: i32) {
-    let Some(parent) = tree.node(node.parent) else {
-        return;
-    };
-    let status = if code == CLD_CONTINUED { SIGCONT } else { node.process.signals.lock().stop_signal };
-    if let Some(action) = action_of(parent, SIGCHLD)
-        && action.handler != SIG_IGN
-        && !action.flags().contains(ActionFlags::NOCLDSTOP)
-    {
-        let used = Usage::default();
-        used.add(&node.process.usage);
-        node.threads.iter().for_each(|thread| used.add(&thread.usage));
-        let info = child_info::child_change(SIGCHLD, &node.process, code, status, &used);
-        // A standard signal is never refused.
-        let _ = send::send(tree, &parent.process, None, info);
-    }
-    parent.process.children_changed.wake_all();
-}
-
-/// Tells a tracer that its tracee has stopped (CLD_TRAPPED, or CLD_STOPPED with its group), or that the tracee's group goes
-/// on (CLD_CONTINUED). `stop` is what the stop is about.
-#[inline]
-pub(crate) fn notify_tracer(tree: &Tree, tracer: &Task, tracee: &Task, code: i32, stop: i32) {
-    if let Some(hand) = tracer.sighand.share() {
-        let action = hand.get(SIGCHLD);
-        let wanted = action.handler != SIG_IGN && !action.flags().contains(ActionFlags::NOCLDSTOP);
-        if wanted {
-            let status = match code {
-                CLD_CONTINUED => SIGCONT,
-                CLD_STOPPED => tracee.process.signals.lock().stop_signal & 0x7f,
-                _ => stop & 0x7f,
-            };
-            let info = child_info::thread_change(SIGCHLD, tracee.tid(), &tracee.process, code, status, &tracee.usage);
-            // A standard signal is never refused.
-            let _ = send::send(tree, &tracer.process, None, info);
-        }
-    }
-    tracer.process.children_changed.wake_all();
-}
-
-fn action_of(node: &Node, signo: i32) -> Option<Action> {
-    Some(node.threads.first()?.sighand.share()?.get(signo))
 }
 
 /// Whether the current process may read from (`signo` SIGTTIN) or change (SIGTTOU) its controlling terminal, whose

@@ -28,6 +28,7 @@ pub mod kill;
 pub mod mask;
 pub mod permission;
 pub mod posix_timers;
+pub mod readers;
 pub mod send;
 pub mod signalfd;
 pub mod take;

@@ -12,11 +12,14 @@ use portcullis::work::ExitWork;
 
 use crate::errno::{Errno, Result};
 use crate::sched::scheduler;
+use crate::sched::state;
 use crate::sched::state::{INTERRUPTIBLE, KILLABLE, STOPPED, TRACED};
-use crate::signal::{job, signalfd};
+use crate::sched::usage::Usage;
+use crate::signal::{child_info, readers};
 use crate::task::pid::{Pid, REAPER};
 use crate::task::pid_numbers;
 use crate::task::process::Process;
+use crate::task::signals::action::ActionFlags;
 use crate::task::signals::action::{Action, SIG_DFL, SIG_IGN};
 use crate::task::signals::info::*;
 use crate::task::signals::pending::Pending;
@@ -143,7 +146,7 @@ fn submit(tree: &Tree, process: &Process, thread: Option<&Task>, info: SigInfo, 
             };
             kept = true;
             if news {
-                signalfd::notify();
+                readers::notify();
                 let fatal = hand.get(signo).is_fatal(signo);
                 complete(node, &mut shared, thread, signo, fatal);
             }
@@ -157,12 +160,12 @@ fn submit(tree: &Tree, process: &Process, thread: Option<&Task>, info: SigInfo, 
 
 /// A process goes on, or its stop has been seen to arrive.
 fn tell_of_continue(tree: &Tree, node: &Node, code: i32) {
-    job::notify_parent(tree, node, code);
+    notify_parent(tree, node, code);
     if let Some(tracer) = node.leader_tracer()
         && tracer.process.pid != node.parent
         && let Some(leader) = node.threads.first()
     {
-        job::notify_tracer(tree, &tracer, leader, code, 0);
+        notify_tracer(tree, &tracer, leader, code, 0);
     }
 }
 
@@ -229,7 +232,7 @@ fn continue_process(node: &Node, shared: &mut ProcessSignals) -> Option<i32> {
         }
         if thread.trace.is_seized() {
             drop(signals);
-            job::tell_of_stop(thread);
+            tell_of_stop(thread);
         } else {
             signals.stop.stopped = false;
             drop(signals);
@@ -375,6 +378,77 @@ fn force_with(info: SigInfo, fatal: bool) {
     // Pending already: nothing to add. It is delivered before the task goes back to user mode, blocked no more.
     let _ = signals.pending.push(info, &shared.user, || u64::MAX);
     signals.recalculate(task, &shared);
+}
+
+/// A thread is to look at the group stop that has begun, or ended.
+pub(super) fn tell_of_stop(thread: &Task) {
+    if !thread.trace.is_seized() {
+        wake_up(thread, false);
+    } else if let Some(states) = group_stop_changed(thread) {
+        raise(thread);
+        scheduler::wake_state(thread, states);
+    }
+}
+
+/// A seized task's group stop has begun or ended: it is to report that. Its signals are locked; the caller wakes it
+/// afterwards if this says so, in the states that it says.
+fn group_stop_changed(task: &Task) -> Option<u32> {
+    let mut signals = task.signals.lock();
+    if !signals.may_trap() {
+        return None;
+    }
+    signals.trap.notify = true;
+    let mut states = state::INTERRUPTIBLE;
+    if signals.trap.listening {
+        signals.trap.stopped = false;
+        states |= TRACED;
+    }
+    Some(states)
+}
+
+/// Tells the parent of a process that it stopped (CLD_STOPPED) or went on (CLD_CONTINUED).
+pub(crate) fn notify_parent(tree: &Tree, node: &Node, code: i32) {
+    let Some(parent) = tree.node(node.parent) else {
+        return;
+    };
+    let status = if code == CLD_CONTINUED { SIGCONT } else { node.process.signals.lock().stop_signal };
+    if let Some(action) = action_of(parent, SIGCHLD)
+        && action.handler != SIG_IGN
+        && !action.flags().contains(ActionFlags::NOCLDSTOP)
+    {
+        let used = Usage::default();
+        used.add(&node.process.usage);
+        node.threads.iter().for_each(|thread| used.add(&thread.usage));
+        let info = child_info::child_change(SIGCHLD, &node.process, code, status, &used);
+        // A standard signal is never refused.
+        let _ = send(tree, &parent.process, None, info);
+    }
+    parent.process.children_changed.wake_all();
+}
+
+/// Tells a tracer that its tracee has stopped (CLD_TRAPPED, or CLD_STOPPED with its group), or that the tracee's group goes
+/// on (CLD_CONTINUED). `stop` is what the stop is about.
+#[inline]
+pub(crate) fn notify_tracer(tree: &Tree, tracer: &Task, tracee: &Task, code: i32, stop: i32) {
+    if let Some(hand) = tracer.sighand.share() {
+        let action = hand.get(SIGCHLD);
+        let wanted = action.handler != SIG_IGN && !action.flags().contains(ActionFlags::NOCLDSTOP);
+        if wanted {
+            let status = match code {
+                CLD_CONTINUED => SIGCONT,
+                CLD_STOPPED => tracee.process.signals.lock().stop_signal & 0x7f,
+                _ => stop & 0x7f,
+            };
+            let info = child_info::thread_change(SIGCHLD, tracee.tid(), &tracee.process, code, status, &tracee.usage);
+            // A standard signal is never refused.
+            let _ = send(tree, &tracer.process, None, info);
+        }
+    }
+    tracer.process.children_changed.wake_all();
+}
+
+fn action_of(node: &Node, signo: i32) -> Option<Action> {
+    Some(node.threads.first()?.sighand.share()?.get(signo))
 }
 
 /// Whether a process is meant by `kill(-1)`: not the reaper, not the sender, and of its namespace but for init.

@@ -5,15 +5,16 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::fmt::Write;
 use core::mem::size_of;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::sched::wait::{PollTable, WaitQueue};
+use crate::sched::wait::PollTable;
 use crate::signal::info32::Layout;
+use crate::signal::readers::{OPEN, READERS, notify};
 use crate::signal::take::take_pending;
 use crate::task::current;
 use crate::task::signals::info::SigInfo;
@@ -21,18 +22,6 @@ use crate::task::signals::set::*;
 use crate::vfs::anonymous::anonymous_file;
 use crate::vfs::buffer::Destination;
 use crate::vfs::file::{File, FileOps};
-
-/// Everybody who reads or polls a signalfd, whatever process and signals. There are few, and each looks for itself.
-static READERS: WaitQueue = WaitQueue::new();
-/// How many signalfds there are: without one, sending does not look at [`READERS`].
-static OPEN: AtomicUsize = AtomicUsize::new(0);
-
-/// A signal has become pending somewhere. From any context.
-pub fn notify() {
-    if OPEN.load(Relaxed) != 0 {
-        READERS.wake_all();
-    }
-}
 
 struct SignalFd {
     /// The signals it takes.

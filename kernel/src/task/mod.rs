@@ -1,7 +1,19 @@
 //! Tasks and processes: what the kernel knows of a program that runs.
 //!
-//! A [`Task`] is one thread of execution: what the CPU switches between. A [`Process`] is a thread group: what has a
-//! PID, a parent and an exit status. Tasks hold their process; the process tree ([`tree`]) holds both.
+//! A [`Task`] is one thread of execution, with its [`Thread`], which the scheduler switches to. A [`Process`] is a thread group:
+//! what has a PID, a parent and an exit status. Tasks hold their process; the process tree ([`tree`]) holds both.
+//!
+//! | you want to … | look in |
+//! | --- | --- |
+//! | find a task or a process, or know who is whose child | [`tree`] |
+//! | know who is who, and who may do what | [`credentials`], [`ids`], [`capabilities`], [`user_namespace`]; of the current task [`capable`]; over another process [`access`] |
+//! | know which number a process has for whom | [`pid`], [`pid_namespace`], [`pid_numbers`]; which it gets [`pid_choice`] |
+//! | see what is kept of signals | [`signals`] |
+//! | see what a filter is | [`seccomp`]; what the other hooks keep [`hooks`] |
+//! | know about the system call under way | [`call_state`], [`syscall_info`]; how it goes on after a signal [`restart`], [`restart_call`] |
+//! | know who traces a task | [`trace_state`], [`debug_registers`] |
+//! | measure and limit | [`usage`], [`limits`], [`clock`], [`timers`], [`posix_timers`], [`affinity`] |
+//! | see how an end is told | [`wait_status`], [`exit_signal`] |
 //!
 //! Lock order: process tree → `Process::signals` → `Task::signals` → wait queues → run queue.
 

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ptr;
 
 use spin::Once;
 
@@ -10,6 +11,7 @@ use crate::machine::nospec;
 use crate::machine::sync::SpinLock;
 use crate::memory::frames;
 use crate::vfs::file::File;
+use crate::vfs::locks;
 
 /// The most descriptors a table can have, whatever the limit says (Linux's `fs.nr_open`).
 pub const MAX_DESCRIPTORS: u64 = 1024 * 1024;
@@ -127,7 +129,7 @@ impl FdTable {
         };
         // Outside the lock: the last reference of a file may have to wake others.
         if let Some(old) = old {
-            crate::vfs::locks::closed(self, &old.file);
+            locks::closed(ptr::from_ref(self).addr(), old.file.inode_key());
         }
         Ok(())
     }
@@ -135,7 +137,7 @@ impl FdTable {
     /// Takes `fd` out of the table.
     pub fn close(&self, fd: u64) -> Result<()> {
         let file = self.slots.lock().take(fd as u32 as usize).ok_or(Errno::EBADF)?;
-        crate::vfs::locks::closed(self, &file);
+        locks::closed(ptr::from_ref(self).addr(), file.inode_key());
         Ok(())
     }
 
@@ -177,7 +179,7 @@ impl FdTable {
                 table.take(found)
             };
             if let Some(file) = file {
-                crate::vfs::locks::closed(self, &file);
+                locks::closed(ptr::from_ref(self).addr(), file.inode_key());
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::ptr;
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use linux_raw_sys::general as abi;
@@ -111,6 +112,11 @@ impl File {
             signal: AtomicU32::new(0),
             is_counted,
         })
+    }
+
+    /// What stands for its inode among locks.
+    pub fn inode_key(&self) -> usize {
+        Arc::as_ptr(&self.inode).addr()
     }
 
     /// What it is open on.
@@ -294,7 +300,7 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        crate::vfs::locks::released(self);
+        crate::vfs::locks::released(ptr::from_ref(self).addr());
         if self.is_counted
             && let Some(count) = self.inode.write_count()
         {

@@ -3,13 +3,10 @@
 //! All locks of the system are in one list; there are few. A lock belongs to an inode by its address, and ends before
 //! the inode does: with the open file, or when the process closes any descriptor of the inode.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::machine::sync::SpinLock;
 use crate::sched::wait::WaitQueue;
-use crate::vfs::fd::FdTable;
-use crate::vfs::file::File;
 
 /// Whose lock it is: an open file (`flock`, `F_OFD_SETLK`) or a descriptor table, that is, a process.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,11 +53,6 @@ static LOCKS: SpinLock<Vec<Lock>> = SpinLock::new(Vec::new());
 /// Woken when a lock has ended.
 pub static RELEASED: WaitQueue = WaitQueue::new();
 
-/// What stands for the inode of a file.
-pub fn inode_key(file: &File) -> usize {
-    Arc::as_ptr(file.inode()) as *const () as usize
-}
-
 /// Removes what `lock`'s owner has in its range, keeping the parts outside.
 fn clear(locks: &mut Vec<Lock>, lock: &Lock) {
     let mut pieces = Vec::new();
@@ -105,15 +97,15 @@ fn remove_where(condition: impl Fn(&Lock) -> bool) {
     }
 }
 
-/// A descriptor of `file` in `table` has been closed: the process's range locks on its inode end.
-pub fn closed(table: &FdTable, file: &File) {
-    let (owner, inode) = (Owner::Process(table as *const FdTable as usize), inode_key(file));
+/// A descriptor of an inode has been closed in a table: the process's range locks on the inode end. Both by their addresses.
+pub fn closed(table: usize, inode: usize) {
+    let owner = Owner::Process(table);
     remove_where(|lock| lock.owner == owner && lock.inode == inode);
 }
 
-/// An open file has no descriptor any more: its own locks end.
-pub fn released(file: &File) {
-    let owner = Owner::OpenFile(file as *const File as usize);
+/// The open file at this address has no descriptor any more: its own locks end.
+pub fn released(file: usize) {
+    let owner = Owner::OpenFile(file);
     remove_where(|lock| lock.owner == owner);
 }
 

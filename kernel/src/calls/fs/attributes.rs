@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::calls::fs::{AT_FDCWD, check_flags, find, find_with_flags};
+use crate::calls::fs::lookup::{AT_FDCWD, check_flags, find, find_with_flags};
 use crate::errno::{Errno, Result};
 use crate::machine::time;
 use crate::memory::{Width, c_long, frames, user};

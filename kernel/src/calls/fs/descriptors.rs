@@ -2,9 +2,9 @@
 
 use linux_raw_sys::{general as abi, ioctl};
 
-use crate::calls::fs::check_flags;
 use crate::calls::fs::locks;
 use crate::calls::fs::locks::FlockLayout;
+use crate::calls::fs::lookup::check_flags;
 use crate::errno::{Errno, Result};
 use crate::fs::File;
 use crate::fs::install_pair;

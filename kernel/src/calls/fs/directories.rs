@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use linux_raw_sys::general as abi;
 
-use crate::calls::fs::{AT_FDCWD, find};
+use crate::calls::fs::lookup::{AT_FDCWD, find};
 use crate::errno::{Errno, Result};
 use crate::fs::path::path_of;
 use crate::memory::{Width, user};

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 
 use linux_raw_sys::general as abi;
 
-use crate::calls::fs::{AT_FDCWD, find};
+use crate::calls::fs::lookup::{AT_FDCWD, find};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::task::current;

@@ -10,7 +10,7 @@ use crate::memory::{frames, user};
 use crate::task::current;
 use crate::task::pid_numbers::seen;
 use crate::vfs::file::File;
-use crate::vfs::locks::{Lock, Owner, RELEASED, conflicting, inode_key, try_lock, unlock};
+use crate::vfs::locks::{Lock, Owner, RELEASED, conflicting, try_lock, unlock};
 
 /// `flock`.
 pub fn sys_flock(fd: u64, operation: u64) -> Result<usize> {
@@ -21,7 +21,7 @@ pub fn sys_flock(fd: u64, operation: u64) -> Result<usize> {
         return Ok(0);
     }
     let mut lock = Lock {
-        inode: inode_key(&file),
+        inode: file.inode_key(),
         owner: Owner::OpenFile(Arc::as_ptr(&file) as usize),
         whole_file: true,
         exclusive: false,
@@ -139,7 +139,7 @@ pub fn fcntl(file: &Arc<File>, command: u32, argument: u64, layout: FlockLayout)
         false => Owner::Process(Arc::as_ptr(&current().files) as usize),
     };
     let lock = Lock {
-        inode: inode_key(file),
+        inode: file.inode_key(),
         owner,
         whole_file: false,
         exclusive: request.kind as u32 == abi::F_WRLCK,

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use linux_raw_sys::general as abi;
 
-use crate::calls::fs::{AT_FDCWD, check_flags, find_place, find_with_flags, read_path, walk_from};
+use crate::calls::fs::lookup::{AT_FDCWD, check_flags, find_place, find_with_flags, read_path, walk_from};
 use crate::errno::{Errno, Result};
 use crate::fs::path::{Last, Walked};
 use crate::memory::user;

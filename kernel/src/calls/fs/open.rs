@@ -5,16 +5,16 @@ use alloc::sync::Arc;
 use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::calls::fs::{AT_FDCWD, read_path, walk_from};
+use crate::calls::fs::lookup::{AT_FDCWD, read_path, walk_from};
 use crate::errno::{Errno, Result};
 use crate::fs::path::{Rules, Walk, start_directory};
 use crate::fs::ramfs::RamInode;
 use crate::fs::ramfs_file::Data;
 use crate::memory::user;
 use crate::task::current;
+use crate::vfs::deny_write::while_writing;
 use crate::vfs::file::{File, PathOps};
 use crate::vfs::inode::Inode;
-use crate::vfs::write_count::while_writing;
 
 /// Flags that mean something; `open` ignores others.
 const KNOWN: u32 = abi::O_ACCMODE
@@ -191,7 +191,7 @@ pub fn sys_openat2(dirfd: u64, path: u64, how: u64, size: u64) -> Result<usize> 
 /// `memfd_create`.
 pub fn sys_memfd_create(name: u64, flags: u64) -> Result<usize> {
     let flags = flags as u32;
-    crate::calls::fs::check_flags(flags, abi::MFD_CLOEXEC | abi::MFD_ALLOW_SEALING)?;
+    crate::calls::fs::lookup::check_flags(flags, abi::MFD_CLOEXEC | abi::MFD_ALLOW_SEALING)?;
     // The name and the "memfd:" that is put before it fit into 255 bytes.
     let name = user::read_cstr(name, 250).map_err(|error| match error {
         Errno::ENAMETOOLONG => Errno::EINVAL,

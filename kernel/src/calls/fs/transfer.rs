@@ -2,13 +2,14 @@
 
 use linux_raw_sys::general as abi;
 
+use crate::calls::fs::lookup::{AT_FDCWD, find};
 use crate::errno::{Errno, Result};
 use crate::fs::ramfs::RamInode;
 use crate::memory::{Width, c_long};
 use crate::task::current;
 use crate::vfs::buffer::{Destination, MAX_TRANSFER, Source};
+use crate::vfs::deny_write::while_writing;
 use crate::vfs::file::File;
-use crate::vfs::write_count::while_writing;
 
 /// `read`.
 pub fn sys_read(fd: u64, address: u64, len: u64) -> Result<usize> {
@@ -219,7 +220,7 @@ pub fn sys_truncate(path: u64, len: u64) -> Result<usize> {
     if (len as i64) < 0 {
         return Err(Errno::EINVAL);
     }
-    let inode = crate::calls::fs::find(crate::calls::fs::AT_FDCWD, path, true)?;
+    let inode = find(AT_FDCWD, path, true)?;
     while_writing(&inode, || inode.truncate(len))?;
     Ok(0)
 }

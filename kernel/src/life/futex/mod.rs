@@ -20,6 +20,7 @@ mod requeue_pi;
 mod wait;
 pub mod waitv;
 mod wake;
+mod word;
 
 use linux_raw_sys::general::*;
 
@@ -27,14 +28,8 @@ use crate::errno::{Errno, Result};
 use crate::life::futex::deadline::Deadline;
 use crate::life::futex::requeue::Counts;
 use crate::machine::time;
-use crate::memory::{Width, user};
+use crate::memory::Width;
 use crate::task::clock::Timespec;
-
-/// Makes the word at `address` present, for writing. EFAULT where a program could not write it.
-fn writable(address: u64) -> Result<()> {
-    // Whatever the value is: a locked instruction writes it back.
-    user::atomic_cmpxchg_u32(address, 0, 0).map(|_| ())
-}
 
 /// Wakes up to `count` waiters of a word, as FUTEX_WAKE does without FUTEX_PRIVATE_FLAG. For the kernel itself.
 pub fn wake(address: u64, count: i32) {

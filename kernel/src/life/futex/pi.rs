@@ -16,8 +16,9 @@ use linux_raw_sys::general::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
 
 use crate::errno::{Errno, Result};
 use crate::life::futex::key::Key;
+use crate::life::futex::queue;
 use crate::life::futex::queue::{List, Role, Waiter};
-use crate::life::futex::{queue, writable};
+use crate::life::futex::word::writable;
 use crate::machine::sync::SpinLock;
 use crate::memory::user;
 use crate::sched::scheduler;

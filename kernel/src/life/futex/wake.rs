@@ -4,8 +4,9 @@ use linux_raw_sys::general::*;
 
 use crate::errno::{Errno, Result};
 use crate::life::futex::key::Key;
+use crate::life::futex::queue;
 use crate::life::futex::queue::{List, Pair, Role};
-use crate::life::futex::{queue, writable};
+use crate::life::futex::word::writable;
 use crate::memory::access::Access;
 use crate::memory::user;
 

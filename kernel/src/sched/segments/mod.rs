@@ -8,7 +8,7 @@
 //! | [`port_rights`], [`ports`] | iopl and ioperm: the bitmap of I/O ports |
 //! | [`thread_area`], [`tls`] | set_thread_area and get_thread_area: three entries of the GDT for each thread |
 //!
-//! What is loaded at a switch, and in which order, is in [`task::switch`](crate::sched::switch); the library's part is
+//! What is loaded at a switch, and in which order, is in [`switch`](crate::sched::switch); the library's part is
 //! [`portcullis::x86_64::segments`].
 
 pub mod code;

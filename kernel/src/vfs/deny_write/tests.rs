@@ -1,6 +1,7 @@
 use linux_raw_sys::general as abi;
 
 use super::*;
+use crate::errno::Errno;
 use crate::fs::ramfs::RamInode;
 
 fn file() -> Arc<dyn Inode> {
