@@ -224,6 +224,7 @@ pub fn current_arc() -> Arc<Task> {
 
 /// The task whose thread this is.
 pub fn of(thread: &Thread) -> &Task {
+    debug_assert!(!thread.owner().is_null(), "a thread that has not started");
     // SAFETY: all that the scheduler runs is the thread of a task; it has started, so the pointer is there, to what keeps the thread.
     unsafe { &*thread.owner().cast::<Task>() }
 }
