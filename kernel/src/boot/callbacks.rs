@@ -5,18 +5,14 @@ use core::sync::atomic::Ordering::Relaxed;
 use linux_raw_sys::general::RLIMIT_NOFILE;
 
 use crate::life::exit;
-use crate::memory;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::width::Width;
-use crate::ptrace;
-use crate::sched;
-use crate::sched::thread::SwitchWork;
-use crate::sched::thread::Thread;
+use crate::sched::thread::{SwitchWork, Thread};
 use crate::signal::interval_timers;
-use crate::task::pid_numbers::seen;
-use crate::task::{self, current, signals, syscall_info};
-use crate::work::lifecycle;
-use crate::work::{self, trace_points, uprobe};
+use crate::task::pid::numbers::seen;
+use crate::task::{current, signals, syscall_info};
+use crate::work::{lifecycle, trace_points, uprobe};
+use crate::{memory, ptrace, sched, task, work};
 
 struct Upper;
 

@@ -5,10 +5,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::task::capabilities::{ALL, Capabilities, Capability, SecureBits};
+use crate::task::credentials::capabilities::{ALL, Capabilities, Capability, SecureBits};
 use crate::task::current;
 use crate::task::pid::Pid;
-use crate::task::pid_numbers::meant;
+use crate::task::pid::numbers::meant;
 use crate::task::process::Process;
 use crate::task::tree::find;
 

@@ -4,14 +4,13 @@ use linux_raw_sys::general::*;
 
 use crate::errno::{Errno, Result};
 use crate::machine::{cpu, time};
-use crate::memory::c_long;
-use crate::memory::user;
 use crate::memory::width::Width;
+use crate::memory::{c_long, user};
 use crate::sched::clock_watchers;
 use crate::sched::wait::sleep_until;
 use crate::task::clock::{Clock, CpuClock, MAX_NS, SECOND, Timespec, Timeval};
 use crate::task::current;
-use crate::task::restart_call::restart_by;
+use crate::task::restart::call::restart_by;
 
 /// clock_gettime(2).
 pub fn sys_clock_gettime(id: u64, address: u64) -> Result<usize> {

@@ -6,14 +6,15 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::task::capabilities::Capability;
-use crate::task::ids::{GROUP, Ids, Kind, USER};
+use crate::task::credentials::capabilities::Capability;
+use crate::task::credentials::ids::{GROUP, Ids, Kind, USER};
+use crate::task::credentials::user_namespace;
 use crate::task::pid::Pid;
-use crate::task::pid_numbers::{meant, seen};
+use crate::task::pid::numbers::{meant, seen};
 use crate::task::process::Process;
 use crate::task::signals::quota::User;
 use crate::task::tree::tree;
-use crate::task::{current, tree, user_namespace};
+use crate::task::{current, tree};
 
 /// getpid(2).
 #[inline]

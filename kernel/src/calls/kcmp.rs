@@ -9,9 +9,9 @@ use spin::Once;
 use crate::errno::{Errno, Result};
 use crate::fs::File;
 use crate::task::Task;
-use crate::task::access;
+use crate::task::credentials::access;
 use crate::task::pid::Pid;
-use crate::task::pid_numbers::meant;
+use crate::task::pid::numbers::meant;
 use crate::task::tree::find_task;
 
 /// What is compared: `KCMP_*`.

@@ -6,15 +6,14 @@ use linux_raw_sys::general::*;
 
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::task::capabilities::Capability;
-use crate::task::capable::{capable, capable_in};
-use crate::task::current;
-use crate::task::ids::Ids;
+use crate::task::credentials::capabilities::Capability;
+use crate::task::credentials::capable::{capable, capable_in};
+use crate::task::credentials::ids::Ids;
 use crate::task::limits::{COUNT, Limit};
 use crate::task::pid::Pid;
-use crate::task::pid_numbers::meant;
+use crate::task::pid::numbers::meant;
 use crate::task::process::Process;
-use crate::task::tree;
+use crate::task::{current, tree};
 use crate::vfs::fd::MAX_DESCRIPTORS;
 
 /// The most that the oldest 32-bit call, i386's `getrlimit`, reports.

@@ -4,6 +4,7 @@
 //! rights, or only check arguments: on files ([`fs`]), on [`memory`], on [`signal`]s, [`clock`]s, [`credentials`] and so on. The
 //! calls of the [`vsyscall`] page, and the devices by which tests look at the hooks ([`hook_devices`]), are here too.
 
+pub mod affinity;
 pub mod capabilities;
 pub mod clock;
 pub mod compat;

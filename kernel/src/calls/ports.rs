@@ -4,8 +4,8 @@ use portcullis::x86_64::segments::IO_PORTS;
 
 use crate::errno::{Errno, Result};
 use crate::sched::segments::port_rights;
-use crate::task::capabilities::Capability;
-use crate::task::capable::capable;
+use crate::task::credentials::capabilities::Capability;
+use crate::task::credentials::capable::capable;
 
 /// iopl(2).
 pub fn sys_iopl(level: u64) -> Result<usize> {

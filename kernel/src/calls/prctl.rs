@@ -13,11 +13,10 @@ use crate::memory::vma::AreaFlags;
 use crate::memory::{USER_END, Width, user};
 use crate::sched::switch;
 use crate::sched::thread::SwitchWork;
-use crate::task::capabilities::SecureBits;
-use crate::task::current;
+use crate::task::credentials::capabilities::SecureBits;
 use crate::task::pid::Pid;
-use crate::task::pid_numbers::{meant, seen};
-use crate::task::tree;
+use crate::task::pid::numbers::{meant, seen};
+use crate::task::{current, tree};
 use crate::work::user_dispatch;
 
 /// prctl(2).

@@ -13,14 +13,13 @@ use crate::signal::take::take_pending;
 use crate::signal::{kill, mask, permission, send};
 use crate::task::clock::Timespec;
 use crate::task::pid::Pid;
-use crate::task::pid_numbers::{meant, seen};
+use crate::task::pid::numbers::{meant, seen};
 use crate::task::signals::action::Action;
 use crate::task::signals::altstack::AltStack;
 use crate::task::signals::info::*;
 use crate::task::signals::set::*;
-use crate::task::tree;
 use crate::task::tree::Tree;
-use crate::task::{Process, Task, current};
+use crate::task::{Process, Task, current, tree};
 
 /// rt_sigaction(2).
 pub fn sys_rt_sigaction(signo: u64, new: u64, old: u64, size: u64) -> Result<usize> {

@@ -5,21 +5,19 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
 
-use crate::calls::clock;
-use crate::calls::ports;
-use crate::calls::system_info;
-use crate::calls::{capabilities, credentials, limits};
-use crate::calls::{fs as files, kcmp, membarrier, memory, prctl, signal};
+use crate::calls::{
+    affinity, capabilities, clock, credentials, fs as files, kcmp, limits, membarrier, memory, ports, prctl, signal,
+    system_info,
+};
 use crate::errno::{Errno, Result};
 use crate::life::{clone3, exec, exit, fork, futex, reap, robust, unshare};
 use crate::machine::nospec;
 use crate::ptrace::access;
 use crate::sched::lent::with_state;
-use crate::signal::signalfd;
-use crate::signal::{interval_timers, posix_timers};
-use crate::task::ids;
-use crate::task::restart_call;
-use crate::task::{affinity, usage};
+use crate::signal::{interval_timers, posix_timers, signalfd};
+use crate::task::credentials::ids;
+use crate::task::restart::call;
+use crate::task::usage;
 use crate::work::seccomp::attach as seccomp;
 use crate::work::{rseq, signal_frame64 as signal_frame};
 
@@ -85,7 +83,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_iopl => ports::sys_iopl(rdi);
             __NR_ioperm => ports::sys_ioperm(rdi, rsi, rdx);
             __NR_personality => prctl::sys_personality(rdi);
-            __NR_restart_syscall => restart_call::sys_restart_syscall();
+            __NR_restart_syscall => call::sys_restart_syscall();
             // Other processes.
             __NR_ptrace => crate::calls::ptrace::sys_ptrace(rdi, rsi, rdx, r10);
             __NR_process_vm_readv => access::sys_process_vm_readv(rdi, rsi, rdx, r10, r8, r9);

@@ -7,16 +7,14 @@ use linux_raw_sys::general::{__NR_getcpu, __NR_gettimeofday, __NR_time};
 use portcullis::InKernel;
 use portcullis::x86_64::UserRegs;
 
-use crate::calls::clock;
+use crate::calls::{affinity, clock};
 use crate::errno::Errno;
 use crate::machine::gate::Gate;
 use crate::memory::{PAGE_SIZE, USER_END, user};
 use crate::signal;
 use crate::signal::SigInfo;
-use crate::task::affinity;
 use crate::task::wait_status::WaitStatus;
-use crate::work::exit;
-use crate::work::seccomp;
+use crate::work::{exit, seccomp};
 
 /// Where the page is, in every program.
 pub const ADDRESS: u64 = 0xffff_ffff_ff60_0000;

@@ -15,15 +15,14 @@ use crate::fs::proc;
 use crate::memory::user;
 use crate::sched::wait::PollTable;
 use crate::signal::kill;
-use crate::task::pid::Pid;
-use crate::task::pid_numbers;
-use crate::task::pid_numbers::meant;
+use crate::task::credentials::access;
+use crate::task::pid::numbers::meant;
+use crate::task::pid::{Pid, numbers};
 use crate::task::process::Process;
 use crate::task::signals::info;
 use crate::task::signals::info::SigInfo;
-use crate::task::tree;
 use crate::task::tree::tree;
-use crate::task::{access, current};
+use crate::task::{current, tree};
 use crate::vfs::anonymous::anonymous_file;
 use crate::vfs::file::{File, FileOps};
 
@@ -56,7 +55,7 @@ impl FileOps for PidFd {
             return;
         }
         let _ = writeln!(out, "Pid:\t{}", self.process.pid);
-        pid_numbers::write_numbers(out, "NSpid", &self.process, self.process.pid);
+        numbers::write_numbers(out, "NSpid", &self.process, self.process.pid);
     }
 
     fn as_any(&self) -> Option<&dyn Any> {
@@ -127,7 +126,7 @@ pub fn sys_pidfd_send_signal(pidfd: u64, signo: u64, info: u64, flags: u64) -> R
         Err(_) => tree::find(proc::process_of(&**file.inode()).ok_or(Errno::EBADF)?),
     };
     let process = process.ok_or(Errno::ESRCH)?;
-    if !pid_numbers::is_visible(&process) {
+    if !numbers::is_visible(&process) {
         return Err(Errno::EINVAL);
     }
     let info = match info {

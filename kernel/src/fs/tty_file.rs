@@ -16,9 +16,8 @@ use crate::fs::tty::{
 use crate::machine::time;
 use crate::memory::user;
 use crate::sched::wait::{FOREVER, PollTable};
-use crate::task::current;
-use crate::task::pid_numbers::{meant, seen};
-use crate::task::tree;
+use crate::task::pid::numbers::{meant, seen};
+use crate::task::{current, tree};
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};
 use crate::vfs::inode::Inode;

@@ -25,9 +25,9 @@ use crate::sched::lent::lend;
 use crate::sched::{segments, switch};
 use crate::signal::SigInfo;
 use crate::task::exit_signal::ExitSignal;
-use crate::task::pid_numbers;
+use crate::task::pid::numbers;
 use crate::task::process::Image;
-use crate::task::restart_call;
+use crate::task::restart::call;
 use crate::task::tree::tree;
 use crate::task::{current, syscall_info};
 use crate::vfs::deny_write::DenyWrite;
@@ -209,7 +209,7 @@ fn exec(at: &mut InKernel<'_, Gate>, mut request: Request) -> Result<()> {
     let mm = AddressSpace::new(width, Some(Arc::new(deny_write)))?;
     let image = Image { path };
     let tracer = current().trace.tracer();
-    let old_tid = tracer.map_or(0, |tracer| pid_numbers::seen_by(&tracer.process, current().tid()));
+    let old_tid = tracer.map_or(0, |tracer| numbers::seen_by(&tracer.process, current().tid()));
     lend(at, become_only_thread)?;
     let files = &current().files;
     let own_files = if Arc::strong_count(files) > 1 { Some(Arc::new(files.duplicate()?)) } else { None };
@@ -277,7 +277,7 @@ fn leave_old_program(mm: Arc<AddressSpace>, own_files: Option<Arc<FdTable>>, ima
     }
     task.sighand.reset_for_exec();
     task.signals.lock().reset_for_exec();
-    restart_call::forget();
+    call::forget();
     process.timers.posix.delete_all();
     process.has_execed.store(true, Relaxed);
     if let Some(node) = tree().node_mut(process.pid) {

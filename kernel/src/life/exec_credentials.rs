@@ -8,10 +8,10 @@ use core::sync::atomic::Ordering::Relaxed;
 use linux_raw_sys::general::{RLIMIT_STACK, S_ISGID, S_ISUID, S_IXGRP};
 
 use crate::fs::Inode;
-use crate::task::capabilities::Capability;
-use crate::task::credentials::Credentials;
-use crate::task::ids::{GROUP, USER};
-use crate::task::{current, user_namespace};
+use crate::task::credentials::capabilities::Capability;
+use crate::task::credentials::ids::{GROUP, USER};
+use crate::task::credentials::{Credentials, user_namespace};
+use crate::task::current;
 
 /// What a program that changes ids does not inherit of the personality: READ_IMPLIES_EXEC, ADDR_COMPAT_LAYOUT,
 /// MMAP_PAGE_ZERO, ADDR_NO_RANDOMIZE.

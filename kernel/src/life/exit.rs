@@ -8,18 +8,13 @@ use portcullis::InKernel;
 
 use crate::life::{fork, robust};
 use crate::machine::gate::Gate;
-use crate::memory::address_space::AddressSpace;
-use crate::memory::address_space::kernel_mm;
+use crate::memory::address_space::{AddressSpace, kernel_mm};
 use crate::memory::user;
-use crate::sched::scheduler;
-use crate::sched::state;
 use crate::sched::thread::replace_mm;
-use crate::signal::SigInfo;
-use crate::signal::end;
-use crate::task::pid::Pid;
-use crate::task::pid_choice;
-use crate::task::pid_namespace::PidNamespace;
-use crate::task::pid_numbers;
+use crate::sched::{scheduler, state};
+use crate::signal::{SigInfo, end};
+use crate::task::pid::namespace::PidNamespace;
+use crate::task::pid::{Pid, choice, numbers};
 use crate::task::process::{Leader, Process};
 use crate::task::signals::info::SI_USER;
 use crate::task::signals::set::SIGKILL;
@@ -138,7 +133,7 @@ fn end_process(process: &Arc<Process>, status: WaitStatus) {
     }
     let pid = process.pid;
     let groups = groups_of_children(process);
-    let namespace = pid_choice::close(process);
+    let namespace = choice::close(process);
     let orphans = tree().reparent_children(pid);
     for pgrp in groups {
         end::hang_up_if_orphaned(pgrp, None);
@@ -165,7 +160,7 @@ fn end_process(process: &Arc<Process>, status: WaitStatus) {
 
 /// Ends all others of a namespace whose init is ending, and waits until they are gone.
 fn end_namespace(namespace: &Arc<PidNamespace>, init: &Process) {
-    let is_member = |process: &Process| process.pid != init.pid && pid_numbers::is_in(process, namespace);
+    let is_member = |process: &Process| process.pid != init.pid && numbers::is_in(process, namespace);
     {
         let tree = tree();
         for node in tree.nodes().filter(|node| is_member(&node.process)) {

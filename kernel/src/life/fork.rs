@@ -20,15 +20,11 @@ use crate::sched::thread::SwitchWork;
 use crate::sched::wait::Completion;
 use crate::sched::{scheduler, switch};
 use crate::task::exit_signal::ExitSignal;
-use crate::task::pid::{FIRST_PROGRAM, Pid, REAPER};
-use crate::task::pid_choice;
-use crate::task::pid_choice::ReservedPid;
-use crate::task::pid_numbers;
-use crate::task::tree;
+use crate::task::pid::choice::ReservedPid;
+use crate::task::pid::{FIRST_PROGRAM, Pid, REAPER, choice, namespace, numbers};
 use crate::task::tree::tree;
-use crate::task::{NewTask, Process, Task, current, current_arc, pid_namespace, syscall_info};
-use crate::work::lifecycle;
-use crate::work::{trace_points, uprobe};
+use crate::task::{NewTask, Process, Task, current, current_arc, syscall_info, tree};
+use crate::work::{lifecycle, trace_points, uprobe};
 
 /// What to share with the child, and how it starts.
 #[derive(Default)]
@@ -141,12 +137,12 @@ pub fn clone(at: &mut InKernel<'_, Gate>, clone: Clone) -> Result<usize> {
         pidfd.keep();
     }
     let id = child.tid();
-    let number = pid_numbers::seen(id);
+    let number = numbers::seen(id);
     if clone.has(CloneFlags::PARENT_SETTID) {
         // Before the child runs, so that it finds it too. Linux ignores a bad address here.
         let _ = user::write(clone.parent_tid, &number);
     }
-    let for_tracer = parent.trace.tracer().map_or(0, |tracer| pid_numbers::seen_by(&tracer.process, id));
+    let for_tracer = parent.trace.tracer().map_or(0, |tracer| numbers::seen_by(&tracer.process, id));
     scheduler::start(child);
     if let Some(event) = event {
         crate::ptrace::stop::event(at, event, for_tracer as u64);
@@ -197,7 +193,7 @@ fn check_namespaces(parent: &Task, clone: &Clone) -> Result<()> {
     let here = &parent.process.pid_namespace;
     let stays = !clone.has(CloneFlags::NEWUSER)
         && !clone.has(CloneFlags::NEWPID)
-        && pid_namespace::is_same(here, &parent.pid_namespace_of_children.lock());
+        && namespace::is_same(here, &parent.pid_namespace_of_children.lock());
     if clone.has(CloneFlags::THREAD) && !stays
         || clone.has(CloneFlags::PARENT) && parent.process.unkillable.load(Relaxed)
         || clone.has(CloneFlags::FS) && clone.has(CloneFlags::NEWUSER)
@@ -219,7 +215,7 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
             credentials.enter_new_namespace()?;
         }
         let namespace = if clone.has(CloneFlags::NEWPID) {
-            pid_numbers::new(&credentials)?
+            numbers::new(&credentials)?
         } else {
             parent.pid_namespace_of_children.lock().clone()
         };
@@ -322,7 +318,7 @@ fn publish(
         if process.group_exit().is_some() || process.exec_thread.load(SeqCst) != 0 {
             return Err(Errno::ERESTARTNOINTR);
         }
-        pid_choice::enter(&tree, child, &clone.pids)?;
+        choice::enter(&tree, child, &clone.pids)?;
         number.taken(&mut tree);
         tree.add_thread(child);
     } else {
@@ -340,7 +336,7 @@ fn publish(
         } else {
             clone.exit_signal
         };
-        pid_choice::enter(&tree, child, &clone.pids)?;
+        choice::enter(&tree, child, &clone.pids)?;
         number.taken(&mut tree);
         tree.add_process(parent_pid, parent_thread, exit_signal, child);
     }

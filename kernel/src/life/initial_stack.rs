@@ -12,8 +12,9 @@ use crate::life::exec_strings::Strings;
 use crate::machine::segments;
 use crate::memory::address_space::current_mm;
 use crate::memory::{PAGE_SIZE, Width, address_space, user};
-use crate::task::ids::{GROUP, USER};
-use crate::task::{current, user_namespace};
+use crate::task::credentials::ids::{GROUP, USER};
+use crate::task::credentials::user_namespace;
+use crate::task::current;
 
 /// CLOCKS_PER_SEC of `times`.
 const USER_HZ: u64 = 100;

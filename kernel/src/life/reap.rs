@@ -8,17 +8,17 @@ use crate::errno::{Errno, Result};
 use crate::fs::pidfd;
 use crate::memory::{Width, user};
 use crate::sched::scheduler;
+use crate::task::credentials::ids::USER;
+use crate::task::credentials::user_namespace;
 use crate::task::exit_signal::ExitSignal;
-use crate::task::ids::USER;
+use crate::task::pid::numbers::{meant, seen};
 use crate::task::pid::{FIRST_PROGRAM, Pid, REAPER};
-use crate::task::pid_numbers::{meant, seen};
 use crate::task::process::Process;
 use crate::task::signals::info::SigInfo;
-use crate::task::tree;
 use crate::task::tree::{Tree, tree};
 use crate::task::usage::{Rusage, with_children};
 use crate::task::wait_status::WaitStatus;
-use crate::task::{Task, current, user_namespace};
+use crate::task::{Task, current, tree};
 
 /// Which children.
 #[derive(Clone, Copy)]

@@ -6,11 +6,10 @@ use linux_raw_sys::general::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
 
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, c_long, user};
-use crate::task::access;
+use crate::task::credentials::access;
 use crate::task::pid::Pid;
-use crate::task::pid_numbers::{meant, seen};
-use crate::task::tree;
-use crate::task::{Task, current};
+use crate::task::pid::numbers::{meant, seen};
+use crate::task::{Task, current, tree};
 
 /// `struct robust_list_head`: three words of the list's width.
 struct Head {

@@ -4,8 +4,8 @@ use alloc::sync::Arc;
 
 use crate::errno::{Errno, Result};
 use crate::life::clone_flags::CloneFlags;
-use crate::task::pid_numbers;
-use crate::task::{current, pid_namespace};
+use crate::task::current;
+use crate::task::pid::{namespace, numbers};
 
 /// unshare(2).
 pub fn sys_unshare(flags: u64) -> Result<usize> {
@@ -30,8 +30,7 @@ pub fn sys_unshare(flags: u64) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let pid_namespace = &task.pid_namespace_of_children;
-    if flags.contains(CloneFlags::NEWPID) && !pid_namespace::is_same(&pid_namespace.lock(), &task.process.pid_namespace)
-    {
+    if flags.contains(CloneFlags::NEWPID) && !namespace::is_same(&pid_namespace.lock(), &task.process.pid_namespace) {
         return Err(Errno::EINVAL);
     }
     let mut credentials = task.process.credentials.lock().clone();
@@ -39,7 +38,7 @@ pub fn sys_unshare(flags: u64) -> Result<usize> {
         credentials.enter_new_namespace()?;
     }
     if flags.contains(CloneFlags::NEWPID) {
-        let new = pid_numbers::new(&credentials)?;
+        let new = numbers::new(&credentials)?;
         *pid_namespace.lock() = new;
     }
     if flags.contains(CloneFlags::NEWUSER) {

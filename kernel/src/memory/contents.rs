@@ -10,10 +10,10 @@ use crate::memory::access::Access;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::callbacks::callbacks;
 use crate::memory::frames::Frame;
+use crate::memory::layout::{USER_END, page_down};
 use crate::memory::map::checked_range;
-use crate::memory::table;
 use crate::memory::vma::{AreaFlags, Prot, Source};
-use crate::memory::{USER_END, frames, page_down, page_table};
+use crate::memory::{frames, page_table, table};
 
 /// How much an address space has mapped, in bytes.
 #[derive(Clone, Copy, Default, Debug)]

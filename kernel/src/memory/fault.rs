@@ -12,11 +12,11 @@ use crate::machine::direct_map::PAGE_SIZE;
 use crate::memory::access::Access;
 use crate::memory::address_space::{AddressSpace, Inner};
 use crate::memory::frames::Frame;
+use crate::memory::layout::{MMAP_MIN_ADDR, USER_END, page_down};
 use crate::memory::map::limit;
 use crate::memory::page_table::leaf;
-use crate::memory::table;
 use crate::memory::vma::{AreaFlags, Prot, STACK_GUARD_GAP, Source};
-use crate::memory::{MMAP_MIN_ADDR, USER_END, frames, page_down, page_table, pkeys, tlb};
+use crate::memory::{frames, page_table, pkeys, table, tlb};
 
 /// Error code of a page fault (SDM volume 3, 4.7): the page is there.
 pub const ERROR_PRESENT: u64 = 1 << 0;

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 use crate::errno::{Errno, Result};
 use crate::machine::direct_map::{DIRECT_MAP, PAGE_SIZE, phys_to_virt};
 use crate::machine::sync::SpinLock;
-use crate::memory::page_down;
+use crate::memory::layout::page_down;
 
 /// More ranges than this are ignored; firmware reports a handful.
 const MAX_RANGES: usize = 32;

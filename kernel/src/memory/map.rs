@@ -15,10 +15,11 @@ use crate::memory::access::Access;
 use crate::memory::address_space::{AddressSpace, Inner};
 use crate::memory::backing::Backing;
 use crate::memory::callbacks::callbacks;
+use crate::memory::frames;
+use crate::memory::layout::{MMAP_MIN_ADDR, USER_END, page_down, page_up};
 use crate::memory::shared::SharedMemory;
 use crate::memory::vma::{Area, AreaFlags, Prot, Source};
 use crate::memory::width::{Room, Width};
-use crate::memory::{MMAP_MIN_ADDR, USER_END, frames, page_down, page_up};
 
 /// Where MAP_32BIT of a 64-bit call places mappings: in the second GiB, the lowest first; a hint may be below.
 const LOW_ROOM: Room = Room { end: 0x8000_0000, top: None, bottom: 0x4000_0000 };

@@ -11,9 +11,10 @@ use crate::machine::direct_map::PAGE_SIZE;
 use crate::memory::access::Access;
 use crate::memory::address_space::{AddressSpace, Inner};
 use crate::memory::callbacks::callbacks;
+use crate::memory::frames;
+use crate::memory::layout::{MMAP_MIN_ADDR, USER_END, page_up};
 use crate::memory::map::{MapFlags, checked_range};
 use crate::memory::vma::{Area, AreaFlags, Source};
-use crate::memory::{MMAP_MIN_ADDR, USER_END, frames, page_up};
 
 bitflags! {
     /// `MREMAP_*`.

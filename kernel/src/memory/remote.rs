@@ -13,9 +13,9 @@ use crate::machine::direct_map::PAGE_SIZE;
 use crate::memory::access::Access;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::frames::Frame;
-use crate::memory::table;
+use crate::memory::layout::USER_END;
 use crate::memory::vma::AreaFlags;
-use crate::memory::{USER_END, frames, page_table};
+use crate::memory::{frames, page_table, table};
 
 impl AddressSpace {
     /// Reads as a debugger does. Returns how many bytes could be read.

@@ -14,7 +14,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::errno::{Errno, Result};
 use crate::machine::direct_map::PAGE_SIZE;
 use crate::machine::nospec;
-use crate::memory::USER_END;
+use crate::memory::layout::USER_END;
 
 /// An entry of the exception table: a fault at one local label goes on at another.
 macro_rules! on_fault {

@@ -10,8 +10,8 @@ use bitflags::bitflags;
 use crate::errno::{Errno, Result};
 use crate::machine::direct_map::PAGE_SIZE;
 use crate::memory::backing::Backing;
+use crate::memory::layout::{MMAP_MIN_ADDR, USER_END};
 use crate::memory::shared::SharedMemory;
-use crate::memory::{MMAP_MIN_ADDR, USER_END};
 
 bitflags! {
     /// What a program may do with a page (`PROT_*`).

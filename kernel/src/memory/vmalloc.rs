@@ -13,8 +13,9 @@ use x86_64::structures::paging::PageTableFlags as Flags;
 use crate::errno::Result;
 use crate::machine::direct_map::{DIRECT_MAP, PAGE_SIZE};
 use crate::machine::sync::SpinLock;
+use crate::memory::layout::page_down;
 use crate::memory::table::Table;
-use crate::memory::{frames, isolation, page_down, table};
+use crate::memory::{frames, isolation, table};
 
 /// Where the heap begins; it may grow to 512 GiB.
 pub const HEAP: u64 = 0xffff_c900_0000_0000;

@@ -7,7 +7,7 @@ use crate::memory::access::Access;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::{Width, c_long, user};
 use crate::task::pid::Pid;
-use crate::task::pid_numbers::meant;
+use crate::task::pid::numbers::meant;
 use crate::task::tree;
 
 /// `struct iovec`.
@@ -69,7 +69,7 @@ fn transfer(pid: u64, local: (u64, u64), remote: (u64, u64), flags: u64, access:
         return Ok(0);
     }
     let task = tree::find_task(meant(pid as Pid)).ok_or(Errno::ESRCH)?;
-    crate::task::access::check(&task)?;
+    crate::task::credentials::access::check(&task)?;
     let mm = task.mm();
     let mut local = Cursor::new(&local);
     let mut done = 0;

@@ -8,20 +8,16 @@ use portcullis::work::SyscallWork;
 use crate::errno::{Errno, Result};
 use crate::ptrace::registers::Stopped;
 use crate::ptrace::step;
-use crate::sched::scheduler;
-use crate::sched::state;
 use crate::sched::state::{STOPPED, TRACED};
-use crate::signal::child_info;
-use crate::signal::end;
-use crate::signal::{SIGCHLD, SIGKILL, SIGRTMAX, SIGSTOP, SigInfo};
-use crate::task::capabilities::Capability;
-use crate::task::capable;
+use crate::sched::{scheduler, state};
+use crate::signal::{SIGCHLD, SIGKILL, SIGRTMAX, SIGSTOP, SigInfo, child_info, end};
+use crate::task::credentials::capabilities::Capability;
+use crate::task::credentials::capable;
 use crate::task::pid::{Pid, REAPER};
 use crate::task::trace_state::{EXITKILL, OPTIONS, PRIVILEGED, SEIZED, SUSPEND_SECCOMP, TRACED as IS_TRACED};
-use crate::task::tree;
 use crate::task::tree::{Node, Tree};
 use crate::task::wait_status::WaitStatus;
-use crate::task::{Process, Task, current, current_arc};
+use crate::task::{Process, Task, current, current_arc, tree};
 
 /// PTRACE_TRACEME: the thread that forked this process becomes its tracer.
 pub fn traceme() -> Result<()> {
@@ -76,7 +72,7 @@ pub fn attach(task: &Arc<Task>, seize: Option<u64>) -> Result<()> {
     if task.is_kernel_thread() || core::ptr::eq(&*task.process, &*myself.process) {
         return Err(Errno::EPERM);
     }
-    crate::task::access::check(task)?;
+    crate::task::credentials::access::check(task)?;
     let privileged = privileged_over(task);
     {
         let tree = tree::tree();

@@ -17,8 +17,8 @@ use crate::errno::{Errno, Result};
 use crate::sched::thread::SwitchWork;
 use crate::signal;
 use crate::signal::{SIGTRAP, SigInfo};
-use crate::task::debug_registers::{ADDRESSES, DR6_QUIET};
 use crate::task::signals::info::{TRAP_BRKPT, TRAP_HWBKPT, TRAP_TRACE};
+use crate::task::trace_state::debug_registers::{ADDRESSES, DR6_QUIET};
 use crate::task::{Task, current};
 
 /// DR6: which address was hit.

@@ -13,7 +13,7 @@
 //! | read and write a tracee's registers | [`registers`], [`regset`], [`extended`] |
 //! | single-step, debug registers | [`step`], [`debug`] |
 //! | what is asked about signals and system calls | [`events`] |
-//! | memory of other processes | [`access`]; who may see it [`task::access`](crate::task::access) |
+//! | memory of other processes | [`access`]; who may see it [`task::access`](crate::task::credentials::access) |
 //! | what a 32-bit tracer calls | [`compat`] |
 //!
 //! **Locks.** Who traces whom changes under the process tree's lock. What a stop is about is in

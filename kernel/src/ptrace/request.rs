@@ -9,17 +9,15 @@ use crate::memory::user;
 use crate::ptrace::registers::Stopped;
 use crate::ptrace::regset::Regset;
 use crate::ptrace::{attach, events, regset, step};
-use crate::sched::scheduler;
 use crate::sched::segments::thread_area;
-use crate::sched::state;
 use crate::sched::state::TRACED;
+use crate::sched::{scheduler, state};
 use crate::signal;
 use crate::signal::{SIGKILL, SIGRTMAX, SigInfo, SigSet};
 use crate::task::pid::Pid;
-use crate::task::pid_numbers::meant;
+use crate::task::pid::numbers::meant;
 use crate::task::trace_state::EVENT_STOP;
-use crate::task::tree;
-use crate::task::{Task, current};
+use crate::task::{Task, current, tree};
 
 /// Missing among the crate's.
 pub const PTRACE_SINGLEBLOCK: u32 = 33;

@@ -11,11 +11,10 @@ use crate::sched::state::TRACED;
 use crate::signal;
 use crate::signal::{SIGTRAP, SigInfo};
 use crate::task::pid::Pid;
-use crate::task::pid_numbers::seen;
+use crate::task::pid::numbers::seen;
 use crate::task::signals::info::{CLD_STOPPED, CLD_TRAPPED, SI_USER};
 use crate::task::trace_state::{EVENT_STOP, Event, TRACESYSGOOD};
-use crate::task::tree;
-use crate::task::{Task, current};
+use crate::task::{Task, current, tree};
 
 /// `PTRACE_GETEVENTMSG` at the entry of a system call.
 pub const MESSAGE_ENTRY: u64 = 1;

@@ -21,6 +21,11 @@ impl Policy {
         !matches!(self.class.load(Relaxed) as u32, SCHED_BATCH | SCHED_IDLE)
     }
 
+    /// The priority of a real-time class, 0 of any other.
+    pub fn priority(&self) -> i32 {
+        self.priority.load(Relaxed)
+    }
+
     /// A child's, with the parent's values.
     pub fn copy_from(&self, other: &Policy) {
         self.nice.store(other.nice.load(Relaxed), Relaxed);

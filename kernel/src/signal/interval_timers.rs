@@ -10,12 +10,11 @@ use crate::signal;
 use crate::signal::posix_timers;
 use crate::task::clock::{SECOND, Timeval};
 use crate::task::pid::Pid;
-use crate::task::posix_timers::Sample;
 use crate::task::process::Process;
 use crate::task::signals::info::SigInfo;
 use crate::task::timers::Interval;
-use crate::task::tree;
-use crate::task::{Task, current, usage};
+use crate::task::timers::posix::Sample;
+use crate::task::{Task, current, tree, usage};
 
 /// `struct itimerval`.
 #[derive(Clone, Copy, Default)]

@@ -1,9 +1,9 @@
 //! Who may signal whom.
 
 use crate::errno::{Errno, Result};
-use crate::task::capabilities::Capability;
+use crate::task::credentials::capabilities::Capability;
+use crate::task::credentials::ids::Ids;
 use crate::task::current;
-use crate::task::ids::Ids;
 use crate::task::process::Process;
 use crate::task::signals::info::{SI_USER, SigInfo};
 use crate::task::signals::set::SIGCONT;

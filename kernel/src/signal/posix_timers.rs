@@ -18,13 +18,12 @@ use crate::sched::timer::SLICE;
 use crate::signal;
 use crate::task::clock::{Clock, CpuClock, CpuTime, Timespec};
 use crate::task::pid::Pid;
-use crate::task::pid_numbers::meant;
-use crate::task::posix_timers::{CpuTimeSource, Sample, Source, Timer};
+use crate::task::pid::numbers::meant;
 use crate::task::process::Process;
 use crate::task::signals::info::SigInfo;
 use crate::task::signals::set::is_valid;
-use crate::task::tree;
-use crate::task::{Task, current};
+use crate::task::timers::posix::{CpuTimeSource, Sample, Source, Timer};
+use crate::task::{Task, current, tree};
 
 /// As timer_getoverrun and `si_overrun` say it (DELAYTIMER_MAX).
 fn count(overrun: i64) -> i32 {

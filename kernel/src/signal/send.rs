@@ -11,24 +11,20 @@ use linux_raw_sys::general::RLIMIT_SIGPENDING;
 use portcullis::work::ExitWork;
 
 use crate::errno::{Errno, Result};
-use crate::sched::scheduler;
-use crate::sched::state;
 use crate::sched::state::{INTERRUPTIBLE, KILLABLE, STOPPED, TRACED};
 use crate::sched::usage::Usage;
+use crate::sched::{scheduler, state};
 use crate::signal::{child_info, readers};
-use crate::task::pid::{Pid, REAPER};
-use crate::task::pid_numbers;
+use crate::task::pid::{Pid, REAPER, numbers};
 use crate::task::process::Process;
-use crate::task::signals::action::ActionFlags;
-use crate::task::signals::action::{Action, SIG_DFL, SIG_IGN};
+use crate::task::signals::action::{Action, ActionFlags, SIG_DFL, SIG_IGN};
 use crate::task::signals::info::*;
 use crate::task::signals::pending::Pending;
 use crate::task::signals::set::*;
 use crate::task::signals::state::ProcessSignals;
-use crate::task::tree;
 use crate::task::tree::{Node, Tree};
 use crate::task::wait_status::WaitStatus;
-use crate::task::{Task, current};
+use crate::task::{Task, current, tree};
 
 /// Sends to a process; one of its threads takes it. From any context. Nothing happens if the process has ended.
 #[inline]
@@ -49,7 +45,7 @@ pub fn to_task_in(tree: &Tree, task: &Task, info: SigInfo) -> Result<()> {
 /// Puts back a signal that was taken, for the current task or for its process.
 pub(crate) fn put_back(task: &Task, thread: Option<&Task>, info: SigInfo) {
     // What is pending again already is not sent twice.
-    let info = info.with_pid(pid_numbers::meant);
+    let info = info.with_pid(numbers::meant);
     let _ = send(&tree::tree(), &task.process, thread, info);
 }
 
@@ -108,7 +104,7 @@ pub fn send(tree: &Tree, process: &Process, thread: Option<&Task>, info: SigInfo
 /// Sends what `info` says, for a setting of a POSIX timer or for anybody else. Says whether it was not thrown away.
 fn submit(tree: &Tree, process: &Process, thread: Option<&Task>, info: SigInfo, timer: Option<u32>) -> Result<bool> {
     let signo = info.signo;
-    let info = info.with_pid(|id| pid_numbers::seen_by(process, id));
+    let info = info.with_pid(|id| numbers::seen_by(process, id));
     // The reaper is part of the kernel. It has nothing that a signal could be delivered to.
     if process.pid == REAPER {
         return Ok(false);
@@ -206,7 +202,7 @@ fn is_ignored(task: &Task, action: &Action, info: &SigInfo) -> bool {
 /// Whether a namespace's init is spared: from all signals without a handler but the two that nobody can handle, and from
 /// these, too, if they come from within.
 fn is_shielded(process: &Process, action: &Action, info: &SigInfo) -> bool {
-    let from_outside = || info.code == SI_KERNEL || pid_numbers::seen_by(process, current().process.pid) == 0;
+    let from_outside = || info.code == SI_KERNEL || numbers::seen_by(process, current().process.pid) == 0;
     process.unkillable.load(Relaxed)
         && action.handler == SIG_DFL
         && !([SIGKILL, SIGSTOP].contains(&info.signo) && from_outside())
@@ -453,5 +449,5 @@ fn action_of(node: &Node, signo: i32) -> Option<Action> {
 
 /// Whether a process is meant by `kill(-1)`: not the reaper, not the sender, and of its namespace but for init.
 pub fn is_other(node: &Node) -> bool {
-    pid_numbers::seen(node.process.pid) > REAPER && node.process.pid != current().process.pid
+    numbers::seen(node.process.pid) > REAPER && node.process.pid != current().process.pid
 }

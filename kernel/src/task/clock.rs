@@ -11,10 +11,9 @@ use crate::memory::c_long;
 use crate::memory::width::Width;
 use crate::sched::usage::Usage;
 use crate::task::pid::Pid;
-use crate::task::pid_numbers::meant;
+use crate::task::pid::numbers::meant;
 use crate::task::process::Process;
-use crate::task::tree;
-use crate::task::{Task, current, current_arc, usage};
+use crate::task::{Task, current, current_arc, tree, usage};
 
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000_000_000;

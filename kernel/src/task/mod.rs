@@ -6,38 +6,26 @@
 //! | you want to … | look in |
 //! | --- | --- |
 //! | find a task or a process, or know who is whose child | [`tree`] |
-//! | know who is who, and who may do what | [`credentials`], [`ids`], [`capabilities`], [`user_namespace`]; of the current task [`capable`]; over another process [`access`] |
-//! | know which number a process has for whom | [`pid`], [`pid_namespace`], [`pid_numbers`]; which it gets [`pid_choice`] |
+//! | know who is who, and who may do what | [`credentials`], and there what of the current task, or over another process |
+//! | know which number a process has for whom | [`pid`], and there [`namespace`](pid::namespace), [`numbers`](pid::numbers), [`choice`](pid::choice) |
 //! | see what is kept of signals | [`signals`] |
 //! | see what a filter is | [`seccomp`]; what the other hooks keep [`hooks`] |
-//! | know about the system call under way | [`call_state`], [`syscall_info`]; how it goes on after a signal [`restart`], [`restart_call`] |
-//! | know who traces a task | [`trace_state`], [`debug_registers`] |
-//! | measure and limit | [`usage`], [`limits`], [`clock`], [`timers`], [`posix_timers`], [`affinity`] |
+//! | know about the system call under way | [`syscall_info`]; how it goes on after a signal [`restart`] |
+//! | know who traces a task | [`trace_state`] |
+//! | measure and limit | [`usage`], [`limits`], [`clock`], [`timers`] |
 //! | see how an end is told | [`wait_status`], [`exit_signal`] |
 //!
 //! Lock order: process tree → `Process::signals` → `Task::signals` → wait queues → run queue.
 
-pub mod access;
-pub mod affinity;
-pub mod call_state;
-pub mod capabilities;
-pub mod capable;
 pub mod clock;
 pub mod credentials;
-pub mod debug_registers;
 pub mod exit_signal;
 pub mod futex_locks;
 pub mod hooks;
-pub mod ids;
 pub mod limits;
 pub mod pid;
-pub mod pid_choice;
-pub mod pid_namespace;
-pub mod pid_numbers;
-pub mod posix_timers;
 pub mod process;
 pub mod restart;
-pub mod restart_call;
 pub mod seccomp;
 pub mod syscall_info;
 pub mod system_info;
@@ -45,7 +33,6 @@ pub mod timers;
 pub mod trace_state;
 pub mod tree;
 pub mod usage;
-pub mod user_namespace;
 pub mod wait_status;
 
 use alloc::sync::Arc;
@@ -60,7 +47,7 @@ use crate::machine::sync::SpinLock;
 use crate::memory::address_space::AddressSpace;
 use crate::sched::slot::Own;
 use crate::sched::thread::{Owner, Start, Thread};
-use crate::task::pid_namespace::Namespace;
+use crate::task::pid::namespace::Namespace;
 use crate::task::signals::action::SigHand;
 use crate::task::signals::state::TaskSignals;
 use crate::task::trace_state::Trace;
@@ -88,7 +75,7 @@ pub struct Task {
     /// Blocked and pending signals of this thread.
     pub signals: SpinLock<TaskSignals>,
     /// Whose table the system call under way is of.
-    pub call: crate::task::call_state::CallState,
+    pub call: crate::task::syscall_info::state::CallState,
     /// Its part in tracing, as tracee and as tracer.
     pub trace: Trace<Task>,
     /// How an interrupted call continues in `restart_syscall`.
@@ -163,7 +150,7 @@ impl Task {
             fs: Own::new(new.fs),
             sighand: Own::new(Some(new.sighand)),
             signals: SpinLock::new(new.signals),
-            call: crate::task::call_state::CallState::default(),
+            call: crate::task::syscall_info::state::CallState::default(),
             trace: Trace::default(),
             restart: restart::State::new(),
             clear_child_tid: AtomicU64::new(0),

@@ -10,7 +10,7 @@ use crate::sched::usage::Usage;
 use crate::sched::wait::WaitQueue;
 use crate::task::limits::Limits;
 use crate::task::pid::Pid;
-use crate::task::pid_namespace::Namespace;
+use crate::task::pid::namespace::Namespace;
 use crate::task::signals::quota::User;
 use crate::task::signals::state::ProcessSignals;
 use crate::task::timers::Timers;

@@ -13,13 +13,13 @@ use crate::machine::sync::{SpinLock, SpinLockGuard};
 use crate::memory::address_space::kernel_mm;
 use crate::sched::thread::Start;
 use crate::task::exit_signal::ExitSignal;
-use crate::task::pid::{PID_MAX, PID_RESTART, Pid, REAPER};
+use crate::task::pid::{PID_MAX, PID_RESTART, Pid, REAPER, namespace};
 use crate::task::process::Process;
 use crate::task::seccomp::TreeLock;
 use crate::task::signals::action::{ActionFlags, SIG_IGN, SigHand};
 use crate::task::signals::state::TaskSignals;
 use crate::task::wait_status::WaitStatus;
-use crate::task::{NewTask, Task, pid_namespace};
+use crate::task::{NewTask, Task};
 
 impl Process {
     /// Its threads that have not ended.
@@ -300,7 +300,7 @@ impl Tree {
                 }
             }
         }
-        pid_namespace::left(&task.process.pid_namespace, tid, self.is_taken(tid));
+        namespace::left(&task.process.pid_namespace, tid, self.is_taken(tid));
         ((from_tasks, from_threads), last, to_signal)
     }
 
@@ -316,7 +316,7 @@ impl Tree {
             child.parent_thread = pid;
         }
         if old != pid {
-            pid_namespace::left(&task.process.pid_namespace, old, self.is_taken(old));
+            namespace::left(&task.process.pid_namespace, old, self.is_taken(old));
         }
     }
 
@@ -350,7 +350,7 @@ impl Tree {
         let namespace = &node.process.pid_namespace;
         let mut at = node.parent;
         while let Some(node) = self.nodes.get(&at)
-            && pid_namespace::is_same(&node.process.pid_namespace, namespace)
+            && namespace::is_same(&node.process.pid_namespace, namespace)
         {
             if node.process.subreaper.load(Relaxed) && !node.threads.is_empty() {
                 return at;
@@ -367,7 +367,7 @@ impl Tree {
         if let Some(parent) = self.nodes.get_mut(&node.parent) {
             parent.children.retain(|&child| child != pid);
         }
-        pid_namespace::left(&node.process.pid_namespace, pid, self.is_taken(pid));
+        namespace::left(&node.process.pid_namespace, pid, self.is_taken(pid));
         Some(node)
     }
 

@@ -29,7 +29,7 @@ use crate::signal::exception::Fault;
 use crate::signal::fpstate;
 use crate::signal::info32::SigInfo32;
 use crate::task::current;
-use crate::task::restart_call;
+use crate::task::restart::call;
 use crate::task::signals::action::{Action, ActionFlags};
 use crate::task::signals::altstack::AltStack;
 use crate::task::signals::info::SigInfo;
@@ -262,7 +262,7 @@ impl SigContext32 {
     /// Puts the registers back. As with 64-bit frames the program stays in ring 3 and keeps its flags from the kernel's.
     fn restore(&self, regs: &mut UserRegs) -> Result<()> {
         // A call that was interrupted before the handler ran is not to be continued after it.
-        restart_call::forget();
+        call::forget();
         (regs.rbx, regs.rcx) = (self.ebx.into(), self.ecx.into());
         (regs.rdx, regs.rsi) = (self.edx.into(), self.esi.into());
         (regs.rdi, regs.rbp) = (self.edi.into(), self.ebp.into());

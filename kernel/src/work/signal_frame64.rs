@@ -24,7 +24,7 @@ use crate::memory::user;
 use crate::sched::fpu;
 use crate::signal::exception::Fault;
 use crate::signal::fpstate;
-use crate::task::restart_call;
+use crate::task::restart::call;
 use crate::task::signals::action::{Action, ActionFlags};
 use crate::task::signals::altstack::AltStack;
 use crate::task::signals::info::{SIGINFO_SIZE, SigInfo};
@@ -257,7 +257,7 @@ fn restore(regs: &mut UserRegs) -> Result<()> {
     let task = current();
     crate::signal::mask::set_blocked(frame.context.mask);
     // A call that was interrupted before the handler ran is not to be continued after it.
-    restart_call::forget();
+    call::forget();
     let context = &frame.context.context;
     context.restore(regs);
     if frame.context.flags & UC_STRICT_RESTORE_SS == 0 && regs.cs() == u64::from(USER_CS) {

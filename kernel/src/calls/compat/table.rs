@@ -4,13 +4,12 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use portcullis::x86_64::UserRegs;
 
-use crate::calls::clock;
 use crate::calls::compat::ids16::{narrowed, widen};
 use crate::calls::compat::{ids16, signals, stat, sys_ia32};
-use crate::calls::ports;
-use crate::calls::system_info;
-use crate::calls::{capabilities, credentials, limits};
-use crate::calls::{fs as files, kcmp, membarrier, memory, prctl, signal};
+use crate::calls::{
+    affinity, capabilities, clock, credentials, fs as files, kcmp, limits, membarrier, memory, ports, prctl, signal,
+    system_info,
+};
 use crate::errno::{Errno, Result};
 use crate::life::{clone3, exec, exit, fork, futex, reap, robust, unshare};
 use crate::machine::nospec;
@@ -18,11 +17,10 @@ use crate::memory::Width::Bits32;
 use crate::ptrace::access;
 use crate::sched::lent::with_state;
 use crate::sched::segments::thread_area;
-use crate::signal::signalfd;
-use crate::signal::{interval_timers, posix_timers};
-use crate::task::ids;
-use crate::task::restart_call;
-use crate::task::{affinity, usage};
+use crate::signal::{interval_timers, posix_timers, signalfd};
+use crate::task::credentials::ids;
+use crate::task::restart::call;
+use crate::task::usage;
 use crate::work::seccomp::attach as seccomp;
 use crate::work::{rseq, signal_frame32};
 
@@ -111,7 +109,7 @@ const CALLS: usize = 451;
 #[allow(unused_variables, reason = "some calls have no arguments, some do not look at other registers")]
 static TABLE: [Call; CALLS + 1] = calls! {
     at, a;
-    0 restart_syscall => restart_call::sys_restart_syscall();
+    0 restart_syscall => call::sys_restart_syscall();
     3 read => files::sys_read(a.ebx, a.ecx, a.edx);
     4 write => files::sys_write(a.ebx, a.ecx, a.edx);
     5 open => files::sys_open(a.ebx, a.ecx, a.edx);

@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::errno::{Errno, Result};
 use crate::memory::{frames, user};
 use crate::task::current;
-use crate::task::pid_numbers::seen;
+use crate::task::pid::numbers::seen;
 use crate::vfs::file::File;
 use crate::vfs::locks::{Lock, Owner, RELEASED, conflicting, try_lock, unlock};
 

@@ -14,7 +14,7 @@ use crate::memory::{c_long, frames, user};
 use crate::sched::wait::{FOREVER, PollTable, deadline_after};
 use crate::signal::mask::{no_restart_with_handler, with_mask};
 use crate::task::current;
-use crate::task::restart_call::restart_by;
+use crate::task::restart::call::restart_by;
 use crate::vfs::fd::descriptor_limit;
 use crate::vfs::file::File;
 

@@ -7,9 +7,10 @@ use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
 use crate::task;
+use crate::task::Task;
+use crate::task::credentials::access;
 use crate::task::pid::Pid;
 use crate::task::process::Process;
-use crate::task::{Task, access};
 use crate::vfs::inode::Inode;
 
 /// What a file under `/proc/PID` is about: one thread, or the process where no thread lives any more.

@@ -14,17 +14,16 @@ use crate::fs::proc::entry::{Entry, Kind, Subject, text};
 use crate::fs::{path, tty};
 use crate::machine::cpu;
 use crate::memory::address_space::AddressSpace;
-use crate::sched::state;
-use crate::sched::{lent, scheduler};
+use crate::sched::{lent, scheduler, state};
 use crate::task;
-use crate::task::ids;
-use crate::task::ids::{GROUP, Ids, USER};
-use crate::task::pid_numbers;
+use crate::task::credentials::ids::{GROUP, Ids, USER};
+use crate::task::credentials::user_namespace::Writer;
+use crate::task::credentials::{access, ids, user_namespace};
+use crate::task::pid::numbers;
 use crate::task::process::Process;
 use crate::task::signals::set::SigSet;
-use crate::task::user_namespace::Writer;
 use crate::task::wait_status::WaitStatus;
-use crate::task::{access, current, syscall_info, usage, user_namespace};
+use crate::task::{current, syscall_info, usage};
 use crate::vfs::context::FsContext;
 use crate::vfs::inode::Inode;
 
@@ -314,7 +313,7 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
     out.push('\n');
     for (name, id) in [("NStgid", process.pid), ("NSpid", id), ("NSpgid", process.pgrp()), ("NSsid", process.session())]
     {
-        pid_numbers::write_numbers(&mut out, name, process, id);
+        numbers::write_numbers(&mut out, name, process, id);
     }
     if let Some(mm) = memory(subject) {
         let usage = mm.usage();

@@ -22,9 +22,8 @@ use crate::life::futex::word::writable;
 use crate::machine::sync::SpinLock;
 use crate::memory::user;
 use crate::sched::scheduler;
-use crate::task::Task;
-use crate::task::pid_numbers::{meant, seen};
-use crate::task::tree;
+use crate::task::pid::numbers::{meant, seen};
+use crate::task::{Task, tree};
 
 /// The longest chain of owners that wait for other owners (Linux's `max_lock_depth`).
 const MAX_DEPTH: usize = 1024;

@@ -18,7 +18,7 @@ use intrusive_collections::{Adapter, LinkedList, LinkedListLink, UnsafeRef, intr
 use crate::life::futex::key::Key;
 use crate::machine::sync::{SpinLock, SpinLockGuard};
 use crate::sched::scheduler;
-use crate::task::{Task, affinity, current};
+use crate::task::{Task, current};
 
 const BUCKETS: usize = 64;
 
@@ -81,7 +81,7 @@ impl Waiter {
         Waiter {
             task: current(),
             bitset,
-            priority: affinity::real_time_priority(current()),
+            priority: current().policy.priority(),
             state: AtomicU8::new(WAITING),
             bucket: AtomicUsize::new(key.hash(BUCKETS)),
             place: UnsafeCell::new(Place { key, role, owner: ptr::null() }),

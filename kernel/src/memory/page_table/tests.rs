@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::*;
 use crate::host;
+use crate::memory::layout::USER_END;
+use crate::memory::page_table::*;
 
 const READ: Prot = Prot::READ;
 const READ_WRITE: Prot = Prot::READ.union(Prot::WRITE);
@@ -39,7 +40,7 @@ fn map(tables: &PageTables, addr: u64, prot: Prot, writable: bool) -> Frame {
 /// What is mapped where.
 fn contents(tables: &PageTables) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
-    tables.for_each(0..crate::memory::USER_END, |addr, entry| found.push((addr, address(entry.load(Relaxed)))));
+    tables.for_each(0..USER_END, |addr, entry| found.push((addr, address(entry.load(Relaxed)))));
     found
 }
 
@@ -150,7 +151,7 @@ fn cleared_tables_go_where_nothing_else_is_mapped() {
     tables.clear(0x40_0000..0x40_1000, 0..0x4000_0000);
     assert!(tables.lookup(0x40_0000).is_none());
     assert!(tables.lookup(0x4000_0000).is_some());
-    tables.clear(0x4000_0000..0x4000_1000, 0..crate::memory::USER_END);
+    tables.clear(0x4000_0000..0x4000_1000, 0..USER_END);
     let root = Table::at(tables.root());
     assert_eq!(root.0[0].load(Relaxed), 0, "nothing is left of the user's half");
 }
@@ -192,7 +193,7 @@ proptest! {
                 Change::Clear(first, last) => {
                     let range = PLACES[first]..PLACES[last] + PAGE_SIZE;
                     let below = model.range(..range.start).next_back().map_or(0, |(&page, _)| page + PAGE_SIZE);
-                    let above = model.range(range.end..).next().map_or(crate::memory::USER_END, |(&page, _)| page);
+                    let above = model.range(range.end..).next().map_or(USER_END, |(&page, _)| page);
                     tables.clear(range.clone(), below..above);
                     gone.extend(model.extract_if(range, |_, _| true).map(|(_, (frame, _))| frame));
                 }

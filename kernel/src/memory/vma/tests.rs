@@ -1,8 +1,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::*;
-use crate::memory::{page_down, page_up};
+use crate::memory::layout::{page_down, page_up};
+use crate::memory::vma::*;
 
 /// The first page that may be mapped.
 const FIRST: u64 = MMAP_MIN_ADDR / PAGE_SIZE;

@@ -1,6 +1,6 @@
-use super::*;
 use crate::errno::Errno;
-use crate::task::user_namespace::{Writer, write_map};
+use crate::task::credentials::user_namespace::{Writer, write_map};
+use crate::task::credentials::*;
 
 /// A namespace that this user made.
 fn namespace(parent: &Namespace, owner: u32) -> Namespace {

@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicUsize, Ordering::*};
 
-use crate::task::call_state::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64};
 use crate::task::seccomp::bpf;
 use crate::task::seccomp::bpf::Instruction;
 use crate::task::seccomp::data::Data;
 use crate::task::seccomp::listener::Listener;
+use crate::task::syscall_info::state::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64};
 
 /// What is to become of a call (`SECCOMP_RET_*`).
 #[allow(missing_docs, reason = "the field's names")]

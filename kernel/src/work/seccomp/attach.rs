@@ -8,13 +8,12 @@ use zerocopy::FromBytes;
 
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, frames, user};
-use crate::task::capable;
+use crate::task::credentials::capable;
 use crate::task::pid::Pid;
-use crate::task::pid_numbers::seen;
-use crate::task::seccomp::bpf;
+use crate::task::pid::numbers::seen;
 use crate::task::seccomp::bpf::Instruction;
 use crate::task::seccomp::filter::{Attached, Filter, action};
-use crate::task::seccomp::{DISABLED, FILTER, STRICT};
+use crate::task::seccomp::{DISABLED, FILTER, STRICT, bpf};
 use crate::task::tree::{Tree, tree};
 use crate::task::{Task, current};
 use crate::work::seccomp::{follow, notify};

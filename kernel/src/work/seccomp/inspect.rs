@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::task::capable;
+use crate::task::credentials::capable;
 use crate::task::seccomp::bpf::Instruction;
 use crate::task::seccomp::filter::{Attached, Filter};
 use crate::task::seccomp::{DISABLED, FILTER};

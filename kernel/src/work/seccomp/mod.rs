@@ -24,11 +24,11 @@ use crate::machine::gate::Gate;
 use crate::sched::lent::with_state;
 use crate::signal;
 use crate::signal::{SIGKILL, SIGSYS, SigInfo};
-use crate::task::call_state;
 use crate::task::seccomp::data::Data;
 use crate::task::seccomp::filter::{Attached, Filter, action};
 use crate::task::seccomp::{DISABLED, STRICT, newest};
 use crate::task::signals::info::SYS_SECCOMP;
+use crate::task::syscall_info::state;
 use crate::task::trace_state::Event;
 use crate::task::tree::Tree;
 use crate::task::wait_status::WaitStatus;
@@ -86,7 +86,7 @@ fn undecided(regs: &mut UserRegs, filter: Option<&Filter>) -> Result<(), Skip> {
 /// Strict mode: read, write, exit and sigreturn; any other call is the thread's last.
 fn strict(at: &mut InKernel<'_, Gate>) -> Result<(), Skip> {
     let allowed: [i32; 4] = match syscall_info::arch() {
-        call_state::AUDIT_ARCH_X86_64 => [0, 1, 60, 15],
+        state::AUDIT_ARCH_X86_64 => [0, 1, 60, 15],
         _ => [3, 4, 1, 119],
     };
     if !allowed.contains(&syscall_info::number(at.saved())) {

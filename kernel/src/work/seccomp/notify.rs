@@ -20,7 +20,7 @@ use crate::memory::user;
 use crate::sched::lent::lend;
 use crate::sched::wait::PollTable;
 use crate::task::current;
-use crate::task::pid_numbers::seen;
+use crate::task::pid::numbers::seen;
 use crate::task::seccomp::data::Data;
 use crate::task::seccomp::filter::Filter;
 use crate::task::seccomp::listener::{AddFd, AddFdRequest, Entry, Listener, State};

@@ -2,8 +2,8 @@
 //!
 //! The kernel itself knows every task, process, group and session by its id in the first namespace; that is what [`Pid`]
 //! means everywhere. Tasks of a further namespace have another number there, and in each that it is nested in. System
-//! calls translate where they take a number ([`meant`](crate::task::pid_numbers::meant)) and where they give one
-//! ([`seen`](crate::task::pid_numbers::seen)). `/proc` is the first
+//! calls translate where they take a number ([`meant`](crate::task::pid::numbers::meant)) and where they give one
+//! ([`seen`](crate::task::pid::numbers::seen)). `/proc` is the first
 //! namespace's, as long as nobody can mount another.
 //!
 //! A namespace is made by `unshare` or `clone`; the first process in it is its init. Init takes over orphans, no signal of
@@ -15,8 +15,8 @@ use alloc::sync::Arc;
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::sched::wait::WaitQueue;
+use crate::task::credentials::user_namespace;
 use crate::task::pid::{PID_MAX, PID_RESTART, Pid};
-use crate::task::user_namespace;
 
 /// An id that nobody has.
 pub const NOBODY: Pid = -1;

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use crate::task::credentials::user_namespace::*;
 
 fn extent(inside: u32, outside: u32, count: u32) -> Extent {
     Extent { inside, outside, count }

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use crate::task::trace_state::debug_registers::*;
 
 /// DR7 with this type and length for one address, enabled locally (SDM volume 3, 17.2.4).
 const fn control(n: usize, kind: u64, len_code: u64) -> u64 {

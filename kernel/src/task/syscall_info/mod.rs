@@ -1,9 +1,10 @@
 //! The system call under way, as those see it who judge, report or restart it: tracers, filters, audit, signals.
 //!
-//! Whose table the call is of ([`CallState`](crate::task::call_state::CallState)) is said here and nowhere else. The door sets it and clears it. Where a call leaves
+//! Whose table the call is of ([`CallState`](crate::task::syscall_info::state::CallState)) is said here and nowhere else. The door sets it and clears it. Where a call leaves
 //! by another door than it came by (a child's first way out, a program of the other width), or where a tracer has changed
 //! it, [`AFTER_CALL`] is raised, so that nothing is left of it when user mode is entered.
 
+pub mod state;
 use core::sync::atomic::Ordering::Relaxed;
 
 use portcullis::work::ExitWork;
@@ -11,7 +12,7 @@ use portcullis::x86_64::UserRegs;
 
 use crate::memory::address_space::current_mm;
 use crate::memory::width::Width;
-use crate::task::call_state::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64};
+use crate::task::syscall_info::state::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64};
 use crate::task::{Task, current};
 
 /// The highest error number.

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
-use super::*;
 use crate::task::signals::quota::User;
+use crate::task::timers::posix::*;
 
 fn timer(deadline: u64, period: u64) -> Timer {
     Timer {

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use crate::task::credentials::capabilities::*;
 
 const ROOT: Option<u32> = Some(0);
 

@@ -1,5 +1,8 @@
 //! Process and thread ids.
 
+pub mod choice;
+pub mod namespace;
+pub mod numbers;
 /// A process or thread id.
 pub type Pid = i32;
 

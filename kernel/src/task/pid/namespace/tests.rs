@@ -1,4 +1,4 @@
-use super::*;
+use crate::task::pid::namespace::*;
 
 fn namespace(parent: Namespace, ids: &[(Pid, Pid)]) -> Namespace {
     Some(Arc::new(PidNamespace {

@@ -1,4 +1,4 @@
-use super::*;
+use crate::task::pid::numbers::*;
 
 /// A namespace with these numbers, each with its id.
 fn namespace(parent: Namespace, ids: &[(Pid, Pid)]) -> Namespace {

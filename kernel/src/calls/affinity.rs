@@ -9,21 +9,15 @@ use crate::errno::{Errno, Result};
 use crate::machine::cpu;
 use crate::memory::user;
 use crate::memory::width::Width;
-use crate::sched::scheduler;
-use crate::sched::timer;
-use crate::task::capabilities::Capability;
-use crate::task::capable::{capable, capable_in};
+use crate::sched::{scheduler, timer};
 use crate::task::clock::Timespec;
-use crate::task::ids::USER;
+use crate::task::credentials::capabilities::Capability;
+use crate::task::credentials::capable::{capable, capable_in};
+use crate::task::credentials::ids::USER;
+use crate::task::credentials::user_namespace;
 use crate::task::pid::Pid;
-use crate::task::pid_numbers::{meant, seen};
-use crate::task::tree;
-use crate::task::{Task, current, current_arc, user_namespace};
-
-/// The priority of a task of a real-time policy, 0 for any other.
-pub fn real_time_priority(task: &Task) -> i32 {
-    task.policy.priority.load(Relaxed)
-}
+use crate::task::pid::numbers::{meant, seen};
+use crate::task::{Task, current, current_arc, tree};
 
 fn task_or_self(tid: u64) -> Result<Arc<Task>> {
     match tid as Pid {
@@ -229,7 +223,7 @@ pub fn sys_getcpu(cpu: u64, node: u64) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::calls::affinity::*;
 
     #[test]
     fn priorities_are_those_of_sched_7() {

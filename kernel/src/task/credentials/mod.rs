@@ -1,11 +1,18 @@
 //! What a process may do, and in whose name.
+//!
+//! | you want to … | look in |
+//! | --- | --- |
+//! | know what ids a process has, and what they mean in a namespace | [`ids`], [`user_namespace`] |
+//! | see what a capability is | [`capabilities`] |
+//! | ask what the current task may do | [`capable`] |
+//! | ask whether the current task may trace or look into a process | [`access`] |
 
 use alloc::vec::Vec;
 
 use crate::errno::Result;
-use crate::task::capabilities::Capability;
-use crate::task::ids::{GROUP, Ids, Kind, USER};
-use crate::task::user_namespace::{self, Namespace, UserNamespace};
+use crate::task::credentials::capabilities::Capability;
+use crate::task::credentials::ids::{GROUP, Ids, Kind, USER};
+use crate::task::credentials::user_namespace::{Namespace, UserNamespace};
 
 /// The ids of a process. They decide whom it may signal, trace and control; access to files is not refused because of them.
 #[derive(Clone, Default)]
@@ -17,7 +24,7 @@ pub struct Credentials {
     /// Supplementary groups.
     pub groups: Vec<u32>,
     /// What it may do beyond others, in its namespace.
-    pub capabilities: crate::task::capabilities::Capabilities,
+    pub capabilities: crate::task::credentials::capabilities::Capabilities,
     /// Where its capabilities count, and which ids it sees.
     pub namespace: Namespace,
 }
@@ -62,5 +69,10 @@ impl Credentials {
     }
 }
 
+pub mod access;
+pub mod capabilities;
+pub mod capable;
+pub mod ids;
 #[cfg(test)]
 mod tests;
+pub mod user_namespace;

@@ -9,7 +9,7 @@ use crate::sched::scheduler::TICK_WATCHERS;
 use crate::sched::timer;
 use crate::sched::timer::TimerId;
 use crate::task::pid::Pid;
-use crate::task::posix_timers::PosixTimers;
+use crate::task::timers::posix::PosixTimers;
 
 /// A process's timers.
 #[derive(Default)]
@@ -107,5 +107,6 @@ impl Drop for Timers {
     }
 }
 
+pub mod posix;
 #[cfg(test)]
 mod tests;

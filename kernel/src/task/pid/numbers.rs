@@ -1,4 +1,4 @@
-//! The numbers of processes and threads as somebody sees them, mostly the current process ([`pid_namespace`](super::pid_namespace)).
+//! The numbers of processes and threads as somebody sees them, mostly the current process ([`pid_namespace`](crate::task::pid::namespace)).
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -9,7 +9,7 @@ use crate::errno::{Errno, Result};
 use crate::task::credentials::Credentials;
 use crate::task::current;
 use crate::task::pid::Pid;
-use crate::task::pid_namespace::{NOBODY, Namespace, PidNamespace, chain};
+use crate::task::pid::namespace::{NOBODY, Namespace, PidNamespace, chain};
 use crate::task::process::Process;
 
 /// A new namespace, nested in the current process's, for children of the current task, which has these credentials. Only an

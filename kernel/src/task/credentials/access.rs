@@ -3,10 +3,11 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::errno::{Errno, Result};
-use crate::task::capabilities::{Capabilities, Capability};
-use crate::task::ids::Ids;
+use crate::task::credentials::capabilities::{Capabilities, Capability};
+use crate::task::credentials::ids::Ids;
+use crate::task::credentials::user_namespace;
 use crate::task::process::Process;
-use crate::task::{Task, current, user_namespace};
+use crate::task::{Task, current};
 
 /// Whether the current task may trace `task` and see its memory: it is of the same process, or belongs to the same user, has no
 /// more rights and hides nothing, or the current task may trace any. EPERM otherwise.

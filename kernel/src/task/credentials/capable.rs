@@ -1,8 +1,8 @@
 //! What the current task may do.
 
-use crate::task::capabilities::Capability;
+use crate::task::credentials::capabilities::Capability;
+use crate::task::credentials::user_namespace::Namespace;
 use crate::task::current;
-use crate::task::user_namespace::Namespace;
 
 /// Whether the current task has a capability that counts for the whole machine.
 pub fn capable(capability: Capability) -> bool {

@@ -1,12 +1,13 @@
 //! What a task keeps for tracing, as tracee and as tracer.
 
+pub mod debug_registers;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering::*};
 
 use crate::machine::sync::SpinLock;
 use crate::sched::wait::WaitQueue;
-use crate::task::debug_registers::DebugRegisters;
+use crate::task::trace_state::debug_registers::DebugRegisters;
 use crate::task::wait_status::WaitStatus;
 
 /// What a tracer may be told of. The numbers are the ABI's (`PTRACE_EVENT_*`); bit n of the options asks for event n.

@@ -5,9 +5,9 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::errno::{Errno, Result};
 use crate::task::Task;
-use crate::task::capable::may_choose_pids;
+use crate::task::credentials::capable::may_choose_pids;
+use crate::task::pid::namespace::{INIT, Namespace, PidNamespace, chain, left};
 use crate::task::pid::{PID_MAX, Pid};
-use crate::task::pid_namespace::{INIT, Namespace, PidNamespace, chain, left};
 use crate::task::process::Process;
 use crate::task::tree::{Tree, tree};
 

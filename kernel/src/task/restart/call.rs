@@ -1,4 +1,4 @@
-//! Leaving, taking and forgetting what an interrupted call goes on with ([`restart`](super::restart)).
+//! Leaving, taking and forgetting what an interrupted call goes on with ([`restart`](crate::task::restart)).
 
 use core::sync::atomic::Ordering::Relaxed;
 
