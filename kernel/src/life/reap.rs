@@ -232,9 +232,9 @@ fn find_child(tree: &Tree, process: &Process, which: Which<'_>, options: u32, ca
             continue;
         }
         let found = |change| Found { pid: child.process.pid, process: child.process.clone(), change, tracee: None };
-        match child.leader_tracer() {
+        match child.leader_traced_by() {
             // One of our threads traces it: it is looked at as a tracee, which sees more.
-            Some(tracer) if tracer.process.pid == process.pid => {
+            Some(tracer) if tracer == process.pid => {
                 let leader = child.leader()?;
                 if let Some(found) = look_at_tracee(tree, process, leader, options, candidates) {
                     return Some(found);

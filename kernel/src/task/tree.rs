@@ -182,6 +182,13 @@ impl Node {
         let leader = self.leader().filter(|leader| leader.trace.is_traced())?;
         leader.trace.tracer()
     }
+
+    /// The process one of whose threads traces the leader.
+    #[inline]
+    pub fn leader_traced_by(&self) -> Option<Pid> {
+        let leader = self.leader().filter(|leader| leader.trace.is_traced())?;
+        leader.trace.ask_tracer(|tracer| tracer.process.pid)
+    }
 }
 
 impl Tree {

@@ -161,6 +161,12 @@ impl<T> Trace<T> {
         self.links.lock().tracer.clone()
     }
 
+    /// What `f` says of the tracer, without another reference to it. None if there is none. `f` runs with the links locked.
+    #[inline]
+    pub fn ask_tracer<R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
+        self.links.lock().tracer.as_deref().map(f)
+    }
+
     /// Whether `task` is the tracer.
     pub fn is_traced_by(&self, task: &T) -> bool {
         let links = self.links.lock();
