@@ -22,4 +22,6 @@ pub mod ptrace;
 pub mod signal;
 pub mod system_info;
 pub mod table64;
+pub mod timers;
+pub mod usage;
 pub mod vsyscall;

@@ -7,17 +7,15 @@ use portcullis::x86_64::UserRegs;
 
 use crate::calls::{
     affinity, capabilities, clock, credentials, fs as files, kcmp, limits, membarrier, memory, ports, prctl, signal,
-    system_info,
+    system_info, timers, usage,
 };
 use crate::errno::{Errno, Result};
 use crate::life::{clone3, exec, exit, fork, futex, reap, robust, unshare};
 use crate::machine::nospec;
 use crate::ptrace::access;
 use crate::sched::lent::with_state;
-use crate::signal::{interval_timers, posix_timers, signalfd};
 use crate::task::credentials::ids;
 use crate::task::restart::call;
-use crate::task::usage;
 use crate::work::seccomp::attach as seccomp;
 use crate::work::{rseq, signal_frame64 as signal_frame};
 
@@ -120,14 +118,14 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_time => clock::sys_time(rdi);
             __NR_times => usage::sys_times(rdi);
             __NR_getrusage => usage::sys_getrusage(rdi, rsi);
-            __NR_alarm => interval_timers::sys_alarm(rdi);
-            __NR_getitimer => interval_timers::sys_getitimer(rdi, rsi);
-            __NR_setitimer => interval_timers::sys_setitimer(rdi, rsi, rdx);
-            __NR_timer_create => posix_timers::sys_timer_create(rdi, rsi, rdx);
-            __NR_timer_settime => posix_timers::sys_timer_settime(rdi, rsi, rdx, r10);
-            __NR_timer_gettime => posix_timers::sys_timer_gettime(rdi, rsi);
-            __NR_timer_getoverrun => posix_timers::sys_timer_getoverrun(rdi);
-            __NR_timer_delete => posix_timers::sys_timer_delete(rdi);
+            __NR_alarm => timers::sys_alarm(rdi);
+            __NR_getitimer => timers::sys_getitimer(rdi, rsi);
+            __NR_setitimer => timers::sys_setitimer(rdi, rsi, rdx);
+            __NR_timer_create => timers::sys_timer_create(rdi, rsi, rdx);
+            __NR_timer_settime => timers::sys_timer_settime(rdi, rsi, rdx, r10);
+            __NR_timer_gettime => timers::sys_timer_gettime(rdi, rsi);
+            __NR_timer_getoverrun => timers::sys_timer_getoverrun(rdi);
+            __NR_timer_delete => timers::sys_timer_delete(rdi);
             // The system.
             __NR_getrlimit => limits::sys_getrlimit(rdi, rsi);
             __NR_setrlimit => limits::sys_setrlimit(rdi, rsi);
@@ -259,23 +257,23 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_syncfs => files::sys_fsync(rdi);
             __NR_readahead => files::sys_fadvise64(rdi);
             __NR_sync => files::sys_sync();
-            __NR_epoll_create1 => crate::fs::epoll::sys_epoll_create1(rdi);
-            __NR_epoll_create => crate::fs::epoll::sys_epoll_create(rdi);
-            __NR_epoll_ctl => crate::fs::epoll::sys_epoll_ctl(rdi, rsi, rdx, r10);
-            __NR_epoll_pwait => crate::fs::epoll::sys_epoll_pwait(rdi, rsi, rdx, r10, r8, r9);
-            __NR_epoll_wait => crate::fs::epoll::sys_epoll_wait(rdi, rsi, rdx, r10);
-            __NR_timerfd_create => crate::fs::timerfd::sys_timerfd_create(rdi, rsi);
-            __NR_timerfd_settime => crate::fs::timerfd::sys_timerfd_settime(rdi, rsi, rdx, r10);
-            __NR_timerfd_gettime => crate::fs::timerfd::sys_timerfd_gettime(rdi, rsi);
-            __NR_eventfd2 => crate::fs::eventfd::sys_eventfd2(rdi, rsi);
-            __NR_eventfd => crate::fs::eventfd::sys_eventfd(rdi);
+            __NR_epoll_create1 => files::sys_epoll_create1(rdi);
+            __NR_epoll_create => files::sys_epoll_create(rdi);
+            __NR_epoll_ctl => files::sys_epoll_ctl(rdi, rsi, rdx, r10);
+            __NR_epoll_pwait => files::sys_epoll_pwait(rdi, rsi, rdx, r10, r8, r9);
+            __NR_epoll_wait => files::sys_epoll_wait(rdi, rsi, rdx, r10);
+            __NR_timerfd_create => files::sys_timerfd_create(rdi, rsi);
+            __NR_timerfd_settime => files::sys_timerfd_settime(rdi, rsi, rdx, r10);
+            __NR_timerfd_gettime => files::sys_timerfd_gettime(rdi, rsi);
+            __NR_eventfd2 => files::sys_eventfd2(rdi, rsi);
+            __NR_eventfd => files::sys_eventfd(rdi);
             __NR_flock => crate::calls::fs::locks::sys_flock(rdi, rsi);
             __NR_poll => crate::calls::fs::poll::sys_poll(rdi, rsi, rdx);
             __NR_ppoll => crate::calls::fs::poll::sys_ppoll(rdi, rsi, rdx, r10, r8);
             __NR_select => crate::calls::fs::poll::sys_select(rdi, rsi, rdx, r10, r8);
             __NR_pselect6 => crate::calls::fs::poll::sys_pselect6(rdi, rsi, rdx, r10, r8, r9);
-            __NR_socketpair => crate::fs::socket_pair::sys_socketpair(rdi, rsi, rdx, r10);
-            __NR_shutdown => crate::fs::socket_pair::sys_shutdown(rdi, rsi);
+            __NR_socketpair => files::sys_socketpair(rdi, rsi, rdx, r10);
+            __NR_shutdown => files::sys_shutdown(rdi, rsi);
             // Signals.
             __NR_rt_sigaction => signal::sys_rt_sigaction(rdi, rsi, rdx, r10);
             __NR_rt_sigprocmask => signal::sys_rt_sigprocmask(rdi, rsi, rdx, r10);
@@ -291,8 +289,8 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_pidfd_open => crate::fs::pidfd::sys_pidfd_open(rdi, rsi);
             __NR_pidfd_getfd => crate::fs::pidfd::sys_pidfd_getfd(rdi, rsi, rdx);
             __NR_pidfd_send_signal => crate::fs::pidfd::sys_pidfd_send_signal(rdi, rsi, rdx, r10);
-            __NR_signalfd4 => signalfd::sys_signalfd4(rdi, rsi, rdx, r10);
-            __NR_signalfd => signalfd::sys_signalfd(rdi, rsi, rdx);
+            __NR_signalfd4 => files::sys_signalfd4(rdi, rsi, rdx, r10);
+            __NR_signalfd => files::sys_signalfd(rdi, rsi, rdx);
         }
         other_arguments {
             __NR_sigaltstack => signal::sys_sigaltstack(regs.rdi, regs.rsi, regs.rsp);

@@ -16,18 +16,15 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
-use crate::memory::{frames, user};
-use crate::sched::wait::deadline_after;
-use crate::sched::wait::{FOREVER, PollTable, WaitQueue};
-use crate::signal::mask::with_mask;
-use crate::task::current;
+use crate::memory::frames;
+use crate::sched::wait::{PollTable, WaitQueue};
 use crate::vfs::anonymous::anonymous_file;
 use crate::vfs::file::{File, FileOps};
 
 /// `struct epoll_event`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C, packed)]
-struct Event {
+pub struct Event {
     events: u32,
     data: u64,
 }
@@ -185,47 +182,27 @@ fn of_file(file: &File) -> Option<&EventPoll> {
     file.ops().as_any()?.downcast_ref()
 }
 
-/// `epoll_create1`.
-pub fn sys_epoll_create1(flags: u64) -> Result<usize> {
-    if flags as u32 & !abi::EPOLL_CLOEXEC != 0 {
-        return Err(Errno::EINVAL);
-    }
+/// An open, empty set.
+pub fn new_epoll() -> Arc<File> {
     let set =
         EventPoll { entries: SpinLock::new(BTreeMap::new()), changed: WaitQueue::new(), outer: SpinLock::default() };
-    let file = anonymous_file("eventpoll", Arc::new(set), abi::O_RDWR);
-    Ok(current().files.install(file, flags as u32 & abi::EPOLL_CLOEXEC != 0)? as usize)
+    anonymous_file("eventpoll", Arc::new(set), abi::O_RDWR)
 }
 
-/// `epoll_create`.
-pub fn sys_epoll_create(size: u64) -> Result<usize> {
-    if size as i32 <= 0 {
-        return Err(Errno::EINVAL);
-    }
-    sys_epoll_create1(0)
-}
-
-/// `epoll_ctl`.
-pub fn sys_epoll_ctl(epfd: u64, operation: u64, fd: u64, event: u64) -> Result<usize> {
-    let operation = operation as u32;
-    let event: Option<Event> = match operation {
-        abi::EPOLL_CTL_DEL => None,
-        _ => Some(user::read(event)?),
-    };
-    let files = &current().files;
-    let set = files.get(epfd)?;
-    let file = files.get(fd)?;
-    let poll = of_file(&set).ok_or(Errno::EINVAL)?;
-    if Arc::ptr_eq(&set, &file) {
+/// Adds, changes or removes the entry of `file` as descriptor `fd`. `operation`: `EPOLL_CTL_*`; `event`: None to remove.
+pub fn control(set: &Arc<File>, operation: u32, fd: i32, file: &Arc<File>, event: Option<Event>) -> Result<()> {
+    let poll = of_file(set).ok_or(Errno::EINVAL)?;
+    if Arc::ptr_eq(set, file) {
         return Err(Errno::EINVAL);
     }
     if matches!(file.inode().file_type(), abi::S_IFREG | abi::S_IFDIR) {
         // What is always ready is not waited for.
         return Err(Errno::EPERM);
     }
-    let key = (fd as i32, Arc::as_ptr(&file) as usize);
+    let key = (fd, Arc::as_ptr(file) as usize);
     match (operation, event) {
         (abi::EPOLL_CTL_ADD, Some(event)) => {
-            nest(&set, &file)?;
+            nest(set, file)?;
             frames::require_spare()?;
             // Entries of files that are closed make way: a new file may have the same address.
             drop(poll.files());
@@ -233,12 +210,12 @@ pub fn sys_epoll_ctl(epfd: u64, operation: u64, fd: u64, event: u64) -> Result<u
             if entries.contains_key(&key) {
                 return Err(Errno::EEXIST);
             }
-            entries.insert(key, Entry { file: Arc::downgrade(&file), event, seen: 0, edges: 0, disabled: false });
+            entries.insert(key, Entry { file: Arc::downgrade(file), event, seen: 0, edges: 0, disabled: false });
         }
         (abi::EPOLL_CTL_MOD, Some(event)) => {
             let mut entries = poll.entries.lock();
             let entry = entries.get_mut(&key).ok_or(Errno::ENOENT)?;
-            *entry = Entry { file: Arc::downgrade(&file), event, seen: 0, edges: 0, disabled: false };
+            *entry = Entry { file: Arc::downgrade(file), event, seen: 0, edges: 0, disabled: false };
         }
         (abi::EPOLL_CTL_DEL, _) => {
             let removed = poll.entries.lock().remove(&key);
@@ -247,56 +224,27 @@ pub fn sys_epoll_ctl(epfd: u64, operation: u64, fd: u64, event: u64) -> Result<u
         _ => return Err(Errno::EINVAL),
     }
     poll.changed.wake_all();
-    Ok(0)
+    Ok(())
 }
 
-fn wait_until(epfd: u64, events: u64, limit: u64, deadline: u64) -> Result<usize> {
-    let limit = limit as i32;
-    if limit <= 0 || limit as usize > i32::MAX as usize / size_of::<Event>() {
-        return Err(Errno::EINVAL);
-    }
-    let set = current().files.get(epfd)?;
-    let poll = of_file(&set).ok_or(Errno::EINVAL)?;
-    let found = loop {
+/// Waits until there are events or the deadline has passed. Returns up to `limit` events.
+pub fn wait(set: &File, limit: usize, deadline: u64) -> Result<Vec<Event>> {
+    let poll = of_file(set).ok_or(Errno::EINVAL)?;
+    loop {
         // Each round with the files that are in the set then: it may change while we sleep. The table is dropped
         // before the files whose queues it is in.
         let files = poll.files();
         let table = PollTable::new();
         poll.changed.register(&table);
-        let found = poll.look(&files, Some(&table), limit as usize);
+        let found = poll.look(&files, Some(&table), limit);
         if !found.is_empty() || deadline <= time::now() {
-            break found;
+            return Ok(found);
         }
         match table.wait(deadline) {
-            Err(Errno::ETIMEDOUT) => break poll.look(&files, None, limit as usize),
+            Err(Errno::ETIMEDOUT) => return Ok(poll.look(&files, None, limit)),
             other => other?,
         }
-    };
-    for (index, event) in found.iter().enumerate() {
-        user::write(events + (index * size_of::<Event>()) as u64, event)?;
     }
-    Ok(found.len())
-}
-
-fn deadline_from(milliseconds: u64) -> u64 {
-    match milliseconds as i32 {
-        milliseconds @ 0.. => deadline_after(milliseconds as u64 * 1_000_000),
-        _ => FOREVER,
-    }
-}
-
-/// `epoll_pwait`.
-pub fn sys_epoll_pwait(epfd: u64, events: u64, limit: u64, timeout: u64, sigmask: u64, size: u64) -> Result<usize> {
-    with_mask(sigmask, size, || wait_until(epfd, events, limit, deadline_from(timeout))).map_err(|error| match error {
-        // With a handler or without, a wait that a signal ended is not restarted.
-        Errno::ERESTARTNOHAND => Errno::EINTR,
-        other => other,
-    })
-}
-
-/// `epoll_wait`.
-pub fn sys_epoll_wait(epfd: u64, events: u64, limit: u64, timeout: u64) -> Result<usize> {
-    sys_epoll_pwait(epfd, events, limit, timeout, 0, 0)
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use linux_raw_sys::general as abi;
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::sched::wait::{PollTable, WaitQueue};
-use crate::task::current;
 use crate::vfs::anonymous::anonymous_file;
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};
@@ -93,25 +92,10 @@ impl FileOps for EventFd {
     }
 }
 
-/// `eventfd2`.
-pub fn sys_eventfd2(initial: u64, flags: u64) -> Result<usize> {
-    let flags = flags as u32;
-    if flags & !(abi::EFD_SEMAPHORE | abi::EFD_CLOEXEC | abi::EFD_NONBLOCK) != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let ops = EventFd {
-        count: SpinLock::new(initial as u32 as u64),
-        semaphore: flags & abi::EFD_SEMAPHORE != 0,
-        changed: WaitQueue::new(),
-    };
-    let file = anonymous_file("eventfd", Arc::new(ops), abi::O_RDWR | flags & abi::EFD_NONBLOCK);
-    let fd = current().files.install(file, flags & abi::EFD_CLOEXEC != 0)?;
-    Ok(fd as usize)
-}
-
-/// `eventfd`.
-pub fn sys_eventfd(initial: u64) -> Result<usize> {
-    sys_eventfd2(initial, 0)
+/// An open eventfd with this count. `semaphore`: a read takes one and not all (EFD_SEMAPHORE). `flags`: EFD_NONBLOCK or 0.
+pub fn new_eventfd(count: u64, semaphore: bool, flags: u32) -> Arc<File> {
+    let ops = EventFd { count: SpinLock::new(count), semaphore, changed: WaitQueue::new() };
+    anonymous_file("eventfd", Arc::new(ops), abi::O_RDWR | flags)
 }
 
 #[cfg(test)]

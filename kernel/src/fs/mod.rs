@@ -21,7 +21,7 @@ pub mod epoll;
 pub mod eventfd;
 pub mod initramfs;
 pub mod line;
-mod packet_pair;
+pub mod packet_pair;
 pub mod path;
 pub mod pidfd;
 pub mod pipe;

@@ -7,28 +7,16 @@ use alloc::sync::Arc;
 use linux_raw_sys::{errno, general as abi, ioctl};
 
 use crate::errno::{Errno, Result};
-use crate::fs::install_pair;
-use crate::fs::packet_pair;
 use crate::fs::pipe::{Pipe, PipeEnd};
 use crate::machine::sync::SpinLock;
 use crate::memory::{new_ino, user};
 use crate::sched::wait::PollTable;
-use crate::task::current;
 use crate::vfs::anonymous::AnonymousInode;
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::file::{File, FileOps};
 
-const AF_UNIX: u32 = 1;
-const SOCK_STREAM: u32 = 1;
-const SOCK_DGRAM: u32 = 2;
-const SOCK_SEQPACKET: u32 = 5;
-/// `shutdown`: what is given up.
-const SHUT_RD: u32 = 0;
-const SHUT_WR: u32 = 1;
-const SHUT_RDWR: u32 = 2;
-
 /// One end: where it reads and where it writes, until that is shut down.
-struct Socket {
+pub struct Socket {
     input: SpinLock<Option<Arc<PipeEnd>>>,
     output: SpinLock<Option<Arc<PipeEnd>>>,
 }
@@ -79,23 +67,8 @@ impl FileOps for Socket {
     }
 }
 
-/// `socketpair`: unnamed sockets of the local kind.
-pub fn sys_socketpair(family: u64, kind: u64, protocol: u64, address: u64) -> Result<usize> {
-    let flags = kind as u32 & (abi::O_CLOEXEC | abi::O_NONBLOCK);
-    if family as u32 != AF_UNIX {
-        return Err(Errno(errno::EAFNOSUPPORT as usize));
-    }
-    let kind = kind as u32 & !flags;
-    if ![SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET].contains(&kind) {
-        return Err(Errno(errno::ESOCKTNOSUPPORT as usize));
-    }
-    if protocol != 0 && protocol as u32 != AF_UNIX {
-        return Err(Errno(errno::EPROTONOSUPPORT as usize));
-    }
-    if kind != SOCK_STREAM {
-        let (first, second) = packet_pair::pair(flags);
-        return install_pair(first, second, flags & abi::O_CLOEXEC != 0, address);
-    }
+/// Two connected stream sockets. `flags`: O_NONBLOCK, which both get, or 0.
+pub fn new_socket_pair(flags: u32) -> (Arc<File>, Arc<File>) {
     let pipes = [Pipe::new(), Pipe::new()];
     let make = |input: &Arc<Pipe>, output: &Arc<Pipe>| {
         let ino = new_ino();
@@ -105,25 +78,21 @@ pub fn sys_socketpair(family: u64, kind: u64, protocol: u64, address: u64) -> Re
             output: SpinLock::new(Some(Arc::new(output.end(false, true)))),
         };
         let inode = AnonymousInode::new(abi::S_IFSOCK | 0o777, ino, label);
-        File::new(inode, Arc::new(socket), abi::O_RDWR | flags & abi::O_NONBLOCK)
+        File::new(inode, Arc::new(socket), abi::O_RDWR | flags)
     };
-    let (first, second) = (make(&pipes[0], &pipes[1]), make(&pipes[1], &pipes[0]));
-    install_pair(first, second, flags & abi::O_CLOEXEC != 0, address)
+    (make(&pipes[0], &pipes[1]), make(&pipes[1], &pipes[0]))
 }
 
-/// `shutdown`.
-pub fn sys_shutdown(fd: u64, how: u64) -> Result<usize> {
-    let file = current().files.get(fd)?;
-    let socket =
-        file.ops().as_any().and_then(|ops| ops.downcast_ref::<Socket>()).ok_or(Errno(errno::ENOTSOCK as usize))?;
-    let (reads, writes) = match how as u32 {
-        SHUT_RD => (true, false),
-        SHUT_WR => (false, true),
-        SHUT_RDWR => (true, true),
-        _ => return Err(Errno::EINVAL),
-    };
-    // Dropped without the lock: that wakes the other side.
-    let _input = if reads { socket.input.lock().take() } else { None };
-    let _output = if writes { socket.output.lock().take() } else { None };
-    Ok(0)
+/// The stream socket behind an open file; ENOTSOCK for any other.
+pub fn socket_of(file: &File) -> Result<&Socket> {
+    file.ops().as_any().and_then(|ops| ops.downcast_ref()).ok_or(Errno(errno::ENOTSOCK as usize))
+}
+
+impl Socket {
+    /// Gives up reading, writing, or both.
+    pub fn shut_down(&self, reads: bool, writes: bool) {
+        // Dropped without the lock: that wakes the other side.
+        let _input = if reads { self.input.lock().take() } else { None };
+        let _output = if writes { self.output.lock().take() } else { None };
+    }
 }

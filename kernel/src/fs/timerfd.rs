@@ -13,14 +13,11 @@ use linux_raw_sys::{errno, general as abi};
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
-use crate::memory::width::Width;
 use crate::sched::clock_watchers::WATCHERS;
 use crate::sched::timer::TimerId;
 use crate::sched::wait::PollTable;
 use crate::sched::{clock_watchers, timer};
-use crate::task::clock::{Clock, SECOND, Timespec};
-use crate::task::credentials::capable;
-use crate::task::current;
+use crate::task::clock::{Clock, SECOND};
 use crate::vfs::anonymous::anonymous_file;
 use crate::vfs::buffer::Destination;
 use crate::vfs::file::{File, FileOps};
@@ -29,7 +26,7 @@ use crate::vfs::file::{File, FileOps};
 const LONGEST: u64 = i64::MAX as u64;
 const ECANCELED: Errno = Errno(errno::ECANCELED as usize);
 
-struct TimerFd {
+pub struct TimerFd {
     /// As the program named it.
     clock_id: u32,
     state: SpinLock<State>,
@@ -216,20 +213,8 @@ impl FileOps for TimerFd {
     }
 }
 
-/// timerfd_create(2).
-pub fn sys_timerfd_create(clock_id: u64, flags: u64) -> Result<usize> {
-    let (clock_id, flags) = (clock_id as u32, flags as u32);
-    let wakes_machine = match clock_id {
-        abi::CLOCK_MONOTONIC | abi::CLOCK_REALTIME | abi::CLOCK_BOOTTIME => false,
-        abi::CLOCK_REALTIME_ALARM | abi::CLOCK_BOOTTIME_ALARM => true,
-        _ => return Err(Errno::EINVAL),
-    };
-    if flags & !(abi::TFD_CLOEXEC | abi::TFD_NONBLOCK) != 0 {
-        return Err(Errno::EINVAL);
-    }
-    if wakes_machine && !capable::is_admin() {
-        return Err(Errno::EPERM);
-    }
+/// An open timerfd that is not set. `clock_id`: one of those that timerfd_create(2) lists; `flags`: TFD_NONBLOCK or 0.
+pub fn new_timerfd(clock_id: u32, flags: u32) -> Arc<File> {
     let state = State {
         clock: Clock::Monotonic,
         next: None,
@@ -241,84 +226,48 @@ pub fn sys_timerfd_create(clock_id: u64, flags: u64) -> Result<usize> {
         edges: 0,
     };
     let ops = TimerFd { clock_id, state: SpinLock::new(state) };
-    let file = anonymous_file("timerfd", Arc::new(ops), abi::O_RDWR | flags & abi::TFD_NONBLOCK);
-    Ok(current().files.install(file, flags & abi::TFD_CLOEXEC != 0)? as usize)
+    anonymous_file("timerfd", Arc::new(ops), abi::O_RDWR | flags)
 }
 
-/// Reads a `struct itimerspec`: interval and value.
-fn read_setting(width: Width, address: u64) -> Result<(Timespec, Timespec)> {
-    let second = address.wrapping_add(2 * width.word() as u64);
-    Ok((Timespec::read(width, address)?, Timespec::read(width, second)?))
+/// The timer behind an open file; EINVAL for any other.
+pub fn timer_of(file: &File) -> Result<&TimerFd> {
+    file.ops().as_any().and_then(|ops| ops.downcast_ref()).ok_or(Errno::EINVAL)
 }
 
-/// Writes one.
-fn write_setting(width: Width, address: u64, (interval, value): (u64, u64)) -> Result<()> {
-    let second = address.wrapping_add(2 * width.word() as u64);
-    Timespec::from_ns(interval).write(width, address)?;
-    Timespec::from_ns(value).write(width, second)
-}
-
-/// Calls `f` with the timer behind a descriptor.
-fn with_timerfd<T>(fd: u64, f: impl FnOnce(&TimerFd) -> T) -> Result<T> {
-    let file = current().files.get(fd)?;
-    let timer = file.ops().as_any().and_then(|ops| ops.downcast_ref::<TimerFd>());
-    Ok(f(timer.ok_or(Errno::EINVAL)?))
-}
-
-/// timerfd_settime(2).
-pub fn sys_timerfd_settime(fd: u64, flags: u64, new: u64, old: u64) -> Result<usize> {
-    timerfd_settime(Width::Bits64, fd, flags, new, old)
-}
-
-/// timerfd_settime(2) with `itimerspec`s of this width.
-pub fn timerfd_settime(width: Width, fd: u64, flags: u64, new: u64, old: u64) -> Result<usize> {
-    let flags = flags as u32;
-    let (interval, value) = read_setting(width, new)?;
-    if flags & !(abi::TFD_TIMER_ABSTIME | abi::TFD_TIMER_CANCEL_ON_SET) != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let (interval, value) = (interval.to_ns()?.min(LONGEST), value.to_ns()?.min(LONGEST));
-    let before = with_timerfd(fd, |timer| {
-        let mut state = timer.state.lock();
-        let before = (state.interval, state.left());
-        let absolute = flags & abi::TFD_TIMER_ABSTIME != 0;
-        let real = matches!(timer.clock_id, abi::CLOCK_REALTIME | abi::CLOCK_REALTIME_ALARM);
-        state.clock = if absolute && real { Clock::Realtime } else { Clock::Monotonic };
-        state.cancels = absolute && real && flags & abi::TFD_TIMER_CANCEL_ON_SET != 0;
-        state.flags = flags;
-        state.interval = interval;
-        let next = match value {
-            0 => None,
-            _ if absolute => Some(value),
-            _ => Some(state.now().saturating_add(value)),
+impl TimerFd {
+    /// Sets the timer (`flags`: `TFD_TIMER_*`); times are in nanoseconds. Returns interval and time left from before.
+    pub fn set(&self, flags: u32, interval: u64, value: u64) -> Result<(u64, u64)> {
+        let (interval, value) = (interval.min(LONGEST), value.min(LONGEST));
+        let before = {
+            let mut state = self.state.lock();
+            let before = (state.interval, state.left());
+            let absolute = flags & abi::TFD_TIMER_ABSTIME != 0;
+            let real = matches!(self.clock_id, abi::CLOCK_REALTIME | abi::CLOCK_REALTIME_ALARM);
+            state.clock = if absolute && real { Clock::Realtime } else { Clock::Monotonic };
+            state.cancels = absolute && real && flags & abi::TFD_TIMER_CANCEL_ON_SET != 0;
+            state.flags = flags;
+            state.interval = interval;
+            let next = match value {
+                0 => None,
+                _ if absolute => Some(value),
+                _ => Some(state.now().saturating_add(value)),
+            };
+            state.set_next(next);
+            state.arm();
+            // The setting counts all the same.
+            if next.is_some() && state.take_cancellation() {
+                return Err(ECANCELED);
+            }
+            before
         };
-        state.set_next(next);
-        state.arm();
-        // The setting counts all the same.
-        if next.is_some() && state.take_cancellation() {
-            return Err(ECANCELED);
-        }
+        // It may have expired already.
+        WATCHERS.wake_all();
         Ok(before)
-    })??;
-    // It may have expired already.
-    WATCHERS.wake_all();
-    if old != 0 {
-        write_setting(width, old, before)?;
     }
-    Ok(0)
-}
 
-/// timerfd_gettime(2).
-pub fn sys_timerfd_gettime(fd: u64, address: u64) -> Result<usize> {
-    timerfd_gettime(Width::Bits64, fd, address)
-}
-
-/// timerfd_gettime(2) with an `itimerspec` of this width.
-pub fn timerfd_gettime(width: Width, fd: u64, address: u64) -> Result<usize> {
-    let setting = with_timerfd(fd, |timer| {
-        let state = timer.state.lock();
+    /// Interval and time left, in nanoseconds.
+    pub fn setting(&self) -> (u64, u64) {
+        let state = self.state.lock();
         (state.interval, state.left())
-    })?;
-    write_setting(width, address, setting)?;
-    Ok(0)
+    }
 }

@@ -1,42 +1,26 @@
-//! Interval timers, alarm, the CPU-time limit; what the tick does for them and for the POSIX timers of CPU clocks.
+//! Interval timers, the CPU-time limit; what the tick does for them and for the POSIX timers of CPU clocks.
 
 use linux_raw_sys::general::*;
 
-use crate::errno::{Errno, Result};
 use crate::machine::time;
-use crate::memory::c_long;
 use crate::sched::timer;
 use crate::signal;
 use crate::signal::posix_timers;
-use crate::task::clock::{SECOND, Timeval};
+use crate::task::clock::SECOND;
 use crate::task::pid::Pid;
 use crate::task::process::Process;
 use crate::task::signals::info::SigInfo;
 use crate::task::timers::Interval;
 use crate::task::timers::posix::Sample;
-use crate::task::{Task, current, tree, usage};
+use crate::task::{Task, tree, usage};
 
-/// `struct itimerval`.
-#[derive(Clone, Copy, Default)]
-struct Itimerval {
-    period: Timeval,
-    value: Timeval,
-}
-
-impl Itimerval {
-    /// As wide as the call's.
-    fn read(address: u64) -> Result<Itimerval> {
-        let [seconds, microseconds, value_seconds, value_microseconds] = c_long::read(address)?;
-        Ok(Itimerval {
-            period: Timeval { seconds, microseconds },
-            value: Timeval { seconds: value_seconds, microseconds: value_microseconds },
-        })
-    }
-
-    fn write(self, address: u64) -> Result<()> {
-        let (period, value) = (self.period, self.value);
-        c_long::write(address, [period.seconds, period.microseconds, value.seconds, value.microseconds])
-    }
+/// The timers of CPU time, by their places in [`Timers::cpu`](crate::task::timers::Timers::cpu).
+#[derive(Clone, Copy)]
+pub enum CpuTimer {
+    /// ITIMER_VIRTUAL: time in user mode.
+    Virtual,
+    /// ITIMER_PROF: time in user mode and in the kernel.
+    Prof,
 }
 
 /// ITIMER_REAL has run out. By PID and not by address: the process may be gone.
@@ -60,8 +44,19 @@ fn real_expired(pid: usize, _: usize) {
     let _ = signal::send::to_process(&process, SigInfo::kernel(SIGALRM as i32));
 }
 
+/// ITIMER_REAL: the time left and the period.
+pub fn real(process: &Process) -> (u64, u64) {
+    process.timers.real.lock().left(time::now())
+}
+
+/// The same of a CPU-time timer.
+pub fn cpu(process: &Process, which: CpuTimer) -> (u64, u64) {
+    let now = cpu_time(process, which);
+    process.timers.cpu.lock()[which as usize].left(now)
+}
+
 /// Sets ITIMER_REAL; returns what was left and the old period.
-fn set_real(process: &Process, value: u64, period: u64) -> (u64, u64) {
+pub fn set_real(process: &Process, value: u64, period: u64) -> (u64, u64) {
     let mut real = process.timers.real.lock();
     let old = real.left(time::now());
     real.stop();
@@ -73,14 +68,19 @@ fn set_real(process: &Process, value: u64, period: u64) -> (u64, u64) {
     old
 }
 
-/// What ITIMER_VIRTUAL (0) and ITIMER_PROF (1) count.
-fn cpu_time(process: &Process, which: usize) -> u64 {
+/// What a CPU-time timer counts.
+fn cpu_time(process: &Process, which: CpuTimer) -> u64 {
     let times = usage::of_process(process).times();
-    if which == 0 { times.user } else { times.user + times.system }
+    match which {
+        CpuTimer::Virtual => times.user,
+        CpuTimer::Prof => times.user + times.system,
+    }
 }
 
-fn set_cpu(process: &Process, which: usize, value: u64, period: u64) -> (u64, u64) {
+/// Sets a CPU-time timer; returns what was left and the old period.
+pub fn set_cpu(process: &Process, which: CpuTimer, value: u64, period: u64) -> (u64, u64) {
     let now = cpu_time(process, which);
+    let which = which as usize;
     let mut cpu = process.timers.cpu.lock();
     let old = cpu[which].left(now);
     cpu[which] = Interval::default();
@@ -105,10 +105,10 @@ pub fn tick(task: &Task) {
 #[cold]
 fn cpu_tick(process: &Process) {
     let timers = &process.timers;
-    for (which, signo) in [(0, SIGVTALRM), (1, SIGPROF)] {
+    for (which, signo) in [(CpuTimer::Virtual, SIGVTALRM), (CpuTimer::Prof, SIGPROF)] {
         let now = cpu_time(process, which);
         let expired = {
-            let interval = &mut timers.cpu.lock()[which];
+            let interval = &mut timers.cpu.lock()[which as usize];
             let expired = interval.deadline != 0 && interval.deadline <= now;
             if expired {
                 interval.advance(now);
@@ -145,43 +145,4 @@ fn cpu_tick(process: &Process) {
     if nothing {
         timers.disarm_cpu();
     }
-}
-
-/// getitimer(2).
-pub fn sys_getitimer(which: u64, address: u64) -> Result<usize> {
-    let process = &current().process;
-    let (left, period) = match which as u32 {
-        ITIMER_REAL => process.timers.real.lock().left(time::now()),
-        which @ (ITIMER_VIRTUAL | ITIMER_PROF) => {
-            let which = which as usize - 1;
-            let now = cpu_time(process, which);
-            process.timers.cpu.lock()[which].left(now)
-        }
-        _ => return Err(Errno::EINVAL),
-    };
-    Itimerval { period: Timeval::from_ns(period), value: Timeval::from_ns(left) }.write(address)?;
-    Ok(0)
-}
-
-/// setitimer(2).
-pub fn sys_setitimer(which: u64, new: u64, old: u64) -> Result<usize> {
-    let process = &current().process;
-    let new = if new == 0 { Itimerval::default() } else { Itimerval::read(new)? };
-    let (value, period) = (new.value.to_ns()?, new.period.to_ns()?);
-    let (left, old_period) = match which as u32 {
-        ITIMER_REAL => set_real(process, value, period),
-        which @ (ITIMER_VIRTUAL | ITIMER_PROF) => set_cpu(process, which as usize - 1, value, period),
-        _ => return Err(Errno::EINVAL),
-    };
-    if old != 0 {
-        Itimerval { period: Timeval::from_ns(old_period), value: Timeval::from_ns(left) }.write(old)?;
-    }
-    Ok(0)
-}
-
-/// alarm(2).
-pub fn sys_alarm(seconds: u64) -> Result<usize> {
-    let (left, _) = set_real(&current().process, u64::from(seconds as u32) * SECOND, 0);
-    // Rounded, but an armed timer never counts as none.
-    Ok((if left == 0 { 0 } else { ((left + SECOND / 2) / SECOND).max(1) }) as usize)
 }

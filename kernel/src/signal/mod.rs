@@ -11,7 +11,7 @@
 //! | change how a signal chooses its thread, or wakes it | [`send`] |
 //! | change stopping, continuing, SIGCHLD, terminal rules | [`job`] |
 //! | change who may signal whom | [`permission`], [`kill`] |
-//! | change a system call | [`calls`](crate::calls::signal), [`signalfd`] |
+//! | change a system call | `calls/signal.rs`, `calls/timers.rs`, `calls/fs/signalfd.rs` |
 //!
 //! **Locks.** Process tree → `Process::signals` → one `Task::signals` → `SigHand` → wait queues → run queue. Everyone who
 //! sends holds `Process::signals`; so does a task when it decides that nothing is pending. That is why taking the flag

@@ -1,4 +1,4 @@
-//! POSIX timers: timer_create and its kin.
+//! POSIX timers.
 //!
 //! A timer of a wall clock waits in the machine's queue of deadlines. One of a CPU clock is looked at by the ticks of the
 //! process whose time it counts ([`Timers::watch`](crate::task::timers::Timers::watch)). Either way its signal is queued once; a
@@ -7,21 +7,15 @@
 
 use alloc::sync::{Arc, Weak};
 use core::ptr;
-use core::sync::atomic::Ordering::*;
-
-use linux_raw_sys::general::*;
 
 use crate::errno::{Errno, Result};
-use crate::memory::width::Width;
-use crate::memory::{c_long, user};
 use crate::sched::timer::SLICE;
 use crate::signal;
-use crate::task::clock::{Clock, CpuClock, CpuTime, Timespec};
+use crate::task::clock::{Clock, CpuClock, CpuTime};
 use crate::task::pid::Pid;
-use crate::task::pid::numbers::meant;
 use crate::task::process::Process;
 use crate::task::signals::info::SigInfo;
-use crate::task::signals::set::is_valid;
+use crate::task::signals::quota::Charge;
 use crate::task::timers::posix::{CpuTimeSource, Sample, Source, Timer};
 use crate::task::{Task, current, tree};
 
@@ -174,84 +168,26 @@ fn source_of(clock: Clock) -> Result<Source> {
     })
 }
 
-/// `struct itimerspec`.
-#[derive(Clone, Copy, Default)]
-struct Itimerspec {
-    period: Timespec,
-    value: Timespec,
+/// A timer that is to be made.
+pub struct NewTimer {
+    pub id: i32,
+    pub clock: Clock,
+    /// The signal that tells of an expiration; 0 for none.
+    pub signal: i32,
+    /// What comes with the signal.
+    pub value: u64,
+    /// The thread that gets it; None for any of the process.
+    pub thread: Option<Arc<Task>>,
+    /// A place in the quota of pending signals.
+    pub charge: Charge,
 }
 
-impl Itimerspec {
-    /// Its second member lies two words after the first.
-    fn value_at(width: Width, address: u64) -> u64 {
-        address.wrapping_add(2 * width.word() as u64)
-    }
-
-    fn read(width: Width, address: u64) -> Result<Itimerspec> {
-        Ok(Itimerspec {
-            period: Timespec::read(width, address)?,
-            value: Timespec::read(width, Self::value_at(width, address))?,
-        })
-    }
-
-    fn write(self, width: Width, address: u64) -> Result<()> {
-        self.period.write(width, address)?;
-        self.value.write(width, Self::value_at(width, address))
-    }
-}
-
-/// `struct sigevent`, as far as it is used.
-struct Sigevent {
-    value: u64,
-    signal: i32,
-    notify: i32,
-    thread: i32,
-}
-
-impl Sigevent {
-    /// The value, a pointer's width, then three ints.
-    fn read(address: u64) -> Result<Sigevent> {
-        let [value] = c_long::read_unsigned(address)?;
-        let [signal, notify, thread] = user::read(address.wrapping_add(Width::of_call().word() as u64))?;
-        Ok(Sigevent { value, signal, notify, thread })
-    }
-}
-
-/// timer_create(2).
-pub fn sys_timer_create(clock: u64, event: u64, address: u64) -> Result<usize> {
+/// Adds a timer, which is not set, to the current process.
+pub fn add(new: NewTimer) -> Result<()> {
     let process = &current().process;
-    let event = if event == 0 { None } else { Some(Sigevent::read(event)?) };
-    let clock = Clock::to_wait_for(clock)?;
-    let limit = process.rlimit(RLIMIT_SIGPENDING).0;
-    let charge = process.signals.lock().user.charge_within(limit);
-    let charge = charge.ok_or(Errno::EAGAIN)?;
-    let timers = &process.timers.posix;
-    let id = timers.next_id.fetch_add(1, Relaxed) & i32::MAX;
-    let (signal, value, thread) = match event {
-        None => (SIGALRM as i32, id as u64, None),
-        Some(event) => {
-            let thread = match event.notify as u32 {
-                SIGEV_THREAD_ID => Some(
-                    tree::find_task(meant(event.thread))
-                        .filter(|thread| core::ptr::eq(&*thread.process, &**process))
-                        .ok_or(Errno::EINVAL)?,
-                ),
-                // A library that starts threads is told by a signal, too.
-                SIGEV_NONE | SIGEV_SIGNAL | SIGEV_THREAD => None,
-                _ => return Err(Errno::EINVAL),
-            };
-            if event.notify as u32 == SIGEV_NONE {
-                (0, event.value, thread)
-            } else if is_valid(event.signal) {
-                (event.signal, event.value, thread)
-            } else {
-                return Err(Errno::EINVAL);
-            }
-        }
-    };
-    user::write(address, &id)?;
+    let NewTimer { id, clock, signal, value, thread, charge } = new;
     let source = source_of(clock)?;
-    let mut list = timers.list.lock();
+    let mut list = process.timers.posix.list.lock();
     list.push(Timer {
         id,
         source,
@@ -270,27 +206,18 @@ pub fn sys_timer_create(clock: u64, event: u64, address: u64) -> Result<usize> {
     let number = list.len();
     drop(list);
     signal::send::reserve(process, thread.as_deref(), number);
-    Ok(0)
+    Ok(())
 }
 
-fn with_timer<T>(id: u64, f: impl FnOnce(&mut Timer) -> T) -> Result<T> {
+/// Calls `f` with a timer of the current process; EINVAL if there is none with this id.
+fn with_timer<T>(id: i32, f: impl FnOnce(&mut Timer) -> T) -> Result<T> {
     let mut timers = current().process.timers.posix.list.lock();
-    timers.iter_mut().find(|timer| timer.id == id as i32).map(f).ok_or(Errno::EINVAL)
+    timers.iter_mut().find(|timer| timer.id == id).map(f).ok_or(Errno::EINVAL)
 }
 
-/// timer_settime(2).
-pub fn sys_timer_settime(id: u64, flags: u64, new: u64, old: u64) -> Result<usize> {
-    timer_settime(Width::Bits64, id, flags, new, old)
-}
-
-/// timer_settime(2) with `itimerspec`s of this width.
-pub fn timer_settime(width: Width, id: u64, flags: u64, new: u64, old: u64) -> Result<usize> {
-    if new == 0 {
-        return Err(Errno::EINVAL);
-    }
-    let new = Itimerspec::read(width, new)?;
-    let (period, value) = (new.period.to_ns()?, new.value.to_ns()?);
-    let absolute = flags as u32 & TIMER_ABSTIME != 0;
+/// Sets a timer; times are in nanoseconds, and `value` is one of its clock if `absolute`. Returns the time that was left
+/// and the old period.
+pub fn set(id: i32, absolute: bool, value: u64, period: u64) -> Result<(u64, u64)> {
     let source = with_timer(id, |timer| timer.source.clone())?;
     let deadline = match &source {
         _ if value == 0 => 0,
@@ -300,7 +227,7 @@ pub fn timer_settime(width: Width, id: u64, flags: u64, new: u64, old: u64) -> R
         _ => source.now(None).ok_or(Errno::ESRCH)?.saturating_add(value),
     };
     let process = &current().process;
-    let (left, old_period) = with_timer(id, |timer| {
+    let old = with_timer(id, |timer| {
         let old = timer.left();
         timer.stop();
         timer.setting = timer.setting.wrapping_add(1);
@@ -314,41 +241,31 @@ pub fn timer_settime(width: Width, id: u64, flags: u64, new: u64, old: u64) -> R
     if let Source::Cpu(counted) = &source
         && deadline != 0
     {
-        counted.watch(process.pid, id as i32);
+        counted.watch(process.pid, id);
         // The time may have come already.
-        check(process.pid, id as i32, None);
+        check(process.pid, id, None);
     }
-    if old != 0 {
-        Itimerspec { period: Timespec::from_ns(old_period), value: Timespec::from_ns(left) }.write(width, old)?;
-    }
-    Ok(0)
+    Ok(old)
 }
 
-/// timer_gettime(2).
-pub fn sys_timer_gettime(id: u64, address: u64) -> Result<usize> {
-    timer_gettime(Width::Bits64, id, address)
+/// The time left and the period.
+pub fn left(id: i32) -> Result<(u64, u64)> {
+    with_timer(id, Timer::left)
 }
 
-/// timer_gettime(2) with an `itimerspec` of this width.
-pub fn timer_gettime(width: Width, id: u64, address: u64) -> Result<usize> {
-    let (left, period) = with_timer(id, Timer::left)?;
-    Itimerspec { period: Timespec::from_ns(period), value: Timespec::from_ns(left) }.write(width, address)?;
-    Ok(0)
+/// How often the timer expired between its last signal and the time that one was taken.
+pub fn overrun(id: i32) -> Result<i32> {
+    with_timer(id, |timer| count(timer.last_overrun))
 }
 
-/// timer_getoverrun(2).
-pub fn sys_timer_getoverrun(id: u64) -> Result<usize> {
-    with_timer(id, |timer| count(timer.last_overrun) as usize)
-}
-
-/// timer_delete(2). A signal that is pending stays so.
-pub fn sys_timer_delete(id: u64) -> Result<usize> {
+/// Removes a timer. A signal that is pending stays so.
+pub fn delete(id: i32) -> Result<()> {
     let mut timers = current().process.timers.posix.list.lock();
-    let at = timers.iter().position(|timer| timer.id == id as i32).ok_or(Errno::EINVAL)?;
+    let at = timers.iter().position(|timer| timer.id == id).ok_or(Errno::EINVAL)?;
     let mut timer = timers.swap_remove(at);
     drop(timers);
     timer.stop();
-    Ok(0)
+    Ok(())
 }
 
 #[cfg(test)]

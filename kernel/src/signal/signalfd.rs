@@ -11,7 +11,6 @@ use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::errno::{Errno, Result};
-use crate::memory::user;
 use crate::sched::wait::PollTable;
 use crate::signal::info32::Layout;
 use crate::signal::readers::{OPEN, READERS, notify};
@@ -137,32 +136,20 @@ impl Drop for SignalFd {
     }
 }
 
-/// signalfd4(2).
-pub fn sys_signalfd4(fd: u64, mask: u64, size: u64, flags: u64) -> Result<usize> {
-    let flags = flags as u32;
-    if flags & !(abi::O_CLOEXEC | abi::O_NONBLOCK) != 0 {
-        return Err(Errno::EINVAL);
-    }
-    SigSet::check_size(size)?;
-    let mask = user::read::<SigSet>(mask)?.without(SigSet::UNBLOCKABLE);
-    let files = &current().files;
-    if fd as i32 != -1 {
-        let file = files.get(fd)?;
-        let signalfd = file.ops().as_any().and_then(|ops| ops.downcast_ref::<SignalFd>()).ok_or(Errno::EINVAL)?;
-        signalfd.mask.store(mask.0, Relaxed);
-        // What it takes from now on may be pending already.
-        notify();
-        return Ok(fd as u32 as usize);
-    }
+/// An open signalfd that takes these signals. `flags`: O_NONBLOCK or 0.
+pub fn new_signalfd(mask: SigSet, flags: u32) -> Arc<File> {
     OPEN.fetch_add(1, Relaxed);
     let ops = SignalFd { mask: AtomicU64::new(mask.0) };
-    let file = anonymous_file("signalfd", Arc::new(ops), abi::O_RDWR | flags & abi::O_NONBLOCK);
-    Ok(files.install(file, flags & abi::O_CLOEXEC != 0)? as usize)
+    anonymous_file("signalfd", Arc::new(ops), abi::O_RDWR | flags)
 }
 
-/// signalfd(2).
-pub fn sys_signalfd(fd: u64, mask: u64, size: u64) -> Result<usize> {
-    sys_signalfd4(fd, mask, size, 0)
+/// Changes the signals that an open signalfd takes; EINVAL for any other file.
+pub fn set_mask(file: &File, mask: SigSet) -> Result<()> {
+    let signalfd = file.ops().as_any().and_then(|ops| ops.downcast_ref::<SignalFd>()).ok_or(Errno::EINVAL)?;
+    signalfd.mask.store(mask.0, Relaxed);
+    // What it takes from now on may be pending already.
+    notify();
+    Ok(())
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use crate::calls::fs::locks::FlockLayout;
 use crate::calls::fs::{poll, sys_lseek};
 use crate::calls::memory::sys_mmap;
 use crate::errno::{Errno, Result};
-use crate::fs::socket_pair;
 use crate::memory::user;
 use crate::sched::clock_watchers;
 use crate::task::current;
@@ -36,11 +35,11 @@ pub fn sys_socketcall(call: u64, args: u64) -> Result<usize> {
     match call {
         SYS_SOCKETPAIR => {
             let [domain, kind, protocol, pair] = read(args)?;
-            socket_pair::sys_socketpair(domain, kind, protocol, pair)
+            fs::sys_socketpair(domain, kind, protocol, pair)
         }
         SYS_SHUTDOWN => {
             let [fd, how] = read(args)?;
-            socket_pair::sys_shutdown(fd, how)
+            fs::sys_shutdown(fd, how)
         }
         1..=20 => Err(Errno::ENOSYS),
         _ => Err(Errno::EINVAL),

@@ -8,7 +8,7 @@ use crate::calls::compat::ids16::{narrowed, widen};
 use crate::calls::compat::{ids16, signals, stat, sys_ia32};
 use crate::calls::{
     affinity, capabilities, clock, credentials, fs as files, kcmp, limits, membarrier, memory, ports, prctl, signal,
-    system_info,
+    system_info, timers, usage,
 };
 use crate::errno::{Errno, Result};
 use crate::life::{clone3, exec, exit, fork, futex, reap, robust, unshare};
@@ -17,10 +17,8 @@ use crate::memory::Width::Bits32;
 use crate::ptrace::access;
 use crate::sched::lent::with_state;
 use crate::sched::segments::thread_area;
-use crate::signal::{interval_timers, posix_timers, signalfd};
 use crate::task::credentials::ids;
 use crate::task::restart::call;
-use crate::task::usage;
 use crate::work::seccomp::attach as seccomp;
 use crate::work::{rseq, signal_frame32};
 
@@ -128,7 +126,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     23 setuid => credentials::sys_set(ids::USER, widen(a.ebx));
     24 getuid => narrowed(credentials::sys_get_real(ids::USER));
     25 stime => sys_ia32::sys_stime(a.ebx);
-    27 alarm => interval_timers::sys_alarm(a.ebx);
+    27 alarm => timers::sys_alarm(a.ebx);
     29 pause => signal::sys_pause();
     30 utime => files::sys_utime(a.ebx, a.ecx);
     33 access => files::sys_access(a.ebx, a.ecx);
@@ -188,8 +186,8 @@ static TABLE: [Call; CALLS + 1] = calls! {
     101 ioperm => ports::sys_ioperm(a.ebx, a.ecx, a.edx);
     102 socketcall => sys_ia32::sys_socketcall(a.ebx, a.ecx);
     103 syslog => system_info::sys_syslog(a.ebx);
-    104 setitimer => interval_timers::sys_setitimer(a.ebx, a.ecx, a.edx);
-    105 getitimer => interval_timers::sys_getitimer(a.ebx, a.ecx);
+    104 setitimer => timers::sys_setitimer(a.ebx, a.ecx, a.edx);
+    105 getitimer => timers::sys_getitimer(a.ebx, a.ecx);
     106 stat => files::stat(stat::write_stat, a.ebx, true, a.ecx);
     107 lstat => files::stat(stat::write_stat, a.ebx, false, a.ecx);
     108 fstat => files::fstat(stat::write_stat, a.ebx, a.ecx);
@@ -287,15 +285,15 @@ static TABLE: [Call; CALLS + 1] = calls! {
     243 set_thread_area => thread_area::sys_set_thread_area(a.ebx);
     244 get_thread_area => thread_area::sys_get_thread_area(a.ebx);
     250 fadvise64 => files::sys_fadvise64(a.ebx);
-    254 epoll_create => crate::fs::epoll::sys_epoll_create(a.ebx);
-    255 epoll_ctl => crate::fs::epoll::sys_epoll_ctl(a.ebx, a.ecx, a.edx, a.esi);
-    256 epoll_wait => crate::fs::epoll::sys_epoll_wait(a.ebx, a.ecx, a.edx, a.esi);
+    254 epoll_create => files::sys_epoll_create(a.ebx);
+    255 epoll_ctl => files::sys_epoll_ctl(a.ebx, a.ecx, a.edx, a.esi);
+    256 epoll_wait => files::sys_epoll_wait(a.ebx, a.ecx, a.edx, a.esi);
     258 set_tid_address => prctl::sys_set_tid_address(a.ebx);
-    259 timer_create => posix_timers::sys_timer_create(a.ebx, a.ecx, a.edx);
-    260 timer_settime => posix_timers::timer_settime(Bits32, a.ebx, a.ecx, a.edx, a.esi);
-    261 timer_gettime => posix_timers::timer_gettime(Bits32, a.ebx, a.ecx);
-    262 timer_getoverrun => posix_timers::sys_timer_getoverrun(a.ebx);
-    263 timer_delete => posix_timers::sys_timer_delete(a.ebx);
+    259 timer_create => timers::sys_timer_create(a.ebx, a.ecx, a.edx);
+    260 timer_settime => timers::timer_settime(Bits32, a.ebx, a.ecx, a.edx, a.esi);
+    261 timer_gettime => timers::timer_gettime(Bits32, a.ebx, a.ecx);
+    262 timer_getoverrun => timers::sys_timer_getoverrun(a.ebx);
+    263 timer_delete => timers::sys_timer_delete(a.ebx);
     264 clock_settime => clock::clock_settime(Bits32, a.ebx, a.ecx);
     265 clock_gettime => clock::clock_gettime(Bits32, a.ebx, a.ecx);
     266 clock_getres => clock::clock_getres(Bits32, a.ebx, a.ecx);
@@ -339,17 +337,17 @@ static TABLE: [Call; CALLS + 1] = calls! {
     311 set_robust_list => robust::sys_set_robust_list(a.ebx, a.ecx);
     312 get_robust_list => robust::sys_get_robust_list(a.ebx, a.ecx, a.edx);
     318 getcpu => affinity::sys_getcpu(a.ebx, a.ecx);
-    319 epoll_pwait => crate::fs::epoll::sys_epoll_pwait(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
+    319 epoll_pwait => files::sys_epoll_pwait(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
     320 utimensat => files::utimensat(Bits32, a.ebx, a.ecx, a.edx, a.esi);
-    321 signalfd => signalfd::sys_signalfd(a.ebx, a.ecx, a.edx);
-    322 timerfd_create => crate::fs::timerfd::sys_timerfd_create(a.ebx, a.ecx);
-    323 eventfd => crate::fs::eventfd::sys_eventfd(a.ebx);
+    321 signalfd => files::sys_signalfd(a.ebx, a.ecx, a.edx);
+    322 timerfd_create => files::sys_timerfd_create(a.ebx, a.ecx);
+    323 eventfd => files::sys_eventfd(a.ebx);
     324 fallocate => files::sys_fallocate(a.ebx, a.ecx, pair(a.edx, a.esi), pair(a.edi, a.ebp));
-    325 timerfd_settime => crate::fs::timerfd::timerfd_settime(Bits32, a.ebx, a.ecx, a.edx, a.esi);
-    326 timerfd_gettime => crate::fs::timerfd::timerfd_gettime(Bits32, a.ebx, a.ecx);
-    327 signalfd4 => signalfd::sys_signalfd4(a.ebx, a.ecx, a.edx, a.esi);
-    328 eventfd2 => crate::fs::eventfd::sys_eventfd2(a.ebx, a.ecx);
-    329 epoll_create1 => crate::fs::epoll::sys_epoll_create1(a.ebx);
+    325 timerfd_settime => files::timerfd_settime(Bits32, a.ebx, a.ecx, a.edx, a.esi);
+    326 timerfd_gettime => files::timerfd_gettime(Bits32, a.ebx, a.ecx);
+    327 signalfd4 => files::sys_signalfd4(a.ebx, a.ecx, a.edx, a.esi);
+    328 eventfd2 => files::sys_eventfd2(a.ebx, a.ecx);
+    329 epoll_create1 => files::sys_epoll_create1(a.ebx);
     330 dup3 => files::sys_dup3(a.ebx, a.ecx, a.edx);
     331 pipe2 => files::sys_pipe2(a.ebx, a.ecx);
     333 preadv => files::sys_preadv(a.ebx, a.ecx, a.edx, pair(a.esi, a.edi));
@@ -360,8 +358,8 @@ static TABLE: [Call; CALLS + 1] = calls! {
     353 renameat2 => files::sys_renameat2(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     355 getrandom => system_info::sys_getrandom(a.ebx, a.ecx, a.edx);
     356 memfd_create => files::sys_memfd_create(a.ebx, a.ecx);
-    360 socketpair => crate::fs::socket_pair::sys_socketpair(a.ebx, a.ecx, a.edx, a.esi);
-    373 shutdown => crate::fs::socket_pair::sys_shutdown(a.ebx, a.ecx);
+    360 socketpair => files::sys_socketpair(a.ebx, a.ecx, a.edx, a.esi);
+    373 shutdown => files::sys_shutdown(a.ebx, a.ecx);
     310 unshare => unshare::sys_unshare(a.ebx);
     349 kcmp => kcmp::sys_kcmp(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     354 seccomp => seccomp::sys_seccomp(a.ebx, a.ecx, a.edx);
@@ -380,10 +378,10 @@ static TABLE: [Call; CALLS + 1] = calls! {
     404 clock_settime64 => clock::sys_clock_settime(a.ebx, a.ecx);
     406 clock_getres_time64 => clock::sys_clock_getres(a.ebx, a.ecx);
     407 clock_nanosleep_time64 => clock::sys_clock_nanosleep(a.ebx, a.ecx, a.edx, a.esi);
-    408 timer_gettime64 => posix_timers::sys_timer_gettime(a.ebx, a.ecx);
-    409 timer_settime64 => posix_timers::sys_timer_settime(a.ebx, a.ecx, a.edx, a.esi);
-    410 timerfd_gettime64 => crate::fs::timerfd::sys_timerfd_gettime(a.ebx, a.ecx);
-    411 timerfd_settime64 => crate::fs::timerfd::sys_timerfd_settime(a.ebx, a.ecx, a.edx, a.esi);
+    408 timer_gettime64 => timers::sys_timer_gettime(a.ebx, a.ecx);
+    409 timer_settime64 => timers::sys_timer_settime(a.ebx, a.ecx, a.edx, a.esi);
+    410 timerfd_gettime64 => files::sys_timerfd_gettime(a.ebx, a.ecx);
+    411 timerfd_settime64 => files::sys_timerfd_settime(a.ebx, a.ecx, a.edx, a.esi);
     412 utimensat_time64 => files::sys_utimensat(a.ebx, a.ecx, a.edx, a.esi);
     413 pselect6_time64 => crate::calls::fs::poll::sys_pselect6(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
     414 ppoll_time64 => crate::calls::fs::poll::sys_ppoll(a.ebx, a.ecx, a.edx, a.esi, a.edi);

@@ -3,18 +3,28 @@
 mod attributes;
 pub mod descriptors;
 mod directories;
+mod epoll;
+mod eventfd;
 mod extended_attributes;
 pub mod locks;
 mod lookup;
 mod names;
 mod open;
 pub mod poll;
+mod signalfd;
+mod socket;
+mod timerfd;
 mod transfer;
 
 pub use crate::calls::fs::attributes::*;
 pub use crate::calls::fs::descriptors::*;
 pub use crate::calls::fs::directories::*;
+pub use crate::calls::fs::epoll::*;
+pub use crate::calls::fs::eventfd::*;
 pub use crate::calls::fs::extended_attributes::*;
 pub use crate::calls::fs::names::*;
 pub use crate::calls::fs::open::*;
+pub use crate::calls::fs::signalfd::*;
+pub use crate::calls::fs::socket::*;
+pub use crate::calls::fs::timerfd::*;
 pub use crate::calls::fs::transfer::*;

@@ -5,9 +5,7 @@ use crate::vfs::buffer::{Destination, Source};
 
 /// A set as an open file.
 fn set() -> Arc<File> {
-    let ops =
-        EventPoll { entries: SpinLock::new(BTreeMap::new()), changed: WaitQueue::new(), outer: SpinLock::default() };
-    anonymous_file("eventpoll", Arc::new(ops), abi::O_RDWR)
+    new_epoll()
 }
 
 /// Puts a file into a set as descriptor `fd`, as `epoll_ctl` does.

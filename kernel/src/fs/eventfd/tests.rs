@@ -1,8 +1,7 @@
 use super::*;
 
 fn eventfd(count: u64, semaphore: bool) -> Arc<File> {
-    let ops = EventFd { count: SpinLock::new(count), semaphore, changed: WaitQueue::new() };
-    anonymous_file("eventfd", Arc::new(ops), abi::O_RDWR | abi::O_NONBLOCK)
+    new_eventfd(count, semaphore, abi::O_NONBLOCK)
 }
 
 fn read(file: &File) -> Result<u64> {
