@@ -18,6 +18,7 @@ pub mod membarrier;
 pub mod memory;
 pub mod ports;
 pub mod prctl;
+pub mod process;
 pub mod ptrace;
 pub mod signal;
 pub mod system_info;

@@ -6,13 +6,11 @@ use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
 
 use crate::calls::{
-    affinity, capabilities, clock, credentials, fs as files, kcmp, limits, membarrier, memory, ports, prctl, signal,
-    system_info, timers, usage,
+    affinity, capabilities, clock, credentials, fs as files, kcmp, limits, membarrier, memory, ports, prctl, process,
+    signal, system_info, timers, usage,
 };
 use crate::errno::{Errno, Result};
-use crate::life::{clone3, exec, exit, fork, futex, reap, robust, unshare};
 use crate::machine::nospec;
-use crate::ptrace::access;
 use crate::sched::lent::with_state;
 use crate::task::credentials::ids;
 use crate::task::restart::call;
@@ -68,12 +66,12 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_getpid => credentials::sys_getpid();
             __NR_gettid => credentials::sys_gettid();
             __NR_getppid => credentials::sys_getppid();
-            __NR_wait4 => reap::sys_wait4(rdi, rsi, rdx, r10);
-            __NR_waitid => reap::sys_waitid(rdi, rsi, rdx, r10, r8);
-            __NR_futex => futex::sys_futex(rdi, rsi, rdx, r10, r8, r9);
-            __NR_futex_waitv => crate::life::futex::waitv::sys_futex_waitv(rdi, rsi, rdx, r10, r8);
-            __NR_set_robust_list => robust::sys_set_robust_list(rdi, rsi);
-            __NR_get_robust_list => robust::sys_get_robust_list(rdi, rsi, rdx);
+            __NR_wait4 => process::sys_wait4(rdi, rsi, rdx, r10);
+            __NR_waitid => process::sys_waitid(rdi, rsi, rdx, r10, r8);
+            __NR_futex => process::sys_futex(rdi, rsi, rdx, r10, r8, r9);
+            __NR_futex_waitv => process::sys_futex_waitv(rdi, rsi, rdx, r10, r8);
+            __NR_set_robust_list => process::sys_set_robust_list(rdi, rsi);
+            __NR_get_robust_list => process::sys_get_robust_list(rdi, rsi, rdx);
             __NR_set_tid_address => prctl::sys_set_tid_address(rdi);
             __NR_prctl => prctl::sys_prctl(rdi, rsi, rdx, r10, r8);
             __NR_arch_prctl => prctl::sys_arch_prctl(rdi, rsi);
@@ -84,8 +82,8 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_restart_syscall => call::sys_restart_syscall();
             // Other processes.
             __NR_ptrace => crate::calls::ptrace::sys_ptrace(rdi, rsi, rdx, r10);
-            __NR_process_vm_readv => access::sys_process_vm_readv(rdi, rsi, rdx, r10, r8, r9);
-            __NR_process_vm_writev => access::sys_process_vm_writev(rdi, rsi, rdx, r10, r8, r9);
+            __NR_process_vm_readv => process::sys_process_vm_readv(rdi, rsi, rdx, r10, r8, r9);
+            __NR_process_vm_writev => process::sys_process_vm_writev(rdi, rsi, rdx, r10, r8, r9);
             // Groups, sessions, users.
             __NR_getpgid => credentials::sys_getpgid(rdi);
             __NR_getsid => credentials::sys_getsid(rdi);
@@ -160,7 +158,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_rseq => rseq::sys_rseq(rdi, rsi, rdx, r10);
             __NR_seccomp => seccomp::sys_seccomp(rdi, rsi, rdx);
             __NR_kcmp => kcmp::sys_kcmp(rdi, rsi, rdx, r10, r8);
-            __NR_unshare => unshare::sys_unshare(rdi);
+            __NR_unshare => process::sys_unshare(rdi);
             // Files.
             __NR_stat => files::sys_stat(rdi, rsi);
             __NR_lstat => files::sys_lstat(rdi, rsi);
@@ -286,9 +284,9 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_kill => signal::sys_kill(rdi, rsi);
             __NR_tkill => signal::sys_tkill(rdi, rsi);
             __NR_tgkill => signal::sys_tgkill(rdi, rsi, rdx);
-            __NR_pidfd_open => crate::fs::pidfd::sys_pidfd_open(rdi, rsi);
-            __NR_pidfd_getfd => crate::fs::pidfd::sys_pidfd_getfd(rdi, rsi, rdx);
-            __NR_pidfd_send_signal => crate::fs::pidfd::sys_pidfd_send_signal(rdi, rsi, rdx, r10);
+            __NR_pidfd_open => process::sys_pidfd_open(rdi, rsi);
+            __NR_pidfd_getfd => process::sys_pidfd_getfd(rdi, rsi, rdx);
+            __NR_pidfd_send_signal => process::sys_pidfd_send_signal(rdi, rsi, rdx, r10);
             __NR_signalfd4 => files::sys_signalfd4(rdi, rsi, rdx, r10);
             __NR_signalfd => files::sys_signalfd(rdi, rsi, rdx);
         }
@@ -312,14 +310,14 @@ static TABLE: [Call; CALLS + 1] = calls! {
         }
         state {
             __NR_rt_sigreturn => signal_frame::sys_rt_sigreturn(at.regs());
-            __NR_fork => fork::sys_fork(at);
-            __NR_vfork => fork::sys_vfork(at);
-            __NR_clone => fork::sys_clone(at, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8);
-            __NR_clone3 => clone3::sys_clone3(at, regs.rdi, regs.rsi);
-            __NR_execve => exec::sys_execve(at, regs.rdi, regs.rsi, regs.rdx);
-            __NR_execveat => exec::sys_execveat(at, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8);
-            __NR_exit => exit::sys_exit(at, regs.rdi);
-            __NR_exit_group => exit::sys_exit_group(at, regs.rdi);
+            __NR_fork => process::sys_fork(at);
+            __NR_vfork => process::sys_vfork(at);
+            __NR_clone => process::sys_clone(at, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8);
+            __NR_clone3 => process::sys_clone3(at, regs.rdi, regs.rsi);
+            __NR_execve => process::sys_execve(at, regs.rdi, regs.rsi, regs.rdx);
+            __NR_execveat => process::sys_execveat(at, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8);
+            __NR_exit => process::sys_exit(at, regs.rdi);
+            __NR_exit_group => process::sys_exit_group(at, regs.rdi);
         }
 };
 

@@ -1,6 +1,7 @@
-//! execve and execveat.
+//! Replacing the current program, as execve(2) asks for it.
 //!
-//! What the program is started with is in `arguments.rs` and `initial_stack.rs`, how a file gets into memory in `image.rs`.
+//! What the program is started with is in `exec_strings.rs` and `initial_stack.rs`, how a file gets into memory in
+//! `elf_image.rs`.
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::*;
@@ -11,16 +12,15 @@ use portcullis::x86_64::UserRegs;
 use portcullis::x86_64::tables::USER32_CS;
 
 use crate::errno::{Errno, Result};
-use crate::fs::path::{Walk, shown_path, start_directory};
+use crate::fs::path::{Walk, shown_path};
 use crate::fs::{FdTable, File, vdso};
 use crate::life::elf_image::Program;
-use crate::life::exec_strings::{Strings, room_for_bytes};
 use crate::life::initial_stack::StackStrings;
 use crate::life::script::FirstLine;
 use crate::life::{exec_credentials, exit, initial_stack, script};
 use crate::machine::gate::Gate;
 use crate::memory::address_space::{AddressSpace, current_mm};
-use crate::memory::{Width, user};
+use crate::memory::Width;
 use crate::sched::lent::lend;
 use crate::sched::{segments, switch};
 use crate::signal::SigInfo;
@@ -37,77 +37,6 @@ use crate::{fs, ptrace};
 /// How many interpreters of interpreters.
 const MAX_SCRIPTS: usize = 5;
 
-/// execve(2).
-pub fn sys_execve(at: &mut InKernel<'_, Gate>, path: u64, argv: u64, envp: u64) -> Result<usize> {
-    execute(at, ExecArgs { dirfd: AT_FDCWD as u64, path, argv, envp, flags: 0 })
-}
-
-/// execveat(2).
-pub fn sys_execveat(
-    at: &mut InKernel<'_, Gate>,
-    dirfd: u64,
-    path: u64,
-    argv: u64,
-    envp: u64,
-    flags: u64,
-) -> Result<usize> {
-    execute(at, ExecArgs { dirfd, path, argv, envp, flags: flags as u32 })
-}
-
-/// The arguments of execveat(2). `path`, `argv` and `envp` are addresses in user memory.
-struct ExecArgs {
-    dirfd: u64,
-    path: u64,
-    argv: u64,
-    envp: u64,
-    flags: u32,
-}
-
-fn execute(at: &mut InKernel<'_, Gate>, args: ExecArgs) -> Result<usize> {
-    let ExecArgs { dirfd, flags, .. } = args;
-    let path = user::read_cstr(args.path, crate::fs::path::PATH_MAX)?;
-    if path.is_empty() && flags & AT_EMPTY_PATH == 0 {
-        return Err(Errno::ENOENT);
-    }
-    let mut argv = Strings::from_user(args.argv)?;
-    let envp = Strings::from_user(args.envp)?;
-    if argv.count == 0 {
-        // A program may rely on having a name.
-        argv.push(b"");
-    }
-    let is_absolute = path.first() == Some(&b'/');
-    // Named by a descriptor, the program is found again under /dev/fd.
-    let by_descriptor = dirfd as i32 != AT_FDCWD && !is_absolute;
-    let name = match by_descriptor {
-        true if path.is_empty() => alloc::format!("/dev/fd/{}", dirfd as i32).into_bytes(),
-        true => [alloc::format!("/dev/fd/{}/", dirfd as i32).as_bytes(), &path].concat(),
-        false => path.clone(),
-    };
-    let strings = StackStrings { name, argv, envp };
-    let room = room_for_bytes(strings.argv.count + strings.envp.count)?;
-    if strings.bytes() > room {
-        return Err(Errno::E2BIG);
-    }
-    if flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let context = &current().fs;
-    let start = if is_absolute { context.root() } else { start_directory(dirfd)? };
-    let inode = if path.is_empty() {
-        start
-    } else {
-        Walk::new(context, start).object(&path, flags & AT_SYMLINK_NOFOLLOW == 0)?
-    };
-    let request = Request {
-        file: Executable::open(inode)?,
-        strings,
-        room,
-        is_lost: by_descriptor && current().files.close_on_exec(dirfd)?,
-    };
-    exec(at, request)?;
-    Ok(0)
-}
-
 /// Runs the program that the strings name, with as many of them as memory allows.
 pub fn run_path(at: &mut InKernel<'_, Gate>, strings: StackStrings) -> Result<()> {
     let file = Executable::open_path(&strings.name)?;
@@ -116,14 +45,14 @@ pub fn run_path(at: &mut InKernel<'_, Gate>, strings: StackStrings) -> Result<()
 }
 
 /// A file that is open to be run: nobody may write to it.
-struct Executable {
+pub struct Executable {
     file: Arc<File>,
     deny_write: DenyWrite,
 }
 
 impl Executable {
     /// EACCES for what is no program, ELOOP for a symbolic link, ETXTBSY for what is open for writing.
-    fn open(inode: Arc<dyn fs::Inode>) -> Result<Executable> {
+    pub fn open(inode: Arc<dyn fs::Inode>) -> Result<Executable> {
         if inode.is_symlink() {
             return Err(Errno::ELOOP);
         }
@@ -145,13 +74,13 @@ impl Executable {
 }
 
 /// What exec is asked for.
-struct Request {
-    file: Executable,
-    strings: StackStrings,
+pub struct Request {
+    pub file: Executable,
+    pub strings: StackStrings,
     /// What the strings may take.
-    room: usize,
+    pub room: usize,
     /// The name is that of a descriptor which exec closes: a script's interpreter would not find the script.
-    is_lost: bool,
+    pub is_lost: bool,
 }
 
 /// Follows the first lines of scripts to the program that is to run.
@@ -189,7 +118,7 @@ fn resolve_scripts(request: &mut Request) -> Result<()> {
 
 /// Replaces the current program. When this returns, the registers are the new program's. An error leaves the old one as it
 /// is, or, where that is too late, the process to be killed.
-fn exec(at: &mut InKernel<'_, Gate>, mut request: Request) -> Result<()> {
+pub fn exec(at: &mut InKernel<'_, Gate>, mut request: Request) -> Result<()> {
     resolve_scripts(&mut request)?;
     let Request { file, strings, .. } = request;
     let Executable { file, deny_write } = file;

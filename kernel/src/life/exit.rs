@@ -23,16 +23,6 @@ use crate::task::wait_status::WaitStatus;
 use crate::task::{current, current_arc};
 use crate::{ptrace, signal};
 
-/// exit(2): ends the calling thread.
-pub fn sys_exit(at: &mut InKernel<'_, Gate>, code: u64) -> ! {
-    do_exit(at, WaitStatus::exited(code as i32))
-}
-
-/// exit_group(2): ends the process.
-pub fn sys_exit_group(at: &mut InKernel<'_, Gate>, code: u64) -> ! {
-    do_group_exit(at, WaitStatus::exited(code as i32))
-}
-
 /// Ends the whole process. If the process is ending already, the earlier status counts; if another thread is in exec, only
 /// this thread ends.
 pub fn do_group_exit(at: &mut InKernel<'_, Gate>, status: WaitStatus) -> ! {

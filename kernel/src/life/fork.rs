@@ -1,4 +1,4 @@
-//! clone, fork, vfork.
+//! Making a task, as fork(2) and clone(2) ask for it.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -66,42 +66,6 @@ impl Clone {
             Some(Event::Fork)
         }
     }
-}
-
-/// fork(2).
-pub fn sys_fork(at: &mut InKernel<'_, Gate>) -> Result<usize> {
-    clone(at, Clone { exit_signal: ExitSignal::CHILD, ..Clone::default() })
-}
-
-/// vfork(2).
-pub fn sys_vfork(at: &mut InKernel<'_, Gate>) -> Result<usize> {
-    let flags = CloneFlags::VFORK | CloneFlags::VM;
-    clone(at, Clone { flags, exit_signal: ExitSignal::CHILD, ..Clone::default() })
-}
-
-/// clone(2). The two tables have the arguments in different orders.
-pub fn sys_clone(
-    at: &mut InKernel<'_, Gate>,
-    flags: u64,
-    stack: u64,
-    parent_tid: u64,
-    child_tid: u64,
-    tls: u64,
-) -> Result<usize> {
-    let (flags, exit_signal) = CloneFlags::from_clone(flags);
-    clone(
-        at,
-        Clone {
-            flags,
-            exit_signal: ExitSignal::from_clone(exit_signal),
-            stack,
-            parent_tid,
-            child_tid,
-            tls,
-            pidfd: parent_tid,
-            ..Clone::default()
-        },
-    )
 }
 
 /// Makes the child and lets it run. Returns its TID.

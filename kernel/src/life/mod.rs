@@ -2,11 +2,10 @@
 //!
 //! | you want to … | look in |
 //! | --- | --- |
-//! | make a task | [`fork`], [`clone3`]; the first one [`first_program`] |
+//! | make a task | [`fork`]; the first one [`first_program`] |
 //! | start a program | [`exec`]; its file [`elf_image`], [`script`]; its stack [`initial_stack`], [`exec_strings`]; its vDSO [`vdso`](crate::fs::vdso) |
 //! | end a task, wait for one | [`exit`], [`reap`] |
 
-pub mod clone3;
 pub mod clone_flags;
 pub mod elf_image;
 pub mod exec;

@@ -1,17 +1,15 @@
-//! wait4, waitid, and PID 1, which waits for everybody who has lost his parent.
+//! Waiting for children and reaping them; PID 1, which reaps orphans.
 
 use alloc::sync::Arc;
 
 use linux_raw_sys::general::*;
 
 use crate::errno::{Errno, Result};
-use crate::fs::pidfd;
-use crate::memory::{Width, user};
 use crate::sched::scheduler;
 use crate::task::credentials::ids::USER;
 use crate::task::credentials::user_namespace;
 use crate::task::exit_signal::ExitSignal;
-use crate::task::pid::numbers::{meant, seen};
+use crate::task::pid::numbers::seen;
 use crate::task::pid::{FIRST_PROGRAM, Pid, REAPER};
 use crate::task::process::Process;
 use crate::task::signals::info::SigInfo;
@@ -22,7 +20,7 @@ use crate::task::{Task, current, tree};
 
 /// Which children.
 #[derive(Clone, Copy)]
-enum Which<'a> {
+pub enum Which<'a> {
     Any,
     Pid(Pid),
     Group(Pid),
@@ -43,24 +41,24 @@ impl Which<'_> {
 }
 
 /// What was found out about a child.
-struct Report {
+pub struct Report {
     /// As the waiting process sees it.
-    pid: Pid,
-    change: Change,
+    pub pid: Pid,
+    pub change: Change,
     /// Where they were asked for.
-    details: Option<Details>,
+    pub details: Option<Details>,
 }
 
 /// What not everybody who waits wants to know.
-struct Details {
+pub struct Details {
     /// The child's real user, as the waiting process sees it.
-    uid: u32,
-    usage: Rusage,
+    pub uid: u32,
+    pub usage: Rusage,
 }
 
 /// What happened to it.
 #[derive(Clone, Copy)]
-enum Change {
+pub enum Change {
     Ended(WaitStatus),
     /// By this signal.
     Stopped(i32),
@@ -71,7 +69,7 @@ enum Change {
 
 impl Change {
     /// As `wait4` reports it.
-    fn status(self) -> WaitStatus {
+    pub fn status(self) -> WaitStatus {
         match self {
             Change::Ended(status) => status,
             Change::Stopped(code) | Change::Trapped(code) => WaitStatus::stopped(code),
@@ -80,7 +78,7 @@ impl Change {
     }
 
     /// As `waitid` reports it: si_code and si_status.
-    fn code_and_status(self) -> (i32, i32) {
+    pub fn code_and_status(self) -> (i32, i32) {
         match self {
             Change::Ended(status) => SigInfo::end(status),
             Change::Stopped(signal) => (CLD_STOPPED as i32, signal),
@@ -90,87 +88,9 @@ impl Change {
     }
 }
 
-/// wait4(2).
-pub fn sys_wait4(pid: u64, status: u64, options: u64, rusage: u64) -> Result<usize> {
-    let options = options as u32;
-    if options & !(WNOHANG | WUNTRACED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL) != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let which = match pid as Pid {
-        Pid::MIN => return Err(Errno::ESRCH),
-        -1 => Which::Any,
-        0 => Which::Group(current().process.pgrp()),
-        pid @ 1.. => Which::Pid(meant(pid)),
-        group => Which::Group(meant(-group)),
-    };
-    let Some(report) = wait(which, options | WEXITED, rusage != 0)? else {
-        return Ok(0);
-    };
-    if status != 0 {
-        user::write(status, &report.change.status().bits())?;
-    }
-    if let Some(details) = &report.details {
-        details.usage.write(rusage)?;
-    }
-    Ok(report.pid as usize)
-}
-
-/// waitid(2).
-pub fn sys_waitid(kind: u64, id: u64, info: u64, options: u64, rusage: u64) -> Result<usize> {
-    let options = options as u32;
-    let known = WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL;
-    if options & !known != 0 || options & (WEXITED | WSTOPPED | WCONTINUED) == 0 {
-        return Err(Errno::EINVAL);
-    }
-    let id = id as Pid;
-    let mut options = options;
-    let mut waits = true;
-    let file;
-    let which = match kind as u32 {
-        P_ALL => Which::Any,
-        P_PID if id > 0 => Which::Pid(meant(id)),
-        P_PGID if id == 0 => Which::Group(current().process.pgrp()),
-        P_PGID if id > 0 => Which::Group(meant(id)),
-        P_PIDFD if id >= 0 => {
-            file = current().files.get(id as u64)?;
-            if file.is_nonblocking() && options & WNOHANG == 0 {
-                options |= WNOHANG;
-                waits = false;
-            }
-            Which::Process(pidfd::process_of(&file)?)
-        }
-        _ => return Err(Errno::EINVAL),
-    };
-    let mut report = wait(which, options, rusage != 0 || info != 0);
-    if !waits && matches!(report, Ok(None)) {
-        report = Err(Errno::EAGAIN);
-    }
-    if let Ok(Some(report)) = &report
-        && let Some(details) = &report.details
-        && rusage != 0
-    {
-        details.usage.write(rusage)?;
-    }
-    if info != 0 {
-        // Only these fields are written; without a report they are all zero, also where the wait has failed.
-        let mut kind = [0; 3];
-        let mut child = [0; 3];
-        if let Ok(Some(report)) = &report {
-            let (code, status) = report.change.code_and_status();
-            // signo, errno, code; pid, uid, status
-            kind = [SIGCHLD as i32, 0, code];
-            child = [report.pid, report.details.as_ref().map_or(0, |details| details.uid) as i32, status];
-        }
-        // What follows the first three is aligned to pointers.
-        let child_at = size_of_val(&kind).next_multiple_of(Width::of_call().word()) as u64;
-        user::write(info, &kind)?;
-        user::write(info + child_at, &child)?;
-    }
-    report.map(|_| 0)
-}
-
-/// Waits as told. None if nothing has happened yet and WNOHANG is set.
-fn wait(which: Which<'_>, options: u32, details: bool) -> Result<Option<Report>> {
+/// Waits for a child of the current process. `options`: `W*`; `details`: whether the report has them. None if nothing has
+/// happened yet and WNOHANG is set.
+pub fn wait(which: Which<'_>, options: u32, details: bool) -> Result<Option<Report>> {
     let process = &current().process;
     if options & WNOHANG != 0 {
         return look(process, which, options, details).transpose();

@@ -8,8 +8,8 @@ use crate::errno::{Errno, Result};
 use crate::memory::{Width, c_long, user};
 use crate::task::credentials::access;
 use crate::task::pid::Pid;
-use crate::task::pid::numbers::{meant, seen};
-use crate::task::{Task, current, tree};
+use crate::task::pid::numbers::seen;
+use crate::task::{Task, tree};
 
 /// `struct robust_list_head`: three words of the list's width.
 struct Head {
@@ -36,13 +36,13 @@ fn pointer(width: Width, word: i64) -> u64 {
     }
 }
 
-/// How many bytes a head has in this call.
-fn head_size() -> u64 {
-    3 * Width::of_call().word() as u64
+/// How many bytes a head of this width has.
+pub fn head_size(width: Width) -> u64 {
+    3 * width.word() as u64
 }
 
 /// A thread's list: where its head is, and how wide its words are (it has one for each width).
-fn list(task: &Task, width: Width) -> &AtomicU64 {
+pub fn list(task: &Task, width: Width) -> &AtomicU64 {
     match width {
         Width::Bits64 => &task.robust_list,
         Width::Bits32 => &task.robust_list_32,
@@ -54,29 +54,8 @@ const LIMIT: usize = 2048;
 /// Bit 0 of a pointer marks a priority-inheritance futex.
 const PI: u64 = 1;
 
-/// set_robust_list(2).
-pub fn sys_set_robust_list(head: u64, len: u64) -> Result<usize> {
-    if len != head_size() {
-        return Err(Errno::EINVAL);
-    }
-    list(current(), Width::of_call()).store(head, Relaxed);
-    Ok(0)
-}
-
-/// get_robust_list(2).
-pub fn sys_get_robust_list(tid: u64, head: u64, len: u64) -> Result<usize> {
-    let width = Width::of_call();
-    let address = match tid as Pid {
-        0 => list(current(), width).load(Relaxed),
-        tid => of_other(meant(tid), width)?,
-    };
-    c_long::write_unsigned(len, [head_size()])?;
-    c_long::write_unsigned(head, [address])?;
-    Ok(0)
-}
-
 /// The list of a task that the current one may look at: none if it has ended.
-fn of_other(tid: Pid, width: Width) -> Result<u64> {
+pub fn of_other(tid: Pid, width: Width) -> Result<u64> {
     if let Some(task) = tree::find_task(tid) {
         access::check(&task)?;
         return Ok(list(&task, width).load(Relaxed));

@@ -1,4 +1,4 @@
-//! unshare(2): a thread stops sharing what it got from `clone`, or goes into a namespace of its own.
+//! Unsharing: a thread stops sharing what it got from `clone`, or goes into a namespace of its own.
 
 use alloc::sync::Arc;
 
@@ -7,8 +7,8 @@ use crate::life::clone_flags::CloneFlags;
 use crate::task::current;
 use crate::task::pid::{namespace, numbers};
 
-/// unshare(2).
-pub fn sys_unshare(flags: u64) -> Result<usize> {
+/// Unshares what the flags name for the current thread.
+pub fn unshare(mut flags: CloneFlags) -> Result<()> {
     const ALONE: CloneFlags = CloneFlags::THREAD.union(CloneFlags::SIGHAND).union(CloneFlags::VM);
     const SUPPORTED: CloneFlags = ALONE
         .union(CloneFlags::FS)
@@ -17,7 +17,6 @@ pub fn sys_unshare(flags: u64) -> Result<usize> {
         .union(CloneFlags::NEWUSER)
         .union(CloneFlags::NEWPID);
     let task = current();
-    let mut flags = CloneFlags::from_bits_retain(flags);
     if !SUPPORTED.contains(flags) {
         return Err(Errno::EINVAL);
     }
@@ -52,5 +51,5 @@ pub fn sys_unshare(flags: u64) -> Result<usize> {
         let copy = Arc::new(task.files.duplicate()?);
         drop(task.files.replace(Some(copy)));
     }
-    Ok(0)
+    Ok(())
 }

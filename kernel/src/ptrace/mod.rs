@@ -13,7 +13,7 @@
 //! | read and write a tracee's registers | [`registers`], [`regset`], [`extended`] |
 //! | single-step, debug registers | [`step`], [`debug`] |
 //! | what is asked about signals and system calls | [`events`] |
-//! | memory of other processes | [`access`]; who may see it [`task::access`](crate::task::credentials::access) |
+//! | memory of other processes | [`process_vm`]; who may see it [`task::access`](crate::task::credentials::access) |
 //! | what a 32-bit tracer calls | [`compat`] |
 //!
 //! **Locks.** Who traces whom changes under the process tree's lock. What a stop is about is in
@@ -21,12 +21,12 @@
 //! the end of the request the tracee is *frozen*: nothing but the tracer wakes it, SIGKILL included, so that its registers
 //! hold still.
 
-pub mod access;
 pub mod attach;
 pub mod compat;
 pub mod debug;
 pub mod events;
 pub mod extended;
+pub mod process_vm;
 pub mod registers;
 mod registers32;
 pub mod regset;

@@ -7,14 +7,12 @@ use portcullis::x86_64::UserRegs;
 use crate::calls::compat::ids16::{narrowed, widen};
 use crate::calls::compat::{ids16, signals, stat, sys_ia32};
 use crate::calls::{
-    affinity, capabilities, clock, credentials, fs as files, kcmp, limits, membarrier, memory, ports, prctl, signal,
-    system_info, timers, usage,
+    affinity, capabilities, clock, credentials, fs as files, kcmp, limits, membarrier, memory, ports, prctl, process,
+    signal, system_info, timers, usage,
 };
 use crate::errno::{Errno, Result};
-use crate::life::{clone3, exec, exit, fork, futex, reap, robust, unshare};
 use crate::machine::nospec;
 use crate::memory::Width::Bits32;
-use crate::ptrace::access;
 use crate::sched::lent::with_state;
 use crate::sched::segments::thread_area;
 use crate::task::credentials::ids;
@@ -112,7 +110,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     4 write => files::sys_write(a.ebx, a.ecx, a.edx);
     5 open => files::sys_open(a.ebx, a.ecx, a.edx);
     6 close => files::sys_close(a.ebx);
-    7 waitpid => reap::sys_wait4(a.ebx, a.ecx, a.edx, 0);
+    7 waitpid => process::sys_wait4(a.ebx, a.ecx, a.edx, 0);
     8 creat => files::sys_creat(a.ebx, a.ecx);
     9 link => files::sys_link(a.ebx, a.ecx);
     10 unlink => files::sys_unlink(a.ebx);
@@ -192,7 +190,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     107 lstat => files::stat(stat::write_stat, a.ebx, false, a.ecx);
     108 fstat => files::fstat(stat::write_stat, a.ebx, a.ecx);
     110 iopl => ports::sys_iopl(a.ebx);
-    114 wait4 => reap::sys_wait4(a.ebx, a.ecx, a.edx, a.esi);
+    114 wait4 => process::sys_wait4(a.ebx, a.ecx, a.edx, a.esi);
     116 sysinfo => system_info::sys_sysinfo(a.ebx);
     118 fsync => files::sys_fsync(a.ebx);
     121 setdomainname => system_info::sys_setdomainname(a.ebx, a.ecx);
@@ -279,7 +277,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     225 readahead => files::sys_fadvise64(a.ebx);
     238 tkill => signal::sys_tkill(a.ebx, a.ecx);
     239 sendfile64 => files::sys_sendfile(a.ebx, a.ecx, a.edx, a.esi);
-    240 futex => futex::futex(Bits32, a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
+    240 futex => process::futex(Bits32, a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
     241 sched_setaffinity => affinity::sys_sched_setaffinity(a.ebx, a.ecx, a.edx);
     242 sched_getaffinity => affinity::sys_sched_getaffinity(a.ebx, a.ecx, a.edx);
     243 set_thread_area => thread_area::sys_set_thread_area(a.ebx);
@@ -316,9 +314,9 @@ static TABLE: [Call; CALLS + 1] = calls! {
     235 removexattr => files::sys_removexattr(a.ebx, a.ecx);
     236 lremovexattr => files::sys_lremovexattr(a.ebx, a.ecx);
     237 fremovexattr => files::sys_fremovexattr(a.ebx, a.ecx);
-    347 process_vm_readv => access::sys_process_vm_readv(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
-    348 process_vm_writev => access::sys_process_vm_writev(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
-    284 waitid => reap::sys_waitid(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    347 process_vm_readv => process::sys_process_vm_readv(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
+    348 process_vm_writev => process::sys_process_vm_writev(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
+    284 waitid => process::sys_waitid(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     295 openat => files::sys_openat(a.ebx, a.ecx, a.edx, a.esi);
     296 mkdirat => files::sys_mkdirat(a.ebx, a.ecx, a.edx);
     297 mknodat => files::sys_mknodat(a.ebx, a.ecx, a.edx, a.esi);
@@ -334,8 +332,8 @@ static TABLE: [Call; CALLS + 1] = calls! {
     307 faccessat => files::sys_faccessat(a.ebx, a.ecx, a.edx);
     308 pselect6 => crate::calls::fs::poll::pselect6(Bits32, a.ebx, [a.ecx, a.edx, a.esi], a.edi, a.ebp);
     309 ppoll => crate::calls::fs::poll::ppoll(Bits32, a.ebx, a.ecx, a.edx, a.esi, a.edi);
-    311 set_robust_list => robust::sys_set_robust_list(a.ebx, a.ecx);
-    312 get_robust_list => robust::sys_get_robust_list(a.ebx, a.ecx, a.edx);
+    311 set_robust_list => process::sys_set_robust_list(a.ebx, a.ecx);
+    312 get_robust_list => process::sys_get_robust_list(a.ebx, a.ecx, a.edx);
     318 getcpu => affinity::sys_getcpu(a.ebx, a.ecx);
     319 epoll_pwait => files::sys_epoll_pwait(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
     320 utimensat => files::utimensat(Bits32, a.ebx, a.ecx, a.edx, a.esi);
@@ -360,7 +358,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     356 memfd_create => files::sys_memfd_create(a.ebx, a.ecx);
     360 socketpair => files::sys_socketpair(a.ebx, a.ecx, a.edx, a.esi);
     373 shutdown => files::sys_shutdown(a.ebx, a.ecx);
-    310 unshare => unshare::sys_unshare(a.ebx);
+    310 unshare => process::sys_unshare(a.ebx);
     349 kcmp => kcmp::sys_kcmp(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     354 seccomp => seccomp::sys_seccomp(a.ebx, a.ecx, a.edx);
     386 rseq => rseq::sys_rseq(a.ebx, a.ecx, a.edx, a.esi);
@@ -386,27 +384,27 @@ static TABLE: [Call; CALLS + 1] = calls! {
     413 pselect6_time64 => crate::calls::fs::poll::sys_pselect6(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
     414 ppoll_time64 => crate::calls::fs::poll::sys_ppoll(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     421 rt_sigtimedwait_time64 => signal::sys_rt_sigtimedwait(a.ebx, a.ecx, a.edx, a.esi);
-    422 futex_time64 => futex::sys_futex(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
+    422 futex_time64 => process::sys_futex(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
     423 sched_rr_get_interval_time64 => affinity::sys_sched_rr_get_interval(a.ebx, a.ecx);
-    424 pidfd_send_signal => crate::fs::pidfd::sys_pidfd_send_signal(a.ebx, a.ecx, a.edx, a.esi);
-    434 pidfd_open => crate::fs::pidfd::sys_pidfd_open(a.ebx, a.ecx);
+    424 pidfd_send_signal => process::sys_pidfd_send_signal(a.ebx, a.ecx, a.edx, a.esi);
+    434 pidfd_open => process::sys_pidfd_open(a.ebx, a.ecx);
     436 close_range => files::sys_close_range(a.ebx, a.ecx, a.edx);
     437 openat2 => files::sys_openat2(a.ebx, a.ecx, a.edx, a.esi);
-    438 pidfd_getfd => crate::fs::pidfd::sys_pidfd_getfd(a.ebx, a.ecx, a.edx);
+    438 pidfd_getfd => process::sys_pidfd_getfd(a.ebx, a.ecx, a.edx);
     439 faccessat2 => files::sys_faccessat2(a.ebx, a.ecx, a.edx, a.esi);
-    449 futex_waitv => crate::life::futex::waitv::sys_futex_waitv(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    449 futex_waitv => process::sys_futex_waitv(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     state {
-        1 exit => exit::sys_exit(at, a.ebx);
-        2 fork => fork::sys_fork(at);
-        11 execve => exec::sys_execve(at, a.ebx, a.ecx, a.edx);
+        1 exit => process::sys_exit(at, a.ebx);
+        2 fork => process::sys_fork(at);
+        11 execve => process::sys_execve(at, a.ebx, a.ecx, a.edx);
         119 sigreturn => signal_frame32::sys_sigreturn(at.regs());
-        120 clone => fork::sys_clone(at, a.ebx, a.ecx, a.edx, a.edi, a.esi);
+        120 clone => process::sys_clone(at, a.ebx, a.ecx, a.edx, a.edi, a.esi);
         173 rt_sigreturn => signal_frame32::sys_rt_sigreturn(at.regs());
         186 sigaltstack => signal::sys_sigaltstack(a.ebx, a.ecx, at.saved().rsp);
-        190 vfork => fork::sys_vfork(at);
-        252 exit_group => exit::sys_exit_group(at, a.ebx);
-        358 execveat => exec::sys_execveat(at, a.ebx, a.ecx, a.edx, a.esi, a.edi);
-        435 clone3 => clone3::sys_clone3(at, a.ebx, a.ecx);
+        190 vfork => process::sys_vfork(at);
+        252 exit_group => process::sys_exit_group(at, a.ebx);
+        358 execveat => process::sys_execveat(at, a.ebx, a.ecx, a.edx, a.esi, a.edi);
+        435 clone3 => process::sys_clone3(at, a.ebx, a.ecx);
     }
 };
 

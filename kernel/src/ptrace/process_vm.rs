@@ -1,84 +1,32 @@
-//! Who may look at another process, and its memory: process_vm_readv and process_vm_writev.
+//! Copying between the memory of the current process and that of another, as process_vm_readv(2) asks for it.
 
-use alloc::vec::Vec;
-
-use crate::errno::{Errno, Result};
+use crate::errno::Result;
 use crate::memory::access::Access;
 use crate::memory::address_space::AddressSpace;
-use crate::memory::{Width, c_long, user};
-use crate::task::pid::Pid;
-use crate::task::pid::numbers::meant;
-use crate::task::tree;
+use crate::memory::user;
 
-/// `struct iovec`.
-struct Vector {
-    base: u64,
-    len: u64,
+/// A range of user memory (`struct iovec`).
+pub struct Vector {
+    pub base: u64,
+    pub len: u64,
 }
 
-/// The most vectors of one call.
-const MAX_VECTORS: u64 = 1024;
 /// The most bytes of one call (MAX_RW_COUNT).
 const MAX_BYTES: u64 = 0x7fff_f000;
 /// How much is copied at once.
 const CHUNK: usize = 4096;
 
-fn read_vectors(address: u64, count: u64) -> Result<Vec<Vector>> {
-    if count > MAX_VECTORS {
-        return Err(Errno::EINVAL);
-    }
-    let size = 2 * Width::of_call().word() as u64;
-    (0..count)
-        .map(|n| {
-            let [base, len] = c_long::read_unsigned(address.wrapping_add(n * size))?;
-            if len > i64::MAX as u64 {
-                return Err(Errno::EINVAL);
-            }
-            Ok(Vector { base, len })
-        })
-        .collect()
-}
-
-/// process_vm_readv(2).
-pub fn sys_process_vm_readv(pid: u64, local: u64, locals: u64, remote: u64, remotes: u64, flags: u64) -> Result<usize> {
-    transfer(pid, (local, locals), (remote, remotes), flags, Access::Read)
-}
-
-/// process_vm_writev(2).
-pub fn sys_process_vm_writev(
-    pid: u64,
-    local: u64,
-    locals: u64,
-    remote: u64,
-    remotes: u64,
-    flags: u64,
-) -> Result<usize> {
-    transfer(pid, (local, locals), (remote, remotes), flags, Access::Write)
-}
-
-fn transfer(pid: u64, local: (u64, u64), remote: (u64, u64), flags: u64, access: Access) -> Result<usize> {
-    if flags != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let local = read_vectors(local.0, local.1)?;
-    if local.iter().all(|vector| vector.len == 0) {
-        return Ok(0);
-    }
-    let remote = read_vectors(remote.0, remote.1)?;
-    if remote.iter().all(|vector| vector.len == 0) {
-        return Ok(0);
-    }
-    let task = tree::find_task(meant(pid as Pid)).ok_or(Errno::ESRCH)?;
-    crate::task::credentials::access::check(&task)?;
-    let mm = task.mm();
-    let mut local = Cursor::new(&local);
+/// Copies from `remote`, ranges of `mm`, to `local`, ranges of the current process, or with [`Access::Write`] the other way.
+/// Returns the number of bytes, which an error after the first does not change.
+pub fn transfer(mm: &AddressSpace, local: &[Vector], remote: &[Vector], access: Access) -> Result<usize> {
+    let mut local = Cursor::new(local);
     let mut done = 0;
-    for vector in &remote {
+    for vector in remote {
         let mut at = vector.base;
         let end = vector.base.saturating_add(vector.len);
         while at < end && done < MAX_BYTES && local.left() {
             let len = (end - at).min(CHUNK as u64 - at % CHUNK as u64).min(MAX_BYTES - done);
-            match piece(&mm, at, len as usize, &mut local, access) {
+            match piece(mm, at, len as usize, &mut local, access) {
                 Ok(len) => {
                     at += len as u64;
                     done += len as u64;
@@ -100,7 +48,7 @@ fn piece(mm: &AddressSpace, at: u64, len: usize, local: &mut Cursor<'_>, access:
         // SAFETY: the buffer has at least `len` bytes.
         unsafe { user::copy_to_user(base, buffer.as_ptr(), len) }?;
     } else {
-        // SAFETY: as above.
+        // SAFETY: the buffer has room for `len` bytes.
         unsafe { user::copy_from_user(buffer.as_mut_ptr(), base, len) }?;
         mm.copy_in(at, &buffer[..len])?;
     }
