@@ -10,7 +10,7 @@ use crate::sched::clock_watchers;
 use crate::sched::wait::sleep_until;
 use crate::task::clock::{Clock, CpuClock, MAX_NS, SECOND, Timespec, Timeval};
 use crate::task::current;
-use crate::task::restart::call::restart_by;
+use crate::task::restart::restart_block::set_restart_fn;
 
 /// clock_gettime(2).
 pub fn sys_clock_gettime(id: u64, address: u64) -> Result<usize> {
@@ -104,7 +104,7 @@ fn sleep_relative(width: Width, deadline: u64, remaining: u64) -> Result<usize> 
                 Width::Bits64 => |args| sleep_relative(Width::Bits64, args[0], args[1]),
                 Width::Bits32 => |args| sleep_relative(Width::Bits32, args[0], args[1]),
             };
-            Err(restart_by(function, [deadline, remaining, 0, 0, 0, 0]))
+            Err(set_restart_fn(function, [deadline, remaining, 0, 0, 0, 0]))
         }
     }
 }
@@ -170,7 +170,7 @@ fn sleep_on_cpu_clock(width: Width, id: u64, target: u64, remaining: Option<u64>
         Width::Bits64 => |args| sleep_on_cpu_clock(Width::Bits64, args[0], args[1], Some(args[2])),
         Width::Bits32 => |args| sleep_on_cpu_clock(Width::Bits32, args[0], args[1], Some(args[2])),
     };
-    Err(restart_by(function, [id, target, remaining, 0, 0, 0]))
+    Err(set_restart_fn(function, [id, target, remaining, 0, 0, 0]))
 }
 
 /// Sleeps until it shows `target`; ERESTARTSYS if a signal comes first. The clock goes at most as fast as all CPUs

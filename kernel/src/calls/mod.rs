@@ -20,6 +20,8 @@ pub mod ports;
 pub mod prctl;
 pub mod process;
 pub mod ptrace;
+pub mod rseq;
+pub mod seccomp;
 pub mod signal;
 pub mod system_info;
 pub mod table64;

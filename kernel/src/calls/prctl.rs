@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::prctl::*;
 
-use crate::calls::capabilities;
+use crate::calls::{capabilities, seccomp};
 use crate::errno::{Errno, Result};
 use crate::fs::vdso;
 use crate::machine::segments;
@@ -93,7 +93,7 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
             pid => tree::find_task(meant(pid as Pid)).map(|_| 0).ok_or(Errno::EINVAL),
         },
         PR_GET_SECCOMP => Ok(task.hooks.seccomp.mode().into()),
-        PR_SET_SECCOMP => crate::work::seccomp::attach::prctl_set(arg2, arg3),
+        PR_SET_SECCOMP => seccomp::prctl_set_seccomp(arg2, arg3),
         user_dispatch::PR_SET_SYSCALL_USER_DISPATCH => user_dispatch::set(arg2, arg3, arg4, arg5),
         PR_CAPBSET_READ => capabilities::bounding(arg2),
         PR_CAPBSET_DROP => capabilities::drop_bounding(arg2),

@@ -1,7 +1,8 @@
-//! The system calls. `rt_sigreturn` is in [`signal_frame64`](crate::work::signal_frame64), beside what it undoes.
+//! The system calls on signals.
 
 use core::mem::size_of;
 
+use portcullis::x86_64::UserRegs;
 use zerocopy::IntoBytes;
 
 use crate::errno::{Errno, Result};
@@ -10,7 +11,7 @@ use crate::memory::{Width, user};
 use crate::sched::scheduler;
 use crate::sched::state::{INTERRUPTIBLE, RUNNING};
 use crate::signal::take::take_pending;
-use crate::signal::{kill, mask, permission, send};
+use crate::signal::{force_fault, kill, mask, permission, send};
 use crate::task::clock::Timespec;
 use crate::task::pid::Pid;
 use crate::task::pid::numbers::{meant, seen};
@@ -20,6 +21,7 @@ use crate::task::signals::info::*;
 use crate::task::signals::set::*;
 use crate::task::tree::Tree;
 use crate::task::{Process, Task, current, tree};
+use crate::work::signal_frame64;
 
 /// rt_sigaction(2).
 pub fn sys_rt_sigaction(signo: u64, new: u64, old: u64, size: u64) -> Result<usize> {
@@ -331,4 +333,27 @@ pub fn sys_rt_tgsigqueueinfo(tgid: u64, tid: u64, signo: u64, info: u64) -> Resu
     }
     let info = checked(info, tid)?;
     to_thread(Some(meant(tgid)), meant(tid), info)
+}
+
+/// rt_sigreturn(2).
+pub fn sys_rt_sigreturn(regs: &mut UserRegs) -> Result<usize> {
+    let result = signal_frame64::restore_frame(regs);
+    finish_sigreturn(regs, result)
+}
+
+/// What a call that takes a frame back returns: RAX as the frame has it. A frame that is no good, or none, is SIGSEGV.
+pub fn finish_sigreturn(regs: &mut UserRegs, result: Result<()>) -> Result<usize> {
+    if result.is_err() {
+        force_fault(SigInfo::kernel(SIGSEGV));
+        regs.orig_rax = UserRegs::NO_SYSCALL;
+        return Ok(0);
+    }
+    // The dispatcher writes the result to RAX.
+    Ok(regs.rax as usize)
+}
+
+/// restart_syscall(2): goes on with the call that a signal has interrupted.
+pub fn sys_restart_syscall() -> Result<usize> {
+    let block = *current().restart.block.lock();
+    (block.function)(block.args)
 }

@@ -7,15 +7,12 @@ use portcullis::x86_64::UserRegs;
 
 use crate::calls::{
     affinity, capabilities, clock, credentials, fs as files, kcmp, limits, membarrier, memory, ports, prctl, process,
-    signal, system_info, timers, usage,
+    rseq, seccomp, signal, system_info, timers, usage,
 };
 use crate::errno::{Errno, Result};
 use crate::machine::nospec;
 use crate::sched::lent::with_state;
 use crate::task::credentials::ids;
-use crate::task::restart::call;
-use crate::work::seccomp::attach as seccomp;
-use crate::work::{rseq, signal_frame64 as signal_frame};
 
 /// A system call, with all registers: most take only their arguments from them.
 type Call = fn(&mut UserRegs) -> Result<usize>;
@@ -79,7 +76,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_iopl => ports::sys_iopl(rdi);
             __NR_ioperm => ports::sys_ioperm(rdi, rsi, rdx);
             __NR_personality => prctl::sys_personality(rdi);
-            __NR_restart_syscall => call::sys_restart_syscall();
+            __NR_restart_syscall => signal::sys_restart_syscall();
             // Other processes.
             __NR_ptrace => crate::calls::ptrace::sys_ptrace(rdi, rsi, rdx, r10);
             __NR_process_vm_readv => process::sys_process_vm_readv(rdi, rsi, rdx, r10, r8, r9);
@@ -309,7 +306,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_setfsgid => credentials::sys_set_file_system(ids::GROUP, regs.rdi);
         }
         state {
-            __NR_rt_sigreturn => signal_frame::sys_rt_sigreturn(at.regs());
+            __NR_rt_sigreturn => signal::sys_rt_sigreturn(at.regs());
             __NR_fork => process::sys_fork(at);
             __NR_vfork => process::sys_vfork(at);
             __NR_clone => process::sys_clone(at, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8);

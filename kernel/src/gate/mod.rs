@@ -152,7 +152,7 @@ impl SyscallHooks for Gate {
     }
 
     fn trace_sys_enter(_: &mut InKernel<'_, Gate>, number: i64) {
-        hooks::syscall_work(Hook::Tracepoint, || trace_points::sys_enter(number));
+        hooks::syscall_work(Hook::Tracepoint, || trace_points::trace_sys_enter(number));
     }
 
     fn audit_syscall_entry(at: &mut InKernel<'_, Gate>, number: i64) {
@@ -173,7 +173,7 @@ impl SyscallHooks for Gate {
     }
 
     fn trace_sys_exit(at: &mut InKernel<'_, Gate>) {
-        hooks::syscall_work(Hook::Tracepoint, || trace_points::sys_exit(at.saved()));
+        hooks::syscall_work(Hook::Tracepoint, || trace_points::trace_sys_exit(at.saved()));
     }
 
     fn ptrace_report_syscall_exit(at: &mut InKernel<'_, Gate>, step: bool) {

@@ -19,15 +19,15 @@ use crate::life::initial_stack::StackStrings;
 use crate::life::script::FirstLine;
 use crate::life::{exec_credentials, exit, initial_stack, script};
 use crate::machine::gate::Gate;
-use crate::memory::address_space::{AddressSpace, current_mm};
 use crate::memory::Width;
+use crate::memory::address_space::{AddressSpace, current_mm};
 use crate::sched::lent::lend;
 use crate::sched::{segments, switch};
 use crate::signal::SigInfo;
 use crate::task::exit_signal::ExitSignal;
 use crate::task::pid::numbers;
 use crate::task::process::Image;
-use crate::task::restart::call;
+use crate::task::restart::restart_block;
 use crate::task::tree::tree;
 use crate::task::{current, syscall_info};
 use crate::vfs::deny_write::DenyWrite;
@@ -206,7 +206,7 @@ fn leave_old_program(mm: Arc<AddressSpace>, own_files: Option<Arc<FdTable>>, ima
     }
     task.sighand.reset_for_exec();
     task.signals.lock().reset_for_exec();
-    call::forget();
+    restart_block::reset_restart_fn();
     process.timers.posix.delete_all();
     process.has_execed.store(true, Relaxed);
     if let Some(node) = tree().node_mut(process.pid) {

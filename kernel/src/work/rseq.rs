@@ -1,4 +1,4 @@
-//! Restartable sequences: rseq(2) (Linux 6.1).
+//! Restartable sequences (Linux 6.1).
 //!
 //! A thread registers an area of its memory. The kernel keeps the number of its CPU there, and when the thread was
 //! preempted, moved or signalled in the middle of a sequence that the area names, it goes on at the sequence's abort
@@ -21,15 +21,13 @@ use crate::task::{Task, current};
 use crate::work::hooks::SWITCH_RSEQ;
 
 /// The area's size and alignment, and where its fields are: `struct rseq`.
-const AREA_SIZE: u64 = 32;
+pub const AREA_SIZE: u64 = 32;
 const CPU_ID_START: u64 = 0;
 const CPU_ID: u64 = 4;
 const SEQUENCE: u64 = 8;
 const FLAGS: u64 = 16;
 /// `RSEQ_CPU_ID_UNINITIALIZED`.
 const NO_CPU: u32 = u32::MAX;
-/// `RSEQ_FLAG_UNREGISTER`.
-const UNREGISTER: i32 = 1;
 
 /// `struct rseq_cs`: a sequence of instructions.
 #[derive(FromBytes)]
@@ -52,43 +50,10 @@ impl Sequence {
 const PREEMPTED: u32 = 1;
 const SIGNALLED: u32 = 2;
 
-/// rseq(2).
-pub fn sys_rseq(area: u64, len: u64, flags: u64, signature: u64) -> Result<usize> {
+/// Registers an area, which the caller has checked, for the current task.
+pub fn register(area: u64, signature: u32) -> Result<()> {
     let task = current();
     let rseq = &task.hooks.rseq;
-    let (len, flags, signature) = (len as u32, flags as i32, signature as u32);
-    let now = rseq.area.load(Relaxed);
-    let same = now == area && u64::from(len) == AREA_SIZE;
-    if flags & UNREGISTER != 0 {
-        if flags != UNREGISTER || now == 0 || !same {
-            return Err(Errno::EINVAL);
-        }
-        if rseq.signature.load(Relaxed) != signature {
-            return Err(Errno::EPERM);
-        }
-        user::write(area + CPU_ID_START, &0u32)?;
-        user::write(area + CPU_ID, &NO_CPU)?;
-        forget(task);
-        return Ok(0);
-    }
-    if flags != 0 {
-        return Err(Errno::EINVAL);
-    }
-    if now != 0 {
-        return Err(if !same {
-            Errno::EINVAL
-        } else if rseq.signature.load(Relaxed) != signature {
-            Errno::EPERM
-        } else {
-            Errno::EBUSY
-        });
-    }
-    if !area.is_multiple_of(AREA_SIZE) || u64::from(len) != AREA_SIZE {
-        return Err(Errno::EINVAL);
-    }
-    if !user::is_user_range(area, AREA_SIZE) {
-        return Err(Errno::EFAULT);
-    }
     // An area that is used again names what its last user left there: that is no sequence of this thread's.
     if user::read::<u64>(area + SEQUENCE)? != 0 {
         user::write(area + SEQUENCE, &0u64)?;
@@ -98,7 +63,17 @@ pub fn sys_rseq(area: u64, len: u64, flags: u64, signature: u64) -> Result<usize
     task.on_switch_out.fetch_or(SWITCH_RSEQ, Relaxed);
     // The area shows the CPU before the call returns.
     task.raise(ExitWork::RSEQ);
-    Ok(0)
+    Ok(())
+}
+
+/// Unregisters the current task's area, which then shows no CPU.
+pub fn unregister() -> Result<()> {
+    let task = current();
+    let area = task.hooks.rseq.area.load(Relaxed);
+    user::write(area + CPU_ID_START, &0u32)?;
+    user::write(area + CPU_ID, &NO_CPU)?;
+    forget(task);
+    Ok(())
 }
 
 fn forget(task: &Task) {

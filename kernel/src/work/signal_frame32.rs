@@ -29,7 +29,7 @@ use crate::signal::exception::Fault;
 use crate::signal::fpstate;
 use crate::signal::info32::SigInfo32;
 use crate::task::current;
-use crate::task::restart::call;
+use crate::task::restart::restart_block;
 use crate::task::signals::action::{Action, ActionFlags};
 use crate::task::signals::altstack::AltStack;
 use crate::task::signals::info::SigInfo;
@@ -262,7 +262,7 @@ impl SigContext32 {
     /// Puts the registers back. As with 64-bit frames the program stays in ring 3 and keeps its flags from the kernel's.
     fn restore(&self, regs: &mut UserRegs) -> Result<()> {
         // A call that was interrupted before the handler ran is not to be continued after it.
-        call::forget();
+        restart_block::reset_restart_fn();
         (regs.rbx, regs.rcx) = (self.ebx.into(), self.ecx.into());
         (regs.rdx, regs.rsi) = (self.edx.into(), self.esi.into());
         (regs.rdi, regs.rbp) = (self.edi.into(), self.ebp.into());
@@ -291,24 +291,8 @@ impl SigContext32 {
     }
 }
 
-/// What a call that takes a frame back returns: EAX as it was, or nothing but a SIGSEGV if the frame is no good.
-fn finish(regs: &mut UserRegs, result: Result<()>) -> Result<usize> {
-    if result.is_err() {
-        crate::signal::force_fault(SigInfo::kernel(crate::signal::SIGSEGV));
-        regs.orig_rax = UserRegs::NO_SYSCALL;
-        return Ok(0);
-    }
-    // The dispatcher writes the result to RAX.
-    Ok(regs.rax as usize)
-}
-
-/// sigreturn(2) of the i386 table.
-pub fn sys_sigreturn(regs: &mut UserRegs) -> Result<usize> {
-    let result = take_frame(regs);
-    finish(regs, result)
-}
-
-fn take_frame(regs: &mut UserRegs) -> Result<()> {
+/// Takes back what the frame holds, as sigreturn(2) asks for it.
+pub fn restore_frame(regs: &mut UserRegs) -> Result<()> {
     // The return address and, by the code that makes the call, the signal's number are off the stack.
     let address = regs.rsp.wrapping_sub(2 * RETURN_ADDRESS);
     let frame: Frame = read(address)?;
@@ -316,13 +300,8 @@ fn take_frame(regs: &mut UserRegs) -> Result<()> {
     frame.context.restore(regs)
 }
 
-/// rt_sigreturn(2) of the i386 table.
-pub fn sys_rt_sigreturn(regs: &mut UserRegs) -> Result<usize> {
-    let result = take_rt_frame(regs);
-    finish(regs, result)
-}
-
-fn take_rt_frame(regs: &mut UserRegs) -> Result<()> {
+/// The same for rt_sigreturn(2).
+pub fn restore_rt_frame(regs: &mut UserRegs) -> Result<()> {
     let address = regs.rsp.wrapping_sub(RETURN_ADDRESS);
     let frame: RtFrame = read(address)?;
     let context = &frame.context;

@@ -24,7 +24,7 @@ use crate::memory::user;
 use crate::sched::fpu;
 use crate::signal::exception::Fault;
 use crate::signal::fpstate;
-use crate::task::restart::call;
+use crate::task::restart::restart_block;
 use crate::task::signals::action::{Action, ActionFlags};
 use crate::task::signals::altstack::AltStack;
 use crate::task::signals::info::{SIGINFO_SIZE, SigInfo};
@@ -235,19 +235,9 @@ impl SigContext {
     }
 }
 
-/// `rt_sigreturn`: takes back what the frame holds. A frame that is no good, or none, is SIGSEGV. Nothing else in the
-/// system depends on whether a handler was running.
-pub fn sys_rt_sigreturn(regs: &mut UserRegs) -> Result<usize> {
-    if restore(regs).is_err() {
-        crate::signal::force_fault(SigInfo::kernel(crate::signal::SIGSEGV));
-        regs.orig_rax = UserRegs::NO_SYSCALL;
-        return Ok(0);
-    }
-    // The dispatcher writes the result to RAX: this is what the frame had there.
-    Ok(regs.rax as usize)
-}
-
-fn restore(regs: &mut UserRegs) -> Result<()> {
+/// Takes back what the frame holds, as rt_sigreturn(2) asks for it. Nothing else in the system depends on whether a handler
+/// was running.
+pub fn restore_frame(regs: &mut UserRegs) -> Result<()> {
     // The handler's return has taken the return address off the stack.
     let address = regs.rsp.wrapping_sub(RETURN_ADDRESS);
     if !user::is_user_range(address, FRAME_SIZE) {
@@ -257,7 +247,7 @@ fn restore(regs: &mut UserRegs) -> Result<()> {
     let task = current();
     crate::signal::mask::set_blocked(frame.context.mask);
     // A call that was interrupted before the handler ran is not to be continued after it.
-    call::forget();
+    restart_block::reset_restart_fn();
     let context = &frame.context.context;
     context.restore(regs);
     if frame.context.flags & UC_STRICT_RESTORE_SS == 0 && regs.cs() == u64::from(USER_CS) {

@@ -81,12 +81,12 @@ pub fn tell(out: &mut dyn Write) {
 }
 
 /// The hook at entry.
-pub fn sys_enter(number: i64) {
+pub fn trace_sys_enter(number: i64) {
     record(Event::SyscallEnter, number as u64);
 }
 
 /// The hook at exit.
-pub fn sys_exit(regs: &UserRegs) {
+pub fn trace_sys_exit(regs: &UserRegs) {
     record(Event::SyscallExit, regs.rax);
 }
 

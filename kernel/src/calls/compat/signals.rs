@@ -1,12 +1,14 @@
 //! Signal calls with i386's structures and its oldest masks of 32 signals.
 
+use portcullis::x86_64::UserRegs;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::calls::signal::{exchange_action, suspend};
+use crate::calls::signal::{exchange_action, finish_sigreturn, suspend};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::signal::{Action, SigSet, mask};
 use crate::task::current;
+use crate::work::signal_frame32;
 
 /// `struct sigaction` of `rt_sigaction`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
@@ -109,4 +111,16 @@ pub fn sys_ssetmask(set: u64) -> Result<usize> {
 /// sigsuspend(2): the mask itself is the third argument.
 pub fn sys_sigsuspend(set: u64) -> Result<usize> {
     suspend(SigSet(set))
+}
+
+/// sigreturn(2).
+pub fn sys_sigreturn(regs: &mut UserRegs) -> Result<usize> {
+    let result = signal_frame32::restore_frame(regs);
+    finish_sigreturn(regs, result)
+}
+
+/// rt_sigreturn(2).
+pub fn sys_rt_sigreturn(regs: &mut UserRegs) -> Result<usize> {
+    let result = signal_frame32::restore_rt_frame(regs);
+    finish_sigreturn(regs, result)
 }

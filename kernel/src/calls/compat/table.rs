@@ -5,20 +5,16 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use portcullis::x86_64::UserRegs;
 
 use crate::calls::compat::ids16::{narrowed, widen};
-use crate::calls::compat::{ids16, signals, stat, sys_ia32};
+use crate::calls::compat::{ids16, signals, stat, sys_ia32, thread_area};
 use crate::calls::{
     affinity, capabilities, clock, credentials, fs as files, kcmp, limits, membarrier, memory, ports, prctl, process,
-    signal, system_info, timers, usage,
+    rseq, seccomp, signal, system_info, timers, usage,
 };
 use crate::errno::{Errno, Result};
 use crate::machine::nospec;
 use crate::memory::Width::Bits32;
 use crate::sched::lent::with_state;
-use crate::sched::segments::thread_area;
 use crate::task::credentials::ids;
-use crate::task::restart::call;
-use crate::work::seccomp::attach as seccomp;
-use crate::work::{rseq, signal_frame32};
 
 /// A system call, with all registers.
 type Call = fn(&mut UserRegs) -> Result<usize>;
@@ -105,7 +101,7 @@ const CALLS: usize = 451;
 #[allow(unused_variables, reason = "some calls have no arguments, some do not look at other registers")]
 static TABLE: [Call; CALLS + 1] = calls! {
     at, a;
-    0 restart_syscall => call::sys_restart_syscall();
+    0 restart_syscall => signal::sys_restart_syscall();
     3 read => files::sys_read(a.ebx, a.ecx, a.edx);
     4 write => files::sys_write(a.ebx, a.ecx, a.edx);
     5 open => files::sys_open(a.ebx, a.ecx, a.edx);
@@ -397,9 +393,9 @@ static TABLE: [Call; CALLS + 1] = calls! {
         1 exit => process::sys_exit(at, a.ebx);
         2 fork => process::sys_fork(at);
         11 execve => process::sys_execve(at, a.ebx, a.ecx, a.edx);
-        119 sigreturn => signal_frame32::sys_sigreturn(at.regs());
+        119 sigreturn => signals::sys_sigreturn(at.regs());
         120 clone => process::sys_clone(at, a.ebx, a.ecx, a.edx, a.edi, a.esi);
-        173 rt_sigreturn => signal_frame32::sys_rt_sigreturn(at.regs());
+        173 rt_sigreturn => signals::sys_rt_sigreturn(at.regs());
         186 sigaltstack => signal::sys_sigaltstack(a.ebx, a.ecx, at.saved().rsp);
         190 vfork => process::sys_vfork(at);
         252 exit_group => process::sys_exit_group(at, a.ebx);

@@ -14,7 +14,7 @@ use crate::memory::{c_long, frames, user};
 use crate::sched::wait::{FOREVER, PollTable, deadline_after};
 use crate::signal::mask::{no_restart_with_handler, with_mask};
 use crate::task::current;
-use crate::task::restart::call::restart_by;
+use crate::task::restart::restart_block::set_restart_fn;
 use crate::vfs::fd::descriptor_limit;
 use crate::vfs::file::File;
 
@@ -178,7 +178,7 @@ pub fn sys_poll(address: u64, count: u64, timeout: u64) -> Result<usize> {
 fn poll_restartable(args: [u64; 6]) -> Result<usize> {
     let [address, count, deadline, ..] = args;
     poll_until(address, count, deadline).map_err(|error| match error {
-        Errno::ERESTARTSYS => restart_by(poll_restartable, args),
+        Errno::ERESTARTSYS => set_restart_fn(poll_restartable, args),
         other => other,
     })
 }

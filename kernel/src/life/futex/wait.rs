@@ -13,8 +13,8 @@ use crate::memory::user;
 use crate::sched::scheduler;
 use crate::sched::state::{INTERRUPTIBLE, RUNNING};
 use crate::task::current;
-use crate::task::restart::call;
-use crate::task::restart::call::restart_by;
+use crate::task::restart::restart_block;
+use crate::task::restart::restart_block::set_restart_fn;
 
 /// Sleeps until one of the waiters is called (released or nudged): ETIMEDOUT at the deadline, ERESTARTSYS if a signal comes.
 pub fn sleep(waiters: &[Waiter], alarm: &mut Alarm) -> Result<()> {
@@ -97,9 +97,9 @@ pub fn wait_restartable(address: u64, private: bool, expected: u32, deadline: De
         Deadline::Realtime(at) => (at, 1),
     };
     let goes_on: fn([u64; 6]) -> Result<usize> = |[address, private, value, at, bitset, realtime]| {
-        call::forget();
+        restart_block::reset_restart_fn();
         let deadline = if realtime != 0 { Deadline::Realtime(at) } else { Deadline::Monotonic(at) };
         wait_restartable(address, private != 0, value as u32, deadline, bitset as u32)
     };
-    Err(restart_by(goes_on, [address, private.into(), expected.into(), at, bitset.into(), realtime]))
+    Err(set_restart_fn(goes_on, [address, private.into(), expected.into(), at, bitset.into(), realtime]))
 }

@@ -1,4 +1,4 @@
-//! set_thread_area and get_thread_area: a thread's own entries of the GDT ([`tls`](super::tls)).
+//! A thread's own entries of the GDT ([`tls`](super::tls)).
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -36,12 +36,9 @@ pub fn clear() {
     thread.set_switch_work(SwitchWork::TLS, false);
 }
 
-/// Asks for any free entry.
-const ANY: u32 = u32::MAX;
-
 /// Whether a segment may stand in the GDT. No 16-bit one: on the way out only those of the LDT are known as stacks that
 /// need care (CVE-2014-8133). No code, and nothing that is not present: the CPU's answers to these are meant for the LDT.
-fn check(segment: &UserDesc) -> Result<()> {
+pub fn check(segment: &UserDesc) -> Result<()> {
     let nothing = segment.is_empty() || segment.is_zero();
     let data = matches!(segment.contents(), Contents::Data | Contents::ExpandDown);
     if nothing || segment.is_32bit() && data && segment.is_present() { Ok(()) } else { Err(Errno::EINVAL) }
@@ -61,19 +58,17 @@ const fn selector(number: u32) -> u16 {
     (number << 3 | 3) as u16
 }
 
-/// set_thread_area(2).
-pub fn sys_set_thread_area(address: u64) -> Result<usize> {
-    let segment: UserDesc = user::read(address)?;
-    check(&segment)?;
+/// The first free entry of the current thread; ESRCH if there is none.
+pub fn free_entry() -> Result<u32> {
+    let free = current().tls.entries().iter().position(|&entry| entry == 0);
+    Ok((TLS_FIRST + free.ok_or(Errno::ESRCH)?) as u32)
+}
+
+/// Puts a segment that has been checked into an entry of the current thread, and loads it.
+pub fn set_current(number: u32, segment: &UserDesc) -> Result<()> {
     let thread = current();
-    let mut number = segment.entry_number;
-    if number == ANY {
-        let free = thread.tls.entries().iter().position(|&entry| entry == 0);
-        number = (TLS_FIRST + free.ok_or(Errno::ESRCH)?) as u32;
-        user::write(address, &number)?;
-    }
     let _irqs = sync::irqs_off();
-    set(thread, number, &segment)?;
+    set(thread, number, segment)?;
     thread.tls.load();
     // What is loaded from the entry follows it.
     let loaded = Segments::current();
@@ -85,13 +80,7 @@ pub fn sys_set_thread_area(address: u64) -> Result<usize> {
             let _ = unsafe { load_segment(segment, held) };
         }
     }
-    Ok(0)
-}
-
-/// get_thread_area(2).
-pub fn sys_get_thread_area(address: u64) -> Result<usize> {
-    let number: u32 = user::read(address)?;
-    get(current(), number, address)
+    Ok(())
 }
 
 /// PTRACE_GET_THREAD_AREA, of a thread that is stopped; get_thread_area(2) of the current one.

@@ -4,7 +4,7 @@
 //! The block belongs to the table of the call that left it: whatever calls a tracer lets the task make meanwhile, it is
 //! restarted with that table's number.
 
-pub mod call;
+pub mod restart_block;
 use core::sync::atomic::AtomicBool;
 
 use linux_raw_sys::general::__NR_restart_syscall;

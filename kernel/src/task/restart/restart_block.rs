@@ -1,4 +1,4 @@
-//! Leaving, taking and forgetting what an interrupted call goes on with ([`restart`](crate::task::restart)).
+//! Setting and resetting the current task's restart block ([`restart`](crate::task::restart)).
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -7,26 +7,20 @@ use crate::memory::width::Width;
 use crate::task::current;
 use crate::task::restart::RestartBlock;
 
-/// The call under way is interrupted and goes on with `function(args)`. Gives the error that says so.
-pub fn restart_by(function: fn([u64; 6]) -> Result<usize>, args: [u64; 6]) -> Errno {
+/// The interrupted call is to be restarted as `function(args)`. Returns the error that says so.
+pub fn set_restart_fn(function: fn([u64; 6]) -> Result<usize>, args: [u64; 6]) -> Errno {
     let restart = &current().restart;
     *restart.block.lock() = RestartBlock { function, args, width: Width::of_call() };
     restart.is_left.store(true, Relaxed);
     Errno::ERESTART_RESTARTBLOCK
 }
 
-/// What was interrupted is not to go on any more.
-pub fn forget() {
+/// The interrupted call is not to be restarted any more.
+pub fn reset_restart_fn() {
     let restart = &current().restart;
     // Each signal asks for it, and nearly never is there one.
     if restart.is_left.load(Relaxed) {
         restart.is_left.store(false, Relaxed);
         *restart.block.lock() = RestartBlock::NONE;
     }
-}
-
-/// restart_syscall(2).
-pub fn sys_restart_syscall() -> Result<usize> {
-    let block = *current().restart.block.lock();
-    (block.function)(block.args)
 }
