@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::msrv::MSRV;
 use crate::toolchain::{TARGET, Toolchain};
-use crate::{imports, progress, repository, setup};
+use crate::{imports, progress, repository, setup, system_calls};
 
 /// Formats all code with rustfmt.
 #[derive(clap::Args)]
@@ -111,6 +111,7 @@ fn lints() -> Result<Vec<Check>> {
     };
     let mut checks = formatting(true)?;
     checks.push(Check { name: "imports", work: Ok(Work::Here(imports::check)) });
+    checks.push(Check { name: "system-calls", work: Ok(Work::Here(system_calls::check)) });
     checks.push(Check { name: "clippy", work: Ok(Work::Command(host)) });
     checks.push(Check { name: "clippy-kernel", work: kernel("kernel", &[]) });
     checks.push(Check { name: "clippy-isolated", work: kernel("kernel", &["--features", "isolation"]) });

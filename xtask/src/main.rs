@@ -31,6 +31,7 @@ mod qemu;
 mod run;
 mod selftests;
 mod setup;
+mod system_calls;
 mod test;
 mod toolchain;
 mod trace;

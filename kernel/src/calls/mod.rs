@@ -1,8 +1,21 @@
-//! System calls: the 64-bit table ([`table64`]), the 32-bit one ([`compat`]), and what they call.
+//! System calls. A system call is a function `sys_NAME` in this folder: it checks arguments, copies from and to user memory, and
+//! calls an operation of a lower layer. `./x lint` reports a function of such a name elsewhere.
 //!
-//! A call that is about one room's own business stands there (`life::fork`, `fs::epoll`). Here are those that combine rooms, ask for
-//! rights, or only check arguments: on files ([`fs`]), on [`memory`], on [`signal`]s, [`clock`]s, [`credentials`] and so on. The
-//! calls of the [`vsyscall`] page, and the devices by which tests look at the hooks ([`hook_devices`]), are here too.
+//! | system calls | look in |
+//! | --- | --- |
+//! | by number | [`table64`]; of 32-bit programs [`compat`] |
+//! | fork, clone, exec, exit, wait, futexes, pidfds | [`process`] |
+//! | files, pipes, sockets, poll, epoll, eventfd, timerfd, signalfd | [`fs`] |
+//! | signals, sigreturn, restart_syscall | [`mod@signal`] |
+//! | clocks and sleeping, timers, resource usage | [`clock`], [`timers`], [`usage`] |
+//! | mmap and the like; membarrier | [`memory`], [`membarrier`] |
+//! | user and group IDs, process groups, sessions | [`credentials`]; [`capabilities`] |
+//! | scheduling, CPU affinity | [`affinity`] |
+//! | prctl, ptrace, seccomp, rseq, kcmp | the file of that name |
+//! | LDT entries, I/O ports | [`ldt`], [`ports`] |
+//! | resource limits; host name, random numbers, reboot | [`limits`], [`system_info`] |
+//!
+//! The calls of the [`vsyscall`] page and the devices by which tests look at the hooks ([`hook_devices`]) are here too.
 
 pub mod affinity;
 pub mod capabilities;
