@@ -3,7 +3,10 @@
 //! The measure is executed instructions, by QEMU's instruction counter, not time: it is the same from run to run and from
 //! machine to machine, and time under emulation misleads, even in sign.
 
+pub mod cost;
+mod example;
 pub mod guest;
+pub mod log;
 mod memory;
 pub mod plot;
 pub mod profile;
@@ -20,8 +23,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::initramfs::Initramfs;
 use crate::{kernel, repository, setup};
+use cost::Cost;
 use guest::{Guest, Outcome, boot_to_prompt};
-use report::Measurement;
+use report::{Count, Measurement};
 
 /// What `./x bench` takes.
 #[derive(clap::Args)]
@@ -103,13 +107,30 @@ pub fn bench(args: BenchArgs) -> Result<()> {
             ours.rows.extend(floor.rows);
         }
         status.append(&mut ours.status);
-        measurements.extend(compare(cpu, &ours, &theirs, nmi_claim.is_some()));
+        let mut of_cpu = compare(cpu, &ours, &theirs, nmi_claim.is_some());
+        for measurement in &mut of_cpu {
+            let initrd = boot.initramfs(&["loop", measurement.row], nmi_claim)?;
+            let kernel = match (measurement.row, &floor_kernel) {
+                ("floor", Some(kernel)) => kernel,
+                _ => &kernel,
+            };
+            add_cost(&mut measurement.ours, &boot.guest(kernel, "", &initrd, cpu), measurement.row)?;
+            if let Some(stock) = &stock {
+                let append = format!("{STOCK_APPEND} -- loop {}", measurement.row);
+                add_cost(&mut measurement.stock, &boot.guest(&stock.image, &append, &initrd, cpu), measurement.row)?;
+            }
+        }
+        measurements.extend(of_cpu);
+    }
+    if rows.is_empty() {
+        measurements.extend(example::measure(&args.cpu)?);
     }
 
     print!("{}", report::table(&measurements));
     println!(
         "\nExecuted instructions per crossing (qemu -icount shift=0), minimum over batches, less the empty loop.\n\
-         Each row in one kernel and then in the other: the same program, the same machine and CPU model."
+         Each row in one kernel and then in the other: the same program, the same machine and CPU model.\n\
+         m/l/s: memory accesses, locked and serializing instructions of the kernel's part, in the mean."
     );
     if let Some(stock) = &stock {
         println!("stock: Linux {} with mitigations=off, as ours runs without page-table isolation.", stock.release);
@@ -127,6 +148,17 @@ pub fn bench(args: BenchArgs) -> Result<()> {
         .with_context(|| format!("writing {}", json.display()))?;
     fs::write(json.with_extension("svg"), plot::svg(&measurements))?;
     println!("wrote {} and the plot {}", json.display(), json.with_extension("svg").display());
+    Ok(())
+}
+
+/// Enough for several rounds of the longest row.
+const COST_LOG_BYTES: u64 = 8 << 20;
+
+/// Looks at the instructions of a row that has a number. Not at those of a tick: millions of the program's are between two.
+pub fn add_cost(count: &mut Count, guest: &Guest, row: &str) -> Result<()> {
+    if count.instructions.is_some() && row != "timer-user" {
+        count.cost = Some(Cost::per_round(&log::record(guest, row, COST_LOG_BYTES)?, row));
+    }
     Ok(())
 }
 
@@ -166,7 +198,8 @@ fn compare(cpu: &str, ours: &Outcome, stock: &Outcome, stock_claims_nmi: bool) -
             .and_then(|line| line.instructions)
             // Without the module the row would measure how Linux prints its message about an unclaimed NMI.
             .filter(|_| row != "nmi-user" || stock_claims_nmi);
-        out.push(Measurement::new(row, "portcullis-kernel", cpu, "off", our_count, stock_count));
+        let [ours, stock] = [our_count, stock_count].map(|instructions| Count { instructions, cost: None });
+        out.push(Measurement::new(row, "portcullis-kernel", cpu, "off", ours, stock));
     }
     out
 }

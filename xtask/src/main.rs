@@ -17,6 +17,7 @@
 mod bench;
 mod conformance;
 mod console;
+mod example;
 mod gdb;
 mod imports;
 mod initramfs;

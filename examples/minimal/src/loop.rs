@@ -63,6 +63,7 @@ extern "C" fn start() -> ! {
                 WORK.raise(ExitWork::NEED_RESCHED, CpuLocal::raising_cpu).none_owed();
                 regs.rax = 0;
             }
+            Event::Syscall(39) => regs.rax = 1,
             Event::Syscall(60) => {
                 println!("kernel: the program exits with status {}", regs.rdi);
                 println!("kernel: schedule was called {} time(s)", RESCHEDULED.load(Relaxed));

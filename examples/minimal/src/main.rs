@@ -107,6 +107,7 @@ impl Kernel for Minimal {
                 raise(ExitWork::NEED_RESCHED);
                 regs.rax = 0;
             }
+            39 => regs.rax = 1,
             60 => {
                 println!("kernel: the program exits with status {}", regs.rdi);
                 println!("kernel: schedule was called {} time(s)", RESCHEDULED.load(Relaxed));

@@ -77,8 +77,8 @@ pub fn svg(measurements: &[Measurement]) -> String {
                 x(m.ratio.unwrap_or(0.0)),
                 COLOURS[colour],
                 escape(&m.cpu),
-                m.ours.unwrap_or(0),
-                m.stock.unwrap_or(0),
+                m.ours.instructions.unwrap_or(0),
+                m.stock.instructions.unwrap_or(0),
             );
         }
         let _ = writeln!(

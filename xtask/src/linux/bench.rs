@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use super::build::{Tree, Variant};
 use super::config::{Arch, Config};
 use crate::bench::guest::{Guest, Outcome};
-use crate::bench::report::{self, LINUX, Measurement};
-use crate::bench::{plot, profile, program};
+use crate::bench::report::{self, Count, LINUX, Measurement};
+use crate::bench::{add_cost, plot, profile, program};
 use crate::initramfs::Initramfs;
 use crate::{repository, setup};
 
@@ -118,25 +118,32 @@ pub fn bench(args: BenchArgs) -> Result<()> {
     for cpu in &args.cpu {
         eprintln!("x: measuring on -cpu {cpu}");
         let measure = |image: &Path, variant: Variant| -> Result<Outcome> {
-            let guest = Guest {
-                kernel: image,
-                append: &format!("{APPEND} -- {}", rows.join(" ")),
-                initrd: &initrd,
-                cpu,
-                directory: &directory,
-            };
+            let append = format!("{APPEND} -- {}", rows.join(" "));
+            let guest = Guest { kernel: image, append: &append, initrd: &initrd, cpu, directory: &directory };
             guest.measure().with_context(|| format!("in Linux, {variant}"))
         };
-        let stock = measure(&stock, Variant::Stock)?;
-        let ours = ours.as_ref().map(|image| measure(image, Variant::Portcullis)).transpose()?.unwrap_or_default();
+        let counted = measure(&stock, Variant::Stock)?;
+        let our_counts =
+            ours.as_ref().map(|image| measure(image, Variant::Portcullis)).transpose()?.unwrap_or_default();
         for row in &rows {
-            let line = stock.rows.get(*row);
+            let line = counted.rows.get(*row);
             if let Some(why) = line.and_then(|line| line.missing.as_ref()) {
                 eprintln!("x: no number for {row}: {why}");
             }
-            let count = |outcome: &Outcome| outcome.rows.get(*row).and_then(|line| line.instructions);
-            if count(&stock).or(count(&ours)).is_some() {
-                measurements.push(Measurement::new(row, LINUX, cpu, "auto", count(&ours), count(&stock)));
+            let count = |outcome: &Outcome, image: Option<&PathBuf>| -> Result<Count> {
+                let instructions = outcome.rows.get(*row).and_then(|line| line.instructions);
+                let mut count = Count { instructions, cost: None };
+                // The decoder of what QEMU logs is for 64-bit code.
+                if let (Some(image), Arch::X86_64) = (image, args.arch) {
+                    let append = format!("{APPEND} -- loop {row}");
+                    let guest = Guest { kernel: image, append: &append, initrd: &initrd, cpu, directory: &directory };
+                    add_cost(&mut count, &guest, row)?;
+                }
+                Ok(count)
+            };
+            let (our_count, stock_count) = (count(&our_counts, ours.as_ref())?, count(&counted, Some(&stock))?);
+            if our_count.instructions.or(stock_count.instructions).is_some() {
+                measurements.push(Measurement::new(row, LINUX, cpu, "auto", our_count, stock_count));
             }
         }
     }
@@ -180,7 +187,8 @@ fn markdown(measurements: &[Measurement], cpus: &[String]) -> String {
         let _ = write!(out, "| {} |", any.title());
         for cpu in cpus {
             let number = |value: Option<u64>| value.map_or("–".to_owned(), |n| n.to_string());
-            let (stock, ours, ratio) = of_row(cpu).map_or((None, None, None), |m| (m.stock, m.ours, m.ratio));
+            let (stock, ours, ratio) =
+                of_row(cpu).map_or((None, None, None), |m| (m.stock.instructions, m.ours.instructions, m.ratio));
             let ratio = ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.3}"));
             let _ = write!(out, " {} | {} | {ratio} |", number(stock), number(ours));
         }

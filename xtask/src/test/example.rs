@@ -1,16 +1,14 @@
 //! Suite `example`: the kernels of `examples/minimal` build, boot, and say what they should.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 
 use super::report::Report;
 use crate::console::Capture;
+use crate::example;
 use crate::qemu::{Boot, Console, Ending, Machine};
-use crate::repository;
-use crate::toolchain::{TARGET, Toolchain};
 
 /// How long a boot may take.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -33,7 +31,7 @@ const STATUS: i32 = 33;
 
 /// Runs the suite.
 pub fn run(report: &mut Report) -> Result<()> {
-    let images = build()?;
+    let images = example::build(true)?;
     for name in KERNELS {
         for &cpu in CPUS {
             let outcome = boots(&images.join(format!("portcullis-{name}")), cpu).map_err(|error| format!("{error:#}"));
@@ -45,24 +43,6 @@ pub fn run(report: &mut Report) -> Result<()> {
 
 /// The two: with hooks, and as a loop.
 const KERNELS: [&str; 2] = ["minimal", "loop"];
-
-/// Builds them, and gives the folder of their images.
-fn build() -> Result<PathBuf> {
-    let directory = repository("examples/minimal");
-    let mut cargo = Toolchain::install()?.cargo("build");
-    cargo
-        .args(["--release", "--locked", "--target-dir"])
-        .arg(directory.join("target"))
-        .current_dir(&directory)
-        .stdin(Stdio::null())
-        .stdout(std::io::stderr());
-    let shown = format!("{cargo:?}");
-    let status = cargo.status().with_context(|| format!("cannot start {shown}"))?;
-    if !status.success() {
-        bail!("it could not be built ({status}). The errors stand above; tried, in examples/minimal/: {shown}");
-    }
-    Ok(directory.join("target").join(TARGET).join("release"))
-}
 
 fn boots(kernel: &Path, cpu: &str) -> Result<()> {
     let machine = Machine { cpu: cpu.to_owned(), ..Machine::default() };
