@@ -31,7 +31,7 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     // SAFETY: nothing has been allocated.
     let (cr3, tables) = unsafe { crate::memory::boot_tables::init(crate::machine::pvh::info()) };
     // The tables in use are the kernel's own now, and only now for certain.
-    memory::vmalloc::root();
+    memory::vmalloc::kernel_pgd();
     let info = crate::machine::pvh::info();
     let reserved = memory::boot_tables::reserved(info, tables);
     memory::pgd::init(memory::frames::init(info.ram(), &reserved, memory::pgd::share));

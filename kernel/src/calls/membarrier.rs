@@ -42,11 +42,11 @@ pub fn sys_membarrier(command: u64, flags: u64, cpu: u64) -> Result<usize> {
         GLOBAL | GLOBAL_EXPEDITED => tlb::barrier_everywhere(),
         PRIVATE_EXPEDITED => {
             require_registration(command)?;
-            tlb::barrier(mm.root());
+            tlb::barrier(mm.pgd());
         }
         PRIVATE_EXPEDITED_SYNC_CORE => {
             require_registration(command)?;
-            tlb::sync_core(mm.root());
+            tlb::sync_core(mm.pgd());
         }
         PRIVATE_EXPEDITED_RSEQ => {
             require_registration(command)?;

@@ -17,7 +17,7 @@ use crate::machine::direct_map::DIRECT_MAP;
 use crate::machine::ipi;
 use crate::machine::sync::SpinLock;
 use crate::machine::{cpu, time};
-use crate::memory::isolation::{ON, user_root};
+use crate::memory::isolation::{ON, user_pgd};
 use crate::memory::table::Table;
 use crate::memory::user_table::{Found, differences, maps};
 use crate::sched::rcu;
@@ -134,23 +134,23 @@ fn storm(_: usize, _: usize) {
 fn user_table() -> String {
     let mut out = String::new();
     let kernel = Cr3::read_raw().0.start_address().as_u64();
-    let root = user_root(kernel);
+    let pgd = user_pgd(kernel);
     let mut found = Found::default();
     let all = Flags::WRITABLE | Flags::USER_ACCESSIBLE;
-    found.walk(Table::at(root), 3, 0xffff_0000_0000_0000, 256..512, all);
+    found.walk(Table::at(pgd), 3, 0xffff_0000_0000_0000, 256..512, all);
     let on_stack = 0u8;
     let on_heap = Box::new(0u8);
     for (key, value) in [
         ("isolation", u64::from(ON)),
         ("pages", found.pages),
         ("strangers", found.strangers),
-        ("differences", differences(kernel, root)),
-        ("code", u64::from(maps(root, user_table as *const () as u64))),
-        ("data", u64::from(maps(root, &raw const gate::COUNTERS as u64))),
-        ("direct_map", u64::from(maps(root, DIRECT_MAP + root))),
-        ("heap", u64::from(maps(root, &raw const *on_heap as u64))),
-        ("stack", u64::from(maps(root, &raw const on_stack as u64))),
-        ("cpu", u64::from(maps(root, &raw const cpu::get(cpu::id()).current as u64))),
+        ("differences", differences(kernel, pgd)),
+        ("code", u64::from(maps(pgd, user_table as *const () as u64))),
+        ("data", u64::from(maps(pgd, &raw const gate::COUNTERS as u64))),
+        ("direct_map", u64::from(maps(pgd, DIRECT_MAP + pgd))),
+        ("heap", u64::from(maps(pgd, &raw const *on_heap as u64))),
+        ("stack", u64::from(maps(pgd, &raw const on_stack as u64))),
+        ("cpu", u64::from(maps(pgd, &raw const cpu::get(cpu::id()).current as u64))),
     ] {
         // Writing to a string does not fail.
         let _ = writeln!(out, "{key} {value}");

@@ -186,7 +186,7 @@ impl AddressSpace {
     /// Makes it the address space of this CPU. It must stay alive until another one is activated, or nobody refers to
     /// it any more: then this CPU is told to leave it. Interrupts off.
     pub fn activate(&self) {
-        tlb::load(self.tables.root());
+        tlb::load(self.tables.pgd());
         cpu::this().address_space.store(ptr::from_ref(self).cast_mut().cast(), Ordering::Relaxed);
         self.ldt.activate();
     }
@@ -198,12 +198,12 @@ impl AddressSpace {
 
     /// Puts an entry into its local descriptor table, for all CPUs that run in it.
     pub fn set_ldt_entry(&self, number: usize, entry: u64) -> Result<()> {
-        self.ldt.set(number, entry, |table| tlb::reload_ldt(self.tables.root(), table))
+        self.ldt.set(number, entry, |table| tlb::reload_ldt(self.tables.pgd(), table))
     }
 
     /// Physical address of the PML4.
-    pub fn root(&self) -> u64 {
-        self.tables.root()
+    pub fn pgd(&self) -> u64 {
+        self.tables.pgd()
     }
 
     /// Remembers what the program was started with, for `/proc`.

@@ -148,7 +148,7 @@ impl Builder<'_> {
     /// What user mode's own tables map of the kernel, in the PML4 behind the kernel's.
     fn user_tables(&mut self) {
         let kernel = self.pml4;
-        self.pml4 = isolation::user_root(kernel);
+        self.pml4 = isolation::user_pgd(kernel);
         for (range, rights) in user_table::shared() {
             for virt in range.step_by(SIZE_4K as usize) {
                 self.map(virt, virt - image::KERNEL_BASE, 1, rights.bits());

@@ -257,7 +257,7 @@ impl AddressSpace {
         }
         entry.store(leaf(copy.into_raw(), prot, true), Relaxed);
         // Other threads must not go on reading the old frame.
-        tlb::flush(self.tables.root(), page..page + PAGE_SIZE);
+        tlb::flush(self.tables.pgd(), page..page + PAGE_SIZE);
         drop(frame);
         Ok(())
     }

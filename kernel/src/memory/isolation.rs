@@ -9,7 +9,7 @@ pub const ON: bool = cfg!(feature = "isolation");
 /// The flag of a page whose translation stays when CR3 is loaded. With isolation there is no such page.
 pub const GLOBAL: Flags = if ON { Flags::empty() } else { Flags::GLOBAL };
 
-/// The user's top-level table of the address space whose kernel's one is at `root`.
-pub const fn user_root(root: u64) -> u64 {
-    if ON { root | USER_TABLE } else { root }
+/// The user's top-level table of the address space whose kernel's one is at `pgd`.
+pub const fn user_pgd(pgd: u64) -> u64 {
+    if ON { pgd | USER_TABLE } else { pgd }
 }

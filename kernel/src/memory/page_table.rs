@@ -13,8 +13,8 @@ use x86_64::structures::paging::PageTableFlags as Flags;
 use crate::errno::Result;
 use crate::machine::direct_map::PAGE_SIZE;
 use crate::memory::frames::Frame;
-use crate::memory::isolation::user_root;
-use crate::memory::pgd::Root;
+use crate::memory::isolation::user_pgd;
+use crate::memory::pgd::Pgd;
 use crate::memory::table::{KERNEL_TABLE, Table, address, span};
 use crate::memory::vma::Prot;
 use crate::memory::{frames, isolation, tlb, vmalloc};
@@ -52,18 +52,18 @@ pub fn leaf(addr: u64, prot: Prot, writable: bool) -> u64 {
     addr | flags.bits() | u64::from(prot.key()) << KEY_SHIFT
 }
 
-/// Makes `entry` the one for `addr` in the top-level table at `root`, and in the user's, if that is another one. Gives the old
+/// Makes `entry` the one for `addr` in the top-level table at `pgd`, and in the user's, if that is another one. Gives the old
 /// one.
-fn set_top(root: u64, addr: u64, entry: u64) -> u64 {
+fn set_top(pgd: u64, addr: u64, entry: u64) -> u64 {
     if isolation::ON {
-        Table::at(user_root(root)).entry(3, addr).store(entry, Relaxed);
+        Table::at(user_pgd(pgd)).entry(3, addr).store(entry, Relaxed);
     }
-    Table::at(root).entry(3, addr).swap(entry, Relaxed)
+    Table::at(pgd).entry(3, addr).swap(entry, Relaxed)
 }
 
 /// The tables of one address space.
 pub struct PageTables {
-    root: Root,
+    pgd: Pgd,
     /// How many leaf entries hold a frame, and the most that did when some were taken out. Written with the address space
     /// locked.
     resident: AtomicU64,
@@ -73,24 +73,24 @@ pub struct PageTables {
 impl PageTables {
     /// Tables with the kernel's half and an empty user half.
     pub fn new() -> Result<PageTables> {
-        let root = Root::new()?;
-        copy_kernel_half(vmalloc::root(), root.addr());
+        let pgd = Pgd::new()?;
+        copy_kernel_half(vmalloc::kernel_pgd(), pgd.addr());
         if isolation::ON {
-            copy_kernel_half(user_root(vmalloc::root()), user_root(root.addr()));
+            copy_kernel_half(user_pgd(vmalloc::kernel_pgd()), user_pgd(pgd.addr()));
         }
-        Ok(PageTables { root, resident: AtomicU64::new(0), peak: AtomicU64::new(0) })
+        Ok(PageTables { pgd, resident: AtomicU64::new(0), peak: AtomicU64::new(0) })
     }
 
     /// Physical address of the PML4.
     #[inline]
-    pub fn root(&self) -> u64 {
-        self.root.addr()
+    pub fn pgd(&self) -> u64 {
+        self.pgd.addr()
     }
 
     /// The page table that covers `addr`; else the number of bytes, naturally aligned, that have none.
     #[inline]
     fn leaf_table(&self, addr: u64) -> core::result::Result<Table, u64> {
-        let table = Table::at(self.root());
+        let table = Table::at(self.pgd());
         let table = table.child(3, addr).ok_or(span(3))?;
         let table = table.child(2, addr).ok_or(span(2))?;
         table.child(1, addr).ok_or(span(1))
@@ -113,13 +113,13 @@ impl PageTables {
 
     #[cold]
     fn create(&self, addr: u64) -> Result<&'static AtomicU64> {
-        let mut table = Table::at(self.root());
+        let mut table = Table::at(self.pgd());
         for level in [3, 2, 1] {
             let entry = table.entry(level, addr);
             if entry.load(Relaxed) == 0 {
                 let new = frames::alloc_zeroed()?.into_raw() | USER_TABLE;
                 if level == 3 {
-                    set_top(self.root(), addr, new);
+                    set_top(self.pgd(), addr, new);
                 } else {
                     entry.store(new, Relaxed);
                 }
@@ -173,7 +173,7 @@ impl PageTables {
     /// Takes every frame out of `range`, and frees them once no CPU has a translation left. Tables go too where they
     /// lie within `unused`, the mapped-by-nobody range around `range`.
     pub fn clear(&self, range: Range<u64>, unused: Range<u64>) {
-        let mut gather = Gather::new(self.root());
+        let mut gather = Gather::new(self.pgd());
         let mut removed = 0;
         self.for_each(range.clone(), |addr, entry| {
             let old = entry.swap(0, Relaxed);
@@ -181,13 +181,13 @@ impl PageTables {
             removed += 1;
         });
         self.removed(removed);
-        prune(Table::at(self.root()), 3, 0, &range, &unused, &mut gather);
+        prune(Table::at(self.pgd()), 3, 0, &range, &unused, &mut gather);
     }
 
     /// Takes the frames that `gone` chooses, given address and frame, out of `range`, and frees them once no CPU has a
     /// translation left.
     pub fn clear_if(&self, range: Range<u64>, mut gone: impl FnMut(u64, u64) -> bool) {
-        let mut gather = Gather::new(self.root());
+        let mut gather = Gather::new(self.pgd());
         let mut removed = 0;
         self.for_each(range, |addr, entry| {
             let old = entry.load(Relaxed);
@@ -215,7 +215,7 @@ impl PageTables {
                 flush.add(addr);
             }
         });
-        flush.flush(self.root());
+        flush.flush(self.pgd());
     }
 
     /// Maps what `self` maps in `range` in `child` as well. Private pages become read-only in both.
@@ -240,7 +240,7 @@ impl PageTables {
                 Err(errno) => result = Err(errno),
             }
         });
-        flush.flush(self.root());
+        flush.flush(self.pgd());
         result
     }
 
@@ -260,16 +260,16 @@ impl PageTables {
                 flush.add(addr);
             }
         });
-        flush.flush(self.root());
+        flush.flush(self.pgd());
         Ok(())
     }
 }
 
 impl Drop for PageTables {
     fn drop(&mut self) {
-        tlb::leave(self.root());
+        tlb::leave(self.pgd());
         for index in USER_ENTRIES {
-            free_subtree(&Table::at(self.root()).0[index], 3);
+            free_subtree(&Table::at(self.pgd()).0[index], 3);
         }
     }
 }
@@ -309,11 +309,8 @@ fn prune(table: Table, level: u32, base: u64, range: &Range<u64>, unused: &Range
                 prune(child, level - 1, start, range, unused, gather);
             }
             if unused.start <= start && start + span <= unused.end {
-                let old = if level == 3 {
-                    set_top(gather.root, start, 0)
-                } else {
-                    table.entry(level, start).swap(0, Relaxed)
-                };
+                let old =
+                    if level == 3 { set_top(gather.pgd, start, 0) } else { table.entry(level, start).swap(0, Relaxed) };
                 gather.push(start, address(old), true);
             }
         }
@@ -336,9 +333,9 @@ impl Touched {
         }
     }
 
-    fn flush(&mut self, root: u64) {
+    fn flush(&mut self, pgd: u64) {
         if !self.range.is_empty() {
-            tlb::flush(root, self.range.clone());
+            tlb::flush(pgd, self.range.clone());
             self.range = 0..0;
         }
     }
@@ -346,15 +343,15 @@ impl Touched {
 
 /// Frames on their way out: they are freed only after the shootdown, a batch at a time.
 struct Gather {
-    root: u64,
+    pgd: u64,
     touched: Touched,
     frames: [u64; 64],
     len: usize,
 }
 
 impl Gather {
-    fn new(root: u64) -> Gather {
-        Gather { root, touched: Touched::default(), frames: [0; 64], len: 0 }
+    fn new(pgd: u64) -> Gather {
+        Gather { pgd, touched: Touched::default(), frames: [0; 64], len: 0 }
     }
 
     fn push(&mut self, addr: u64, frame: u64, flush: bool) {
@@ -369,7 +366,7 @@ impl Gather {
     }
 
     fn finish(&mut self) {
-        self.touched.flush(self.root);
+        self.touched.flush(self.pgd);
         for &frame in &self.frames[..self.len] {
             // SAFETY: `push` got the reference of an entry that is gone, and now so are its translations.
             drop(unsafe { Frame::from_raw(frame) });

@@ -37,13 +37,13 @@ pub fn init(memory: Range<u64>) {
 }
 
 /// The top-level tables of one address space.
-pub struct Root(u64);
+pub struct Pgd(u64);
 
-impl Root {
+impl Pgd {
     /// Zeroes. ENOMEM when memory runs short.
-    pub fn new() -> Result<Root> {
+    pub fn new() -> Result<Pgd> {
         if !ON {
-            return Ok(Root(frames::alloc_zeroed()?.into_raw()));
+            return Ok(Pgd(frames::alloc_zeroed()?.into_raw()));
         }
         let mut pairs = PAIRS.lock();
         let addr = if pairs.free != 0 {
@@ -60,7 +60,7 @@ impl Root {
         drop(pairs);
         // SAFETY: the pair is this one's now.
         unsafe { phys_to_virt(addr).write_bytes(0, PAIR as usize) };
-        Ok(Root(addr))
+        Ok(Pgd(addr))
     }
 
     /// Physical address of the kernel's.
@@ -70,7 +70,7 @@ impl Root {
     }
 }
 
-impl Drop for Root {
+impl Drop for Pgd {
     fn drop(&mut self) {
         if !ON {
             // SAFETY: the reference that `new` got.

@@ -28,7 +28,7 @@ use crate::memory::{ldt, vmalloc};
 
 /// Ranges of more pages are flushed by dropping all of the user's translations.
 const MAX_SINGLE_PAGES: u64 = 32;
-/// Stands for the root of a CPU that is between two address spaces.
+/// Stands for the pgd of a CPU that is between two address spaces.
 const SWITCHING: u64 = 1;
 /// Range end that asks a CPU to forget the instructions that it has fetched.
 const SYNC_CORE: u64 = u64::MAX - 2;
@@ -37,7 +37,7 @@ const RELOAD_LDT: u64 = u64::MAX - 1;
 /// Range end that asks a CPU to leave the address space altogether.
 const LEAVE: u64 = u64::MAX;
 
-/// The root that a CPU has loaded, alone on its cache line.
+/// The pgd that a CPU has loaded, alone on its cache line.
 #[repr(align(64))]
 struct Active(AtomicU64);
 
@@ -45,36 +45,36 @@ static ACTIVE: [Active; MAX_CPUS] = [const { Active(AtomicU64::new(0)) }; MAX_CP
 
 /// Held by the initiator of a shootdown until all have answered.
 static INITIATOR: SpinLock<()> = SpinLock::new(());
-static ROOT: AtomicU64 = AtomicU64::new(0);
+static PGD: AtomicU64 = AtomicU64::new(0);
 static START: AtomicU64 = AtomicU64::new(0);
 static END: AtomicU64 = AtomicU64::new(0);
 /// The CPUs that have not answered yet, one bit each.
 static PENDING: AtomicU32 = AtomicU32::new(0);
 
-/// Loads the address space with the PML4 at `root` on this CPU, if it is not loaded already.
-pub(super) fn load(root: u64) {
+/// Loads the address space with the PML4 at `pgd` on this CPU, if it is not loaded already.
+pub(super) fn load(pgd: u64) {
     let _irqs = sync::irqs_off();
-    load_here(root);
+    load_here(pgd);
 }
 
-fn load_here(root: u64) {
+fn load_here(pgd: u64) {
     let active = &ACTIVE[cpu::id()].0;
-    if active.load(Ordering::Relaxed) == root {
+    if active.load(Ordering::Relaxed) == pgd {
         return;
     }
     // Whoever changes either set of tables from here on sees this CPU as a user of them. Whoever looked before made its
     // change visible before this store, and so before CR3 is loaded: a MOV to CR3 waits for all earlier stores.
     active.store(SWITCHING, Ordering::SeqCst);
-    let frame = PhysFrame::containing_address(x86_64::PhysAddr::new(root));
-    // SAFETY: `root` is a PML4 whose kernel half is the one in use, and its owner keeps it until `leave` returns.
+    let frame = PhysFrame::containing_address(x86_64::PhysAddr::new(pgd));
+    // SAFETY: `pgd` is a PML4 whose kernel half is the one in use, and its owner keeps it until `leave` returns.
     unsafe { Cr3::write(frame, Cr3Flags::empty()) };
-    active.store(root, Ordering::Release);
+    active.store(pgd, Ordering::Release);
 }
 
-/// Makes sure that no CPU uses a translation for `range` that was taken out of the tables at `root` before. The caller
+/// Makes sure that no CPU uses a translation for `range` that was taken out of the tables at `pgd` before. The caller
 /// holds the lock of the address space.
-pub(super) fn flush(root: u64, range: Range<u64>) {
-    shootdown(root, range.start, range.end);
+pub(super) fn flush(pgd: u64, range: Range<u64>) {
+    shootdown(pgd, range.start, range.end);
 }
 
 /// Drops this CPU's translation of one page: enough where the old one only forbade more than the new one.
@@ -83,47 +83,47 @@ pub(super) fn flush_local(addr: u64) {
     tlb::flush(VirtAddr::new_truncate(addr));
 }
 
-/// Makes every CPU that still has the address space with this root loaded leave it. No task uses it any more.
-pub(super) fn leave(root: u64) {
-    shootdown(root, 0, LEAVE);
+/// Makes every CPU that still has the address space with this pgd loaded leave it. No task uses it any more.
+pub(super) fn leave(pgd: u64) {
+    shootdown(pgd, 0, LEAVE);
 }
 
-/// A full memory barrier on every CPU that runs in the address space with this root.
-pub fn barrier(root: u64) {
-    shootdown(root, 0, 0);
+/// A full memory barrier on every CPU that runs in the address space with this pgd.
+pub fn barrier(pgd: u64) {
+    shootdown(pgd, 0, 0);
 }
 
 /// A full memory barrier on every CPU.
 pub fn barrier_everywhere() {
     let everybody = |here: usize| cpu::online() & !(1 << here);
-    // A root that no CPU has loaded: there is nothing to do but to answer.
+    // A pgd that no CPU has loaded: there is nothing to do but to answer.
     request(0, 0, 0, everybody);
 }
 
-/// Makes every CPU that runs in the address space with this root execute a serializing instruction (SDM volume 3, 9.3), this
+/// Makes every CPU that runs in the address space with this pgd execute a serializing instruction (SDM volume 3, 9.3), this
 /// one too. One that loads the address space later writes CR3, which is one.
 ///
 /// It is executed by whoever answers, and not left to the way out to user mode: SYSRET is none.
-pub fn sync_core(root: u64) {
-    shootdown(root, 0, SYNC_CORE);
+pub fn sync_core(pgd: u64) {
+    shootdown(pgd, 0, SYNC_CORE);
 }
 
-/// Makes every CPU that runs in the address space with this root load its LDT anew, which is this one now.
-pub(super) fn reload_ldt(root: u64, table: *mut ldt::Table) {
-    shootdown(root, table as u64, RELOAD_LDT);
+/// Makes every CPU that runs in the address space with this pgd load its LDT anew, which is this one now.
+pub(super) fn reload_ldt(pgd: u64, table: *mut ldt::Table) {
+    shootdown(pgd, table as u64, RELOAD_LDT);
 }
 
-fn shootdown(root: u64, start: u64, end: u64) {
-    request(root, start, end, |here| users(root, here));
+fn shootdown(pgd: u64, start: u64, end: u64) {
+    request(pgd, start, end, |here| users(pgd, here));
 }
 
 /// Has a request performed here, and by the CPUs that `targets` names when it is given this one.
-fn request(root: u64, start: u64, end: u64, targets: impl Fn(usize) -> CpuMask) {
+fn request(pgd: u64, start: u64, end: u64, targets: impl Fn(usize) -> CpuMask) {
     let _irqs = sync::irqs_off();
     let here = cpu::id();
     // The change of the tables comes before the look at who uses them; see `load_here`.
     fence(Ordering::SeqCst);
-    perform(root, start, end);
+    perform(pgd, start, end);
     if targets(here) == 0 {
         return;
     }
@@ -132,7 +132,7 @@ fn request(root: u64, start: u64, end: u64, targets: impl Fn(usize) -> CpuMask) 
     if targets == 0 {
         return;
     }
-    ROOT.store(root, Ordering::Relaxed);
+    PGD.store(pgd, Ordering::Relaxed);
     START.store(start, Ordering::Relaxed);
     END.store(end, Ordering::Relaxed);
     PENDING.store(targets, Ordering::Release);
@@ -142,12 +142,12 @@ fn request(root: u64, start: u64, end: u64, targets: impl Fn(usize) -> CpuMask) 
     }
 }
 
-/// The CPUs other than `here` that have `root` loaded or may be about to.
-fn users(root: u64, here: usize) -> CpuMask {
+/// The CPUs other than `here` that have `pgd` loaded or may be about to.
+fn users(pgd: u64, here: usize) -> CpuMask {
     let mut targets = 0;
     for (id, active) in ACTIVE.iter().enumerate().take(cpu::count()) {
         let active = active.0.load(Ordering::Relaxed);
-        if id != here && (active == root || active == SWITCHING) {
+        if id != here && (active == pgd || active == SWITCHING) {
             targets |= 1 << id;
         }
     }
@@ -155,12 +155,12 @@ fn users(root: u64, here: usize) -> CpuMask {
 }
 
 /// This CPU's part of a shootdown.
-fn perform(root: u64, start: u64, end: u64) {
-    if ACTIVE[cpu::id()].0.load(Ordering::Relaxed) != root {
+fn perform(pgd: u64, start: u64, end: u64) {
+    if ACTIVE[cpu::id()].0.load(Ordering::Relaxed) != pgd {
         return;
     }
     if end == LEAVE {
-        load_here(vmalloc::root());
+        load_here(vmalloc::kernel_pgd());
         ldt::forget();
     } else if end == SYNC_CORE {
         core::hint::black_box(core::arch::x86_64::__cpuid(0));
@@ -187,7 +187,7 @@ pub fn service_pending() {
 fn answer() {
     let bit = 1 << cpu::id();
     if PENDING.load(Ordering::Acquire) & bit != 0 {
-        perform(ROOT.load(Ordering::Relaxed), START.load(Ordering::Relaxed), END.load(Ordering::Relaxed));
+        perform(PGD.load(Ordering::Relaxed), START.load(Ordering::Relaxed), END.load(Ordering::Relaxed));
         PENDING.fetch_and(!bit, Ordering::AcqRel);
     }
 }

@@ -69,9 +69,9 @@ impl Found {
     }
 }
 
-/// Whether the table at `root` maps `virt`.
-pub fn maps(root: u64, virt: u64) -> bool {
-    let mut table = Table::at(root);
+/// Whether the table at `pgd` maps `virt`.
+pub fn maps(pgd: u64, virt: u64) -> bool {
+    let mut table = Table::at(pgd);
     for level in [3, 2, 1, 0] {
         let entry = Flags::from_bits_retain(table.entry(level, virt).load(Relaxed));
         if !entry.contains(Flags::PRESENT) {
@@ -87,6 +87,6 @@ pub fn maps(root: u64, virt: u64) -> bool {
 
 /// How many top-level entries of the user half differ between the kernel's table and the user's.
 pub fn differences(kernel: u64, user: u64) -> u64 {
-    let entry = |root, index| Table::at(root).entry(3, index * span(3)).load(Relaxed);
+    let entry = |pgd, index| Table::at(pgd).entry(3, index * span(3)).load(Relaxed);
     (0..256).map(|index| u64::from(entry(kernel, index) != entry(user, index))).sum()
 }

@@ -26,24 +26,24 @@ pub const STACKS: u64 = 0xffff_c980_0000_0000;
 const DIRECT_MAP_SIZE: u64 = 512 << 30;
 
 static LOCK: SpinLock<()> = SpinLock::new(());
-static ROOT: AtomicU64 = AtomicU64::new(0);
+static KERNEL_PGD: AtomicU64 = AtomicU64::new(0);
 
 /// Physical address of the kernel's own PML4, which has no user half. With page-table isolation what the user's tables map of
 /// the kernel is in the PML4 behind it. The first call (at boot) reads it from CR3.
-pub fn root() -> u64 {
-    match ROOT.load(Ordering::Relaxed) {
+pub fn kernel_pgd() -> u64 {
+    match KERNEL_PGD.load(Ordering::Relaxed) {
         0 => {
-            let root = Cr3::read().0.start_address().as_u64();
-            ROOT.store(root, Ordering::Relaxed);
-            root
+            let pgd = Cr3::read().0.start_address().as_u64();
+            KERNEL_PGD.store(pgd, Ordering::Relaxed);
+            pgd
         }
-        root => root,
+        pgd => pgd,
     }
 }
 
 /// The entry for the page at `addr`, with the tables above it; none where a large page maps it.
 fn entry(addr: u64) -> Result<Option<&'static AtomicU64>> {
-    let mut table = Table::at(root());
+    let mut table = Table::at(kernel_pgd());
     for level in [3, 2, 1] {
         let entry = table.entry(level, addr);
         if entry.load(Ordering::Relaxed) == 0 {

@@ -238,5 +238,5 @@ pub fn abort_all(cpu: Option<u32>) {
         }
     }
     // Each of them has been in the kernel after the flag was raised, and does not leave it without looking.
-    tlb::barrier(mm.root());
+    tlb::barrier(mm.pgd());
 }

@@ -63,7 +63,7 @@ fn a_leaf_says_to_the_processor_what_the_protection_says() {
 #[test]
 fn new_tables_have_the_kernels_half_and_no_other() {
     let tables = tables();
-    let (own, kernel) = (Table::at(tables.root()), Table::at(vmalloc::root()));
+    let (own, kernel) = (Table::at(tables.pgd()), Table::at(vmalloc::kernel_pgd()));
     for index in 0..256 {
         assert_eq!(own.0[index].load(Relaxed), 0);
     }
@@ -152,8 +152,8 @@ fn cleared_tables_go_where_nothing_else_is_mapped() {
     assert!(tables.lookup(0x40_0000).is_none());
     assert!(tables.lookup(0x4000_0000).is_some());
     tables.clear(0x4000_0000..0x4000_1000, 0..USER_END);
-    let root = Table::at(tables.root());
-    assert_eq!(root.0[0].load(Relaxed), 0, "nothing is left of the user's half");
+    let pgd = Table::at(tables.pgd());
+    assert_eq!(pgd.0[0].load(Relaxed), 0, "nothing is left of the user's half");
 }
 
 /// One change, by the places of [`PLACES`].

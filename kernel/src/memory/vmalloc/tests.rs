@@ -5,20 +5,20 @@ use crate::memory::{frames, page_table};
 /// Makes the table at `addr` the kernel's own, with the PDPT that boot would have made for heap and stacks. For
 /// [`host::memory`].
 pub fn set_root(addr: u64) {
-    ROOT.store(addr, Ordering::Relaxed);
+    KERNEL_PGD.store(addr, Ordering::Relaxed);
 }
 
 #[test]
 fn mapped_pages_are_distinct_frames_of_zeros_and_stay() {
     host::memory();
     // Boot's part: the PDPT of the heap's 512 GiB.
-    let top = Table::at(root()).entry(3, HEAP);
+    let top = Table::at(kernel_pgd()).entry(3, HEAP);
     if top.load(Ordering::Relaxed) == 0 {
         let pdpt = frames::alloc_zeroed().expect("memory").into_raw();
         top.store(pdpt | table::KERNEL_TABLE.bits(), Ordering::Relaxed);
     }
     let entry = |addr: u64| {
-        let mut table = Table::at(root());
+        let mut table = Table::at(kernel_pgd());
         for level in [3, 2, 1] {
             table = Table::at(table::address(table.entry(level, addr).load(Ordering::Relaxed)));
         }
