@@ -22,7 +22,7 @@ impl memory::callbacks::Callbacks for Upper {
     }
 
     fn width_of_call(&self) -> Width {
-        if current().call.is_compat() { Width::Bits32 } else { Width::Bits64 }
+        if current().syscall_info.is_compat() { Width::Bits32 } else { Width::Bits64 }
     }
 
     fn is_being_killed(&self) -> bool {

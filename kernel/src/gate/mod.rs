@@ -84,7 +84,7 @@ impl Kernel for Gate {
 
     #[inline(always)]
     fn compat_call(on: bool) {
-        task::current().call.set_compat(on);
+        task::current().syscall_info.set_compat(on);
     }
 }
 

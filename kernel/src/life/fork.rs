@@ -249,7 +249,7 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
 fn set_tls(child: &Task, tls: u64) -> Result<()> {
     // SAFETY: the child has not started; nobody else looks at it.
     let segments = unsafe { &mut *child.saved_segments() };
-    if current().call.is_compat() {
+    if current().syscall_info.is_compat() {
         thread_area::set_of_child(child, segments, tls)?;
     } else if tls >= USER_END {
         return Err(Errno::EPERM);

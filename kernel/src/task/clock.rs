@@ -41,7 +41,7 @@ impl Timespec {
     /// Reads one whose members are this wide: 32-bit calls have two kinds, as those of the `time64` calls are 64 bits wide.
     pub fn read(width: Width, address: u64) -> Result<Self> {
         let [seconds, mut nanoseconds] = c_long::read_of(width, address)?;
-        if width == Width::Bits64 && current().call.is_compat() {
+        if width == Width::Bits64 && current().syscall_info.is_compat() {
             // Half of the member is padding there.
             nanoseconds = i64::from(nanoseconds as u32);
         }

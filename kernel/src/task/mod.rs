@@ -50,6 +50,7 @@ use crate::sched::thread::{Owner, Start, Thread};
 use crate::task::pid::namespace::Namespace;
 use crate::task::signals::action::SigHand;
 use crate::task::signals::state::TaskSignals;
+use crate::task::syscall_info::state::SyscallInfo;
 use crate::task::trace_state::Trace;
 use crate::vfs::context::FsContext;
 use crate::vfs::fd::FdTable;
@@ -75,7 +76,7 @@ pub struct Task {
     /// Blocked and pending signals of this thread.
     pub signals: SpinLock<TaskSignals>,
     /// Whose table the system call under way is of.
-    pub call: crate::task::syscall_info::state::CallState,
+    pub syscall_info: SyscallInfo,
     /// Its part in tracing, as tracee and as tracer.
     pub trace: Trace<Task>,
     /// How an interrupted call continues in `restart_syscall`.
@@ -150,7 +151,7 @@ impl Task {
             fs: Own::new(new.fs),
             sighand: Own::new(Some(new.sighand)),
             signals: SpinLock::new(new.signals),
-            call: crate::task::syscall_info::state::CallState::default(),
+            syscall_info: SyscallInfo::default(),
             trace: Trace::default(),
             restart: restart::State::new(),
             clear_child_tid: AtomicU64::new(0),

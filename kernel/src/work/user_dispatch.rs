@@ -97,7 +97,7 @@ pub fn at_entry(regs: &mut UserRegs) -> bool {
 /// The return from a signal handler through the vDSO: a handler must be able to return while the selector blocks. Only the
 /// 32-bit vDSO has such code; 64-bit programs bring their own and put it into the range.
 fn is_sigreturn(regs: &UserRegs) -> bool {
-    current().call.is_compat() && vdso::is_behind_sigreturn_32(current_mm(), regs.rip)
+    current().syscall_info.is_compat() && vdso::is_behind_sigreturn_32(current_mm(), regs.rip)
 }
 
 /// The hook at exit: true if this call was turned into a signal, so that no other exit work is due.

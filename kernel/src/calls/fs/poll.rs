@@ -85,7 +85,7 @@ impl Timeout {
             0 => FOREVER,
             _ => {
                 let [seconds, mut fraction] = c_long::read_of(width, address)?;
-                if width == Width::Bits64 && current().call.is_compat() {
+                if width == Width::Bits64 && current().syscall_info.is_compat() {
                     // Half of the member is padding there.
                     fraction = i64::from(fraction as u32);
                 }

@@ -1,10 +1,11 @@
-//! The system call under way, as those see it who judge, report or restart it: tracers, filters, audit, signals.
+//! The system call under way, for those who judge, report or restart it: tracers, filters, audit, signals.
 //!
-//! Whose table the call is of ([`CallState`](crate::task::syscall_info::state::CallState)) is said here and nowhere else. The door sets it and clears it. Where a call leaves
+//! Only [`SyscallInfo`](state::SyscallInfo) says whose table the call is of. The door sets it and clears it. Where a call leaves
 //! by another door than it came by (a child's first way out, a program of the other width), or where a tracer has changed
-//! it, [`AFTER_CALL`] is raised, so that nothing is left of it when user mode is entered.
+//! it, [`AFTER_CALL`] is raised, so that it is cleared before user mode is entered.
 
 pub mod state;
+
 use core::sync::atomic::Ordering::Relaxed;
 
 use portcullis::work::ExitWork;
@@ -25,13 +26,13 @@ pub const VDSO_MOVED: ExitWork = ExitWork::from_bits(1 << 17);
 
 #[inline]
 fn width_of(task: &Task) -> Width {
-    if task.call.is_compat() { Width::Bits32 } else { Width::Bits64 }
+    if task.syscall_info.is_compat() { Width::Bits32 } else { Width::Bits64 }
 }
 
 /// A child's first way out is that of the call that made it.
 pub fn inherit(child: &Task) {
-    if current().call.is_compat() {
-        child.call.set_compat(true);
+    if current().syscall_info.is_compat() {
+        child.syscall_info.set_compat(true);
         child.raise(AFTER_CALL);
     }
 }
@@ -43,11 +44,11 @@ pub fn becomes_exec_of(width: Width) -> u64 {
     let task = current();
     match width {
         Width::Bits64 => {
-            task.call.set_compat(false);
+            task.syscall_info.set_compat(false);
             NR_EXECVE
         }
         Width::Bits32 => {
-            task.call.set_compat(true);
+            task.syscall_info.set_compat(true);
             task.raise(AFTER_CALL);
             NR_EXECVE_32
         }
@@ -56,7 +57,7 @@ pub fn becomes_exec_of(width: Width) -> u64 {
 
 /// A 32-bit tracer has written the number of the call that the task is stopped in.
 pub fn poke(task: &Task) {
-    task.call.poked.store(true, Relaxed);
+    task.syscall_info.poked.store(true, Relaxed);
     task.raise(AFTER_CALL);
 }
 
@@ -64,22 +65,22 @@ pub fn poke(task: &Task) {
 pub fn leave() {
     let task = current();
     task.work.take(AFTER_CALL);
-    task.call.compat.store(false, Relaxed);
-    task.call.poked.store(false, Relaxed);
+    task.syscall_info.compat.store(false, Relaxed);
+    task.syscall_info.poked.store(false, Relaxed);
 }
 
 /// The vDSO has been moved by the current task: a 32-bit call that it is making returns to the new place.
 pub fn vdso_moved(old_landing_pad: u64) {
     let task = current();
-    if task.call.is_compat() {
-        task.call.old_landing_pad.store(old_landing_pad, Relaxed);
+    if task.syscall_info.is_compat() {
+        task.syscall_info.old_landing_pad.store(old_landing_pad, Relaxed);
         task.raise(VDSO_MOVED);
     }
 }
 
 /// The hook of [`VDSO_MOVED`].
 pub fn follow_vdso(regs: &mut UserRegs) {
-    if regs.rip == current().call.old_landing_pad.load(Relaxed) {
+    if regs.rip == current().syscall_info.old_landing_pad.load(Relaxed) {
         regs.rip = current_mm().int80_landing_pad();
     }
 }
@@ -119,7 +120,7 @@ pub fn args_of(regs: &UserRegs, task: &Task) -> [u64; 6] {
 
 /// Its result, if that is an error: `-errno`, or an internal code of an interrupted call. The registers are the task's.
 pub fn error_of(regs: &UserRegs, task: &Task) -> Option<i64> {
-    let result = if task.call.is_compat() || task.call.poked.load(Relaxed) {
+    let result = if task.syscall_info.is_compat() || task.syscall_info.poked.load(Relaxed) {
         i64::from(regs.rax as i32)
     } else {
         regs.rax as i64

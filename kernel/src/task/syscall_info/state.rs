@@ -9,7 +9,7 @@ pub const AUDIT_ARCH_I386: u32 = 0x4000_0003;
 
 /// What a task keeps about the call under way.
 #[derive(Default)]
-pub struct CallState {
+pub struct SyscallInfo {
     /// It is of the 32-bit table (Linux: TS_COMPAT).
     pub compat: AtomicBool,
     /// A 32-bit tracer has written the number: the result is 32 bits wide (Linux: TS_I386_REGS_POKED).
@@ -18,7 +18,7 @@ pub struct CallState {
     pub old_landing_pad: AtomicU64,
 }
 
-impl CallState {
+impl SyscallInfo {
     /// Whether the call is of the 32-bit table: from its arrival until all its exit work is done. The program may be of
     /// either width.
     #[inline(always)]
