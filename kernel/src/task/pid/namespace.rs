@@ -37,8 +37,8 @@ pub struct PidNamespace {
 }
 
 struct Numbers {
-    /// Ids by number.
-    ids: BTreeMap<Pid, Pid>,
+    /// By number in this namespace.
+    pids: BTreeMap<Pid, Pid>,
     last: Pid,
     /// Init has ended: nobody comes any more.
     ended: bool,
@@ -61,7 +61,7 @@ impl PidNamespace {
         Ok(Some(Arc::new(PidNamespace {
             parent: parent.clone(),
             owner,
-            numbers: SpinLock::new(Numbers { ids: BTreeMap::new(), last: 0, ended: false }),
+            numbers: SpinLock::new(Numbers { pids: BTreeMap::new(), last: 0, ended: false }),
             changed: WaitQueue::new(),
         })))
     }
@@ -79,19 +79,19 @@ impl PidNamespace {
     /// The number of an id here.
     pub fn number(&self, id: Pid) -> Option<Pid> {
         let numbers = self.numbers.lock();
-        let found = numbers.ids.iter().find(|(_, other)| **other == id);
+        let found = numbers.pids.iter().find(|(_, other)| **other == id);
         found.map(|(number, _)| *number)
     }
 
     /// The id of a number here.
     pub fn id(&self, number: Pid) -> Option<Pid> {
-        self.numbers.lock().ids.get(&number).copied()
+        self.numbers.lock().pids.get(&number).copied()
     }
 
     /// Its init, unless that is ending.
     pub fn init(&self) -> Option<Pid> {
         let numbers = self.numbers.lock();
-        numbers.ids.get(&INIT).copied().filter(|_| !numbers.ended)
+        numbers.pids.get(&INIT).copied().filter(|_| !numbers.ended)
     }
 
     /// Gives an id the chosen number, or the next.
@@ -101,32 +101,32 @@ impl PidNamespace {
             return Err(Errno::ENOMEM);
         }
         // Groups and sessions that have outlived their leaders, and have ended.
-        numbers.ids.retain(|_, id| is_taken(*id));
+        numbers.pids.retain(|_, id| is_taken(*id));
         if let Some(number) = chosen {
-            if numbers.ids.contains_key(&number) {
+            if numbers.pids.contains_key(&number) {
                 return Err(Errno::EEXIST);
             }
-            numbers.ids.insert(number, id);
+            numbers.pids.insert(number, id);
             return Ok(());
         }
         let next = |last: Pid| {
             if last + 1 >= PID_MAX { PID_RESTART } else { last + 1 }
         };
         let mut number = next(numbers.last);
-        while numbers.ids.contains_key(&number) {
+        while numbers.pids.contains_key(&number) {
             number = next(number);
             if number == numbers.last {
                 return Err(Errno::EAGAIN);
             }
         }
         numbers.last = number;
-        numbers.ids.insert(number, id);
+        numbers.pids.insert(number, id);
         Ok(())
     }
 
     /// Takes an id out.
     pub fn remove(&self, id: Pid) {
-        self.numbers.lock().ids.retain(|_, other| *other != id);
+        self.numbers.lock().pids.retain(|_, other| *other != id);
     }
 }
 

@@ -4,7 +4,7 @@ fn namespace(parent: Namespace, ids: &[(Pid, Pid)]) -> Namespace {
     Some(Arc::new(PidNamespace {
         parent,
         owner: None,
-        numbers: SpinLock::new(Numbers { ids: ids.iter().copied().collect(), last: 0, ended: false }),
+        numbers: SpinLock::new(Numbers { pids: ids.iter().copied().collect(), last: 0, ended: false }),
         changed: WaitQueue::new(),
     }))
 }
