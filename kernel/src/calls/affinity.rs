@@ -13,7 +13,7 @@ use crate::sched::{scheduler, timer};
 use crate::task::clock::Timespec;
 use crate::task::credentials::capabilities::Capability;
 use crate::task::credentials::capable::{capable, capable_in};
-use crate::task::credentials::ids::USER;
+use crate::task::credentials::uid_gid::USER;
 use crate::task::credentials::user_namespace;
 use crate::task::pid::Pid;
 use crate::task::pid::numbers::{meant, seen};

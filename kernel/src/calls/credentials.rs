@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::task::credentials::capabilities::Capability;
-use crate::task::credentials::ids::{GROUP, Ids, Kind, USER};
+use crate::task::credentials::uid_gid::{GROUP, Ids, Kind, USER};
 use crate::task::credentials::user_namespace;
 use crate::task::pid::Pid;
 use crate::task::pid::numbers::{meant, seen};

@@ -8,7 +8,7 @@ use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::task::credentials::capabilities::Capability;
 use crate::task::credentials::capable::{capable, capable_in};
-use crate::task::credentials::ids::Ids;
+use crate::task::credentials::uid_gid::Ids;
 use crate::task::limits::{COUNT, Limit};
 use crate::task::pid::Pid;
 use crate::task::pid::numbers::meant;

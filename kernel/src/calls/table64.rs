@@ -12,7 +12,7 @@ use crate::calls::{
 use crate::errno::{Errno, Result};
 use crate::machine::nospec;
 use crate::sched::lent::with_state;
-use crate::task::credentials::ids;
+use crate::task::credentials::uid_gid;
 
 /// A system call, with all registers: most take only their arguments from them.
 type Call = fn(&mut UserRegs) -> Result<usize>;
@@ -290,20 +290,20 @@ static TABLE: [Call; CALLS + 1] = calls! {
         other_arguments {
             __NR_sigaltstack => signal::sys_sigaltstack(regs.rdi, regs.rsi, regs.rsp);
             __NR_getpgrp => credentials::sys_getpgid(0);
-            __NR_getuid => credentials::sys_get_real(ids::USER);
-            __NR_getgid => credentials::sys_get_real(ids::GROUP);
-            __NR_geteuid => credentials::sys_get_effective(ids::USER);
-            __NR_getegid => credentials::sys_get_effective(ids::GROUP);
-            __NR_setuid => credentials::sys_set(ids::USER, regs.rdi);
-            __NR_setgid => credentials::sys_set(ids::GROUP, regs.rdi);
-            __NR_setreuid => credentials::sys_set_re(ids::USER, regs.rdi, regs.rsi);
-            __NR_setregid => credentials::sys_set_re(ids::GROUP, regs.rdi, regs.rsi);
-            __NR_setresuid => credentials::sys_set_res(ids::USER, regs.rdi, regs.rsi, regs.rdx);
-            __NR_setresgid => credentials::sys_set_res(ids::GROUP, regs.rdi, regs.rsi, regs.rdx);
-            __NR_getresuid => credentials::sys_get_res(ids::USER, regs.rdi, regs.rsi, regs.rdx);
-            __NR_getresgid => credentials::sys_get_res(ids::GROUP, regs.rdi, regs.rsi, regs.rdx);
-            __NR_setfsuid => credentials::sys_set_file_system(ids::USER, regs.rdi);
-            __NR_setfsgid => credentials::sys_set_file_system(ids::GROUP, regs.rdi);
+            __NR_getuid => credentials::sys_get_real(uid_gid::USER);
+            __NR_getgid => credentials::sys_get_real(uid_gid::GROUP);
+            __NR_geteuid => credentials::sys_get_effective(uid_gid::USER);
+            __NR_getegid => credentials::sys_get_effective(uid_gid::GROUP);
+            __NR_setuid => credentials::sys_set(uid_gid::USER, regs.rdi);
+            __NR_setgid => credentials::sys_set(uid_gid::GROUP, regs.rdi);
+            __NR_setreuid => credentials::sys_set_re(uid_gid::USER, regs.rdi, regs.rsi);
+            __NR_setregid => credentials::sys_set_re(uid_gid::GROUP, regs.rdi, regs.rsi);
+            __NR_setresuid => credentials::sys_set_res(uid_gid::USER, regs.rdi, regs.rsi, regs.rdx);
+            __NR_setresgid => credentials::sys_set_res(uid_gid::GROUP, regs.rdi, regs.rsi, regs.rdx);
+            __NR_getresuid => credentials::sys_get_res(uid_gid::USER, regs.rdi, regs.rsi, regs.rdx);
+            __NR_getresgid => credentials::sys_get_res(uid_gid::GROUP, regs.rdi, regs.rsi, regs.rdx);
+            __NR_setfsuid => credentials::sys_set_file_system(uid_gid::USER, regs.rdi);
+            __NR_setfsgid => credentials::sys_set_file_system(uid_gid::GROUP, regs.rdi);
         }
         state {
             __NR_rt_sigreturn => signal::sys_rt_sigreturn(at.regs());

@@ -9,7 +9,7 @@ use linux_raw_sys::general::{RLIMIT_STACK, S_ISGID, S_ISUID, S_IXGRP};
 
 use crate::fs::Inode;
 use crate::task::credentials::capabilities::Capability;
-use crate::task::credentials::ids::{GROUP, USER};
+use crate::task::credentials::uid_gid::{GROUP, USER};
 use crate::task::credentials::{Credentials, user_namespace};
 use crate::task::current;
 

@@ -12,7 +12,7 @@ use crate::life::exec_strings::Strings;
 use crate::machine::segments;
 use crate::memory::address_space::current_mm;
 use crate::memory::{PAGE_SIZE, Width, address_space, user};
-use crate::task::credentials::ids::{GROUP, USER};
+use crate::task::credentials::uid_gid::{GROUP, USER};
 use crate::task::credentials::user_namespace;
 use crate::task::current;
 

@@ -6,7 +6,7 @@ use linux_raw_sys::general::*;
 
 use crate::errno::{Errno, Result};
 use crate::sched::scheduler;
-use crate::task::credentials::ids::USER;
+use crate::task::credentials::uid_gid::USER;
 use crate::task::credentials::user_namespace;
 use crate::task::exit_signal::ExitSignal;
 use crate::task::pid::numbers::seen;

@@ -2,7 +2,7 @@
 
 use crate::errno::{Errno, Result};
 use crate::task::credentials::capabilities::Capability;
-use crate::task::credentials::ids::Ids;
+use crate::task::credentials::uid_gid::Ids;
 use crate::task::current;
 use crate::task::process::Process;
 use crate::task::signals::info::{SI_USER, SigInfo};

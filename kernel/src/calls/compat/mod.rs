@@ -10,15 +10,15 @@
 //! | [`sys_ia32`] | calls whose arguments lie in memory, or in two registers |
 //! | [`signals`] | `sigaction` in its three forms, masks of 32 signals |
 //! | [`stat`] | `stat`, `stat64`, `statfs`, `statfs64` |
-//! | [`ids16`] | user and group ids of 16 bits |
+//! | [`uid16`] | user and group ids of 16 bits |
 //! | [`thread_area`] | the thread's entries of the GDT, which 64-bit programs have no call for |
 //!
 //! Structures of C's longs are read and written by [`memory::c_long`](crate::memory::c_long), `siginfo_t` by
 //! [`signal::info32`](crate::signal::info32).
 
-mod ids16;
 mod signals;
 mod stat;
 mod sys_ia32;
 pub mod table;
 mod thread_area;
+mod uid16;

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::calls::compat::ids16::narrow;
+use crate::calls::compat::uid16::narrow;
 use crate::calls::fs::{BLOCK_SIZE, FileSystem, NAME_LENGTH, ST_VALID};
 use crate::errno::{Errno, Result};
 use crate::memory::user;

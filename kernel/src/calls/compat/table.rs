@@ -4,8 +4,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use portcullis::x86_64::UserRegs;
 
-use crate::calls::compat::ids16::{narrowed, widen};
-use crate::calls::compat::{ids16, signals, stat, sys_ia32, thread_area};
+use crate::calls::compat::uid16::{narrowed, widen};
+use crate::calls::compat::{signals, stat, sys_ia32, thread_area, uid16};
 use crate::calls::{
     affinity, capabilities, clock, credentials, fs as files, kcmp, limits, membarrier, memory, ports, prctl, process,
     rseq, seccomp, signal, system_info, timers, usage,
@@ -14,7 +14,7 @@ use crate::errno::{Errno, Result};
 use crate::machine::nospec;
 use crate::memory::Width::Bits32;
 use crate::sched::lent::with_state;
-use crate::task::credentials::ids;
+use crate::task::credentials::uid_gid;
 
 /// A system call, with all registers.
 type Call = fn(&mut UserRegs) -> Result<usize>;
@@ -117,8 +117,8 @@ static TABLE: [Call; CALLS + 1] = calls! {
     16 lchown => files::sys_lchown(a.ebx, widen(a.ecx), widen(a.edx));
     19 lseek => files::sys_lseek(a.ebx, signed(a.ecx), a.edx);
     20 getpid => credentials::sys_getpid();
-    23 setuid => credentials::sys_set(ids::USER, widen(a.ebx));
-    24 getuid => narrowed(credentials::sys_get_real(ids::USER));
+    23 setuid => credentials::sys_set(uid_gid::USER, widen(a.ebx));
+    24 getuid => narrowed(credentials::sys_get_real(uid_gid::USER));
     25 stime => sys_ia32::sys_stime(a.ebx);
     27 alarm => timers::sys_alarm(a.ebx);
     29 pause => signal::sys_pause();
@@ -134,11 +134,11 @@ static TABLE: [Call; CALLS + 1] = calls! {
     42 pipe => files::sys_pipe(a.ebx);
     43 times => usage::sys_times(a.ebx);
     45 brk => memory::sys_brk(a.ebx);
-    46 setgid => credentials::sys_set(ids::GROUP, widen(a.ebx));
-    47 getgid => narrowed(credentials::sys_get_real(ids::GROUP));
+    46 setgid => credentials::sys_set(uid_gid::GROUP, widen(a.ebx));
+    47 getgid => narrowed(credentials::sys_get_real(uid_gid::GROUP));
     48 signal => signals::sys_signal(a.ebx, a.ecx);
-    49 geteuid => narrowed(credentials::sys_get_effective(ids::USER));
-    50 getegid => narrowed(credentials::sys_get_effective(ids::GROUP));
+    49 geteuid => narrowed(credentials::sys_get_effective(uid_gid::USER));
+    50 getegid => narrowed(credentials::sys_get_effective(uid_gid::GROUP));
     52 umount2 => files::sys_umount2(a.ebx, a.ecx);
     54 ioctl => files::sys_ioctl(a.ebx, a.ecx, a.edx);
     55 fcntl => sys_ia32::sys_fcntl64(a.ebx, a.ecx, a.edx);
@@ -152,8 +152,8 @@ static TABLE: [Call; CALLS + 1] = calls! {
     67 sigaction => signals::sys_sigaction(a.ebx, a.ecx, a.edx);
     68 sgetmask => signals::sys_sgetmask();
     69 ssetmask => signals::sys_ssetmask(a.ebx);
-    70 setreuid => credentials::sys_set_re(ids::USER, widen(a.ebx), widen(a.ecx));
-    71 setregid => credentials::sys_set_re(ids::GROUP, widen(a.ebx), widen(a.ecx));
+    70 setreuid => credentials::sys_set_re(uid_gid::USER, widen(a.ebx), widen(a.ecx));
+    71 setregid => credentials::sys_set_re(uid_gid::GROUP, widen(a.ebx), widen(a.ecx));
     72 sigsuspend => signals::sys_sigsuspend(a.edx);
     73 sigpending => signal::sys_rt_sigpending(a.ebx, 4);
     74 sethostname => system_info::sys_sethostname(a.ebx, a.ecx);
@@ -162,7 +162,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     77 getrusage => usage::sys_getrusage(a.ebx, a.ecx);
     78 gettimeofday => clock::sys_gettimeofday(a.ebx, a.ecx);
     79 settimeofday => clock::sys_settimeofday(a.ebx);
-    80 getgroups => ids16::sys_getgroups16(a.ebx, a.ecx);
+    80 getgroups => uid16::sys_getgroups16(a.ebx, a.ecx);
     82 select => sys_ia32::sys_old_select(a.ebx);
     83 symlink => files::sys_symlink(a.ebx, a.ecx);
     85 readlink => files::sys_readlink(a.ebx, a.ecx, a.edx);
@@ -197,8 +197,8 @@ static TABLE: [Call; CALLS + 1] = calls! {
     132 getpgid => credentials::sys_getpgid(a.ebx);
     133 fchdir => files::sys_fchdir(a.ebx);
     136 personality => prctl::sys_personality(a.ebx);
-    138 setfsuid => credentials::sys_set_file_system(ids::USER, widen(a.ebx));
-    139 setfsgid => credentials::sys_set_file_system(ids::GROUP, widen(a.ebx));
+    138 setfsuid => credentials::sys_set_file_system(uid_gid::USER, widen(a.ebx));
+    139 setfsgid => credentials::sys_set_file_system(uid_gid::GROUP, widen(a.ebx));
     140 _llseek => sys_ia32::sys_llseek(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     141 getdents => files::sys_getdents(a.ebx, a.ecx, a.edx);
     142 _newselect => crate::calls::fs::poll::sys_select(a.ebx, a.ecx, a.edx, a.esi, a.edi);
@@ -222,9 +222,9 @@ static TABLE: [Call; CALLS + 1] = calls! {
     161 sched_rr_get_interval => affinity::sched_rr_get_interval(Bits32, a.ebx, a.ecx);
     162 nanosleep => clock::nanosleep(Bits32, a.ebx, a.ecx);
     163 mremap => memory::sys_mremap(a.ebx, a.ecx, a.edx, a.esi, a.edi);
-    164 setresuid => credentials::sys_set_res(ids::USER, widen(a.ebx), widen(a.ecx), widen(a.edx));
+    164 setresuid => credentials::sys_set_res(uid_gid::USER, widen(a.ebx), widen(a.ecx), widen(a.edx));
     168 poll => crate::calls::fs::poll::sys_poll(a.ebx, a.ecx, a.edx);
-    170 setresgid => credentials::sys_set_res(ids::GROUP, widen(a.ebx), widen(a.ecx), widen(a.edx));
+    170 setresgid => credentials::sys_set_res(uid_gid::GROUP, widen(a.ebx), widen(a.ecx), widen(a.edx));
     172 prctl => prctl::sys_prctl(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     174 rt_sigaction => signals::sys_rt_sigaction(a.ebx, a.ecx, a.edx, a.esi);
     175 rt_sigprocmask => signal::sys_rt_sigprocmask(a.ebx, a.ecx, a.edx, a.esi);
@@ -247,24 +247,24 @@ static TABLE: [Call; CALLS + 1] = calls! {
     196 lstat64 => files::stat(stat::write_stat64, a.ebx, false, a.ecx);
     197 fstat64 => files::fstat(stat::write_stat64, a.ebx, a.ecx);
     198 lchown32 => files::sys_lchown(a.ebx, a.ecx, a.edx);
-    199 getuid32 => credentials::sys_get_real(ids::USER);
-    200 getgid32 => credentials::sys_get_real(ids::GROUP);
-    201 geteuid32 => credentials::sys_get_effective(ids::USER);
-    202 getegid32 => credentials::sys_get_effective(ids::GROUP);
-    203 setreuid32 => credentials::sys_set_re(ids::USER, a.ebx, a.ecx);
-    204 setregid32 => credentials::sys_set_re(ids::GROUP, a.ebx, a.ecx);
+    199 getuid32 => credentials::sys_get_real(uid_gid::USER);
+    200 getgid32 => credentials::sys_get_real(uid_gid::GROUP);
+    201 geteuid32 => credentials::sys_get_effective(uid_gid::USER);
+    202 getegid32 => credentials::sys_get_effective(uid_gid::GROUP);
+    203 setreuid32 => credentials::sys_set_re(uid_gid::USER, a.ebx, a.ecx);
+    204 setregid32 => credentials::sys_set_re(uid_gid::GROUP, a.ebx, a.ecx);
     205 getgroups32 => credentials::sys_getgroups(a.ebx, a.ecx);
     206 setgroups32 => credentials::sys_setgroups(a.ebx, a.ecx);
     207 fchown32 => files::sys_fchown(a.ebx, a.ecx, a.edx);
-    208 setresuid32 => credentials::sys_set_res(ids::USER, a.ebx, a.ecx, a.edx);
-    209 getresuid32 => credentials::sys_get_res(ids::USER, a.ebx, a.ecx, a.edx);
-    210 setresgid32 => credentials::sys_set_res(ids::GROUP, a.ebx, a.ecx, a.edx);
-    211 getresgid32 => credentials::sys_get_res(ids::GROUP, a.ebx, a.ecx, a.edx);
+    208 setresuid32 => credentials::sys_set_res(uid_gid::USER, a.ebx, a.ecx, a.edx);
+    209 getresuid32 => credentials::sys_get_res(uid_gid::USER, a.ebx, a.ecx, a.edx);
+    210 setresgid32 => credentials::sys_set_res(uid_gid::GROUP, a.ebx, a.ecx, a.edx);
+    211 getresgid32 => credentials::sys_get_res(uid_gid::GROUP, a.ebx, a.ecx, a.edx);
     212 chown32 => files::sys_chown(a.ebx, a.ecx, a.edx);
-    213 setuid32 => credentials::sys_set(ids::USER, a.ebx);
-    214 setgid32 => credentials::sys_set(ids::GROUP, a.ebx);
-    215 setfsuid32 => credentials::sys_set_file_system(ids::USER, a.ebx);
-    216 setfsgid32 => credentials::sys_set_file_system(ids::GROUP, a.ebx);
+    213 setuid32 => credentials::sys_set(uid_gid::USER, a.ebx);
+    214 setgid32 => credentials::sys_set(uid_gid::GROUP, a.ebx);
+    215 setfsuid32 => credentials::sys_set_file_system(uid_gid::USER, a.ebx);
+    216 setfsgid32 => credentials::sys_set_file_system(uid_gid::GROUP, a.ebx);
     218 mincore => memory::sys_mincore(a.ebx, a.ecx, a.edx);
     219 madvise => memory::sys_madvise(a.ebx, a.ecx, a.edx);
     220 getdents64 => files::sys_getdents64(a.ebx, a.ecx, a.edx);

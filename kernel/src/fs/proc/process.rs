@@ -16,9 +16,9 @@ use crate::machine::cpu;
 use crate::memory::address_space::AddressSpace;
 use crate::sched::{lent, scheduler, state};
 use crate::task;
-use crate::task::credentials::ids::{GROUP, Ids, USER};
+use crate::task::credentials::uid_gid::{GROUP, Ids, USER};
 use crate::task::credentials::user_namespace::Writer;
-use crate::task::credentials::{access, ids, user_namespace};
+use crate::task::credentials::{access, uid_gid, user_namespace};
 use crate::task::pid::numbers;
 use crate::task::process::Process;
 use crate::task::signals::set::SigSet;
@@ -275,12 +275,12 @@ fn system_call(subject: &Subject) -> Result<Vec<u8>> {
 }
 
 /// An id as the reader sees it.
-fn shown_id(kind: ids::Kind, id: u32) -> u32 {
+fn shown_id(kind: uid_gid::Kind, id: u32) -> u32 {
     user_namespace::seen(&current().process.credentials.lock().namespace, kind, id)
 }
 
 /// The four ids of a kind, each behind a tab.
-fn ids_line(kind: ids::Kind, ids: &Ids) -> String {
+fn ids_line(kind: uid_gid::Kind, ids: &Ids) -> String {
     [ids.real, ids.effective, ids.saved, ids.file_system]
         .iter()
         .map(|&id| format!("\t{}", shown_id(kind, id)))
@@ -403,11 +403,11 @@ fn namespace_of(process: &Process) -> user_namespace::Namespace {
     process.credentials.lock().namespace.clone()
 }
 
-fn show_map(process: &Process, kind: ids::Kind) -> String {
+fn show_map(process: &Process, kind: uid_gid::Kind) -> String {
     user_namespace::show_map(&namespace_of(process), kind, namespace_of(&current().process))
 }
 
-fn write_map(process: &Process, kind: ids::Kind, map: &[u8]) -> Result<()> {
+fn write_map(process: &Process, kind: uid_gid::Kind, map: &[u8]) -> Result<()> {
     let credentials = current().process.credentials.lock().clone();
     let writer = Writer {
         user: credentials.user.effective,

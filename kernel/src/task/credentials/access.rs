@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::errno::{Errno, Result};
 use crate::task::credentials::capabilities::{Capabilities, Capability};
-use crate::task::credentials::ids::Ids;
+use crate::task::credentials::uid_gid::Ids;
 use crate::task::credentials::user_namespace;
 use crate::task::process::Process;
 use crate::task::{Task, current};

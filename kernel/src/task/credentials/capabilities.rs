@@ -4,7 +4,7 @@
 
 use bitflags::bitflags;
 
-use crate::task::credentials::ids::Ids;
+use crate::task::credentials::uid_gid::Ids;
 
 /// All that Linux 6.1 has.
 pub const ALL: u64 = (1 << 41) - 1;

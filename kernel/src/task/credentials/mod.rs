@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use crate::errno::Result;
 use crate::task::credentials::capabilities::Capability;
-use crate::task::credentials::ids::{GROUP, Ids, Kind, USER};
+use crate::task::credentials::uid_gid::{GROUP, Ids, Kind, USER};
 use crate::task::credentials::user_namespace::{Namespace, UserNamespace};
 
 /// The ids of a process. They decide whom it may signal, trace and control; access to files is not refused because of them.
@@ -72,7 +72,7 @@ impl Credentials {
 pub mod access;
 pub mod capabilities;
 pub mod capable;
-pub mod ids;
 #[cfg(test)]
 mod tests;
+pub mod uid_gid;
 pub mod user_namespace;

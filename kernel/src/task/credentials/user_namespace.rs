@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
-use crate::task::credentials::ids::{GROUP, Kind, USER};
+use crate::task::credentials::uid_gid::{GROUP, Kind, USER};
 
 /// What an id without a place in the map is seen as.
 const OVERFLOW: u32 = 65534;
