@@ -40,7 +40,7 @@ pub fn sys_times(address: u64) -> Result<usize> {
         let process = &current().process;
         let times = of_process(process).times();
         let children = process.children_usage.times();
-        let tms = [ticks(times.user), ticks(times.system), ticks(children.user), ticks(children.system)];
+        let tms = [ticks(times.utime), ticks(times.stime), ticks(children.utime), ticks(children.stime)];
         c_long::write(address, tms)?;
     }
     Ok(ticks(time::now()) as usize)

@@ -29,9 +29,9 @@ pub struct Usage {
 #[derive(Clone, Copy, Default)]
 pub struct Times {
     /// In user mode.
-    pub user: u64,
+    pub utime: u64,
     /// In the kernel.
-    pub system: u64,
+    pub stime: u64,
 }
 
 impl Usage {
@@ -74,11 +74,11 @@ impl Usage {
     pub fn times(&self) -> Times {
         let total = self.total();
         let (user, system) = (self.user_ticks.load(Relaxed), self.system_ticks.load(Relaxed));
-        let in_system = match user + system {
+        let stime = match user + system {
             0 => 0,
             ticks => (u128::from(total) * u128::from(system) / u128::from(ticks)) as u64,
         };
-        Times { user: total - in_system, system: in_system }
+        Times { utime: total - stime, stime }
     }
 
     /// Adds what another one has used.
@@ -117,11 +117,11 @@ mod tests {
         let usage = Usage::default();
         usage.switched_in(0);
         usage.switched_out(1000, false);
-        assert_eq!((usage.times().user, usage.times().system), (1000, 0), "no tick has seen it");
+        assert_eq!((usage.times().utime, usage.times().stime), (1000, 0), "no tick has seen it");
         for from_user in [true, false, false, false] {
             usage.tick(from_user);
         }
-        assert_eq!((usage.times().user, usage.times().system), (250, 750));
+        assert_eq!((usage.times().utime, usage.times().stime), (250, 750));
     }
 
     #[test]

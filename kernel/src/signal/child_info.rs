@@ -30,6 +30,6 @@ pub fn thread_change(signo: i32, pid: Pid, child: &Process, code: i32, value: i3
     const TICK: u64 = 10_000_000;
     let times = used.times();
     let uid = child.credentials.lock().user.real;
-    let fields = [pair(pid as u32, uid), value as u32 as u64, times.user / TICK, times.system / TICK];
+    let fields = [pair(pid as u32, uid), value as u32 as u64, times.utime / TICK, times.stime / TICK];
     SigInfo::new(signo, code, fields)
 }

@@ -72,8 +72,8 @@ pub fn set_real(process: &Process, value: u64, period: u64) -> (u64, u64) {
 fn cpu_time(process: &Process, which: CpuTimer) -> u64 {
     let times = usage::of_process(process).times();
     match which {
-        CpuTimer::Virtual => times.user,
-        CpuTimer::Prof => times.user + times.system,
+        CpuTimer::Virtual => times.utime,
+        CpuTimer::Prof => times.utime + times.stime,
     }
 }
 

@@ -140,7 +140,7 @@ impl CpuClock {
     pub fn now(&self) -> u64 {
         let of = |usage: &Usage| match self.time {
             CpuTime::All => usage.total(),
-            CpuTime::User => usage.times().user,
+            CpuTime::User => usage.times().utime,
         };
         match &self.thread {
             Some(thread) => of(&thread.usage),

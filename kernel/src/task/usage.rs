@@ -51,8 +51,8 @@ impl Timeval {
 /// `struct rusage`.
 #[derive(Clone, Copy, Default)]
 pub struct Rusage {
-    user: Timeval,
-    system: Timeval,
+    utime: Timeval,
+    stime: Timeval,
     /// In KiB.
     peak_resident: i64,
     minor_faults: i64,
@@ -68,10 +68,10 @@ impl Rusage {
         const VOLUNTARY: usize = 16;
         const INVOLUNTARY: usize = 17;
         let mut fields = [0; 18];
-        fields[0] = self.user.seconds;
-        fields[1] = self.user.microseconds;
-        fields[2] = self.system.seconds;
-        fields[3] = self.system.microseconds;
+        fields[0] = self.utime.seconds;
+        fields[1] = self.utime.microseconds;
+        fields[2] = self.stime.seconds;
+        fields[3] = self.stime.microseconds;
         fields[PEAK_RESIDENT] = self.peak_resident;
         fields[MINOR_FAULTS] = self.minor_faults;
         fields[VOLUNTARY] = self.voluntary;
@@ -84,8 +84,8 @@ impl From<&Usage> for Rusage {
     fn from(usage: &Usage) -> Self {
         let times = usage.times();
         Rusage {
-            user: Timeval::from_ns(times.user),
-            system: Timeval::from_ns(times.system),
+            utime: Timeval::from_ns(times.utime),
+            stime: Timeval::from_ns(times.stime),
             peak_resident: (usage.peak_resident.load(Relaxed) / 1024) as i64,
             minor_faults: usage.minor_faults.load(Relaxed) as i64,
             voluntary: usage.voluntary.load(Relaxed) as i64,
