@@ -209,8 +209,8 @@ struct Page {
     /// Nothing, the shared object's page, the file's page.
     of: Backing,
     writable: bool,
-    /// What a private page was written to.
-    own: Option<u8>,
+    /// What was last written to a private page.
+    private_copy: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -270,7 +270,7 @@ proptest! {
                     };
                     mm.unmap(START + page * PAGE_SIZE, PAGE_SIZE).expect("whole pages");
                     map(mm, page..page + 1, READ_WRITE, AreaFlags::empty(), source);
-                    model.insert(page, Page { of, writable: true, own: None });
+                    model.insert(page, Page { of, writable: true, private_copy: None });
                 }
                 Step::Unmap(who, page, len) => {
                     let (mm, model) = &mut processes[who % count];
@@ -292,14 +292,14 @@ proptest! {
                         match page.of {
                             Backing::Object(n) => of_object[n as usize] = value,
                             Backing::File(n, true) => of_file[n as usize] = value,
-                            _ => page.own = Some(value),
+                            _ => page.private_copy = Some(value),
                         }
                     }
                 }
                 Step::Discard(who, page) => {
                     let (mm, model) = &mut processes[who % count];
                     prop_assert_eq!(mm.discard(START + page * PAGE_SIZE, PAGE_SIZE).is_ok(), model.contains_key(&page));
-                    model.entry(page).and_modify(|page| page.own = None);
+                    model.entry(page).and_modify(|page| page.private_copy = None);
                 }
                 Step::Fork(who) if count < 4 => {
                     let (mm, model) = &processes[who % count];
@@ -311,7 +311,7 @@ proptest! {
             }
             for (mm, model) in &processes {
                 for page in 0..9 {
-                    let expected = model.get(&page).map(|page| page.own.unwrap_or(match page.of {
+                    let expected = model.get(&page).map(|page| page.private_copy.unwrap_or(match page.of {
                         Backing::Zeros => 0,
                         Backing::Object(n) => of_object[n as usize],
                         Backing::File(n, _) => of_file[n as usize],
