@@ -94,6 +94,7 @@ impl Kernel for Linux {
         seccomp: offsets::WORK_SECCOMP,
         tracepoint: offsets::WORK_TRACEPOINT,
         audit: offsets::WORK_AUDIT,
+        rseq_slice: 0,
         exit_trap: offsets::WORK_EXIT_TRAP,
     };
 

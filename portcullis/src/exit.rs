@@ -184,11 +184,15 @@ fn exit_to_user_mode_loop<'r, K: Gate>(
         }
 
         let mut settled = Settled::new(leaving.into_regs());
-        if work & due & bits.rseq == 0 {
-            return (settled, work);
+        let mut restarted = Ok(());
+        if work & due & bits.rseq != 0 {
+            restarted = settled.lend(K::rseq_exit_to_user_mode_restart);
+            returned::<K>("rseq_exit_to_user_mode_restart", false);
         }
-        let restarted = settled.lend(K::rseq_exit_to_user_mode_restart);
-        returned::<K>("rseq_exit_to_user_mode_restart", false);
+        if restarted.is_ok() {
+            restarted = settled.lend(K::rseq_arm_slice_extension_timer);
+            returned::<K>("rseq_arm_slice_extension_timer", false);
+        }
         match restarted {
             Ok(()) => return (settled, work),
             Err(Again) => leaving = Leaving::new(settled.into_regs()),

@@ -114,6 +114,15 @@ pub trait ExitHooks: Kernel {
     fn rseq_exit_to_user_mode_restart(_at: &mut Settled<'_, Self>) -> Result<(), Again> {
         Ok(())
     }
+    /// The loop has run, and nothing of it is left: starts the timer of an extension of the time slice that
+    /// [`schedule`](Self::schedule) granted in place of another task's turn (Linux 7.0: `rseq_grant_slice_extension()`).
+    ///
+    /// # Errors
+    /// [`Again`] if the extension is over already: the hook has raised NEED_RESCHED.
+    #[inline(always)]
+    fn rseq_arm_slice_extension_timer(_at: &mut Settled<'_, Self>) -> Result<(), Again> {
+        Ok(())
+    }
     /// USER_RETURN_NOTIFY: restores user-mode state (MSRs). Must not raise exit work.
     fn fire_user_return_notifiers(_at: &mut Settled<'_, Self>) {}
     /// Work of the kernel's own, once ([`ExitWorkBits::own_once`]). `work` is the exit-work word. Must not raise exit work.
@@ -145,6 +154,9 @@ pub trait SyscallHooks: Kernel {
     fn syscall_user_dispatch(_at: &mut InKernel<'_, Self>) -> bool {
         false
     }
+    /// RSEQ_SLICE: the task runs on an extension of its time slice and makes a call: the extension ends here, or in the call
+    /// (Linux 7.0: `rseq_slice_yield`).
+    fn rseq_syscall_enter_work(_at: &mut InKernel<'_, Self>, _number: i64) {}
     /// TRACE, EMU: stops for the tracer, which may change all registers. With EMU the call is not made.
     ///
     /// # Errors

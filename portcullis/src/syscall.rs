@@ -94,12 +94,13 @@ fn syscall_exit_work_by_value<K: Gate>(mut at: InKernel<'_, K>) -> InKernel<'_, 
     at
 }
 
-/// Something is armed: user dispatch, ptrace, seccomp, trace point, audit, in this order. After a tracer's stop, which may arm and
+/// Something is armed: user dispatch, slice extension, ptrace, seccomp, trace point, audit, in this order. After a tracer's stop, which may arm and
 /// disarm, the word is read again. The number is in the registers, so the filters see what the tracer has made of it.
 fn syscall_entry_work<K: Gate>(at: &mut InKernel<'_, K>) -> Result<(), Skip> {
     let mut word = K::syscall_work();
     let ArmedSyscallWork {
         user_dispatch,
+        rseq_slice,
         trace,
         emu,
         // Below.
@@ -113,6 +114,10 @@ fn syscall_entry_work<K: Gate>(at: &mut InKernel<'_, K>) -> Result<(), Skip> {
     // First: a dispatched call is not of the kernel's ABI, and is hidden from the others.
     if user_dispatch != 0 && at.hook("syscall_user_dispatch", K::syscall_user_dispatch) {
         return Err(Skip);
+    }
+    if rseq_slice != 0 {
+        let number = at.saved().syscall_number();
+        at.hook("rseq_syscall_enter_work", |at| K::rseq_syscall_enter_work(at, number));
     }
     if trace | emu != 0 {
         at.hook("ptrace_report_syscall_entry", K::ptrace_report_syscall_entry)?;
@@ -148,6 +153,7 @@ fn syscall_exit_work<K: Gate>(at: &mut InKernel<'_, K>) {
         audit,
         exit_trap,
         // Before the call.
+        rseq_slice: _,
         seccomp: _,
     } = K::SYSCALL_WORK.armed(K::syscall_work());
 

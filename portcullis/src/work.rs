@@ -344,6 +344,8 @@ syscall_work! {
     SECCOMP seccomp = 3, entry secure_computing: "A seccomp filter is attached.";
     TRACEPOINT tracepoint = 4, entry trace_sys_enter, exit trace_sys_exit: "A trace point is attached.";
     AUDIT audit = 5, entry audit_syscall_entry, exit audit_syscall_exit: "Audit records are wanted.";
+    RSEQ_SLICE rseq_slice = 7, entry rseq_syscall_enter_work:
+        "The task runs on an extension of its time slice, which a system call ends.";
     EXIT_TRAP exit_trap = 6, exit ptrace_report_syscall_exit: "A debug trap is owed after the system call (single-step).";
 }
 

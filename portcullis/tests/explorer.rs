@@ -59,6 +59,9 @@ struct World {
     raised_here: u32,
     /// How often the hook after the loop asks for another round.
     again: u32,
+    /// What the next calls of `schedule` grant in place of another task's turn, the last first: whether it is over at once.
+    grants: Vec<bool>,
+    granted: Option<bool>,
 }
 
 /// What a hook may do wrong.
@@ -300,6 +303,7 @@ impl ExitHooks for Script {
     fn schedule(_: &mut InKernel<'_, Self>, work: usize) {
         assert_ne!(work & bits(ExitWork::NEED_RESCHED | ExitWork::NEED_RESCHED_LAZY), 0);
         exit_hook("schedule", true);
+        world(|w| w.granted = w.grants.pop());
     }
     fn uprobe_notify_resume(_: &mut InKernel<'_, Self>) {
         exit_hook("uprobe_notify_resume", true);
@@ -328,6 +332,20 @@ impl ExitHooks for Script {
             Err(Again)
         })
     }
+    fn rseq_arm_slice_extension_timer(_: &mut Settled<'_, Self>) -> Result<(), Again> {
+        world(|w| {
+            assert!(!w.irqs, "interrupts off");
+            let Some(over) = w.granted.take() else {
+                return Ok(());
+            };
+            w.trace.push(Event::Hook("rseq_arm_slice_extension_timer"));
+            if !over {
+                return Ok(());
+            }
+            w.exit |= bits(ExitWork::NEED_RESCHED);
+            Err(Again)
+        })
+    }
     fn fire_user_return_notifiers(_: &mut Settled<'_, Self>) {
         exit_hook("fire_user_return_notifiers", false);
     }
@@ -349,6 +367,9 @@ impl SyscallHooks for Script {
             w.on_dispatch = w.dispatch;
             w.dispatch
         })
+    }
+    fn rseq_syscall_enter_work(_: &mut InKernel<'_, Self>, number: i64) {
+        syscall_hook(Event::Seen("rseq_syscall_enter_work", number));
     }
     fn ptrace_report_syscall_entry(at: &mut InKernel<'_, Self>) -> Result<(), Skip> {
         syscall_hook(Event::Hook("ptrace_report_syscall_entry"));
@@ -563,6 +584,23 @@ fn the_hook_after_the_loop_may_send_the_task_back() {
 }
 
 #[test]
+fn an_extension_that_schedule_grants_is_timed_after_the_loop() {
+    for over in [false, true] {
+        start(|w| {
+            w.exit = bits(ExitWork::NEED_RESCHED);
+            w.grants = vec![over];
+        });
+        cross(Way::Interrupt);
+        check(&|| format!("over already: {over}"));
+        let hooks: Vec<_> = world(|w| w.trace.iter().filter(|e| matches!(e, Event::Hook(_))).copied().collect());
+        let mut expected = vec![Event::Hook("schedule"), Event::Hook("rseq_arm_slice_extension_timer")];
+        // Then another task is due after all.
+        expected.extend(over.then_some(Event::Hook("schedule")));
+        assert_eq!(hooks, expected);
+    }
+}
+
+#[test]
 fn every_kind_is_in_a_mask() {
     let exit = ExitWorkBits::DEFAULT;
     for kind in ExitWork::KINDS {
@@ -619,6 +657,9 @@ fn expected(armed: usize, dispatched: bool, ptrace_skips: bool, seccomp_skips: b
     if has(SyscallWork::USER_DISPATCH) {
         events.push(Event::Hook("syscall_user_dispatch"));
         skip = dispatched;
+    }
+    if !skip && has(SyscallWork::RSEQ_SLICE) {
+        events.push(Event::Seen("rseq_syscall_enter_work", 39));
     }
     if !skip && (has(SyscallWork::TRACE) || has(SyscallWork::EMU)) {
         events.push(Event::Hook("ptrace_report_syscall_entry"));
