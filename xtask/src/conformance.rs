@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::linux::build::Variant;
 use crate::linux::config::{Arch, Config};
+use crate::linux::source::{SourceArgs, Version};
 use crate::qemu::{Machine, MachineType};
 use crate::selftests::compare::{Verdict, compare, difference, fails_alone};
 use crate::selftests::outcome::Ending;
@@ -113,7 +114,8 @@ pub fn conformance(args: ConformanceArgs) -> Result<ExitCode> {
         _ if args.no_stock => None,
         Some("debian") => Some(Image::linux(&bench::stock::image()?)),
         Some("small") => {
-            let image = linux::build::image(Arch::X86_64, Config::Small, Variant::Stock)?;
+            let from = SourceArgs::debian(Version::V6_1);
+            let image = linux::build::image(&from, Arch::X86_64, Config::Small, Variant::Stock)?;
             Some(Image::linux(&image))
         }
         _ => Some(Image::linux(&args.stock)),
@@ -161,7 +163,7 @@ pub fn conformance(args: ConformanceArgs) -> Result<ExitCode> {
 }
 
 fn chosen(only: &[String], quick: bool) -> Result<Vec<Test>> {
-    let mut tests = selftests::build()?;
+    let mut tests = selftests::build(Version::V6_1, None)?;
     tests.retain(|test| {
         let id = test.id();
         (!quick || !test.extended)

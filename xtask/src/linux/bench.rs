@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::build::{Tree, Variant};
 use super::config::{Arch, Config};
+use super::source::SourceArgs;
 use crate::bench::guest::{Guest, Outcome};
 use crate::bench::report::{self, Count, LINUX, Measurement};
 use crate::bench::{add_cost, plot, profile, program};
@@ -38,6 +39,8 @@ const APPEND: &str = "console=ttyS0 quiet norandmaps panic=-1";
 /// Counts the instructions of each crossing, stock and ours, in one run.
 #[derive(clap::Args)]
 pub struct BenchArgs {
+    #[command(flatten)]
+    from: SourceArgs,
     /// The CPU architecture
     #[arg(long, value_enum, default_value_t = Arch::X86_64)]
     arch: Arch,
@@ -74,7 +77,7 @@ pub fn bench(args: BenchArgs) -> Result<()> {
     setup::ensure(&[setup::QEMU])?;
     let directory = repository(".cache/bench");
     let programs = program::compile(&directory)?;
-    let tree = Tree::new(args.arch, args.config)?;
+    let tree = Tree::new(&args.from, args.arch, args.config)?;
     let stock = tree.image(Variant::Stock)?;
     let ours = match args.stock_only {
         true => None,

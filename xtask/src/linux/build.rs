@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::config::{Arch, Config, configure};
-use super::source::{Source, cache, source};
+use super::source::{Source, SourceArgs, Version, source};
 use crate::setup::{self, Need};
 use crate::{progress, repository, toolchain};
 
@@ -80,17 +80,17 @@ pub struct Tree {
     pub build: PathBuf,
 }
 
-/// A bootable image of Linux 6.1: built, unless that was done since anything it is made from changed.
-pub fn image(arch: Arch, config: Config, variant: Variant) -> Result<PathBuf> {
-    Tree::new(arch, config)?.image(variant)
+/// A bootable image of Linux: built, unless that was done since anything it is made from changed.
+pub fn image(from: &SourceArgs, arch: Arch, config: Config, variant: Variant) -> Result<PathBuf> {
+    Tree::new(from, arch, config)?.image(variant)
 }
 
 impl Tree {
     /// The source, and a build directory with its configuration.
-    pub fn new(arch: Arch, config: Config) -> Result<Tree> {
+    pub fn new(from: &SourceArgs, arch: Arch, config: Config) -> Result<Tree> {
         setup::ensure(&[TOOLS])?;
-        let source = source()?;
-        let build = cache().join(format!("build/{arch}-{config}"));
+        let source = source(from)?;
+        let build = source.directory.join(format!("build/{arch}-{config}"));
         configure(&source, &build, arch, config)?;
         Ok(Tree { source, arch, config, build })
     }
@@ -120,7 +120,17 @@ impl Tree {
         self.make(Variant::Portcullis, objects)
     }
 
-    /// Where Linux's source is.
+    /// Which Linux it is.
+    pub fn version(&self) -> Version {
+        self.source.version
+    }
+
+    /// Linux's source as it was unpacked.
+    pub fn unpacked(&self) -> &Path {
+        &self.source.unpacked
+    }
+
+    /// Linux's source as it is built.
     pub fn source(&self) -> &Path {
         &self.source.tree
     }
@@ -166,7 +176,7 @@ impl Tree {
         let jobs = thread::available_parallelism().map_or(1, usize::from);
         let mut make = self.command(variant)?;
         make.arg(format!("-j{jobs}")).args(targets);
-        let title = format!("building Linux {} {} {variant} ({})", self.arch, self.config, targets.join(" "));
+        let title = format!("building Linux {} {} {} {variant} ({})", self.source.version, self.arch, self.config, targets.join(" "));
         let mut log = File::create(self.build.join(format!("make-{variant}.log")))?;
         writeln!(log, "{make:?}")?;
         watch(&title, &mut make, log)

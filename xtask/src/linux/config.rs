@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use super::source::Source;
+use super::source::{Source, Version};
 use crate::{progress, repository};
 
 /// The CPU architecture that Linux is built for.
@@ -53,15 +53,16 @@ impl fmt::Display for Config {
 }
 
 /// The fragments of a configuration; a later one has the last word.
-fn fragments(arch: Arch, config: Config) -> Vec<PathBuf> {
+fn fragments(version: Version, arch: Arch, config: Config) -> Vec<PathBuf> {
     let mut names = vec!["small".to_owned(), arch.to_string()];
     if config != Config::Small {
         names.push(config.to_string());
         names.push(format!("{config}-{arch}"));
     }
-    names
-        .iter()
-        .map(|name| repository("linux/config").join(name).with_extension("config"))
+    let of_version: Vec<String> = names.iter().map(|name| format!("{name}-{version}")).collect();
+    let ordered = names.into_iter().zip(of_version).flat_map(|(name, of_version)| [name, of_version]);
+    ordered
+        .map(|name| repository("linux/config").join(format!("{name}.config")))
         .filter(|path| path.exists())
         .collect()
 }
@@ -70,11 +71,11 @@ fn fragments(arch: Arch, config: Config) -> Vec<PathBuf> {
 pub fn configure(source: &Source, build: &Path, arch: Arch, config: Config) -> Result<()> {
     fs::create_dir_all(build)?;
     let mut wanted = String::new();
-    for fragment in fragments(arch, config) {
+    for fragment in fragments(source.version, arch, config) {
         wanted += &fs::read_to_string(&fragment).with_context(|| format!("cannot read {}", fragment.display()))?;
     }
     let stamp = build.join("config.stamp");
-    let made_from = format!("{}\n{wanted}", source.version);
+    let made_from = format!("{}\n{wanted}", source.stamp);
     if build.join(".config").exists() && fs::read_to_string(&stamp).is_ok_and(|made| made == made_from) {
         return Ok(());
     }
@@ -84,7 +85,7 @@ pub fn configure(source: &Source, build: &Path, arch: Arch, config: Config) -> R
         make.arg(format!("O={}", build.display())).arg(format!("ARCH={arch}")).arg(target);
         make
     };
-    progress::step(&format!("configuring Linux: {arch} {config}"), &mut make("tinyconfig"), progress::LONG)?;
+    progress::step(&format!("configuring Linux {}: {arch} {config}", source.version), &mut make("tinyconfig"), progress::LONG)?;
     // Of an option that is set twice kconfig takes the last line.
     let file = build.join(".config");
     fs::write(&file, fs::read_to_string(&file)? + &wanted)?;
@@ -92,7 +93,8 @@ pub fn configure(source: &Source, build: &Path, arch: Arch, config: Config) -> R
     let wrong = unheeded(&wanted, &fs::read_to_string(&file)?);
     if !wrong.is_empty() {
         bail!(
-            "kconfig did not take these options of linux/config/ ({arch} {config}); what they depend on is not set:\n  {}",
+            "kconfig did not take these options of linux/config/ (Linux {}, {arch} {config}); what they depend on is not set:\n  {}",
+            source.version,
             wrong.join("\n  ")
         );
     }

@@ -118,8 +118,8 @@ fn remove(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where packages come from: as apt on this machine has it.
-fn mirror() -> Result<String> {
+/// Where Debian's packages come from: as apt on this machine has it.
+pub fn mirror() -> Result<String> {
     if let Ok(mirror) = std::env::var(MIRROR) {
         return Ok(mirror);
     }

@@ -1,8 +1,8 @@
-//! `./x linux`: Linux 6.1 with Portcullis as its gate, and stock beside it.
+//! `./x linux`: Linux with Portcullis as its gate, and stock beside it.
 //!
 //! | you want to change … | look in … |
 //! | --- | --- |
-//! | where the source comes from | [`source`] |
+//! | which versions there are, where the source comes from | [`source`] |
 //! | which options are on | [`config`], `linux/config/` |
 //! | how it is built | [`build`] |
 //! | what it boots to | [`userland`], [`debian`], `linux/guest/init.c` |
@@ -17,7 +17,7 @@ pub mod config;
 mod debian;
 mod run;
 pub mod selftests;
-mod source;
+pub mod source;
 pub mod stress;
 pub mod userland;
 
@@ -28,10 +28,11 @@ use clap::Subcommand;
 
 use build::Variant;
 use config::{Arch, Config};
+use source::SourceArgs;
 
-/// Linux 6.1 with Portcullis in the place of its own entry code, from Debian's source.
+/// Linux (6.1, 6.12, 7.2) with Portcullis in the place of its own entry code, from Debian's source or your own.
 ///
-/// Source and objects are kept in `.cache/linux` (about 3 GB). The first build takes some minutes; the other variant is
+/// Source and objects are kept in `.cache/linux` (about 3 GB for each version). The first build takes some minutes; the other variant is
 /// then only a link in the same tree.
 #[derive(clap::Args)]
 pub struct LinuxArgs {
@@ -54,8 +55,10 @@ enum LinuxCommand {
 }
 
 /// Which Linux.
-#[derive(Clone, Copy, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Which {
+    #[command(flatten)]
+    from: SourceArgs,
     /// The CPU architecture
     #[arg(long, value_enum, default_value_t = Arch::X86_64)]
     arch: Arch,
@@ -74,8 +77,13 @@ struct BuildArgs {
 }
 
 impl Which {
-    fn variant(self) -> Variant {
+    fn variant(&self) -> Variant {
         if self.stock { Variant::Stock } else { Variant::Portcullis }
+    }
+
+    /// Its image, built if it has to be.
+    fn image(&self) -> Result<std::path::PathBuf> {
+        build::image(&self.from, self.arch, self.config, self.variant())
     }
 }
 
@@ -83,7 +91,7 @@ impl Which {
 pub fn linux(args: LinuxArgs) -> Result<ExitCode> {
     match args.command {
         LinuxCommand::Build(BuildArgs { which }) => {
-            let image = build::image(which.arch, which.config, which.variant())?;
+            let image = which.image()?;
             println!("{}", image.display());
             Ok(ExitCode::SUCCESS)
         }

@@ -10,7 +10,7 @@ use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
 use super::config::{Arch, Config};
-use super::{Which, build, debian, userland};
+use super::{Which, debian, userland};
 use crate::initramfs::Initramfs;
 use crate::program::Program;
 use crate::qemu::{Boot, Console, Ending, Machine, Outcome};
@@ -94,7 +94,7 @@ pub fn run(mut args: RunArgs) -> Result<ExitCode> {
         Userland::Busybox => busybox(&args, input)?,
         Userland::Debian => debian(&mut args, input)?,
     };
-    let image = build::image(args.which.arch, args.which.config, args.which.variant())?;
+    let image = args.which.image()?;
     let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let initrd = scratch.path().join("initramfs.cpio");
     root.write(&initrd)?;
@@ -105,7 +105,7 @@ pub fn run(mut args: RunArgs) -> Result<ExitCode> {
         boot.append = format!("{} {words}", boot.append);
     }
     let console = if interactive {
-        eprintln!("x: booting Linux 6.1, {}. Ctrl-A X leaves QEMU.", args.which.variant());
+        eprintln!("x: booting Linux, {}. Ctrl-A X leaves QEMU.", args.which.variant());
         Console::Terminal { errors: None }
     } else {
         Console::Stream { input: Box::new(stdin()), output: Box::new(stdout()), errors: None }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::build::{Tree, Variant};
 use super::config::{Arch, Config};
+use super::source::SourceArgs;
 use super::{run, userland};
 use crate::qemu::{Machine, MachineType};
 use crate::selftests::compare::{Attempt, difference, judge_attempt};
@@ -23,6 +24,8 @@ const ATTEMPTS: u32 = 3;
 /// does on the same emulated machine, so a test that fails in both is equal.
 #[derive(clap::Args)]
 pub struct SelftestsArgs {
+    #[command(flatten)]
+    from: SourceArgs,
     /// The CPU architecture
     #[arg(long, value_enum, default_value_t = Arch::X86_64)]
     arch: Arch,
@@ -49,7 +52,8 @@ const DEBUG_FACTOR: u32 = 4;
 /// Runs the command.
 pub fn selftests(args: SelftestsArgs) -> Result<ExitCode> {
     setup::ensure(&[setup::QEMU, setup::BUSYBOX])?;
-    let mut tests = selftests::build()?;
+    let tree = Tree::new(&args.from, args.arch, args.config)?;
+    let mut tests = selftests::build(tree.version(), Some(tree.unpacked()))?;
     tests.retain(|test| {
         (args.all || !test.extended)
             && (args.arch == Arch::X86_64 || test.bits == 32)
@@ -62,7 +66,6 @@ pub fn selftests(args: SelftestsArgs) -> Result<ExitCode> {
     if tests.is_empty() {
         bail!("no test has any of {:?} in its name", args.only);
     }
-    let tree = Tree::new(args.arch, args.config)?;
     let (stock, ours) = (tree.image(Variant::Stock)?, tree.image(Variant::Portcullis)?);
     let machine = Machine {
         cpu: args.cpu.clone(),

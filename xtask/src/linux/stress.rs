@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::selftests::warnings;
-use super::{Which, build, run, userland};
+use super::{Which, run, userland};
 use crate::console::Capture;
 use crate::qemu::{Console, Ending, Machine, MachineType};
 use crate::run::environment;
@@ -55,7 +55,7 @@ pub fn arguments(stressors: &[&str], seconds: u64) -> Vec<String> {
 /// Runs the command.
 pub fn stress(args: StressArgs) -> Result<ExitCode> {
     setup::ensure(&[setup::QEMU, setup::BUSYBOX, STRESS_NG])?;
-    let image = build::image(args.which.arch, args.which.config, args.which.variant())?;
+    let image = args.which.image()?;
     let stress_ng = crate::program::which("stress-ng").context("stress-ng was there just now")?;
     let stressors: Vec<&str> = match args.only.is_empty() {
         true => STRESSORS.to_vec(),

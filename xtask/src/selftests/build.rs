@@ -9,12 +9,9 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::suites::{BY_MAKEFILE, RSEQ, RSEQ_ENVIRONMENT, Test, WIDTHS, param_test_modes};
+use crate::linux::source::{Version, archive};
 use crate::setup::{self, Need};
 use crate::{is_current, progress, repository};
-
-const SOURCE: Need =
-    Need { what: "the source of Linux 6.1", packages: &["linux-source-6.1"], found: || Path::new(ARCHIVE).exists() };
-const ARCHIVE: &str = "/usr/src/linux-source-6.1.tar.xz";
 
 /// What the tests and the headers they include are made of.
 const PARTS: &[&str] = &[
@@ -47,11 +44,16 @@ const CAPABILITIES: Need = Need {
 /// Seconds that one test may take. On a busy host the emulator takes most of it.
 const LIMIT: u32 = 120;
 
-/// Builds all programs unless that was done before, and gives the list of tests.
-pub fn build() -> Result<Vec<Test>> {
-    setup::ensure(&[setup::GCC, SOURCE, LIBRARIES, CAPABILITIES])?;
-    let cache = repository(".cache/selftests");
-    let source = source(&cache)?;
+/// Builds all programs of a Linux's source, the unpacked one if there is one, unless that was done before, and gives the list
+/// of tests.
+pub fn build(version: Version, unpacked: Option<&Path>) -> Result<Vec<Test>> {
+    setup::ensure(&[setup::GCC, LIBRARIES, CAPABILITIES])?;
+    let cache = repository(".cache/selftests").join(version.to_string());
+    fs::create_dir_all(&cache)?;
+    let source = match unpacked {
+        Some(whole) => whole.to_owned(),
+        None => parts(version, &cache)?,
+    };
     let build =
         Build { headers: cache.join("headers"), selftests: source.join("tools/testing/selftests"), source, cache };
     build.install_headers()?;
@@ -67,19 +69,17 @@ pub fn build() -> Result<Vec<Test>> {
     Ok(tests)
 }
 
-/// The unpacked source: the one that kernels are built from if it is there, else only the parts that are needed.
-fn source(cache: &Path) -> Result<PathBuf> {
-    let whole = repository(".cache/linux/source");
-    if repository(".cache/linux/source.stamp").exists() {
-        return Ok(whole);
-    }
+/// The parts of the source that are needed, unpacked.
+fn parts(version: Version, cache: &Path) -> Result<PathBuf> {
     let (parts, stamp) = (cache.join("source"), cache.join("source.stamp"));
     if !stamp.exists() {
         fs::create_dir_all(&parts)?;
         let mut tar = Command::new("tar");
-        tar.args(["--strip-components=1", "-xf", ARCHIVE, "-C"])
+        tar.args(["--strip-components=1", "-xf"])
+            .arg(archive(version)?)
+            .arg("-C")
             .arg(&parts)
-            .args(PARTS.iter().map(|part| format!("linux-source-6.1/{part}")));
+            .args(PARTS.iter().map(|part| format!("linux-source-{version}/{part}")));
         progress::step("unpacking Linux's selftests in .cache/selftests", &mut tar, progress::LONG)?;
         fs::write(stamp, "")?;
     }

@@ -15,19 +15,23 @@ use super::report::Report;
 use crate::linux::build::Tree;
 use crate::linux::config::{Arch, Config};
 use crate::linux::selftests::warnings;
+use crate::linux::source::{SourceArgs, Version};
 use crate::repository;
 
 /// What the overlay makes: the Rust object, and the C that it calls.
 const OBJECTS: [&str; 2] = ["kernel/entry/portcullis.o", "kernel/entry/portcullis_glue.o"];
+
+/// For what the objects are built in each run.
+const OVERLAYS: [(Version, Arch); 2] = [(Version::V6_1, Arch::X86_64), (Version::V6_1, Arch::I386)];
 
 /// Where the rest of Linux declares what these may refer to.
 const DECLARATIONS: [&str; 3] = ["arch/x86", "include/linux", "kernel"];
 
 /// Runs the suite.
 pub fn run(all: bool, report: &mut Report) -> Result<()> {
-    for arch in [Arch::X86_64, Arch::I386] {
-        let outcome = objects(arch).map_err(|error| format!("{error:#}"));
-        report.outcome(&format!("linux/the overlay's objects, {arch}"), outcome);
+    for (version, arch) in OVERLAYS {
+        let outcome = objects(version, arch).map_err(|error| format!("{error:#}"));
+        report.outcome(&format!("linux/the overlay's objects, {version} {arch}"), outcome);
     }
     if !all {
         report.skip("linux/build, boot and selftests", "takes half an hour: ./x test --all");
@@ -80,7 +84,7 @@ fn run_command(this: &Path, arguments: &[&str]) -> Result<()> {
 
 /// The 32-bit object with every check of the debug configuration in it, and with the marks that objtool reads.
 fn noinstr() -> Result<()> {
-    let tree = Tree::new(Arch::I386, Config::Debug)?;
+    let tree = Tree::new(&SourceArgs::debian(Version::V6_1), Arch::I386, Config::Debug)?;
     tree.objects(&["PORTCULLIS_ANNOTATED=1", OBJECTS[0]])?;
     let mut functions = BTreeSet::new();
     for directory in [tree.source().join("kernel"), tree.source().join("arch/x86"), repository("linux/glue")] {
@@ -109,8 +113,8 @@ fn find_noinstr(directory: &Path, functions: &mut BTreeSet<String>) -> Result<()
 
 /// Compiles the overlay against prepared headers. What it refers to must be Linux's: a panic that can be reached would be
 /// a Rust symbol that nobody defines.
-fn objects(arch: Arch) -> Result<()> {
-    let tree = Tree::new(arch, Config::Small)?;
+fn objects(version: Version, arch: Arch) -> Result<()> {
+    let tree = Tree::new(&SourceArgs::debian(version), arch, Config::Small)?;
     tree.objects(&OBJECTS)?;
     let configuration = fs::read_to_string(tree.build.join(".config"))?;
     branches_are_guarded(&disassemble(&tree.build.join(OBJECTS[0]))?, &configuration)?;
