@@ -4,15 +4,20 @@
  * a fast path is not here but in the crate, as inline assembly.
  */
 
+#include PORTCULLIS_VERSION_H
+
 #include <linux/audit.h>
 #include <linux/context_tracking.h>
 #include <linux/entry-common.h>
-#include <linux/entry-kvm.h>
 #include <linux/export.h>
 #include <linux/ftrace_irq.h>
 #include <linux/highmem.h>
 #ifdef CONFIG_KVM_XFER_TO_GUEST_WORK
+#include <linux/entry-kvm.h>
 #include <linux/kvm_host.h>
+#endif
+#ifdef CONFIG_VIRT_XFER_TO_GUEST_WORK
+#include <linux/entry-virt.h>
 #endif
 #include <linux/livepatch.h>
 #include <linux/resume_user_mode.h>
@@ -90,7 +95,7 @@ int portcullis_secure_computing(void);
 int portcullis_secure_computing(void)
 {
 #ifdef CONFIG_SECCOMP
-	return __secure_computing(NULL);
+	return portcullis_filter();
 #else
 	return 0;
 #endif
@@ -123,10 +128,12 @@ void portcullis_audit_syscall_exit(struct pt_regs *regs)
 	audit_syscall_exit(regs);
 }
 
+#ifdef PORTCULLIS_NI_SYSCALL
 SYSCALL_DEFINE0(ni_syscall)
 {
 	return -ENOSYS;
 }
+#endif
 
 /* ---- syscall user dispatch ---- */
 
@@ -161,22 +168,34 @@ void portcullis_user_dispatch(struct pt_regs *regs)
 bool portcullis_selector_ok(const char __user *selector);
 bool portcullis_selector_ok(const char __user *selector)
 {
-	return access_ok(selector, sizeof(*selector));
+	return access_ok(untagged_addr(selector), sizeof(*selector));
 }
 
-void portcullis_arm_user_dispatch(bool on);
-void portcullis_arm_user_dispatch(bool on)
+void portcullis_arm_user_dispatch(struct task_struct *task, bool on);
+void portcullis_arm_user_dispatch(struct task_struct *task, bool on)
 {
 	if (on)
-		set_syscall_work(SYSCALL_USER_DISPATCH);
+		set_task_syscall_work(task, SYSCALL_USER_DISPATCH);
 	else
-		clear_syscall_work(SYSCALL_USER_DISPATCH);
+		clear_task_syscall_work(task, SYSCALL_USER_DISPATCH);
+}
+
+bool portcullis_copy_to_user(void __user *to, const void *from, size_t size);
+bool portcullis_copy_to_user(void __user *to, const void *from, size_t size)
+{
+	return !copy_to_user(to, from, size);
+}
+
+bool portcullis_copy_from_user(void *to, const void __user *from, size_t size);
+bool portcullis_copy_from_user(void *to, const void __user *from, size_t size)
+{
+	return !copy_from_user(to, from, size);
 }
 
 /* ---- 32-bit system calls ---- */
 
 #ifdef CONFIG_IA32_EMULATION
-bool __ia32_enabled __ro_after_init = true;
+PORTCULLIS_IA32_ENABLED
 
 #ifdef CONFIG_XEN_PV
 /* Whether the local APIC is a real one: Xen's has nothing to read. */
@@ -212,6 +231,9 @@ void portcullis_kvm_handle_signal_exit(struct kvm_vcpu *vcpu)
 {
 	kvm_handle_signal_exit(vcpu);
 }
+#endif
+
+#if defined(CONFIG_KVM_XFER_TO_GUEST_WORK) || defined(CONFIG_VIRT_XFER_TO_GUEST_WORK)
 EXPORT_SYMBOL_GPL(xfer_to_guest_mode_handle_work);
 
 struct pt_regs *portcullis_user_regs(void);
@@ -312,7 +334,7 @@ noinstr bool portcullis_lockdep_irqs_on(void)
 void portcullis_check_before_user_mode(void);
 void portcullis_check_before_user_mode(void)
 {
-	addr_limit_user_check();
+	portcullis_check_address_limit();
 	kmap_assert_nomap();
 	lockdep_sys_exit();
 }
@@ -332,3 +354,61 @@ noinstr void portcullis_invariant_broken(const char *text, const char *name, siz
 	WARN_ONCE(1, "portcullis: %s %.*s\n", text, (int)length, name);
 	instrumentation_end();
 }
+
+/* ---- FRED ---- */
+
+#ifdef CONFIG_X86_FRED
+void portcullis_fred_update_rsp0(void);
+void portcullis_fred_update_rsp0(void)
+{
+	fred_update_rsp0();
+}
+#endif
+
+/* ---- rseq in the way to user mode, and what else is new in 7.2 ---- */
+
+#ifdef PORTCULLIS_RSEQ_AT_EXIT
+void portcullis_reschedule(unsigned long work);
+void portcullis_reschedule(unsigned long work)
+{
+	if (!rseq_grant_slice_extension(work, PORTCULLIS_SLICE_DENIED_BY))
+		schedule();
+}
+
+void portcullis_do_signal_or_restart(struct pt_regs *regs);
+void portcullis_do_signal_or_restart(struct pt_regs *regs)
+{
+	futex_fixup_robust_unlock(regs);
+	arch_do_signal_or_restart(regs);
+}
+
+#ifdef CONFIG_RSEQ
+bool portcullis_rseq_restart(struct pt_regs *regs);
+bool portcullis_rseq_restart(struct pt_regs *regs)
+{
+	if (!__rseq_exit_to_user_mode_restart(regs)) {
+		clear_tif_rseq();
+		return false;
+	}
+	current->rseq.event.slowpath = true;
+	set_tsk_thread_flag(current, TIF_NOTIFY_RESUME);
+	return true;
+}
+#endif
+
+#ifdef CONFIG_HRTIMER_REARM_DEFERRED
+void portcullis_rearm_timer(void);
+void portcullis_rearm_timer(void)
+{
+	hrtimer_rearm_deferred();
+}
+#endif
+
+#ifdef CONFIG_UNWIND_USER
+void portcullis_unwind_reset_info(void);
+void portcullis_unwind_reset_info(void)
+{
+	unwind_reset_info();
+}
+#endif
+#endif

@@ -3,12 +3,15 @@
 
 include $(srctree)/kernel/entry/Makefile.linux
 
-obj-y := $(filter-out common.o syscall_user_dispatch.o kvm.o, $(obj-y)) portcullis_glue.o portcullis.o
+obj-y := $(filter-out common.o syscall-common.o syscall_user_dispatch.o kvm.o virt.o, $(obj-y)) portcullis_glue.o portcullis.o
 
 include $(PORTCULLIS)/kbuild/rust.mk
 
+portcullis-header := -DPORTCULLIS_VERSION_H='"$(PORTCULLIS)/versions/$(portcullis-version).h"'
+
 CFLAGS_REMOVE_portcullis_glue.o := -fstack-protector -fstack-protector-strong
-CFLAGS_portcullis_glue.o := -fno-stack-protector
+CFLAGS_portcullis_glue.o := -fno-stack-protector $(portcullis-header)
+CFLAGS_portcullis_offsets.o := $(portcullis-header)
 
 # The glue stands by the crate, not in Linux's tree.
 $(obj)/portcullis_glue.o: $(PORTCULLIS)/glue/glue.c FORCE

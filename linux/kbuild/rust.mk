@@ -7,6 +7,13 @@ ifndef PORTCULLIS_RUST_SRC
 PORTCULLIS_RUST_SRC := $(shell MAKEFLAGS= $(PORTCULLIS_RUSTC) --print sysroot)/lib/rustlib/src/rust/library
 endif
 
+# Which Linux this is: `cfg(linux_6_12)`, and the files of versions/.
+portcullis-version := $(VERSION).$(PATCHLEVEL)
+rust-cfg := --cfg=linux_$(VERSION)_$(PATCHLEVEL)
+ifneq ($(CONFIG_KVM_XFER_TO_GUEST_WORK)$(CONFIG_VIRT_XFER_TO_GUEST_WORK),)
+rust-cfg += --cfg=portcullis_guests
+endif
+
 rust-dir := $(obj)/portcullis-rust
 rust-crate := $(PORTCULLIS)/src
 rust-library := $(PORTCULLIS)/../portcullis/src
@@ -22,17 +29,21 @@ ifdef CONFIG_X86_CMOV
 rust-flags += -Ctarget-cpu=i686
 endif
 endif
-ifdef CONFIG_RETPOLINE
+ifneq ($(CONFIG_RETPOLINE)$(CONFIG_MITIGATION_RETPOLINE),)
 rust-flags += -Zretpoline-external-thunk
 endif
-ifdef CONFIG_RETHUNK
+ifneq ($(CONFIG_RETHUNK)$(CONFIG_MITIGATION_RETHUNK),)
 rust-flags += -Zfunction-return=thunk-extern
 endif
-ifdef CONFIG_SLS
+ifneq ($(CONFIG_SLS)$(CONFIG_MITIGATION_SLS),)
 rust-flags += -Ctarget-feature=+harden-sls-ret,+harden-sls-ijmp
 endif
 ifdef CONFIG_X86_KERNEL_IBT
 rust-flags += -Zcf-protection=branch
+endif
+# Room before each function, for call thunks.
+ifdef CONFIG_CALL_PADDING
+rust-flags += -Zpatchable-function-entry=$(CONFIG_FUNCTION_PADDING_BYTES),$(CONFIG_FUNCTION_PADDING_BYTES)
 endif
 ifdef CONFIG_FRAME_POINTER
 rust-flags += -Cforce-frame-pointers=y
@@ -85,9 +96,10 @@ quiet_cmd_portcullis_crate = RUSTC   $@
       cmd_portcullis_crate = PORTCULLIS_OFFSETS=$(abspath $(obj)/portcullis_offsets.rs) $(rust-cmd) \
 	--crate-name=portcullis_linux --crate-type=rlib --extern=portcullis=$(rust-dir)/libportcullis.rmeta \
 	--extern=portcullis_linux_abi=$(rust-dir)/libportcullis_linux_abi.rmeta @$(objtree)/include/generated/rustc_cfg \
-	$(rust-annotated) --emit=obj=$@ $(rust-crate)/lib.rs $(cmd_objtool)
+	$(rust-cfg) $(rust-annotated) --emit=obj=$@ $(rust-crate)/lib.rs $(cmd_objtool)
 
 $(obj)/portcullis.o: $(rust-dir)/libportcullis.rmeta $(rust-dir)/libportcullis_linux_abi.rmeta $(obj)/portcullis_offsets.rs $(wildcard $(rust-crate)/*.rs) \
+		$(wildcard $(PORTCULLIS)/versions/*.rs) \
 		$(objtree)/include/generated/rustc_cfg FORCE
 	$(call if_changed,portcullis_crate)
 

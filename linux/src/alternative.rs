@@ -48,6 +48,19 @@ macro_rules! patchable_nop {
     };
 }
 
+/// The entry of an alternative: from label 661 to 662 stands what is replaced by what stands from label 663 to 664 where the CPU
+/// has `{feature}`.
+macro_rules! alternative_entry {
+    () => {
+        concat!(
+            alternatives_section!(),
+            "; .long 661b - .; .long 663f - .; ",
+            feature_directive!(),
+            " {feature}; .byte 662b - 661b; .byte 664f - 663f; .popsection"
+        )
+    };
+}
+
 /// Whether the CPU has a feature (or a bug): a jump that is patched out where it has not.
 ///
 /// Until it is patched the answer is no.
@@ -60,13 +73,7 @@ macro_rules! cpu_has {
                 "661:",
                 patchable_nop!(),
                 "662:",
-                ".pushsection .altinstructions, \"a\"",
-                ".long 661b - .",
-                ".long 663f - .",
-                ".word {feature}",
-                ".byte 662b - 661b",
-                ".byte 664f - 663f",
-                ".popsection",
+                alternative_entry!(),
                 ".pushsection .altinstr_replacement, \"ax\"",
                 // Five bytes, whatever the distance.
                 "663: .byte 0xe9",

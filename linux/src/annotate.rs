@@ -11,7 +11,7 @@ pub fn begin() {
     #[cfg(CONFIG_NOINSTR_VALIDATION)]
     // SAFETY: one instruction that does nothing, and a note for objtool.
     unsafe {
-        core::arch::asm!("998: nop", ".pushsection .discard.instr_begin", ".long 998b - .", ".popsection",);
+        core::arch::asm!("998: nop", instrumentation_begins!("998b"));
     }
 }
 
@@ -22,6 +22,6 @@ pub fn end() {
     // SAFETY: one instruction that does nothing, and a note for objtool. Without the instruction the note would be taken
     // for one about whatever comes next.
     unsafe {
-        core::arch::asm!("999: nop", ".pushsection .discard.instr_end", ".long 999b - .", ".popsection",);
+        core::arch::asm!("999: nop", instrumentation_ends!("999b"));
     }
 }

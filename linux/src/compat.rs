@@ -7,10 +7,9 @@ use portcullis::{Arrived, Syscall32};
 
 use crate::current::task;
 use crate::regs::{PtRegs, flags};
-use crate::{Linux, offsets};
+use crate::{Linux, offsets, version};
 
 unsafe extern "C" {
-    static vdso_image_32: u8;
     fn __get_user_nocheck_4();
     #[cfg(not(CONFIG_X86_64))]
     fn __get_user_4();
@@ -18,8 +17,6 @@ unsafe extern "C" {
     fn portcullis_external_int80();
     #[cfg(all(CONFIG_IA32_EMULATION, CONFIG_XEN_PV))]
     fn portcullis_has_apic() -> bool;
-    #[cfg(all(CONFIG_IA32_EMULATION, CONFIG_X86_LOCAL_APIC))]
-    static apic: *const u8;
 }
 
 #[cfg(CONFIG_IA32_EMULATION)]
@@ -36,11 +33,7 @@ fn int80_is_external() -> bool {
         return false;
     }
     #[cfg(CONFIG_X86_LOCAL_APIC)]
-    // SAFETY: Linux's driver of the APIC, whose `read` takes a register and gives its value.
-    unsafe {
-        let read: extern "C" fn(u32) -> u32 = *apic.add(offsets::APIC_READ).cast();
-        read(offsets::APIC_ISR_OF_VECTOR_80 as u32) & 1 << (0x80 % 32) != 0
-    }
+    return version::apic_isr_of_vector_80() & 1 << (0x80 % 32) != 0;
     #[cfg(not(CONFIG_X86_LOCAL_APIC))]
     false
 }
@@ -73,6 +66,21 @@ unsafe fn int80(regs: &mut PtRegs) {
     let regs = arrived.regs();
     regs.orig_ax = regs.ax as u32 as usize;
     regs.ax = -ENOSYS as usize;
+    let settled = arrived.syscall_32().exit_to_user_mode_prepare();
+    settled.exit_to_user_mode().suspend();
+}
+
+/// INT 0x80 by FRED: the event's type says that it is no interrupt, and the number is to be put where numbers are.
+///
+/// # Safety
+/// User mode was just left, interrupts are off, nothing else has been done.
+#[cfg(all(CONFIG_IA32_EMULATION, CONFIG_X86_FRED))]
+#[inline(always)]
+unsafe fn int80_by_fred(regs: &mut PtRegs) {
+    regs.orig_ax = regs.ax as u32 as usize;
+    regs.ax = -ENOSYS as usize;
+    // SAFETY: the caller's.
+    let arrived = unsafe { Arrived::<Linux, Syscall32>::enter_from_user_mode(regs) };
     let settled = arrived.syscall_32().exit_to_user_mode_prepare();
     settled.exit_to_user_mode().suspend();
 }
@@ -123,7 +131,7 @@ fn fetch_bp(regs: &mut PtRegs) -> bool {
 #[inline(always)]
 unsafe fn fast_syscall(regs: &mut PtRegs) -> isize {
     // SAFETY: the offset of a `long` in the image's description.
-    let pad: usize = unsafe { *(&raw const vdso_image_32).add(offsets::VDSO_INT80_LANDING_PAD).cast() };
+    let pad: usize = unsafe { *(&raw const version::vdso_image_32).add(offsets::VDSO_INT80_LANDING_PAD).cast() };
     let landing_pad = task().vdso().wrapping_add(pad);
     // A restarted call goes two bytes back, to an INT 0x80.
     regs.ip = landing_pad;
@@ -157,9 +165,7 @@ fn may_return_fast(regs: &PtRegs, landing_pad: usize) -> bool {
         && regs.ss as usize == offsets::USER_DS
         && regs.ip == landing_pad
         && regs.flags & unfit == 0;
-    #[cfg(not(CONFIG_X86_64))]
-    let fit = fit && cpu_has!(offsets::FEATURE_SEP);
-    fit
+    fit && version::may_return_fast(regs)
 }
 
 /// SYSENTER leaves the stack pointer to the vDSO, which has it in EBP, and clears IF.
@@ -178,6 +184,9 @@ exported! {
     /// INT 0x80.
     #[cfg(CONFIG_IA32_EMULATION)]
     do_int80_emulation, do_int80_emulation_on_moved_stack: int80 -> ();
+    /// INT 0x80, by FRED.
+    #[cfg(all(CONFIG_IA32_EMULATION, CONFIG_X86_FRED))]
+    fred_int80_emulation, fred_int80_on_moved_stack: int80_by_fred -> ();
     /// INT 0x80.
     #[cfg(not(CONFIG_X86_64))]
     do_int80_syscall_32, do_int80_syscall_32_on_moved_stack: int80 -> ();

@@ -3,15 +3,13 @@
 use core::arch::asm;
 use core::ptr::read_volatile;
 
-use crate::offsets;
+use crate::{offsets, version};
 
 /// A variable of each CPU. Only its address means anything here.
 #[repr(C)]
 pub struct PerCpu(u8);
 
 unsafe extern "C" {
-    pub(crate) static current_task: PerCpu;
-    static __preempt_count: PerCpu;
     #[cfg(CONFIG_CONTEXT_TRACKING_USER)]
     static context_tracking: PerCpu;
 }
@@ -49,9 +47,10 @@ pub fn task() -> Task {
     // SAFETY: reads this CPU's variable. Code cannot tell when it moves to another CPU, since the task moves with it.
     unsafe {
         asm!(
-            concat!("mov {task}, ", this_cpu!("[{current_task}]")),
+            concat!("mov {task}, ", this_cpu!("[{current_task} + {at}]")),
             task = out(reg) task,
-            current_task = sym current_task,
+            current_task = sym version::current_task,
+            at = const version::CURRENT_TASK,
             options(pure, nomem, nostack, preserves_flags),
         );
     }
@@ -64,9 +63,23 @@ impl Task {
     /// # Safety
     /// `offset` is that of a member of this type.
     #[inline(always)]
-    unsafe fn member<T>(self, offset: usize) -> *mut T {
+    pub unsafe fn member<T>(self, offset: usize) -> *mut T {
         // SAFETY: the caller's.
         unsafe { self.0.add(offset).cast() }
+    }
+
+    /// The task of Linux's pointer.
+    ///
+    /// # Safety
+    /// It is that of a `struct task_struct`, which stays.
+    #[cfg(not(linux_6_1))]
+    pub unsafe fn from_raw(task: *mut u8) -> Task {
+        Task(task)
+    }
+
+    /// Linux's pointer.
+    pub fn as_raw(self) -> *mut u8 {
+        self.0
     }
 
     /// The exit-work flags, read once.
@@ -142,7 +155,7 @@ impl Task {
     }
 
     /// The random offset of the kernel stack for the next system call.
-    #[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
+    #[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(linux_7_2)))]
     #[inline(always)]
     pub fn kstack_offset(self) -> *mut u32 {
         // SAFETY: a u32 of the task's own.
@@ -150,14 +163,14 @@ impl Task {
     }
 
     /// The registers with which it came in from user mode (Linux: `task_pt_regs(current)`).
-    #[cfg(CONFIG_KVM_XFER_TO_GUEST_WORK)]
+    #[cfg(portcullis_guests)]
     pub fn user_regs(self) -> *mut crate::regs::PtRegs {
         // SAFETY: a function of the glue's that only computes an address.
         unsafe { portcullis_user_regs() }
     }
 }
 
-#[cfg(CONFIG_KVM_XFER_TO_GUEST_WORK)]
+#[cfg(portcullis_guests)]
 unsafe extern "C" {
     fn portcullis_user_regs() -> *mut crate::regs::PtRegs;
 }
@@ -169,9 +182,10 @@ fn preempt_word() -> u32 {
     // SAFETY: reads this CPU's variable.
     unsafe {
         asm!(
-            concat!("mov {word:e}, dword ptr ", this_cpu!("[{count}]")),
+            concat!("mov {word:e}, dword ptr ", this_cpu!("[{count} + {at}]")),
             word = out(reg) word,
-            count = sym __preempt_count,
+            count = sym version::preempt_count,
+            at = const version::PREEMPT_COUNT,
             options(readonly, nostack, preserves_flags),
         );
     }
@@ -190,8 +204,9 @@ pub fn add_preempt_count(amount: i32) {
     // SAFETY: changes this CPU's variable in one instruction, as Linux does.
     unsafe {
         asm!(
-            concat!("add dword ptr ", this_cpu!("[{count}]"), ", {amount:e}"),
-            count = sym __preempt_count,
+            concat!("add dword ptr ", this_cpu!("[{count} + {at}]"), ", {amount:e}"),
+            count = sym version::preempt_count,
+            at = const version::PREEMPT_COUNT,
             amount = in(reg) amount,
             options(nostack),
         );
@@ -214,4 +229,32 @@ pub fn context() -> u32 {
         );
     }
     word & 3
+}
+
+/// This CPU's instance of a variable.
+///
+/// # Safety
+/// `variable` is one of each CPU's, and the caller stays on this CPU as long as it uses the address.
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, linux_7_2))]
+#[inline(always)]
+pub unsafe fn this_cpu_address(variable: *const PerCpu) -> *mut u8 {
+    #[cfg(CONFIG_SMP)]
+    {
+        unsafe extern "C" {
+            static this_cpu_off: PerCpu;
+        }
+        let offset: usize;
+        // SAFETY: reads this CPU's variable.
+        unsafe {
+            asm!(
+                concat!("mov {offset}, ", this_cpu!("[{this_cpu_off}]")),
+                offset = out(reg) offset,
+                this_cpu_off = sym this_cpu_off,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+        variable.addr().wrapping_add(offset) as *mut u8
+    }
+    #[cfg(not(CONFIG_SMP))]
+    variable.cast_mut().cast()
 }

@@ -8,9 +8,10 @@
 use portcullis::machine::Registers;
 use portcullis::{Arrived, Event, InSyscall, Interrupted, Leaving, NmiContext, Syscall};
 
+use crate::current::task;
 use crate::regs::PtRegs;
 use crate::tracking::IrqState;
-use crate::{Linux, annotate};
+use crate::{Linux, annotate, version};
 
 /// User mode was left by an exception that Linux handles by itself.
 #[unsafe(no_mangle)]
@@ -18,6 +19,7 @@ use crate::{Linux, annotate};
 unsafe extern "C" fn irqentry_enter_from_user_mode(regs: &mut PtRegs) {
     // SAFETY: Linux's assembly saved the registers; user mode was just left.
     unsafe { Arrived::<Linux, Event>::enter_from_user_mode(regs) }.suspend();
+    version::note_event_from_user(task());
     annotate::end();
 }
 
@@ -45,9 +47,12 @@ unsafe extern "C" fn irqentry_exit_to_user_mode(regs: &mut PtRegs) {
 /// As [`Leaving::assume`].
 #[inline(always)]
 unsafe fn leave(regs: &mut PtRegs) {
+    version::before_event_exit(task());
     // SAFETY: the caller's.
     let leaving = unsafe { Leaving::<Linux, Event>::assume(regs) };
-    leaving.exit_to_user_mode_prepare().exit_to_user_mode().suspend();
+    let settled = leaving.exit_to_user_mode_prepare();
+    version::note_event_done(task());
+    settled.exit_to_user_mode().suspend();
 }
 
 /// A system call is done: also where a new task starts (`ret_from_fork`).
@@ -67,6 +72,7 @@ unsafe extern "C" fn irqentry_enter(regs: &mut PtRegs) -> u8 {
     let saved = if regs.from_user() {
         // SAFETY: as above.
         unsafe { Arrived::<Linux, Event>::enter_from_user_mode(regs) }.suspend();
+        version::note_event_from_user(task());
         IrqState(0)
     } else {
         // SAFETY: the kernel was hit, interrupts are off, the registers are saved.

@@ -11,20 +11,29 @@ use portcullis::{
 use crate::current::{self, task};
 use crate::irq_flag::LocalIrq;
 use crate::regs::PtRegs;
-use crate::{Linux, offsets, preempt, syscall, user_dispatch};
+use crate::{Linux, offsets, preempt, syscall, user_dispatch, version};
 
 unsafe extern "C" {
-    fn schedule();
     #[cfg(CONFIG_UPROBES)]
     fn uprobe_notify_resume(regs: *mut PtRegs);
     #[cfg(CONFIG_LIVEPATCH)]
     fn portcullis_klp_update_patch_state();
-    fn arch_do_signal_or_restart(regs: *mut PtRegs);
     fn portcullis_resume_user_mode_work(regs: *mut PtRegs);
     #[cfg(CONFIG_NO_HZ_FULL)]
     static context_tracking_key: crate::static_key::StaticKey;
     #[cfg(CONFIG_NO_HZ_FULL)]
     fn portcullis_tick_nohz_user_enter_prepare();
+    #[cfg(all(linux_7_2, CONFIG_RSEQ))]
+    fn rseq_exit_to_user_mode_restart(at: &mut Settled<'_, Linux>) -> Result<(), portcullis::Again> {
+        version::rseq_restart(&raw mut *at.regs())
+    }
+
+    #[cfg(all(linux_7_2, CONFIG_RSEQ_SLICE_EXTENSION))]
+    #[inline(always)]
+    fn rseq_arm_slice_extension_timer(_at: &mut Settled<'_, Linux>) -> Result<(), portcullis::Again> {
+        version::arm_slice_extension_timer(task())
+    }
+
     #[cfg(CONFIG_USER_RETURN_NOTIFIER)]
     fn fire_user_return_notifiers();
     fn portcullis_tss_update_io_bitmap();
@@ -39,8 +48,6 @@ unsafe extern "C" {
     fn portcullis_trace_sys_exit(regs: *mut PtRegs);
     fn portcullis_audit_syscall_entry(regs: *mut PtRegs, number: isize);
     fn portcullis_audit_syscall_exit(regs: *mut PtRegs);
-    #[cfg(CONFIG_DEBUG_RSEQ)]
-    fn rseq_syscall(regs: *mut PtRegs);
     #[cfg(CONFIG_DEBUG_ENTRY)]
     fn portcullis_arch_enter_from_user_mode(regs: *const PtRegs);
     fn portcullis_check_before_user_mode();
@@ -73,15 +80,15 @@ impl Machine for Linux {
 impl Kernel for Linux {
     const EXIT_WORK: ExitWorkBits = ExitWorkBits {
         need_resched: offsets::TIF_NEED_RESCHED_BIT,
-        need_resched_lazy: 0,
+        need_resched_lazy: offsets::TIF_NEED_RESCHED_LAZY_BIT,
         sigpending: offsets::TIF_SIGPENDING_BIT,
         notify_signal: offsets::TIF_NOTIFY_SIGNAL_BIT,
         notify_resume: offsets::TIF_NOTIFY_RESUME_BIT,
         uprobe: offsets::TIF_UPROBE_BIT,
         patch_pending: offsets::TIF_PATCH_PENDING_BIT,
         user_return_notify: offsets::TIF_USER_RETURN_NOTIFY_BIT,
-        // Linux 6.1 does it with NOTIFY_RESUME.
-        rseq: 0,
+        // Before Linux 7.2 it is done with NOTIFY_RESUME.
+        rseq: offsets::TIF_RSEQ_BIT,
         own_loop: 0,
         own_once: offsets::TIF_IO_BITMAP_BIT | offsets::TIF_NEED_FPU_LOAD_BIT,
         not_after_syscalls: 0,
@@ -94,7 +101,7 @@ impl Kernel for Linux {
         seccomp: offsets::WORK_SECCOMP,
         tracepoint: offsets::WORK_TRACEPOINT,
         audit: offsets::WORK_AUDIT,
-        rseq_slice: 0,
+        rseq_slice: offsets::WORK_RSEQ_SLICE,
         exit_trap: offsets::WORK_EXIT_TRAP,
     };
 
@@ -164,8 +171,8 @@ fn describe(broken: Broken) -> (&'static CStr, &'static str) {
 impl ExitHooks for Linux {
     // ---- exit work, in the loop ----
 
-    fn schedule(_at: &mut InKernel<'_, Linux>, _work: usize) {
-        unsafe { schedule() }
+    fn schedule(_at: &mut InKernel<'_, Linux>, work: usize) {
+        version::reschedule(work);
     }
 
     #[cfg(CONFIG_UPROBES)]
@@ -179,7 +186,7 @@ impl ExitHooks for Linux {
     }
 
     fn do_signal_or_restart(at: &mut InKernel<'_, Linux>) {
-        unsafe { arch_do_signal_or_restart(at.regs()) }
+        version::do_signal_or_restart(at.regs());
     }
 
     fn resume_user_mode_work(at: &mut InKernel<'_, Linux>) {
@@ -194,6 +201,17 @@ impl ExitHooks for Linux {
         if static_branch_unlikely!(context_tracking_key) {
             unsafe { portcullis_tick_nohz_user_enter_prepare() }
         }
+    }
+
+    #[cfg(all(linux_7_2, CONFIG_RSEQ))]
+    fn rseq_exit_to_user_mode_restart(at: &mut Settled<'_, Linux>) -> Result<(), portcullis::Again> {
+        version::rseq_restart(&raw mut *at.regs())
+    }
+
+    #[cfg(all(linux_7_2, CONFIG_RSEQ_SLICE_EXTENSION))]
+    #[inline(always)]
+    fn rseq_arm_slice_extension_timer(_at: &mut Settled<'_, Linux>) -> Result<(), portcullis::Again> {
+        version::arm_slice_extension_timer(task())
     }
 
     #[cfg(CONFIG_USER_RETURN_NOTIFIER)]
@@ -224,8 +242,7 @@ impl ExitHooks for Linux {
         // After signals: a restart asks whether the call was a 32-bit one.
         #[cfg(CONFIG_COMPAT)]
         task().clear_status(offsets::STATUS_OF_ONE_CALL as u32);
-        #[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
-        crate::kstack::choose_offset();
+        version::exit_to_user_mode_prepare();
         if cpu_has!(offsets::FEATURE_IBPB_EXIT_TO_USER) {
             unsafe { portcullis_ibpb_exit_to_user() }
         }
@@ -251,6 +268,14 @@ impl SyscallHooks for Linux {
         user_dispatch::dispatch(at.regs())
     }
 
+    #[cfg(all(linux_7_2, CONFIG_RSEQ_SLICE_EXTENSION))]
+    fn rseq_syscall_enter_work(_at: &mut InKernel<'_, Linux>, number: i64) {
+        unsafe extern "C" {
+            fn rseq_syscall_enter_work(number: isize);
+        }
+        unsafe { rseq_syscall_enter_work(number as isize) }
+    }
+
     fn ptrace_report_syscall_entry(at: &mut InKernel<'_, Linux>) -> Result<(), Skip> {
         match unsafe { portcullis_ptrace_report_syscall_entry(at.regs()) } {
             0 => Ok(()),
@@ -274,11 +299,8 @@ impl SyscallHooks for Linux {
     }
 
     #[inline(always)]
-    fn rseq_syscall(_at: &mut InKernel<'_, Linux>) {
-        #[cfg(CONFIG_DEBUG_RSEQ)]
-        unsafe {
-            rseq_syscall(_at.regs());
-        }
+    fn rseq_syscall(at: &mut InKernel<'_, Linux>) {
+        version::rseq_syscall_check(at.regs());
     }
 
     fn on_user_dispatch(_at: &mut InKernel<'_, Linux>) -> bool {

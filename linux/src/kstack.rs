@@ -3,7 +3,7 @@
 //! A system call runs with the stack moved down by a number that user mode does not know. Rust cannot grow a function's
 //! stack by a variable; a few instructions between Linux's assembly and the Rust function do.
 
-#[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(linux_7_2)))]
 use crate::current::task;
 
 #[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
@@ -15,7 +15,7 @@ unsafe extern "C" {
 compile_error!("the random offset of the kernel stack needs CONFIG_JUMP_LABEL here");
 
 /// Mixes the time-stamp counter into the number for the next system call.
-#[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(linux_7_2)))]
 #[inline(always)]
 pub fn choose_offset() {
     #[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET_DEFAULT)]
@@ -88,17 +88,37 @@ macro_rules! jump_if_off {
     };
 }
 /// The function's end.
-#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, CONFIG_RETHUNK))]
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, any(CONFIG_RETHUNK, CONFIG_MITIGATION_RETHUNK)))]
 macro_rules! return_instruction {
     () => {
         "jmp __x86_return_thunk"
     };
 }
 /// The function's end. The trap stops what is executed by mistake after it (straight-line speculation).
-#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(CONFIG_RETHUNK)))]
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(any(CONFIG_RETHUNK, CONFIG_MITIGATION_RETHUNK))))]
 macro_rules! return_instruction {
     () => {
         "ret; int3"
+    };
+}
+
+/// A naked function's assembly, with what [`load_stack_offset`] refers to.
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(linux_7_2)))]
+macro_rules! stack_offset_operands {
+    ($($assembly:tt)*) => {
+        core::arch::naked_asm!(
+            $($assembly)*
+            current = sym crate::version::current_task,
+            current_at = const crate::version::CURRENT_TASK,
+            offset = const crate::offsets::TASK_KSTACK_OFFSET,
+        )
+    };
+}
+/// A naked function's assembly, with what [`load_stack_offset`] refers to.
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, linux_7_2))]
+macro_rules! stack_offset_operands {
+    ($($assembly:tt)*) => {
+        core::arch::naked_asm!($($assembly)* next = sym crate::version::next_stack_offset)
     };
 }
 
@@ -106,11 +126,12 @@ macro_rules! return_instruction {
 #[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, CONFIG_X86_64))]
 macro_rules! on_moved_stack {
     ($moved:ident) => {
-        core::arch::naked_asm!(
+        stack_offset_operands!(
             "2:",
             jump_if_off!(),
             ".pushsection __jump_table, \"aw\"",
             ".balign 8",
+            data_special!(),
             ".long 2b - .",
             ".long 3f - .",
             ".quad {key} + 1 - .",
@@ -118,8 +139,7 @@ macro_rules! on_moved_stack {
             // On: RBP keeps the stack pointer, as objtool expects of a function with a variable frame.
             "push rbp",
             "mov rbp, rsp",
-            "mov rax, gs:[{current}]",
-            "mov eax, [rax + {offset}]",
+            load_stack_offset!(),
             // Ten bits, as a multiple of 16.
             "and eax, 0x3f0",
             "sub rsp, rax",
@@ -129,8 +149,6 @@ macro_rules! on_moved_stack {
             // Off.
             "3: jmp {moved}",
             key = sym crate::kstack::randomize_kstack_offset,
-            current = sym crate::current::current_task,
-            offset = const crate::offsets::TASK_KSTACK_OFFSET,
             moved = sym $moved,
         )
     };
@@ -140,19 +158,19 @@ macro_rules! on_moved_stack {
 #[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(CONFIG_X86_64)))]
 macro_rules! on_moved_stack {
     ($moved:ident) => {
-        core::arch::naked_asm!(
+        stack_offset_operands!(
             "2:",
             jump_if_off!(),
             ".pushsection __jump_table, \"aw\"",
             ".balign 4",
+            data_special!(),
             ".long 2b - .",
             ".long 3f - .",
             ".long {key} + 1 - .",
             ".popsection",
             "push ebp",
             "mov ebp, esp",
-            "mov ecx, fs:[{current}]",
-            "mov ecx, [ecx + {offset}]",
+            load_stack_offset!(),
             // Ten bits, as a multiple of 4. The argument is in EAX.
             "and ecx, 0x3fc",
             "sub esp, ecx",
@@ -162,8 +180,6 @@ macro_rules! on_moved_stack {
             // Off.
             "3: jmp {moved}",
             key = sym crate::kstack::randomize_kstack_offset,
-            current = sym crate::current::current_task,
-            offset = const crate::offsets::TASK_KSTACK_OFFSET,
             moved = sym $moved,
         )
     };

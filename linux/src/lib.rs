@@ -1,4 +1,4 @@
-//! Linux 6.1's user/kernel boundary on the library: how Linux names what the library's trait asks for, and the functions that
+//! Linux's user/kernel boundary on the library: how Linux names what the library's trait asks for, and the functions that
 //! Linux's assembly and C call.
 //!
 //! | you want to … | look in |
@@ -8,6 +8,7 @@
 //! | see what Linux keeps account of at each crossing | [`tracking`] (RCU, lockdep, tracers), [`irq_flag`] |
 //! | read Linux's data | [`current`], [`regs`], `offsets` (made from `glue/offsets.c`) |
 //! | follow code that Linux patches at run time | [`static_key`], [`alternative`] |
+//! | see what differs between versions of Linux | [`version`], which is `../versions/VERSION.rs` |
 //!
 //! Built by `kbuild/rust.mk` with `cfg(CONFIG_…)` from Linux's configuration.
 #![no_std]
@@ -21,6 +22,19 @@
 mod alternative;
 #[macro_use]
 mod static_key;
+/// What differs between versions of Linux: the same names in each.
+#[macro_use]
+#[cfg_attr(linux_6_1, path = "../versions/6.1.rs")]
+#[cfg_attr(linux_6_12, path = "../versions/6.12.rs")]
+#[cfg_attr(linux_7_2, path = "../versions/7.2.rs")]
+mod version;
+#[cfg(not(linux_7_2))]
+#[macro_use]
+#[path = "../versions/before-7.2.rs"]
+mod before_7_2;
+#[cfg(not(linux_6_1))]
+#[path = "../versions/since-6.12.rs"]
+mod since_6_12;
 #[macro_use]
 mod kstack;
 mod annotate;

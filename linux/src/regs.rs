@@ -6,7 +6,7 @@ use portcullis::machine::Registers;
 
 use crate::offsets;
 
-/// The saved registers.
+/// The saved registers. What stands above a segment register's two bytes is not its: FRED tells about the event there.
 #[cfg(CONFIG_X86_64)]
 #[repr(C)]
 pub struct PtRegs {
@@ -16,21 +16,23 @@ pub struct PtRegs {
     r12: usize,
     pub bp: usize,
     pub bx: usize,
-    r11: usize,
+    pub r11: usize,
     r10: usize,
     r9: usize,
     r8: usize,
     pub ax: usize,
-    cx: usize,
+    pub cx: usize,
     dx: usize,
     si: usize,
     di: usize,
     pub orig_ax: usize,
     pub ip: usize,
-    pub cs: usize,
+    pub cs: u16,
+    cs_high: [u16; 3],
     pub flags: usize,
     pub sp: usize,
-    pub ss: usize,
+    pub ss: u16,
+    ss_high: [u16; 3],
 }
 
 /// The saved registers. Of a segment register's four bytes the upper two are not its.

@@ -33,6 +33,7 @@ macro_rules! static_branch {
                     patchable_nop!(),
                     ".pushsection __jump_table, \"aw\"",
                     alternative_word!(".balign"),
+                    data_special!(),
                     ".long 2b - .",
                     ".long {target} - .",
                     concat!(alternative_pointer!(), " {key} + ", $sense, " - ."),

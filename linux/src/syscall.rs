@@ -3,10 +3,10 @@
 #[cfg(CONFIG_X86_64)]
 use portcullis::{Arrived, Syscall};
 
-#[cfg(CONFIG_X86_64)]
-use crate::Linux;
 use crate::offsets;
 use crate::regs::PtRegs;
+#[cfg(CONFIG_X86_64)]
+use crate::{Linux, version};
 
 const ENOSYS: isize = 38;
 
@@ -99,16 +99,18 @@ fn unknown(regs: &mut PtRegs, number: i32) {
 /// User mode was just left, interrupts are off, nothing else has been done.
 #[cfg(CONFIG_X86_64)]
 #[inline(always)]
-unsafe fn syscall_64(regs: &mut PtRegs) {
+unsafe fn syscall_64(regs: &mut PtRegs) -> version::SyscallResult {
     // SAFETY: the caller's.
     let arrived = unsafe { Arrived::<Linux, Syscall>::enter_from_user_mode(regs) };
     let settled = arrived.syscall().exit_to_user_mode_prepare();
+    let result = version::syscall_result(settled.saved());
     settled.exit_to_user_mode().suspend();
+    result
 }
 
 #[cfg(CONFIG_X86_64)]
 exported! {
     /// SYSCALL from 64-bit code. The second argument of Linux's, the number, is in the registers, too, where tracers change
     /// it.
-    do_syscall_64, do_syscall_64_on_moved_stack: syscall_64 -> ();
+    do_syscall_64, do_syscall_64_on_moved_stack: syscall_64 -> version::SyscallResult;
 }

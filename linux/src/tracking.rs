@@ -5,7 +5,7 @@
 use portcullis::machine::Tracking;
 
 use crate::current::{self, task};
-use crate::{Linux, annotate, lockdep, offsets};
+use crate::{Linux, annotate, lockdep, offsets, version};
 
 /// The states of `enum ctx_state`.
 #[cfg(CONFIG_CONTEXT_TRACKING_USER)]
@@ -44,8 +44,6 @@ unsafe extern "C" {
     #[cfg(CONFIG_TRACE_IRQFLAGS)]
     fn portcullis_lockdep_hardirqs_enabled() -> bool;
     fn portcullis_bug();
-    #[cfg(CONFIG_CPU_SUP_AMD)]
-    fn amd_clear_divider();
 }
 
 /// Whether transitions between user mode and the kernel are tracked at all.
@@ -84,6 +82,7 @@ unsafe impl Tracking for Linux {
 
     #[inline(always)]
     unsafe fn kernel_to_user() -> bool {
+        version::leaving();
         lockdep::hardirqs_on_prepare();
         annotate::end();
         #[cfg(CONFIG_CONTEXT_TRACKING_USER)]
@@ -91,7 +90,7 @@ unsafe impl Tracking for Linux {
             // SAFETY: interrupts are off, and user mode is entered next.
             unsafe { __ct_user_enter(context::USER) };
         }
-        clear_divider();
+        version::clear_divider();
         lockdep::hardirqs_on();
         // Linux does not look; `__ct_user_enter` does nothing where the context was USER.
         true
@@ -143,6 +142,9 @@ unsafe impl Tracking for Linux {
 
     #[inline(always)]
     unsafe fn interrupt_exit(saved: IrqState, interrupts_on: bool) {
+        if interrupts_on {
+            version::before_kernel_exit();
+        }
         if saved.0 == 0 {
             if interrupts_on {
                 lockdep::trace_on();
@@ -245,34 +247,5 @@ unsafe impl Tracking for Linux {
         return !enabled() || current::context() == context::KERNEL;
         #[cfg(not(CONFIG_CONTEXT_TRACKING_USER))]
         true
-    }
-}
-
-/// Some AMD CPUs leave a division's operands where the next one's user can find them (Linux: `amd_clear_divider()`): a call
-/// that is patched in on those.
-#[inline(always)]
-fn clear_divider() {
-    #[cfg(CONFIG_CPU_SUP_AMD)]
-    // SAFETY: NOPs, or a call of a function that takes and returns nothing.
-    unsafe {
-        core::arch::asm!(
-            "661:",
-            patchable_nop!(),
-            "662:",
-            ".pushsection .altinstructions, \"a\"",
-            ".long 661b - .",
-            ".long 663f - .",
-            ".word {bug}",
-            ".byte 662b - 661b",
-            ".byte 664f - 663f",
-            ".popsection",
-            ".pushsection .altinstr_replacement, \"ax\"",
-            "663: call {clear}",
-            "664:",
-            ".popsection",
-            bug = const offsets::BUG_DIV0,
-            clear = sym amd_clear_divider,
-            clobber_abi("C"),
-        );
     }
 }

@@ -5,16 +5,16 @@ use core::arch::asm;
 
 use portcullis_linux_abi::user_dispatch::{AllowedRange, Decision, by_selector};
 
-use crate::current::task;
-use crate::offsets;
+use crate::current::{Task, task};
 use crate::regs::PtRegs;
+use crate::{offsets, version};
 
 unsafe extern "C" {
     fn portcullis_is_vdso_sigreturn(regs: *mut PtRegs) -> bool;
     fn portcullis_force_exit_sig(segv: bool);
     fn portcullis_user_dispatch(regs: *mut PtRegs);
     fn portcullis_selector_ok(selector: usize) -> bool;
-    fn portcullis_arm_user_dispatch(on: bool);
+    fn portcullis_arm_user_dispatch(task: *mut u8, on: bool);
     fn __get_user_nocheck_1();
 }
 
@@ -63,26 +63,89 @@ pub fn dispatch(regs: &mut PtRegs) -> bool {
 const EINVAL: i32 = 22;
 const EFAULT: i32 = 14;
 
+/// How `prctl(PR_SET_SYSCALL_USER_DISPATCH)` and `ptrace(PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG)` set it.
+fn set(task: Task, mode: usize, start: usize, length: usize, selector: usize) -> i32 {
+    const OFF: usize = 0;
+    const EXCLUSIVE_ON: usize = 1;
+    const INCLUSIVE_ON: usize = 2;
+    let range = AllowedRange { start, length };
+    let range = match mode {
+        OFF if start != 0 || length != 0 || selector != 0 => return -EINVAL,
+        OFF => range,
+        EXCLUSIVE_ON if range.is_valid() => range,
+        INCLUSIVE_ON if version::INCLUSIVE_USER_DISPATCH => match range.inverted() {
+            Some(inverted) => inverted,
+            None => return -EINVAL,
+        },
+        _ => return -EINVAL,
+    };
+    // SAFETY: only compares addresses.
+    if mode != OFF && selector != 0 && !unsafe { portcullis_selector_ok(selector) } {
+        return -EFAULT;
+    }
+    task.set_dispatch_word(offsets::TASK_DISPATCH_SELECTOR, selector);
+    task.set_dispatch_word(offsets::TASK_DISPATCH_OFFSET, range.start);
+    task.set_dispatch_word(offsets::TASK_DISPATCH_LEN, range.length);
+    task.set_on_dispatch(false);
+    // SAFETY: sets or clears the task's flag; another task than the current one is stopped for its tracer, which we are.
+    unsafe { portcullis_arm_user_dispatch(task.as_raw(), mode != OFF) };
+    0
+}
+
 /// `prctl(PR_SET_SYSCALL_USER_DISPATCH)`.
 #[unsafe(no_mangle)]
 extern "C" fn set_syscall_user_dispatch(mode: usize, start: usize, length: usize, selector: usize) -> i32 {
-    const OFF: usize = 0;
-    const ON: usize = 1;
-    match mode {
-        OFF if start != 0 || length != 0 || selector != 0 => return -EINVAL,
-        OFF => {}
-        ON if !(AllowedRange { start, length }).is_valid() => return -EINVAL,
-        // SAFETY: only compares addresses.
-        ON if selector != 0 && !unsafe { portcullis_selector_ok(selector) } => return -EFAULT,
-        ON => {}
-        _ => return -EINVAL,
+    set(task(), mode, start, length, selector)
+}
+
+/// What a tracer reads and writes of a task's user dispatch (`struct ptrace_sud_config`, Linux 6.4).
+#[cfg(not(linux_6_1))]
+#[repr(C)]
+struct Config {
+    mode: u64,
+    selector: u64,
+    start: u64,
+    length: u64,
+}
+
+#[cfg(not(linux_6_1))]
+unsafe extern "C" {
+    fn portcullis_copy_to_user(to: usize, from: *const Config, size: usize) -> bool;
+    fn portcullis_copy_from_user(to: *mut Config, from: usize, size: usize) -> bool;
+}
+
+/// `ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG)`.
+#[cfg(not(linux_6_1))]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn syscall_user_dispatch_get_config(task: *mut u8, size: usize, data: usize) -> i32 {
+    if size != size_of::<Config>() {
+        return -EINVAL;
     }
-    let task = task();
-    task.set_dispatch_word(offsets::TASK_DISPATCH_SELECTOR, selector);
-    task.set_dispatch_word(offsets::TASK_DISPATCH_OFFSET, start);
-    task.set_dispatch_word(offsets::TASK_DISPATCH_LEN, length);
-    task.set_on_dispatch(false);
-    // SAFETY: sets or clears the current task's flag.
-    unsafe { portcullis_arm_user_dispatch(mode == ON) };
-    0
+    // SAFETY: ptrace's tracee, which is stopped.
+    let task = unsafe { Task::from_raw(task) };
+    let config = Config {
+        mode: (task.syscall_work() & offsets::WORK_USER_DISPATCH != 0) as u64,
+        selector: task.dispatch_word(offsets::TASK_DISPATCH_SELECTOR) as u64,
+        start: task.dispatch_word(offsets::TASK_DISPATCH_OFFSET) as u64,
+        length: task.dispatch_word(offsets::TASK_DISPATCH_LEN) as u64,
+    };
+    // SAFETY: copies as many bytes as there are, in the tracer's context.
+    if unsafe { portcullis_copy_to_user(data, &config, size) } { 0 } else { -EFAULT }
+}
+
+/// `ptrace(PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG)`.
+#[cfg(not(linux_6_1))]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn syscall_user_dispatch_set_config(task: *mut u8, size: usize, data: usize) -> i32 {
+    if size != size_of::<Config>() {
+        return -EINVAL;
+    }
+    let mut config = Config { mode: 0, selector: 0, start: 0, length: 0 };
+    // SAFETY: copies as many bytes as there are, in the tracer's context.
+    if !unsafe { portcullis_copy_from_user(&mut config, data, size) } {
+        return -EFAULT;
+    }
+    // SAFETY: ptrace's tracee, which is stopped.
+    let task = unsafe { Task::from_raw(task) };
+    set(task, config.mode as usize, config.start as usize, config.length as usize, config.selector as usize)
 }

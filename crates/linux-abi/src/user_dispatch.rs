@@ -42,6 +42,16 @@ impl AllowedRange {
     pub const fn is_valid(self) -> bool {
         self.start == 0 || self.start.wrapping_add(self.length) > self.start
     }
+
+    /// All other addresses: what is let through where a program asks to have calls dispatched *from* this range
+    /// (`PR_SYS_DISPATCH_INCLUSIVE_ON`, Linux 6.17). `None` if the range is empty or wraps around.
+    pub const fn inverted(self) -> Option<AllowedRange> {
+        let end = self.start.wrapping_add(self.length);
+        if end <= self.start {
+            return None;
+        }
+        Some(AllowedRange { start: end, length: self.length.wrapping_neg() })
+    }
 }
 
 /// The verdict on a call from outside the range. `None`: the program has no selector, and the call is dispatched; `Some(None)`:

@@ -146,6 +146,9 @@ impl Tree {
             make.arg(format!("PORTCULLIS={}", repository("linux").display()));
             make.arg(format!("PORTCULLIS_RUSTC={}", toolchain::with_core_source()?.display()));
         }
+        if self.headers().exists() {
+            make.arg(format!("NOSTDINC_FLAGS=-nostdinc -I{}", self.front().display()));
+        }
         // The same bytes from the same source, whenever and wherever it is built.
         make.env("KBUILD_BUILD_TIMESTAMP", "@0")
             .env("KBUILD_BUILD_VERSION", "1")
@@ -155,6 +158,39 @@ impl Tree {
         Ok(make)
     }
 
+    /// Our headers that stand in front of Linux's of the same names; not every version has any.
+    fn headers(&self) -> PathBuf {
+        repository("linux/versions").join(self.source.version.to_string()).join("include")
+    }
+
+    /// The directory in front of all others where the compiler looks for headers.
+    fn front(&self) -> PathBuf {
+        self.build.join("portcullis-include")
+    }
+
+    /// Puts a header in front of each that we replace: ours, or for the stock kernel one that includes Linux's. Both have one path,
+    /// and make compiles again what includes a header that was written. So it compiles nothing else when the variant changes.
+    fn write_front(&self, variant: Variant) -> Result<()> {
+        let headers = self.headers();
+        if !headers.exists() {
+            return Ok(());
+        }
+        let front = self.front().join("linux");
+        fs::create_dir_all(&front)?;
+        for entry in fs::read_dir(headers.join("linux"))? {
+            let (ours, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+            let text = match variant {
+                Variant::Portcullis => fs::read_to_string(&ours)?,
+                Variant::Stock => format!("#include_next <linux/{}>\n", name.display()),
+            };
+            let path = front.join(&name);
+            if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+                fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether `image` is newer than all that it is made from.
     fn is_current(&self, image: &Path, variant: Variant) -> Result<bool> {
         let Ok(built) = fs::metadata(image).and_then(|metadata| metadata.modified()) else {
@@ -162,7 +198,9 @@ impl Tree {
         };
         let mut newest = newest(&self.build.join("config.stamp"))?;
         if variant == Variant::Portcullis {
-            for input in ["linux/src", "linux/glue", "linux/kbuild", "portcullis/src", "crates/linux-abi/src"] {
+            for input in
+                ["linux/src", "linux/glue", "linux/kbuild", "linux/versions", "portcullis/src", "crates/linux-abi/src"]
+            {
                 newest = newest.max(self::newest(&repository(input))?);
             }
         }
@@ -173,10 +211,17 @@ impl Tree {
     fn make(&self, variant: Variant, targets: &[&str]) -> Result<()> {
         let lock = File::create(self.build.join("lock"))?;
         progress::lock(&lock, "Linux in the same directory")?;
+        self.write_front(variant)?;
         let jobs = thread::available_parallelism().map_or(1, usize::from);
         let mut make = self.command(variant)?;
         make.arg(format!("-j{jobs}")).args(targets);
-        let title = format!("building Linux {} {} {} {variant} ({})", self.source.version, self.arch, self.config, targets.join(" "));
+        let title = format!(
+            "building Linux {} {} {} {variant} ({})",
+            self.source.version,
+            self.arch,
+            self.config,
+            targets.join(" ")
+        );
         let mut log = File::create(self.build.join(format!("make-{variant}.log")))?;
         writeln!(log, "{make:?}")?;
         watch(&title, &mut make, log)

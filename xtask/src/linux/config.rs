@@ -61,10 +61,7 @@ fn fragments(version: Version, arch: Arch, config: Config) -> Vec<PathBuf> {
     }
     let of_version: Vec<String> = names.iter().map(|name| format!("{name}-{version}")).collect();
     let ordered = names.into_iter().zip(of_version).flat_map(|(name, of_version)| [name, of_version]);
-    ordered
-        .map(|name| repository("linux/config").join(format!("{name}.config")))
-        .filter(|path| path.exists())
-        .collect()
+    ordered.map(|name| repository("linux/config").join(format!("{name}.config"))).filter(|path| path.exists()).collect()
 }
 
 /// Makes the `.config` in `build`, unless it is there and made from the same fragments.
@@ -85,7 +82,11 @@ pub fn configure(source: &Source, build: &Path, arch: Arch, config: Config) -> R
         make.arg(format!("O={}", build.display())).arg(format!("ARCH={arch}")).arg(target);
         make
     };
-    progress::step(&format!("configuring Linux {}: {arch} {config}", source.version), &mut make("tinyconfig"), progress::LONG)?;
+    progress::step(
+        &format!("configuring Linux {}: {arch} {config}", source.version),
+        &mut make("tinyconfig"),
+        progress::LONG,
+    )?;
     // Of an option that is set twice kconfig takes the last line.
     let file = build.join(".config");
     fs::write(&file, fs::read_to_string(&file)? + &wanted)?;

@@ -304,7 +304,8 @@ fn fetch_from(version: Version, suite: &str, mirror: &str, directory: &Path) -> 
     let package = version.package();
     setup::apt_step(&format!("fetching {package} (150 MB)"), || apt(&["download", &package]))?;
     let mut files = fs::read_dir(directory.join("download"))?;
-    let file = files.find_map(|entry| entry.ok().filter(|entry| entry.path().extension().is_some_and(|end| end == "deb")));
+    let file =
+        files.find_map(|entry| entry.ok().filter(|entry| entry.path().extension().is_some_and(|end| end == "deb")));
     Ok(file.with_context(|| format!("apt-get download {package} has left no file"))?.path())
 }
 

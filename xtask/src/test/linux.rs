@@ -22,7 +22,12 @@ use crate::repository;
 const OBJECTS: [&str; 2] = ["kernel/entry/portcullis.o", "kernel/entry/portcullis_glue.o"];
 
 /// For what the objects are built in each run.
-const OVERLAYS: [(Version, Arch); 2] = [(Version::V6_1, Arch::X86_64), (Version::V6_1, Arch::I386)];
+const OVERLAYS: [(Version, Arch); 4] = [
+    (Version::V6_1, Arch::X86_64),
+    (Version::V6_1, Arch::I386),
+    (Version::V6_12, Arch::X86_64),
+    (Version::V6_12, Arch::I386),
+];
 
 /// Where the rest of Linux declares what these may refer to.
 const DECLARATIONS: [&str; 3] = ["arch/x86", "include/linux", "kernel"];
@@ -143,6 +148,8 @@ fn objects(version: Version, arch: Arch) -> Result<()> {
     }
     // One for each register, by a macro of arch/x86/lib/retpoline.S: nowhere in the source is the name whole.
     wanted.retain(|name| !name.starts_with("__x86_indirect_thunk_"));
+    // One static call for each of the APIC driver's functions, by DECLARE_APIC_CALL() of arch/x86/include/asm/apic.h.
+    wanted.retain(|name| !name.starts_with("__SCT__apic_call_") && !name.starts_with("__SCK__apic_call_"));
     for directory in DECLARATIONS {
         strike_out_declared(&tree.source().join(directory), &mut wanted)?;
     }
@@ -163,7 +170,11 @@ fn disassemble(path: &Path) -> Result<Vec<String>> {
 /// What objtool looks for, and a 32-bit kernel has no objtool: branches and returns go through the thunks of the
 /// mitigations that are configured, and nothing is executed by mistake after a return.
 fn branches_are_guarded(code: &[String], configuration: &str) -> Result<()> {
-    let is_set = |option: &str| configuration.lines().any(|line| line == format!("CONFIG_{option}=y"));
+    // The second name is the one since Linux 6.9.
+    let is_set = |option: &str| {
+        let names = [format!("CONFIG_{option}=y"), format!("CONFIG_MITIGATION_{option}=y")];
+        configuration.lines().any(|line| names.iter().any(|name| line == name))
+    };
     ensure!(code.len() > 100, "only {} instructions were found", code.len());
     for (at, instruction) in code.iter().enumerate() {
         let (operation, operand) = instruction.split_once(' ').unwrap_or((instruction, ""));
@@ -221,6 +232,7 @@ mod tests {
         assert!(with("call   eax", "# CONFIG_RETPOLINE is not set"));
         assert!(!with("ret", "CONFIG_RETHUNK=y"));
         assert!(!with("ret", "CONFIG_SLS=y"));
+        assert!(!with("ret", "CONFIG_MITIGATION_SLS=y"));
         assert!(with("ret", retpoline));
     }
 }

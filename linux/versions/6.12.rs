@@ -1,0 +1,62 @@
+//! What only Linux 6.12 has, or has otherwise than others.
+
+use crate::current::PerCpu;
+use crate::offsets;
+
+unsafe extern "C" {
+    #[link_name = "pcpu_hot"]
+    pub static current_task: PerCpu;
+    #[link_name = "pcpu_hot"]
+    pub static preempt_count: PerCpu;
+    pub static vdso_image_32: u8;
+}
+
+/// Where the current task's address is in what [`current_task`] names.
+pub const CURRENT_TASK: usize = offsets::PCPU_HOT_CURRENT_TASK;
+/// Where the count is in what [`preempt_count`] names.
+pub const PREEMPT_COUNT: usize = offsets::PCPU_HOT_PREEMPT_COUNT;
+
+/// The section of alternatives.
+macro_rules! alternatives_section {
+    () => {
+        ".pushsection .altinstructions, \"a\""
+    };
+}
+/// The directive for an alternative's feature.
+macro_rules! feature_directive {
+    () => {
+        ".4byte"
+    };
+}
+/// objtool's note at an entry of a table of patches.
+#[allow(unused_macros, reason = "only static keys use it")]
+macro_rules! data_special {
+    () => {
+        ""
+    };
+}
+/// objtool's note that instrumentation is allowed from the label on.
+#[cfg(CONFIG_NOINSTR_VALIDATION)]
+macro_rules! instrumentation_begins {
+    ($label:literal) => {
+        concat!(".pushsection .discard.instr_begin; .long ", $label, " - .; .popsection")
+    };
+}
+/// objtool's note that instrumentation is allowed up to the label.
+#[cfg(CONFIG_NOINSTR_VALIDATION)]
+macro_rules! instrumentation_ends {
+    ($label:literal) => {
+        concat!(".pushsection .discard.instr_end; .long ", $label, " - .; .popsection")
+    };
+}
+
+pub use crate::before_7_2::*;
+pub use crate::since_6_12::*;
+
+/// On the way out, with interrupts off, when no more work can come.
+#[inline(always)]
+pub fn exit_to_user_mode_prepare() {
+    update_fred_rsp0();
+    #[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
+    crate::kstack::choose_offset();
+}

@@ -1,0 +1,72 @@
+//! What Linux 6.1 and 6.12 have in common, and 7.2 has not: policy without rseq's part in it, and a random stack offset that
+//! is chosen on the way out.
+
+use crate::current::Task;
+use crate::regs::PtRegs;
+
+unsafe extern "C" {
+    fn schedule();
+    fn arch_do_signal_or_restart(regs: *mut PtRegs);
+    #[cfg(CONFIG_DEBUG_RSEQ)]
+    fn rseq_syscall(regs: *mut PtRegs);
+}
+
+/// NEED_RESCHED, NEED_RESCHED_LAZY.
+pub fn reschedule(_work: usize) {
+    // SAFETY: interrupts are on, in ordinary kernel code of a task.
+    unsafe { schedule() }
+}
+
+/// SIGPENDING, NOTIFY_SIGNAL.
+pub fn do_signal_or_restart(regs: &mut PtRegs) {
+    // SAFETY: the registers of the crossing, on the way to user mode with interrupts on.
+    unsafe { arch_do_signal_or_restart(regs) }
+}
+
+/// After a system call: a restartable sequence must not make one.
+#[inline(always)]
+pub fn rseq_syscall_check(_regs: &mut PtRegs) {
+    #[cfg(CONFIG_DEBUG_RSEQ)]
+    // SAFETY: the registers of the call.
+    unsafe {
+        rseq_syscall(_regs);
+    }
+}
+
+/// Before the last look at the work of an exception or interrupt: nothing.
+#[inline(always)]
+pub fn before_event_exit(_task: Task) {}
+
+/// After an exception or interrupt came from user mode: nothing.
+#[inline(always)]
+pub fn note_event_from_user(_task: Task) {}
+
+/// When nothing is left of the work of an exception or interrupt: nothing.
+#[inline(always)]
+pub fn note_event_done(_task: Task) {}
+
+/// Before an interrupt goes back to kernel code with interrupts on: nothing.
+#[inline(always)]
+pub fn before_kernel_exit() {}
+
+/// The last of a crossing that may be traced: nothing.
+#[inline(always)]
+pub fn leaving() {}
+
+/// `prctl(PR_SET_SYSCALL_USER_DISPATCH)`: the mode with the range inverted is not there.
+pub const INCLUSIVE_USER_DISPATCH: bool = false;
+
+/// Puts the random offset of the stack into `eax`, in a function of [`exported`](crate::kstack).
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, CONFIG_X86_64))]
+macro_rules! load_stack_offset {
+    () => {
+        concat!("mov rax, gs:[{current} + {current_at}]", "\n", "mov eax, [rax + {offset}]")
+    };
+}
+/// Puts the random offset of the stack into `ecx`, in a function of [`exported`](crate::kstack).
+#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(CONFIG_X86_64)))]
+macro_rules! load_stack_offset {
+    () => {
+        concat!("mov ecx, fs:[{current} + {current_at}]", "\n", "mov ecx, [ecx + {offset}]")
+    };
+}
