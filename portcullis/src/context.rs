@@ -1,17 +1,24 @@
 //! Context tracking: is this CPU in user mode, in the kernel, idle, or in a guest?
 //!
 //! One atomic word per CPU holds the context and a count of transitions. A grace-period mechanism (RCU, epochs) reads another
-//! CPU's word and treats user mode, the idle loop and guests as quiescent without disturbing them: no kernel code runs
-//! there, so none reads kernel data.
+//! CPU's word and treats the idle loop and guests as quiescent without disturbing them: no kernel code runs there, so none reads
+//! kernel data. User mode counts as quiescent only if the word is *tracked*.
 //!
-//! Ordering. A transition is an atomic read-modify-write and a full barrier. A grace period that sees a CPU quiescent may
-//! assume that what the CPU did in the kernel before is visible, and that what it does in the kernel later sees what the
-//! grace period's caller did before.
+//! Ordering. A transition to or from the idle loop or a guest is an atomic read-modify-write and a full barrier; in a tracked
+//! word, one to or from user mode, too. A grace period that sees such a CPU quiescent may assume that what the CPU did in the
+//! kernel before is visible, and that what it does in the kernel later sees what the grace period's caller did before.
+//!
+//! In a word that is not tracked, which is the default, a crossing between user mode and the kernel has no barrier (some
+//! twenty cycles each way): a CPU may already read kernel data while its word still says USER. There
+//! [`quiescent_since`](ContextWord::quiescent_since) does not trust USER, and a grace period has to interrupt a CPU that stays in
+//! user mode: a handler that hit no reader counts that with an atomic read-modify-write, and the grace period waits for the
+//! count to change. `tests/loom.rs` checks both.
 
 #[cfg(not(loom))]
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 #[cfg(loom)]
-use loom::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use loom::sync::atomic::AtomicU64;
 
 /// Where a CPU is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,10 +28,10 @@ pub enum Context {
     Kernel = 0,
     /// In the idle loop, waiting.
     Idle = 1,
-    /// In user mode.
-    User = 2,
     /// In a virtual machine's guest mode.
-    Guest = 3,
+    Guest = 2,
+    /// In user mode.
+    User = 3,
 }
 
 impl Context {
@@ -34,59 +41,82 @@ impl Context {
     }
 }
 
-/// The bits of the word that hold the [`Context`]; the counter is above them.
-const STATE: u32 = 3;
-/// One transition.
-const COUNT: u32 = STATE + 1;
+/// Where the [`Context`] is: the top two bits, so that the addition of a transition carries out of the word or not, by the
+/// context that it finds.
+pub(crate) const STATE_SHIFT: u32 = 62;
+/// Whether user mode counts as quiescent.
+const TRACKED: u64 = 1 << 61;
+/// One transition. The count takes centuries to reach the bits above it.
+const COUNT: u64 = 1;
 
 /// One CPU's context and the number of its transitions, in one word.
 ///
-/// Bits 0 and 1 are the [`Context`]; the rest counts transitions and wraps. To be changed by the CPU itself
-/// ([`move_to`](Self::move_to)).
-#[derive(Debug, Default)]
+/// The top two bits are the [`Context`], the next says whether the word is tracked, the rest counts transitions. To be changed by
+/// the CPU itself ([`move_to`](Self::move_to)).
+#[derive(Debug)]
 #[repr(transparent)]
-pub struct ContextWord(AtomicU32);
+pub struct ContextWord(AtomicU64);
 
 /// The state in a word that was read.
 #[inline(always)]
-pub(crate) const fn state(word: u32) -> Context {
-    match word & STATE {
+const fn state(word: u64) -> Context {
+    match word >> STATE_SHIFT {
         0 => Context::Kernel,
         1 => Context::Idle,
-        2 => Context::User,
-        _ => Context::Guest,
+        2 => Context::Guest,
+        _ => Context::User,
     }
 }
 
-/// One transition: the models and the doors run this code, and differ in `add`. That adds to this CPU's word in one atomic
-/// step and returns what it was before: an atomic here, an instruction with a segment prefix in [`x86_64`](crate::x86_64).
-///
-/// Returns whether the context was `from`. It is `to` afterwards either way.
-#[inline(always)]
-pub(crate) fn transition(add: impl Fn(u32) -> u32, from: Context, to: Context) -> bool {
-    let before = state(add(COUNT.wrapping_add(to as u32).wrapping_sub(from as u32)));
-    if before as u32 == from as u32 {
-        return true;
-    }
-    repair(add, from, before);
-    false
+/// What a transition adds to the word.
+pub(crate) const fn delta(from: Context, to: Context) -> u64 {
+    ((to as u64).wrapping_sub(from as u64) << STATE_SHIFT).wrapping_add(COUNT)
 }
 
-/// The transition assumed the context `from`, and it was `before`: adds the difference.
-#[cold]
-#[inline(never)]
-fn repair(add: impl Fn(u32) -> u32, from: Context, before: Context) {
-    add((from as u32).wrapping_sub(before as u32));
+// The doors tell by the carry whether the context was the one that a transition starts from.
+const _: () = {
+    let contexts = [Context::Kernel, Context::Idle, Context::Guest, Context::User];
+    let mut n = 0;
+    while n < contexts.len() {
+        let word = ((contexts[n] as u64) << STATE_SHIFT) + (TRACKED - 1 - COUNT);
+        assert!(carries_out(word, Context::User, Context::Kernel) == matches!(contexts[n], Context::User));
+        assert!(carries_out(word, Context::Kernel, Context::User) != matches!(contexts[n], Context::Kernel));
+        n += 1;
+    }
+};
+
+const fn carries_out(word: u64, from: Context, to: Context) -> bool {
+    word.overflowing_add(delta(from, to)).1
 }
 
 impl ContextWord {
-    /// The context KERNEL, in which a CPU starts.
+    /// The context KERNEL, in which a CPU starts. Not tracked.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        ContextWord(AtomicU32::new(Context::Kernel as u32))
+        ContextWord(AtomicU64::new((Context::Kernel as u64) << STATE_SHIFT))
+    }
+
+    /// The context KERNEL, in which a CPU starts. Not tracked.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        ContextWord(AtomicU64::new((Context::Kernel as u64) << STATE_SHIFT))
+    }
+
+    /// From now on user mode counts as quiescent.
+    ///
+    /// # Safety
+    /// No transition of this word is under way, and each later one is [`move_to`](Self::move_to) or has its barriers.
+    pub unsafe fn track(&self) {
+        self.0.fetch_or(TRACKED, SeqCst);
+    }
+
+    /// Whether user mode counts as quiescent.
+    pub fn is_tracked(&self) -> bool {
+        self.0.load(Relaxed) & TRACKED != 0
     }
 
     /// The context. That of another CPU may have changed by the time the answer is used.
+    #[inline(always)]
     pub fn context(&self) -> Context {
         state(self.0.load(SeqCst))
     }
@@ -97,13 +127,31 @@ impl ContextWord {
     /// The word is this CPU's, interrupts are off, and the CPU changes its context here: grace periods trust the word.
     #[inline(always)]
     pub unsafe fn move_to(&self, from: Context, to: Context) -> bool {
-        let add = |delta| {
+        let crosses = matches!(from, Context::User) || matches!(to, Context::User);
+        let before = if crosses && !self.is_tracked() {
+            self.0.fetch_add(delta(from, to), Relaxed)
+        } else {
             crate::work::loom_fence();
-            let before = self.0.fetch_add(delta, SeqCst);
+            let before = self.0.fetch_add(delta(from, to), SeqCst);
             crate::work::loom_fence();
             before
         };
-        transition(add, from, to)
+        if state(before) == from {
+            return true;
+        }
+        // SAFETY: the caller's.
+        unsafe { self.repair(to) };
+        false
+    }
+
+    /// A transition to `to` did not start from the context that it assumed: adds what is missing.
+    ///
+    /// # Safety
+    /// As [`move_to`](Self::move_to).
+    #[cold]
+    #[inline(never)]
+    pub(crate) unsafe fn repair(&self, to: Context) {
+        self.0.fetch_add((to as u64).wrapping_sub(self.context() as u64) << STATE_SHIFT, SeqCst);
     }
 
     /// An interrupt, exception or NMI hit kernel code: KERNEL from now on. The context may have been another one, in the idle
@@ -139,12 +187,26 @@ impl ContextWord {
         Snapshot(self.0.load(SeqCst))
     }
 
-    /// Whether the CPU was in a quiescent context at the snapshot or has been in one since.
+    /// Whether the CPU was in a quiescent context at the snapshot or has been in one since. If the word is not tracked, the
+    /// answer may be no although it has been: user mode does not count, nor what has come and gone since the snapshot.
     pub fn quiescent_since(&self, snapshot: Snapshot) -> bool {
-        state(snapshot.0).is_quiescent() || self.0.load(SeqCst) != snapshot.0
+        let now = self.0.load(SeqCst);
+        let tracked = now & snapshot.0 & TRACKED != 0;
+        let quiescent = |word: u64| match state(word) {
+            Context::Kernel => false,
+            Context::User => tracked,
+            Context::Idle | Context::Guest => true,
+        };
+        quiescent(snapshot.0) || quiescent(now) || tracked && now != snapshot.0
+    }
+}
+
+impl Default for ContextWord {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 /// A CPU's context word at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Snapshot(u32);
+pub struct Snapshot(u64);

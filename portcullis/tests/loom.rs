@@ -5,7 +5,11 @@
 use std::cell::RefCell;
 
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst, fence};
+use loom::sync::atomic::{
+    AtomicBool, AtomicU32,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
 use loom::thread;
 use portcullis::context::{Context, ContextWord};
 use portcullis::machine::{InterruptFlag, Registers, Tracking};
@@ -262,11 +266,18 @@ fn move_to(word: &ContextWord, from: Context, to: Context) -> bool {
     unsafe { word.move_to(from, to) }
 }
 
+fn tracked() -> Arc<ContextWord> {
+    let word = ContextWord::new();
+    // SAFETY: `move_to` makes all its transitions.
+    unsafe { word.track() };
+    Arc::new(word)
+}
+
 /// A reader that runs in the kernel is waited for; one in user mode is not, and what it does next sees the update.
 #[test]
 fn a_grace_period_waits_for_readers_and_only_for_them() {
     loom::model(|| {
-        let word = Arc::new(ContextWord::default());
+        let word = tracked();
         assert!(move_to(&word, Context::Kernel, Context::User));
         let data = Arc::new(AtomicU32::new(1));
         let freed = Arc::new(AtomicBool::new(false));
@@ -291,5 +302,74 @@ fn a_grace_period_waits_for_readers_and_only_for_them() {
         }
         reader.join().unwrap();
         assert_eq!(word.context(), Context::User);
+    });
+}
+
+/// A word that is not tracked orders nothing where the CPU comes in from user mode: there the grace period does not trust USER.
+/// It interrupts the CPU, whose handler counts that it hit no reader.
+#[test]
+fn a_grace_period_interrupts_user_mode_that_is_not_tracked() {
+    loom::model(|| {
+        let word = Arc::new(ContextWord::new());
+        assert!(move_to(&word, Context::Kernel, Context::User));
+        let data = Arc::new(AtomicU32::new(1));
+        let freed = Arc::new(AtomicBool::new(false));
+        let interrupts = Arc::new(AtomicU32::new(0));
+
+        let reader = thread::spawn({
+            let (word, data, freed, interrupts) = (word.clone(), data.clone(), freed.clone(), interrupts.clone());
+            move || {
+                // The interrupt may come while the CPU is in user mode, or after the reader is done.
+                let count_interrupt = || {
+                    fence(SeqCst);
+                    interrupts.fetch_add(1, SeqCst);
+                    fence(SeqCst);
+                };
+                count_interrupt();
+                assert!(move_to(&word, Context::User, Context::Kernel));
+                if data.load(Relaxed) == 1 {
+                    assert!(!freed.load(Relaxed), "freed under a reader");
+                }
+                count_interrupt();
+                assert!(move_to(&word, Context::Kernel, Context::User));
+            }
+        });
+
+        data.store(0, SeqCst);
+        fence(SeqCst);
+        let (snapshot, counted) = (word.snapshot(), interrupts.load(SeqCst));
+        if word.quiescent_since(snapshot) || interrupts.load(SeqCst) != counted {
+            fence(SeqCst);
+            freed.store(true, SeqCst);
+        }
+        reader.join().unwrap();
+        assert_eq!(word.context(), Context::User);
+    });
+}
+
+/// The idle loop has its barriers in every word: a CPU there is not interrupted.
+#[test]
+fn a_grace_period_does_not_interrupt_the_idle_loop() {
+    loom::model(|| {
+        let word = Arc::new(ContextWord::new());
+        assert!(move_to(&word, Context::Kernel, Context::Idle));
+        let data = Arc::new(AtomicU32::new(1));
+        let freed = Arc::new(AtomicBool::new(false));
+
+        let reader = thread::spawn({
+            let (word, data, freed) = (word.clone(), data.clone(), freed.clone());
+            move || {
+                assert!(move_to(&word, Context::Idle, Context::Kernel));
+                if data.load(Relaxed) == 1 {
+                    assert!(!freed.load(Relaxed), "freed under a reader");
+                }
+            }
+        });
+
+        data.store(0, SeqCst);
+        if word.quiescent_since(word.snapshot()) {
+            freed.store(true, SeqCst);
+        }
+        reader.join().unwrap();
     });
 }

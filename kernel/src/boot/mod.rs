@@ -28,6 +28,10 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     // SAFETY: `entry` passes what the loader passed, and `entry`'s page tables map the first GiB.
     unsafe { crate::machine::pvh::parse(start_info) };
     crate::machine::log::init(cmdline("machine-log"));
+    if cmdline("user-mode") == Some("tracked") {
+        // SAFETY: this processor's `init_cpu` was called in `adopt`, there is no other one yet, and `entry`'s page tables map the text.
+        unsafe { portcullis::x86_64::track_user_mode() };
+    }
     // SAFETY: nothing has been allocated.
     let (cr3, tables) = unsafe { crate::memory::boot_tables::init(crate::machine::pvh::info()) };
     // The tables in use are the kernel's own now, and only now for certain.

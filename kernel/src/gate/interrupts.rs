@@ -7,7 +7,7 @@ use portcullis::x86_64::SavedRegs;
 
 use crate::machine::apic::{CALL, RESCHEDULE, SERIAL_COM1, SERIAL_COM2, SPURIOUS, TIMER, TLB_SHOOTDOWN, eoi};
 use crate::machine::cpu;
-use crate::sched::tick;
+use crate::sched::{rcu, tick};
 
 /// A device or interprocessor interrupt, with the registers it hit. Interrupts off, context KERNEL, IRQ stack.
 pub fn interrupt(vector: u8, regs: &SavedRegs) {
@@ -19,7 +19,8 @@ pub fn interrupt(vector: u8, regs: &SavedRegs) {
         TIMER => tick::tick(regs.from_user()),
         TLB_SHOOTDOWN => crate::memory::tlb::handle(),
         // The sender set a work flag; being here is enough for it to be seen on the way back.
-        RESCHEDULE | CALL => {}
+        RESCHEDULE => rcu::interrupted(),
+        CALL => {}
         SERIAL_COM1 => crate::fs::tty::receive_interrupt(),
         SERIAL_COM2 => crate::fs::devices::stream_interrupt(),
         _ => log::warn!("interrupt {vector:#x} from nowhere"),

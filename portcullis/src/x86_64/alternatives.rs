@@ -1,10 +1,13 @@
 //! Instructions that not every CPU has or needs: the code holds NOPs, and at boot the first CPU replaces them, by CPUID: CLAC and
-//! STAC with SMAP, VERW where it clears buffers that leak. The section `portcullis_alternatives` lists the places; the linker
+//! STAC with SMAP, VERW where it clears buffers that leak. LOCK prefixes are put in by a kernel that asks for them
+//! ([`track_user_mode`]). The section `portcullis_alternatives` lists the places; the linker
 //! provides its start and end.
 
 use core::arch::naked_asm;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::cpu::{Features, without_write_protection};
+use super::local::CpuLocal;
 use super::tables::KERNEL_DS;
 
 /// A place to patch.
@@ -12,12 +15,14 @@ use super::tables::KERNEL_DS;
 struct Site {
     /// The address, relative to this field.
     address: i32,
-    /// What goes there: the last byte of CLAC (0F 01 CA) or STAC (0F 01 CB), or [`VERW`].
+    /// What goes there: the last byte of CLAC (0F 01 CA) or STAC (0F 01 CB), or [`VERW`] or [`LOCK`].
     what: u32,
 }
 
 /// [`Site::what`] for VERW: seven bytes.
 pub(super) const VERW: u32 = 0;
+/// [`Site::what`] for the prefix LOCK: one byte.
+pub(super) const LOCK: u32 = 1;
 
 unsafe extern "C" {
     static __start_portcullis_alternatives: [Site; 0];
@@ -45,6 +50,58 @@ fn verw(at: u64, operand: u64) -> Option<[u8; 7]> {
 /// # Safety
 /// Once, at boot, before another CPU runs and before a door is used; kernel mode, interrupts off; the text is mapped.
 pub(super) unsafe fn apply(features: Features) {
+    // SAFETY: the caller's.
+    unsafe {
+        patch(|what, address, write| match what {
+            VERW => {
+                let operand = verw_selector as *const () as u64;
+                if let Some(bytes) = verw(address, operand).filter(|_| features.clear_buffers) {
+                    write(&bytes);
+                }
+            }
+            LOCK => {}
+            last_byte if features.smap => write(&[0x0f, 0x01, last_byte as u8]),
+            _ => {}
+        });
+    }
+}
+
+/// Whether [`track_user_mode`] was called.
+static TRACKS_USER_MODE: AtomicBool = AtomicBool::new(false);
+
+/// Whether the words of CPUs that are set up from now on are tracked.
+pub(super) fn tracks_user_mode() -> bool {
+    TRACKS_USER_MODE.load(Relaxed)
+}
+
+/// From now on user mode counts as quiescent for grace periods ([`context`](crate::context)): they do not interrupt a CPU that
+/// stays there. For that each crossing between user mode and the kernel has one locked instruction on the way in and one on the
+/// way out.
+///
+/// # Safety
+/// At boot, on the first CPU after its [`init_cpu`](super::init_cpu) and before that of another CPU; kernel mode, interrupts off;
+/// the text is mapped.
+pub unsafe fn track_user_mode() {
+    const PREFIX: u8 = 0xf0;
+    // SAFETY: the caller's. The prefix in front of an addition to memory is one byte for another; the word is this CPU's, and
+    // the words of the others come from `init_cpu`.
+    unsafe {
+        patch(|what, _, write| {
+            if what == LOCK {
+                write(&[PREFIX]);
+            }
+        });
+        CpuLocal::this().context().track();
+    }
+    TRACKS_USER_MODE.store(true, Relaxed);
+}
+
+/// Goes through the list: `change` gets what a place is for, its address, and what writes there.
+///
+/// # Safety
+/// That of [`apply`], or, for bytes that may be executed meanwhile, of [`track_user_mode`]. `change` writes no more bytes than the
+/// place's NOP has.
+unsafe fn patch(change: impl Fn(u32, u64, &dyn Fn(&[u8]))) {
     let mut site = (&raw const __start_portcullis_alternatives).cast::<Site>();
     let stop = (&raw const __stop_portcullis_alternatives).cast::<Site>();
     // SAFETY: the linker's symbols bound an array of `Site`; each names a NOP as long as what replaces it.
@@ -52,21 +109,11 @@ pub(super) unsafe fn apply(features: Features) {
         without_write_protection(|| {
             while site < stop {
                 let address = (&raw const (*site).address).cast::<u8>().offset((*site).address as isize).cast_mut();
-                let write = |bytes: &[u8]| {
+                change((*site).what, address as u64, &|bytes| {
                     for (n, &byte) in bytes.iter().enumerate() {
                         address.add(n).write_volatile(byte);
                     }
-                };
-                match (*site).what {
-                    VERW => {
-                        let operand = verw_selector as *const () as u64;
-                        if let Some(bytes) = verw(address as u64, operand).filter(|_| features.clear_buffers) {
-                            write(&bytes);
-                        }
-                    }
-                    last_byte if features.smap => write(&[0x0f, 0x01, last_byte as u8]),
-                    _ => {}
-                }
+                });
                 site = site.add(1);
             }
         });

@@ -61,6 +61,14 @@ macro_rules! verw {
     };
 }
 
+/// The LOCK prefix of the next instruction if user mode counts as quiescent, otherwise a DS prefix, which 64-bit code ignores (SDM
+/// volume 1, 3.3.7.1). See [`alternatives`](super::alternatives).
+macro_rules! lock {
+    () => {
+        $crate::portcullis_alternative!("0x3e", "1")
+    };
+}
+
 /// Calls a Rust half. RSP is at a whole `UserRegs`, an odd number of words below a multiple of 16; at a CALL it must be a
 /// multiple of 16 (System V ABI, 3.2.2).
 macro_rules! call {
@@ -184,5 +192,5 @@ macro_rules! iret_on_entry_stack {
 }
 
 pub(super) use crate::portcullis_clac as clac;
-pub(super) use {call, change_cr3, cld, clear_regs, lfence, pop_regs, push_regs, verw};
+pub(super) use {call, change_cr3, cld, clear_regs, lfence, lock, pop_regs, push_regs, verw};
 pub(super) use {iret_on_entry_stack, kernel_table, leave_entry_stack, user_table, user_table_by_rsp};

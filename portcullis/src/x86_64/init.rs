@@ -70,6 +70,10 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) {
         K::PAGING == Paging::FourLevel || features.la57,
         "the kernel is built for 5-level paging and the CPU runs with 4 levels: SYSRET would take addresses that are not canonical"
     );
+    if alternatives::tracks_user_mode() {
+        // SAFETY: nobody uses the word yet; the prefixes are there.
+        unsafe { local.context().track() };
+    }
     local.this = local;
     local.id = description.id;
     local.tables = tables;

@@ -3,11 +3,12 @@
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Ordering::Relaxed};
 
+use super::asm::lock;
 use super::doors::Doors;
 use super::tables::{KERNEL_DS, Tables};
-use crate::context::{Context, ContextWord, state, transition};
+use crate::context::{Context, ContextWord, STATE_SHIFT, delta};
 use crate::machine::Tracking;
 use crate::work::WorkFlags;
 
@@ -28,18 +29,18 @@ pub struct CpuLocal {
     work: AtomicPtr<WorkFlags>,
     /// This CPU's context.
     context: ContextWord,
-    /// How many interrupt handlers are running: see [`irq_stack`](super::irq_stack).
-    pub(super) irq_depth: AtomicU32,
     /// The top of the IRQ stack.
     pub(super) irq_stack: u64,
     /// This CPU's tables. RSP0 of the TSS is `thread_stack`, or with page-table isolation the entry stack.
     pub(super) tables: *mut Tables,
     /// The number of this CPU.
     pub(super) id: u32,
+    /// How many interrupt handlers are running: see [`irq_stack`](super::irq_stack).
+    pub(super) irq_depth: AtomicU16,
     /// Whether the NMI handler is running: see [`nmi`](super::nmi).
-    pub(super) nmi_state: AtomicU16,
+    pub(super) nmi_state: AtomicU8,
     /// How many handlers of #MC and #DB that hit the kernel are running.
-    pub(super) nmi_like: AtomicU16,
+    pub(super) nmi_like: AtomicU8,
 }
 
 // SAFETY: what changes after `set_up` is atomic, or is `user_rsp`, which this CPU's doors use; the private pointers are
@@ -195,36 +196,54 @@ pub struct PerCpuContext;
 /// The offset of this CPU's word.
 const CONTEXT: usize = offset_of!(CpuLocal, context);
 
-/// [`transition`] of this CPU's word, with one instruction for its addition.
-#[inline(always)]
-fn move_to(from: Context, to: Context) -> bool {
-    let add = |delta: u32| {
-        let before: u32;
-        // SAFETY: GS is this CPU's; the addition is atomic.
-        unsafe {
-            asm!("lock xadd gs:[{}], {:e}", const CONTEXT, inlateout(reg) delta => before, options(nostack));
+/// A transition between user mode and the kernel: one addition, which carries out of the word by the context that it finds (the
+/// constant assertion in [`context`](crate::context)). It has a LOCK prefix where user mode counts as quiescent
+/// ([`track_user_mode`](super::track_user_mode)).
+macro_rules! crossings {
+    ($($name:ident: $from:ident => $to:ident, wrong if $carry:literal;)*) => {$(
+        #[inline(always)]
+        unsafe fn $name() -> bool {
+            // SAFETY: GS is this CPU's. Nobody else writes the word, and one instruction is atomic on its CPU.
+            unsafe {
+                asm!(
+                    lock!(),
+                    "add qword ptr gs:[{word}], {delta}",
+                    concat!($carry, " {wrong}"),
+                    word = const CONTEXT,
+                    delta = in(reg) delta(Context::$from, Context::$to),
+                    wrong = label {
+                        // SAFETY: the caller's.
+                        unsafe { CpuLocal::this().context.repair(Context::$to) };
+                        return false;
+                    },
+                    options(nostack),
+                );
+            }
+            true
         }
-        before
-    };
-    transition(add, from, to)
+    )*};
 }
 
 macro_rules! transitions {
     ($($name:ident: $from:ident => $to:ident;)*) => {$(
         #[inline(always)]
         unsafe fn $name() -> bool {
-            move_to(Context::$from, Context::$to)
+            // SAFETY: the caller's.
+            unsafe { CpuLocal::this().context.move_to(Context::$from, Context::$to) }
         }
     )*};
 }
 
-// SAFETY: each transition moves the word of the CPU that it runs on, by the code that the models check.
+// SAFETY: each transition moves the word of the CPU that it runs on.
 unsafe impl Tracking for PerCpuContext {
     type Saved = Context;
 
+    crossings! {
+        user_to_kernel: User => Kernel, wrong if "jnc";
+        kernel_to_user: Kernel => User, wrong if "jc";
+    }
+
     transitions! {
-        user_to_kernel: User => Kernel;
-        kernel_to_user: Kernel => User;
         kernel_to_idle: Kernel => Idle;
         idle_to_kernel: Idle => Kernel;
         kernel_to_guest: Kernel => Guest;
@@ -247,14 +266,14 @@ unsafe impl Tracking for PerCpuContext {
     }
     #[inline(always)]
     fn in_kernel() -> bool {
-        let word: u32;
+        let word: u64;
         // One instruction: with interrupts on the task may move to another CPU between two, and would read the word of the
         // CPU that it left.
         // SAFETY: GS is this CPU's.
         unsafe {
-            asm!("mov {:e}, gs:[{}]", out(reg) word, const CONTEXT, options(nostack, preserves_flags, readonly));
+            asm!("mov {}, gs:[{}]", out(reg) word, const CONTEXT, options(nostack, preserves_flags, readonly));
         }
-        state(word) == Context::Kernel
+        word >> STATE_SHIFT == Context::Kernel as u64
     }
 }
 

@@ -18,7 +18,7 @@
 //! | [`halt`] | the idle loop's halt |
 //! | `irq_stack` | handlers on the IRQ stack |
 //! | [`extable`] | instructions that may fault, and where to continue |
-//! | `alternatives` | instructions that are patched in at boot if the CPU has or needs them |
+//! | `alternatives` | instructions that are patched in at boot if the CPU has or needs them, or the kernel asks for them |
 //! | `buffers` | whether VERW is needed |
 //! | [`segments`] | segment registers, descriptors and I/O ports of the user's choice |
 //! | [`tables`], `idt`, [`init`] | GDT, TSS, IDT, MSRs and control registers from one description |
@@ -52,6 +52,7 @@ pub mod sysret;
 pub mod tables;
 mod way_out;
 
+pub use alternatives::track_user_mode;
 pub use asm::{clac_asm, stac_asm};
 pub use cpu::Rflags;
 pub use doors::{Doors, Exception, Paging};

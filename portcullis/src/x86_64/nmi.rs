@@ -20,7 +20,7 @@
 
 use core::arch::naked_asm;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use super::asm::{call, clac, cld, clear_regs, pop_regs, push_regs};
 use super::cpu::msr;
@@ -136,11 +136,11 @@ unsafe extern "C" fn nmi_hit_kernel<K: Doors>(regs: &mut SavedRegs) {
 }
 
 /// No NMI is being handled.
-const NONE: u16 = 0;
+const NONE: u8 = 0;
 /// One is.
-const RUNNING: u16 = 1;
+const RUNNING: u8 = 1;
 /// One is, and another one came meanwhile.
-const AGAIN: u16 = 2;
+const AGAIN: u8 = 2;
 
 /// Runs the kernel's handler, or has it run once more if it is running on this CPU already.
 #[inline]
@@ -153,7 +153,7 @@ pub(super) fn run<K: Doors>(regs: &mut SavedRegs) {
 
 /// Calls `handler`, and again for what came meanwhile, which finds the state raised and notes itself.
 #[inline(always)]
-fn once_at_a_time<'a>(state: impl Fn() -> &'a AtomicU16, mut handler: impl FnMut()) {
+fn once_at_a_time<'a>(state: impl Fn() -> &'a AtomicU8, mut handler: impl FnMut()) {
     if state().load(Relaxed) != NONE {
         state().store(AGAIN, Relaxed);
         return;
@@ -168,7 +168,7 @@ fn once_at_a_time<'a>(state: impl Fn() -> &'a AtomicU16, mut handler: impl FnMut
 
 /// The runs after the first.
 #[cold]
-fn again<'a>(state: &dyn Fn() -> &'a AtomicU16, handler: &mut dyn FnMut()) {
+fn again<'a>(state: &dyn Fn() -> &'a AtomicU8, handler: &mut dyn FnMut()) {
     loop {
         handler();
         if state().fetch_sub(1, Relaxed) <= RUNNING {

@@ -18,14 +18,15 @@ use crate::qemu::{Boot, Ending, Machine, MachineType, Outcome};
 use crate::run::{environment, log_tail};
 use crate::{is_current, kernel, repository, setup};
 
-/// The machines of the suite: name, CPU model, machine type, number of CPUs, whether the kernel has page-table isolation.
-const MACHINES: &[(&str, &str, MachineType, u32, bool)] = &[
-    ("intel-1", "Skylake-Client", MachineType::Microvm, 1, false),
-    ("intel-2", "Skylake-Client", MachineType::Microvm, 2, false),
-    ("isolated-2", "Skylake-Client", MachineType::Microvm, 2, true),
-    ("amd-1", "EPYC", MachineType::Microvm, 1, false),
-    ("amd-2", "EPYC", MachineType::Microvm, 2, false),
-    ("q35-2", "max", MachineType::Q35, 2, false),
+/// The machines of the suite: name, CPU model, machine type, number of CPUs, whether the kernel has page-table isolation, further
+/// words of its command line.
+const MACHINES: &[(&str, &str, MachineType, u32, bool, &str)] = &[
+    ("intel-1", "Skylake-Client", MachineType::Microvm, 1, false, ""),
+    ("intel-2", "Skylake-Client", MachineType::Microvm, 2, false, ""),
+    ("isolated-2", "Skylake-Client", MachineType::Microvm, 2, true, ""),
+    ("amd-1", "EPYC", MachineType::Microvm, 1, false, ""),
+    ("amd-2", "EPYC", MachineType::Microvm, 2, false, " user-mode=tracked"),
+    ("q35-2", "max", MachineType::Q35, 2, false, ""),
 ];
 
 /// With one CPU the guest's clock counts executed instructions, four nanoseconds each, and leaps to the next timer when the
@@ -62,7 +63,7 @@ pub fn run(only: &[String], machines: &[String], storm_seconds: u32, report: &mu
         .filter(|name| chosen(only, name))
         .map(|name| compile_one(name))
         .collect::<Result<Vec<Program>>>()?;
-    for &(name, cpu, machine, smp, isolation) in MACHINES.iter().filter(|machine| chosen(machines, machine.0)) {
+    for &(name, cpu, machine, smp, isolation, words) in MACHINES.iter().filter(|machine| chosen(machines, machine.0)) {
         let kernel = kernel::build_checked(isolation)?;
         let machine = Machine {
             cpu: cpu.to_owned(),
@@ -75,7 +76,7 @@ pub fn run(only: &[String], machines: &[String], storm_seconds: u32, report: &mu
         while !waiting.is_empty() {
             let batch: Vec<&Program> = waiting.iter().copied().collect();
             let mut session = Session::default();
-            let outcome = boot(&kernel, &machine, &batch, storm_seconds, |line| {
+            let outcome = boot(&kernel, &machine, &batch, storm_seconds, words, |line| {
                 if let Some(result) = session.line(line) {
                     waiting.retain(|program| program.name != result.program);
                     result.report(name, report);
@@ -175,12 +176,13 @@ pub fn compile(name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Boots `kernel` with the runner and these programs; each line they print goes to `each`.
+/// Boots `kernel`, with further words of its command line, the runner and these programs; each line they print goes to `each`.
 pub fn boot(
     kernel: &Path,
     machine: &Machine,
     programs: &[&Program],
     storm_seconds: u32,
+    words: &str,
     each: impl FnMut(&str),
 ) -> Result<Outcome> {
     let limit = PROGRAM_LIMIT + storm_seconds;
@@ -204,7 +206,7 @@ pub fn boot(
 
     let mut boot = Boot::new(machine.clone(), kernel);
     boot.initrd = Some(initrd);
-    boot.append = "stdin=stream".to_owned();
+    boot.append = format!("stdin=stream{words}");
     // A hang that the runner does not get over is one program's; most take far less than their time.
     boot.timeout = Some(BOOT_LIMIT + Duration::from_secs(u64::from(limit) + 5 * programs.len() as u64));
     boot.run_lines(each)

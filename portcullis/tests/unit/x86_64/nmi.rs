@@ -4,7 +4,7 @@ use super::*;
 #[test]
 fn what_comes_meanwhile_runs_the_handler_once_more_and_never_inside_itself() {
     for during in [0, 1, 5] {
-        let state = AtomicU16::new(NONE);
+        let state = AtomicU8::new(NONE);
         let (mut runs, mut inside) = (0, false);
         once_at_a_time(
             || &state,
