@@ -1,7 +1,9 @@
 /* syscall_user_dispatch, on_user_dispatch: a call from outside the allowed range becomes one SIGSYS, is not made, and nobody
- * else sees it: neither filters nor trace points nor audit.
+ * else sees it: neither filters nor trace points nor audit. With the range inverted (Linux 6.17) it is a call from inside. A
+ * tracer reads and sets it.
  */
 #include "hooks.h"
+#include "tracer.h"
 #include <sys/prctl.h>
 #include <sys/ucontext.h>
 
@@ -36,6 +38,105 @@ static int dies_of_a_bad_selector(void)
 {
     selector = 2;
     return raw_call(SYS_getppid, 0) != 0;
+}
+
+static int dispatch(int mode, const volatile void *start, unsigned long length, volatile char *by)
+{
+    return prctl(PR_SET_SYSCALL_USER_DISPATCH, mode, start, length, by);
+}
+
+enum { OFF, EXCLUSIVE, INCLUSIVE };
+
+/* From the range that is dispatched calls are signals unless the selector allows them, from elsewhere they are made. */
+static void inclusive(void)
+{
+    static const char anywhere[1];
+    struct { uint64_t start, length; } wrong[] = { { 0, 0 }, { 0x1000, 0 }, { 0x1000, -1ul }, { -1ul, 1 } };
+    int refused = 0;
+    for (int i = 0; i < 4; i++)
+        refused += dispatch(INCLUSIVE, (void *)wrong[i].start, wrong[i].length, &selector) < 0 && errno == EINVAL;
+    check(refused == 4, "an inverted range that is empty or wraps around", "%d of 4 refused", refused);
+    check(dispatch(INCLUSIVE, anywhere, 1, (char *)-1ul) < 0 && errno == EFAULT, "a selector that is not the user's", "errno %d",
+          errno);
+    check(dispatch(3, anywhere, 1, &selector) < 0 && errno == EINVAL, "an unknown mode", "errno %d", errno);
+
+    /* The address that counts is the one behind the instruction. */
+    signals = 0;
+    selector = 1;
+    int set = dispatch(INCLUSIVE, call_instruction_end, 1, &selector);
+    int made = getppid() == syscall(SYS_getppid), before = signals;
+    long result = raw_call(SYS_getppid, 0);
+    check(!set && made && !before && result == 4711 && signals == 1, "a call from inside an inverted range is a signal",
+          "set: %d, from outside %d with %d signals, then %ld, %d signals", set, made, before, result, signals);
+    check(raw_call(SYS_getppid, 0) == getppid() && signals == 1, "the selector allows it", "%d signals", signals);
+
+    selector = 1;
+    long below, above;
+    set = dispatch(INCLUSIVE, (void *)((uintptr_t)call_instruction_end - 1), 1, &selector);
+    below = raw_call(SYS_getppid, 0);
+    set |= dispatch(INCLUSIVE, call_instruction_end + 1, 1, &selector);
+    above = raw_call(SYS_getppid, 0);
+    check(!set && below == getppid() && above == getppid() && signals == 1, "and not one next to it", "set: %d, %ld, %ld, %d signals",
+          set, below, above, signals);
+    check(dispatch(OFF, 0, 0, 0) == 0 && raw_call(SYS_getppid, 0) == getppid(), "off again", "it is not");
+}
+
+/* struct ptrace_sud_config */
+struct config { uint64_t mode, selector, start, length; };
+enum { SET_CONFIG = 0x4210, GET_CONFIG = 0x4211 };
+
+static int calls_when_told(void)
+{
+    signals = 0;
+    selector = 1;
+    kill(getpid(), SIGSTOP);
+    long result = raw_call(SYS_getppid, 0);
+    if (dispatch(OFF, 0, 0, 0))
+        return 99;
+    return result == 4711 ? signals : 10;
+}
+
+static int finish_with(pid_t child, struct config *config, long *result)
+{
+    next_status(child);
+    *result = trace(SET_CONFIG, child, sizeof *config, (uintptr_t)config);
+    int status = go(PTRACE_CONT, child, 0);
+    if (WIFSTOPPED(status) && WSTOPSIG(status) == SIGSYS)
+        status = go(PTRACE_CONT, child, SIGSYS);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void by_tracer(void)
+{
+    struct config config = { 0 }, inside = { INCLUSIVE, 0, (uintptr_t)call_instruction_end, 1 };
+    struct config wrong = { INCLUSIVE, 0, 0, 0 }, allowed = { EXCLUSIVE, 0, 0, -1ul };
+    pid_t child = start_traced(calls_when_told);
+    long result = trace(GET_CONFIG, child, sizeof config, (uintptr_t)&config);
+    if (result == -EIO && access("/dev/hooks", F_OK)) {
+        skip("a tracer sets it", "the kernel does not let one");
+        finish(child);
+        return;
+    }
+    check(!result && !config.mode && !config.start && !config.length && !config.selector, "a tracer is told that it is off",
+          "%ld, mode %llu", result, (unsigned long long)config.mode);
+    check(trace(GET_CONFIG, child, 24, (uintptr_t)&config) == -EINVAL && trace(SET_CONFIG, child, 40, (uintptr_t)&inside) == -EINVAL &&
+              trace(GET_CONFIG, child, sizeof config, 8) == -EFAULT && trace(SET_CONFIG, child, sizeof config, 8) == -EFAULT,
+          "another size, or no memory", "not refused");
+    check(trace(SET_CONFIG, child, sizeof wrong, (uintptr_t)&wrong) == -EINVAL, "an empty range from a tracer", "not refused");
+
+    result = trace(SET_CONFIG, child, sizeof inside, (uintptr_t)&inside);
+    trace(GET_CONFIG, child, sizeof config, (uintptr_t)&config);
+    check(!result && config.mode == EXCLUSIVE && config.start == inside.start + 1 && config.length == -1ul && !config.selector,
+          "the tracer sets an inverted range, and sees what is allowed", "%ld, mode %llu, %#llx, %#llx", result,
+          (unsigned long long)config.mode, (unsigned long long)config.start, (unsigned long long)config.length);
+    trace(PTRACE_CONT, child, 0, 0);
+    int code = finish_with(child, &inside, &result);
+    check(!result && code == 1, "and the tracee's call is a signal", "%ld, exit %d", result, code);
+
+    child = start_traced(calls_when_told);
+    trace(PTRACE_CONT, child, 0, 0);
+    code = finish_with(child, &allowed, &result);
+    check(!result && code == 10, "and is made where the tracer allows all addresses", "%ld, exit %d", result, code);
 }
 
 int main(void)
@@ -98,6 +199,11 @@ int main(void)
     check(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS, "a selector that is neither kills", "status %#x", status);
     check(prctl(PR_SET_SYSCALL_USER_DISPATCH, 0, 0, 0, 0) == 0 && (selector = 1, raw_call(SYS_getppid, 0)) == getppid(),
           "off", "it is not");
+    if (!traced && dispatch(INCLUSIVE, call_instruction_end, 1, 0))
+        skip("an inverted range", "the kernel has none (Linux before 6.17)");
+    else
+        inclusive();
+    by_tracer();
     check_violations("UserDispatch");
     return done();
 }

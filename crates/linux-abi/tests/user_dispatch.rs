@@ -33,3 +33,22 @@ fn each_selector_has_its_verdict() {
         assert_eq!(by_selector(Some(Some(byte))), expected, "{byte}");
     }
 }
+
+#[test]
+fn the_inverted_range_holds_the_other_addresses() {
+    for (start, length) in [(0, 1), (0, usize::MAX), (0x1000, 0x10), (1, usize::MAX - 1), (usize::MAX - 1, 1)] {
+        let range = AllowedRange { start, length };
+        let inverted = range.inverted().unwrap();
+        let end = start + length;
+        for address in [0, 1, 0x1234, start, start.wrapping_sub(1), end, end.wrapping_sub(1), usize::MAX / 2, usize::MAX] {
+            assert_ne!(range.contains(address), inverted.contains(address), "{address:#x} of {start:#x} {length:#x}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_or_wrapping_range_is_not_inverted() {
+    for (start, length) in [(0, 0), (0x1000, 0), (usize::MAX, 1), (0x1000, usize::MAX), (usize::MAX, usize::MAX)] {
+        assert_eq!(AllowedRange { start, length }.inverted(), None, "{start:#x} {length:#x}");
+    }
+}

@@ -16,8 +16,7 @@ use crate::sched::thread::SwitchWork;
 use crate::task::credentials::capabilities::SecureBits;
 use crate::task::pid::Pid;
 use crate::task::pid::numbers::{meant, seen};
-use crate::task::{current, tree};
-use crate::work::user_dispatch;
+use crate::task::{current, tree, user_dispatch};
 
 /// prctl(2).
 pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Result<usize> {
@@ -94,7 +93,10 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
         },
         PR_GET_SECCOMP => Ok(task.hooks.seccomp.mode().into()),
         PR_SET_SECCOMP => seccomp::prctl_set_seccomp(arg2, arg3),
-        user_dispatch::PR_SET_SYSCALL_USER_DISPATCH => user_dispatch::set(arg2, arg3, arg4, arg5),
+        PR_SET_SYSCALL_USER_DISPATCH => {
+            let config = user_dispatch::Config { mode: arg2, start: arg3, len: arg4, selector: arg5 };
+            user_dispatch::set(task, &config).map(|()| 0)
+        }
         PR_CAPBSET_READ => capabilities::bounding(arg2),
         PR_CAPBSET_DROP => capabilities::drop_bounding(arg2),
         PR_GET_SECUREBITS => capabilities::secure_bits(),

@@ -17,7 +17,7 @@ use crate::signal::{SIGKILL, SIGRTMAX, SigInfo, SigSet};
 use crate::task::pid::Pid;
 use crate::task::pid::numbers::meant;
 use crate::task::trace_state::EVENT_STOP;
-use crate::task::{Task, current, tree};
+use crate::task::{Task, current, tree, user_dispatch};
 
 /// Missing among the crate's.
 pub const PTRACE_SINGLEBLOCK: u32 = 33;
@@ -177,6 +177,13 @@ pub(super) fn general(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: 
             task.signals.lock().set_mask_of_tracee(mask);
         }
         PTRACE_GET_SYSCALL_INFO => return events::syscall_info(stopped, addr, data),
+        PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG | PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG
+            if addr != size_of::<user_dispatch::Config>() as u64 =>
+        {
+            return Err(Errno::EINVAL);
+        }
+        PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG => user::write(data, &user_dispatch::get(task))?,
+        PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG => user_dispatch::set(task, &user::read(data)?)?,
         PTRACE_GET_RSEQ_CONFIGURATION => return events::rseq_configuration(task, addr, data),
         _ => return Err(Errno::EIO),
     }

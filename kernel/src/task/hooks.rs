@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::machine::sync::SpinLock;
 use crate::task::seccomp::TaskSeccomp;
+use crate::task::user_dispatch::UserDispatch;
 
 /// The task's part of each.
 pub struct Hooks {
@@ -63,18 +64,6 @@ impl TaskRseq {
     pub fn registration(&self) -> (u64, u32) {
         (self.area.load(Relaxed), self.signature.load(Relaxed))
     }
-}
-
-/// For the dispatch of system calls to the program. Only the task itself touches this.
-#[derive(Default)]
-pub struct UserDispatch {
-    /// The range from which calls are made as ever.
-    pub start: AtomicU64,
-    pub len: AtomicU64,
-    /// The address of the byte that turns the dispatch on and off; 0 where it is always on.
-    pub selector: AtomicU64,
-    /// The call under way was turned into a signal.
-    pub dispatched: AtomicBool,
 }
 
 /// The call under way, if its beginning was recorded.

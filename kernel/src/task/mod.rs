@@ -9,7 +9,7 @@
 //! | know who is who, and who may do what | [`credentials`], and there what of the current task, or over another process |
 //! | know which number a process has for whom | [`pid`], and there [`namespace`](pid::namespace), [`numbers`](pid::numbers), [`choice`](pid::choice) |
 //! | see what is kept of signals | [`signals`] |
-//! | see what a filter is | [`seccomp`]; what the other hooks keep [`hooks`] |
+//! | see what a filter is | [`seccomp`]; which calls are dispatched to the program [`user_dispatch`]; what the other hooks keep [`hooks`] |
 //! | know about the system call under way | [`syscall_info`]; how it goes on after a signal [`restart`] |
 //! | know who traces a task | [`trace_state`] |
 //! | measure and limit | [`usage`], [`limits`], [`clock`], [`timers`] |
@@ -33,6 +33,7 @@ pub mod timers;
 pub mod trace_state;
 pub mod tree;
 pub mod usage;
+pub mod user_dispatch;
 pub mod wait_status;
 
 use alloc::sync::Arc;

@@ -1,15 +1,15 @@
-//! Syscall user dispatch: system calls from outside an allowed range of code become SIGSYS (Linux 6.1).
+//! Syscall user dispatch: system calls from outside an allowed range of code become SIGSYS (Linux 7.2).
 //!
 //! For programs that run another system's code in their own process and make its system calls themselves. They turn the
-//! dispatch on and off without a system call, by a byte in their memory.
+//! dispatch on and off without a system call, by a byte in their memory. What is set is in
+//! [`task::user_dispatch`](crate::task::user_dispatch).
 
 use core::sync::atomic::Ordering::Relaxed;
 
 use portcullis::work::SyscallWork;
 use portcullis::x86_64::UserRegs;
-use portcullis_linux_abi::user_dispatch::{AllowedRange, Decision, by_selector};
+use portcullis_linux_abi::user_dispatch::{Decision, by_selector};
 
-use crate::errno::{Errno, Result};
 use crate::fs::vdso;
 use crate::memory::address_space::current_mm;
 use crate::memory::user;
@@ -18,36 +18,6 @@ use crate::signal::{SIGSEGV, SIGSYS, SigInfo};
 use crate::task::signals::info::SYS_USER_DISPATCH;
 use crate::task::{Task, current, syscall_info};
 use crate::work::hooks;
-
-/// prctl(PR_SET_SYSCALL_USER_DISPATCH): its number and the two modes.
-pub const PR_SET_SYSCALL_USER_DISPATCH: u32 = 59;
-const OFF: u64 = 0;
-const ON: u64 = 1;
-
-/// prctl(PR_SET_SYSCALL_USER_DISPATCH).
-pub fn set(mode: u64, start: u64, len: u64, selector: u64) -> Result<usize> {
-    let task = current();
-    let allowed = AllowedRange { start: start as usize, length: len as usize };
-    match mode {
-        OFF if start | len | selector != 0 => return Err(Errno::EINVAL),
-        OFF => {}
-        ON if !allowed.is_valid() => return Err(Errno::EINVAL),
-        ON if selector != 0 && !user::is_user_range(selector, 1) => return Err(Errno::EFAULT),
-        ON => {}
-        _ => return Err(Errno::EINVAL),
-    }
-    let dispatch = &task.hooks.syscall_dispatch;
-    dispatch.start.store(start, Relaxed);
-    dispatch.len.store(len, Relaxed);
-    dispatch.selector.store(selector, Relaxed);
-    dispatch.dispatched.store(false, Relaxed);
-    if mode == ON {
-        task.work.arm(SyscallWork::USER_DISPATCH);
-    } else {
-        task.work.disarm(SyscallWork::USER_DISPATCH);
-    }
-    Ok(0)
-}
 
 /// A new program begins without it; so does a new task.
 pub fn reset_for_exec(task: &Task) {
@@ -60,9 +30,7 @@ pub fn reset_for_exec(task: &Task) {
 pub fn at_entry(regs: &mut UserRegs) -> bool {
     let task = current();
     let dispatch = &task.hooks.syscall_dispatch;
-    let allowed =
-        AllowedRange { start: dispatch.start.load(Relaxed) as usize, length: dispatch.len.load(Relaxed) as usize };
-    if allowed.contains(regs.rip as usize) || is_sigreturn(regs) {
+    if dispatch.allowed().contains(regs.rip as usize) || is_sigreturn(regs) {
         return false;
     }
     let selector = match dispatch.selector.load(Relaxed) {
