@@ -1,48 +1,17 @@
-/* rseq_handle_notify_resume, rseq_syscall: a restartable sequence that is preempted or hit by a signal goes on at its abort
- * handler; the area shows the CPU; a bad area or sequence is one SIGSEGV, whose handler does not bring it again (bug 38).
+/* rseq_exit_to_user_mode_restart, rseq_syscall: a restartable sequence that is preempted or hit by a signal goes on at its abort
+ * handler; the area shows the CPU; a bad area or sequence is one SIGSEGV, whose handler does not bring it again (bug 38). This is
+ * of areas of the original size; `rseq_extended` is of longer ones.
  */
 #include "hooks.h"
 #include <linux/rseq.h>
-#include <sched.h>
-#include <sys/mman.h>
+#include "rseq.h"
 #include <sys/ptrace.h>
-#include <sys/rseq.h>
 #include <sys/uio.h>
 #include <sys/ucontext.h>
-
-enum { SIGNATURE = 0x2b3c4d5e };
 
 static struct rseq *own;
 static volatile int *flag; /* shared with the child that preempts */
 static volatile sig_atomic_t handled, handled_at_abort;
-
-static int rseq(void *area, unsigned size, int flags, unsigned signature)
-{
-    return syscall(SYS_rseq, area, size, flags, signature);
-}
-
-/* A sequence that spins until *flag is set. 0: it has seen that; 1: it was aborted. */
-extern const char sequence_abort[];
-struct sequence {
-    uint32_t version, flags;
-    uint64_t start, length, abort;
-} __attribute__((aligned(32)));
-int run_sequence(struct rseq *area, volatile int *until, const void *sequence);
-extern const char sequence_start[], sequence_end[];
-asm(".pushsection .text\n"
-    "run_sequence:\n"
-    "mov %rdx, 8(%rdi)\n"
-    "sequence_start:\n"
-    "1: cmpl $0, (%rsi)\n"
-    "je 1b\n"
-    "sequence_end:\n"
-    "xor %eax, %eax\n"
-    "ret\n"
-    ".long 0x2b3c4d5e\n"
-    "sequence_abort:\n"
-    "mov $1, %eax\n"
-    "ret\n"
-    ".popsection\n");
 
 /* The same with a system call inside. */
 int run_calling(struct rseq *area, const void *sequence);
@@ -70,14 +39,6 @@ static void on_signal(int signal, siginfo_t *info, void *context)
     handled++;
     handled_at_abort += frame->uc_mcontext.gregs[REG_RIP] == (greg_t)sequence_abort;
     (void)signal, (void)info;
-}
-
-static void pin(int cpu)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    sched_setaffinity(0, sizeof set, &set);
 }
 
 static void registration(void)
@@ -211,6 +172,19 @@ static void shows_the_cpu(void)
     pin(0);
 }
 
+/* Programs have fields of their own there, and see by them that they were switched (Linux's selftest `legacy_check`). */
+static void always_written(void)
+{
+    own->cpu_id_start = 77;
+    usleep(1000);
+    unsigned after_switch = own->cpu_id_start;
+    own->cpu_id_start = 77;
+    raise(SIGALRM);
+    check(after_switch == 0 && own->cpu_id_start == 0, "the CPU is written after each switch and signal", "%u, %u", after_switch,
+          own->cpu_id_start);
+    handled = 0;
+}
+
 /* Whether the parent's area names a sequence. */
 static int parent_in_sequence(void)
 {
@@ -304,8 +278,15 @@ static int bad_signature(void)
     static struct sequence bad;
     bad = sequence;
     bad.abort++;
-    own->rseq_cs = (uint64_t)&bad;
-    kill(getpid(), SIGALRM);
+    *flag = 0;
+    pid_t parent = getpid();
+    if (fork() == 0) {
+        /* On the same CPU: preempts the parent again and again. */
+        while (getppid() == parent)
+            sched_yield();
+        _exit(0);
+    }
+    run_sequence(own, flag, &bad); /* Linux 7.2 looks at the signature where it would abort */
     return 0;
 }
 
@@ -330,9 +311,7 @@ int main(int count, char **arguments)
                                    .abort = (uint64_t)sequence_abort };
     calling = (struct sequence) { .start = (uint64_t)calling_start, .length = calling_end - calling_start + 1,
                                   .abort = (uint64_t)calling_abort };
-    /* The C library has registered its own. */
-    if (__rseq_size)
-        rseq((char *)__builtin_thread_pointer() + __rseq_offset, 32, 1, RSEQ_SIG);
+    unregister_the_librarys();
     if (count > 1)
         return again(arguments);
     if (rseq(own, 32, 1, SIGNATURE) < 0 && errno == ENOSYS) {
@@ -344,6 +323,7 @@ int main(int count, char **arguments)
     sigaction(SIGALRM, &action, NULL);
     registered_before();
     shows_the_cpu();
+    always_written();
     preempted();
     signalled();
     int status = in_child(inherited);

@@ -40,7 +40,9 @@ fn the_inverted_range_holds_the_other_addresses() {
         let range = AllowedRange { start, length };
         let inverted = range.inverted().unwrap();
         let end = start + length;
-        for address in [0, 1, 0x1234, start, start.wrapping_sub(1), end, end.wrapping_sub(1), usize::MAX / 2, usize::MAX] {
+        for address in
+            [0, 1, 0x1234, start, start.wrapping_sub(1), end, end.wrapping_sub(1), usize::MAX / 2, usize::MAX]
+        {
             assert_ne!(range.contains(address), inverted.contains(address), "{address:#x} of {start:#x} {length:#x}");
         }
     }

@@ -110,6 +110,7 @@ pub fn leave_memory(to: Arc<AddressSpace>) {
     }
     let peak = task.mm.peak_resident();
     task.process.usage.peak_resident.fetch_max(peak, Relaxed);
+    crate::work::lifecycle::leave_memory();
     let old = replace_mm(to);
     fork::release_vfork_parent();
     drop(old);

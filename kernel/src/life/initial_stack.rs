@@ -14,7 +14,7 @@ use crate::memory::address_space::current_mm;
 use crate::memory::{PAGE_SIZE, Width, address_space, user};
 use crate::task::credentials::uid_gid::{GROUP, USER};
 use crate::task::credentials::user_namespace;
-use crate::task::current;
+use crate::task::{current, rseq};
 
 /// CLOCKS_PER_SEC of `times`.
 const USER_HZ: u64 = 100;
@@ -101,6 +101,8 @@ pub fn build(main: &Loaded, interpreter_base: u64, vdso: u64, strings: &StackStr
         (AT_HWCAP2, if segments::has_fsgsbase() { HWCAP2_FSGSBASE } else { 0 }),
         (AT_EXECFN, name_at),
         (AT_PLATFORM, platform_at),
+        (AT_RSEQ_FEATURE_SIZE, rseq::FEATURE_SIZE.into()),
+        (AT_RSEQ_ALIGN, rseq::ALIGN.into()),
         (AT_NULL, 0),
     ]);
     let words = 1 + argv.count + 1 + envp.count + 1 + 2 * auxiliary.len();

@@ -14,6 +14,7 @@ use spin::Once;
 use crate::errno::Result;
 use crate::machine::cpu;
 use crate::machine::sync::SpinLock;
+use crate::memory::concurrency_ids::ConcurrencyIds;
 use crate::memory::ldt::Ldt;
 use crate::memory::page_table::PageTables;
 use crate::memory::pkeys::Keys;
@@ -31,6 +32,8 @@ pub struct AddressSpace {
     pub(super) inner: SpinLock<Inner>,
     /// The commands of membarrier(2) that it has registered for.
     pub membarrier: AtomicU32,
+    /// Of the threads that run in it, for restartable sequences.
+    pub concurrency_ids: ConcurrencyIds,
     /// Protection keys.
     pub(super) keys: Keys,
     /// Dropped after `tables`, when no CPU has either loaded.
@@ -106,6 +109,7 @@ impl AddressSpace {
                 program: Program::default(),
             }),
             membarrier: AtomicU32::new(0),
+            concurrency_ids: ConcurrencyIds::default(),
             keys: Keys::new(),
             ldt,
             width,

@@ -11,6 +11,7 @@
 //! | change how page tables are built, copied or torn down | [`page_table`] |
 //! | know what user mode's own page tables map of the kernel | [`user_table`]; where they come from [`pgd`] |
 //! | know where a 32-bit program's memory ends | [`width`] |
+//! | number the threads that run at the same time | [`concurrency_ids`] |
 //! | know when a translation is gone on every CPU | [`tlb`] |
 //! | read or write user memory | [`user`]; structures that differ between 32- and 64-bit calls: [`c_long`] |
 //!
@@ -24,6 +25,7 @@ pub mod backing;
 pub mod boot_tables;
 pub mod c_long;
 pub mod callbacks;
+pub mod concurrency_ids;
 pub mod contents;
 pub mod fault;
 pub mod frames;

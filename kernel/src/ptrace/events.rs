@@ -132,8 +132,8 @@ struct RseqConfiguration {
 
 /// PTRACE_GET_RSEQ_CONFIGURATION. Returns the structure's size.
 pub fn rseq_configuration(task: &Task, size: u64, to: u64) -> Result<usize> {
-    let (pointer, signature) = task.hooks.rseq.registration();
-    let configuration = RseqConfiguration { pointer, size: 32, signature, flags: 0, pad: 0 };
+    let (pointer, size_of_area, signature) = task.hooks.rseq.registration();
+    let configuration = RseqConfiguration { pointer, size: size_of_area, signature, flags: 0, pad: 0 };
     let len = size_of::<RseqConfiguration>();
     // SAFETY: at most the structure's length.
     unsafe { user::copy_to_user(to, configuration.as_bytes().as_ptr(), (size as usize).min(len)) }?;

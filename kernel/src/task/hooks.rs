@@ -2,9 +2,10 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::machine::sync::SpinLock;
+use crate::task::rseq::TaskRseq;
 use crate::task::seccomp::TaskSeccomp;
 use crate::task::user_dispatch::UserDispatch;
 
@@ -44,25 +45,6 @@ impl Hooks {
 impl Default for Hooks {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// For restartable sequences.
-#[derive(Default)]
-pub struct TaskRseq {
-    /// The address of the area; 0 while there is none.
-    pub area: AtomicU64,
-    /// What stands before each abort handler, so that no other address can be made one.
-    pub signature: AtomicU32,
-    pub events: AtomicU32,
-    /// The hook after the loop met memory that is not mapped.
-    pub needs_faults: AtomicBool,
-}
-
-impl TaskRseq {
-    /// The area's address, 0 while there is none, and the signature: for tracers.
-    pub fn registration(&self) -> (u64, u32) {
-        (self.area.load(Relaxed), self.signature.load(Relaxed))
     }
 }
 

@@ -9,7 +9,7 @@
 //! | know who is who, and who may do what | [`credentials`], and there what of the current task, or over another process |
 //! | know which number a process has for whom | [`pid`], and there [`namespace`](pid::namespace), [`numbers`](pid::numbers), [`choice`](pid::choice) |
 //! | see what is kept of signals | [`signals`] |
-//! | see what a filter is | [`seccomp`]; which calls are dispatched to the program [`user_dispatch`]; what the other hooks keep [`hooks`] |
+//! | see what a filter is | [`seccomp`]; which calls are dispatched to the program [`user_dispatch`]; the area of restartable sequences [`rseq`]; what the other hooks keep [`hooks`] |
 //! | know about the system call under way | [`syscall_info`]; how it goes on after a signal [`restart`] |
 //! | know who traces a task | [`trace_state`] |
 //! | measure and limit | [`usage`], [`limits`], [`clock`], [`timers`] |
@@ -26,6 +26,7 @@ pub mod limits;
 pub mod pid;
 pub mod process;
 pub mod restart;
+pub mod rseq;
 pub mod seccomp;
 pub mod syscall_info;
 pub mod system_info;

@@ -20,10 +20,17 @@ pub fn inherit(tree: &mut Tree, parent: &Task, child: &Task, shares_memory: bool
     child.work.arm(reported);
 }
 
+/// The current task is about to leave its address space, at its end or to run another program.
+pub fn leave_memory() {
+    let task = current();
+    if task.on_switch_out.load(Relaxed) & SWITCH_RSEQ != 0 {
+        rseq::forget(task);
+    }
+}
+
 /// The current task's old program is gone.
 pub fn reset_for_exec() {
     let task = current();
-    rseq::reset_for_exec(task);
     user_dispatch::reset_for_exec(task);
 }
 
