@@ -17,6 +17,9 @@
 //! up on years. Who is behind another by more than [`LAG`] goes to the head of the queue, and the other to its end. So a
 //! thread that has used up what it gained waits for its turn as all others do, and those get theirs.
 //!
+//! **Lazy preemption.** Who is to make way does so on the way to user mode (NEED_RESCHED_LAZY). A thread that stays in the kernel
+//! until the next tick is preempted there (NEED_RESCHED), and so is one that makes way for a thread of a real-time class, or is one.
+//!
 //! The scheduler owns one reference to each thread from [`start`] until the thread has ended and its stack is left.
 
 use alloc::sync::Arc;
@@ -139,7 +142,7 @@ impl RunQueue {
             && self.lag(thread, now, shares).saturating_sub(least) > LAG
         {
             self.push_front(thread);
-            other.raise(ExitWork::NEED_RESCHED);
+            other.raise(preemption(thread));
         } else {
             self.push(thread);
         }
@@ -189,6 +192,11 @@ impl RunQueue {
         // SAFETY: set by `init_cpu` before the CPU's bit in `idle` can be; idle threads live for ever.
         unsafe { (*IDLE[cpu].load(Relaxed)).raise(ExitWork::NEED_RESCHED) };
     }
+}
+
+/// How a thread makes way for `thread`, or for another one at the end of its own slice: at once, or on the way to user mode.
+fn preemption(thread: &Thread) -> ExitWork {
+    if thread.policy.priority() != 0 { ExitWork::NEED_RESCHED } else { ExitWork::NEED_RESCHED_LAZY }
 }
 
 /// Sets the current thread's state. Anything but `RUNNING` announces a sleep: see the protocol above.
@@ -312,7 +320,7 @@ fn reschedule(preempted: bool) {
     let prev = current();
     let cpu = cpu::id();
     let mut queue = RUN_QUEUE.lock();
-    prev.work.take(ExitWork::NEED_RESCHED);
+    prev.work.take(ExitWork::NEED_RESCHED | ExitWork::NEED_RESCHED_LAZY);
     let idle = IDLE[cpu].load(Relaxed);
     let runnable = preempted || {
         let state = prev.state.load(Relaxed);
@@ -442,7 +450,8 @@ pub fn tick(from_user: bool) {
         callbacks().tick(thread);
     }
     if WAITING.load(Relaxed) != 0 {
-        thread.raise(ExitWork::NEED_RESCHED);
+        let has_stayed = thread.work.is_raised(ExitWork::NEED_RESCHED_LAZY);
+        thread.raise(if has_stayed { ExitWork::NEED_RESCHED } else { preemption(thread) });
     }
 }
 
