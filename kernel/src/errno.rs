@@ -26,6 +26,9 @@ errnos! {
 impl Errno {
     /// Linux has one number for both names.
     pub const ENOTSUP: Errno = Errno::EOPNOTSUPP;
+
+    /// Internal to Linux, which returns it all the same from prctl(PR_RSEQ_SLICE_EXTENSION).
+    pub const ENOTSUPP: Errno = Errno(524);
 }
 
 /// Restart codes: internal to the kernel, turned into EINTR or a restart before user mode sees them

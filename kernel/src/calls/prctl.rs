@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::prctl::*;
 
-use crate::calls::{capabilities, seccomp};
+use crate::calls::{capabilities, rseq, seccomp};
 use crate::errno::{Errno, Result};
 use crate::fs::vdso;
 use crate::machine::segments;
@@ -97,6 +97,7 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
             let config = user_dispatch::Config { mode: arg2, start: arg3, len: arg4, selector: arg5 };
             user_dispatch::set(task, &config).map(|()| 0)
         }
+        rseq::PR_RSEQ_SLICE_EXTENSION => rseq::prctl_slice_extension(arg2, arg3, arg4 | arg5),
         PR_CAPBSET_READ => capabilities::bounding(arg2),
         PR_CAPBSET_DROP => capabilities::drop_bounding(arg2),
         PR_GET_SECUREBITS => capabilities::secure_bits(),

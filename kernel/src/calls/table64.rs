@@ -13,6 +13,7 @@ use crate::errno::{Errno, Result};
 use crate::machine::nospec;
 use crate::sched::lent::with_state;
 use crate::task::credentials::uid_gid;
+use crate::work::slice_extension::NR_RSEQ_SLICE_YIELD;
 
 /// A system call, with all registers: most take only their arguments from them.
 type Call = fn(&mut UserRegs) -> Result<usize>;
@@ -51,7 +52,7 @@ pub fn do_syscall_64(regs: &mut UserRegs) {
 }
 
 /// Numbers that the table has room for. Too few do not compile. The entry behind them is all others'.
-const CALLS: usize = 453;
+const CALLS: usize = 472;
 
 /// The functions by number. A table and not a `match`, because calls in one large function would all pay for the
 /// registers that the most demanding of them saves.
@@ -153,6 +154,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_munlockall => memory::sys_munlockall();
             __NR_membarrier => membarrier::sys_membarrier(rdi, rsi, rdx);
             __NR_rseq => rseq::sys_rseq(rdi, rsi, rdx, r10);
+            NR_RSEQ_SLICE_YIELD => rseq::sys_rseq_slice_yield();
             __NR_seccomp => seccomp::sys_seccomp(rdi, rsi, rdx);
             __NR_kcmp => kcmp::sys_kcmp(rdi, rsi, rdx, r10, r8);
             __NR_unshare => process::sys_unshare(rdi);

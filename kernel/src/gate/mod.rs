@@ -36,7 +36,9 @@ use crate::machine::ipi;
 use crate::machine::{cpu, panic, sync};
 use crate::memory::address_space::current_mm;
 use crate::work::hooks::Hook;
-use crate::work::{audit, hooks, live_patch, return_notifier, rseq, seccomp, trace_points, uprobe, user_dispatch};
+use crate::work::{
+    audit, hooks, live_patch, return_notifier, rseq, seccomp, slice_extension, trace_points, uprobe, user_dispatch,
+};
 use crate::{memory, ptrace, signal, task};
 
 impl Machine for Gate {
@@ -89,8 +91,10 @@ impl Kernel for Gate {
 }
 
 impl ExitHooks for Gate {
-    fn schedule(_: &mut InKernel<'_, Gate>, _work: usize) {
-        crate::sched::scheduler::schedule();
+    fn schedule(at: &mut InKernel<'_, Gate>, work: usize) {
+        if !slice_extension::grant(at.saved(), work) {
+            crate::sched::scheduler::schedule();
+        }
     }
 
     fn uprobe_notify_resume(at: &mut InKernel<'_, Gate>) {
@@ -122,6 +126,11 @@ impl ExitHooks for Gate {
         hooks::settled_work(Hook::Rseq, ExitWork::RSEQ, || rseq::exit_to_user_mode(at.regs()))
     }
 
+    #[inline(always)]
+    fn rseq_arm_slice_extension_timer(_: &mut Settled<'_, Gate>) -> Result<(), Again> {
+        slice_extension::arm_timer()
+    }
+
     // Not part of the path of calls that need neither.
     #[inline(never)]
     fn fire_user_return_notifiers(_: &mut Settled<'_, Gate>) {
@@ -141,6 +150,10 @@ impl ExitHooks for Gate {
 impl SyscallHooks for Gate {
     fn syscall_user_dispatch(at: &mut InKernel<'_, Gate>) -> bool {
         hooks::syscall_work(Hook::UserDispatch, || user_dispatch::at_entry(at.regs()))
+    }
+
+    fn rseq_syscall_enter_work(_: &mut InKernel<'_, Gate>, number: i64) {
+        hooks::syscall_work(Hook::SliceExtension, || slice_extension::syscall_enter_work(number));
     }
 
     fn ptrace_report_syscall_entry(at: &mut InKernel<'_, Gate>) -> Result<(), Skip> {

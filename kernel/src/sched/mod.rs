@@ -5,7 +5,7 @@
 //! | see what a thread is | [`thread`], its states [`state`] |
 //! | sleep and wake | [`wait`] (queues, poll), [`scheduler`] (the protocol) |
 //! | run something later | [`timer`] |
-//! | see where a tick ends a slice | [`tick`], then [`scheduler::tick`] |
+//! | see where a tick ends a slice | [`tick`], then [`scheduler::tick`]; a longer one [`slice_timer`] |
 //! | have something done above at a switch or a tick | [`callbacks`] |
 //! | change what a switch saves | [`switch`], [`fpu`], [`segments`] |
 //! | let others access the registers of a task that waits | [`lent`] |
@@ -20,6 +20,7 @@ pub mod policy;
 pub mod rcu;
 pub mod scheduler;
 pub mod segments;
+pub mod slice_timer;
 pub mod slot;
 pub mod state;
 pub mod switch;

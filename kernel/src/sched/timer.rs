@@ -25,7 +25,7 @@ pub type Callback = fn(usize, usize);
 
 /// Names a timer; never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TimerId(u64);
+pub struct TimerId(pub(super) u64);
 
 struct Timer {
     pub deadline: u64,

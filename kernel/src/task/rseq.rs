@@ -2,6 +2,8 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use crate::sched::slice_timer::SliceTimer;
+
 /// Where the area's fields are.
 pub mod field {
     /// The CPU; some CPU's number while no area is registered.
@@ -19,6 +21,14 @@ pub mod field {
     /// What the program asks for and gets of the extension of its time slice. In an area of the original size programs may
     /// have something of their own there.
     pub const SLICE_CTRL: u64 = 28;
+}
+
+/// The area's flags.
+pub mod flag {
+    /// Extensions of the slice can be enabled.
+    pub const SLICE_EXT_AVAILABLE: u32 = 1 << 4;
+    /// They are.
+    pub const SLICE_EXT_ENABLED: u32 = 1 << 5;
 }
 
 /// The area as it was before it could grow, padding included.
@@ -67,6 +77,8 @@ pub struct TaskRseq {
     pub concurrency_id: AtomicU32,
     /// The hook after the loop met memory that is not mapped.
     pub needs_faults: AtomicBool,
+    /// The extension of its time slice.
+    pub slice: TaskSlice,
 }
 
 impl TaskRseq {
@@ -82,6 +94,7 @@ impl TaskRseq {
             shown: AtomicU64::new(0),
             concurrency_id: AtomicU32::new(Self::NO_ID),
             needs_faults: AtomicBool::new(false),
+            slice: TaskSlice::default(),
         };
         none.set_shown(Ids::NONE);
         none
@@ -117,6 +130,21 @@ impl TaskRseq {
     pub fn set_shown(&self, ids: Ids) {
         self.shown.store(u64::from(ids.cpu) | u64::from(ids.concurrency_id) << 32, Relaxed);
     }
+}
+
+/// What a task keeps of the extension of its time slice.
+#[derive(Default)]
+pub struct TaskSlice {
+    /// It may ask for one.
+    pub enabled: AtomicBool,
+    /// It has one, until `expires`.
+    pub granted: AtomicBool,
+    /// When it ends (`time::now`).
+    pub expires: AtomicU64,
+    /// Ends it.
+    pub timer: SliceTimer,
+    /// The call under way has ended it, and is rseq_slice_yield.
+    pub yielded: AtomicBool,
 }
 
 impl Default for TaskRseq {

@@ -27,6 +27,7 @@ pub enum Hook {
     Audit,
     Signal,
     Rseq,
+    SliceExtension,
     Uprobe,
     Patch,
     QueuedWork,
@@ -36,7 +37,7 @@ pub enum Hook {
 
 impl Hook {
     /// Each of them, in the order of their numbers.
-    pub const ALL: [Hook; 12] = [
+    pub const ALL: [Hook; 13] = [
         Hook::UserDispatch,
         Hook::Ptrace,
         Hook::Seccomp,
@@ -44,6 +45,7 @@ impl Hook {
         Hook::Audit,
         Hook::Signal,
         Hook::Rseq,
+        Hook::SliceExtension,
         Hook::Uprobe,
         Hook::Patch,
         Hook::QueuedWork,

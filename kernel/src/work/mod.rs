@@ -7,6 +7,7 @@
 //! | turn a call into a signal | [`user_dispatch`] |
 //! | record calls | [`audit`], [`trace_points`] |
 //! | restart a sequence of instructions | [`rseq`] |
+//! | let a task go on for a moment when its slice is over | [`slice_extension`] |
 //! | stop at an instruction of a file | [`uprobe`] |
 //! | queue work for a task, change its code, hear of returns to user mode | [`task_work`], [`live_patch`], [`return_notifier`] |
 //! | know in which state a hook is called | [`hooks`], which checks it with debug assertions |
@@ -24,6 +25,7 @@ pub mod seccomp;
 pub mod signal_delivery;
 pub mod signal_frame32;
 pub mod signal_frame64;
+pub mod slice_extension;
 pub mod task_work;
 pub mod trace_points;
 pub mod uprobe;

@@ -27,9 +27,11 @@ use crate::memory::address_space::current_mm;
 use crate::memory::{tlb, user};
 use crate::signal;
 use crate::signal::{SIGSEGV, SigInfo};
-use crate::task::rseq::{Ids, ORIGINAL_SIZE, TaskRseq, field};
+use crate::task::rseq::{Ids, ORIGINAL_SIZE, TaskRseq, field, flag};
+use crate::task::syscall_info::is_event;
 use crate::task::{Task, current};
 use crate::work::hooks::SWITCH_RSEQ;
+use crate::work::slice_extension;
 
 /// The NUMA node.
 const NODE: u32 = 0;
@@ -75,17 +77,25 @@ impl Sequence {
 /// Of the signature, which is in front of the abort handler.
 const SIGNATURE_SIZE: u64 = size_of::<u32>() as u64;
 
-/// Registers an area, which the caller has checked, for the current task.
-pub fn register(area: u64, len: u32, signature: u32) -> Result<()> {
+/// Registers an area, which the caller has checked, for the current task. With `extensions` a longer one has extensions of the
+/// slice enabled.
+pub fn register(area: u64, len: u32, signature: u32, extensions: bool) -> Result<()> {
     let task = current();
+    let is_extended = len > ORIGINAL_SIZE;
+    let flags = match (is_extended, extensions) {
+        (false, _) => 0,
+        (true, false) => flag::SLICE_EXT_AVAILABLE,
+        (true, true) => flag::SLICE_EXT_AVAILABLE | flag::SLICE_EXT_ENABLED,
+    };
     // An area that is used again names what its last user left there: that is no sequence of this thread's.
     user::write(area + field::SEQUENCE, &0u64)?;
-    user::write(area + field::FLAGS, &0u32)?;
+    user::write(area + field::FLAGS, &flags)?;
     show(area, Ids::NONE)?;
-    if len > ORIGINAL_SIZE {
+    if is_extended {
         user::write(area + field::SLICE_CTRL, &0u32)?;
     }
     task.hooks.rseq.set_registration(area, len, signature);
+    task.hooks.rseq.slice.enabled.store(flags & flag::SLICE_EXT_ENABLED != 0, Relaxed);
     task.on_switch_out.fetch_or(SWITCH_RSEQ, Relaxed);
     // The area shows the CPU before the call returns.
     task.raise(ExitWork::RSEQ);
@@ -110,6 +120,8 @@ pub fn forget(task: &Task) {
     let _irqs = sync::irqs_off();
     task.on_switch_out.fetch_and(!SWITCH_RSEQ, Relaxed);
     task.hooks.rseq.set_registration(0, 0, 0);
+    task.hooks.rseq.slice.enabled.store(false, Relaxed);
+    slice_extension::end(task);
     give_concurrency_id_back(task);
 }
 
@@ -122,6 +134,7 @@ pub fn inherit(parent: &Task, child: &Task) {
     }
     to.set_registration(area, len, signature);
     to.set_shown(from.shown());
+    to.slice.enabled.store(from.slice.enabled.load(Relaxed), Relaxed);
     child.on_switch_out.fetch_or(SWITCH_RSEQ, Relaxed);
     child.raise(ExitWork::RSEQ);
 }
@@ -129,6 +142,8 @@ pub fn inherit(parent: &Task, child: &Task) {
 /// The task gives up its CPU. Interrupts are off, and its address space is the CPU's.
 pub fn switched_out(task: &Task) {
     give_concurrency_id_back(task);
+    // What the area says is put right on the way to user mode.
+    task.hooks.rseq.slice.timer.cancel(task);
     task.raise_for_current(ExitWork::RSEQ);
 }
 
@@ -146,11 +161,6 @@ fn ids(task: &Task) -> Ids {
         kept.store(current_mm().concurrency_ids.take(), Relaxed);
     }
     Ids { cpu: cpu::id() as u32, concurrency_id: kept.load(Relaxed) }
-}
-
-/// Whether the task has come into the kernel by an interrupt or an exception.
-fn is_event(regs: &UserRegs) -> bool {
-    regs.orig_rax == UserRegs::NO_SYSCALL
 }
 
 /// The hook after the exit loop: aborts the sequence that the task was in, and shows it its CPU. Interrupts are off, so what
@@ -208,14 +218,21 @@ fn update(task: &Task, regs: &mut UserRegs, ids: Ids) -> Result<()> {
     let rseq = &task.hooks.rseq;
     let area = rseq.area.load(Relaxed);
     let is_extended = rseq.is_extended();
-    if !is_extended || rseq.shown() != ids {
+    let is_event = is_event(regs);
+    let has_changed = !is_extended || rseq.shown() != ids;
+    if has_changed {
         if is_extended && !shows(area, rseq.shown())? {
             return Err(Errno::EINVAL);
         }
         show(area, ids)?;
         rseq.set_shown(ids);
     }
-    if is_event(regs) { restart(task, area, regs) } else { Ok(()) }
+    if is_extended && (has_changed || is_event) {
+        // The slice is a new one.
+        slice_extension::end(task);
+        user::write(area + field::SLICE_CTRL, &0u32)?;
+    }
+    if is_event { restart(task, area, regs) } else { Ok(()) }
 }
 
 /// Writes what the area shows.

@@ -95,7 +95,7 @@ pub fn do_syscall_32(regs: &mut UserRegs) {
 const SKIPPED: u32 = u32::MAX;
 
 /// Numbers that the table has room for. Too few do not compile. The entry behind them is all others'.
-const CALLS: usize = 451;
+const CALLS: usize = 472;
 
 /// The functions by number (Linux: `arch/x86/entry/syscalls/syscall_32.tbl`).
 #[allow(unused_variables, reason = "some calls have no arguments, some do not look at other registers")]
@@ -389,6 +389,7 @@ static TABLE: [Call; CALLS + 1] = calls! {
     438 pidfd_getfd => process::sys_pidfd_getfd(a.ebx, a.ecx, a.edx);
     439 faccessat2 => files::sys_faccessat2(a.ebx, a.ecx, a.edx, a.esi);
     449 futex_waitv => process::sys_futex_waitv(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    471 rseq_slice_yield => rseq::sys_rseq_slice_yield();
     state {
         1 exit => process::sys_exit(at, a.ebx);
         2 fork => process::sys_fork(at);

@@ -98,6 +98,12 @@ pub fn arch_of(task: &Task) -> u32 {
     if width_of(task) == Width::Bits32 { AUDIT_ARCH_I386 } else { AUDIT_ARCH_X86_64 }
 }
 
+/// Whether there is none: the task has come into the kernel by an interrupt or an exception. So it looks after a signal frame was
+/// taken back, too.
+pub fn is_event(regs: &UserRegs) -> bool {
+    regs.orig_rax == UserRegs::NO_SYSCALL
+}
+
 /// Its number, as the table of that ABI takes it.
 pub fn number(regs: &UserRegs) -> i32 {
     regs.orig_rax as i32
