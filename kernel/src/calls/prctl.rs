@@ -95,7 +95,7 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
         PR_SET_SECCOMP => seccomp::prctl_set_seccomp(arg2, arg3),
         PR_SET_SYSCALL_USER_DISPATCH => {
             let config = user_dispatch::Config { mode: arg2, start: arg3, len: arg4, selector: arg5 };
-            user_dispatch::set(task, &config).map(|()| 0)
+            task.hooks.syscall_dispatch.set(&config, &task.work).map(|()| 0)
         }
         rseq::PR_RSEQ_SLICE_EXTENSION => rseq::prctl_slice_extension(arg2, arg3, arg4 | arg5),
         PR_CAPBSET_READ => capabilities::bounding(arg2),

@@ -182,8 +182,12 @@ pub(super) fn general(stopped: &mut Stopped<'_>, request: u32, addr: u64, data: 
         {
             return Err(Errno::EINVAL);
         }
-        PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG => user::write(data, &user_dispatch::get(task))?,
-        PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG => user_dispatch::set(task, &user::read(data)?)?,
+        PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG => {
+            user::write(data, &task.hooks.syscall_dispatch.get(&task.work))?;
+        }
+        PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG => {
+            task.hooks.syscall_dispatch.set(&user::read(data)?, &task.work)?;
+        }
         PTRACE_GET_RSEQ_CONFIGURATION => return events::rseq_configuration(task, addr, data),
         _ => return Err(Errno::EIO),
     }

@@ -3,13 +3,12 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use linux_raw_sys::prctl::{PR_SYS_DISPATCH_EXCLUSIVE_ON, PR_SYS_DISPATCH_INCLUSIVE_ON, PR_SYS_DISPATCH_OFF};
-use portcullis::work::SyscallWork;
+use portcullis::work::{SyscallWork, WorkFlags};
 use portcullis_linux_abi::user_dispatch::AllowedRange;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::errno::{Errno, Result};
 use crate::memory::user;
-use crate::task::Task;
 
 /// What a task keeps. The task itself touches this, and its tracer while it is stopped.
 #[derive(Default)]
@@ -27,6 +26,33 @@ impl UserDispatch {
     /// The addresses from which calls are let through whatever the selector says.
     pub fn allowed(&self) -> AllowedRange {
         AllowedRange { start: self.start.load(Relaxed) as usize, length: self.len.load(Relaxed) as usize }
+    }
+
+    /// Sets it for the current task, or for one that is stopped for the current one. `work` is that task's.
+    pub fn set(&self, config: &Config, work: &WorkFlags) -> Result<()> {
+        let allowed = config.allowed()?;
+        let range = allowed.unwrap_or_default();
+        self.start.store(range.start as u64, Relaxed);
+        self.len.store(range.length as u64, Relaxed);
+        self.selector.store(config.selector, Relaxed);
+        self.dispatched.store(false, Relaxed);
+        if allowed.is_some() {
+            work.arm(SyscallWork::USER_DISPATCH);
+        } else {
+            work.disarm(SyscallWork::USER_DISPATCH);
+        }
+        Ok(())
+    }
+
+    /// What is set, as a tracer is told it. A range that was inverted is not inverted back.
+    pub fn get(&self, work: &WorkFlags) -> Config {
+        let is_on = work.armed().contains(SyscallWork::USER_DISPATCH);
+        Config {
+            mode: if is_on { PR_SYS_DISPATCH_EXCLUSIVE_ON } else { PR_SYS_DISPATCH_OFF }.into(),
+            selector: self.selector.load(Relaxed),
+            start: self.start.load(Relaxed),
+            len: self.len.load(Relaxed),
+        }
     }
 }
 
@@ -55,35 +81,6 @@ impl Config {
             return Err(Errno::EFAULT);
         }
         Ok(Some(allowed))
-    }
-}
-
-/// Sets it for the current task, or for one that is stopped for the current one.
-pub fn set(task: &Task, config: &Config) -> Result<()> {
-    let allowed = config.allowed()?;
-    let dispatch = &task.hooks.syscall_dispatch;
-    let range = allowed.unwrap_or_default();
-    dispatch.start.store(range.start as u64, Relaxed);
-    dispatch.len.store(range.length as u64, Relaxed);
-    dispatch.selector.store(config.selector, Relaxed);
-    dispatch.dispatched.store(false, Relaxed);
-    if allowed.is_some() {
-        task.work.arm(SyscallWork::USER_DISPATCH);
-    } else {
-        task.work.disarm(SyscallWork::USER_DISPATCH);
-    }
-    Ok(())
-}
-
-/// What is set, as a tracer is told it. A range that was inverted is not inverted back.
-pub fn get(task: &Task) -> Config {
-    let dispatch = &task.hooks.syscall_dispatch;
-    let is_on = task.work.armed().contains(SyscallWork::USER_DISPATCH);
-    Config {
-        mode: if is_on { PR_SYS_DISPATCH_EXCLUSIVE_ON } else { PR_SYS_DISPATCH_OFF }.into(),
-        selector: dispatch.selector.load(Relaxed),
-        start: dispatch.start.load(Relaxed),
-        len: dispatch.len.load(Relaxed),
     }
 }
 
