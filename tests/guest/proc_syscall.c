@@ -4,6 +4,7 @@
 #include "check.h"
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -95,11 +96,16 @@ int main(void)
     check(length > 0 && !strcmp(text, "-1 0x0 0x0\n"), "a zombie has none", "%s", text);
     waitpid(pid, NULL, 0);
 
+    volatile int *rounds = mmap(NULL, sizeof *rounds, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (rounds == MAP_FAILED)
+        return 99;
     pid = fork();
     if (pid == 0)
         for (;;)
-            __asm__ volatile("pause");
-    /* It may have to be scheduled first. */
+            ++*rounds;
+    /* It has to be scheduled first, and to leave the call that made it. */
+    for (int try = 0; try < 20000 && !*rounds; try++)
+        usleep(100);
     int seen = 0;
     for (int try = 0; try < 20000 && !seen; try++) {
         show_of(pid);
