@@ -15,8 +15,8 @@ use crate::sched::lent::with_state;
 use crate::task::credentials::uid_gid;
 use crate::work::slice_extension::NR_RSEQ_SLICE_YIELD;
 
-/// A system call, with all registers: most take only their arguments from them.
-type Call = fn(&mut UserRegs) -> Result<usize>;
+/// A system call, with all registers: most take only their arguments from them. Returns RAX: who returns no error pays for none.
+type Call = fn(&mut UserRegs) -> u64;
 
 /// One entry of the table per line: the number, and the function with the registers it takes its arguments from. Those of the
 /// last part get the state, because they change or copy the registers, or stop for a tracer.
@@ -28,11 +28,11 @@ macro_rules! calls {
         state { $($number_state:ident => $call_state:expr;)* }
     ) => {{
         let mut calls: [Call; CALLS + 1] = [unknown; CALLS + 1];
-        $(calls[$number as usize] = |$regs| $($function)::+($($regs.$register),*);)*
-        $(calls[$number_other as usize] = |$regs| $call;)*
+        $(calls[$number as usize] = |$regs| answer($($function)::+($($regs.$register),*));)*
+        $(calls[$number_other as usize] = |$regs| answer($call);)*
         $(calls[$number_state as usize] = |regs| {
             let $regs = *regs;
-            with_state(regs, |$at| $call_state)
+            answer(with_state(regs, |$at| $call_state))
         };)*
         calls
     }};
@@ -45,10 +45,16 @@ macro_rules! calls {
 #[inline]
 pub fn do_syscall_64(regs: &mut UserRegs) {
     let call = nospec::entry_or_last(&TABLE, regs.orig_rax as u32);
-    regs.rax = match call(regs) {
+    regs.rax = call(regs);
+}
+
+/// The result as user mode gets it in RAX.
+#[inline(always)]
+fn answer(result: Result<usize>) -> u64 {
+    match result {
         Ok(value) => value as u64,
         Err(Errno(number)) => (number as u64).wrapping_neg(),
-    };
+    }
 }
 
 /// Numbers that the table has room for. Too few do not compile. The entry behind them is all others'.
@@ -322,21 +328,22 @@ static TABLE: [Call; CALLS + 1] = calls! {
 
 /// A number without a call: ENOSYS, and one line in the log per number.
 #[cold]
-fn unknown(regs: &mut UserRegs) -> Result<usize> {
+fn unknown(regs: &mut UserRegs) -> u64 {
     /// Numbers above share the last bit.
     const LAST: usize = 1023;
     static SEEN: [AtomicU64; (LAST + 1) / 64] = [const { AtomicU64::new(0) }; (LAST + 1) / 64];
     let number = regs.orig_rax as u32;
     if number == u32::MAX {
         // None was asked for: by a tracer that has cancelled the call, and whose result stays. It was -ENOSYS before.
-        return Ok(regs.rax as usize);
+        return regs.rax;
     }
     let index = (number as usize).min(LAST);
     let bit = 1 << (index % 64);
-    if SEEN[index / 64].fetch_or(bit, Relaxed) & bit == 0 {
+    let seen = &SEEN[index / 64];
+    if seen.load(Relaxed) & bit == 0 && seen.fetch_or(bit, Relaxed) & bit == 0 {
         warn(number);
     }
-    Err(Errno::ENOSYS)
+    answer(Err(Errno::ENOSYS))
 }
 
 #[cold]
