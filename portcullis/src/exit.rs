@@ -15,6 +15,13 @@ use crate::state::{Arrived, Cleared, Crossing, Event, InKernel, Leaving, Settled
 use crate::trace;
 use crate::work::{ExitWorkBits, PendingExitWork, Phase};
 
+/// The context was not the one that an arrival, or else a way out, starts from. Out of line, so that the doors need no stack for it.
+#[cold]
+#[inline(never)]
+fn broken<K: Gate, const ARRIVAL: bool>() {
+    K::invariant_broken(if ARRIVAL { Broken::ArrivedNotFromUser } else { Broken::LeavingNotFromKernel });
+}
+
 impl<'r, K: Gate, C: Crossing> Arrived<'r, K, C> {
     /// User mode was just left: moves the context from USER to KERNEL.
     ///
@@ -27,7 +34,7 @@ impl<'r, K: Gate, C: Crossing> Arrived<'r, K, C> {
         K::arch_enter_from_user_mode(regs);
         // SAFETY: the caller's.
         if !unsafe { K::Context::user_to_kernel() } {
-            K::invariant_broken(Broken::ArrivedNotFromUser);
+            broken::<K, true>();
         }
         K::trace(trace::Event::FromUser, 0);
         Arrived::new(regs)
@@ -106,6 +113,19 @@ impl<K: Gate, C> Leaving<'_, K, C> {
 }
 
 impl<'r, K: Gate, C: Crossing> Leaving<'r, K, C> {
+    /// At the end of a system call: nothing is pending, or back to the caller.
+    #[inline(always)]
+    pub(crate) fn settle_if_idle(mut self) -> Result<Settled<'r, K, C>, Self> {
+        self.lend(K::tick_nohz_user_enter_prepare);
+        returned::<K>("tick_nohz_user_enter_prepare", false);
+        if K::any_work() {
+            return Err(self);
+        }
+        let mut settled = Settled::new(self.into_regs());
+        settled.hook("arch_exit_to_user_mode_prepare", |at| K::arch_exit_to_user_mode_prepare(at, 0));
+        Ok(settled)
+    }
+
     /// Does pending exit work, then what is done once. With default hooks and nothing pending, this is one load and one test.
     #[inline(always)]
     pub fn exit_to_user_mode_prepare(mut self) -> Settled<'r, K, C> {
@@ -301,7 +321,7 @@ impl<'r, K: Gate, C: Crossing> Settled<'r, K, C> {
         K::trace(trace::Event::ToUser, way);
         // SAFETY: the door follows, with interrupts off.
         if !unsafe { K::Context::kernel_to_user() } {
-            K::invariant_broken(Broken::LeavingNotFromKernel);
+            broken::<K, false>();
         }
         Cleared::new(self.into_regs())
     }

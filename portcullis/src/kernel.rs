@@ -66,6 +66,19 @@ pub trait Kernel: Machine {
     fn exit_work() -> usize;
     /// The current task's system-call-work word, read once.
     fn syscall_work() -> usize;
+    /// Whether system-call work may be armed: asked before each system call. A kernel that can tell by one instruction may say yes
+    /// where the word has no bit of work at entry ([`CpuLocal::any_syscall_work`](crate::x86_64::CpuLocal::any_syscall_work)).
+    #[inline(always)]
+    fn any_syscall_work() -> bool {
+        Self::syscall_work() & Self::SYSCALL_WORK.at_entry() != 0
+    }
+    /// Whether work of either word may be due after a system call: asked with interrupts off, in place of the last read of both words.
+    /// As [`any_syscall_work`](Self::any_syscall_work) it may say yes where there is none
+    /// ([`CpuLocal::any_work`](crate::x86_64::CpuLocal::any_work)).
+    #[inline(always)]
+    fn any_work() -> bool {
+        Self::exit_work() & Self::EXIT_WORK.due(true) != 0 || Self::syscall_work() & Self::SYSCALL_WORK.at_exit() != 0
+    }
     /// How often preemption is disabled on this CPU; at 0 the kernel may be preempted.
     fn preempt_count() -> usize;
     /// Makes the system call `number` with the arguments in the registers, and puts the result there. The number is not checked.
@@ -132,7 +145,8 @@ pub trait ExitHooks: Kernel {
 
     /// Interrupts were turned off, and the exit-work word is about to be read: may still raise work (Linux: the tick).
     fn tick_nohz_user_enter_prepare(_at: &mut Leaving<'_, Self>) {}
-    /// After the exit work, before the context becomes USER. `work` is the exit-work word as last read. Must not raise exit work.
+    /// After the exit work, before the context becomes USER. `work` is the exit-work word as last read, or 0 where [`any_work`](Kernel::any_work)
+    /// found none of either kind. Must not raise exit work.
     fn arch_exit_to_user_mode_prepare(_at: &mut Settled<'_, Self>, _work: usize) {}
 
     // ---- back to the kernel ----

@@ -1,8 +1,8 @@
 //! A system call, from arrival to the way out: the work before it, the call, the work after it.
 
 use crate::kernel::{Gate, Skip, returned};
-use crate::machine::Registers;
-use crate::state::{Arrived, Crossing, InKernel, InSyscall, Leaving, Syscall, Syscall32};
+use crate::machine::{InterruptFlag, Registers};
+use crate::state::{Arrived, Crossing, InKernel, InSyscall, Leaving, Settled, Syscall, Syscall32};
 use crate::trace::Event;
 use crate::work::ArmedSyscallWork;
 
@@ -10,7 +10,13 @@ impl<'r, K: Gate> Arrived<'r, K, Syscall> {
     /// Makes the system call in the registers, and does armed system-call work before and after it.
     #[inline(always)]
     pub fn syscall(self) -> Leaving<'r, K, Syscall> {
-        self.into_kernel().syscall_with(Event::SyscallEnter, K::syscall)
+        self.into_kernel().syscall_with(Event::SyscallEnter, K::syscall).finish()
+    }
+
+    /// The same and the exit work, with one test for both kinds of work: [`InSyscall::exit_to_user_mode_prepare`].
+    #[inline(always)]
+    pub fn syscall_and_exit_work(self) -> Settled<'r, K, Syscall> {
+        self.into_kernel().syscall_with(Event::SyscallEnter, K::syscall).exit_to_user_mode_prepare()
     }
 }
 
@@ -38,16 +44,16 @@ impl<'r, K: Gate> Arrived<'r, K, Syscall32> {
 impl<'r, K: Gate> InKernel<'r, K, Syscall32> {
     #[inline(always)]
     fn make_32(self) -> Leaving<'r, K, Syscall32> {
-        self.syscall_with(Event::Syscall32Enter, |at, number| K::syscall_32(at, number as u32))
+        self.syscall_with(Event::Syscall32Enter, |at, number| K::syscall_32(at, number as u32)).finish()
     }
 }
 
 impl<'r, K: Gate, C: Crossing> InKernel<'r, K, C> {
     /// The work before, the call unless that work skips it, the work after.
     #[inline(always)]
-    fn syscall_with(mut self, event: Event, call: impl FnOnce(&mut InSyscall<'_, K>, i64)) -> Leaving<'r, K, C> {
+    fn syscall_with(mut self, event: Event, call: impl FnOnce(&mut InSyscall<'_, K>, i64)) -> InSyscall<'r, K, C> {
         let mut skip = false;
-        if K::syscall_work() & K::SYSCALL_WORK.at_entry() != 0 {
+        if K::any_syscall_work() {
             let at;
             (at, skip) = syscall_entry_work_by_value::<K>(InKernel::new(self.into_regs()));
             self = InKernel::new(at.into_regs());
@@ -60,7 +66,7 @@ impl<'r, K: Gate, C: Crossing> InKernel<'r, K, C> {
             K::trace(Event::SyscallExit, at.saved().syscall_result() as u64);
             returned::<K>("syscall", true);
         }
-        at.finish()
+        at
     }
 }
 
@@ -70,12 +76,39 @@ impl<'r, K: Gate, C: Crossing> InSyscall<'r, K, C> {
     pub fn finish(self) -> Leaving<'r, K, C> {
         let mut at = self.into_inner();
         at.hook("rseq_syscall", K::rseq_syscall);
+        Self::finish_work(at)
+    }
+
+    /// The same as [`finish`](Self::finish) and [`Leaving::exit_to_user_mode_prepare`], with one test for both kinds of work
+    /// ([`Kernel::any_work`](crate::Kernel::any_work)).
+    #[inline(always)]
+    pub fn exit_to_user_mode_prepare(self) -> Settled<'r, K, C> {
+        let mut at = self.into_inner();
+        at.hook("rseq_syscall", K::rseq_syscall);
+        at.into_leaving().settle_if_idle().unwrap_or_else(pending_after_syscall)
+    }
+
+    #[inline(always)]
+    fn finish_work(mut at: InKernel<'r, K, C>) -> Leaving<'r, K, C> {
         if K::syscall_work() & K::SYSCALL_WORK.at_exit() != 0 {
             let done = syscall_exit_work_by_value::<K>(InKernel::new(at.into_regs()));
             at = InKernel::new(done.into_regs());
         }
         at.into_leaving()
     }
+}
+
+/// Some work is pending at the end of a system call, or may be.
+#[cold]
+#[inline(never)]
+#[allow(unsafe_code, reason = "turns interrupts on again")]
+fn pending_after_syscall<K: Gate, C: Crossing>(mut leaving: Leaving<'_, K, C>) -> Settled<'_, K, C> {
+    if K::syscall_work() & K::SYSCALL_WORK.at_exit() != 0 {
+        // SAFETY: back in the ordinary kernel code that the state came from.
+        unsafe { K::Irqs::on() };
+        leaving = InSyscall::finish_work(InKernel::new(leaving.into_regs()));
+    }
+    leaving.exit_to_user_mode_prepare()
 }
 
 /// [`syscall_entry_work`] by value: a lent state would have to be in memory.

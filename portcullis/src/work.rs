@@ -393,6 +393,17 @@ impl OwedIpi {
 }
 
 impl WorkFlags {
+    /// Where the word of system-call work is, in bytes.
+    #[cfg(not(loom))]
+    pub(crate) const SYSCALL: usize = core::mem::offset_of!(WorkFlags, syscall);
+    /// Where both words are, side by side.
+    #[cfg(not(loom))]
+    pub(crate) const BOTH: usize = {
+        let exit = core::mem::offset_of!(WorkFlags, exit);
+        assert!(exit.is_multiple_of(8) && Self::SYSCALL == exit + 4);
+        exit
+    };
+
     /// No work, running nowhere.
     #[cfg(not(loom))]
     pub const fn new() -> Self {

@@ -15,7 +15,7 @@ fn every_door_links() {
 /// What runs while the user's table may be in force, beside the doors.
 const WAYS_OUT: [Function; 7] = [
     &["exception", "stubs"],
-    &["way_out", "leave"],
+    &["way_out", "enter_user_mode"],
     &["way_out", "leave_32"],
     &["way_out", "leave_by_iret"],
     &["bad_iret", "iret_to_user"],
@@ -81,7 +81,7 @@ const SEVEN_BYTE_NOP: &str = "nop    DWORD PTR [rax+0x0]";
 #[test]
 fn ways_out_touch_next_to_nothing_once_the_users_table_is_in() {
     for (path, rest) in [
-        (&["way_out", "leave"], ["mov    rsp,QWORD PTR gs:0x8", "swapgs", SEVEN_BYTE_NOP, "sysretq"]),
+        (&["way_out", "enter_user_mode"], ["mov    rsp,QWORD PTR gs:0x8", "swapgs", SEVEN_BYTE_NOP, "sysretq"]),
         (&["way_out", "leave_32"], ["mov    rsp,QWORD PTR gs:0x8", "swapgs", SEVEN_BYTE_NOP, "sysretd"]),
         (&["way_out", "leave_by_iret"], ["pop    rdi", "swapgs", SEVEN_BYTE_NOP, "jmp"]),
         (&["espfix", "leave_to_ldt_stack"], ["pop    rax", SEVEN_BYTE_NOP, "jmp", ""]),

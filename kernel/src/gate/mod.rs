@@ -70,6 +70,16 @@ impl Kernel for Gate {
     }
 
     #[inline(always)]
+    fn any_syscall_work() -> bool {
+        CpuLocal::any_syscall_work()
+    }
+
+    #[inline(always)]
+    fn any_work() -> bool {
+        CpuLocal::any_work()
+    }
+
+    #[inline(always)]
     fn preempt_count() -> usize {
         sync::preempt_count() as usize
     }

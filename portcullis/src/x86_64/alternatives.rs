@@ -6,6 +6,7 @@
 use core::arch::naked_asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use super::asm::align_next;
 use super::cpu::{Features, without_write_protection};
 use super::local::CpuLocal;
 use super::tables::KERNEL_DS;
@@ -34,7 +35,7 @@ unsafe extern "C" {
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]
 unsafe extern "C" fn verw_selector() {
-    naked_asm!(".word {}", const KERNEL_DS)
+    naked_asm!(".word {}", align_next!(), const KERNEL_DS)
 }
 
 /// `verw word ptr [rip + displacement]` for an instruction at `at`; `None` if the operand is out of reach.

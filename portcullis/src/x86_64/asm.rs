@@ -39,6 +39,13 @@ macro_rules! portcullis_alternative {
 
 pub use crate::{portcullis_clac as clac_asm, portcullis_stac as stac_asm};
 
+/// Ends a function of the section `.portcullis.entry`: the next one begins a cache line.
+macro_rules! align_next {
+    () => {
+        ".balign 64"
+    };
+}
+
 /// Clears DF, which the user may have set: compiled code expects it clear (System V ABI, 3.2.1).
 macro_rules! cld {
     () => {
@@ -77,26 +84,39 @@ macro_rules! call {
     };
 }
 
-/// Pushes all registers below `rdi`, which is on the stack already: RSP points to a whole `UserRegs` afterwards.
+/// Pushes all registers below `rdi`, which is on the stack already, with `$rax` for RAX: RSP points to a whole `UserRegs`
+/// afterwards.
 macro_rules! push_regs {
     () => {
-        "
-        push rsi; push rdx; push rcx; push rax
-        push r8; push r9; push r10; push r11
-        push rbx; push rbp; push r12; push r13; push r14; push r15
-        "
+        $crate::x86_64::asm::push_regs!("rax")
+    };
+    ($rax:literal) => {
+        concat!(
+            "push rsi; push rdx; push rcx; push ",
+            $rax,
+            "
+            push r8; push r9; push r10; push r11
+            push rbx; push rbp; push r12; push r13; push r14; push r15
+            "
+        )
     };
 }
 
-/// Pops what `push_regs` and the push of `rdi` pushed, and drops `orig_rax`: RSP points to the CPU's frame afterwards.
-macro_rules! pop_regs {
+/// Pops what `push_regs` and the push of `rdi` pushed: RSP points to `orig_rax` afterwards.
+macro_rules! pop_general {
     () => {
         "
         pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx
         pop r11; pop r10; pop r9; pop r8
         pop rax; pop rcx; pop rdx; pop rsi; pop rdi
-        add rsp, 8
         "
+    };
+}
+
+/// The same, and drops `orig_rax`: RSP points to the CPU's frame afterwards.
+macro_rules! pop_regs {
+    () => {
+        concat!($crate::x86_64::asm::pop_general!(), "add rsp, 8\n")
     };
 }
 
@@ -192,5 +212,5 @@ macro_rules! iret_on_entry_stack {
 }
 
 pub(super) use crate::portcullis_clac as clac;
-pub(super) use {call, change_cr3, cld, clear_regs, lfence, lock, pop_regs, push_regs, verw};
+pub(super) use {align_next, call, change_cr3, cld, clear_regs, lfence, lock, pop_general, pop_regs, push_regs, verw};
 pub(super) use {iret_on_entry_stack, kernel_table, leave_entry_stack, user_table, user_table_by_rsp};

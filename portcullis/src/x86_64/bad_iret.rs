@@ -18,6 +18,7 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
+use super::asm::align_next;
 use super::doors::Doors;
 use super::local::CpuLocal;
 use super::regs::UserRegs;
@@ -27,7 +28,7 @@ use super::tables::{Espfix, KERNEL_CS};
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn iret_to_user() {
-    naked_asm!("iretq")
+    naked_asm!("iretq", align_next!())
 }
 
 /// [`iret_to_user`] faulted. Moves the general registers and the error code of the fault to the frame that IRET could not load,

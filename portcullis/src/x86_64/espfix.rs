@@ -21,7 +21,7 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::{iret_on_entry_stack, user_table, verw};
+use super::asm::{align_next, iret_on_entry_stack, user_table, verw};
 use super::bad_iret::iret_to_user;
 use super::doors::Doors;
 use super::isolation;
@@ -66,6 +66,7 @@ pub(super) unsafe extern "C" fn leave_to_ldt_stack<K: Doors>() {
         "swapgs",
         verw!(),
         "jmp {iret}",
+        align_next!(),
         tables = const CpuLocal::TABLES, frame = const FRAME, alias = const ALIAS,
         user_table = const isolation::user_table::<K>(), entry_stack = const ENTRY_STACK_TOP,
         iret = sym iret_to_user,

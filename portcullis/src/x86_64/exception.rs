@@ -3,7 +3,7 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::{clac, cld, clear_regs, kernel_table, leave_entry_stack, lfence, pop_regs, push_regs};
+use super::asm::{align_next, clac, cld, clear_regs, kernel_table, leave_entry_stack, lfence, pop_regs, push_regs};
 use super::bad_iret::{iret_to_user, move_to_bad_iret};
 use super::doors::{Doors, Exception, check_flags};
 use super::irq_stack::on_irq_stack;
@@ -44,6 +44,7 @@ unsafe extern "C" fn stubs<K: Doors>() {
         "jmp {entry}",
         ".set portcullis_vector, portcullis_vector + 1",
         ".endr",
+        align_next!(),
         size = const STUB_SIZE,
         with_error = const Exception::WITH_ERROR_CODE,
         entry = sym stub_entry::<K>,
@@ -82,6 +83,7 @@ unsafe extern "C" fn stub_entry<K: Doors>() {
         lfence!(),
         leave_entry_stack!(frame and stub),
         "jmp {from_user}",
+        align_next!(),
         user_table = const user_table::<K>(), thread_stack = const CpuLocal::THREAD_STACK,
         from_kernel = sym from_kernel::<K>,
         from_user = sym from_user::<K>,
@@ -114,6 +116,7 @@ pub(super) unsafe extern "C" fn from_user<K: Doors>() {
         clear_regs!(),
         call_with_vector!("edi", "{arrived}"),
         "jmp {leave}",
+        align_next!(),
         orig_rax = const offset_of!(UserRegs, orig_rax),
         arrived = sym arrived::<K>,
         leave = sym leave_by_iret::<K>,
@@ -153,6 +156,7 @@ unsafe extern "C" fn from_kernel<K: Doors>() {
         "mov rsp, rax",
         call_with_vector!("ebx", "{arrived}"),
         "jmp {leave}",
+        align_next!(),
         user_table = const user_table::<K>(), thread_stack = const CpuLocal::THREAD_STACK,
         size = const UserRegs::SIZE,
         iret_to_user = sym iret_to_user,

@@ -49,6 +49,26 @@ unsafe impl Sync for CpuLocal {}
 
 const _: () = assert!(size_of::<CpuLocal>() == 64, "one cache line");
 
+/// Whether a bit is set in this many bytes at this place of the running task's [`WorkFlags`].
+macro_rules! bits_of_work {
+    ($size:literal, $offset:expr) => {{
+        // SAFETY: GS is this CPU's; the flags live as long as the task that runs here. The words are read as by `exit_word`.
+        unsafe {
+            asm!(
+                "mov {work}, gs:[{place}]",
+                concat!("cmp ", $size, " ptr [{work} + {offset}], 0"),
+                "jne {any}",
+                work = out(reg) _,
+                place = const offset_of!(CpuLocal, work),
+                offset = const $offset,
+                any = label { return true },
+                options(nostack, readonly),
+            );
+        }
+        false
+    }};
+}
+
 impl CpuLocal {
     pub(super) const USER_RSP: usize = offset_of!(CpuLocal, user_rsp);
     pub(super) const THREAD_STACK: usize = offset_of!(CpuLocal, thread_stack);
@@ -166,6 +186,19 @@ impl CpuLocal {
     #[inline(always)]
     pub fn exit_word() -> usize {
         Self::with_work(WorkFlags::exit_word)
+    }
+
+    /// Whether any bit of the running task's system-call-work word is set: for
+    /// [`Kernel::any_syscall_work`](crate::Kernel::any_syscall_work).
+    #[inline(always)]
+    pub fn any_syscall_work() -> bool {
+        bits_of_work!("dword", WorkFlags::SYSCALL)
+    }
+
+    /// Whether any bit of either word of the running task is set: for [`Kernel::any_work`](crate::Kernel::any_work).
+    #[inline(always)]
+    pub fn any_work() -> bool {
+        bits_of_work!("qword", WorkFlags::BOTH)
     }
 
     /// The running task's system-call-work word, as [`exit_word`](Self::exit_word).

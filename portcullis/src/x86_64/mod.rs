@@ -62,3 +62,4 @@ pub use regs::{SavedRegs, UserRegs};
 pub use syscall64::first_way_out;
 pub use sysret::WayOut;
 pub use tables::Espfix;
+pub use way_out::enter_user_mode;

@@ -22,7 +22,7 @@ use core::arch::naked_asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use super::asm::{call, clac, cld, clear_regs, pop_regs, push_regs};
+use super::asm::{align_next, call, clac, cld, clear_regs, pop_regs, push_regs};
 use super::cpu::msr;
 use super::doors::{Doors, Exception};
 use super::exception::from_user;
@@ -114,6 +114,7 @@ pub(super) unsafe extern "C" fn nmi_entry<K: Doors>() {
         move_to_thread_stack!(),
         "mov edi, {vector}",
         "jmp {from_user}",
+        align_next!(),
         user_table = const user_table::<K>(), thread_stack = const CpuLocal::THREAD_STACK,
         vector = const Exception::NMI, orig_rax = const offset_of!(UserRegs, orig_rax),
         entry_from_work = const ENTRY_FROM_WORK,

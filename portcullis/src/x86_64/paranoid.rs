@@ -11,7 +11,7 @@ use core::arch::naked_asm;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::asm::{call, clac, cld, clear_regs, kernel_table, lfence, pop_regs, push_regs};
+use super::asm::{align_next, call, clac, cld, clear_regs, kernel_table, lfence, pop_regs, push_regs};
 use super::bad_iret::{iret_to_user, move_from_alias};
 use super::cpu::{self, msr};
 use super::doors::{Doors, Exception};
@@ -182,6 +182,7 @@ pub(super) unsafe extern "C" fn ist_entry<K: Doors, const VECTOR: u8>() {
         move_to_thread_stack!(),
         "mov edi, {vector}",
         "jmp {from_user}",
+        align_next!(),
         user_table = const user_table::<K>(), thread_stack = const CpuLocal::THREAD_STACK,
         vector = const VECTOR, orig_rax = const offset_of!(UserRegs, orig_rax),
         cpu_local = const CPU_LOCAL, fsgsbase = const FSGSBASE, gs_base = const msr::GS_BASE,
@@ -323,6 +324,7 @@ pub(super) unsafe extern "C" fn double_fault<K: Doors>() {
         "mov qword ptr [rsp + {orig_rax}], -1",
         call!("{arrived}"),
         "jmp {leave}",
+        align_next!(),
         user_table = const user_table::<K>(),
         iret_to_user = sym iret_to_user,
         rip = const offset_of!(UserRegs, rip), orig_rax = const offset_of!(UserRegs, orig_rax),

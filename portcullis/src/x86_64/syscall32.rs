@@ -12,7 +12,7 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::{call, clac, cld, clear_regs, kernel_table, leave_entry_stack, push_regs};
+use super::asm::{align_next, call, clac, cld, clear_regs, kernel_table, leave_entry_stack, push_regs};
 use super::doors::{Doors, check_flags};
 use super::isolation::user_table;
 use super::local::CpuLocal;
@@ -62,6 +62,7 @@ pub(super) unsafe extern "C" fn int80_entry<K: Doors>() {
         "mov rdi, rsp",
         call!("{int80}"),
         "jmp {leave}",
+        align_next!(),
         user_table = const user_table::<K>(), thread_stack = const CpuLocal::THREAD_STACK,
         enosys = const ENOSYS,
         int80 = sym int80::<K>,
@@ -133,6 +134,7 @@ pub(super) unsafe extern "C" fn sysenter_entry<K: Doors>() {
         "jmp {leave}",
         "5: push {fixed}; popfq; jmp 4b",
         ".skip {size} - (. - 770b), 0xcc",
+        align_next!(),
         user_table = const user_table::<K>(), thread_stack = const CpuLocal::THREAD_STACK,
         user_ds = const USER_DS, user_cs = const USER32_CS, interrupt_flag = const flags::IF,
         rflags = const offset_of!(UserRegs, rflags), steering = const flags::TF | flags::NT | flags::AC,
@@ -186,6 +188,7 @@ pub(super) unsafe extern "C" fn syscall32_entry<K: Doors>() {
         "mov rdi, rsp",
         call!("{fast}"),
         "jmp {leave}",
+        align_next!(),
         user_table = const user_table::<K>(), thread_stack = const CpuLocal::THREAD_STACK,
         user_rsp = const CpuLocal::USER_RSP, user_ds = const USER_DS, user_cs = const USER32_CS,
         enosys = const ENOSYS,

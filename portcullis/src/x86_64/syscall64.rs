@@ -3,14 +3,14 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
-use super::asm::{call, clear_regs, kernel_table, push_regs, verw};
+use super::asm::{align_next, call, clear_regs, kernel_table, pop_general, push_regs, user_table_by_rsp, verw};
 use super::doors::{Doors, check_flags};
 use super::isolation::user_table;
 use super::local::CpuLocal;
 use super::regs::{UserRegs, flags};
-use super::sysret::WayOut;
+use super::sysret::{SysretOrIret, TRAPS, at, highest, unless_sysret_is_equivalent};
 use super::tables::{USER_CS, USER_DS};
-use super::way_out::leave;
+use super::way_out::{enter_user_mode, leave_by_iret_popped, leave_by_sysret};
 use crate::machine::InterruptFlag;
 use crate::state::{Arrived, InSyscall, Syscall};
 
@@ -39,7 +39,8 @@ pub(super) const ENOSYS: i32 = 38;
 ///
 /// 1. GS, the page table and the stack become the kernel's. Nothing is pushed before that: RSP is the user's.
 /// 2. The frame that an interrupt would have pushed is built, the other registers are saved, then cleared.
-/// 3. The Rust half makes the system call, does the exit work, and chooses the way out.
+/// 3. The Rust half makes the system call and does the exit work.
+/// 4. The user's registers come back, and user mode is entered ([`leave_by_sysret!`]).
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn syscall64_entry<K: Doors>() {
@@ -51,17 +52,19 @@ pub(super) unsafe extern "C" fn syscall64_entry<K: Doors>() {
         // The frame: ss, rsp, rflags, cs, rip.
         "push {user_ds}; push qword ptr gs:[{user_rsp}]; push r11; push {user_cs}; push rcx",
         "push rax; push rdi",
-        "mov rax, -{enosys}",
-        push_regs!(),
+        push_regs!("-{enosys}"),
         clear_regs!(),
         "mov rdi, rsp",
         call!("{syscall}"),
-        "jmp {leave}",
+        leave_by_sysret!(),
+        align_next!(),
         user_table = const user_table::<K>(), thread_stack = const CpuLocal::THREAD_STACK,
         user_rsp = const CpuLocal::USER_RSP, user_ds = const USER_DS, user_cs = const USER_CS,
         enosys = const ENOSYS,
         syscall = sym syscall::<K>,
-        leave = sym leave::<K>,
+        iret = sym leave_by_iret_popped::<K>,
+        rip = const at::RIP, cs = const at::CS, rflags = const at::RFLAGS, rsp = const at::RSP, ss = const at::SS,
+        highest = const highest(K::PAGING), traps = const TRAPS,
     )
 }
 
@@ -71,13 +74,12 @@ const _: () = assert!(offset_of!(UserRegs, ss) == 160 && offset_of!(UserRegs, rd
 ///
 /// # Safety
 /// Called by [`syscall64_entry`] only.
-unsafe extern "C" fn syscall<K: Doors>(regs: &mut UserRegs) -> WayOut {
+#[allow(improper_ctypes_definitions, reason = "the return value is a proof, and nothing at run time")]
+unsafe extern "C" fn syscall<K: Doors>(regs: &mut UserRegs) -> SysretOrIret {
     // SAFETY: the door has just come in from user mode, interrupts are off, and `regs` are what it saved.
     let arrived: Arrived<'_, K, Syscall> = unsafe { Arrived::enter_from_user_mode(regs) };
     check_flags::<K>();
-    let leaving = arrived.syscall();
-    let settled = leaving.exit_to_user_mode_prepare();
-    settled.sysret_or_iret()
+    arrived.syscall_and_exit_work().sysret_or_iret().into()
 }
 
 /// A task's first way out, after fork or when the first program starts: the end of the system call that made the task, so
@@ -95,8 +97,9 @@ pub unsafe extern "C" fn first_way_out<K: Doors>() {
         "mov rdi, rsp",
         call!("{first}"),
         "jmp {leave}",
+        align_next!(),
         first = sym first::<K>,
-        leave = sym leave::<K>,
+        leave = sym enter_user_mode::<K>,
     )
 }
 
@@ -104,13 +107,14 @@ pub unsafe extern "C" fn first_way_out<K: Doors>() {
 ///
 /// # Safety
 /// Called by [`first_way_out`] only.
-unsafe extern "C" fn first<K: Doors>(regs: &mut UserRegs) -> WayOut {
+#[allow(improper_ctypes_definitions, reason = "as `syscall`")]
+unsafe extern "C" fn first<K: Doors>(regs: &mut UserRegs) -> SysretOrIret {
     // SAFETY: ordinary kernel code on the task's own stack; the rest is the caller's.
     let made: InSyscall<'_, K, Syscall> = unsafe {
         K::Irqs::on();
         InSyscall::assume(regs)
     };
-    made.finish().exit_to_user_mode_prepare().sysret_or_iret()
+    made.exit_to_user_mode_prepare().sysret_or_iret().into()
 }
 
 /// SYSCALL from compatibility mode if the 32-bit doors are closed ([`IA32_EMULATION`](super::Doors::IA32_EMULATION)): the
@@ -118,7 +122,7 @@ unsafe extern "C" fn first<K: Doors>(regs: &mut UserRegs) -> WayOut {
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn syscall32_entry_closed() {
-    naked_asm!("mov eax, -{enosys}", verw!(), "sysret", enosys = const ENOSYS)
+    naked_asm!("mov eax, -{enosys}", verw!(), "sysret", align_next!(), enosys = const ENOSYS)
 }
 
 #[cfg(test)]

@@ -14,6 +14,16 @@ use crate::state::{Crossing, Settled, Syscall, Syscall32};
 #[repr(transparent)]
 pub struct WayOut(u8);
 
+/// The way out of a 64-bit system call: the door's end chooses. Made from a [`WayOut`].
+pub(super) struct SysretOrIret;
+
+impl From<WayOut> for SysretOrIret {
+    #[inline(always)]
+    fn from(_: WayOut) -> Self {
+        SysretOrIret
+    }
+}
+
 const IRET: u8 = 0;
 const SYSRET: u8 = 1;
 const SYSRET32: u8 = 2;
@@ -36,11 +46,14 @@ impl<K: Doors, C: Crossing> Settled<'_, K, C> {
 }
 
 impl<K: Doors> Settled<'_, K, Syscall> {
-    /// Out by SYSRET if [`sysret_is_equivalent`], otherwise by IRET.
+    /// Out by SYSRET if [`sysret_is_equivalent`], otherwise by IRET. The end of the door looks, with the registers that it has
+    /// popped; here only a trace asks.
     #[inline(always)]
     pub fn sysret_or_iret(self) -> WayOut {
-        let way = if sysret_is_equivalent(self.saved(), K::PAGING) { SYSRET } else { IRET };
-        self.leave_by(way)
+        const { assert!(SYSRET == true as u8 && IRET == false as u8) };
+        let way = sysret_is_equivalent(self.saved(), K::PAGING).into();
+        let _ = self.leave_by(way);
+        WayOut(SYSRET)
     }
 }
 
@@ -72,13 +85,59 @@ pub const fn sysret32_is_equivalent(regs: &UserRegs, landing_pad: u64) -> bool {
 /// one instruction late.
 #[inline(always)]
 pub const fn sysret_is_equivalent(regs: &UserRegs, paging: Paging) -> bool {
-    regs.rcx == regs.rip
-        && regs.r11 == regs.rflags
-        && regs.cs == USER_CS as u64
-        && regs.ss == USER_DS as u64
-        && regs.rip >> paging.user_address_bits() == 0
-        && regs.rflags & (flags::RF | flags::TF) == 0
+    // No `&&`: where nobody asks, nothing is left of this.
+    (regs.rcx == regs.rip)
+        & (regs.r11 == regs.rflags)
+        & (regs.cs == USER_CS as u64)
+        & (regs.ss == USER_DS as u64)
+        & (regs.rip >> paging.user_address_bits() == 0)
+        & (regs.rflags & TRAPS as u64 == 0)
 }
+
+/// A comparison, and a jump.
+macro_rules! jump {
+    ($jump:literal to $target:literal after $($compare:literal)*) => {
+        concat!($($compare,)* "\n", $jump, " ", $target, "\n")
+    };
+}
+pub(super) use jump;
+
+/// The same in assembly: goes to `$iret` unless SYSRET is equivalent. RCX and R11 are the user's, `$base` points to `orig_rax`.
+/// Changes the flags.
+macro_rules! unless_sysret_is_equivalent {
+    ($base:literal, $iret:literal) => {
+        concat!(
+            $crate::x86_64::sysret::jump!("jne" to $iret after "cmp rcx, [" $base " + {rip}]"),
+            $crate::x86_64::sysret::jump!("jne" to $iret after "cmp r11, [" $base " + {rflags}]"),
+            $crate::x86_64::sysret::jump!("jne" to $iret after "cmp qword ptr [" $base " + {cs}], {user_cs}"),
+            $crate::x86_64::sysret::jump!("jne" to $iret after "cmp qword ptr [" $base " + {ss}], {user_ds}"),
+            $crate::x86_64::sysret::jump!("ja" to $iret after "cmp dword ptr [" $base " + {rip} + 4], {highest}"),
+            $crate::x86_64::sysret::jump!("jnz" to $iret after "test r11d, {traps}"),
+        )
+    };
+}
+pub(super) use unless_sysret_is_equivalent;
+
+/// The frame of IRET, seen from `orig_rax`.
+pub(super) mod at {
+    use super::UserRegs;
+    use core::mem::offset_of;
+
+    const ORIG_RAX: usize = offset_of!(UserRegs, orig_rax);
+    pub const RIP: usize = offset_of!(UserRegs, rip) - ORIG_RAX;
+    pub const CS: usize = offset_of!(UserRegs, cs) - ORIG_RAX;
+    pub const RFLAGS: usize = offset_of!(UserRegs, rflags) - ORIG_RAX;
+    pub const RSP: usize = offset_of!(UserRegs, rsp) - ORIG_RAX;
+    pub const SS: usize = offset_of!(UserRegs, ss) - ORIG_RAX;
+}
+
+/// The upper half of the highest user address.
+pub(super) const fn highest(paging: Paging) -> u32 {
+    (1 << (paging.user_address_bits() - u32::BITS)) - 1
+}
+
+/// What SYSRET does not restore in time.
+pub(super) const TRAPS: u32 = (flags::RF | flags::TF) as u32;
 
 #[cfg(test)]
 #[path = "../../tests/unit/x86_64/sysret.rs"]

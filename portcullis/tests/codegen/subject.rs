@@ -2,9 +2,7 @@
 #![no_std]
 
 use portcullis::machine::{InterruptFlag, Tracking};
-use portcullis::work::{ExitWorkBits, SyscallWorkBits};
-use portcullis::x86_64::sysret::sysret_is_equivalent;
-use portcullis::x86_64::{CpuLocal, Doors, Exception, Paging, PerCpuContext, Rflags, SavedRegs, UserRegs, WayOut};
+use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs, WayOut};
 use portcullis::{
     Arrived, Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine,
     NmiContext, Syscall, SyscallHooks,
@@ -33,11 +31,6 @@ mod slow {
     }
     #[cold]
     #[inline(never)]
-    pub fn exit_loop(regs: &mut UserRegs, work: usize) {
-        super::exit_loop(regs, work);
-    }
-    #[cold]
-    #[inline(never)]
     pub fn broken(what: super::Broken) {
         super::broken(what == super::Broken::ArrivedNotFromUser);
     }
@@ -61,6 +54,12 @@ impl Kernel for Subject {
     }
     fn syscall_work() -> usize {
         CpuLocal::syscall_word()
+    }
+    fn any_syscall_work() -> bool {
+        CpuLocal::any_syscall_work()
+    }
+    fn any_work() -> bool {
+        CpuLocal::any_work()
     }
     fn syscall(at: &mut InSyscall<'_, Self>, number: i64) {
         dispatch(at.regs(), number);
@@ -97,7 +96,7 @@ impl Doors for Subject {
 pub unsafe extern "C" fn typed(regs: &mut UserRegs) -> WayOut {
     // SAFETY: the caller's.
     let arrived: Arrived<'_, Subject, Syscall> = unsafe { Arrived::enter_from_user_mode(regs) };
-    arrived.syscall().exit_to_user_mode_prepare().sysret_or_iret()
+    arrived.syscall_and_exit_work().sysret_or_iret()
 }
 
 /// The same without types: what one would write by hand.
@@ -106,8 +105,8 @@ pub unsafe extern "C" fn typed(regs: &mut UserRegs) -> WayOut {
 /// As a door's Rust half.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn by_hand(regs: &mut UserRegs) -> u8 {
-    const EXIT: ExitWorkBits = ExitWorkBits::DEFAULT;
-    const SYSCALL: SyscallWorkBits = SyscallWorkBits::DEFAULT;
+    /// The door's end looks whether it is possible.
+    const SYSRET: u8 = 1;
 
     // SAFETY: the caller's.
     unsafe {
@@ -117,24 +116,19 @@ pub unsafe extern "C" fn by_hand(regs: &mut UserRegs) -> u8 {
         Rflags::on();
     }
     let mut skip = false;
-    if CpuLocal::syscall_word() & SYSCALL.at_entry() != 0 {
+    if CpuLocal::any_syscall_work() {
         skip = slow::entry_work(regs);
     }
     if !skip {
         dispatch(regs, regs.orig_rax as i32 as i64);
     }
-    if CpuLocal::syscall_word() & SYSCALL.at_exit() != 0 {
+    Rflags::off();
+    if CpuLocal::any_work() {
         slow::exit_work(regs);
     }
-    Rflags::off();
-    let work = CpuLocal::exit_word();
-    if work & EXIT.due(true) != 0 {
-        slow::exit_loop(regs, work);
-    }
-    let way = sysret_is_equivalent(regs, Paging::FourLevel) as u8;
     // SAFETY: the caller's.
     if !unsafe { PerCpuContext::kernel_to_user() } {
         slow::broken(Broken::LeavingNotFromKernel);
     }
-    way
+    SYSRET
 }

@@ -1,3 +1,5 @@
+use core::mem::offset_of;
+
 use super::*;
 use crate::machine::InterruptFlag;
 use crate::state::{Event, Leaving};
@@ -7,6 +9,36 @@ use crate::x86_64::local::tests::pretend_to_be_a_cpu;
 fn regs(rip: u64) -> UserRegs {
     let rflags = flags::IF | flags::FIXED;
     UserRegs { rip, rcx: rip, rflags, r11: rflags, cs: USER_CS as u64, ss: USER_DS as u64, ..UserRegs::new(0, 0) }
+}
+
+/// What the door looks at, for registers in memory.
+#[unsafe(naked)]
+extern "C" fn the_door_takes_sysret<const FIVE_LEVEL: bool>(regs: &UserRegs) -> bool {
+    const fn paging(five_level: bool) -> Paging {
+        if five_level { Paging::FiveLevel } else { Paging::FourLevel }
+    }
+    core::arch::naked_asm!(
+        "mov rcx, [rdi + {rcx}]; mov r11, [rdi + {r11}]; lea rdx, [rdi + {orig_rax}]",
+        "xor eax, eax",
+        unless_sysret_is_equivalent!("rdx", "2f"),
+        "inc eax",
+        "2: ret",
+        rcx = const offset_of!(UserRegs, rcx), r11 = const offset_of!(UserRegs, r11),
+        orig_rax = const offset_of!(UserRegs, orig_rax),
+        rip = const at::RIP, cs = const at::CS, rflags = const at::RFLAGS, ss = const at::SS,
+        user_cs = const USER_CS, user_ds = const USER_DS,
+        highest = const highest(paging(FIVE_LEVEL)), traps = const TRAPS,
+    )
+}
+
+/// Asks the function and the door, which must agree.
+fn sysret_is_equivalent(regs: &UserRegs, paging: Paging) -> bool {
+    let door = match paging {
+        Paging::FourLevel => the_door_takes_sysret::<false>(regs),
+        Paging::FiveLevel => the_door_takes_sysret::<true>(regs),
+    };
+    assert_eq!(door, super::sysret_is_equivalent(regs, paging), "{regs:x?}");
+    door
 }
 
 #[test]
