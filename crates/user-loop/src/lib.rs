@@ -1,25 +1,26 @@
 //! The doors for a kernel that is written as a loop: `loop { match user.run() { … } }`.
 //!
-//! The doors and the way out are the same. A hook that wants the loop to handle what came in switches to the loop, and resumes
-//! at the next [`run`](UserContext::run). So the two have a stack each.
+//! The doors and the way out are the same, but for who makes the call: a hook that wants the loop to handle what came in leaves
+//! the thread stack for the loop's, and the next [`run`](UserContext::run) does the exit work and enters user mode.
 //!
 //! ```text
 //!   the loop's stack                           the thread stack
-//!     user.run()  ──── swap ────────────────►    first way out, or the hook returns
-//!                                                exit work, Cleared, user mode
-//!                                                    │ a door
-//!     run() returns the event  ◄──── swap ───    hook: UserContext::came_in(at, event)
+//!     user.run()   exit work, Cleared ──────►    user mode
+//!                                                    │ a door: the registers are saved, a hook is called
+//!     run() returns the event  ◄──── leaves ──   UserContext::came_in(at, event)
 //! ```
 //!
 //! Tasks may be switched on either stack.
 
 #![no_std]
 
-use core::arch::naked_asm;
-use core::mem::MaybeUninit;
+use core::arch::{asm, naked_asm};
+use core::marker::PhantomData;
+use core::mem::{MaybeUninit, offset_of};
 
-use portcullis::InKernel;
-use portcullis::x86_64::{Doors, UserRegs, first_way_out};
+use portcullis::trace::Event as Traced;
+use portcullis::x86_64::{Doors, UserRegs, enter_user_mode};
+use portcullis::{Event, InKernel, InSyscall, Syscall, Syscall32};
 
 /// A kernel whose tasks are loops.
 ///
@@ -34,110 +35,182 @@ pub unsafe trait UserLoop: Doors {
 /// What lies on top of the thread stack, above the registers that the doors save.
 #[repr(C, align(16))]
 struct Link<E> {
-    /// The stack pointer of the side that waits: the loop while the user side runs, and vice versa.
-    other: u64,
-    /// The registers, while the hook waits.
-    regs: *mut UserRegs,
+    /// The loop's stack pointer while the user side runs.
+    the_loop: u64,
+    /// What the next [`UserContext::run`] ends.
+    crossing: Crossing,
     event: MaybeUninit<E>,
+}
+
+/// What came in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Crossing {
+    Syscall,
+    Syscall32,
+    Event,
 }
 
 /// A task's user side, as its loop sees it.
 pub struct UserContext<K: UserLoop> {
-    link: *mut Link<K::Event>,
+    /// At the top of the thread stack; the [`Link`] lies above.
+    regs: *mut UserRegs,
+    of: PhantomData<K>,
 }
 
+/// Where the link is, from the registers.
+const LINK: usize = UserRegs::SIZE;
+
 impl<K: UserLoop> UserContext<K> {
-    /// A user side that starts with `regs`, on a thread stack that ends at `stack_end`.
+    /// A user side that starts with `regs`, on a thread stack that ends at `stack_end`. It starts as the end of the system call that
+    /// made it.
     ///
     /// # Safety
     /// Until the context is dropped the stack is this context's alone, writable, and as large as a thread stack: the doors save
-    /// the registers there, and hooks and exit work run there.
+    /// the registers there, and hooks run there.
     pub unsafe fn new(stack_end: u64, regs: UserRegs) -> Self {
         let link = (stack_end - size_of::<Link<K::Event>>() as u64) & !15;
-        let saved = link - UserRegs::SIZE as u64;
-        /// What [`swap`] pops: six registers and the return address.
-        type Frame = [u64; 7];
-        let frame = saved - size_of::<Frame>() as u64;
-        let begin = begin::<K> as *const () as u64;
-        // SAFETY: the caller's; link, registers and frame lie below each other at the end of the stack.
+        let this = UserContext { regs: (link - LINK as u64) as *mut UserRegs, of: PhantomData };
+        // SAFETY: the caller's; link and registers lie below each other at the end of the stack.
         unsafe {
-            (frame as *mut Frame).write([0, 0, 0, 0, 0, 0, begin]);
-            (saved as *mut UserRegs).write(regs);
-            (link as *mut Link<K::Event>).write(Link {
-                other: frame,
-                regs: saved as *mut UserRegs,
-                event: MaybeUninit::uninit(),
-            });
+            this.regs.write(regs);
+            this.link().write(Link { the_loop: 0, crossing: Crossing::Syscall, event: MaybeUninit::uninit() });
         }
-        UserContext { link: link as *mut Link<K::Event> }
+        this
     }
 
     /// What [`CpuLocal::switch_to`](portcullis::x86_64::CpuLocal::switch_to) and [`init_cpu`](portcullis::x86_64::init_cpu) call the top of the thread stack.
     pub fn thread_stack_top(&self) -> u64 {
-        self.link as u64
+        self.link() as u64
     }
 
     /// The user's registers.
+    #[inline]
     pub fn regs(&mut self) -> &mut UserRegs {
-        // SAFETY: the loop runs, so the hook that borrowed these waits.
-        unsafe { &mut *(*self.link).regs }
+        // SAFETY: the loop runs, so no hook does, and the registers are where the doors have saved them.
+        unsafe { &mut *self.regs }
     }
 
-    /// Does the exit work, enters user mode, and returns when a hook has called [`came_in`](Self::came_in).
+    #[inline(always)]
+    fn link(&self) -> *mut Link<K::Event> {
+        self.regs.wrapping_byte_add(LINK).cast()
+    }
+
+    /// Does the exit work, enters user mode, and returns when a hook has called [`came_in`](Self::came_in) or one of its like.
     ///
     /// Interrupts on, context KERNEL, no lock held: exit work may sleep.
     ///
     /// # Safety
     /// The task that runs on this CPU is this context's: its thread stack is the CPU's
     /// ([`CpuLocal::switch_to`](portcullis::x86_64::CpuLocal::switch_to)).
+    #[inline]
     pub unsafe fn run(&mut self) -> K::Event {
-        // SAFETY: the other side waits in `swap`, or has not begun. It returns by `came_in`, which has written an event.
+        // SAFETY: the hook that came in gave its state up: interrupts are on, the context is KERNEL, and the registers are on top of
+        // the task's thread stack, on which nothing else is. The user side returns by `came_in`, which has written an event.
         unsafe {
-            swap(&raw mut (*self.link).other);
-            (*self.link).event.assume_init_read()
+            if (*self.link()).crossing == Crossing::Syscall {
+                let regs = self.regs();
+                K::trace(Traced::SyscallExit, regs.rax);
+                let made = InSyscall::<K, Syscall>::assume(regs);
+                let _ = made.exit_to_user_mode_prepare().sysret_or_iret();
+            } else {
+                self.leave_otherwise();
+            }
+            asm!(
+                "push rbx; push rbp",
+                "call {go}",
+                "pop rbp; pop rbx",
+                go = sym go::<K>,
+                // `back_to_the_loop` brings them back.
+                inout("rdi") self.regs,
+                out("r12") _, out("r13") _, out("r14") _, out("r15") _,
+                clobber_abi("C"),
+            );
+            (*self.link()).event.assume_init_read()
         }
     }
 
-    /// In a hook: the loop's [`run`](Self::run) returns `event`, and the hook resumes when the loop calls that again.
+    /// The way out after what was no 64-bit system call.
     ///
-    /// If the context is dropped instead, the hook does not resume, and what it holds is leaked.
-    pub fn came_in(at: &mut InKernel<'_, K>, event: K::Event) {
-        let regs: *mut UserRegs = at.regs();
-        // SAFETY: the registers are on top of a thread stack of `new`'s (`UserLoop`), so the link lies right above them, and the
-        // loop waits in `run`.
+    /// # Safety
+    /// As [`run`](Self::run).
+    #[cold]
+    #[inline(never)]
+    unsafe fn leave_otherwise(&mut self) {
+        // SAFETY: as in `run`.
         unsafe {
-            let link = regs.add(1).cast::<Link<K::Event>>();
-            (*link).regs = regs;
+            let crossing = core::mem::replace(&mut (*self.link()).crossing, Crossing::Syscall);
+            let regs = self.regs();
+            if crossing == Crossing::Event {
+                let at = InKernel::<K, Event>::assume(regs);
+                let _ = at.irqs_off().exit_to_user_mode_prepare().iret();
+            } else {
+                K::trace(Traced::SyscallExit, regs.rax);
+                let made = InSyscall::<K, Syscall32>::assume(regs);
+                let _ = made.exit_to_user_mode_prepare().iret();
+            }
+        }
+    }
+
+    /// In the hook of an exception: the loop's [`run`](Self::run) returns `event`. What the hook's callers hold is leaked.
+    ///
+    /// # Panics
+    /// In the hook of a system call.
+    pub fn came_in(at: &mut InKernel<'_, K>, event: K::Event) -> ! {
+        assert_eq!(at.saved().orig_rax, UserRegs::NO_SYSCALL, "a system call comes in by `called` or `called_32`");
+        Self::back_to_the_loop(at.regs(), Some(Crossing::Event), event)
+    }
+
+    /// The same in [`Kernel::syscall`](portcullis::Kernel::syscall).
+    #[inline(always)]
+    pub fn called(at: &mut InSyscall<'_, K>, event: K::Event) -> ! {
+        Self::back_to_the_loop(at.regs(), None, event)
+    }
+
+    /// The same in [`Kernel::syscall_32`](portcullis::Kernel::syscall_32).
+    pub fn called_32(at: &mut InSyscall<'_, K>, event: K::Event) -> ! {
+        Self::back_to_the_loop(at.regs(), Some(Crossing::Syscall32), event)
+    }
+
+    /// `crossing` if it is not [`Crossing::Syscall`], which `run` leaves in its place.
+    #[inline(always)]
+    fn back_to_the_loop(regs: *mut UserRegs, crossing: Option<Crossing>, event: K::Event) -> ! {
+        // SAFETY: the registers are on top of a thread stack of `new`'s (`UserLoop`), so the link lies right above them, and the
+        // loop waits in `run`, which has saved what compiled code expects back.
+        unsafe {
+            let link = regs.byte_add(LINK).cast::<Link<K::Event>>();
+            if let Some(crossing) = crossing {
+                (*link).crossing = crossing;
+            }
             (*link).event.write(event);
-            swap(&raw mut (*link).other);
+            asm!(
+                "mov rsp, [rdi + {the_loop}]",
+                "ret",
+                in("rdi") regs,
+                the_loop = const LINK + offset_of!(Link<K::Event>, the_loop),
+                options(noreturn),
+            );
         }
     }
 }
 
-/// Switches to the side whose stack pointer is at `other`, and stores this one's there.
+/// Leaves the loop's stack for the registers, and that for user mode.
 ///
 /// ```text
-///   the stack of a side that waits
-///     return address   +48
-///     rbp              +40
-///     rbx              +32
-///     r12 … r15        +24 … 0   ← *other
+///   the loop's stack
+///     rbx              +16
+///     rbp              +8
+///     return address   +0    ← Link::the_loop
 /// ```
 ///
 /// # Safety
-/// `*other` is the stack pointer of a side that waits.
+/// Called by [`UserContext::run`], with the registers in RDI and the context USER.
 #[unsafe(naked)]
-unsafe extern "C" fn swap(other: *mut u64) {
+unsafe extern "C" fn go<K: UserLoop>() {
     naked_asm!(
-        "push rbp; push rbx; push r12; push r13; push r14; push r15",
-        "mov rax, [rdi]; mov [rdi], rsp; mov rsp, rax",
-        "pop r15; pop r14; pop r13; pop r12; pop rbx; pop rbp",
-        "ret",
+        "mov [rdi + {the_loop}], rsp",
+        "mov rsp, rdi",
+        "jmp {enter}",
+        the_loop = const LINK + offset_of!(Link<K::Event>, the_loop),
+        enter = sym enter_user_mode::<K>,
     )
-}
-
-/// Where a new context starts: RSP is at its registers.
-#[unsafe(naked)]
-unsafe extern "C" fn begin<K: UserLoop>() {
-    naked_asm!("cli", "jmp {first}", first = sym first_way_out::<K>)
 }
