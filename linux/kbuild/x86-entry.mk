@@ -7,8 +7,8 @@ ifneq ($(filter 6.1 6.12, $(VERSION).$(PATCHLEVEL)),)
 obj-y := $(filter-out common.o, $(obj-y))
 else
 # Since Linux 6.15 the tables of system calls and the functions that the assembly calls are in one file each. The functions are
-# declared to be elsewhere: their bodies are read and none is emitted.
-portcullis-elsewhere := -D__visible='extern inline __attribute__((gnu_inline))' -Wno-attributes
+# declared to be elsewhere: their bodies are read and none is emitted. `-w`: the compiler finds that odd, and has no name for it.
+portcullis-elsewhere := -DPORTCULLIS_ELSEWHERE -w
 CFLAGS_syscall_64.o += $(portcullis-elsewhere)
 CFLAGS_syscall_32.o += $(portcullis-elsewhere) -Dfred_int80_emulation=portcullis_unused_int80
 endif

@@ -23,17 +23,6 @@ unsafe extern "C" {
     static context_tracking_key: crate::static_key::StaticKey;
     #[cfg(CONFIG_NO_HZ_FULL)]
     fn portcullis_tick_nohz_user_enter_prepare();
-    #[cfg(all(linux_7_2, CONFIG_RSEQ))]
-    fn rseq_exit_to_user_mode_restart(at: &mut Settled<'_, Linux>) -> Result<(), portcullis::Again> {
-        version::rseq_restart(&raw mut *at.regs())
-    }
-
-    #[cfg(all(linux_7_2, CONFIG_RSEQ_SLICE_EXTENSION))]
-    #[inline(always)]
-    fn rseq_arm_slice_extension_timer(_at: &mut Settled<'_, Linux>) -> Result<(), portcullis::Again> {
-        version::arm_slice_extension_timer(task())
-    }
-
     #[cfg(CONFIG_USER_RETURN_NOTIFIER)]
     fn fire_user_return_notifiers();
     fn portcullis_tss_update_io_bitmap();

@@ -85,9 +85,15 @@ pub fn dispatch_32(regs: &mut PtRegs, number: i32) {
     unknown(regs, number);
 }
 
+/// Where this is called the compiler expects to come seldom.
+#[cold]
+#[inline(always)]
+fn seldom() {}
+
 /// No such call. -1 is a tracer's or filter's way to say that none is to be made, with a result of its own.
 #[inline(always)]
 fn unknown(regs: &mut PtRegs, number: i32) {
+    seldom();
     if number != -1 {
         regs.ax = -ENOSYS as usize;
     }
@@ -103,8 +109,9 @@ unsafe fn syscall_64(regs: &mut PtRegs) -> version::SyscallResult {
     // SAFETY: the caller's.
     let arrived = unsafe { Arrived::<Linux, Syscall>::enter_from_user_mode(regs) };
     let settled = arrived.syscall().exit_to_user_mode_prepare();
-    let result = version::syscall_result(settled.saved());
-    settled.exit_to_user_mode().suspend();
+    let cleared = settled.exit_to_user_mode();
+    let result = version::syscall_result(cleared.saved());
+    cleared.suspend();
     result
 }
 

@@ -1,4 +1,4 @@
-/* The four functions of libcap that Linux's seccomp selftest calls, for the width in which Debian has no libcap
+/* The functions of libcap that Linux's seccomp selftest calls, for the width in which Debian has no libcap
  * installed beside the host's own. A set is the kernel's own structure, version 3. */
 #include <linux/capability.h>
 #include <stdlib.h>
@@ -33,6 +33,16 @@ int cap_set_flag(cap_t set, cap_flag_t which, int count, const cap_value_t *valu
         __u32 bit = 1u << (values[i] % 32);
         *flags = raise == CAP_SET ? *flags | bit : *flags & ~bit;
     }
+    return 0;
+}
+
+int cap_get_flag(cap_t set, cap_value_t value, cap_flag_t which, cap_flag_value_t *raised)
+{
+    const struct __user_cap_data_struct *word = &set->data[value / 32];
+    __u32 flags = which == CAP_EFFECTIVE   ? word->effective
+                  : which == CAP_PERMITTED ? word->permitted
+                                           : word->inheritable;
+    *raised = flags & 1u << (value % 32) ? CAP_SET : CAP_CLEAR;
     return 0;
 }
 

@@ -63,7 +63,7 @@ enum Command {
     Test(test::TestArgs),
     /// Count the instructions of each crossing, beside Debian's stock kernel
     Bench(bench::BenchArgs),
-    /// Linux 6.1 with Portcullis as its gate: build, boot
+    /// Linux with Portcullis as its gate: build, boot
     Linux(linux::LinuxArgs),
     /// Run Linux's own tests of the boundary in our kernel and in Linux, and compare
     Conformance(conformance::ConformanceArgs),

@@ -8,7 +8,7 @@ use super::cost::Cost;
 use super::program::ROWS;
 
 /// [`Measurement::host`] when Portcullis is the gate of Linux.
-pub const LINUX: &str = "linux-6.1";
+pub const LINUX: &str = "linux";
 
 /// [`Measurement::host`] of the example kernels.
 pub const EXAMPLES: &str = "examples/minimal";

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use super::build::{Tree, Variant};
 use super::config::{Arch, Config};
@@ -53,7 +54,7 @@ pub struct BenchArgs {
     /// Rows to measure (default: all); an unknown name lists them
     #[arg(long, value_delimiter = ',', value_name = "ROW,...")]
     rows: Vec<String>,
-    /// Where the results go (default: bench/linux.json for all rows of x86_64 small); a plot goes beside it
+    /// Where the results go (default: bench/linux.json for all rows of x86_64 small); what it has of other versions stays
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Measure stock alone
@@ -157,21 +158,34 @@ pub fn bench(args: BenchArgs) -> Result<()> {
         print!("{}", report::table(&measurements));
         println!(
             "\nExecuted instructions per crossing (qemu -icount shift=0), minimum over batches, less the empty loop.\n\
-             Linux 6.1 {} {}, both variants linked in one build tree; mitigations as Linux chooses them for the CPU model.",
-            args.arch, args.config
+             Linux {} {} {}, both variants linked in one build tree; mitigations as Linux chooses them for the CPU model.",
+            tree.version(),
+            args.arch,
+            args.config
         );
     }
     let usual = args.rows.is_empty() && !args.stock_only && (args.arch, args.config) == (Arch::X86_64, Config::Small);
-    let json = match &args.json {
-        Some(path) => path.clone(),
-        None if usual => repository("bench/linux.json"),
+    let (json, svg) = match &args.json {
+        Some(path) => (path.clone(), path.with_extension("svg")),
+        None if usual => (repository("bench/linux.json"), repository(&format!("bench/linux-{}.svg", tree.version()))),
         None => return Ok(()),
     };
-    let objects: Vec<_> = measurements.iter().map(Measurement::json).collect();
+    let version = tree.version().to_string();
+    // The figures of other versions stay.
+    let mut objects = match fs::read_to_string(&json) {
+        Ok(old) => serde_json::from_str::<Vec<Value>>(&old).with_context(|| format!("reading {}", json.display()))?,
+        Err(_) => Vec::new(),
+    };
+    objects.retain(|object| object["linux"] != version);
+    objects.extend(measurements.iter().map(|measurement| {
+        let mut object = measurement.json();
+        object["linux"] = version.clone().into();
+        object
+    }));
     fs::write(&json, serde_json::to_string_pretty(&objects)? + "\n")
         .with_context(|| format!("writing {}", json.display()))?;
-    fs::write(json.with_extension("svg"), plot::svg(&measurements))?;
-    eprintln!("x: wrote {} and the plot beside it", json.display());
+    fs::write(&svg, plot::svg(&measurements))?;
+    eprintln!("x: wrote {} and {}", json.display(), svg.display());
     Ok(())
 }
 

@@ -63,7 +63,7 @@ impl Version {
 /// Which Linux's source.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct SourceArgs {
-    /// The version of Linux [default: 6.1, or the one of --source]
+    /// The version of Linux [default: 6.12, or the one of --source]
     #[arg(long, value_enum, value_name = "VERSION")]
     version: Option<Version>,
     /// Take this source, a directory or a tarball, in place of Debian's package
@@ -79,7 +79,7 @@ impl SourceArgs {
 }
 
 /// The version that is built where none is named.
-const DEFAULT: Version = Version::V6_1;
+const DEFAULT: Version = Version::V6_12;
 
 /// What unpacks and fetches it.
 const TOOLS: Need = Need {

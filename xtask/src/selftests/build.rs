@@ -174,10 +174,13 @@ impl Build {
     }
 
     fn by_makefile(&self, suite: &str, programs: &[&str], bits: u32) -> Result<Vec<Test>> {
-        let output = self.cache.join(format!("{suite}-{bits}"));
+        let output = self.cache.join(format!("{}-{bits}", suite.replace('/', "-")));
         fs::create_dir_all(&output)?;
         let mut tests = Vec::new();
         for program in programs {
+            if !self.selftests.join(suite).join(format!("{program}.c")).exists() {
+                continue;
+            }
             let path = output.join(program);
             let helpers = helpers(suite, bits);
             if !is_current(&path, &helpers) {
@@ -206,6 +209,9 @@ impl Build {
         fs::create_dir_all(&output)?;
         let mut tests = Vec::new();
         for (name, file, flag) in RSEQ {
+            if !sources.join(file).exists() {
+                continue;
+            }
             let path = output.join(name);
             if !path.exists() {
                 let mut gcc = Command::new(self.compiler(Some(bits))?);
@@ -215,6 +221,8 @@ impl Build {
                     .arg(self.headers.join("include"))
                     .arg("-I")
                     .arg(self.source.join("tools/include"))
+                    .arg("-I")
+                    .arg(self.source.join("tools/arch/x86/include"))
                     .args(flag)
                     .args([sources.join(file), sources.join("rseq.c")])
                     .arg("-o")

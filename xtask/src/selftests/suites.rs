@@ -54,18 +54,40 @@ impl Test {
 /// The two widths.
 pub const WIDTHS: [u32; 2] = [64, 32];
 
-/// A suite that its own makefile builds, for one width at a time: directory, programs.
+/// A suite that its own makefile builds, for one width at a time: directory, programs. Not every version of Linux has each.
 pub const BY_MAKEFILE: &[(&str, &[&str])] = &[
     ("seccomp", &["seccomp_bpf"]),
-    ("ptrace", &["get_syscall_info", "peeksiginfo", "vmaccess"]),
+    ("ptrace", &["get_syscall_info", "set_syscall_info", "get_set_sud", "peeksiginfo", "vmaccess"]),
     ("syscall_user_dispatch", &["sud_test"]),
     ("sigaltstack", &["sas"]),
+    ("signal", &["sas", "mangle_uc_sigmask"]),
+    (
+        "futex/functional",
+        &[
+            "futex_wait",
+            "futex_wait_timeout",
+            "futex_wait_wouldblock",
+            "futex_wait_uninitialized_heap",
+            "futex_wait_private_mapped_file",
+            "futex_waitv",
+            "futex_requeue",
+            "futex_requeue_pi",
+            "futex_requeue_pi_signal_restart",
+            "futex_requeue_pi_mismatched_ops",
+            "futex_priv_hash",
+            "robust_list",
+        ],
+    ),
     ("breakpoints", &["breakpoint_test"]),
 ];
 
-/// The programs of the suite `rseq`: name, source, flag.
+/// The programs of the suite `rseq`: name, source, flag. Not every version of Linux has each.
 pub const RSEQ: &[(&str, &str, Option<&str>)] = &[
     ("basic_test", "basic_test.c", None),
+    ("syscall_errors_test", "syscall_errors_test.c", None),
+    ("check_optimized", "check_optimized.c", None),
+    ("legacy_check", "legacy_check.c", None),
+    ("slice_test", "slice_test.c", None),
     ("param_test", "param_test.c", None),
     ("param_test_compare_twice", "param_test.c", Some("-DRSEQ_COMPARE_TWICE")),
 ];

@@ -18,6 +18,12 @@
 
 void syscall_exit_to_user_mode(struct pt_regs *regs);
 
+/* In syscall_64.c and syscall_32.c: what is `__visible` is read and not emitted; the Rust object has it. */
+#ifdef PORTCULLIS_ELSEWHERE
+#undef __visible
+#define __visible extern inline __attribute__((gnu_inline))
+#endif
+
 /* For Linux's bodies of the system-call functions, of which none is emitted (kbuild/x86-entry.mk) but one that nobody calls. */
 long syscall_enter_from_user_mode(struct pt_regs *regs, long number)
 	__compiletime_error("the Rust object makes system calls");
