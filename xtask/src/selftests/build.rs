@@ -223,6 +223,8 @@ impl Build {
                     .arg(self.source.join("tools/include"))
                     .arg("-I")
                     .arg(self.source.join("tools/arch/x86/include"))
+                    .arg("-I")
+                    .arg(&self.selftests)
                     .args(flag)
                     .args([sources.join(file), sources.join("rseq.c")])
                     .arg("-o")
