@@ -167,7 +167,7 @@ pub fn bench(args: BenchArgs) -> Result<()> {
     let usual = args.rows.is_empty() && !args.stock_only && (args.arch, args.config) == (Arch::X86_64, Config::Small);
     let (json, svg) = match &args.json {
         Some(path) => (path.clone(), path.with_extension("svg")),
-        None if usual => (repository("bench/linux.json"), repository(&format!("bench/linux-{}.svg", tree.version()))),
+        None if usual => (repository("bench/linux.json"), repository(format!("bench/linux-{}.svg", tree.version()))),
         None => return Ok(()),
     };
     let version = tree.version().to_string();
