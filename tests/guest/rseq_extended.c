@@ -85,16 +85,19 @@ static void moved(void)
     check(right == 10 * cpus, "the area shows the CPU", "%d of %d times", right, 10 * cpus);
 }
 
-/* Waits without a system call until another process has run on this CPU. */
+/* Waits without a system call until another process has run on this CPU, which it does not before this one waits. */
 static void be_preempted(void)
 {
     *shared = 0;
     pid_t child = fork();
     if (child == 0) {
-        *shared = 1;
+        while (!*shared)
+            sched_yield();
+        *shared = 2;
         _exit(0);
     }
-    while (!*shared)
+    *shared = 1;
+    while (*shared != 2)
         ;
     waitpid(child, NULL, 0);
 }

@@ -152,8 +152,8 @@ static void disabled(void)
     int granted = 0, cleared = 0;
     slice(SET, 0);
     for (int round = 0; round < ROUNDS; round++) {
-        uint64_t before = *progress;
         own->request = 1;
+        uint64_t before = *progress;
         while (*progress == before)
             granted += own->granted;
         cleared += !own->request;
