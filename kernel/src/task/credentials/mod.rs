@@ -2,7 +2,7 @@
 //!
 //! | you want to … | look in |
 //! | --- | --- |
-//! | know what ids a process has, and what they mean in a namespace | [`ids`], [`user_namespace`] |
+//! | know what ids a process has, and what they mean in a namespace | [`uid_gid`], [`user_namespace`] |
 //! | see what a capability is | [`capabilities`] |
 //! | ask what the current task may do | [`capable`] |
 //! | ask whether the current task may trace or look into a process | [`access`] |
