@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::linux::FULLY_TESTED;
 use super::report::Report;
 use super::terminal::Terminal;
 use crate::linux::config::Arch;
@@ -49,7 +50,7 @@ fn variant(stock: bool) -> &'static str {
 fn x_linux_run(arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command
-        .args(["linux", "run", "--config", "debian-like", "--timeout"])
+        .args(["linux", "run", "--version", &FULLY_TESTED.to_string(), "--config", "debian-like", "--timeout"])
         .arg(LIMIT.as_secs().to_string())
         .args(arguments);
     Ok(command)

@@ -32,6 +32,9 @@ const OVERLAYS: [(Version, Arch); 4] = [
 /// For what they are built with `--all`, too.
 const MORE_OVERLAYS: [(Version, Arch); 2] = [(Version::V6_12, Arch::I386), (Version::V7_2, Arch::I386)];
 
+/// The version of which the configurations debug and debian-like are tested, and the native 32-bit kernel.
+pub const FULLY_TESTED: Version = Version::V6_1;
+
 /// Where the rest of Linux declares what these may refer to.
 const DECLARATIONS: [&str; 3] = ["arch/x86", "include/linux", "kernel"];
 
@@ -56,15 +59,21 @@ pub fn run(all: bool, report: &mut Report) -> Result<()> {
     let outcome = noinstr().map_err(|error| format!("{error:#}"));
     report.outcome("linux/nothing leaves noinstr code, i386", outcome);
     let this = std::env::current_exe()?;
-    for (name, arguments) in [
-        ("a shell in stock", &["run", "--stock", "--timeout", "300", "--", "/bin/busybox", "true"][..]),
-        ("a shell in ours", &["run", "--timeout", "300", "--", "/bin/busybox", "true"]),
-        ("selftests are equal", &["selftests"]),
-        ("selftests are equal, i386", &["selftests", "--arch", "i386"]),
-        ("selftests are equal, debug", &["selftests", "--config", "debug"]),
-    ] {
-        let outcome = run_command(&this, arguments).map_err(|error| format!("{error:#}"));
-        report.outcome(&format!("linux/{name}"), outcome);
+    let each = [
+        ("a shell in stock", "run --stock --timeout 300 -- /bin/busybox true"),
+        ("a shell in ours", "run --timeout 300 -- /bin/busybox true"),
+        ("selftests are equal", "selftests"),
+    ];
+    let oldest = [
+        ("selftests are equal, i386", "selftests --arch i386"),
+        ("selftests are equal, debug", "selftests --config debug"),
+    ];
+    for version in Version::ALL {
+        let more = if version == FULLY_TESTED { &oldest[..] } else { &[] };
+        for (name, command) in each.iter().chain(more) {
+            let outcome = run_command(&this, version, command).map_err(|error| format!("{error:#}"));
+            report.outcome(&format!("linux/{version}: {name}"), outcome);
+        }
     }
     let outcome = debug_boot(&this).map_err(|error| format!("{error:#}"));
     report.outcome("linux/a boot with every check, and the NMI selftest", outcome);
@@ -75,7 +84,8 @@ pub fn run(all: bool, report: &mut Report) -> Result<()> {
 /// Linux has nothing to complain of when it boots with every check of its own, and its NMI selftest passes.
 fn debug_boot(this: &Path) -> Result<()> {
     let result = Command::new(this)
-        .args("linux run --config debug --smp 2 --timeout 600".split(' '))
+        .args("linux run --config debug --smp 2 --timeout 600 --version".split(' '))
+        .arg(FULLY_TESTED.to_string())
         .args(["--append", "log_buf_len=1M", "--", "/bin/busybox", "dmesg"])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -92,9 +102,12 @@ fn debug_boot(this: &Path) -> Result<()> {
     Ok(())
 }
 
-fn run_command(this: &Path, arguments: &[&str]) -> Result<()> {
-    let status = Command::new(this).arg("linux").args(arguments).stdin(Stdio::null()).status()?;
-    ensure!(status.success(), "./x linux {}: {status}", arguments.join(" "));
+/// `./x linux COMMAND`, in a version: options may follow the command's name.
+fn run_command(this: &Path, version: Version, command: &str) -> Result<()> {
+    let mut words: Vec<String> = command.split(' ').map(str::to_owned).collect();
+    words.splice(1..1, ["--version".to_owned(), version.to_string()]);
+    let status = Command::new(this).arg("linux").args(&words).stdin(Stdio::null()).status()?;
+    ensure!(status.success(), "./x linux {}: {status}", words.join(" "));
     Ok(())
 }
 
