@@ -91,16 +91,6 @@ void portcullis_ptrace_report_syscall_exit(struct pt_regs *regs, int step)
 	ptrace_report_syscall_exit(regs, step);
 }
 
-int portcullis_secure_computing(void);
-int portcullis_secure_computing(void)
-{
-#ifdef CONFIG_SECCOMP
-	return portcullis_filter();
-#else
-	return 0;
-#endif
-}
-
 void portcullis_trace_sys_enter(struct pt_regs *regs, long nr);
 void portcullis_trace_sys_enter(struct pt_regs *regs, long nr)
 {

@@ -32,7 +32,6 @@ unsafe extern "C" {
     fn portcullis_ibpb_exit_to_user();
     fn portcullis_ptrace_report_syscall_entry(regs: *mut PtRegs) -> i32;
     fn portcullis_ptrace_report_syscall_exit(regs: *mut PtRegs, step: i32);
-    fn portcullis_secure_computing() -> i32;
     fn portcullis_trace_sys_enter(regs: *mut PtRegs, number: isize);
     fn portcullis_trace_sys_exit(regs: *mut PtRegs);
     fn portcullis_audit_syscall_entry(regs: *mut PtRegs, number: isize);
@@ -273,7 +272,7 @@ impl SyscallHooks for Linux {
     }
 
     fn secure_computing(_at: &mut InKernel<'_, Linux>) -> Result<(), Skip> {
-        match unsafe { portcullis_secure_computing() } {
+        match version::secure_computing() {
             -1 => Err(Skip),
             _ => Ok(()),
         }

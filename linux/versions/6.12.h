@@ -5,7 +5,6 @@
 #define PORTCULLIS_PCPU_HOT
 #define PORTCULLIS_NI_SYSCALL
 
-#define portcullis_filter() __secure_computing(NULL)
 #define portcullis_check_address_limit() do { } while (0)
 
 /* With the parameter `ia32_emulation=`. */

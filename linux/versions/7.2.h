@@ -3,7 +3,6 @@
 
 #define PORTCULLIS_RSEQ_AT_EXIT
 
-#define portcullis_filter() __secure_computing()
 #define portcullis_check_address_limit() do { } while (0)
 
 /* In Linux's syscall_32.c, which stays for its tables. */

@@ -104,6 +104,21 @@ pub fn rseq_syscall_check(_regs: &mut PtRegs) {
     }
 }
 
+/// A filter is attached: what it says, -1 to skip the call.
+#[inline(always)]
+pub fn secure_computing() -> i32 {
+    #[cfg(CONFIG_SECCOMP)]
+    {
+        unsafe extern "C" {
+            fn __secure_computing() -> i32;
+        }
+        // SAFETY: the call under way, whose registers are the task's.
+        unsafe { __secure_computing() }
+    }
+    #[cfg(not(CONFIG_SECCOMP))]
+    0
+}
+
 /// Before the last look at the work of an exception or interrupt: the timer that this one has put off is set, unless another
 /// task is to run first, which sets it.
 #[inline(always)]

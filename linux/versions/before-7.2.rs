@@ -33,6 +33,21 @@ pub fn rseq_syscall_check(_regs: &mut PtRegs) {
     }
 }
 
+/// A filter is attached: what it says, -1 to skip the call.
+#[inline(always)]
+pub fn secure_computing() -> i32 {
+    #[cfg(CONFIG_SECCOMP)]
+    {
+        unsafe extern "C" {
+            fn __secure_computing(data: *const core::ffi::c_void) -> i32;
+        }
+        // SAFETY: null: the call under way, whose registers are the task's.
+        unsafe { __secure_computing(core::ptr::null()) }
+    }
+    #[cfg(not(CONFIG_SECCOMP))]
+    0
+}
+
 /// Before the last look at the work of an exception or interrupt: nothing.
 #[inline(always)]
 pub fn before_event_exit(_task: Task) {}
