@@ -279,8 +279,8 @@ struct Untaken {
 
 impl Untaken {
     const NOTHING: Self = Untaken { pending: usize::MAX, rounds: 0 };
-    /// After so many rounds it is reported. Work that is taken may be raised again before the next read, and often in a row where
-    /// interrupts that a stalled machine owes come one after another; work that no hook takes stays for ever.
+    /// After so many rounds it is reported. Work that is taken may be raised again before the next read, and often in a row: each
+    /// stop of a traced task wakes its tracer, which is to run first. Work that no hook takes stays for ever.
     const ROUNDS: u32 = 1000;
 
     /// After a round: `left` is still, or again, pending.
