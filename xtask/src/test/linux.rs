@@ -174,6 +174,14 @@ fn objects(version: Version, arch: Arch) -> Result<()> {
     wanted.retain(|name| !name.starts_with("__x86_indirect_thunk_"));
     // One static call for each of the APIC driver's functions, by DECLARE_APIC_CALL() of arch/x86/include/asm/apic.h.
     wanted.retain(|name| !name.starts_with("__SCT__apic_call_") && !name.starts_with("__SCK__apic_call_"));
+    // Linux's macros for static calls and trace points are given the rest of the name.
+    let mut wanted: BTreeSet<String> = wanted
+        .iter()
+        .map(|name| {
+            let prefixes = ["__SCT__", "__SCK__", "__tracepoint_"];
+            prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name).to_owned()
+        })
+        .collect();
     for directory in DECLARATIONS {
         strike_out_declared(&tree.source().join(directory), &mut wanted)?;
     }
