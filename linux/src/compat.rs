@@ -57,12 +57,19 @@ unsafe fn int80(regs: &mut PtRegs) {
         return;
     }
     // SAFETY: the caller's.
-    let mut arrived = unsafe { Arrived::<Linux, Syscall32>::enter_from_user_mode(regs) };
+    let arrived = unsafe { Arrived::<Linux, Syscall32>::enter_from_user_mode(regs) };
     if int80_is_external() {
         // SAFETY: stops the kernel.
         unsafe { portcullis_external_int80() };
     }
-    // What a tracer expects of a system call: the number, 32 bits of it, where numbers are, and no result yet.
+    make_call_of_int80(arrived);
+}
+
+/// INT 0x80 came from user mode, with nothing done of what a tracer expects of a system call: the number, 32 bits of it, where
+/// numbers are, and no result yet.
+#[cfg(CONFIG_IA32_EMULATION)]
+#[inline(always)]
+fn make_call_of_int80(mut arrived: Arrived<'_, Linux, Syscall32>) {
     let regs = arrived.regs();
     regs.orig_ax = regs.ax as u32 as usize;
     regs.ax = -ENOSYS as usize;
@@ -70,19 +77,15 @@ unsafe fn int80(regs: &mut PtRegs) {
     settled.exit_to_user_mode().suspend();
 }
 
-/// INT 0x80 by FRED: the event's type says that it is no interrupt, and the number is to be put where numbers are.
+/// INT 0x80 by FRED: the event's type says that it is no interrupt.
 ///
 /// # Safety
 /// User mode was just left, interrupts are off, nothing else has been done.
 #[cfg(all(CONFIG_IA32_EMULATION, CONFIG_X86_FRED))]
 #[inline(always)]
 unsafe fn int80_by_fred(regs: &mut PtRegs) {
-    regs.orig_ax = regs.ax as u32 as usize;
-    regs.ax = -ENOSYS as usize;
     // SAFETY: the caller's.
-    let arrived = unsafe { Arrived::<Linux, Syscall32>::enter_from_user_mode(regs) };
-    let settled = arrived.syscall_32().exit_to_user_mode_prepare();
-    settled.exit_to_user_mode().suspend();
+    make_call_of_int80(unsafe { Arrived::<Linux, Syscall32>::enter_from_user_mode(regs) });
 }
 
 /// INT 0x80 in a 32-bit kernel.

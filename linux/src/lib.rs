@@ -22,16 +22,16 @@
 mod alternative;
 #[macro_use]
 mod static_key;
+#[cfg(not(linux_7_2))]
+#[macro_use]
+#[path = "../versions/before-7.2.rs"]
+mod before_7_2;
 /// What differs between versions of Linux: the same names in each.
 #[macro_use]
 #[cfg_attr(linux_6_1, path = "../versions/6.1.rs")]
 #[cfg_attr(linux_6_12, path = "../versions/6.12.rs")]
 #[cfg_attr(linux_7_2, path = "../versions/7.2.rs")]
 mod version;
-#[cfg(not(linux_7_2))]
-#[macro_use]
-#[path = "../versions/before-7.2.rs"]
-mod before_7_2;
 #[cfg(not(linux_6_1))]
 #[path = "../versions/since-6.12.rs"]
 mod since_6_12;

@@ -20,40 +20,12 @@ pub const CURRENT_TASK: usize = 0;
 /// Where the count is in what [`preempt_count`] names.
 pub const PREEMPT_COUNT: usize = 0;
 
-/// The section of alternatives.
-macro_rules! alternatives_section {
-    () => {
-        ".pushsection .altinstructions, \"a\""
-    };
-}
 /// The directive for an alternative's feature.
 macro_rules! feature_directive {
     () => {
         ".word"
     };
 }
-/// objtool's note at an entry of a table of patches.
-#[allow(unused_macros, reason = "only static keys use it")]
-macro_rules! data_special {
-    () => {
-        ""
-    };
-}
-/// objtool's note that instrumentation is allowed from the label on.
-#[cfg(CONFIG_NOINSTR_VALIDATION)]
-macro_rules! instrumentation_begins {
-    ($label:literal) => {
-        concat!(".pushsection .discard.instr_begin; .long ", $label, " - .; .popsection")
-    };
-}
-/// objtool's note that instrumentation is allowed up to the label.
-#[cfg(CONFIG_NOINSTR_VALIDATION)]
-macro_rules! instrumentation_ends {
-    ($label:literal) => {
-        concat!(".pushsection .discard.instr_end; .long ", $label, " - .; .popsection")
-    };
-}
-
 /// What `do_syscall_64` returns: here the assembly tests whether SYSRET fits.
 #[cfg(CONFIG_X86_64)]
 pub type SyscallResult = ();

@@ -4,6 +4,34 @@
 use crate::current::Task;
 use crate::regs::PtRegs;
 
+/// The section of alternatives.
+macro_rules! alternatives_section {
+    () => {
+        ".pushsection .altinstructions, \"a\""
+    };
+}
+/// objtool's note at an entry of a table of patches.
+#[allow(unused_macros, reason = "only static keys use it")]
+macro_rules! data_special {
+    () => {
+        ""
+    };
+}
+/// objtool's note that instrumentation is allowed from the label on.
+#[cfg(CONFIG_NOINSTR_VALIDATION)]
+macro_rules! instrumentation_begins {
+    ($label:literal) => {
+        concat!(".pushsection .discard.instr_begin; .long ", $label, " - .; .popsection")
+    };
+}
+/// objtool's note that instrumentation is allowed up to the label.
+#[cfg(CONFIG_NOINSTR_VALIDATION)]
+macro_rules! instrumentation_ends {
+    ($label:literal) => {
+        concat!(".pushsection .discard.instr_end; .long ", $label, " - .; .popsection")
+    };
+}
+
 unsafe extern "C" {
     fn schedule();
     fn arch_do_signal_or_restart(regs: *mut PtRegs);
