@@ -20,27 +20,27 @@ pub struct Cost {
 impl Cost {
     /// The cost of what the kernel executed per round of the program's loop over `row`, in the mean.
     ///
-    /// A round may cross several times (a signal's handler returns by a system call). Its first crossing is always from one
-    /// place, but where an interrupt hits.
+    /// A round may cross several times (a signal's handler returns by a system call), each time from one place. What comes from
+    /// others is the program's start, the few calls between two loops, or an interrupt.
     pub fn per_round(log: &Log, row: &str) -> Cost {
-        let sum = |of: &dyn Fn(&Cost) -> u64| -> u64 {
-            let crossings = log.crossings.iter();
-            crossings.map(|(crossing, times)| of(&Cost::of(&crossing.addresses, log)) * u64::from(*times)).sum()
-        };
         let mut from = std::collections::HashMap::<u64, u64>::new();
         for (crossing, times) in &log.crossings {
             *from.entry(crossing.from).or_default() += u64::from(*times);
         }
-        let rounds = match row {
-            "nmi-user" => from.values().sum(),
-            _ => from.values().copied().max().unwrap_or(0),
-        };
-        let mean = |sum: u64| (sum + rounds / 2).checked_div(rounds).unwrap_or(0);
-        Cost {
-            memory: mean(sum(&|cost| cost.memory)),
-            locked: mean(sum(&|cost| cost.locked)),
-            serializing: mean(sum(&|cost| cost.serializing)),
+        // An NMI comes anywhere in the loop.
+        let anywhere = row == "nmi-user";
+        let rounds = if anywhere { from.values().sum() } else { from.values().copied().max().unwrap_or(0) };
+        let is_of_the_loop = |place: &u64| anywhere || from[place] >= rounds.div_ceil(2);
+        let mut sum = Cost::default();
+        for (crossing, times) in log.crossings.iter().filter(|(crossing, _)| is_of_the_loop(&crossing.from)) {
+            let Cost { memory, locked, serializing } = Cost::of(&crossing.addresses, log);
+            let times = u64::from(*times);
+            sum.memory += memory * times;
+            sum.locked += locked * times;
+            sum.serializing += serializing * times;
         }
+        let mean = |sum: u64| (sum + rounds / 2).checked_div(rounds).unwrap_or(0);
+        Cost { memory: mean(sum.memory), locked: mean(sum.locked), serializing: mean(sum.serializing) }
     }
 
     /// The cost of these instructions.
@@ -141,8 +141,11 @@ mod tests {
     fn a_round_may_cross_twice() {
         let mut log = log(&[&[0x53], &[0xf0, 0x83, 0x00, 0x01]]);
         let crossing = |from, addresses: &[u64], times| (Crossing { from, addresses: addresses.to_vec() }, times);
-        log.crossings = vec![crossing(0x1000, &[1, 1], 10), crossing(0x2000, &[2], 9), crossing(0x3000, &[2], 1)];
+        // One of the start, and long.
+        let start = [2; 100];
+        log.crossings = vec![crossing(0x1000, &[1, 1], 10), crossing(0x2000, &[2], 9), crossing(0x3000, &start, 1)];
         assert_eq!(Cost::per_round(&log, "ud-signal"), Cost { memory: 4, locked: 1, serializing: 0 });
+        log.crossings[2].0.addresses.truncate(1);
         assert_eq!(Cost::per_round(&log, "nmi-user"), Cost { memory: 2, locked: 1, serializing: 0 });
     }
 }
