@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use object::{Object, ObjectSymbol};
 
-use super::debian;
 use super::noinstr;
 use super::objdump::objdump;
 use super::report::Report;
+use super::{debian, fred};
 use crate::linux::build::Tree;
 use crate::linux::config::{Arch, Config};
 use crate::linux::selftests::warnings;
@@ -160,6 +160,10 @@ fn objects(version: Version, arch: Arch) -> Result<()> {
                 defined.insert(name);
             }
         }
+    }
+    if configuration.lines().any(|line| line == "CONFIG_X86_FRED=y") {
+        tree.objects(&[fred::OBJECT])?;
+        fred::check(&tree.build.join(fred::OBJECT), &defined)?;
     }
     wanted.retain(|name| !defined.contains(name));
     let rust: Vec<String> = wanted

@@ -5,6 +5,7 @@ mod command;
 mod conformance;
 mod debian;
 mod example;
+mod fred;
 mod guards;
 mod guest;
 mod instructions;

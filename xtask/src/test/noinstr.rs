@@ -13,7 +13,7 @@ use object::{Object, ObjectSection};
 use super::objdump::objdump;
 
 /// Where the code is that RCU may not watch.
-const SECTION: &str = ".noinstr.text";
+pub const SECTION: &str = ".noinstr.text";
 
 /// An instruction: its text, and the name of what a relocation of it refers to.
 struct Instruction {
@@ -22,8 +22,8 @@ struct Instruction {
 }
 
 /// The code of the section, by address.
-struct Code {
-    functions: BTreeMap<u64, String>,
+pub struct Code {
+    pub functions: BTreeMap<u64, String>,
     instructions: BTreeMap<u64, Instruction>,
     /// +1 where instrumentation may begin, -1 where it ends.
     marks: BTreeMap<u64, i32>,
@@ -37,6 +37,27 @@ pub fn check(path: &Path, is_noinstr: impl Fn(&str) -> bool) -> Result<()> {
         code.walk(*start, &is_noinstr).with_context(|| format!("in {name}"))?;
     }
     Ok(())
+}
+
+impl Instruction {
+    fn operation(&self) -> &str {
+        self.text.split_whitespace().next().unwrap_or_default()
+    }
+
+    fn is_jump(&self) -> bool {
+        self.operation().starts_with('j')
+    }
+
+    /// The function that it calls or jumps to, by a relocation.
+    fn goes_to(&self) -> Option<&str> {
+        self.refers_to.as_deref().filter(|_| self.is_jump() || self.operation() == "call")
+    }
+
+    /// The address in the section that it calls or jumps to.
+    fn target(&self) -> Option<u64> {
+        let operand = self.text.split_whitespace().nth(1).filter(|_| self.is_jump() || self.operation() == "call");
+        operand.and_then(|operand| u64::from_str_radix(operand, 16).ok())
+    }
 }
 
 impl Code {
@@ -61,7 +82,8 @@ impl Code {
         Ok(code)
     }
 
-    fn parse(objdump: &str) -> Code {
+    /// What objdump prints of it with `-r`.
+    pub fn parse(objdump: &str) -> Code {
         let (mut functions, mut instructions) = (BTreeMap::new(), BTreeMap::new());
         let number = |text: &str| u64::from_str_radix(text.trim(), 16).ok();
         let mut last = None;
@@ -69,7 +91,9 @@ impl Code {
             if let Some((start, name)) = line.strip_suffix(">:").and_then(|line| line.split_once(" <")) {
                 functions.extend(number(start).map(|start| (start, name.to_owned())));
             } else if let Some((_, relocation)) = line.split_once(": R_") {
-                let name = relocation.split_whitespace().nth(1).map(str::to_owned);
+                // Without what is added to its address.
+                let name = relocation.split_whitespace().nth(1).and_then(|name| name.split(['-', '+']).next());
+                let name = name.map(str::to_owned);
                 if let Some(instruction) = last.and_then(|last| instructions.get_mut(&last)) {
                     let instruction: &mut Instruction = instruction;
                     instruction.refers_to = name;
@@ -83,6 +107,28 @@ impl Code {
         Code { functions, instructions, marks: BTreeMap::new() }
     }
 
+    /// The address of the instruction after this one, unless it always goes elsewhere.
+    fn next(&self, at: u64, instruction: &Instruction) -> Option<u64> {
+        let goes_on = !["ret", "jmp"].contains(&instruction.operation());
+        self.instructions.range(at + 1..).next().filter(|_| goes_on).map(|(next, _)| *next)
+    }
+
+    /// The functions of other objects that code from `start` on calls or jumps to, also by functions of this one.
+    pub fn reached(&self, start: u64) -> BTreeSet<&str> {
+        let (mut seen, mut names, mut paths) = (BTreeSet::new(), BTreeSet::new(), vec![start]);
+        while let Some(at) = paths.pop() {
+            let Some(instruction) = self.instructions.get(&at).filter(|_| seen.insert(at)) else {
+                continue;
+            };
+            match instruction.goes_to() {
+                Some(name) => drop(names.insert(name)),
+                None => paths.extend(instruction.target()),
+            }
+            paths.extend(self.next(at, instruction));
+        }
+        names
+    }
+
     /// Follows every path from `start`, with the number of marks that instrumentation was allowed by.
     fn walk(&self, start: u64, is_noinstr: &impl Fn(&str) -> bool) -> Result<()> {
         let mut seen = BTreeSet::new();
@@ -92,23 +138,18 @@ impl Code {
                 continue;
             };
             allowed += self.marks.get(&at).copied().unwrap_or_default();
-            let (operation, operand) = instruction.text.split_once(' ').unwrap_or((&instruction.text, ""));
-            let is_jump = operation.starts_with('j');
-            if let Some(callee) = instruction.refers_to.as_ref().filter(|_| is_jump || operation == "call") {
+            if let Some(callee) = instruction.goes_to() {
                 ensure!(
                     allowed > 0 || is_noinstr(callee),
                     "{callee} is called at {at:#x}, where nothing may be traced"
                 );
-            } else if is_jump {
-                let target = operand.split_whitespace().next().unwrap_or_default();
-                paths.extend(u64::from_str_radix(target, 16).ok().map(|target| (target, allowed)));
+            } else if instruction.is_jump() {
+                paths.extend(instruction.target().map(|target| (target, allowed)));
             }
-            if operation == "ret" {
+            if instruction.operation() == "ret" {
                 ensure!(allowed <= 0, "it returns at {at:#x} where tracing is allowed still");
             }
-            let goes_on = operation != "ret" && operation != "jmp";
-            let next = self.instructions.range(at + 1..).next();
-            paths.extend(next.filter(|_| goes_on).map(|(next, _)| (*next, allowed)));
+            paths.extend(self.next(at, instruction).map(|next| (next, allowed)));
         }
         Ok(())
     }
