@@ -72,7 +72,7 @@ impl Task {
     ///
     /// # Safety
     /// It is that of a `struct task_struct`, which stays.
-    #[cfg(not(linux_6_1))]
+    #[allow(dead_code, reason = "Linux 6.1 has no use of it")]
     pub unsafe fn from_raw(task: *mut u8) -> Task {
         Task(task)
     }
@@ -154,14 +154,6 @@ impl Task {
         unsafe { *self.member::<u8>(offsets::TASK_ON_DISPATCH) = on as u8 }
     }
 
-    /// The random offset of the kernel stack for the next system call.
-    #[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(linux_7_2)))]
-    #[inline(always)]
-    pub fn kstack_offset(self) -> *mut u32 {
-        // SAFETY: a u32 of the task's own.
-        unsafe { self.member(offsets::TASK_KSTACK_OFFSET) }
-    }
-
     /// The registers with which it came in from user mode (Linux: `task_pt_regs(current)`).
     #[cfg(portcullis_guests)]
     pub fn user_regs(self) -> *mut crate::regs::PtRegs {
@@ -235,7 +227,7 @@ pub fn context() -> u32 {
 ///
 /// # Safety
 /// `variable` is one of each CPU's, and the caller stays on this CPU as long as it uses the address.
-#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, linux_7_2))]
+#[allow(dead_code, reason = "not every version has a use of it")]
 #[inline(always)]
 pub unsafe fn this_cpu_address(variable: *const PerCpu) -> *mut u8 {
     #[cfg(CONFIG_SMP)]

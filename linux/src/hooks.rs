@@ -191,12 +191,12 @@ impl ExitHooks for Linux {
         }
     }
 
-    #[cfg(all(linux_7_2, CONFIG_RSEQ))]
+    #[inline(always)]
     fn rseq_exit_to_user_mode_restart(at: &mut Settled<'_, Linux>) -> Result<(), portcullis::Again> {
         version::rseq_restart(&raw mut *at.regs())
     }
 
-    #[cfg(all(linux_7_2, CONFIG_RSEQ_SLICE_EXTENSION))]
+    #[cfg(CONFIG_RSEQ_SLICE_EXTENSION)]
     #[inline(always)]
     fn rseq_arm_slice_extension_timer(_at: &mut Settled<'_, Linux>) -> Result<(), portcullis::Again> {
         version::arm_slice_extension_timer(task())
@@ -256,7 +256,7 @@ impl SyscallHooks for Linux {
         user_dispatch::dispatch(at.regs())
     }
 
-    #[cfg(all(linux_7_2, CONFIG_RSEQ_SLICE_EXTENSION))]
+    #[cfg(CONFIG_RSEQ_SLICE_EXTENSION)]
     fn rseq_syscall_enter_work(_at: &mut InKernel<'_, Linux>, number: i64) {
         unsafe extern "C" {
             fn rseq_syscall_enter_work(number: isize);

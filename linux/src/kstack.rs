@@ -3,9 +3,6 @@
 //! A system call runs with the stack moved down by a number that user mode does not know. Rust cannot grow a function's
 //! stack by a variable; a few instructions between Linux's assembly and the Rust function do.
 
-#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(linux_7_2)))]
-use crate::current::task;
-
 #[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
 unsafe extern "C" {
     pub(crate) static randomize_kstack_offset: crate::static_key::StaticKey;
@@ -13,24 +10,6 @@ unsafe extern "C" {
 
 #[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(CONFIG_JUMP_LABEL)))]
 compile_error!("the random offset of the kernel stack needs CONFIG_JUMP_LABEL here");
-
-/// Mixes the time-stamp counter into the number for the next system call.
-#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(linux_7_2)))]
-#[inline(always)]
-pub fn choose_offset() {
-    #[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET_DEFAULT)]
-    let on = static_branch_likely!(randomize_kstack_offset);
-    #[cfg(not(CONFIG_RANDOMIZE_KSTACK_OFFSET_DEFAULT))]
-    let on = static_branch_unlikely!(randomize_kstack_offset);
-    if on {
-        let low: u32;
-        // SAFETY: reads the counter.
-        unsafe { core::arch::asm!("rdtsc", out("eax") low, out("edx") _, options(nomem, nostack, preserves_flags)) };
-        let offset = task().kstack_offset();
-        // SAFETY: a word of the task's own.
-        unsafe { *offset = (*offset).rotate_right(5) ^ low };
-    }
-}
 
 /// Defines functions that Linux's assembly calls with the registers. With the random offset each is two: a few instructions
 /// that move the stack, and the Rust function that they call.
@@ -99,26 +78,6 @@ macro_rules! return_instruction {
 macro_rules! return_instruction {
     () => {
         "ret; int3"
-    };
-}
-
-/// A naked function's assembly, with what [`load_stack_offset`] refers to.
-#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, not(linux_7_2)))]
-macro_rules! stack_offset_operands {
-    ($($assembly:tt)*) => {
-        core::arch::naked_asm!(
-            $($assembly)*
-            current = sym crate::version::current_task,
-            current_at = const crate::version::CURRENT_TASK,
-            offset = const crate::offsets::TASK_KSTACK_OFFSET,
-        )
-    };
-}
-/// A naked function's assembly, with what [`load_stack_offset`] refers to.
-#[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, linux_7_2))]
-macro_rules! stack_offset_operands {
-    ($($assembly:tt)*) => {
-        core::arch::naked_asm!($($assembly)* next = sym crate::version::next_stack_offset)
     };
 }
 

@@ -6,15 +6,12 @@
 /// asks for that itself.
 #[cfg(portcullis_guests)]
 #[unsafe(no_mangle)]
-unsafe extern "C" fn xfer_to_guest_mode_handle_work(_vcpu: *mut core::ffi::c_void) -> i32 {
+unsafe extern "C" fn xfer_to_guest_mode_handle_work(vcpu: *mut core::ffi::c_void) -> i32 {
     use crate::current::task;
+    use crate::version;
     use portcullis::guest::SignalPending;
     use portcullis::{InKernel, Syscall};
 
-    #[cfg(not(linux_7_2))]
-    unsafe extern "C" {
-        fn portcullis_kvm_handle_signal_exit(vcpu: *mut core::ffi::c_void);
-    }
     const EINTR: i32 = 4;
 
     // SAFETY: KVM_RUN is a system call: ordinary kernel code, interrupts on. The library hands these registers to no hook
@@ -25,11 +22,8 @@ unsafe extern "C" fn xfer_to_guest_mode_handle_work(_vcpu: *mut core::ffi::c_voi
     match done {
         Ok(()) => 0,
         Err(SignalPending) => {
-            #[cfg(not(linux_7_2))]
             // SAFETY: KVM's own vcpu.
-            unsafe {
-                portcullis_kvm_handle_signal_exit(_vcpu);
-            }
+            unsafe { version::signal_ends_guest_run(vcpu) };
             -EINTR
         }
     }

@@ -60,11 +60,11 @@ pub fn dispatch(regs: &mut PtRegs) -> bool {
     true
 }
 
-const EINVAL: i32 = 22;
-const EFAULT: i32 = 14;
+pub const EINVAL: i32 = 22;
+pub const EFAULT: i32 = 14;
 
 /// How `prctl(PR_SET_SYSCALL_USER_DISPATCH)` and `ptrace(PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG)` set it.
-fn set(task: Task, mode: usize, start: usize, length: usize, selector: usize) -> i32 {
+pub fn set(task: Task, mode: usize, start: usize, length: usize, selector: usize) -> i32 {
     const OFF: usize = 0;
     const EXCLUSIVE_ON: usize = 1;
     const INCLUSIVE_ON: usize = 2;
@@ -96,56 +96,4 @@ fn set(task: Task, mode: usize, start: usize, length: usize, selector: usize) ->
 #[unsafe(no_mangle)]
 extern "C" fn set_syscall_user_dispatch(mode: usize, start: usize, length: usize, selector: usize) -> i32 {
     set(task(), mode, start, length, selector)
-}
-
-/// What a tracer reads and writes of a task's user dispatch (`struct ptrace_sud_config`, Linux 6.4).
-#[cfg(not(linux_6_1))]
-#[repr(C)]
-struct Config {
-    mode: u64,
-    selector: u64,
-    start: u64,
-    length: u64,
-}
-
-#[cfg(not(linux_6_1))]
-unsafe extern "C" {
-    fn portcullis_copy_to_user(to: usize, from: *const Config, size: usize) -> bool;
-    fn portcullis_copy_from_user(to: *mut Config, from: usize, size: usize) -> bool;
-}
-
-/// `ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG)`.
-#[cfg(not(linux_6_1))]
-#[unsafe(no_mangle)]
-unsafe extern "C" fn syscall_user_dispatch_get_config(task: *mut u8, size: usize, data: usize) -> i32 {
-    if size != size_of::<Config>() {
-        return -EINVAL;
-    }
-    // SAFETY: ptrace's tracee, which is stopped.
-    let task = unsafe { Task::from_raw(task) };
-    let config = Config {
-        mode: (task.syscall_work() & offsets::WORK_USER_DISPATCH != 0) as u64,
-        selector: task.dispatch_word(offsets::TASK_DISPATCH_SELECTOR) as u64,
-        start: task.dispatch_word(offsets::TASK_DISPATCH_OFFSET) as u64,
-        length: task.dispatch_word(offsets::TASK_DISPATCH_LEN) as u64,
-    };
-    // SAFETY: copies as many bytes as there are, in the tracer's context.
-    if unsafe { portcullis_copy_to_user(data, &config, size) } { 0 } else { -EFAULT }
-}
-
-/// `ptrace(PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG)`.
-#[cfg(not(linux_6_1))]
-#[unsafe(no_mangle)]
-unsafe extern "C" fn syscall_user_dispatch_set_config(task: *mut u8, size: usize, data: usize) -> i32 {
-    if size != size_of::<Config>() {
-        return -EINVAL;
-    }
-    let mut config = Config { mode: 0, selector: 0, start: 0, length: 0 };
-    // SAFETY: copies as many bytes as there are, in the tracer's context.
-    if !unsafe { portcullis_copy_from_user(&mut config, data, size) } {
-        return -EFAULT;
-    }
-    // SAFETY: ptrace's tracee, which is stopped.
-    let task = unsafe { Task::from_raw(task) };
-    set(task, config.mode as usize, config.start as usize, config.length as usize, config.selector as usize)
 }

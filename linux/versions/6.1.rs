@@ -83,5 +83,5 @@ pub use crate::before_7_2::*;
 #[inline(always)]
 pub fn exit_to_user_mode_prepare() {
     #[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
-    crate::kstack::choose_offset();
+    choose_offset();
 }

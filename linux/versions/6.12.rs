@@ -16,6 +16,10 @@ pub const CURRENT_TASK: usize = offsets::PCPU_HOT_CURRENT_TASK;
 /// Where the count is in what [`preempt_count`] names.
 pub const PREEMPT_COUNT: usize = offsets::PCPU_HOT_PREEMPT_COUNT;
 
+/// Whether the kernel can have page tables of five levels.
+#[cfg(CONFIG_X86_64)]
+pub const FIVE_LEVELS: bool = cfg!(CONFIG_X86_5LEVEL);
+
 /// The directive for an alternative's feature.
 macro_rules! feature_directive {
     () => {
@@ -30,5 +34,5 @@ pub use crate::since_6_12::*;
 pub fn exit_to_user_mode_prepare() {
     update_fred_rsp0();
     #[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
-    crate::kstack::choose_offset();
+    choose_offset();
 }

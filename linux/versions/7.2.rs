@@ -177,6 +177,10 @@ pub fn leaving() {
     }
 }
 
+/// Whether the kernel can have page tables of five levels.
+#[cfg(CONFIG_X86_64)]
+pub const FIVE_LEVELS: bool = true;
+
 /// `prctl(PR_SET_SYSCALL_USER_DISPATCH)` has the mode with the range inverted.
 pub const INCLUSIVE_USER_DISPATCH: bool = true;
 
@@ -184,35 +188,54 @@ pub const INCLUSIVE_USER_DISPATCH: bool = true;
 ///
 /// # Errors
 /// The page is not there: NOTIFY_RESUME is raised for another round.
-#[cfg(CONFIG_RSEQ)]
-pub fn rseq_restart(regs: *mut PtRegs) -> Result<(), portcullis::Again> {
-    unsafe extern "C" {
-        fn portcullis_rseq_restart(regs: *mut PtRegs) -> bool;
+#[inline(always)]
+pub fn rseq_restart(_regs: *mut PtRegs) -> Result<(), portcullis::Again> {
+    #[cfg(CONFIG_RSEQ)]
+    {
+        unsafe extern "C" {
+            fn portcullis_rseq_restart(regs: *mut PtRegs) -> bool;
+        }
+        // SAFETY: the registers of the crossing; interrupts are off.
+        if unsafe { portcullis_rseq_restart(_regs) } {
+            return Err(portcullis::Again);
+        }
     }
-    // SAFETY: the registers of the crossing; interrupts are off.
-    if unsafe { portcullis_rseq_restart(regs) } { Err(portcullis::Again) } else { Ok(()) }
+    Ok(())
 }
 
 /// The timer of an extension of the time slice that was granted in the loop.
 ///
 /// # Errors
 /// The extension is over: NEED_RESCHED is raised.
+#[cfg(CONFIG_RSEQ_SLICE_EXTENSION)]
 #[inline(always)]
-pub fn arm_slice_extension_timer(_task: Task) -> Result<(), portcullis::Again> {
-    #[cfg(CONFIG_RSEQ_SLICE_EXTENSION)]
-    {
-        unsafe extern "C" {
-            fn __rseq_arm_slice_extension_timer() -> bool;
-            static rseq_slice_extension_key: crate::static_key::StaticKey;
-        }
-        // SAFETY: a byte of the task's own.
-        let granted = unsafe { *_task.member::<u8>(offsets::TASK_RSEQ_SLICE_GRANTED) != 0 };
-        // SAFETY: interrupts are off, the task goes to user mode.
-        if static_branch_likely!(rseq_slice_extension_key) && granted && unsafe { __rseq_arm_slice_extension_timer() } {
-            return Err(portcullis::Again);
-        }
+pub fn arm_slice_extension_timer(task: Task) -> Result<(), portcullis::Again> {
+    unsafe extern "C" {
+        fn __rseq_arm_slice_extension_timer() -> bool;
+        static rseq_slice_extension_key: crate::static_key::StaticKey;
+    }
+    // SAFETY: a byte of the task's own.
+    let granted = unsafe { *task.member::<u8>(offsets::TASK_RSEQ_SLICE_GRANTED) != 0 };
+    // SAFETY: interrupts are off, the task goes to user mode.
+    if static_branch_likely!(rseq_slice_extension_key) && granted && unsafe { __rseq_arm_slice_extension_timer() } {
+        return Err(portcullis::Again);
     }
     Ok(())
+}
+
+/// A signal ends the run of a virtual machine's guest: KVM asks for that itself.
+///
+/// # Safety
+/// `vcpu` is KVM's own.
+#[cfg(portcullis_guests)]
+pub unsafe fn signal_ends_guest_run(_vcpu: *mut core::ffi::c_void) {}
+
+/// A naked function's assembly, with what [`load_stack_offset`] refers to.
+#[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
+macro_rules! stack_offset_operands {
+    ($($assembly:tt)*) => {
+        core::arch::naked_asm!($($assembly)* next = sym crate::version::next_stack_offset)
+    };
 }
 
 /// Puts the random offset of the stack into `eax`, in a function of [`exported`](crate::kstack): the next number of this

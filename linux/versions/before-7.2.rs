@@ -2,6 +2,10 @@
 //! is chosen on the way out.
 
 use crate::current::Task;
+#[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
+use crate::kstack::randomize_kstack_offset;
+#[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
+use crate::offsets;
 use crate::regs::PtRegs;
 
 /// The section of alternatives.
@@ -99,6 +103,57 @@ pub fn leaving() {}
 /// `prctl(PR_SET_SYSCALL_USER_DISPATCH)`: the mode with the range inverted is not there.
 pub const INCLUSIVE_USER_DISPATCH: bool = false;
 
+/// Rseq's part is a hook of the loop: nothing after it.
+#[inline(always)]
+pub fn rseq_restart(_regs: *mut PtRegs) -> Result<(), portcullis::Again> {
+    Ok(())
+}
+
+/// A signal ends the run of a virtual machine's guest: KVM is told.
+///
+/// # Safety
+/// `vcpu` is KVM's own.
+#[cfg(portcullis_guests)]
+pub unsafe fn signal_ends_guest_run(vcpu: *mut core::ffi::c_void) {
+    unsafe extern "C" {
+        fn portcullis_kvm_handle_signal_exit(vcpu: *mut core::ffi::c_void);
+    }
+    // SAFETY: the caller's.
+    unsafe { portcullis_kvm_handle_signal_exit(vcpu) }
+}
+
+/// Mixes the time-stamp counter into the number for the next system call.
+#[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
+#[inline(always)]
+pub fn choose_offset() {
+    #[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET_DEFAULT)]
+    let on = static_branch_likely!(randomize_kstack_offset);
+    #[cfg(not(CONFIG_RANDOMIZE_KSTACK_OFFSET_DEFAULT))]
+    let on = static_branch_unlikely!(randomize_kstack_offset);
+    if on {
+        let low: u32;
+        // SAFETY: reads the counter.
+        unsafe { core::arch::asm!("rdtsc", out("eax") low, out("edx") _, options(nomem, nostack, preserves_flags)) };
+        // SAFETY: a u32 of the task's own.
+        unsafe {
+            let offset: *mut u32 = crate::current::task().member(offsets::TASK_KSTACK_OFFSET);
+            *offset = (*offset).rotate_right(5) ^ low;
+        }
+    }
+}
+
+/// A naked function's assembly, with what [`load_stack_offset`] refers to.
+#[cfg(CONFIG_RANDOMIZE_KSTACK_OFFSET)]
+macro_rules! stack_offset_operands {
+    ($($assembly:tt)*) => {
+        core::arch::naked_asm!(
+            $($assembly)*
+            current = sym crate::version::current_task,
+            current_at = const crate::version::CURRENT_TASK,
+            offset = const crate::offsets::TASK_KSTACK_OFFSET,
+        )
+    };
+}
 /// Puts the random offset of the stack into `eax`, in a function of [`exported`](crate::kstack).
 #[cfg(all(CONFIG_RANDOMIZE_KSTACK_OFFSET, CONFIG_X86_64))]
 macro_rules! load_stack_offset {

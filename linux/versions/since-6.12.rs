@@ -1,9 +1,12 @@
 //! What Linux 6.12 and 7.2 have in common, and 6.1 has not.
 
-use crate::offsets;
+use crate::current::Task;
 use crate::regs::PtRegs;
 #[cfg(CONFIG_X86_64)]
 use crate::regs::flags;
+#[cfg(CONFIG_X86_64)]
+use crate::version::FIVE_LEVELS;
+use crate::{offsets, user_dispatch};
 
 /// What `do_syscall_64` returns: whether SYSRET enters user mode as IRET would.
 #[cfg(CONFIG_X86_64)]
@@ -28,8 +31,7 @@ pub fn syscall_result(regs: &PtRegs) -> SyscallResult {
 #[cfg(CONFIG_X86_64)]
 #[inline(always)]
 fn task_size_max() -> usize {
-    #[cfg(any(CONFIG_X86_5LEVEL, not(linux_6_12)))]
-    {
+    if FIVE_LEVELS {
         let size: usize;
         // SAFETY: loads a constant; which one is patched.
         unsafe {
@@ -49,9 +51,9 @@ fn task_size_max() -> usize {
             );
         }
         size
+    } else {
+        offsets::TASK_SIZE_4_LEVELS
     }
-    #[cfg(not(any(CONFIG_X86_5LEVEL, not(linux_6_12))))]
-    offsets::TASK_SIZE_4_LEVELS
 }
 
 /// Whether a call may return by SYSRET or SYSEXIT as far as the machine goes.
@@ -118,4 +120,52 @@ pub fn update_fred_rsp0() {
         // SAFETY: interrupts are off, the current task goes to user mode.
         unsafe { portcullis_fred_update_rsp0() }
     }
+}
+
+/// What a tracer reads and writes of a task's user dispatch (`struct ptrace_sud_config`, Linux 6.4).
+#[repr(C)]
+struct Config {
+    mode: u64,
+    selector: u64,
+    start: u64,
+    length: u64,
+}
+
+unsafe extern "C" {
+    fn portcullis_copy_to_user(to: usize, from: *const Config, size: usize) -> bool;
+    fn portcullis_copy_from_user(to: *mut Config, from: usize, size: usize) -> bool;
+}
+
+/// `ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn syscall_user_dispatch_get_config(task: *mut u8, size: usize, data: usize) -> i32 {
+    if size != size_of::<Config>() {
+        return -user_dispatch::EINVAL;
+    }
+    // SAFETY: ptrace's tracee, which is stopped.
+    let task = unsafe { Task::from_raw(task) };
+    let config = Config {
+        mode: (task.syscall_work() & offsets::WORK_USER_DISPATCH != 0) as u64,
+        selector: task.dispatch_word(offsets::TASK_DISPATCH_SELECTOR) as u64,
+        start: task.dispatch_word(offsets::TASK_DISPATCH_OFFSET) as u64,
+        length: task.dispatch_word(offsets::TASK_DISPATCH_LEN) as u64,
+    };
+    // SAFETY: copies as many bytes as there are, in the tracer's context.
+    if unsafe { portcullis_copy_to_user(data, &config, size) } { 0 } else { -user_dispatch::EFAULT }
+}
+
+/// `ptrace(PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn syscall_user_dispatch_set_config(task: *mut u8, size: usize, data: usize) -> i32 {
+    if size != size_of::<Config>() {
+        return -user_dispatch::EINVAL;
+    }
+    let mut config = Config { mode: 0, selector: 0, start: 0, length: 0 };
+    // SAFETY: copies as many bytes as there are, in the tracer's context.
+    if !unsafe { portcullis_copy_from_user(&mut config, data, size) } {
+        return -user_dispatch::EFAULT;
+    }
+    // SAFETY: ptrace's tracee, which is stopped.
+    let task = unsafe { Task::from_raw(task) };
+    user_dispatch::set(task, config.mode as usize, config.start as usize, config.length as usize, config.selector as usize)
 }

@@ -368,6 +368,21 @@ mod tests {
         assert!(source(&asked).unwrap_err().to_string().contains("not the 7.2"));
     }
 
+    /// `lib.rs` chooses the files of a version; everything else is the same for all.
+    #[test]
+    fn what_differs_between_versions_is_in_their_folder() {
+        let mut looked_at = 0;
+        for path in crate::sources("linux/src").unwrap() {
+            let text = fs::read_to_string(&path).unwrap();
+            let version =
+                Version::ALL.iter().find(|version| text.contains(&format!("linux_{version}").replace('.', "_")));
+            let chooses = path.ends_with("src/lib.rs");
+            assert_eq!(version.is_some(), chooses, "{} asks for Linux {version:?}", path.display());
+            looked_at += 1;
+        }
+        assert!(looked_at > 10, "{looked_at} files");
+    }
+
     #[test]
     fn names_of_files_keep_their_dots() {
         assert_eq!(installed(Version::V6_1), Path::new("/usr/src/linux-source-6.1.tar.xz"));
