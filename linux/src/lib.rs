@@ -12,6 +12,7 @@
 //!
 //! Built by `kbuild/rust.mk` with `cfg(CONFIG_…)` from Linux's configuration.
 #![no_std]
+#![feature(asm_goto_with_outputs)]
 #![allow(unexpected_cfgs, reason = "Linux's configuration")]
 #![allow(
     clippy::missing_safety_doc,

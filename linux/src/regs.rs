@@ -93,7 +93,8 @@ impl Registers for PtRegs {
     #[inline(always)]
     fn syscall_number(&self) -> i64 {
         // Only the lower half counts (Linux: syscall_get_nr() gives an int).
-        self.orig_ax as i32 as i64
+        // SAFETY: half of a member.
+        unsafe { (&raw const self.orig_ax).cast::<i32>().read() as i64 }
     }
 
     #[inline(always)]

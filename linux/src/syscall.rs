@@ -21,48 +21,43 @@ unsafe extern "C" {
     static x32_enabled_skey: crate::static_key::StaticKey;
 }
 
-/// Makes a number that was checked to be below `$bound` 0 where the check was only predicted (Linux:
-/// `array_index_nospec()`).
-macro_rules! nospec {
-    ($number:expr, $bound:ident) => {{
-        let number: u32 = $number;
-        let mask: u32;
-        // SAFETY: arithmetic.
-        unsafe {
-            core::arch::asm!(
-                "cmp {number:e}, {bound}",
-                "sbb {mask:e}, {mask:e}",
-                number = in(reg) number,
-                bound = const $bound,
-                mask = out(reg) mask,
-                options(pure, nomem, nostack),
-            );
-        }
-        number & mask
-    }};
+/// The number, if it is below `BOUND`; 0 where the CPU goes on as if it were and it is not (Linux: `array_index_nospec()`).
+#[inline(always)]
+fn below<const BOUND: u32>(number: u32) -> Option<u32> {
+    let mask: u32;
+    // SAFETY: arithmetic, and a jump. The mask is made of the carry that the comparison leaves.
+    unsafe {
+        core::arch::asm!(
+            "cmp {number:e}, {bound}",
+            "jae {above}",
+            "sbb {mask:e}, {mask:e}",
+            number = in(reg) number,
+            bound = const BOUND,
+            mask = out(reg) mask,
+            above = label { return None },
+            options(nomem, nostack),
+        );
+    }
+    Some(number & mask)
 }
 
 /// Makes the 64-bit (or x32) system call.
 #[cfg(CONFIG_X86_64)]
 #[inline(always)]
 pub fn dispatch_64(regs: &mut PtRegs, number: i32) {
-    const CALLS: u32 = offsets::X64_CALLS as u32;
-    if (number as u32) < CALLS {
-        let number = nospec!(number as u32, CALLS);
+    if let Some(number) = below::<{ offsets::X64_CALLS as u32 }>(number as u32) {
         // SAFETY: the number is in the table.
         regs.ax = unsafe { x64_sys_call(regs, number) } as usize;
         return;
     }
     #[cfg(CONFIG_X86_X32_ABI)]
     {
-        const X32_CALLS: u32 = offsets::X32_CALLS as u32;
         let x32 = (number as u32).wrapping_sub(offsets::X32_BIT as u32);
         #[cfg(CONFIG_X86_X32_DISABLED)]
         let enabled = static_branch_unlikely!(x32_enabled_skey);
         #[cfg(not(CONFIG_X86_X32_DISABLED))]
         let enabled = static_branch_likely!(x32_enabled_skey);
-        if enabled && x32 < X32_CALLS {
-            let number = nospec!(x32, X32_CALLS);
+        if enabled && let Some(number) = below::<{ offsets::X32_CALLS as u32 }>(x32) {
             // SAFETY: the number is in the table.
             regs.ax = unsafe { x32_sys_call(regs, number) } as usize;
             return;
@@ -75,9 +70,7 @@ pub fn dispatch_64(regs: &mut PtRegs, number: i32) {
 #[cfg(any(CONFIG_IA32_EMULATION, not(CONFIG_X86_64)))]
 #[inline(always)]
 pub fn dispatch_32(regs: &mut PtRegs, number: i32) {
-    const CALLS: u32 = offsets::IA32_CALLS as u32;
-    if (number as u32) < CALLS {
-        let number = nospec!(number as u32, CALLS);
+    if let Some(number) = below::<{ offsets::IA32_CALLS as u32 }>(number as u32) {
         // SAFETY: the number is in the table.
         regs.ax = unsafe { ia32_sys_call(regs, number) } as usize;
         return;
@@ -88,7 +81,7 @@ pub fn dispatch_32(regs: &mut PtRegs, number: i32) {
 /// Where this is called the compiler expects to come seldom.
 #[cold]
 #[inline(always)]
-fn seldom() {}
+pub fn seldom() {}
 
 /// No such call. -1 is a tracer's or filter's way to say that none is to be made, with a result of its own.
 #[inline(always)]

@@ -5,6 +5,8 @@ use crate::regs::PtRegs;
 #[cfg(CONFIG_X86_64)]
 use crate::regs::flags;
 #[cfg(CONFIG_X86_64)]
+use crate::syscall::seldom;
+#[cfg(CONFIG_X86_64)]
 use crate::version::FIVE_LEVELS;
 use crate::{offsets, user_dispatch};
 
@@ -18,13 +20,28 @@ pub type SyscallResult = bool;
 #[cfg(CONFIG_X86_64)]
 #[inline(always)]
 pub fn syscall_result(regs: &PtRegs) -> SyscallResult {
-    may_return_fast(regs)
+    // One after the other: the compiler would look at two at once, with more instructions.
+    let then = || {
+        // SAFETY: nothing.
+        unsafe { core::arch::asm!("", options(nomem, nostack, preserves_flags)) };
+        true
+    };
+    let fits = may_return_fast(regs)
         && regs.cx == regs.ip
+        && then()
         && regs.r11 == regs.flags
+        && then()
         && regs.cs as usize == offsets::USER_CS
+        && then()
         && regs.ss as usize == offsets::USER_DS
+        && then()
         && regs.ip < task_size_max()
-        && regs.flags & (flags::RF | flags::TF) == 0
+        && then()
+        && regs.flags & (flags::RF | flags::TF) == 0;
+    if !fits {
+        seldom();
+    }
+    fits
 }
 
 /// The first address that is not the user's.
