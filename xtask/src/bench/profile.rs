@@ -21,9 +21,7 @@ pub fn run(guest: &Guest, elf: &Path, row: &str) -> Result<()> {
     let log = log::record(guest, row, LOG_BYTES)?;
     print(&log, &Symbols::read(elf)?);
     let Cost { memory, locked, serializing } = Cost::per_round(&log, row);
-    println!(
-        "\nper round, in the mean: {memory} memory accesses, {locked} locked and {serializing} serializing instructions"
-    );
+    println!("\nper round: {memory} memory accesses, {locked} locked and {serializing} serializing instructions");
     Ok(())
 }
 
