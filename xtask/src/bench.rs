@@ -66,7 +66,8 @@ pub fn bench(args: BenchArgs) -> Result<()> {
     let directory = repository(".cache/bench");
     let programs = program::compile(&directory)?;
     let kernel = args.kernel.clone().map_or_else(kernel::build, Ok)?;
-    let boot = Boot { directory: &directory, programs: &programs };
+    let scratch = scratch(&directory)?;
+    let boot = Boot { directory: scratch.path(), programs: &programs };
 
     if let Some(row) = &args.profile {
         let initrd = boot.initramfs(&["loop", row], None)?;
@@ -160,6 +161,12 @@ pub fn add_cost(count: &mut Count, guest: &Guest, row: &str) -> Result<()> {
         count.cost = Some(Cost::per_round(&log::record(guest, row, COST_LOG_BYTES)?, row));
     }
     Ok(())
+}
+
+/// A folder for what one run needs: another bench at the same time has its own.
+pub fn scratch(directory: &Path) -> Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix("run-").tempdir_in(directory);
+    folder.with_context(|| format!("cannot make a folder in {}", directory.display()))
 }
 
 /// What every boot of one run has in common.

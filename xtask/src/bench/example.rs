@@ -26,7 +26,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Measures them.
 pub fn measure(cpus: &[String]) -> Result<Vec<Measurement>> {
     let images = example::build(false)?;
-    let path = repository(".cache/bench/example.log");
+    let scratch = super::scratch(&repository(".cache/bench"))?;
+    let path = scratch.path().join("example.log");
     let mut out = Vec::new();
     for cpu in cpus {
         for (row, kernel) in KERNELS {

@@ -95,6 +95,8 @@ pub fn bench(args: BenchArgs) -> Result<()> {
             root.copy("init", &programs.crossing32)?;
         }
     }
+    let scratch = crate::bench::scratch(&directory)?;
+    let directory = scratch.path();
     let initrd = directory.join("linux.cpio");
     root.write(&initrd)?;
     if let Some(row) = &args.profile {
@@ -104,13 +106,8 @@ pub fn bench(args: BenchArgs) -> Result<()> {
         for (variant, image) in images {
             let Some(image) = image else { continue };
             println!("\n== {variant}, -cpu {cpu}");
-            let guest = Guest {
-                kernel: image,
-                append: &format!("{APPEND} -- loop {row}"),
-                initrd: &initrd,
-                cpu,
-                directory: &directory,
-            };
+            let guest =
+                Guest { kernel: image, append: &format!("{APPEND} -- loop {row}"), initrd: &initrd, cpu, directory };
             profile::run(&guest, &tree.elf(variant), row)?;
         }
         return Ok(());
@@ -123,7 +120,7 @@ pub fn bench(args: BenchArgs) -> Result<()> {
         eprintln!("x: measuring on -cpu {cpu}");
         let measure = |image: &Path, variant: Variant| -> Result<Outcome> {
             let append = format!("{APPEND} -- {}", rows.join(" "));
-            let guest = Guest { kernel: image, append: &append, initrd: &initrd, cpu, directory: &directory };
+            let guest = Guest { kernel: image, append: &append, initrd: &initrd, cpu, directory };
             guest.measure().with_context(|| format!("in Linux, {variant}"))
         };
         let counted = measure(&stock, Variant::Stock)?;
@@ -140,7 +137,7 @@ pub fn bench(args: BenchArgs) -> Result<()> {
                 // The decoder of what QEMU logs is for 64-bit code.
                 if let (Some(image), Arch::X86_64) = (image, args.arch) {
                     let append = format!("{APPEND} -- loop {row}");
-                    let guest = Guest { kernel: image, append: &append, initrd: &initrd, cpu, directory: &directory };
+                    let guest = Guest { kernel: image, append: &append, initrd: &initrd, cpu, directory };
                     add_cost(&mut count, &guest, row)?;
                 }
                 Ok(count)
