@@ -125,8 +125,7 @@ pub(super) unsafe extern "C" fn sysenter_entry<K: Doors>() {
         push_regs!(),
         clear_regs!(),
         cld!(),
-        clac!(),
-        // Does a flag of the user's affect the kernel? They are rare, and POPFQ is slow.
+        // Does another flag of the user's affect the kernel? They are rare, and POPFQ is slow.
         "test dword ptr [rsp + {rflags}], {steering}",
         "jnz 5f",
         "4: mov rdi, rsp",
