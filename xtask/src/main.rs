@@ -28,6 +28,7 @@ mod msrv;
 mod packages;
 mod program;
 mod progress;
+mod prove;
 mod qemu;
 mod run;
 mod selftests;
@@ -67,6 +68,8 @@ enum Command {
     Linux(linux::LinuxArgs),
     /// Run Linux's own tests of the boundary in our kernel and in Linux, and compare
     Conformance(conformance::ConformanceArgs),
+    /// Prove the machine code of the doors
+    Prove(prove::ProveArgs),
     /// Format all code
     Fmt(lint::FmtArgs),
     /// Check formatting, and clippy with warnings as errors
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(args).map(|()| ExitCode::SUCCESS),
         Command::Linux(args) => linux::linux(args),
         Command::Conformance(args) => conformance::conformance(args),
+        Command::Prove(args) => prove::prove(args),
         Command::Fmt(args) => lint::fmt(args),
         Command::Lint => lint::lint(),
         Command::Doc(args) => lint::doc(args),

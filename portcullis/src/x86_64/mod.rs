@@ -63,3 +63,30 @@ pub use syscall64::first_way_out;
 pub use sysret::WayOut;
 pub use tables::Espfix;
 pub use way_out::enter_user_mode;
+
+/// Where the doors find things: for tools that read their code.
+#[doc(hidden)]
+pub mod layout {
+    use core::mem::offset_of;
+
+    use super::regs::UserRegs;
+    use super::tables::{Espfix, IstStack, NmiStack, Tables};
+    use super::{local::CpuLocal, paranoid, tables};
+
+    pub const USER_RSP: usize = CpuLocal::USER_RSP;
+    pub const THREAD_STACK: usize = CpuLocal::THREAD_STACK;
+    pub const TABLES: usize = CpuLocal::TABLES;
+    pub const ENTRY_STACK_TOP: usize = tables::ENTRY_STACK_TOP;
+    pub const ESPFIX_FRAME: usize = offset_of!(Tables, espfix) + offset_of!(Espfix, frame);
+    pub const ESPFIX_ALIAS: usize = offset_of!(Tables, espfix) + offset_of!(Espfix, alias);
+    /// From the top of an IST stack, where the first word above it is.
+    pub const FSGSBASE: usize = paranoid::FSGSBASE - paranoid::CPU_LOCAL;
+    /// The tops of the stacks of #DF, #DB, #MC and, the working one, of NMI.
+    pub const DOUBLE_FAULT_TOP: usize = offset_of!(Tables, double_fault) + offset_of!(IstStack, cpu_local);
+    pub const DEBUG_TOP: usize = offset_of!(Tables, debug) + offset_of!(IstStack, cpu_local);
+    pub const MACHINE_CHECK_TOP: usize = offset_of!(Tables, machine_check) + offset_of!(IstStack, cpu_local);
+    pub const NMI_WORK_TOP: usize = offset_of!(Tables, nmi) + offset_of!(NmiStack, cpu_local);
+    pub const NMI_STATE: usize = offset_of!(Tables, nmi) + offset_of!(NmiStack, state);
+    pub const NMI_ENTRY_TOP: usize = offset_of!(Tables, nmi) + offset_of!(NmiStack, entry_end);
+    pub const REGS_SIZE: usize = UserRegs::SIZE;
+}

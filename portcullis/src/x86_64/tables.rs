@@ -169,10 +169,10 @@ pub(super) const ENTRY_STACK_TOP: usize = offset_of!(Tables, entry_stack) + size
 /// One CPU's tables, and the stacks of its interrupt-stack table: 44 KiB in whole pages.
 #[repr(C, align(4096))]
 pub struct Tables {
-    double_fault: IstStack,
-    debug: IstStack,
-    machine_check: IstStack,
-    nmi: NmiStack,
+    pub(super) double_fault: IstStack,
+    pub(super) debug: IstStack,
+    pub(super) machine_check: IstStack,
+    pub(super) nmi: NmiStack,
     pub(super) gdt: Gdt,
     pub(super) tss: Tss,
     pub(super) espfix: Espfix,

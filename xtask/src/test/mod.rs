@@ -16,6 +16,7 @@ mod machines;
 mod noinstr;
 mod objdump;
 mod programs;
+mod prove;
 mod report;
 mod sessions;
 mod symbols;
@@ -91,6 +92,11 @@ const SUITES: &[Suite] = &[
         name: "instructions",
         about: "an NMI, a machine check and a debug exception at each instruction of each door, by QEMU's debugger interface",
         run: |_, report| instructions::run(report),
+    },
+    Suite {
+        name: "prove",
+        about: "the machine code of every door, for all register values; with --all each instruction is taken out",
+        run: |args, report| prove::run(args.all, report),
     },
     Suite {
         name: "programs",

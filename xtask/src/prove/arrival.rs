@@ -1,0 +1,479 @@
+//! How the CPU arrives at each door: the registers, the stack and the memory that the door finds, and what its Rust half must find.
+
+use std::ops::Range;
+
+use anyhow::{Context, Result};
+use iced_x86::{Mnemonic, OpKind, Register};
+use portcullis::x86_64::doors::Exception;
+use portcullis::x86_64::exception::FIRST_INTERRUPT;
+use portcullis::x86_64::syscall64::CLEARED_FLAGS;
+use portcullis::x86_64::tables::{KERNEL_CS, KERNEL_DS, USER_CS, USER_DS, USER32_CS};
+use portcullis::x86_64::{UserRegs, layout};
+
+use super::doors::{
+    CS, Frame, GENERAL, Goal, KERNEL_HALF, LIBRARY, NAMES, ORIG_RAX, Prover, RFLAGS, RIP, RSP, Regions, SS, index,
+};
+use super::state::{Region, Speculation, State, USER_TABLE, flags};
+use super::term::{Condition, Term};
+
+/// How the CPU comes to a door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    Syscall64,
+    Syscall32,
+    Sysenter,
+    /// INT 0x80, by its own door.
+    Int80,
+    /// An exception or interrupt of the ordinary doors.
+    FromUser(u8),
+    FromKernel(u8),
+    /// An NMI while another one is being handled.
+    NmiNested,
+    /// An NMI at one of the last two instructions of another one.
+    NmiAtEnd(u8),
+    /// A fault of the IRET that enters user mode.
+    BadIret(u8),
+    /// By a stack of the interrupt-stack table.
+    IstFromUser(u8),
+    IstFromKernel(u8),
+    /// A double fault of the IRET on an alias.
+    DoubleFaultOfIret,
+    /// One of it on another stack, which is reported.
+    DoubleFaultOnStack,
+    /// A new task.
+    FirstWayOut,
+    /// A kernel's own jump.
+    EnterUserMode,
+    /// SYSCALL from compatibility mode where that is closed.
+    Closed,
+}
+
+impl Arrival {
+    /// Whether a kernel may be without its door.
+    pub fn is_optional(self) -> bool {
+        use Arrival::{Closed, EnterUserMode, FirstWayOut, Int80, Syscall32, Sysenter};
+        matches!(self, Syscall32 | Sysenter | Int80 | Closed | FirstWayOut | EnterUserMode)
+    }
+}
+
+impl Prover<'_> {
+    /// The states in which the CPU may arrive.
+    pub(super) fn arrive(&mut self, arrival: Arrival) -> Result<Vec<(State, Goal)>> {
+        let mut state = State::new(self.entry(arrival)?, self.isolation);
+        let kernel = |name: &str, zeros: u64| Term::partly_known(name, zeros, KERNEL_HALF);
+        let page = |small: u64| if self.isolation { 0xfff } else { small };
+        let (cpu, thread) = (kernel("CpuLocal", page(63)), kernel("the top of the thread stack", 15));
+        let tables = kernel("Tables", 0xfff);
+        let (frame, alias) = (kernel("the alias's frame", 63), kernel("the alias", 0xffff_0000 | 63));
+        let interrupted_stack = kernel("the kernel's stack", 15);
+        let at = |offset: usize| offset as i64;
+        let mut add = |name, base: &Term, offsets: Range<i64>, writable, for_user_table| {
+            let (low, high) = (offsets.start, offsets.end);
+            state.add_region(Region { name, base: base.clone(), low, high, writable, for_user_table })
+        };
+        let ist_top = match arrival {
+            Arrival::IstFromUser(Exception::MC) | Arrival::IstFromKernel(Exception::MC) => layout::MACHINE_CHECK_TOP,
+            Arrival::IstFromKernel(Exception::DF) | Arrival::DoubleFaultOfIret | Arrival::DoubleFaultOnStack => {
+                layout::DOUBLE_FAULT_TOP
+            }
+            _ => layout::DEBUG_TOP,
+        };
+        let ist_low = at(ist_top) - (8192 - 16);
+        let entry_stack = at(layout::ENTRY_STACK_TOP) - 512..at(layout::ENTRY_STACK_TOP);
+        let regions = Regions {
+            cpu: add("CpuLocal", &cpu, 0..64, true, true),
+            thread: add("thread stack", &thread, -16384..0, true, false),
+            entry: add("entry stack", &tables, entry_stack, true, true),
+            ist: add("IST stack", &tables, ist_low..at(ist_top) + 16, true, true),
+            nmi_work: add("NMI stack", &tables, at(layout::NMI_WORK_TOP) - 7648..at(layout::NMI_STATE) + 8, true, true),
+            kernel_stack: add("kernel's stack", &interrupted_stack, -16384..0, true, false),
+            frame: add("frame", &frame, 0..64, true, false),
+        };
+        add("NMI entry stack", &tables, at(layout::NMI_ENTRY_TOP) - 512..at(layout::NMI_ENTRY_TOP), true, true);
+        add("alias", &alias, 0..64, false, true);
+        let espfix = add("Espfix", &tables, at(layout::ESPFIX_FRAME)..at(layout::ESPFIX_ALIAS) + 8, false, true);
+        let fsgsbase = state.fresh_with("fsgsbase", !1, 0);
+        state.fsgsbase = Some(fsgsbase.clone());
+        for (place, word) in [
+            ((regions.cpu, 0), cpu.clone()),
+            ((regions.cpu, at(layout::THREAD_STACK)), thread.clone()),
+            ((regions.cpu, at(layout::TABLES)), tables.clone()),
+            ((regions.ist, at(ist_top)), cpu.clone()),
+            ((regions.ist, at(ist_top + layout::FSGSBASE)), fsgsbase.clone()),
+            ((regions.nmi_work, at(layout::NMI_WORK_TOP)), cpu.clone()),
+            ((regions.nmi_work, at(layout::NMI_WORK_TOP + layout::FSGSBASE)), fsgsbase),
+            ((regions.nmi_work, at(layout::NMI_STATE)), Term::constant(0)),
+            ((espfix, at(layout::ESPFIX_FRAME)), if self.espfix { frame } else { Term::constant(0) }),
+            ((espfix, at(layout::ESPFIX_ALIAS)), if self.espfix { alias.clone() } else { Term::constant(0) }),
+        ] {
+            state.set_word(place, word);
+        }
+
+        // What runs.
+        let from_user = !matches!(
+            arrival,
+            Arrival::FromKernel(_) | Arrival::IstFromKernel(_) | Arrival::NmiNested | Arrival::NmiAtEnd(_)
+        );
+        let whose = if from_user { "user" } else { "kernel" };
+        let mut hit: Frame = std::array::from_fn(|word| Term::symbol(format!("{whose} {}", NAMES[word])));
+        let selector =
+            |word: usize, rpl| Term::partly_known(format!("{whose} {}", NAMES[word]), !0xffff | (3 ^ rpl), rpl);
+        (hit[CS], hit[SS]) =
+            if from_user { (selector(CS, 3), selector(SS, 3)) } else { (selector(CS, 0), selector(SS, 0)) };
+        hit[RFLAGS] = Term::partly_known(format!("{whose} rflags"), !flags::ALL, flags::FIXED);
+        for register in GENERAL {
+            state.set_register(register, &hit[index(register)]);
+        }
+        state.set_register(Register::RSP, &hit[RSP]);
+        state.flags = hit[RFLAGS].clone();
+        let user_gs = Term::symbol("the user's gs");
+        let table = Term::partly_known("cr3", USER_TABLE, 0);
+        let users_table = table.or(&Term::constant(USER_TABLE));
+        (state.gs, state.kernel_gs) = (user_gs.clone(), cpu.clone());
+        state.cr3 = if self.isolation && from_user { users_table.clone() } else { table.clone() };
+
+        let in_thread = (regions.thread, -(layout::REGS_SIZE as i64));
+        let mut goal = Goal {
+            regions,
+            kernel_gs: cpu.clone(),
+            found_gs: cpu.clone(),
+            user_gs: user_gs.clone(),
+            found_cr3: state.cr3.clone(),
+            table: table.clone(),
+            from_user,
+            half: "exception::arrived",
+            frame: hit.clone(),
+            vector: None,
+            error: None,
+            at: in_thread,
+            out: None,
+            sysret32: false,
+            runs: 0,
+            state: None,
+        };
+        goal.frame[ORIG_RAX] = Term::constant(u64::MAX);
+        let enosys = Term::constant(38u64.wrapping_neg());
+        let number_32 = hit[index(Register::RAX)].masked(0xffff_ffff);
+
+        // SDM volume 2, SYSCALL and SYSENTER; volume 3, 6.12.1 and 6.14.
+        match arrival {
+            Arrival::Syscall64 | Arrival::Syscall32 | Arrival::Closed => {
+                state.set_register(Register::RCX, &hit[RIP]);
+                state.set_register(Register::R11, &hit[RFLAGS]);
+                state.flags = hit[RFLAGS].masked(!CLEARED_FLAGS);
+                goal.frame[index(Register::RCX)] = hit[RIP].clone();
+                goal.frame[index(Register::R11)] = hit[RFLAGS].clone();
+                goal.frame[index(Register::RAX)] = enosys;
+                goal.frame[SS] = Term::constant(USER_DS.into());
+                if arrival == Arrival::Syscall64 {
+                    goal.half = "syscall64::syscall";
+                    goal.frame[ORIG_RAX] = hit[index(Register::RAX)].clone();
+                    goal.frame[CS] = Term::constant(USER_CS.into());
+                } else {
+                    goal.half = "syscall32::fast";
+                    // EIP.
+                    let rip = state.fresh_with("user eip", !0xffff_ffff, 0);
+                    state.set_register(Register::RCX, &rip);
+                    goal.frame[RIP] = rip;
+                    goal.frame[index(Register::RCX)] = hit[index(Register::RBP)].clone();
+                    goal.frame[ORIG_RAX] = number_32;
+                    goal.frame[CS] = Term::constant(USER32_CS.into());
+                }
+                if arrival == Arrival::Closed {
+                    let mut out = hit.clone();
+                    out[index(Register::RAX)] = Term::constant(0xffff_ffda);
+                    out[index(Register::RCX)] = state.register(Register::RCX);
+                    out[RIP] = state.register(Register::RCX);
+                    out[CS] = Term::constant(USER32_CS.into());
+                    out[SS] = Term::constant(USER_DS.into());
+                    let known = hit[RFLAGS].known();
+                    // What it was called with; TF would have trapped before, and RF is not set by a program.
+                    out[RFLAGS] = state.fresh_with("user eflags", known.0 | flags::RF | flags::TF | flags::VM, known.1);
+                    out[index(Register::R11)] = out[RFLAGS].clone();
+                    state.set_register(Register::R11, &out[RFLAGS]);
+                    (goal.user_gs, goal.kernel_gs) = (user_gs, cpu);
+                    goal.out = Some(out);
+                }
+            }
+            Arrival::Sysenter => {
+                let msr = state.fresh("sysenter_esp");
+                state.set_register(Register::RSP, &msr);
+                state.flags = hit[RFLAGS].masked(!(flags::VM | flags::IF | flags::RF));
+                goal.half = "syscall32::fast";
+                goal.frame[index(Register::RAX)] = enosys;
+                goal.frame[ORIG_RAX] = number_32;
+                goal.frame[RIP] = Term::constant(0);
+                goal.frame[CS] = Term::constant(USER32_CS.into());
+                goal.frame[RFLAGS] = state.flags.or(&Term::constant(flags::IF));
+                goal.frame[RSP] = hit[index(Register::RBP)].clone();
+                goal.frame[SS] = Term::constant(USER_DS.into());
+            }
+            Arrival::Int80 | Arrival::FromUser(_) => {
+                let top = match self.isolation {
+                    true => tables.plus(layout::ENTRY_STACK_TOP as i64),
+                    false => thread,
+                };
+                let (vector, error) = match arrival {
+                    Arrival::FromUser(vector) => (Some(vector), self.error_code(vector, &mut state)),
+                    _ => (None, None),
+                };
+                deliver(&mut state, &top, &hit, error.clone())?;
+                match vector {
+                    Some(vector) => {
+                        goal.vector = Some(vector.into());
+                        goal.error = Some(error.unwrap_or(Term::constant(0)));
+                    }
+                    None => {
+                        goal.half = "syscall32::int80";
+                        goal.frame[index(Register::RAX)] = enosys;
+                        goal.frame[ORIG_RAX] = number_32;
+                    }
+                }
+            }
+            Arrival::FromKernel(vector) => {
+                (state.gs, state.kernel_gs) = (cpu, user_gs);
+                // It hit no IRET to user mode.
+                let iret = Term::constant(self.image.find("portcullis::x86_64::bad_iret::iret_to_user")?);
+                state.path.push(Condition::Equal(hit[RIP].clone(), iret).not());
+                let error = self.error_code(vector, &mut state);
+                deliver(&mut state, &interrupted_stack, &hit, error.clone())?;
+                goal.half = "exception::interrupted";
+                goal.vector = Some(vector.into());
+                goal.error = Some(error.unwrap_or(Term::constant(0)));
+                goal.at = (regions.kernel_stack, -(layout::REGS_SIZE as i64));
+            }
+            Arrival::BadIret(vector) => {
+                // IRET stood at its frame, with the user's registers, GS and page table.
+                let top = match self.isolation {
+                    true => tables.plus(layout::ENTRY_STACK_TOP as i64),
+                    false => thread,
+                };
+                let rsp = top.plus(-40);
+                for (word, offset) in (RIP..=SS).zip(0..) {
+                    state.write(&rsp.plus(8 * offset), hit[word].clone()).map_err(|bad| anyhow::anyhow!(bad.0))?;
+                }
+                let mut fault = hit.clone();
+                fault[RIP] = Term::constant(self.image.find("portcullis::x86_64::bad_iret::iret_to_user")?);
+                fault[CS] = Term::constant(KERNEL_CS.into());
+                fault[SS] = Term::constant(KERNEL_DS.into());
+                // The flags on the way out: interrupts off.
+                fault[RFLAGS] = state.fresh_with("rflags at IRET", flags::IF | flags::TF, flags::FIXED);
+                state.flags = fault[RFLAGS].clone();
+                fault[RSP] = rsp.clone();
+                let error = self.error_code(vector, &mut state);
+                // The CPU aligns the stack.
+                deliver(&mut state, &rsp.masked(!15), &fault, error.clone())?;
+                goal.vector = Some(vector.into());
+                goal.error = Some(error.unwrap_or(Term::constant(0)));
+            }
+            Arrival::IstFromUser(vector) | Arrival::IstFromKernel(vector) => {
+                let top = if vector == Exception::NMI { layout::NMI_ENTRY_TOP } else { ist_top };
+                if !from_user {
+                    // Anything may have been hit: GS and the page table are anyone's.
+                    state.gs = Term::symbol("the gs that was found");
+                    goal.found_gs = state.gs.clone();
+                    state.kernel_gs = user_gs;
+                }
+                let error = (vector == Exception::DF).then(|| Term::constant(0));
+                deliver(&mut state, &tables.plus(top as i64), &hit, error)?;
+                if from_user {
+                    goal.vector = Some(vector.into());
+                    goal.error = Some(Term::constant(0));
+                } else {
+                    let top = if vector == Exception::NMI { layout::NMI_WORK_TOP } else { ist_top };
+                    let region = if vector == Exception::NMI { regions.nmi_work } else { regions.ist };
+                    goal.at = (region, (top - layout::REGS_SIZE) as i64);
+                    goal.half = match vector {
+                        Exception::NMI => "nmi::nmi_hit_kernel",
+                        Exception::DF => "paranoid::report",
+                        _ => "paranoid::ist_hit_kernel",
+                    };
+                    if vector == Exception::DF {
+                        goal.frame[ORIG_RAX] = Term::constant(0);
+                        let iret = Term::constant(self.image.find("portcullis::x86_64::bad_iret::iret_to_user")?);
+                        state.path.push(Condition::Equal(hit[RIP].clone(), iret).not());
+                    } else if vector == Exception::NMI {
+                        // Elsewhere than at the end of another one.
+                        let [last_but_one, last, _] = self.end_of_nmi()?;
+                        for end in [last_but_one, last] {
+                            state.path.push(Condition::Equal(hit[RIP].clone(), Term::constant(end)).not());
+                        }
+                        goal.state = Some(0);
+                    } else {
+                        goal.vector = Some(vector.into());
+                    }
+                    if self.isolation {
+                        // Either table.
+                        let mut other = state.clone();
+                        other.cr3 = users_table.clone();
+                        let mut other_goal = goal.clone();
+                        other_goal.found_cr3 = users_table;
+                        return Ok(vec![(state, goal), (other, other_goal)]);
+                    }
+                }
+            }
+            Arrival::NmiNested | Arrival::NmiAtEnd(_) => {
+                state.gs = Term::symbol("the gs that was found");
+                goal.found_gs = state.gs.clone();
+                state.kernel_gs = user_gs;
+                let word = (regions.nmi_work, at(layout::NMI_STATE));
+                let mut out = hit.clone();
+                let found = match arrival {
+                    Arrival::NmiAtEnd(which) => {
+                        let [last_but_one, last, again] = self.end_of_nmi()?;
+                        hit[RIP] = Term::constant(if which == 0 { last_but_one } else { last });
+                        out[RIP] = Term::constant(again);
+                        Term::constant(0)
+                    }
+                    _ => {
+                        // 1 or 2.
+                        let found = state.fresh_with("the NMI's state", !3, 0);
+                        for not in [0, 3] {
+                            state.path.push(Condition::Equal(found.clone(), Term::constant(not)).not());
+                        }
+                        found
+                    }
+                };
+                goal.table = state.cr3.masked(!USER_TABLE);
+                state.set_word(word, found);
+                goal.state = Some(if arrival == Arrival::NmiNested { 2 } else { 1 });
+                goal.out = Some(out);
+                deliver(&mut state, &tables.plus(layout::NMI_ENTRY_TOP as i64), &hit, None)?;
+            }
+            Arrival::DoubleFaultOfIret | Arrival::DoubleFaultOnStack => {
+                for (word, offset) in (RIP..=SS).zip(1..) {
+                    state.set_word((regions.frame, 8 * offset), hit[word].clone());
+                }
+                let bits = Term::symbol("bits 16 to 31 of the user's rsp").masked(0xffff_0000);
+                let mut fault = hit.clone();
+                fault[RIP] = Term::constant(self.image.find("portcullis::x86_64::bad_iret::iret_to_user")?);
+                fault[CS] = Term::constant(KERNEL_CS.into());
+                fault[SS] = Term::constant(KERNEL_DS.into());
+                fault[RFLAGS] = state.fresh_with("rflags at IRET", flags::IF | flags::TF, flags::FIXED);
+                state.flags = fault[RFLAGS].clone();
+                fault[RSP] = bits.or(&alias).plus(8);
+                deliver(&mut state, &tables.plus(ist_top as i64), &fault, Some(Term::constant(0)))?;
+                goal.vector = Some(Exception::GP.into());
+                goal.error = Some(Term::constant(0));
+                if arrival == Arrival::DoubleFaultOnStack {
+                    goal.half = "paranoid::report";
+                    goal.frame = fault;
+                    goal.frame[ORIG_RAX] = Term::constant(0);
+                    (goal.vector, goal.error) = (None, None);
+                    goal.at = (regions.ist, (ist_top - layout::REGS_SIZE) as i64);
+                }
+            }
+            Arrival::FirstWayOut | Arrival::EnterUserMode => {
+                (state.gs, state.kernel_gs) = (cpu, user_gs);
+                state.cr3 = table;
+                state.flags = Term::constant(flags::FIXED);
+                state.set_register(Register::RSP, &thread.plus(in_thread.1));
+                for (word, value) in hit.iter().enumerate() {
+                    state.set_word((in_thread.0, in_thread.1 + 8 * word as i64), value.clone());
+                }
+                for register in GENERAL {
+                    state.set_register(register, &Term::constant(0));
+                }
+                state.speculation = Speculation::SETTLED;
+                // The switch to the task leaves the stack's, and anything in RBP.
+                let rbp = state.fresh("rbp of the switch");
+                state.set_register(Register::RBP, &rbp);
+                goal.frame = hit.clone();
+                goal.half = "syscall64::first";
+                if arrival == Arrival::EnterUserMode {
+                    let ones = flags::FIXED | flags::IF;
+                    goal.frame[RFLAGS] = state.fresh_with("user rflags", !(UserRegs::FLAGS | ones), ones);
+                    state.set_word((in_thread.0, in_thread.1 + 8 * RFLAGS as i64), goal.frame[RFLAGS].clone());
+                    goal.out = Some(goal.frame.clone());
+                }
+            }
+        }
+        Ok(vec![(state, goal)])
+    }
+
+    /// The error code that the CPU pushes for a vector.
+    fn error_code(&self, vector: u8, state: &mut State) -> Option<Term> {
+        let has_one = vector < FIRST_INTERRUPT && Exception::WITH_ERROR_CODE >> vector & 1 != 0;
+        has_one.then(|| state.fresh_with("error code", !0xffff_ffff, 0))
+    }
+
+    /// Whether the image has its door.
+    pub fn exists(&self, arrival: Arrival) -> bool {
+        self.entry(arrival).is_ok()
+    }
+
+    /// Where it arrives.
+    fn entry(&self, arrival: Arrival) -> Result<u64> {
+        let door = |name: &str| self.image.find(&format!("{LIBRARY}{name}"));
+        Ok(match arrival {
+            Arrival::Syscall64 => door("syscall64::syscall64_entry")?,
+            Arrival::Syscall32 => door("syscall32::syscall32_entry")?,
+            Arrival::Closed => door("syscall64::syscall32_entry_closed")?,
+            Arrival::Sysenter => door("syscall32::sysenter_entry")?,
+            Arrival::Int80 => door("syscall32::int80_entry")?,
+            Arrival::FromUser(vector) | Arrival::FromKernel(vector) | Arrival::BadIret(vector) => {
+                door("exception::stubs")?.next_multiple_of(16) + 16 * u64::from(vector)
+            }
+            Arrival::IstFromUser(Exception::NMI)
+            | Arrival::IstFromKernel(Exception::NMI)
+            | Arrival::NmiNested
+            | Arrival::NmiAtEnd(_) => door("nmi::nmi_entry")?,
+            Arrival::IstFromKernel(Exception::DF) | Arrival::DoubleFaultOfIret | Arrival::DoubleFaultOnStack => {
+                door("paranoid::double_fault")?
+            }
+            Arrival::IstFromUser(vector) | Arrival::IstFromKernel(vector) => self.ist_door(vector)?,
+            Arrival::FirstWayOut => door("syscall64::first_way_out")?,
+            Arrival::EnterUserMode => door("way_out::enter_user_mode")?,
+        })
+    }
+
+    /// The last two instructions of an NMI that hit the kernel, and where it begins again.
+    pub(super) fn end_of_nmi(&self) -> Result<[u64; 3]> {
+        let start = self.image.find("portcullis::x86_64::nmi::nmi_entry")?;
+        let (mut address, mut ends) = (start, None);
+        while address < self.image.end_of(start) {
+            let instruction = self.image.instruction(address)?;
+            let next = self.image.instruction(instruction.next_ip())?;
+            if instruction.mnemonic() == Mnemonic::Jne && next.mnemonic() == Mnemonic::Iretq {
+                ends = Some([address, next.ip(), instruction.near_branch_target()]);
+            }
+            address = instruction.next_ip();
+        }
+        ends.context("the NMI's door does not end with JNZ and IRETQ")
+    }
+
+    /// There is one for each vector: which it is, its code says.
+    fn ist_door(&self, vector: u8) -> Result<u64> {
+        let name = format!("{LIBRARY}paranoid::ist_entry");
+        let is_it = |start: &u64| {
+            let mut address = *start;
+            while address < self.image.end_of(*start) {
+                let Ok(instruction) = self.image.instruction(address) else { return false };
+                if instruction.mnemonic() == Mnemonic::Mov && instruction.op0_register() == Register::ESI {
+                    // The other is of `rdmsr`.
+                    if instruction.op1_kind() == OpKind::Immediate32 {
+                        return instruction.immediate32() == u32::from(vector);
+                    }
+                }
+                address = instruction.next_ip();
+            }
+            false
+        };
+        let doors: Vec<u64> = self.image.find_all(&name).filter(is_it).collect();
+        doors.first().copied().with_context(|| format!("there is no {name} for vector {vector}"))
+    }
+}
+
+/// The CPU delivers an event by a gate for interrupts: the frame goes to the stack, IF, TF, NT, RF and VM are cleared (SDM volume
+/// 3, 6.12.1).
+fn deliver(state: &mut State, top: &Term, hit: &Frame, error: Option<Term>) -> Result<()> {
+    state.set_register(Register::RSP, top);
+    let words = [SS, RSP, RFLAGS, CS, RIP].map(|word| hit[word].clone());
+    // The CPU's own writes: with isolation they are to what both tables map.
+    for word in words.into_iter().chain(error) {
+        state.push(word).map_err(|bad| anyhow::anyhow!("the CPU cannot push: {}", bad.0))?;
+    }
+    state.flags = state.flags.masked(!(flags::IF | flags::TF | flags::NT | flags::RF | flags::VM));
+    state.clean = true;
+    Ok(())
+}

@@ -1,0 +1,755 @@
+//! The doors: every path through them, and what must be true where the Rust half is called and where user mode, or what was
+//! interrupted, goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use anyhow::{Result, ensure};
+use iced_x86::{Mnemonic, Register};
+use portcullis::x86_64::tables::{USER_CS, USER_DS, USER32_CS};
+use portcullis::x86_64::{UserRegs, layout};
+
+use super::arrival::Arrival;
+use super::image::Image;
+use super::solver::Solver;
+use super::state::{Arithmetic, Place, Speculation, State, USER_TABLE, flags};
+use super::step::{Leave, Next, Stuck, step};
+use super::term::{Condition, Term};
+
+/// The prefix of the library's names.
+pub(super) const LIBRARY: &str = "portcullis::x86_64::";
+
+/// More instructions no path has.
+const LONGEST_PATH: usize = 2000;
+
+/// What is proved. Each is a column of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Property {
+    /// No memory is touched but the kernel's, by the kernel's addresses, and on the user's page table only what that maps.
+    Memory,
+    /// The Rust half finds the registers of what was hit, exactly.
+    SavedFrame,
+    /// And the CPU as compiled code expects it: GS, page table, flags, stack; nothing of the user's in other registers.
+    Kernel,
+    /// Going on, the registers are those of the frame, exactly, and GS and the page table the user's.
+    WayOut,
+    /// What was interrupted goes on with the GS base, page table and registers that it had.
+    Restored,
+    /// No speculation past the choice of GS, and VERW is last.
+    Fences,
+    /// No way leads out of the doors but the listed ones.
+    Targets,
+}
+
+impl Property {
+    pub const ALL: [Property; 7] = [
+        Property::Memory,
+        Property::SavedFrame,
+        Property::Kernel,
+        Property::WayOut,
+        Property::Restored,
+        Property::Fences,
+        Property::Targets,
+    ];
+}
+
+impl fmt::Display for Property {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Property::Memory => "memory",
+            Property::SavedFrame => "frame",
+            Property::Kernel => "kernel",
+            Property::WayOut => "way out",
+            Property::Restored => "restored",
+            Property::Fences => "fences",
+            Property::Targets => "targets",
+        })
+    }
+}
+
+/// Something that does not hold.
+#[derive(Debug)]
+pub struct Failure {
+    pub property: Property,
+    pub what: String,
+    /// Where: an instruction's address.
+    pub at: u64,
+    /// Values of what is unknown with which it fails.
+    pub example: Vec<(String, u64)>,
+}
+
+/// What was proved of one door.
+#[derive(Default, Debug)]
+pub struct Proved {
+    pub paths: u32,
+    pub instructions: u64,
+    pub obligations: BTreeMap<Property, u32>,
+    /// How far the thread stack or the door's own is used, in bytes.
+    pub depth: i64,
+    pub failures: Vec<Failure>,
+    /// Which instructions were executed.
+    pub covered: BTreeSet<u64>,
+}
+
+/// The registers of a frame, in its order.
+pub(super) const GENERAL: [Register; 15] = [
+    Register::R15,
+    Register::R14,
+    Register::R13,
+    Register::R12,
+    Register::RBP,
+    Register::RBX,
+    Register::R11,
+    Register::R10,
+    Register::R9,
+    Register::R8,
+    Register::RAX,
+    Register::RCX,
+    Register::RDX,
+    Register::RSI,
+    Register::RDI,
+];
+/// What a function may change (System V ABI, 3.2.1).
+const CALLER_SAVED: [Register; 9] = [
+    Register::RAX,
+    Register::RCX,
+    Register::RDX,
+    Register::RSI,
+    Register::RDI,
+    Register::R8,
+    Register::R9,
+    Register::R10,
+    Register::R11,
+];
+pub(super) const ORIG_RAX: usize = 15;
+pub(super) const RIP: usize = 16;
+pub(super) const CS: usize = 17;
+pub(super) const RFLAGS: usize = 18;
+pub(super) const RSP: usize = 19;
+pub(super) const SS: usize = 20;
+const WORDS: usize = 21;
+pub(super) const NAMES: [&str; WORDS] = [
+    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax",
+    "rip", "cs", "rflags", "rsp", "ss",
+];
+
+pub(super) type Frame = [Term; WORDS];
+
+pub(super) fn index(register: Register) -> usize {
+    GENERAL.iter().position(|general| *general == register).expect("RSP is not among them")
+}
+
+impl Proved {
+    /// Adds what was proved of another arrival.
+    pub fn join(&mut self, other: Proved) {
+        self.paths += other.paths;
+        self.instructions += other.instructions;
+        self.depth = self.depth.max(other.depth);
+        for (property, count) in other.obligations {
+            *self.obligations.entry(property).or_default() += count;
+        }
+        self.failures.extend(other.failures);
+        self.covered.extend(other.covered);
+    }
+}
+
+/// Everything a proof is about.
+pub struct Prover<'a> {
+    pub image: &'a Image,
+    pub solver: &'a mut Solver,
+    pub isolation: bool,
+    /// Whether there are aliases for 16-bit stacks.
+    pub espfix: bool,
+}
+
+/// The regions, by number.
+#[derive(Clone, Copy)]
+pub(super) struct Regions {
+    pub cpu: usize,
+    pub thread: usize,
+    pub entry: usize,
+    pub nmi_work: usize,
+    /// The stack of #DF, #DB or #MC.
+    pub ist: usize,
+    pub kernel_stack: usize,
+    pub frame: usize,
+}
+
+/// What a path has to fulfil.
+#[derive(Clone)]
+pub(super) struct Goal {
+    pub regions: Regions,
+    /// The kernel's GS base, and the one that was there when the door was entered from the kernel.
+    pub kernel_gs: Term,
+    pub found_gs: Term,
+    pub user_gs: Term,
+    pub found_cr3: Term,
+    /// The kernel's page table, which is in CR3 but for the bit.
+    pub table: Term,
+    pub from_user: bool,
+    /// The Rust half that must be called, and the frame that it must find.
+    pub half: &'static str,
+    pub frame: Frame,
+    /// What it gets in RSI and RDX; `None` where it has to be a constant.
+    pub vector: Option<u64>,
+    pub error: Option<Term>,
+    /// Where the frame must be.
+    pub at: Place,
+    /// What must be restored: set by the Rust half.
+    pub out: Option<Frame>,
+    /// 32-bit SYSRET was promised to be equivalent.
+    pub sysret32: bool,
+    /// How often an NMI's handler has run.
+    pub runs: u32,
+    /// What the word of the NMI's state must be in the end.
+    pub state: Option<u64>,
+}
+
+/// A path's end.
+type Check = Result<(), Failure>;
+
+impl Prover<'_> {
+    /// Proves all of one arrival.
+    pub fn prove(&mut self, arrival: Arrival) -> Result<Proved> {
+        let mut proved = Proved::default();
+        let mut open = self.arrive(arrival)?;
+        while let Some((state, goal)) = open.pop() {
+            self.walk(state, goal, &mut open, &mut proved)?;
+        }
+        Ok(proved)
+    }
+
+    /// Follows one path to its end, or to where it splits.
+    fn walk(
+        &mut self,
+        mut state: State,
+        mut goal: Goal,
+        open: &mut Vec<(State, Goal)>,
+        proved: &mut Proved,
+    ) -> Result<()> {
+        loop {
+            ensure!(state.trail.len() < LONGEST_PATH, "a path of more than {LONGEST_PATH} instructions");
+            let at = state.rip;
+            let inside = self.image.function(at).is_some_and(|(_, name)| is_door(name));
+            if let Err(failure) =
+                self.hold(&state, proved, Property::Targets, inside, || format!("{at:#x} is executed"))
+            {
+                proved.failures.push(failure);
+                return Ok(());
+            }
+            let instruction = self.image.instruction(at)?;
+            state.trail.push(at);
+            proved.covered.insert(at);
+            proved.instructions += 1;
+            state.rip = instruction.next_ip();
+            let next = match step(&mut state, &instruction) {
+                Ok(next) => next,
+                Err(stuck) => {
+                    // A path that does not exist may do anything.
+                    if self.solver.possible(&state.path)? {
+                        let (property, what) = match stuck {
+                            Stuck::Access(what) => (Property::Memory, what),
+                            Stuck::Speculation(what) => (Property::Fences, what),
+                            Stuck::Unknown(what) => (Property::Targets, format!("not known: {what}")),
+                        };
+                        let example = self.solver.example(&state.path)?.unwrap_or_default();
+                        proved.failures.push(Failure { property, what, at, example });
+                    }
+                    return Ok(());
+                }
+            };
+            *proved.obligations.entry(Property::Memory).or_default() += u32::from(instruction.memory_size().size() > 0);
+            match next {
+                Next::Goes => {}
+                Next::Jump(target) => state.rip = target,
+                Next::Branch(condition, target) => {
+                    state.speculation.jump();
+                    match condition.decided() {
+                        Some(true) => state.rip = target,
+                        Some(false) => {}
+                        None => {
+                            let mut other = state.clone();
+                            other.rip = target;
+                            other.path.push(condition.clone());
+                            state.path.push(condition.not());
+                            if self.solver.possible(&other.path)? {
+                                open.push((other, goal.clone()));
+                            }
+                            if !self.solver.possible(&state.path)? {
+                                return Ok(());
+                            }
+                        }
+                    }
+                }
+                Next::Call(target) => match self.call(state, goal, target, proved) {
+                    Ok(Some((next, after, more))) => {
+                        open.extend(more);
+                        (state, goal) = (next, after);
+                    }
+                    Ok(None) => {
+                        proved.paths += 1;
+                        return Ok(());
+                    }
+                    Err(failure) => {
+                        proved.failures.push(failure?);
+                        return Ok(());
+                    }
+                },
+                Next::Leave(leave) => {
+                    if let Err(failure) = self.leave(&mut state, &goal, leave, at, proved)? {
+                        proved.failures.push(failure);
+                    }
+                    proved.paths += 1;
+                    return Ok(());
+                }
+            }
+            let top = goal.at.1 + layout::REGS_SIZE as i64;
+            let deepest = state.deepest.get(&goal.at.0).copied().unwrap_or(top);
+            proved.depth = proved.depth.max(top - deepest);
+        }
+    }
+
+    /// Something that must be so.
+    fn hold(
+        &self,
+        state: &State,
+        proved: &mut Proved,
+        property: Property,
+        holds: bool,
+        what: impl FnOnce() -> String,
+    ) -> Check {
+        *proved.obligations.entry(property).or_default() += 1;
+        match holds {
+            true => Ok(()),
+            false => Err(Failure {
+                property,
+                what: what(),
+                at: state.trail.last().copied().unwrap_or(state.rip),
+                example: Vec::new(),
+            }),
+        }
+    }
+
+    /// A condition that must follow from the path.
+    fn follows(
+        &mut self,
+        state: &State,
+        proved: &mut Proved,
+        property: Property,
+        condition: Condition,
+        what: &str,
+    ) -> Result<Check> {
+        *proved.obligations.entry(property).or_default() += 1;
+        if condition.decided() == Some(true) {
+            return Ok(Ok(()));
+        }
+        let mut conditions = state.path.clone();
+        conditions.push(condition.clone().not());
+        Ok(match self.solver.example(&conditions)? {
+            None => Ok(()),
+            Some(example) => Err(Failure {
+                property,
+                what: format!("{what}: not always {condition}"),
+                at: state.trail.last().copied().unwrap_or(state.rip),
+                example,
+            }),
+        })
+    }
+
+    fn equal(
+        &mut self,
+        state: &State,
+        proved: &mut Proved,
+        property: Property,
+        (a, b): (&Term, &Term),
+        what: &str,
+    ) -> Result<Check> {
+        self.follows(state, proved, property, Condition::Equal(a.clone(), b.clone()), what)
+    }
+}
+
+fn is_door(name: &str) -> bool {
+    const DOORS: [&str; 18] = [
+        "nmi::nmi_entry",
+        "espfix::leave_to_ldt_stack",
+        "way_out::leave_by_iret",
+        "way_out::enter_user_mode",
+        "way_out::leave_by_iret_popped",
+        "way_out::leave_32",
+        "paranoid::double_fault",
+        "paranoid::ist_entry",
+        "exception::stub_entry",
+        "exception::from_kernel",
+        "exception::from_user",
+        "exception::stubs",
+        "syscall32::int80_entry",
+        "syscall32::sysenter_entry",
+        "syscall32::syscall32_entry",
+        "syscall64::first_way_out",
+        "syscall64::syscall64_entry",
+        "syscall64::syscall32_entry_closed",
+    ];
+    name.strip_prefix(LIBRARY).is_some_and(|name| DOORS.contains(&name) || name == "bad_iret::iret_to_user")
+}
+
+/// The bits that all of the kernel's addresses have.
+pub(super) const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
+
+/// Whether nothing but the kernel's addresses and constants has a part in it.
+fn is_kernels(value: &Term) -> bool {
+    value.value().is_some() || value.symbols().iter().all(|symbol| symbol.ones & KERNEL_HALF == KERNEL_HALF)
+}
+
+macro_rules! check {
+    ($result:expr) => {
+        match $result {
+            Ok(()) => {}
+            Err(failure) => return Err(Ok(failure)),
+        }
+    };
+}
+
+impl Prover<'_> {
+    /// A call of a Rust half: what it must find, and what it leaves. `None` if it does not come back.
+    #[allow(clippy::type_complexity, reason = "a path goes on, and more may begin")]
+    fn call(
+        &mut self,
+        mut state: State,
+        mut goal: Goal,
+        target: u64,
+        proved: &mut Proved,
+    ) -> std::result::Result<Option<(State, Goal, Vec<(State, Goal)>)>, Result<Failure>> {
+        let name = self.image.function(target).filter(|(start, _)| *start == target).map_or("", |(_, name)| name);
+        let name = name.strip_prefix(LIBRARY).unwrap_or(name).to_owned();
+        let aligned = state.rsp().masked(15).value() == Some(0);
+        check!(
+            self.hold(&state, proved, Property::Kernel, aligned, || "RSP is not a multiple of 16 at a call".to_owned())
+        );
+        check!(self.hold(&state, proved, Property::Kernel, !state.on_user_table(), || {
+            "the page table is the user's".to_owned()
+        }));
+        let (table, loaded) = (goal.table.clone(), state.cr3.masked(!USER_TABLE));
+        check!(self.equal(&state, proved, Property::Kernel, (&loaded, &table), "CR3").map_err(Err)?);
+        let (gs, kernels) = (state.gs.clone(), goal.kernel_gs.clone());
+        check!(self.equal(&state, proved, Property::Kernel, (&gs, &kernels), "GS is the kernel's").map_err(Err)?);
+        let fenced = state.speculation.using();
+        check!(self.hold(&state, proved, Property::Fences, fenced, || {
+            "no fence stands after the choice of GS".to_owned()
+        }));
+        let mut affecting = flags::DF | flags::TF | flags::NT | flags::IF;
+        if self.image.cpu.smap {
+            affecting |= flags::AC;
+        }
+        let left = state.flags.masked(affecting);
+        let clear = left.value() == Some(0) || {
+            let zero = Condition::Equal(left.clone(), Term::constant(0)).not();
+            let conditions: Vec<Condition> = state.path.iter().cloned().chain([zero]).collect();
+            !self.solver.possible(&conditions).map_err(Err)?
+        };
+        check!(self.hold(&state, proved, Property::Kernel, clear, || format!("flags may be set: {left}")));
+
+        match name.as_str() {
+            "bad_iret::move_to_bad_iret" | "bad_iret::move_from_alias" => {
+                let moved = self.move_frame(&mut state, &mut goal, proved).map_err(Err)?;
+                check!(moved);
+                return Ok(Some((state, goal, Vec::new())));
+            }
+            _ => {}
+        }
+        let expected = goal.half;
+        check!(self.hold(&state, proved, Property::Targets, name == expected && goal.out.is_none(), || {
+            format!("{name} is called, not {expected}")
+        }));
+        // The frame.
+        let pointer = state.regions[goal.at.0].base.plus(goal.at.1);
+        let given = state.register(Register::RDI);
+        check!(
+            self.equal(&state, proved, Property::SavedFrame, (&given, &pointer), "RDI points to the frame")
+                .map_err(Err)?
+        );
+        for (word, name) in NAMES.iter().enumerate() {
+            let found = state.word((goal.at.0, goal.at.1 + 8 * word as i64));
+            let wanted = goal.frame[word].clone();
+            check!(self.equal(&state, proved, Property::SavedFrame, (&found, &wanted), name).map_err(Err)?);
+        }
+        // The arguments, and what must be of no use to anybody.
+        let vector = state.register(Register::RSI);
+        let vector_given = goal.vector.is_none_or(|expected| vector.masked(0xffff_ffff).value() == Some(expected));
+        check!(self.hold(&state, proved, Property::SavedFrame, vector_given, || format!("the vector is {vector}")));
+        if let Some(error) = goal.error.clone() {
+            let given = state.register(Register::RDX);
+            check!(self.equal(&state, proved, Property::SavedFrame, (&given, &error), "the error code").map_err(Err)?);
+        }
+        for register in GENERAL {
+            let value = state.register(register);
+            let free = match register {
+                Register::RDI => true,
+                Register::RDX => goal.error.is_some(),
+                // What a paranoid door keeps there.
+                Register::RBX | Register::R12 => !goal.from_user,
+                _ => false,
+            };
+            check!(self.hold(&state, proved, Property::Kernel, free || is_kernels(&value), || {
+                format!("{register:?} holds {value}").to_lowercase()
+            }));
+        }
+        if name == "nmi::nmi_hit_kernel" {
+            let running = state.word((goal.regions.nmi_work, layout::NMI_STATE as i64));
+            let marked = Condition::Equal(running, Term::constant(0)).not();
+            check!(
+                self.follows(&state, proved, Property::Kernel, marked, "an NMI is marked as being handled")
+                    .map_err(Err)?
+            );
+        }
+        // What it leaves.
+        if name.ends_with("report") {
+            return Ok(None);
+        }
+        let more = self.after_half(&mut state, &mut goal, &name);
+        Ok(Some((state, goal, more)))
+    }
+
+    /// The Rust half returns: what it may have changed is unknown, but for what its types promise.
+    fn after_half(&mut self, state: &mut State, goal: &mut Goal, name: &str) -> Vec<(State, Goal)> {
+        for register in CALLER_SAVED {
+            let value = state.fresh(&format!("{register:?} of the Rust half").to_lowercase());
+            state.set_register(register, &value);
+        }
+        state.computed(Arithmetic::Unknown);
+        state.speculation = Speculation::SETTLED;
+        // Another task has run meanwhile, on this CPU or another: nothing below the frame is left.
+        let regions = state.regions.clone();
+        for (number, region) in regions.iter().enumerate() {
+            if number == goal.at.0 {
+                state.forget(number, region.low..goal.at.1);
+            } else if number == goal.regions.thread || number == goal.regions.frame || number == goal.regions.entry {
+                state.forget(number, region.low..region.high);
+            }
+        }
+        let user_rsp = (goal.regions.cpu, layout::USER_RSP as i64);
+        let unknown = state.fresh("cpu.user_rsp");
+        state.set_word(user_rsp, unknown);
+        let mut out: Frame =
+            std::array::from_fn(|word| state.fresh(&format!("{} of the frame after the Rust half", NAMES[word])));
+        if goal.from_user {
+            // `UserRegs`: the selectors name ring 3, the flags are the user's.
+            for selector in [CS, SS] {
+                out[selector] =
+                    state.fresh_with(&format!("{} of the frame after the Rust half", NAMES[selector]), !0xffff, 3);
+            }
+            let ones = flags::FIXED | flags::IF;
+            out[RFLAGS] = state.fresh_with("rflags of the frame after the Rust half", !(UserRegs::FLAGS | ones), ones);
+            goal.user_gs = state.fresh("the user's gs after the Rust half");
+            state.kernel_gs = goal.user_gs.clone();
+        } else {
+            // The handler may change where execution goes on, and the kernel's table.
+            for (word, was) in goal.frame.iter().enumerate().filter(|(word, _)| ![RIP, ORIG_RAX].contains(word)) {
+                out[word] = was.clone();
+            }
+        }
+        goal.table = state.fresh_with("cr3 after the Rust half", USER_TABLE, 0);
+        state.cr3 = goal.table.clone();
+        for (word, value) in out.iter().enumerate() {
+            state.set_word((goal.at.0, goal.at.1 + 8 * word as i64), value.clone());
+        }
+        goal.out = Some(out.clone());
+        goal.runs += 1;
+        if goal.half == "syscall32::fast" {
+            // AL says which way: where it is SYSRET, that is equivalent as far as the landing pad can tell.
+            let (mut by_sysret, mut sysret_goal) = (state.clone(), goal.clone());
+            by_sysret.set_register(Register::RAX, &Term::constant(2));
+            let mut out = out;
+            out[RIP] = by_sysret.fresh_with("the landing pad", !0xffff_ffff, 0);
+            out[CS] = Term::constant(USER32_CS.into());
+            out[SS] = Term::constant(USER_DS.into());
+            let known = out[RFLAGS].known();
+            out[RFLAGS] = by_sysret.fresh_with("rflags for sysret", known.0 | flags::RF | flags::TF, known.1);
+            for (word, value) in out.iter().enumerate() {
+                by_sysret.set_word((goal.at.0, goal.at.1 + 8 * word as i64), value.clone());
+            }
+            sysret_goal.out = Some(out);
+            sysret_goal.sysret32 = true;
+            state.set_register(Register::RAX, &Term::constant(0));
+            return vec![(by_sysret, sysret_goal)];
+        }
+        if name == "nmi::nmi_hit_kernel" {
+            // Another one may have come meanwhile, once in this proof: what goes round again is what came.
+            let place = (goal.regions.nmi_work, layout::NMI_STATE as i64);
+            state.set_word(place, Term::constant(1));
+            if goal.runs == 1 {
+                let mut again = state.clone();
+                again.set_word(place, Term::constant(2));
+                let mut goal = goal.clone();
+                goal.frame = out;
+                goal.frame[ORIG_RAX] = Term::constant(u64::MAX);
+                goal.out = None;
+                return vec![(again, goal)];
+            }
+        }
+        Vec::new()
+    }
+
+    /// `move_to_bad_iret` and `move_from_alias`: the general registers that the fault's door has saved, and IRET's frame, come to
+    /// the top of the thread stack.
+    fn move_frame(&mut self, state: &mut State, goal: &mut Goal, proved: &mut Proved) -> Result<Check> {
+        let fault = state.register(Register::RDI);
+        let mut moved = Vec::new();
+        for word in 0..=ORIG_RAX {
+            match state.read(&fault.plus(8 * word as i64), 8) {
+                Ok(value) => moved.push(value),
+                Err(bad) => {
+                    let failure = self.hold(state, proved, Property::SavedFrame, false, || bad.0.clone());
+                    return Ok(failure);
+                }
+            }
+        }
+        let rsp = match state.read(&fault.plus(8 * RSP as i64), 8) {
+            Ok(rsp) => rsp,
+            Err(bad) => return Ok(self.hold(state, proved, Property::SavedFrame, false, || bad.0.clone())),
+        };
+        for word in 0..5 {
+            match state.read(&rsp.plus(8 * word), 8) {
+                Ok(value) => moved.push(value),
+                Err(bad) => return Ok(self.hold(state, proved, Property::SavedFrame, false, || bad.0.clone())),
+            }
+        }
+        let reported = goal.half == "paranoid::report";
+        let low = state.regions[goal.regions.thread].low;
+        // They run on the stack that they are called on: what is below may be lost.
+        state.forget(goal.regions.thread, low..goal.at.1);
+        for (word, value) in moved.into_iter().enumerate() {
+            state.set_word((goal.regions.thread, goal.at.1 + 8 * word as i64), value);
+        }
+        let to = match reported {
+            true => Term::constant(0),
+            false => state.regions[goal.regions.thread].base.plus(goal.at.1),
+        };
+        // It has copied the user's registers through others: what is left there the door has nothing to do with.
+        for register in CALLER_SAVED {
+            state.set_register(register, &Term::constant(0));
+        }
+        state.set_register(Register::RAX, &to);
+        state.computed(Arithmetic::Unknown);
+        Ok(Ok(()))
+    }
+
+    /// The end of a door.
+    fn leave(&mut self, state: &mut State, goal: &Goal, leave: Leave, at: u64, proved: &mut Proved) -> Result<Check> {
+        macro_rules! must {
+            ($result:expr) => {
+                match $result {
+                    Ok(()) => {}
+                    Err(failure) => return Ok(Err(failure)),
+                }
+            };
+        }
+        if leave == Leave::Never {
+            return Ok(self.hold(state, proved, Property::Targets, false, || "UD2 is executed".to_owned()));
+        }
+        let property = if goal.from_user { Property::WayOut } else { Property::Restored };
+        let Some(out) = goal.out.clone() else {
+            return Ok(
+                self.hold(state, proved, property, false, || "the door is left before its Rust half ran".to_owned())
+            );
+        };
+        // GS and the page table.
+        let (gs, other_gs) = match goal.from_user {
+            true => (goal.user_gs.clone(), goal.kernel_gs.clone()),
+            false => (goal.found_gs.clone(), goal.user_gs.clone()),
+        };
+        must!(self.equal(state, proved, property, (&state.gs.clone(), &gs), "the GS base")?);
+        must!(self.equal(state, proved, property, (&state.kernel_gs.clone(), &other_gs), "the other GS base")?);
+        if self.isolation {
+            let bit = match goal.from_user {
+                true => Term::constant(USER_TABLE),
+                false => goal.found_cr3.masked(USER_TABLE),
+            };
+            must!(self.equal(state, proved, property, (&state.cr3, &goal.table.or(&bit)), "the page table")?);
+        }
+        // The registers.
+        let lost_by_sysret32 = |register| {
+            let lost = [Register::RCX, Register::R8, Register::R9, Register::R10, Register::R11];
+            goal.sysret32 && lost.contains(&register)
+        };
+        for register in GENERAL {
+            let value = state.register(register);
+            let wanted = match lost_by_sysret32(register) {
+                // ECX and R11 are what SYSRET takes; the others are cleared.
+                true if register == Register::RCX => out[RIP].clone(),
+                true if register == Register::R11 => out[RFLAGS].clone(),
+                true => Term::constant(0),
+                false => out[index(register)].clone(),
+            };
+            must!(self.equal(state, proved, property, (&value, &wanted), &format!("{register:?}").to_lowercase())?);
+        }
+        match leave {
+            Leave::Iret => {
+                if goal.from_user {
+                    let recognized = self.image.find("portcullis::x86_64::bad_iret::iret_to_user")? == at;
+                    must!(self.hold(state, proved, property, recognized, || {
+                        "a fault of this IRET would not be recognized".to_owned()
+                    }));
+                }
+                if goal.from_user && self.espfix {
+                    // To a 16-bit stack, which only the LDT has, IRET leaves the bits 16 to 31 of RSP as they are.
+                    let of_ldt = Condition::Equal(out[SS].masked(4), Term::constant(0)).not();
+                    let mut with_ldt = state.clone();
+                    with_ldt.path.push(of_ldt);
+                    let (here, users) = (state.rsp().masked(0xffff_0000), out[RSP].masked(0xffff_0000));
+                    must!(self.equal(
+                        &with_ldt,
+                        proved,
+                        property,
+                        (&here, &users),
+                        "no half of a kernel address in ESP"
+                    )?);
+                }
+                for (word, offset) in (RIP..=SS).zip(0..) {
+                    match state.read(&state.rsp().plus(8 * offset), 8) {
+                        Ok(value) => must!(self.equal(state, proved, property, (&value, &out[word]), NAMES[word])?),
+                        Err(bad) => return Ok(self.hold(state, proved, Property::Memory, false, || bad.0)),
+                    }
+                }
+            }
+            Leave::Sysret64 | Leave::Sysret32 => {
+                let (rcx, r11) = (state.register(Register::RCX), state.register(Register::R11));
+                let (code, rip) = match leave {
+                    Leave::Sysret64 => (USER_CS, rcx),
+                    _ => (USER32_CS, rcx.masked(0xffff_ffff)),
+                };
+                must!(self.equal(state, proved, property, (&rip, &out[RIP]), "rip")?);
+                // A #GP of SYSRET would be taken in the kernel, on the user's stack (Intel SDM volume 2, SYSRET).
+                let highest = Condition::Below(rip, Term::constant(1 << 47));
+                must!(self.follows(state, proved, property, highest, "RIP is canonical")?);
+                // What each loads into RFLAGS.
+                let loaded = r11.masked(0x3c_7fd7).or(&Term::constant(flags::FIXED));
+                let by_iret = out[RFLAGS].masked(flags::ALL).or(&Term::constant(flags::FIXED));
+                must!(self.equal(state, proved, property, (&loaded, &by_iret), "rflags")?);
+                let trap = loaded.masked(flags::TF);
+                must!(self.equal(state, proved, property, (&trap, &Term::constant(0)), "no single step is late")?);
+                must!(self.equal(state, proved, property, (&Term::constant(code.into()), &out[CS]), "cs")?);
+                must!(self.equal(state, proved, property, (&Term::constant(USER_DS.into()), &out[SS]), "ss")?);
+                must!(self.equal(state, proved, property, (&state.rsp(), &out[RSP]), "rsp")?);
+            }
+            Leave::Never => {}
+        }
+        if let Some(wanted) = goal.state {
+            let word = state.word((goal.regions.nmi_work, layout::NMI_STATE as i64));
+            must!(self.equal(state, proved, property, (&word, &Term::constant(wanted)), "the NMI's state")?);
+        }
+        if goal.from_user && self.image.cpu.verw {
+            let mut before = state.trail.iter().rev().skip(1);
+            let last = loop {
+                let Some(address) = before.next() else { break None };
+                let instruction = self.image.instruction(*address)?;
+                if instruction.mnemonic() != Mnemonic::Jmp {
+                    break Some(instruction.mnemonic());
+                }
+            };
+            must!(self.hold(state, proved, Property::Fences, last == Some(Mnemonic::Verw), || {
+                format!("before user mode comes {last:?}, not VERW")
+            }));
+        }
+        Ok(Ok(()))
+    }
+}

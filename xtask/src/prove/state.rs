@@ -1,0 +1,307 @@
+//! What the CPU and the memory that doors touch hold, as terms.
+
+use std::collections::BTreeMap;
+
+use iced_x86::Register;
+
+use super::term::{Condition, Node, Term};
+
+/// RFLAGS.
+pub mod flags {
+    pub const FIXED: u64 = 1 << 1;
+    pub const TF: u64 = 1 << 8;
+    pub const IF: u64 = 1 << 9;
+    pub const DF: u64 = 1 << 10;
+    pub const NT: u64 = 1 << 14;
+    pub const RF: u64 = 1 << 16;
+    pub const VM: u64 = 1 << 17;
+    pub const AC: u64 = 1 << 18;
+    /// CF, PF, AF, ZF, SF, OF: what arithmetic sets.
+    pub const ARITHMETIC: u64 = 0x8d5;
+    /// All that exist (SDM volume 1, figure 3-8).
+    pub const ALL: u64 = 0x3f_7fd5 | FIXED;
+}
+
+/// The bit of CR3 that tells the user's page table from the kernel's.
+pub const USER_TABLE: u64 = 1 << 12;
+
+/// What the last arithmetic was, for the conditional jump after it.
+#[derive(Clone, Debug)]
+pub enum Arithmetic {
+    /// A comparison or subtraction, of the bits of a mask.
+    Compared(Term, Term),
+    /// A result of AND, OR, XOR or TEST.
+    Result(Term),
+    /// Whatever it was.
+    Unknown,
+}
+
+/// A piece of memory that doors may touch: an unknown base, and the offsets from it.
+#[derive(Clone, Debug)]
+pub struct Region {
+    pub name: &'static str,
+    pub base: Term,
+    pub low: i64,
+    pub high: i64,
+    pub writable: bool,
+    /// Whether the user's page table maps it, too.
+    pub for_user_table: bool,
+}
+
+/// A place in memory: the region's number, and the offset from its base.
+pub type Place = (usize, i64);
+
+/// Where execution is, and all it has come by.
+#[derive(Clone)]
+pub struct State {
+    pub rip: u64,
+    pub registers: [Term; 16],
+    /// RFLAGS but for the arithmetic flags, unless these are `clean`.
+    pub flags: Term,
+    pub arithmetic: Arithmetic,
+    /// Whether `flags` has the arithmetic flags, too.
+    pub clean: bool,
+    pub gs: Term,
+    pub kernel_gs: Term,
+    pub cr3: Term,
+    /// With page-table isolation.
+    pub isolation: bool,
+    pub regions: Vec<Region>,
+    cells: BTreeMap<Place, Term>,
+    /// What must be true for execution to come here.
+    pub path: Vec<Condition>,
+    /// The last instructions, the newest last.
+    pub trail: Vec<u64>,
+    pub speculation: Speculation,
+    /// Whether the CPU has RDGSBASE: a word of which the lowest bit says so.
+    pub fsgsbase: Option<Term>,
+    /// The least offset that was written below the top of each region.
+    pub deepest: BTreeMap<usize, i64>,
+    pub counter: u32,
+}
+
+/// Whether the CPU may go on with the GS of the other side, where it guesses a conditional jump.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Speculation {
+    /// A conditional jump has come since the last fence.
+    jumped: bool,
+    /// GS was chosen after it.
+    chosen: bool,
+    /// GS was used, or a fence has come.
+    settled: bool,
+}
+
+impl Speculation {
+    /// After a Rust half: GS is the kernel's for sure.
+    pub const SETTLED: Speculation = Speculation { jumped: false, chosen: false, settled: true };
+
+    /// A conditional jump.
+    pub fn jump(&mut self) {
+        self.jumped = true;
+    }
+
+    /// SWAPGS, WRGSBASE.
+    pub fn choose(&mut self) {
+        self.chosen |= self.jumped;
+    }
+
+    /// LFENCE, or an instruction that serializes.
+    pub fn fence(&mut self) {
+        *self = Speculation::SETTLED;
+    }
+
+    /// GS is used, by the door or by its Rust half: whether that is safe.
+    pub fn using(&mut self) -> bool {
+        let safe = !self.chosen && (self.settled || !self.jumped);
+        self.settled = true;
+        safe
+    }
+}
+
+/// Why an access is not allowed.
+#[derive(Debug)]
+pub struct BadAccess(pub String);
+
+impl State {
+    /// With unknown registers and no memory.
+    pub fn new(rip: u64, isolation: bool) -> State {
+        let unknown = Term::constant(0);
+        State {
+            rip,
+            registers: std::array::from_fn(|_| unknown.clone()),
+            flags: Term::constant(flags::FIXED),
+            arithmetic: Arithmetic::Unknown,
+            clean: true,
+            gs: unknown.clone(),
+            kernel_gs: unknown.clone(),
+            cr3: unknown,
+            isolation,
+            regions: Vec::new(),
+            cells: BTreeMap::new(),
+            path: Vec::new(),
+            trail: Vec::new(),
+            speculation: Speculation::default(),
+            fsgsbase: None,
+            deepest: BTreeMap::new(),
+            counter: 0,
+        }
+    }
+
+    /// A new unknown word.
+    pub fn fresh(&mut self, name: &str) -> Term {
+        self.fresh_with(name, 0, 0)
+    }
+
+    /// A new unknown word of which some bits are known.
+    pub fn fresh_with(&mut self, name: &str, zeros: u64, ones: u64) -> Term {
+        self.counter += 1;
+        Term::partly_known(format!("{name}#{}", self.counter), zeros, ones)
+    }
+
+    /// A register, or the part of it.
+    pub fn register(&self, register: Register) -> Term {
+        let whole = &self.registers[register.full_register().number()];
+        match register.size() {
+            8 => whole.clone(),
+            4 => whole.masked(0xffff_ffff),
+            2 => whole.masked(0xffff),
+            _ if matches!(register, Register::AH | Register::BH | Register::CH | Register::DH) => {
+                whole.shr(8).masked(0xff)
+            }
+            _ => whole.masked(0xff),
+        }
+    }
+
+    /// Sets a register. 32 bits clear the upper half (SDM volume 1, 3.4.1.1).
+    pub fn set_register(&mut self, register: Register, value: &Term) {
+        let number = register.full_register().number();
+        self.registers[number] = match register.size() {
+            8 => value.clone(),
+            4 => value.masked(0xffff_ffff),
+            2 => self.registers[number].masked(!0xffff).or(&value.masked(0xffff)),
+            _ => self.registers[number].masked(!0xff).or(&value.masked(0xff)),
+        };
+    }
+
+    /// RSP.
+    pub fn rsp(&self) -> Term {
+        self.register(Register::RSP)
+    }
+
+    /// RFLAGS as PUSHF has them.
+    pub fn all_flags(&mut self) -> Term {
+        if !self.clean {
+            let arithmetic = self.fresh_with("arithmetic flags", !flags::ARITHMETIC, 0);
+            self.flags = self.flags.masked(!flags::ARITHMETIC).or(&arithmetic);
+            self.clean = true;
+        }
+        self.flags.clone()
+    }
+
+    /// After an instruction that sets the arithmetic flags.
+    pub fn computed(&mut self, arithmetic: Arithmetic) {
+        self.arithmetic = arithmetic;
+        self.clean = false;
+    }
+
+    /// Whether the user's page table is loaded.
+    pub fn on_user_table(&self) -> bool {
+        self.isolation && self.cr3.masked(USER_TABLE).value() != Some(0)
+    }
+
+    /// Adds a region; its number.
+    pub fn add_region(&mut self, region: Region) -> usize {
+        self.regions.push(region);
+        self.regions.len() - 1
+    }
+
+    /// Which region it is, and where in it.
+    fn place(&self, address: &Term, size: u32) -> Result<Place, BadAccess> {
+        let (base, offset) = address.split();
+        let offset = offset as i64;
+        // On the aliases the bits 16 to 31 are any.
+        let without_alias = match base.node() {
+            Node::Or(a, b) if a.known().0 | 0xffff_0000 == u64::MAX => b.clone(),
+            Node::Or(a, b) if b.known().0 | 0xffff_0000 == u64::MAX => a.clone(),
+            _ => base.clone(),
+        };
+        let is_alias = without_alias != base;
+        let found = self.regions.iter().position(|region| {
+            region.base == without_alias
+                && (region.name == "alias") == is_alias
+                && region.low <= offset
+                && offset + i64::from(size) <= region.high
+        });
+        let number = found.ok_or_else(|| BadAccess(format!("{size} bytes at {address}, which is not the kernel's")))?;
+        let region = &self.regions[number];
+        if self.on_user_table() && !region.for_user_table {
+            return Err(BadAccess(format!("{size} bytes of the {} on the user's page table", region.name)));
+        }
+        Ok((number, offset))
+    }
+
+    /// The word at a place, unknown if nobody has looked or written yet.
+    pub fn word(&mut self, (region, offset): Place) -> Term {
+        // An alias shows what was written to the frame.
+        let region = match self.regions[region].name {
+            "alias" => self.regions.iter().position(|other| other.name == "frame").unwrap_or(region),
+            _ => region,
+        };
+        if let Some(word) = self.cells.get(&(region, offset)) {
+            return word.clone();
+        }
+        let word = self.fresh(&format!("{}[{offset}]", self.regions[region].name));
+        self.cells.insert((region, offset), word.clone());
+        word
+    }
+
+    /// Sets it.
+    pub fn set_word(&mut self, (region, offset): Place, value: Term) {
+        self.cells.insert((region, offset), value);
+    }
+
+    /// Forgets all words of a region in a range of offsets.
+    pub fn forget(&mut self, region: usize, offsets: std::ops::Range<i64>) {
+        self.cells.retain(|(of, offset), _| *of != region || !offsets.contains(offset));
+    }
+
+    /// Reads memory.
+    pub fn read(&mut self, address: &Term, size: u32) -> Result<Term, BadAccess> {
+        let (region, offset) = self.place(address, size)?;
+        let inside = offset.rem_euclid(8);
+        if inside + i64::from(size) > 8 {
+            return Err(BadAccess(format!("{size} bytes at {address}, not aligned")));
+        }
+        let word = self.word((region, offset - inside));
+        let part = word.shr(inside as u32 * 8);
+        Ok(if size == 8 { part } else { part.masked((1 << (size * 8)) - 1) })
+    }
+
+    /// Writes a word.
+    pub fn write(&mut self, address: &Term, value: Term) -> Result<(), BadAccess> {
+        let (region, offset) = self.place(address, 8)?;
+        if !self.regions[region].writable || offset.rem_euclid(8) != 0 {
+            return Err(BadAccess(format!("a write of 8 bytes at {address}")));
+        }
+        let deepest = self.deepest.entry(region).or_insert(offset);
+        *deepest = offset.min(*deepest);
+        self.set_word((region, offset), value);
+        Ok(())
+    }
+
+    /// Pushes a word.
+    pub fn push(&mut self, value: Term) -> Result<(), BadAccess> {
+        let top = self.rsp().plus(-8);
+        self.write(&top, value)?;
+        self.set_register(Register::RSP, &top);
+        Ok(())
+    }
+
+    /// Pops one.
+    pub fn pop(&mut self) -> Result<Term, BadAccess> {
+        let top = self.rsp();
+        let value = self.read(&top, 8)?;
+        self.set_register(Register::RSP, &top.plus(8));
+        Ok(value)
+    }
+}
