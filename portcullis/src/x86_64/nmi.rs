@@ -11,8 +11,10 @@
 //!   of these finds the word at 0 but the working stack in use. The door recognizes its RIP, in kernel mode, and goes back to the
 //!   start of the working stack's part. It looks at no RSP, which a user program can set.
 //!
-//! Not covered: a machine check in the door's first instructions, before the frame has moved, ends with an IRET that lets NMIs
-//! in. An NMI that comes right then overwrites the frame on the entry stack.
+//! Not covered: a machine check, or a debug exception of the kernel's own, that hits this door where its frame has nobody's protection,
+//! and another NMI. In the door's first instructions, before the frame has moved, the IRET of the first lets NMIs in, and the CPU
+//! overwrites the frame on the entry stack. At the last two instructions the word is 0 and the working stack in use, and an NMI that
+//! hits the other exception's handler does not see that. `./x prove doors` explores all pairs of events, and finds these alone.
 //!
 //! An NMI that hit user mode runs its handler on the thread stack, with the door's word at 0, and an exception's IRET may let
 //! another one in there, too. So `run` keeps a second word, in [`CpuLocal`]: a handler that is running is run again, not

@@ -443,7 +443,7 @@ impl Prover<'_> {
     }
 
     /// There is one for each vector: which it is, its code says.
-    fn ist_door(&self, vector: u8) -> Result<u64> {
+    pub(super) fn ist_door(&self, vector: u8) -> Result<u64> {
         let name = format!("{LIBRARY}paranoid::ist_entry");
         let is_it = |start: &u64| {
             let mut address = *start;

@@ -11,6 +11,7 @@
 mod arrival;
 mod doors;
 mod image;
+mod nested;
 mod solver;
 mod state;
 mod step;
@@ -32,6 +33,7 @@ use crate::setup::{self, Need};
 use arrival::Arrival;
 use doors::{Failure, Property, Proved, Prover};
 use image::{Cpu, Image};
+use nested::{Event, Explored, Explorer, Loss};
 pub use solver::Solver;
 
 /// The solver.
@@ -114,11 +116,37 @@ impl Subject {
         Ok(())
     }
 
+    /// Whether it is an image with everything patched in.
+    pub fn is_patched(&self) -> bool {
+        self.image.cpu.smap
+    }
+
+    /// Events inside an NMI, at every pair of places.
+    pub fn explore(&self, solver: &mut Solver, events: u32) -> Result<Explored> {
+        let prover = Prover { image: &self.image, solver, isolation: self.isolation, espfix: false };
+        Explorer::explore(&prover, events)
+    }
+
     /// A failure, with the instruction, and values with which it comes.
     pub fn describe(&self, failure: &Failure) -> String {
         let mut text = format!("{}: {}, at {}", failure.property, failure.what, self.image.describe(failure.at));
         for (name, value) in &failure.example {
             text += &format!("\n      {name} = {value:#x}");
+        }
+        text
+    }
+}
+
+impl Subject {
+    /// A loss, with the events by which it came.
+    pub fn describe_loss(&self, loss: &Loss) -> String {
+        let mut text = loss.what.clone();
+        for injected in &loss.events {
+            let place = match injected.event {
+                Event::Fault => "in the handler".to_owned(),
+                _ => format!("at {}", self.image.describe(injected.at)),
+            };
+            text += &format!("\n      {:?} {place}", injected.event);
         }
         text
     }
@@ -192,7 +220,20 @@ fn print(subject: &Subject, solver: &mut Solver) -> Result<usize> {
         proved.failures.iter().take(3).for_each(|failure| println!("    {}", subject.describe(failure)));
         failures += proved.failures.len();
     })?;
-    Ok(failures)
+    if !subject.is_patched() {
+        // What is patched in changes nothing here.
+        return Ok(failures);
+    }
+    let started = Instant::now();
+    let Explored { ways, instructions, losses, known } = subject.explore(solver, 2)?;
+    println!(
+        "an NMI with two more events: {ways} ways, {instructions} instructions, {} ms; something is lost on {}, and on {known} that \
+         are known",
+        started.elapsed().as_millis(),
+        losses.len(),
+    );
+    losses.iter().take(3).for_each(|loss| println!("    {}", subject.describe_loss(loss)));
+    Ok(failures + losses.len())
 }
 
 /// All arrivals, in groups that are one line of the report.

@@ -23,6 +23,13 @@ pub fn run(all: bool, report: &mut Report) -> Result<()> {
                 Some(failure) => report.fail(&name, &subject.describe(failure)),
             }
         })?;
+        if subject.is_patched() {
+            // Two take a minute.
+            let explored = subject.explore(&mut solver, if all { 2 } else { 1 })?;
+            let name = format!("prove/{}/events in an NMI, {} ways", subject.name, explored.ways);
+            let outcome = explored.losses.first().map_or(Ok(()), |loss| Err(subject.describe_loss(loss)));
+            report.outcome(&name, outcome);
+        }
         let name = format!("prove/{}/each instruction is missed", subject.name);
         if all {
             let outcome = match subject.ablate(&mut solver)? {
