@@ -31,6 +31,18 @@ pub struct Log {
     pub code: HashMap<u64, Vec<u8>>,
 }
 
+impl Log {
+    /// How often the program has crossed from one place.
+    fn rounds(&self) -> u32 {
+        let mut from = HashMap::new();
+        self.crossings.iter().for_each(|(crossing, times)| *from.entry(crossing.from).or_default() += times);
+        from.into_values().max().unwrap_or(0)
+    }
+}
+
+/// So often the program must have come round for a median.
+const ROUNDS: u32 = 20;
+
 /// The options that make QEMU log each instruction from the start to `log`.
 pub fn options(log: &Path) -> Result<[&str; 5]> {
     Ok(["-singlestep", "-d", "exec,nochain,in_asm", "-D", log.to_str().context("path is not UTF-8")?])
@@ -42,25 +54,25 @@ pub fn options(log: &Path) -> Result<[&str; 5]> {
 /// as it is there.
 ///
 /// # Errors
-/// The program has not come round in three attempts.
+/// The program has not come round often enough in three attempts.
 pub fn record(guest: &Guest, row: &str, bytes: u64) -> Result<Log> {
     // On a busy host the first rounds may not be over when logging begins, and fill the log.
-    for _ in 0..3 {
-        let log = record_once(guest, row, bytes)?;
-        if !log.crossings.is_empty() {
+    for settled in [500, 2000, 8000] {
+        let log = record_once(guest, row, bytes, Duration::from_millis(settled))?;
+        if log.rounds() >= ROUNDS || row == "nmi-user" && !log.crossings.is_empty() {
             return Ok(log);
         }
     }
-    bail!("no crossing of {row} was logged")
+    bail!("the program has not come round to {row} {ROUNDS} times while its instructions were logged")
 }
 
-fn record_once(guest: &Guest, row: &str, bytes: u64) -> Result<Log> {
+fn record_once(guest: &Guest, row: &str, bytes: u64, settled: Duration) -> Result<Log> {
     let path = guest.directory.join("instructions.log");
     let mut running =
         guest.start(&["-icount", "shift=0,sleep=off", "-D", path.to_str().context("path is not UTF-8")?])?;
     running.wait_ready()?;
     // Let the first rounds pass: they allocate what the later ones find.
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(settled);
     running.qmp.monitor("log exec,nochain,in_asm")?;
     running.qmp.monitor("singlestep on")?;
     let started = Instant::now();
