@@ -184,5 +184,11 @@ unsafe extern "C" fn syscall_user_dispatch_set_config(task: *mut u8, size: usize
     }
     // SAFETY: ptrace's tracee, which is stopped.
     let task = unsafe { Task::from_raw(task) };
-    user_dispatch::set(task, config.mode as usize, config.start as usize, config.length as usize, config.selector as usize)
+    user_dispatch::set(
+        task,
+        config.mode as usize,
+        config.start as usize,
+        config.length as usize,
+        config.selector as usize,
+    )
 }
