@@ -230,7 +230,7 @@ impl Prover<'_> {
         loop {
             ensure!(state.trail.len() < LONGEST_PATH, "a path of more than {LONGEST_PATH} instructions");
             let at = state.rip;
-            let inside = self.image.function(at).is_some_and(|(_, name)| is_door(name));
+            let inside = self.image.is_in_a_door(at);
             if let Err(failure) =
                 self.hold(&state, proved, Property::Targets, inside, || format!("{at:#x} is executed"))
             {
@@ -368,7 +368,8 @@ impl Prover<'_> {
     }
 }
 
-fn is_door(name: &str) -> bool {
+/// Whether a function of this name is a door, or a piece of one.
+pub fn is_door(name: &str) -> bool {
     const DOORS: [&str; 18] = [
         "nmi::nmi_entry",
         "espfix::leave_to_ldt_stack",

@@ -10,6 +10,8 @@ use iced_x86::{Decoder, DecoderOptions, Instruction};
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection, ObjectSymbol};
 
+use super::doors::is_door;
+
 /// What the kernel finds out about the CPU at boot, and patches the doors for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cpu {
@@ -118,6 +120,11 @@ impl Image {
         let (start, name) = self.functions.range(..=address).next_back()?;
         // Without what comes of its type parameters.
         Some((*start, name.split("::<").next().unwrap_or(name)))
+    }
+
+    /// Whether it is an instruction of a door.
+    pub fn is_in_a_door(&self, address: u64) -> bool {
+        self.function(address).is_some_and(|(_, name)| is_door(name))
     }
 
     /// The next function's address.

@@ -7,10 +7,13 @@
 //! | `step`, `state` | the instructions, and what they change |
 //! | `term`, `solver` | unknown values, and Z3 |
 //! | `image` | the doors' code, patched for a CPU |
+//! | `nested` | NMIs inside NMIs |
+//! | `model` | the same steps in an emulator, compared: part of the suite `instructions` |
 
 mod arrival;
 mod doors;
 mod image;
+pub mod model;
 mod nested;
 mod solver;
 mod state;
@@ -32,7 +35,7 @@ use crate::kernel::Build;
 use crate::setup::{self, Need};
 use arrival::Arrival;
 use doors::{Failure, Property, Proved, Prover};
-use image::{Cpu, Image};
+pub use image::{Cpu, Image};
 use nested::{Event, Explored, Explorer, Loss};
 pub use solver::Solver;
 

@@ -5,6 +5,7 @@
 //! that very instruction, with that stack pointer in its frame, and the program must notice nothing. Then the next
 //! instruction, until all that the crossing executes have had theirs.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::mpsc;
@@ -21,6 +22,7 @@ use crate::console::Capture;
 use crate::gdb::{Debugger, RDI, RIP, RSI, RSP};
 use crate::initramfs::Initramfs;
 use crate::kernel;
+use crate::prove::{Cpu, Image, model::Comparison};
 use crate::qemu::{Boot, Console, Ending, Machine};
 use crate::run::{environment, log_tail};
 
@@ -167,11 +169,16 @@ fn run_all(isolation: bool, report: &mut Report) -> Result<()> {
                 main: program_symbols.named("main")?,
                 start,
                 finish: program_symbols.named("finish")?,
+                compared: Cell::new(0),
             };
             let isolated = if isolation { ",isolated" } else { "" };
             let name = format!("instructions/{cpu}{isolated}/{}/{}", door.program, door.name);
             match crossing.test() {
-                Ok(injected) => report.pass_many(&name, injected.iter().sum(), &note(injected)),
+                Ok(injected) => {
+                    let compared = crossing.compared.get();
+                    let note = format!("{}, {compared} steps as in the model", note(injected));
+                    report.pass_many(&name, injected.iter().sum::<usize>() + compared, &note);
+                }
                 Err(error) => report.fail(&name, &format!("the door of {}: {error:#}", door.row)),
             }
         }
@@ -199,6 +206,8 @@ struct Crossing<'a> {
     main: u64,
     start: u64,
     finish: u64,
+    /// How many steps were compared with the proof's model.
+    compared: Cell<usize>,
 }
 
 impl Crossing<'_> {
@@ -296,14 +305,23 @@ impl Crossing<'_> {
             // A debugger cannot step through a halt.
             return Ok(BTreeSet::from([self.symbols.named(HALT)? + HALT_SIZE]));
         }
-        self.follow(debugger)?;
-        let second = self.follow(debugger)?;
-        let third = self.follow(debugger)?;
+        self.follow(debugger, &mut Debugger::step)?;
+        let second = self.follow(debugger, &mut Debugger::step)?;
+        // What the proof's model of the CPU makes of each instruction is compared.
+        let image = Image::read(self.kernel, Cpu { smap: true, verw: false })?;
+        let mut comparison = Comparison::new(&image);
+        let third = self.follow(debugger, &mut |debugger| comparison.step(debugger))?;
+        ensure!(comparison.compared > 0, "no step was compared with the model");
+        self.compared.set(comparison.compared);
         Ok(second.intersection(&third).copied().collect())
     }
 
-    /// The library's instructions that the next crossing executes.
-    fn follow(&self, debugger: &mut Debugger) -> Result<BTreeSet<u64>> {
+    /// The library's instructions that the next crossing executes, step by step.
+    fn follow(
+        &self,
+        debugger: &mut Debugger,
+        step: &mut dyn FnMut(&mut Debugger) -> Result<()>,
+    ) -> Result<BTreeSet<u64>> {
         let mut seen = BTreeSet::new();
         debugger.run_to(self.start)?;
         for _ in 0..LONGEST {
@@ -313,7 +331,7 @@ impl Crossing<'_> {
             } else if at < KERNEL_HALF && !seen.is_empty() {
                 return Ok(seen);
             }
-            debugger.step()?;
+            step(debugger)?;
         }
         bail!("the crossing did not end within {LONGEST} instructions")
     }
