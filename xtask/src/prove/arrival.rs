@@ -10,9 +10,10 @@ use portcullis::x86_64::syscall64::CLEARED_FLAGS;
 use portcullis::x86_64::tables::{KERNEL_CS, KERNEL_DS, USER_CS, USER_DS, USER32_CS};
 use portcullis::x86_64::{UserRegs, layout};
 
-use super::doors::{
-    CS, Frame, GENERAL, Goal, KERNEL_HALF, LIBRARY, NAMES, ORIG_RAX, Prover, RFLAGS, RIP, RSP, Regions, SS, index,
+use super::goal::{
+    CS, Frame, GENERAL, Goal, KERNEL_HALF, NAMES, ORIG_RAX, Prover, RFLAGS, RIP, RSP, Regions, SS, index,
 };
+use super::image::LIBRARY;
 use super::state::{Region, Speculation, State, USER_TABLE, flags};
 use super::term::{Condition, Term};
 

@@ -10,14 +10,11 @@ use portcullis::x86_64::tables::{USER_CS, USER_DS, USER32_CS};
 use portcullis::x86_64::{UserRegs, layout};
 
 use super::arrival::Arrival;
-use super::image::Image;
-use super::solver::Solver;
-use super::state::{Arithmetic, Place, Speculation, State, USER_TABLE, flags};
+use super::goal::{CS, Frame, GENERAL, Goal, KERNEL_HALF, NAMES, ORIG_RAX, Prover, RFLAGS, RIP, RSP, SS, index};
+use super::image::LIBRARY;
+use super::state::{Arithmetic, Speculation, State, USER_TABLE, flags};
 use super::step::{Leave, Next, Stuck, step};
 use super::term::{Condition, Term};
-
-/// The prefix of the library's names.
-pub(super) const LIBRARY: &str = "portcullis::x86_64::";
 
 /// More instructions no path has.
 const LONGEST_PATH: usize = 2000;
@@ -91,24 +88,6 @@ pub struct Proved {
     pub covered: BTreeSet<u64>,
 }
 
-/// The registers of a frame, in its order.
-pub(super) const GENERAL: [Register; 15] = [
-    Register::R15,
-    Register::R14,
-    Register::R13,
-    Register::R12,
-    Register::RBP,
-    Register::RBX,
-    Register::R11,
-    Register::R10,
-    Register::R9,
-    Register::R8,
-    Register::RAX,
-    Register::RCX,
-    Register::RDX,
-    Register::RSI,
-    Register::RDI,
-];
 /// What a function may change (System V ABI, 3.2.1).
 const CALLER_SAVED: [Register; 9] = [
     Register::RAX,
@@ -121,24 +100,6 @@ const CALLER_SAVED: [Register; 9] = [
     Register::R10,
     Register::R11,
 ];
-pub(super) const ORIG_RAX: usize = 15;
-pub(super) const RIP: usize = 16;
-pub(super) const CS: usize = 17;
-pub(super) const RFLAGS: usize = 18;
-pub(super) const RSP: usize = 19;
-pub(super) const SS: usize = 20;
-const WORDS: usize = 21;
-pub(super) const NAMES: [&str; WORDS] = [
-    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax",
-    "rip", "cs", "rflags", "rsp", "ss",
-];
-
-pub(super) type Frame = [Term; WORDS];
-
-pub(super) fn index(register: Register) -> usize {
-    GENERAL.iter().position(|general| *general == register).expect("RSP is not among them")
-}
-
 impl Proved {
     /// Adds what was proved of another arrival.
     pub fn join(&mut self, other: Proved) {
@@ -152,59 +113,6 @@ impl Proved {
         self.covered.extend(other.covered);
     }
 }
-
-/// Everything a proof is about.
-pub struct Prover<'a> {
-    pub image: &'a Image,
-    pub solver: &'a mut Solver,
-    pub isolation: bool,
-    /// Whether there are aliases for 16-bit stacks.
-    pub espfix: bool,
-}
-
-/// The regions, by number.
-#[derive(Clone, Copy)]
-pub(super) struct Regions {
-    pub cpu: usize,
-    pub thread: usize,
-    pub entry: usize,
-    pub nmi_work: usize,
-    /// The stack of #DF, #DB or #MC.
-    pub ist: usize,
-    pub kernel_stack: usize,
-    pub frame: usize,
-}
-
-/// What a path has to fulfil.
-#[derive(Clone)]
-pub(super) struct Goal {
-    pub regions: Regions,
-    /// The kernel's GS base, and the one that was there when the door was entered from the kernel.
-    pub kernel_gs: Term,
-    pub found_gs: Term,
-    pub user_gs: Term,
-    pub found_cr3: Term,
-    /// The kernel's page table, which is in CR3 but for the bit.
-    pub table: Term,
-    pub from_user: bool,
-    /// The Rust half that must be called, and the frame that it must find.
-    pub half: &'static str,
-    pub frame: Frame,
-    /// What it gets in RSI and RDX; `None` where it has to be a constant.
-    pub vector: Option<u64>,
-    pub error: Option<Term>,
-    /// Where the frame must be.
-    pub at: Place,
-    /// What must be restored: set by the Rust half.
-    pub out: Option<Frame>,
-    /// 32-bit SYSRET was promised to be equivalent.
-    pub sysret32: bool,
-    /// How often an NMI's handler has run.
-    pub runs: u32,
-    /// What the word of the NMI's state must be in the end.
-    pub state: Option<u64>,
-}
-
 /// A path's end.
 type Check = Result<(), Failure>;
 
@@ -367,34 +275,6 @@ impl Prover<'_> {
         self.follows(state, proved, property, Condition::Equal(a.clone(), b.clone()), what)
     }
 }
-
-/// Whether a function of this name is a door, or a piece of one.
-pub fn is_door(name: &str) -> bool {
-    const DOORS: [&str; 18] = [
-        "nmi::nmi_entry",
-        "espfix::leave_to_ldt_stack",
-        "way_out::leave_by_iret",
-        "way_out::enter_user_mode",
-        "way_out::leave_by_iret_popped",
-        "way_out::leave_32",
-        "paranoid::double_fault",
-        "paranoid::ist_entry",
-        "exception::stub_entry",
-        "exception::from_kernel",
-        "exception::from_user",
-        "exception::stubs",
-        "syscall32::int80_entry",
-        "syscall32::sysenter_entry",
-        "syscall32::syscall32_entry",
-        "syscall64::first_way_out",
-        "syscall64::syscall64_entry",
-        "syscall64::syscall32_entry_closed",
-    ];
-    name.strip_prefix(LIBRARY).is_some_and(|name| DOORS.contains(&name) || name == "bad_iret::iret_to_user")
-}
-
-/// The bits that all of the kernel's addresses have.
-pub(super) const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
 
 /// Whether nothing but the kernel's addresses and constants has a part in it.
 fn is_kernels(value: &Term) -> bool {

@@ -10,7 +10,8 @@ use iced_x86::{Decoder, DecoderOptions, Instruction};
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection, ObjectSymbol};
 
-use super::doors::is_door;
+/// The prefix of the library's names.
+pub(super) const LIBRARY: &str = "portcullis::x86_64::";
 
 /// What the kernel finds out about the CPU at boot, and patches the doors for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,4 +153,29 @@ impl Image {
         let line = line.rsplit("/portcullis/").next().unwrap_or(&line).to_owned();
         if line.contains('?') { place } else { format!("{place} ({line})") }
     }
+}
+
+/// Whether a function of this name is a door, or a piece of one.
+fn is_door(name: &str) -> bool {
+    const DOORS: [&str; 18] = [
+        "nmi::nmi_entry",
+        "espfix::leave_to_ldt_stack",
+        "way_out::leave_by_iret",
+        "way_out::enter_user_mode",
+        "way_out::leave_by_iret_popped",
+        "way_out::leave_32",
+        "paranoid::double_fault",
+        "paranoid::ist_entry",
+        "exception::stub_entry",
+        "exception::from_kernel",
+        "exception::from_user",
+        "exception::stubs",
+        "syscall32::int80_entry",
+        "syscall32::sysenter_entry",
+        "syscall32::syscall32_entry",
+        "syscall64::first_way_out",
+        "syscall64::syscall64_entry",
+        "syscall64::syscall32_entry_closed",
+    ];
+    name.strip_prefix(LIBRARY).is_some_and(|name| DOORS.contains(&name) || name == "bad_iret::iret_to_user")
 }

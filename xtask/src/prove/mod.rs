@@ -2,6 +2,7 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
+//! | `goal` | what a path has to fulfil |
 //! | `arrival` | how the CPU arrives at each door |
 //! | `doors` | every path through a door, and the properties |
 //! | `step`, `state` | the instructions, and what they change |
@@ -12,6 +13,7 @@
 
 mod arrival;
 mod doors;
+mod goal;
 mod image;
 pub mod model;
 mod nested;
@@ -34,7 +36,8 @@ use crate::example;
 use crate::kernel::Build;
 use crate::setup::{self, Need};
 use arrival::Arrival;
-use doors::{Failure, Property, Proved, Prover};
+use doors::{Failure, Property, Proved};
+use goal::Prover;
 pub use image::{Cpu, Image};
 use nested::{Event, Explored, Explorer, Loss};
 pub use solver::Solver;

@@ -5,7 +5,7 @@ use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register
 use portcullis::x86_64::syscall64::CLEARED_FLAGS;
 use portcullis::x86_64::tables::{USER_CS, USER_DS, USER32_CS};
 
-use super::doors::KERNEL_HALF;
+use super::goal::KERNEL_HALF;
 use super::image::Image;
 use super::state::{Arithmetic, Region, State, flags};
 use super::step::{Leave, Next, step};

@@ -12,7 +12,8 @@ use portcullis::x86_64::doors::Exception;
 use portcullis::x86_64::layout;
 use portcullis::x86_64::tables::{KERNEL_CS, KERNEL_DS};
 
-use super::doors::{CS, Frame, GENERAL, KERNEL_HALF, LIBRARY, NAMES, ORIG_RAX, Prover, RFLAGS, RIP, RSP, SS, index};
+use super::goal::{CS, Frame, GENERAL, KERNEL_HALF, NAMES, ORIG_RAX, Prover, RFLAGS, RIP, RSP, SS, index};
+use super::image::LIBRARY;
 use super::state::{Arithmetic, Region, State, USER_TABLE, flags};
 use super::step::{Leave, Next, step};
 use super::term::Term;
