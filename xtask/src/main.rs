@@ -68,7 +68,7 @@ enum Command {
     Linux(linux::LinuxArgs),
     /// Run Linux's own tests of the boundary in our kernel and in Linux, and compare
     Conformance(conformance::ConformanceArgs),
-    /// Prove the machine code of the doors
+    /// Prove the machine code of the doors, for all register values
     Prove(prove::ProveArgs),
     /// Format all code
     Fmt(lint::FmtArgs),

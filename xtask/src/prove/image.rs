@@ -10,6 +10,8 @@ use iced_x86::{Decoder, DecoderOptions, Instruction};
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection, ObjectSymbol};
 
+use crate::progress;
+
 /// The prefix of the library's names.
 pub(super) const LIBRARY: &str = "portcullis::x86_64::";
 
@@ -148,7 +150,9 @@ impl Image {
         let place = self.function(address).map_or(format!("{address:#x}"), |(start, name)| {
             format!("{}+{:#x}", name.rsplit("::").next().unwrap_or(name), address - start)
         });
-        let output = Command::new("addr2line").arg("-e").arg(&self.path).arg(format!("{address:#x}")).output();
+        let mut addr2line = Command::new("addr2line");
+        addr2line.arg("-e").arg(&self.path).arg(format!("{address:#x}"));
+        let output = progress::output(&mut addr2line);
         let line = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
         let line = line.rsplit("/portcullis/").next().unwrap_or(&line).to_owned();
         if line.contains('?') { place } else { format!("{place} ({line})") }
