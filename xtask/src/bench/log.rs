@@ -41,7 +41,7 @@ impl Log {
 }
 
 /// So often the program must have come round for a median.
-const ROUNDS: u32 = 20;
+const ROUNDS: u32 = 3;
 
 /// The options that make QEMU log each instruction from the start to `log`.
 pub fn options(log: &Path) -> Result<[&str; 5]> {
