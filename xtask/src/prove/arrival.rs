@@ -156,6 +156,12 @@ impl Prover<'_> {
         let enosys = Term::constant(38u64.wrapping_neg());
         let number_32 = hit[index(Register::RAX)].masked(0xffff_ffff);
 
+        // RSP0 of the TSS; the last IRET runs on the same stack.
+        let arrival_stack = match self.isolation {
+            true => tables.plus(layout::ENTRY_STACK_TOP as i64),
+            false => thread.clone(),
+        };
+
         // SDM volume 2, SYSCALL and SYSENTER; volume 3, 6.12.1 and 6.14.
         match arrival {
             Arrival::Syscall64 | Arrival::Syscall32 | Arrival::Closed => {
@@ -210,15 +216,11 @@ impl Prover<'_> {
                 goal.frame[SS] = Term::constant(USER_DS.into());
             }
             Arrival::Int80 | Arrival::FromUser(_) => {
-                let top = match self.isolation {
-                    true => tables.plus(layout::ENTRY_STACK_TOP as i64),
-                    false => thread,
-                };
                 let (vector, error) = match arrival {
                     Arrival::FromUser(vector) => (Some(vector), self.error_code(vector, &mut state)),
                     _ => (None, None),
                 };
-                deliver(&mut state, &top, &hit, error.clone())?;
+                deliver(&mut state, &arrival_stack, &hit, error.clone())?;
                 match vector {
                     Some(vector) => {
                         goal.vector = Some(vector.into());
@@ -234,7 +236,7 @@ impl Prover<'_> {
             Arrival::FromKernel(vector) => {
                 (state.gs, state.kernel_gs) = (cpu, user_gs);
                 // It hit no IRET to user mode.
-                let iret = Term::constant(self.image.find("portcullis::x86_64::bad_iret::iret_to_user")?);
+                let iret = Term::constant(self.image.iret_to_user()?);
                 state.path.push(Condition::Equal(hit[RIP].clone(), iret).not());
                 let error = self.error_code(vector, &mut state);
                 deliver(&mut state, &interrupted_stack, &hit, error.clone())?;
@@ -245,22 +247,11 @@ impl Prover<'_> {
             }
             Arrival::BadIret(vector) => {
                 // IRET stood at its frame, with the user's registers, GS and page table.
-                let top = match self.isolation {
-                    true => tables.plus(layout::ENTRY_STACK_TOP as i64),
-                    false => thread,
-                };
-                let rsp = top.plus(-40);
+                let rsp = arrival_stack.plus(-40);
                 for (word, offset) in (RIP..=SS).zip(0..) {
                     state.write(&rsp.plus(8 * offset), hit[word].clone()).map_err(|bad| anyhow::anyhow!(bad.0))?;
                 }
-                let mut fault = hit.clone();
-                fault[RIP] = Term::constant(self.image.find("portcullis::x86_64::bad_iret::iret_to_user")?);
-                fault[CS] = Term::constant(KERNEL_CS.into());
-                fault[SS] = Term::constant(KERNEL_DS.into());
-                // The flags on the way out: interrupts off.
-                fault[RFLAGS] = state.fresh_with("rflags at IRET", flags::IF | flags::TF, flags::FIXED);
-                state.flags = fault[RFLAGS].clone();
-                fault[RSP] = rsp.clone();
+                let fault = self.fault_of_iret(&mut state, &hit, &rsp)?;
                 let error = self.error_code(vector, &mut state);
                 // The CPU aligns the stack.
                 deliver(&mut state, &rsp.masked(!15), &fault, error.clone())?;
@@ -291,7 +282,7 @@ impl Prover<'_> {
                     };
                     if vector == Exception::DF {
                         goal.frame[ORIG_RAX] = Term::constant(0);
-                        let iret = Term::constant(self.image.find("portcullis::x86_64::bad_iret::iret_to_user")?);
+                        let iret = Term::constant(self.image.iret_to_user()?);
                         state.path.push(Condition::Equal(hit[RIP].clone(), iret).not());
                     } else if vector == Exception::NMI {
                         // Elsewhere than at the end of another one.
@@ -346,13 +337,7 @@ impl Prover<'_> {
                     state.set_word((regions.frame, 8 * offset), hit[word].clone());
                 }
                 let bits = Term::symbol("bits 16 to 31 of the user's rsp").masked(0xffff_0000);
-                let mut fault = hit.clone();
-                fault[RIP] = Term::constant(self.image.find("portcullis::x86_64::bad_iret::iret_to_user")?);
-                fault[CS] = Term::constant(KERNEL_CS.into());
-                fault[SS] = Term::constant(KERNEL_DS.into());
-                fault[RFLAGS] = state.fresh_with("rflags at IRET", flags::IF | flags::TF, flags::FIXED);
-                state.flags = fault[RFLAGS].clone();
-                fault[RSP] = bits.or(&alias).plus(8);
+                let fault = self.fault_of_iret(&mut state, &hit, &bits.or(&alias).plus(8))?;
                 deliver(&mut state, &tables.plus(ist_top as i64), &fault, Some(Term::constant(0)))?;
                 goal.vector = Some(Exception::GP.into());
                 goal.error = Some(Term::constant(0));
@@ -390,6 +375,19 @@ impl Prover<'_> {
             }
         }
         Ok(vec![(state, goal)])
+    }
+
+    /// What a fault of the IRET that enters user mode finds: the user's general registers, and the kernel's place.
+    fn fault_of_iret(&self, state: &mut State, hit: &Frame, rsp: &Term) -> Result<Frame> {
+        let mut fault = hit.clone();
+        fault[RIP] = Term::constant(self.image.iret_to_user()?);
+        fault[CS] = Term::constant(KERNEL_CS.into());
+        fault[SS] = Term::constant(KERNEL_DS.into());
+        // The flags on the way out: interrupts off.
+        fault[RFLAGS] = state.fresh_with("rflags at IRET", flags::IF | flags::TF, flags::FIXED);
+        state.flags = fault[RFLAGS].clone();
+        fault[RSP] = rsp.clone();
+        Ok(fault)
     }
 
     /// The error code that the CPU pushes for a vector.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use anyhow::{Result, ensure};
 use iced_x86::{Mnemonic, Register};
@@ -12,7 +13,7 @@ use portcullis::x86_64::{UserRegs, layout};
 use super::arrival::Arrival;
 use super::goal::{CS, Frame, GENERAL, Goal, KERNEL_HALF, NAMES, ORIG_RAX, Prover, RFLAGS, RIP, RSP, SS, index};
 use super::image::LIBRARY;
-use super::state::{Arithmetic, Speculation, State, USER_TABLE, flags};
+use super::state::{Arithmetic, BadAccess, Speculation, State, USER_TABLE, flags};
 use super::step::{Leave, Next, Stuck, step};
 use super::term::{Condition, Term};
 
@@ -100,6 +101,7 @@ const CALLER_SAVED: [Register; 9] = [
     Register::R10,
     Register::R11,
 ];
+
 impl Proved {
     /// Adds what was proved of another arrival.
     pub fn join(&mut self, other: Proved) {
@@ -113,6 +115,7 @@ impl Proved {
         self.covered.extend(other.covered);
     }
 }
+
 /// A path's end.
 type Check = Result<(), Failure>;
 
@@ -154,13 +157,12 @@ impl Prover<'_> {
                 Ok(next) => next,
                 Err(stuck) => {
                     // A path that does not exist may do anything.
-                    if self.solver.possible(&state.path)? {
+                    if let Some(example) = self.solver.example(&state.path)? {
                         let (property, what) = match stuck {
                             Stuck::Access(what) => (Property::Memory, what),
                             Stuck::Speculation(what) => (Property::Fences, what),
                             Stuck::Unknown(what) => (Property::Targets, format!("not known: {what}")),
                         };
-                        let example = self.solver.example(&state.path)?.unwrap_or_default();
                         proved.failures.push(Failure { property, what, at, example });
                     }
                     return Ok(());
@@ -281,6 +283,11 @@ fn is_kernels(value: &Term) -> bool {
     value.value().is_some() || value.symbols().iter().all(|symbol| symbol.ones & KERNEL_HALF == KERNEL_HALF)
 }
 
+/// The words of a row in memory.
+fn words(state: &mut State, start: &Term, numbers: RangeInclusive<usize>) -> Result<Vec<Term>, BadAccess> {
+    numbers.map(|number| state.read(&start.plus(8 * number as i64), 8)).collect()
+}
+
 macro_rules! check {
     ($result:expr) => {
         match $result {
@@ -322,20 +329,12 @@ impl Prover<'_> {
             affecting |= flags::AC;
         }
         let left = state.flags.masked(affecting);
-        let clear = left.value() == Some(0) || {
-            let zero = Condition::Equal(left.clone(), Term::constant(0)).not();
-            let conditions: Vec<Condition> = state.path.iter().cloned().chain([zero]).collect();
-            !self.solver.possible(&conditions).map_err(Err)?
-        };
-        check!(self.hold(&state, proved, Property::Kernel, clear, || format!("flags may be set: {left}")));
+        let clear = Condition::Equal(left, Term::constant(0));
+        check!(self.follows(&state, proved, Property::Kernel, clear, "flags").map_err(Err)?);
 
-        match name.as_str() {
-            "bad_iret::move_to_bad_iret" | "bad_iret::move_from_alias" => {
-                let moved = self.move_frame(&mut state, &mut goal, proved).map_err(Err)?;
-                check!(moved);
-                return Ok(Some((state, goal, Vec::new())));
-            }
-            _ => {}
+        if ["bad_iret::move_to_bad_iret", "bad_iret::move_from_alias"].contains(&name.as_str()) {
+            check!(self.move_frame(&mut state, &goal, proved));
+            return Ok(Some((state, goal, Vec::new())));
         }
         let expected = goal.half;
         check!(self.hold(&state, proved, Property::Targets, name == expected && goal.out.is_none(), || {
@@ -472,28 +471,17 @@ impl Prover<'_> {
 
     /// `move_to_bad_iret` and `move_from_alias`: the general registers that the fault's door has saved, and IRET's frame, come to
     /// the top of the thread stack.
-    fn move_frame(&mut self, state: &mut State, goal: &mut Goal, proved: &mut Proved) -> Result<Check> {
+    fn move_frame(&self, state: &mut State, goal: &Goal, proved: &mut Proved) -> Check {
         let fault = state.register(Register::RDI);
-        let mut moved = Vec::new();
-        for word in 0..=ORIG_RAX {
-            match state.read(&fault.plus(8 * word as i64), 8) {
-                Ok(value) => moved.push(value),
-                Err(bad) => {
-                    let failure = self.hold(state, proved, Property::SavedFrame, false, || bad.0.clone());
-                    return Ok(failure);
-                }
-            }
-        }
-        let rsp = match state.read(&fault.plus(8 * RSP as i64), 8) {
-            Ok(rsp) => rsp,
-            Err(bad) => return Ok(self.hold(state, proved, Property::SavedFrame, false, || bad.0.clone())),
+        let moved = (|| {
+            let general = words(state, &fault, 0..=ORIG_RAX)?;
+            let rsp = state.read(&fault.plus(8 * RSP as i64), 8)?;
+            Ok::<_, BadAccess>([general, words(state, &rsp, 0..=SS - RIP)?].concat())
+        })();
+        let moved = match moved {
+            Ok(moved) => moved,
+            Err(bad) => return self.hold(state, proved, Property::SavedFrame, false, || bad.0),
         };
-        for word in 0..5 {
-            match state.read(&rsp.plus(8 * word), 8) {
-                Ok(value) => moved.push(value),
-                Err(bad) => return Ok(self.hold(state, proved, Property::SavedFrame, false, || bad.0.clone())),
-            }
-        }
         let reported = goal.half == "paranoid::report";
         let low = state.regions[goal.regions.thread].low;
         // They run on the stack that they are called on: what is below may be lost.
@@ -511,7 +499,7 @@ impl Prover<'_> {
         }
         state.set_register(Register::RAX, &to);
         state.computed(Arithmetic::Unknown);
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// The end of a door.
@@ -566,7 +554,7 @@ impl Prover<'_> {
         match leave {
             Leave::Iret => {
                 if goal.from_user {
-                    let recognized = self.image.find("portcullis::x86_64::bad_iret::iret_to_user")? == at;
+                    let recognized = self.image.iret_to_user()? == at;
                     must!(self.hold(state, proved, property, recognized, || {
                         "a fault of this IRET would not be recognized".to_owned()
                     }));
@@ -585,11 +573,13 @@ impl Prover<'_> {
                         "no half of a kernel address in ESP"
                     )?);
                 }
-                for (word, offset) in (RIP..=SS).zip(0..) {
-                    match state.read(&state.rsp().plus(8 * offset), 8) {
-                        Ok(value) => must!(self.equal(state, proved, property, (&value, &out[word]), NAMES[word])?),
-                        Err(bad) => return Ok(self.hold(state, proved, Property::Memory, false, || bad.0)),
-                    }
+                let rsp = state.rsp();
+                let frame = match words(state, &rsp, 0..=SS - RIP) {
+                    Ok(frame) => frame,
+                    Err(bad) => return Ok(self.hold(state, proved, Property::Memory, false, || bad.0)),
+                };
+                for (word, value) in (RIP..=SS).zip(&frame) {
+                    must!(self.equal(state, proved, property, (value, &out[word]), NAMES[word])?);
                 }
             }
             Leave::Sysret64 | Leave::Sysret32 => {

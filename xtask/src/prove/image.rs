@@ -111,6 +111,11 @@ impl Image {
         self.find_all(name).next().with_context(|| format!("{} has no {name}", self.path.display()))
     }
 
+    /// The IRET that enters user mode.
+    pub fn iret_to_user(&self) -> Result<u64> {
+        self.find("portcullis::x86_64::bad_iret::iret_to_user")
+    }
+
     /// The addresses of all functions of this name.
     pub fn find_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = u64> + 'a {
         let is_it =

@@ -10,7 +10,7 @@ use super::image::Image;
 use super::state::{Arithmetic, Region, State, flags};
 use super::step::{Leave, Next, step};
 use super::term::Term;
-use crate::gdb::Debugger;
+use crate::gdb::{Debugger, RIP};
 
 /// The general registers in the order of the debugger's protocol.
 const PROTOCOL: [Register; 16] = [
@@ -32,7 +32,6 @@ const PROTOCOL: [Register; 16] = [
     Register::R15,
 ];
 /// The numbers of others in it: QEMU's description of its x86-64 (gdb-xml/i386-64bit.xml).
-const RIP: u32 = 16;
 const EFLAGS: u32 = 17;
 const CS: u32 = 18;
 const SS: u32 = 19;

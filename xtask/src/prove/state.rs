@@ -22,8 +22,7 @@ pub mod flags {
     pub const ALL: u64 = 0x3f_7fd5 | FIXED;
 }
 
-/// The bit of CR3 that tells the user's page table from the kernel's.
-pub const USER_TABLE: u64 = 1 << 12;
+pub use portcullis::x86_64::isolation::USER_TABLE;
 
 /// What the last arithmetic was, for the conditional jump after it.
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use portcullis::x86_64::isolation::USER_TABLE;
 
 use super::guest;
 use super::report::Report;
@@ -133,9 +134,6 @@ const EXECUTION: u64 = 1;
 
 /// The instructions of a crossing that are followed at most. Delivering a signal takes some thousands.
 const LONGEST: usize = 40_000;
-
-/// The bit of CR3 that the user's page tables have, and the kernel's have not (`portcullis::x86_64::isolation`).
-const USER_TABLE: u64 = 1 << 12;
 
 /// Where the kernel's half of the address space begins.
 const KERNEL_HALF: u64 = 1 << 63;
