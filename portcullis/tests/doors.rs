@@ -4,12 +4,20 @@
 
 mod machine_code;
 
-use machine_code::{Function, disassemble, doors, functions, lines, link, may_hit_the_kernel};
+use machine_code::{Function, disassemble, disassembly, doors, functions, lines, link, may_hit_the_kernel};
 use portcullis::x86_64::doors::TABLE;
 
 #[test]
 fn every_door_links() {
     link::<false>();
+}
+
+/// A kernel that does not want FRED has none of its doors.
+#[test]
+fn no_door_of_fred_is_linked_unasked() {
+    for name in ["fred::entries", "fred::hit_user", "fred::hit_kernel", "portcullis_leave_by_eretu"] {
+        assert!(!disassembly().contains(name), "{name}");
+    }
 }
 
 /// Where a function calls its Rust half, if it does.
@@ -163,14 +171,14 @@ fn the_way_to_32_bit_code_leaves_no_register_of_the_kernels() {
 /// before it calls.
 #[test]
 fn sysenter_pushes_nothing_on_a_stack_it_does_not_know() {
-    for door in TABLE.iter().filter(|door| door.vectors.is_none()) {
-        let code = disassemble(functions(door)[0]);
+    for door in TABLE.iter().filter(|door| door.vectors.is_none()).flat_map(|door| functions(door).first()) {
+        let code = disassemble(door);
         let stack = code
             .iter()
             .position(|i| i.starts_with("mov") && i.contains("rsp,") && i.contains("gs:"))
             .expect("the stack switch");
         let push = code.iter().position(|i| i.starts_with("push")).expect("a push");
-        assert!(code[0] == "swapgs" && stack < push, "{}", door.name);
+        assert!(code[0] == "swapgs" && stack < push, "{door:?}");
     }
     let code = disassemble(&["syscall32", "sysenter_entry"]);
     let call = code.iter().position(|i| i.starts_with("call")).expect("a call");

@@ -20,6 +20,8 @@ pub struct Build {
     pub checked: bool,
     /// With page-table isolation, in a target directory of its own.
     pub isolation: bool,
+    /// For CPUs with FRED, in a target directory of its own.
+    pub fred: bool,
     /// With the door that the benchmark's row `floor` measures, in a target directory of its own.
     pub floor: bool,
     /// Further `--cfg` flags for the library and the kernel, in a target directory of their own.
@@ -48,13 +50,14 @@ impl Build {
             Build { cfg, .. } if !cfg.is_empty() => "target/cfg",
             Build { floor: true, .. } => "target/floor",
             Build { isolation: true, .. } => "target/isolation",
+            Build { fred: true, .. } => "target/fred",
             _ => "target",
         });
         let mut cargo = toolchain.cargo("build");
         let profile = if self.checked { "checked" } else { "release" };
         cargo.args(["--profile", profile, "--target-dir"]).arg(&target);
         cargo.args(package_cfg(profile, &["portcullis-gate", "portcullis-kernel"], &self.cfg));
-        for (wanted, feature) in [(self.isolation, "isolation"), (self.floor, "bench-floor")] {
+        for (wanted, feature) in [(self.isolation, "isolation"), (self.fred, "fred"), (self.floor, "bench-floor")] {
             if wanted {
                 cargo.args(["--features", feature]);
             }

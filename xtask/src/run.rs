@@ -52,6 +52,9 @@ pub struct RunArgs {
     /// With page-table isolation: user mode runs on page tables of its own, without the kernel
     #[arg(long, conflicts_with = "kernel")]
     isolation: bool,
+    /// For a CPU with FRED, which delivers events by new entry points; the kernel says so where the CPU has none
+    #[arg(long, conflicts_with_all = ["kernel", "isolation"])]
+    fred: bool,
     /// Boot this image instead of building one
     #[arg(long, value_name = "IMAGE")]
     pub kernel: Option<PathBuf>,
@@ -74,7 +77,7 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     let program = prepare(&args)?;
     let kernel = match &args.kernel {
         Some(kernel) => kernel.clone(),
-        None => kernel::Build { isolation: args.isolation, ..kernel::Build::default() }.run()?,
+        None => kernel::Build { isolation: args.isolation, fred: args.fred, ..kernel::Build::default() }.run()?,
     };
     let (outcome, interactive) = boot(&args, program, &kernel)?;
     report(&outcome, interactive, args.verbose, args.machine.accel)

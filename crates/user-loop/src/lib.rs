@@ -19,6 +19,7 @@ use core::marker::PhantomData;
 use core::mem::{MaybeUninit, offset_of};
 
 use portcullis::trace::Event as Traced;
+use portcullis::x86_64::fred::thread_stack_top;
 use portcullis::x86_64::{Doors, UserRegs, enter_user_mode};
 use portcullis::{Event, InKernel, InSyscall, Syscall, Syscall32};
 
@@ -57,8 +58,10 @@ pub struct UserContext<K: UserLoop> {
     of: PhantomData<K>,
 }
 
-/// Where the link is, from the registers.
-const LINK: usize = UserRegs::SIZE;
+/// Where the link is, from the registers: above what FRED has there, if the kernel wants that.
+const fn link_offset<K: Doors>() -> usize {
+    UserRegs::SIZE + if K::FRED { 16 } else { 0 }
+}
 
 impl<K: UserLoop> UserContext<K> {
     /// A user side that starts with `regs`, on a thread stack that ends at `stack_end`. It starts as the end of the system call that
@@ -69,7 +72,8 @@ impl<K: UserLoop> UserContext<K> {
     /// the registers there, and hooks run there.
     pub unsafe fn new(stack_end: u64, regs: UserRegs) -> Self {
         let link = (stack_end - size_of::<Link<K::Event>>() as u64) & !15;
-        let this = UserContext { regs: (link - LINK as u64) as *mut UserRegs, of: PhantomData };
+        let top = thread_stack_top::<K>(link);
+        let this = UserContext { regs: (top - UserRegs::SIZE as u64) as *mut UserRegs, of: PhantomData };
         // SAFETY: the caller's; link and registers lie below each other at the end of the stack.
         unsafe {
             this.regs.write(regs);
@@ -80,7 +84,7 @@ impl<K: UserLoop> UserContext<K> {
 
     /// What [`CpuLocal::switch_to`](portcullis::x86_64::CpuLocal::switch_to) and [`init_cpu`](portcullis::x86_64::init_cpu) call the top of the thread stack.
     pub fn thread_stack_top(&self) -> u64 {
-        self.link() as u64
+        self.regs as u64 + UserRegs::SIZE as u64
     }
 
     /// The user's registers.
@@ -92,7 +96,7 @@ impl<K: UserLoop> UserContext<K> {
 
     #[inline(always)]
     fn link(&self) -> *mut Link<K::Event> {
-        self.regs.wrapping_byte_add(LINK).cast()
+        self.regs.wrapping_byte_add(link_offset::<K>()).cast()
     }
 
     /// Does the exit work, enters user mode, and returns when a hook has called [`came_in`](Self::came_in) or one of its like.
@@ -177,7 +181,7 @@ impl<K: UserLoop> UserContext<K> {
         // SAFETY: the registers are on top of a thread stack of `new`'s (`UserLoop`), so the link lies right above them, and the
         // loop waits in `run`, which has saved what compiled code expects back.
         unsafe {
-            let link = regs.byte_add(LINK).cast::<Link<K::Event>>();
+            let link = regs.byte_add(link_offset::<K>()).cast::<Link<K::Event>>();
             if let Some(crossing) = crossing {
                 (*link).crossing = crossing;
             }
@@ -186,7 +190,7 @@ impl<K: UserLoop> UserContext<K> {
                 "mov rsp, [rdi + {the_loop}]",
                 "ret",
                 in("rdi") regs,
-                the_loop = const LINK + offset_of!(Link<K::Event>, the_loop),
+                the_loop = const link_offset::<K>() + offset_of!(Link<K::Event>, the_loop),
                 options(noreturn),
             );
         }
@@ -210,7 +214,7 @@ unsafe extern "C" fn go<K: UserLoop>() {
         "mov [rdi + {the_loop}], rsp",
         "mov rsp, rdi",
         "jmp {enter}",
-        the_loop = const LINK + offset_of!(Link<K::Event>, the_loop),
+        the_loop = const link_offset::<K>() + offset_of!(Link<K::Event>, the_loop),
         enter = sym enter_user_mode::<K>,
     )
 }

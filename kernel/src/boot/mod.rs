@@ -28,6 +28,10 @@ extern "C" fn boot_main(start_info: u64) -> ! {
     // SAFETY: `entry` passes what the loader passed, and `entry`'s page tables map the first GiB.
     unsafe { crate::machine::pvh::parse(start_info) };
     crate::machine::log::init(cmdline("machine-log"));
+    assert!(
+        !cfg!(feature = "fred") || portcullis::x86_64::fred::is_on(),
+        "this kernel is built for FRED, and the CPU has none (CPUID 7.1, EAX, bits 17 and 18)"
+    );
     if cmdline("user-mode") == Some("tracked") {
         // SAFETY: this processor's `init_cpu` was called in `adopt`, there is no other one yet, and `entry`'s page tables map the text.
         unsafe { portcullis::x86_64::track_user_mode() };

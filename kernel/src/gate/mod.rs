@@ -227,9 +227,9 @@ impl Diagnostics for Gate {
     }
 }
 
-/// Counts the ways out: 0 is IRET.
+/// Counts the ways out: 0 is IRET, 1 and 2 are SYSRET, 3 is ERETU, which is counted with IRET.
 fn count_way_out(way: u64) {
-    let is_sysret = way != 0;
+    let is_sysret = matches!(way, 1 | 2);
     let counter = if is_sysret { &COUNTERS.sysrets } else { &COUNTERS.irets };
     counter.fetch_add(1, Relaxed);
     if is_sysret && SS::get_reg().0 == 0 {
@@ -240,6 +240,7 @@ fn count_way_out(way: u64) {
 impl Doors for Gate {
     const IA32_EMULATION: bool = true;
     const PAGE_TABLE_ISOLATION: bool = memory::isolation::ON;
+    const FRED: bool = cfg!(feature = "fred");
 
     #[inline(always)]
     fn int80_landing_pad() -> u64 {

@@ -8,6 +8,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use portcullis::work::WorkFlags;
+use portcullis::x86_64::fred::thread_stack_top;
 use portcullis::x86_64::tables::Tables;
 use portcullis::x86_64::{CpuDescription, CpuLocal, Espfix};
 
@@ -245,7 +246,7 @@ pub unsafe fn adopt(n: usize) -> &'static Cpu {
         tables,
         irq_stack_top,
         // Nothing comes from user mode before the scheduler has set the idle task's.
-        thread_stack_top: irq_stack_top,
+        thread_stack_top: thread_stack_top::<Gate>(irq_stack_top),
         work: &BOOT_WORK[n],
         espfix: Some(Espfix {
             frame: &raw const ESPFIX_FRAMES.0[n] as u64,

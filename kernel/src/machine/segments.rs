@@ -7,6 +7,7 @@ use portcullis::x86_64::cpu::{msr, rdmsr, wrmsr};
 use portcullis::x86_64::segments::{Segment, load_segment};
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
+use crate::machine::gate::Gate;
 use crate::machine::sync;
 
 /// What user code may have in its segment registers.
@@ -90,8 +91,8 @@ pub fn set_fs_base_and_selector(base: u64) {
 /// arch_prctl(ARCH_SET_GS).
 pub fn set_gs_base_and_selector(base: u64) {
     let _guard = sync::irqs_off();
-    // SAFETY: as above; the load changes the active base, so the user's is made active around it.
-    unsafe { asm!("swapgs", "mov gs, {:x}", "swapgs", in(reg) 0, options(nostack, preserves_flags)) };
+    // SAFETY: a null selector may always be loaded.
+    let _ = unsafe { load_segment::<Gate>(Segment::Gs, 0) };
     set_gs_base(base);
 }
 
@@ -155,7 +156,7 @@ impl Segments {
         ] {
             if new | old != 0 {
                 // SAFETY: the caller's.
-                let _ = unsafe { load_segment(segment, new) };
+                let _ = unsafe { load_segment::<Gate>(segment, new) };
             }
         }
         // Loading a selector may have set the base, so the bases come second.

@@ -3,8 +3,11 @@
 //! The area is divided into slots of twice the stack's size; the lower half of a slot is never mapped, so that an
 //! overflow faults instead of reaching another stack. Freed stacks keep their frames and are used again.
 
+use portcullis::x86_64::fred::thread_stack_top;
+
 use crate::errno::{Errno, Result};
 use crate::machine::direct_map::PAGE_SIZE;
+use crate::machine::gate::Gate;
 use crate::machine::sync::SpinLock;
 use crate::memory::{frames, vmalloc};
 
@@ -52,9 +55,9 @@ impl KernelStack {
         Ok(KernelStack { top })
     }
 
-    /// One past its highest byte, 16-aligned.
+    /// Where a task's registers end, or an interrupt's stack begins: one past the highest byte that may be used.
     pub fn top(&self) -> u64 {
-        self.top
+        thread_stack_top::<Gate>(self.top)
     }
 }
 

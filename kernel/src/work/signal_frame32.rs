@@ -20,6 +20,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::errno::{Errno, Result};
 use crate::fs::vdso;
+use crate::machine::gate::Gate;
 use crate::machine::segments::Segments;
 use crate::machine::sync;
 use crate::memory::address_space::{AddressSpace, current_mm};
@@ -222,7 +223,7 @@ fn return_address(action: &Action, trampoline: fn(&AddressSpace) -> u32, code: u
 fn load(segment: Segment, selector: u16) {
     let _irqs = sync::irqs_off();
     // SAFETY: interrupts are off; the bases are the program's.
-    let _ = unsafe { load_segment(segment, selector) };
+    let _ = unsafe { load_segment::<Gate>(segment, selector) };
 }
 
 fn segments() -> Segments {

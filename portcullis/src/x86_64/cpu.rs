@@ -41,6 +41,7 @@ pub mod msr {
     registers! {
         ARCH_CAPABILITIES = 0x10a TSX_CTRL = 0x122 SYSENTER_CS = 0x174 SYSENTER_ESP = 0x175 SYSENTER_EIP = 0x176
         EFER = 0xc000_0080 STAR = 0xc000_0081 LSTAR = 0xc000_0082 CSTAR = 0xc000_0083 SFMASK = 0xc000_0084
+        FRED_RSP0 = 0x1cc FRED_RSP1 = 0x1cd FRED_RSP2 = 0x1ce FRED_RSP3 = 0x1cf FRED_STKLVLS = 0x1d0 FRED_CONFIG = 0x1d4
         FS_BASE = 0xc000_0100 GS_BASE = 0xc000_0101 KERNEL_GS_BASE = 0xc000_0102
     }
 }
@@ -185,6 +186,7 @@ const CR4_LA57: u64 = 1 << 12;
 const CR4_FSGSBASE: u64 = 1 << 16;
 const CR4_SMEP: u64 = 1 << 20;
 const CR4_SMAP: u64 = 1 << 21;
+const CR4_FRED: u64 = 1 << 32;
 const CR0_WP: u64 = 1 << 16;
 const CR0_AM: u64 = 1 << 18;
 
@@ -217,6 +219,15 @@ pub(super) unsafe fn protect(features: Features) {
         }
         asm!("mov cr4, {}", in(reg) value, options(nostack, preserves_flags));
     }
+}
+
+/// Turns FRED on.
+///
+/// # Safety
+/// Kernel mode, interrupts off, on a CPU with FRED whose MSRs are set.
+pub(super) unsafe fn enable_fred() {
+    // SAFETY: the caller's.
+    unsafe { asm!("mov cr4, {}", in(reg) cr4() | CR4_FRED, options(nostack, preserves_flags)) };
 }
 
 /// Runs `write` with write protection off, so that it may write to read-only pages of the kernel.

@@ -80,6 +80,11 @@ pub trait Doors: Gate + Machine<Regs = UserRegs, SavedRegs = SavedRegs> {
     /// what the kernel owes then. If not, the doors hold no code for it.
     const PAGE_TABLE_ISOLATION: bool = false;
 
+    /// Whether events are delivered by FRED where the CPU has it ([`fred`](super::fred)). Thread stacks then end as
+    /// [`fred::thread_stack_top`](super::fred::thread_stack_top) says, whether the CPU has it or not; not together with
+    /// [`PAGE_TABLE_ISOLATION`](Self::PAGE_TABLE_ISOLATION).
+    const FRED: bool = false;
+
     /// Where the current program continues after SYSENTER and 32-bit SYSCALL: after the INT 0x80 of its vDSO
     /// (`int80_landing_pad`), below 4 GiB; 0 if unset. Interrupts off.
     #[inline(always)]
@@ -202,7 +207,7 @@ pub struct Path {
 }
 
 /// The code that a door starts with: in [`syscall64`](super::syscall64), three times [`syscall32`](super::syscall32),
-/// [`exception`](super::exception), three times [`paranoid`](super::paranoid), [`nmi`](super::nmi).
+/// [`exception`](super::exception), three times [`paranoid`](super::paranoid), [`nmi`](super::nmi), [`fred`](super::fred).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Entry {
     Syscall,
@@ -214,6 +219,7 @@ pub(super) enum Entry {
     MachineCheck,
     DoubleFault,
     Nmi,
+    Fred,
 }
 
 /// A row is a door: name, vectors, entry, IST, whether user mode may open it. Its lines say what it hit: the stack, the state,
@@ -297,6 +303,11 @@ pub static TABLE: &[Door] = doors! {
     }
     "INT 0x80", Some((0x80, 0x80)), Int80, 0, true {
         user: "thread", "Arrived<Syscall32>, InSyscall", "syscall_32" => "exit work, IRET";
+    }
+    "FRED, in the place of all others", None, Fred, 0, true {
+        user: "thread; IRQ for interrupts", "as above", "as above" => "exit work, ERETU";
+        kernel: "hit; that of a level for #DB, NMI, #MC, #DF; IRQ for interrupts", "as above", "as above" => "as above, ERETS";
+        inside: "hit, at the ERETU to user mode only", "none", "none" => "ERETS to the entry for user mode";
     }
 };
 

@@ -6,6 +6,7 @@ use core::mem::offset_of;
 use super::asm::{align_next, clac, cld, clear_regs, kernel_table, leave_entry_stack, lfence, pop_regs, push_regs};
 use super::bad_iret::{iret_to_user, move_to_bad_iret};
 use super::doors::{Doors, Exception, check_flags};
+use super::fred;
 use super::irq_stack::on_irq_stack;
 use super::isolation::user_table;
 use super::local::CpuLocal;
@@ -186,7 +187,11 @@ pub(super) unsafe extern "C" fn arrived<K: Doors>(regs: &mut UserRegs, vector: u
         Exception::NMI => {
             nmi::run::<K>(saved(&mut arrived));
             // Exit work may switch to another task, which would run with NMIs blocked until its next IRET.
-            nmi::unblock();
+            if fred::is_on_for::<K>() {
+                fred::unblock_nmis();
+            } else {
+                nmi::unblock();
+            }
             arrived.handled()
         }
         Exception::MC => {
@@ -197,7 +202,12 @@ pub(super) unsafe extern "C" fn arrived<K: Doors>(regs: &mut UserRegs, vector: u
         }
         _ => {
             // CR2 and DR6 are read before interrupts are on: another exception may overwrite them.
-            let exception = report(vector, error);
+            let exception = if fred::is_on_for::<K>() {
+                // SAFETY: FRED has delivered it.
+                unsafe { fred::report(vector, error, arrived.saved().as_saved()) }
+            } else {
+                report(vector, error)
+            };
             let mut at = arrived.irqs_on();
             at.hook("user_exception", |at| K::user_exception(at, exception));
             at.irqs_off()
@@ -226,7 +236,7 @@ fn interrupt<K: Doors>(regs: &mut SavedRegs, vector: u8) {
 ///
 /// # Safety
 /// Called by the doors only.
-unsafe extern "C" fn interrupted<K: Doors>(regs: &mut SavedRegs, vector: u32, error: u64) {
+pub(super) unsafe extern "C" fn interrupted<K: Doors>(regs: &mut SavedRegs, vector: u32, error: u64) {
     // SAFETY: the door has just come in from the kernel, interrupts are off, and `regs` are what it saved.
     let (mut interrupted, found) = unsafe { Interrupted::<K>::enter_from_kernel(regs) };
     K::trace(trace::Event::Vector, vector.into());
@@ -235,7 +245,12 @@ unsafe extern "C" fn interrupted<K: Doors>(regs: &mut SavedRegs, vector: u32, er
         // SAFETY: the handler's state gives write access by an unsafe function that says what may be written.
         on_irq_stack(|| interrupt::<K>(unsafe { interrupted.regs_mut() }, vector));
     } else {
-        let exception = report(vector, error);
+        let exception = if fred::is_on_for::<K>() {
+            // SAFETY: FRED has delivered it.
+            unsafe { fred::report(vector, error, interrupted.saved()) }
+        } else {
+            report(vector, error)
+        };
         interrupted.lend(|at| K::kernel_exception(at, exception));
         returned_anywhere::<K>("kernel_exception", false);
     }

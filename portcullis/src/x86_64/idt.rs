@@ -44,7 +44,7 @@ impl Idt {
                     Entry::Nmi => nmi::nmi_entry::<K> as *const () as u64,
                     Entry::Stub => first_stub::<K>() + vector as u64 * STUB_SIZE as u64,
                     // An MSR points to them.
-                    Entry::Syscall | Entry::Syscall32 | Entry::Sysenter => continue,
+                    Entry::Syscall | Entry::Syscall32 | Entry::Sysenter | Entry::Fred => continue,
                 };
                 // SAFETY: the caller's.
                 unsafe { (*self.0.get())[vector as usize] = gate(address, door.ist, door.by_user) };

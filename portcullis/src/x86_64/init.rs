@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::cpu::{self, Features, msr, wrmsr};
 use super::doors::{Doors, Paging};
+use super::fred;
 use super::idt::Idt;
 use super::isolation;
 use super::local::CpuLocal;
@@ -25,7 +26,8 @@ pub struct CpuDescription {
     pub tables: &'static mut Tables,
     /// The top of the IRQ stack, 16-byte aligned.
     pub irq_stack_top: u64,
-    /// The top of the thread stack of the task that runs now, 16-byte aligned.
+    /// The top of the thread stack of the task that runs now, 16-byte aligned; with [`Doors::FRED`] one of
+    /// [`fred::thread_stack_top`]'s.
     pub thread_stack_top: u64,
     /// The work flags of the task that runs now.
     pub work: &'static WorkFlags,
@@ -44,7 +46,7 @@ pub fn interrupt_table() -> u64 {
 }
 
 /// Sets this CPU up: segments, task-state segment, interrupt table, the MSRs of SYSCALL and SYSENTER, and what protects the kernel
-/// (WP, AM, and NX, SMEP, SMAP, UMIP, FSGSBASE, PGE and MCE if the CPU has them). Afterwards the context is KERNEL and the doors
+/// (WP, AM, and NX, SMEP, SMAP, UMIP, FSGSBASE, PGE and MCE if the CPU has them); with [`Doors::FRED`] that, if the CPU has it. Afterwards the context is KERNEL and the doors
 /// are open; interrupts stay off.
 ///
 /// To be called for one kernel `K`, with the first call, on the boot CPU, done before that of another CPU. The description's task
@@ -91,7 +93,7 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) {
         load_gdt(tables);
         for segment in [Segment::Ds, Segment::Es, Segment::Fs] {
             // A null selector does not fault.
-            let _ = load_segment(segment, 0);
+            let _ = load_segment::<K>(segment, 0);
         }
         asm!("mov gs, {0:x}", in(reg) 0, options(nostack, preserves_flags));
         wrmsr(msr::GS_BASE, &raw const *local as u64);
@@ -104,7 +106,13 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) {
         asm!("lidt [{}]", in(reg) &idt, options(nostack, preserves_flags, readonly));
         init_syscall::<K>(features);
         cpu::protect(features);
+        if K::FRED && fred::is_available() {
+            fred::prepare::<K>(tables);
+        }
         CpuLocal::begin::<K>(description.thread_stack_top, description.work);
+        if fred::is_on_for::<K>() {
+            fred::enable();
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Ordering::Re
 
 use super::asm::lock;
 use super::doors::Doors;
+use super::fred;
 use super::tables::{KERNEL_DS, Tables};
 use crate::context::{Context, ContextWord, STATE_SHIFT, delta};
 use crate::machine::Tracking;
@@ -125,7 +126,7 @@ impl CpuLocal {
     /// called once per switch, before the other task's code runs.
     ///
     /// `stack_top` is the end of the thread stack, 16-byte aligned: the doors save [`UserRegs`](super::UserRegs) right below
-    /// it. With [`CHECKS`](crate::Machine::CHECKS) a missing call is reported at the next way out
+    /// it; with [`Doors::FRED`] it is one of [`fred::thread_stack_top`]'s. With [`CHECKS`](crate::Machine::CHECKS) a missing call is reported at the next way out
     /// ([`Broken::SwitchNotAnnounced`](crate::Broken::SwitchNotAnnounced)).
     ///
     /// # Safety
@@ -155,6 +156,10 @@ impl CpuLocal {
         if !K::PAGE_TABLE_ISOLATION {
             // SAFETY: this CPU's tables, and interrupts are off.
             unsafe { (*local.tables).tss.set_rsp0(stack_top) };
+        }
+        if fred::is_on_for::<K>() {
+            // SAFETY: the caller's.
+            unsafe { fred::set_thread_stack(stack_top) };
         }
         mend_ss();
     }

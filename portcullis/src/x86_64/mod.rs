@@ -12,6 +12,7 @@
 //! | `way_out` | the last instructions before user mode |
 //! | `bad_iret` | the IRET that enters user mode, and what happens if it faults |
 //! | `espfix` | the way out to a 16-bit stack |
+//! | [`fred`] | both ways by FRED, in the place of all doors, for kernels that want it and CPUs that have it |
 //! | [`isolation`] | the user's own page table, for kernels that want one |
 //! | [`regs`] | [`UserRegs`] and [`SavedRegs`]: what the doors save, in the order of Linux's `pt_regs` |
 //! | [`local`] | [`CpuLocal`]: the library's part of the per-CPU area, at GS:0 |
@@ -36,6 +37,7 @@ pub mod doors;
 mod espfix;
 pub mod exception;
 pub mod extable;
+pub mod fred;
 pub mod halt;
 mod idt;
 pub mod init;
@@ -71,7 +73,7 @@ pub mod layout {
 
     use super::regs::UserRegs;
     use super::tables::{Espfix, IstStack, NmiStack, Tables};
-    use super::{local::CpuLocal, paranoid, tables};
+    use super::{fred, local::CpuLocal, paranoid, tables};
 
     pub const USER_RSP: usize = CpuLocal::USER_RSP;
     pub const THREAD_STACK: usize = CpuLocal::THREAD_STACK;
@@ -89,4 +91,7 @@ pub mod layout {
     pub const NMI_STATE: usize = offset_of!(Tables, nmi) + offset_of!(NmiStack, state);
     pub const NMI_ENTRY_TOP: usize = offset_of!(Tables, nmi) + offset_of!(NmiStack, entry_end);
     pub const REGS_SIZE: usize = UserRegs::SIZE;
+    /// From FRED's entry point for user mode, which begins a page.
+    pub const FRED_KERNEL_ENTRY: u64 = fred::KERNEL;
+    pub const FRED_ERETU: u64 = fred::ERETU;
 }

@@ -131,8 +131,8 @@ pub(super) unsafe extern "C" fn nmi_entry<K: Doors>() {
 /// The Rust half for an NMI that hit the kernel.
 ///
 /// # Safety
-/// Called by [`nmi_entry`] only.
-unsafe extern "C" fn nmi_hit_kernel<K: Doors>(regs: &mut SavedRegs) {
+/// Called by [`nmi_entry`] and by FRED's entry only.
+pub(super) unsafe extern "C" fn nmi_hit_kernel<K: Doors>(regs: &mut SavedRegs) {
     // SAFETY: the door has just come in from the kernel, interrupts are off, and `regs` are what it saved. The handler's state
     // gives write access by an unsafe function that says what may be written.
     unsafe { in_kernel::<K>(regs, |at| run::<K>(at.regs_mut())) }

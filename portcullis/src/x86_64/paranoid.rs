@@ -16,6 +16,7 @@ use super::bad_iret::{iret_to_user, move_from_alias};
 use super::cpu::{self, msr};
 use super::doors::{Doors, Exception};
 use super::exception::{arrived, from_user};
+use super::fred;
 use super::halt::skip_halt;
 use super::isolation::user_table;
 use super::local::CpuLocal;
@@ -194,8 +195,8 @@ pub(super) unsafe extern "C" fn ist_entry<K: Doors, const VECTOR: u8>() {
 /// The Rust half for what hit the kernel.
 ///
 /// # Safety
-/// Called by [`ist_entry`] only.
-unsafe extern "C" fn ist_hit_kernel<K: Doors>(regs: &mut SavedRegs, vector: u32) {
+/// Called by [`ist_entry`] and by FRED's entry only.
+pub(super) unsafe extern "C" fn ist_hit_kernel<K: Doors>(regs: &mut SavedRegs, vector: u32) {
     // Before touching what may be watched.
     let _unwatched = Unwatched::new();
     let handler = |at: &mut NmiContext<'_, K>| {
@@ -217,8 +218,10 @@ unsafe extern "C" fn ist_hit_kernel<K: Doors>(regs: &mut SavedRegs, vector: u32)
 fn debug<K: Doors>(at: &mut NmiContext<'_, K>) {
     /// DR6.BS: a single step.
     const SINGLE_STEP: u64 = 1 << 14;
-    let mut why = cpu::take_dr6();
-    let step = why & SINGLE_STEP != 0 && is_sysenter_step::<K>(at.saved().rip);
+    let by_fred = fred::is_on_for::<K>();
+    // SAFETY: FRED has delivered it.
+    let mut why = if by_fred { unsafe { fred::event_data(at.saved()) } } else { cpu::take_dr6() };
+    let step = !by_fred && why & SINGLE_STEP != 0 && is_sysenter_step::<K>(at.saved().rip);
     if step {
         why &= !SINGLE_STEP;
     }
@@ -338,8 +341,8 @@ pub(super) unsafe extern "C" fn double_fault<K: Doors>() {
 }
 
 /// # Safety
-/// Called by [`double_fault`] only.
-unsafe extern "C" fn report<K: Doors>(regs: &mut SavedRegs) -> ! {
+/// Called by [`double_fault`] and by FRED's entries only.
+pub(super) unsafe extern "C" fn report<K: Doors>(regs: &mut SavedRegs) -> ! {
     let address = cpu::cr2();
     // SAFETY: interrupts are off and `regs` are what the door saved; nothing continues what was hit.
     let (at, _saved) = unsafe { NmiContext::<K>::enter_from_kernel(regs) };

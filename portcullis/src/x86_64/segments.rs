@@ -5,6 +5,8 @@
 
 use core::arch::asm;
 
+use super::doors::Doors;
+use super::fred;
 use super::local::CpuLocal;
 use super::tables::{LDT, LDT_SELECTOR, TLS_ENTRIES, TLS_FIRST, USER_DS};
 
@@ -30,26 +32,27 @@ pub struct BadSelector;
 /// The descriptor may be gone. DS, ES and FS are loaded anyway: the CPU faults, and the exception table turns the fault into
 /// [`BadSelector`]. GS is loaded with the user's GS base active, so that the kernel's survives; a fault would run the kernel
 /// with the user's, so the descriptor is checked before. After an error the register is null. Some AMD CPUs keep the base when
-/// FS or GS becomes null, which may be another program's, so a descriptor with base 0 is loaded first.
+/// FS or GS becomes null, which may be another program's, so a descriptor with base 0 is loaded first. With FRED, LKGS loads the
+/// user's GS, and a fault of it is one as of the others.
 ///
 /// # Safety
 /// Kernel mode, interrupts off; no other CPU changes the tables that this one has loaded. The base of FS, or the user's GS
 /// base, changes with the selector.
 #[inline]
-pub unsafe fn load_segment(segment: Segment, selector: u16) -> Result<(), BadSelector> {
-    /// One `mov` to a segment register that may fault.
+pub unsafe fn load_segment<K: Doors>(segment: Segment, selector: u16) -> Result<(), BadSelector> {
+    /// One load of a segment register that may fault.
     macro_rules! load {
-        ($register:literal) => {{
+        ($instruction:literal) => {{
             let mut bad: u32 = 0;
             // SAFETY: the caller's; a fault continues at 2, where the null selector is loaded, which cannot fault.
             unsafe {
                 asm!(
-                    concat!("4: mov ", $register, ", {selector:x}"),
+                    concat!("4: ", $instruction, "{selector:x}"),
                     "jmp 3f",
                     "2: mov {bad:e}, {flat}",
-                    concat!("mov ", $register, ", {bad:x}"),
+                    concat!($instruction, "{bad:x}"),
                     "xor {selector:e}, {selector:e}",
-                    concat!("mov ", $register, ", {selector:x}"),
+                    concat!($instruction, "{selector:x}"),
                     "3:",
                     ".pushsection portcullis_extable, \"aR\"",
                     ".balign 4",
@@ -66,15 +69,16 @@ pub unsafe fn load_segment(segment: Segment, selector: u16) -> Result<(), BadSel
         }};
     }
     match segment {
-        Segment::Ds => load!("ds"),
-        Segment::Es => load!("es"),
+        Segment::Ds => load!("mov ds, "),
+        Segment::Es => load!("mov es, "),
         Segment::Fs => {
             if is_null(selector) {
                 // SAFETY: the GDT's flat data segment.
                 unsafe { asm!("mov fs, {:x}", in(reg) USER_DS, options(nostack, preserves_flags)) };
             }
-            load!("fs")
+            load!("mov fs, ")
         }
+        Segment::Gs if fred::is_on_for::<K>() => load!("lkgs "),
         Segment::Gs => {
             let good = may_load(selector);
             let selector = if good { selector } else { 0 };

@@ -73,8 +73,8 @@ pub(super) unsafe extern "C" fn int80_entry<K: Doors>() {
 /// The Rust half of INT 0x80.
 ///
 /// # Safety
-/// Called by [`int80_entry`] only.
-unsafe extern "C" fn int80<K: Doors>(regs: &mut UserRegs) -> WayOut {
+/// Called by [`int80_entry`] and by FRED's entry only.
+pub(super) unsafe extern "C" fn int80<K: Doors>(regs: &mut UserRegs) -> WayOut {
     // SAFETY: the door has just come in from user mode, interrupts are off, and `regs` are what it saved.
     let arrived: Arrived<'_, K, Syscall32> = unsafe { Arrived::enter_from_user_mode(regs) };
     check_flags::<K>();
@@ -202,8 +202,8 @@ pub(super) unsafe extern "C" fn syscall32_entry<K: Doors>() {
 /// work is done (as in Linux 6.1).
 ///
 /// # Safety
-/// Called by [`sysenter_entry`] and [`syscall32_entry`] only.
-unsafe extern "C" fn fast<K: Doors>(regs: &mut UserRegs) -> WayOut {
+/// Called by [`sysenter_entry`], [`syscall32_entry`] and FRED's entry only.
+pub(super) unsafe extern "C" fn fast<K: Doors>(regs: &mut UserRegs) -> WayOut {
     // SAFETY: the door has just come in from user mode, interrupts are off, and `regs` are what it saved.
     let mut arrived: Arrived<'_, K, Syscall32> = unsafe { Arrived::enter_from_user_mode(regs) };
     check_flags::<K>();

@@ -73,9 +73,9 @@ const _: () = assert!(offset_of!(UserRegs, ss) == 160 && offset_of!(UserRegs, rd
 /// The Rust half: the whole system call.
 ///
 /// # Safety
-/// Called by [`syscall64_entry`] only.
+/// Called by [`syscall64_entry`] and by FRED's entry only.
 #[allow(improper_ctypes_definitions, reason = "the return value is a proof, and nothing at run time")]
-unsafe extern "C" fn syscall<K: Doors>(regs: &mut UserRegs) -> SysretOrIret {
+pub(super) unsafe extern "C" fn syscall<K: Doors>(regs: &mut UserRegs) -> SysretOrIret {
     // SAFETY: the door has just come in from user mode, interrupts are off, and `regs` are what it saved.
     let arrived: Arrived<'_, K, Syscall> = unsafe { Arrived::enter_from_user_mode(regs) };
     check_flags::<K>();

@@ -223,6 +223,13 @@ impl Tables {
         self.gdt.set_system(TSS_SELECTOR, AVAILABLE_TSS, &raw const self.tss as u64, size_of::<Tss>() as u64);
     }
 
+    /// The tops of the stacks of FRED's levels 1 to 3: #DB, NMI and #MC, #DF.
+    pub(super) fn fred_stacks(&self) -> [u64; 3] {
+        // The CPU wants them aligned to 64 bytes.
+        [&raw const self.debug.cpu_local, &raw const self.nmi.cpu_local, &raw const self.double_fault.cpu_local]
+            .map(|top| top as u64 & !63)
+    }
+
     /// Where the stacks are, by the exceptions that use them.
     pub fn stacks(&self) -> [(&'static str, Range<u64>); 4] {
         [

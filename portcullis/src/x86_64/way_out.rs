@@ -42,7 +42,7 @@ macro_rules! leave_by_sysret {
     };
 }
 
-/// Enters user mode by SYSRET if that is equivalent, otherwise by IRET.
+/// Enters user mode by SYSRET if that is equivalent, otherwise by IRET; with FRED by ERETU.
 ///
 /// To be jumped to, not called, with RSP at the [`UserRegs`] on top of the task's thread stack.
 ///
@@ -52,8 +52,13 @@ macro_rules! leave_by_sysret {
 #[unsafe(link_section = ".portcullis.entry")]
 pub unsafe extern "C" fn enter_user_mode<K: Doors>() {
     naked_asm!(
+        ".if {fred}",
+        "cmp byte ptr [rip + portcullis_fred_is_on], 0",
+        "jne portcullis_leave_by_eretu",
+        ".endif",
         leave_by_sysret!(),
         align_next!(),
+        fred = const K::FRED as u8,
         user_table = const user_table::<K>(), user_rsp = const CpuLocal::USER_RSP,
         iret = sym leave_by_iret_popped::<K>,
         rip = const at::RIP, cs = const at::CS, rflags = const at::RFLAGS, rsp = const at::RSP, ss = const at::SS,

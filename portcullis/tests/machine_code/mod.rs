@@ -37,6 +37,8 @@ pub fn functions(door: &Door) -> &'static [Function] {
         "NMI" => &[&["nmi", "nmi_entry"]],
         "#DF" => &[&["paranoid", "double_fault"]],
         "INT 0x80" => &[&["syscall32", "int80_entry"]],
+        // These kernels are without it. `./x prove doors` looks at one that has it.
+        "FRED, in the place of all others" => &[],
         name => panic!("the door `{name}` has no arm here that names its functions"),
     }
 }

@@ -10,15 +10,15 @@ use portcullis::{
     SyscallHooks,
 };
 
-/// With or without page-table isolation, with the interrupt flag `I`.
-pub struct Minimal<const ISOLATED: bool, I = Rflags>(PhantomData<I>);
+/// With or without page-table isolation, with the interrupt flag `I`, with or without FRED.
+pub struct Minimal<const ISOLATED: bool, I = Rflags, const FRED: bool = false>(PhantomData<I>);
 
 thread_local! {
     /// What was reported to it on this thread.
     pub static REPORTED: RefCell<Vec<Broken>> = const { RefCell::new(Vec::new()) };
 }
 
-impl<const ISOLATED: bool, I: InterruptFlag + 'static> Machine for Minimal<ISOLATED, I> {
+impl<const ISOLATED: bool, I: InterruptFlag + 'static, const FRED: bool> Machine for Minimal<ISOLATED, I, FRED> {
     type Regs = UserRegs;
     type SavedRegs = SavedRegs;
     type Irqs = I;
@@ -29,7 +29,7 @@ impl<const ISOLATED: bool, I: InterruptFlag + 'static> Machine for Minimal<ISOLA
     }
 }
 
-impl<const ISOLATED: bool, I: InterruptFlag + 'static> Kernel for Minimal<ISOLATED, I> {
+impl<const ISOLATED: bool, I: InterruptFlag + 'static, const FRED: bool> Kernel for Minimal<ISOLATED, I, FRED> {
     fn exit_work() -> usize {
         0
     }
@@ -42,13 +42,14 @@ impl<const ISOLATED: bool, I: InterruptFlag + 'static> Kernel for Minimal<ISOLAT
     }
 }
 
-impl<const ISOLATED: bool, I: InterruptFlag + 'static> ExitHooks for Minimal<ISOLATED, I> {}
-impl<const ISOLATED: bool, I: InterruptFlag + 'static> SyscallHooks for Minimal<ISOLATED, I> {}
-impl<const ISOLATED: bool, I: InterruptFlag + 'static> Diagnostics for Minimal<ISOLATED, I> {}
+impl<const ISOLATED: bool, I: InterruptFlag + 'static, const FRED: bool> ExitHooks for Minimal<ISOLATED, I, FRED> {}
+impl<const ISOLATED: bool, I: InterruptFlag + 'static, const FRED: bool> SyscallHooks for Minimal<ISOLATED, I, FRED> {}
+impl<const ISOLATED: bool, I: InterruptFlag + 'static, const FRED: bool> Diagnostics for Minimal<ISOLATED, I, FRED> {}
 
-impl<const ISOLATED: bool, I: InterruptFlag + 'static> Doors for Minimal<ISOLATED, I> {
+impl<const ISOLATED: bool, I: InterruptFlag + 'static, const FRED: bool> Doors for Minimal<ISOLATED, I, FRED> {
     const IA32_EMULATION: bool = true;
     const PAGE_TABLE_ISOLATION: bool = ISOLATED;
+    const FRED: bool = FRED;
     fn user_exception(_: &mut InKernel<'_, Self>, _: Exception) {}
     fn kernel_exception(_: &mut Interrupted<'_, Self>, _: Exception) {}
     fn interrupt(_: &mut InInterrupt<'_, Self>, _: u8) {}

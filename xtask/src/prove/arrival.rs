@@ -47,13 +47,24 @@ pub enum Arrival {
     EnterUserMode,
     /// SYSCALL from compatibility mode where that is closed.
     Closed,
+    /// Anything, by FRED.
+    FredFromUser,
+    FredFromKernel,
+    /// A fault of the ERETU that enters user mode: from there the kernel's door goes to the user's.
+    FredAgain,
 }
 
 impl Arrival {
     /// Whether a kernel may be without its door.
     pub fn is_optional(self) -> bool {
         use Arrival::{Closed, EnterUserMode, FirstWayOut, Int80, Syscall32, Sysenter};
-        matches!(self, Syscall32 | Sysenter | Int80 | Closed | FirstWayOut | EnterUserMode)
+        let in_some = matches!(self, Syscall32 | Sysenter | Int80 | Closed | FirstWayOut | EnterUserMode);
+        in_some || self.is_by_fred()
+    }
+
+    /// Whether FRED delivers it.
+    pub(super) fn is_by_fred(self) -> bool {
+        matches!(self, Arrival::FredFromUser | Arrival::FredFromKernel | Arrival::FredAgain)
     }
 }
 
@@ -63,10 +74,17 @@ impl Prover<'_> {
         let mut state = State::new(self.entry(arrival)?, self.isolation);
         let kernel = |name: &str, zeros: u64| Term::partly_known(name, zeros, KERNEL_HALF);
         let page = |small: u64| if self.isolation { 0xfff } else { small };
-        let (cpu, thread) = (kernel("CpuLocal", page(63)), kernel("the top of the thread stack", 15));
+        let cpu = kernel("CpuLocal", page(63));
+        // With FRED two more words above it end at a multiple of 64.
+        let fred_is_on = self.image.fred_is_on();
+        let thread = Term::partly_known(
+            "the top of the thread stack",
+            15,
+            KERNEL_HALF | if fred_is_on.is_some() { 0x30 } else { 0 },
+        );
         let tables = kernel("Tables", 0xfff);
         let (frame, alias) = (kernel("the alias's frame", 63), kernel("the alias", 0xffff_0000 | 63));
-        let interrupted_stack = kernel("the kernel's stack", 15);
+        let interrupted_stack = kernel("the kernel's stack", if arrival.is_by_fred() { 63 } else { 15 });
         let at = |offset: usize| offset as i64;
         let mut add = |name, base: &Term, offsets: Range<i64>, writable, for_user_table| {
             let (low, high) = (offsets.start, offsets.end);
@@ -83,7 +101,7 @@ impl Prover<'_> {
         let entry_stack = at(layout::ENTRY_STACK_TOP) - 512..at(layout::ENTRY_STACK_TOP);
         let regions = Regions {
             cpu: add("CpuLocal", &cpu, 0..64, true, true),
-            thread: add("thread stack", &thread, -16384..0, true, false),
+            thread: add("thread stack", &thread, -16384..if fred_is_on.is_some() { 16 } else { 0 }, true, false),
             entry: add("entry stack", &tables, entry_stack, true, true),
             ist: add("IST stack", &tables, ist_low..at(ist_top) + 16, true, true),
             nmi_work: add("NMI stack", &tables, at(layout::NMI_WORK_TOP) - 7648..at(layout::NMI_STATE) + 8, true, true),
@@ -93,6 +111,25 @@ impl Prover<'_> {
         add("NMI entry stack", &tables, at(layout::NMI_ENTRY_TOP) - 512..at(layout::NMI_ENTRY_TOP), true, true);
         add("alias", &alias, 0..64, false, true);
         let espfix = add("Espfix", &tables, at(layout::ESPFIX_FRAME)..at(layout::ESPFIX_ALIAS) + 8, false, true);
+        if let Some(address) = fred_is_on {
+            let offsets = address as i64..address as i64 + 1;
+            state.add_region(Region {
+                name: "whether FRED is on",
+                base: Term::constant(0),
+                low: offsets.start,
+                high: offsets.end,
+                writable: false,
+                for_user_table: false,
+            });
+            let either = matches!(arrival, Arrival::FirstWayOut | Arrival::EnterUserMode);
+            if either || arrival.is_by_fred() {
+                state.fred = Some(if either {
+                    state.read(&Term::constant(address), 1).map_err(|bad| anyhow::anyhow!(bad.0))?
+                } else {
+                    Term::constant(1)
+                });
+            }
+        }
         let fsgsbase = state.fresh_with("fsgsbase", !1, 0);
         state.fsgsbase = Some(fsgsbase.clone());
         for (place, word) in [
@@ -113,7 +150,11 @@ impl Prover<'_> {
         // What runs.
         let from_user = !matches!(
             arrival,
-            Arrival::FromKernel(_) | Arrival::IstFromKernel(_) | Arrival::NmiNested | Arrival::NmiAtEnd(_)
+            Arrival::FromKernel(_)
+                | Arrival::IstFromKernel(_)
+                | Arrival::NmiNested
+                | Arrival::NmiAtEnd(_)
+                | Arrival::FredFromKernel
         );
         let whose = if from_user { "user" } else { "kernel" };
         let mut hit: Frame = std::array::from_fn(|word| Term::symbol(format!("{whose} {}", NAMES[word])));
@@ -349,6 +390,19 @@ impl Prover<'_> {
                     goal.at = (regions.ist, (ist_top - layout::REGS_SIZE) as i64);
                 }
             }
+            Arrival::FredFromUser | Arrival::FredAgain | Arrival::FredFromKernel => {
+                let top = if from_user { thread.plus(16) } else { interrupted_stack };
+                goal.frame = deliver_by_fred(&mut state, &top, &hit)?;
+                (state.gs, state.kernel_gs) = (cpu, user_gs);
+                goal.half = "fred::hit_user";
+                if arrival == Arrival::FredFromKernel {
+                    goal.half = "fred::hit_kernel";
+                    goal.at = (regions.kernel_stack, -16 - layout::REGS_SIZE as i64);
+                } else if arrival == Arrival::FredAgain {
+                    // By ERETS, with the flags that ERETU had.
+                    state.flags = state.fresh_with("rflags at ERETU", !flags::ARITHMETIC, flags::FIXED);
+                }
+            }
             Arrival::FirstWayOut | Arrival::EnterUserMode => {
                 (state.gs, state.kernel_gs) = (cpu, user_gs);
                 state.cr3 = table;
@@ -422,6 +476,8 @@ impl Prover<'_> {
             }
             Arrival::IstFromUser(vector) | Arrival::IstFromKernel(vector) => self.ist_door(vector)?,
             Arrival::FirstWayOut => door("syscall64::first_way_out")?,
+            Arrival::FredFromUser | Arrival::FredAgain => self.image.fred_entries()?,
+            Arrival::FredFromKernel => self.image.fred_entries()? + layout::FRED_KERNEL_ENTRY,
             Arrival::EnterUserMode => door("way_out::enter_user_mode")?,
         })
     }
@@ -461,6 +517,27 @@ impl Prover<'_> {
         let doors: Vec<u64> = self.image.find_all(&name).filter(is_it).collect();
         doors.first().copied().with_context(|| format!("there is no {name} for vector {vector}"))
     }
+}
+
+/// The CPU delivers an event by FRED: eight words go to the stack, the flags are cleared, and GS is the kernel's. What the door has
+/// to save: the selectors have words about the event above them, and there is always an error code.
+fn deliver_by_fred(state: &mut State, top: &Term, hit: &Frame) -> Result<Frame> {
+    let mut frame = hit.clone();
+    for word in [CS, SS] {
+        frame[word] = hit[word].or(&state.fresh_with("about the event", 0xffff, 0));
+    }
+    frame[ORIG_RAX] = state.fresh("error code");
+    let data = state.fresh("event data");
+    state.set_register(Register::RSP, top);
+    let words = [SS, RSP, RFLAGS, CS, RIP, ORIG_RAX].map(|word| frame[word].clone());
+    for word in [Term::constant(0), data].into_iter().chain(words) {
+        state.push(word).map_err(|bad| anyhow::anyhow!("the CPU cannot push: {}", bad.0))?;
+    }
+    state.flags = Term::constant(flags::FIXED);
+    state.clean = true;
+    state.speculation = Speculation::SETTLED;
+    state.cr3 = state.cr3.masked(!USER_TABLE);
+    Ok(frame)
 }
 
 /// The CPU delivers an event by a gate for interrupts: the frame goes to the stack, IF, TF, NT, RF and VM are cleared (SDM volume

@@ -417,6 +417,11 @@ impl Prover<'_> {
                 out[selector] =
                     state.fresh_with(&format!("{} of the frame after the Rust half", NAMES[selector]), !0xffff, 3);
             }
+            if goal.half == "fred::hit_user" {
+                // And that an instruction is done.
+                let software = state.fresh_with("bit 17 of ss", !(1 << 17), 0);
+                out[SS] = out[SS].or(&software);
+            }
             let ones = flags::FIXED | flags::IF;
             out[RFLAGS] = state.fresh_with("rflags of the frame after the Rust half", !(UserRegs::FLAGS | ones), ones);
             goal.user_gs = state.fresh("the user's gs after the Rust half");
@@ -552,14 +557,18 @@ impl Prover<'_> {
             must!(self.equal(state, proved, property, (&value, &wanted), &format!("{register:?}").to_lowercase())?);
         }
         match leave {
-            Leave::Iret => {
+            Leave::Iret | Leave::Eretu | Leave::Erets => {
                 if goal.from_user {
-                    let recognized = self.image.iret_to_user()? == at;
+                    let recognized = match leave {
+                        Leave::Iret => self.image.iret_to_user()? == at,
+                        Leave::Eretu => self.image.eretu_to_user()? == at,
+                        _ => false,
+                    };
                     must!(self.hold(state, proved, property, recognized, || {
-                        "a fault of this IRET would not be recognized".to_owned()
+                        "a fault of this instruction would not be recognized".to_owned()
                     }));
                 }
-                if goal.from_user && self.espfix {
+                if goal.from_user && self.espfix && leave == Leave::Iret {
                     // To a 16-bit stack, which only the LDT has, IRET leaves the bits 16 to 31 of RSP as they are.
                     let of_ldt = Condition::Equal(out[SS].masked(4), Term::constant(0)).not();
                     let mut with_ldt = state.clone();
@@ -573,7 +582,8 @@ impl Prover<'_> {
                         "no half of a kernel address in ESP"
                     )?);
                 }
-                let rsp = state.rsp();
+                // ERETU and ERETS pass over an error code.
+                let rsp = state.rsp().plus(if leave == Leave::Iret { 0 } else { 8 });
                 let frame = match words(state, &rsp, 0..=SS - RIP) {
                     Ok(frame) => frame,
                     Err(bad) => return Ok(self.hold(state, proved, Property::Memory, false, || bad.0)),

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection, ObjectSymbol};
+use portcullis::x86_64::layout;
 
 use crate::progress;
 
@@ -116,6 +117,21 @@ impl Image {
         self.find("portcullis::x86_64::bad_iret::iret_to_user")
     }
 
+    /// FRED's entry points, if it has these: they begin a page.
+    pub fn fred_entries(&self) -> Result<u64> {
+        Ok(self.find("portcullis::x86_64::fred::entries")?.next_multiple_of(4096))
+    }
+
+    /// The ERETU that enters user mode.
+    pub fn eretu_to_user(&self) -> Result<u64> {
+        Ok(self.fred_entries()? + layout::FRED_ERETU)
+    }
+
+    /// Where the doors look whether FRED is on, if they can have it.
+    pub fn fred_is_on(&self) -> Option<u64> {
+        self.fred_entries().and_then(|_| self.find("portcullis_fred_is_on")).ok()
+    }
+
     /// The addresses of all functions of this name.
     pub fn find_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = u64> + 'a {
         let is_it =
@@ -166,7 +182,8 @@ impl Image {
 
 /// Whether a function of this name is a door, or a piece of one.
 fn is_door(name: &str) -> bool {
-    const DOORS: [&str; 18] = [
+    const DOORS: [&str; 19] = [
+        "fred::entries",
         "nmi::nmi_entry",
         "espfix::leave_to_ldt_stack",
         "way_out::leave_by_iret",
@@ -186,5 +203,6 @@ fn is_door(name: &str) -> bool {
         "syscall64::syscall64_entry",
         "syscall64::syscall32_entry_closed",
     ];
-    name.strip_prefix(LIBRARY).is_some_and(|name| DOORS.contains(&name) || name == "bad_iret::iret_to_user")
+    name == "portcullis_leave_by_eretu"
+        || name.strip_prefix(LIBRARY).is_some_and(|name| DOORS.contains(&name) || name == "bad_iret::iret_to_user")
 }

@@ -198,6 +198,8 @@ fn subjects(args: &DoorsArgs) -> Result<Vec<Subject>> {
         let path = Build { isolation, ..Build::default() }.run()?;
         subjects.extend(Subject::of("the reference kernel", &path, isolation)?);
     }
+    let path = Build { fred: true, ..Build::default() }.run()?;
+    subjects.extend(Subject::of("the reference kernel for FRED", &path, false)?);
     let minimal = example::build(false)?.join("portcullis-minimal");
     subjects.extend(Subject::of("the minimal example", &minimal, false)?);
     Ok(subjects)
@@ -266,6 +268,8 @@ fn arrivals() -> Vec<(&'static str, Vec<Arrival>)> {
         ("NMI in an NMI", vec![Arrival::NmiNested, Arrival::NmiAtEnd(0), Arrival::NmiAtEnd(1)]),
         ("#DF", vec![Arrival::IstFromKernel(Exception::DF)]),
         ("#DF of the last IRET", vec![Arrival::DoubleFaultOfIret, Arrival::DoubleFaultOnStack]),
+        ("FRED, from user mode", vec![Arrival::FredFromUser, Arrival::FredAgain]),
+        ("FRED, from the kernel", vec![Arrival::FredFromKernel]),
         ("a task's first way out", vec![Arrival::FirstWayOut]),
         ("a jump to user mode", vec![Arrival::EnterUserMode]),
     ]

@@ -226,6 +226,7 @@ fn left(state: &mut State, leave: Leave, after: &Snapshot) -> Result<bool> {
             }
             (rip, flags, rsp, cs, ss)
         }
+        Leave::Eretu | Leave::Erets => bail!("the emulators have no FRED"),
         Leave::Never => bail!("UD2 is executed"),
     };
     equal("rip", rip, after.rip)?;

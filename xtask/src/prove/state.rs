@@ -74,6 +74,8 @@ pub struct State {
     pub speculation: Speculation,
     /// Whether the CPU has RDGSBASE: a word of which the lowest bit says so.
     pub fsgsbase: Option<Term>,
+    /// Whether FRED delivers events: not zero if it does. None if not.
+    pub fred: Option<Term>,
     /// The least offset that was written below the top of each region.
     pub deepest: BTreeMap<usize, i64>,
     pub counter: u32,
@@ -141,6 +143,7 @@ impl State {
             trail: Vec::new(),
             speculation: Speculation::default(),
             fsgsbase: None,
+            fred: None,
             deepest: BTreeMap::new(),
             counter: 0,
         }

@@ -29,6 +29,8 @@ pub enum Leave {
     Sysret64,
     Sysret32,
     Iret,
+    Eretu,
+    Erets,
     /// UD2: here nothing comes.
     Never,
 }
@@ -71,6 +73,7 @@ pub fn step(state: &mut State, instruction: &Instruction) -> Result<Next, Stuck>
             state.computed(Arithmetic::Unknown);
         }
         M::Swapgs => {
+            with_fred(state, false)?;
             std::mem::swap(&mut state.gs, &mut state.kernel_gs);
             state.speculation.choose();
         }
@@ -142,6 +145,16 @@ pub fn step(state: &mut State, instruction: &Instruction) -> Result<Next, Stuck>
         M::Sysretq => return Ok(Next::Leave(Leave::Sysret64)),
         M::Sysret if instruction.code() == Code::Sysretd => return Ok(Next::Leave(Leave::Sysret32)),
         M::Iretq => return Ok(Next::Leave(Leave::Iret)),
+        // ERETU chooses the user's GS by itself (FRED specification, ERETU).
+        M::Eretu => {
+            with_fred(state, true)?;
+            std::mem::swap(&mut state.gs, &mut state.kernel_gs);
+            return Ok(Next::Leave(Leave::Eretu));
+        }
+        M::Erets => {
+            with_fred(state, true)?;
+            return Ok(Next::Leave(Leave::Erets));
+        }
         M::Ud2 => return Ok(Next::Leave(Leave::Never)),
         _ => return Err(unknown(instruction)),
     }
@@ -156,6 +169,21 @@ fn by_instruction(state: &State, instruction: bool) -> Result<(), Stuck> {
     match state.path.contains(&needed) {
         true => Ok(()),
         false => Err(Stuck::Unknown("GS is not switched in the way that this CPU has".to_owned())),
+    }
+}
+
+/// SWAPGS is #UD with FRED; ERETU and ERETS are without it.
+fn with_fred(state: &State, wanted: bool) -> Result<(), Stuck> {
+    let zero = Term::constant(0);
+    let off = Condition::Equal(state.fred.clone().unwrap_or(zero.clone()), zero);
+    let needed = if wanted { off.not() } else { off };
+    match needed.decided() == Some(true) || state.path.contains(&needed) {
+        true => Ok(()),
+        false => Err(Stuck::Unknown(format!(
+            "{}, FRED may be {}",
+            if wanted { "ERETU or ERETS" } else { "SWAPGS" },
+            if wanted { "off" } else { "on" }
+        ))),
     }
 }
 

@@ -422,6 +422,7 @@ mod tests {
         ("INT3, INTO", "the code of `exceptions`, but for the stubs"),
         ("#DF", "crossed where IRET faults on a 16-bit stack: the program `ldt` does that"),
         ("#MC", "the code of #DB, and injected at the instructions of the others"),
+        ("FRED, in the place of all others", "QEMU has no FRED"),
     ];
 
     #[test]

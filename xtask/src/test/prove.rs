@@ -13,6 +13,8 @@ pub fn run(all: bool, report: &mut Report) -> Result<()> {
     for isolation in [false, true] {
         subjects.extend(Subject::of("kernel", &kernel::build_checked(isolation)?, isolation)?);
     }
+    let fred = kernel::Build { checked: true, fred: true, ..kernel::Build::default() }.run()?;
+    subjects.extend(Subject::of("kernel for FRED,", &fred, false)?);
     subjects.extend(Subject::of("minimal", &example::build(true)?.join("portcullis-minimal"), false)?);
     for subject in &subjects {
         subject.prove(&mut solver, |Line { door, absent, proved, .. }| {

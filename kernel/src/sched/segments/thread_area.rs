@@ -8,6 +8,7 @@ use portcullis::x86_64::tables::{TLS_ENTRIES, TLS_FIRST};
 use crate::errno::{Errno, Result};
 use crate::machine::descriptor;
 use crate::machine::descriptor::{Contents, UserDesc};
+use crate::machine::gate::Gate;
 use crate::machine::segments::Segments;
 use crate::machine::sync;
 use crate::memory::user;
@@ -77,7 +78,7 @@ pub fn set_current(number: u32, segment: &UserDesc) -> Result<()> {
     {
         if held == selector(number) {
             // SAFETY: interrupts are off. The base is the program's to change.
-            let _ = unsafe { load_segment(segment, held) };
+            let _ = unsafe { load_segment::<Gate>(segment, held) };
         }
     }
     Ok(())
