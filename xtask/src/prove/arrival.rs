@@ -77,14 +77,16 @@ impl Prover<'_> {
         let cpu = kernel("CpuLocal", page(63));
         // With FRED two more words above it end at a multiple of 64.
         let fred_is_on = self.image.fred_is_on();
-        let thread = Term::partly_known(
-            "the top of the thread stack",
-            15,
-            KERNEL_HALF | if fred_is_on.is_some() { 0x30 } else { 0 },
-        );
+        let thread = match fred_is_on {
+            Some(_) => Term::partly_known("the top of the thread stack, for FRED", 15, KERNEL_HALF | 0x30),
+            None => kernel("the top of the thread stack", 15),
+        };
         let tables = kernel("Tables", 0xfff);
         let (frame, alias) = (kernel("the alias's frame", 63), kernel("the alias", 0xffff_0000 | 63));
-        let interrupted_stack = kernel("the kernel's stack", if arrival.is_by_fred() { 63 } else { 15 });
+        let interrupted_stack = match arrival.is_by_fred() {
+            true => kernel("the kernel's stack, as FRED aligns it", 63),
+            false => kernel("the kernel's stack", 15),
+        };
         let at = |offset: usize| offset as i64;
         let mut add = |name, base: &Term, offsets: Range<i64>, writable, for_user_table| {
             let (low, high) = (offsets.start, offsets.end);

@@ -32,9 +32,6 @@ const OVERLAYS: [(Version, Arch); 4] = [
 /// For what they are built with `--all`, too.
 const MORE_OVERLAYS: [(Version, Arch); 2] = [(Version::V6_12, Arch::I386), (Version::V7_2, Arch::I386)];
 
-/// The version of which debian-like, the native 32-bit kernel and the selftests of the debug configuration are tested.
-pub const FULLY_TESTED: Version = Version::V6_1;
-
 /// Where the rest of Linux declares what these may refer to.
 const DECLARATIONS: [&str; 3] = ["arch/x86", "include/linux", "kernel"];
 
@@ -63,14 +60,11 @@ pub fn run(all: bool, report: &mut Report) -> Result<()> {
         ("a shell in stock", "run --stock --timeout 300 -- /bin/busybox true"),
         ("a shell in ours", "run --timeout 300 -- /bin/busybox true"),
         ("selftests are equal", "selftests"),
-    ];
-    let oldest = [
         ("selftests are equal, i386", "selftests --arch i386"),
         ("selftests are equal, debug", "selftests --config debug"),
     ];
     for version in Version::ALL {
-        let more = if version == FULLY_TESTED { &oldest[..] } else { &[] };
-        for (name, command) in each.iter().chain(more) {
+        for (name, command) in each {
             let outcome = run_command(&this, version, command).map_err(|error| format!("{error:#}"));
             report.outcome(&format!("linux/{version}: {name}"), outcome);
         }
@@ -79,7 +73,9 @@ pub fn run(all: bool, report: &mut Report) -> Result<()> {
         let outcome = debug_boot(&this, version).map_err(|error| format!("{error:#}"));
         report.outcome(&format!("linux/{version}: a boot with every check, and the NMI selftest"), outcome);
     }
-    debian::run(report);
+    for version in Version::ALL {
+        debian::run(version, report);
+    }
     Ok(())
 }
 
