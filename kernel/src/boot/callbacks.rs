@@ -77,5 +77,8 @@ pub fn register() {
     work::exit::register(exit::do_exit, exit::do_group_exit);
     crate::machine::sync::while_spinning(memory::tlb::service_pending, crate::machine::time::rest);
     crate::machine::panic::on_panic(|| current().tid());
-    crate::machine::power::on_shutdown(trace_points::tell);
+    crate::machine::power::on_shutdown(|log| {
+        crate::fs::serial::drain();
+        trace_points::tell(log);
+    });
 }

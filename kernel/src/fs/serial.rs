@@ -4,6 +4,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use x86_64::instructions::port::Port;
 
+use crate::machine::time;
+
 /// Registers, as offsets from the base port.
 mod register {
     pub const DATA: u16 = 0;
@@ -25,11 +27,15 @@ const DIVISOR_LATCH: u8 = 0x80;
 const MODEM_READY: u8 = 0x0b;
 const DATA_READY: u8 = 1 << 0;
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
+const LINE_IDLE: u8 = 1 << 6;
 
 /// Bytes that the transmitter takes once it is empty.
 const FIFO_SIZE: usize = 16;
 /// How often to look whether the transmitter is empty before giving up. It is at once, unless whoever listens does not.
 const TRANSMIT_POLLS: u32 = 200;
+
+/// How long a full FIFO may take at the end, in nanoseconds: ten times what it takes.
+const DRAIN_LIMIT: u64 = 15_000_000;
 
 /// One port. Callers serialise (the tty's or the stream's lock).
 pub struct Serial {
@@ -43,6 +49,12 @@ pub static COM1: Serial = Serial::new(0x3f8);
 pub static COM2: Serial = Serial::new(0x2f8);
 /// Standard error, where it has a port of its own. Output only.
 pub static COM3: Serial = Serial::new(0x3e8);
+
+/// Waits until the ports have sent what they were given. Before the machine is turned off.
+pub fn drain() {
+    let deadline = time::now() + DRAIN_LIMIT;
+    [&COM1, &COM3].into_iter().for_each(|port| port.drain(deadline));
+}
 
 impl Serial {
     const fn new(base: u16) -> Self {
@@ -122,6 +134,16 @@ impl Serial {
             sent += burst.len();
         }
         sent
+    }
+
+    /// Waits until all bytes are on the line: a machine that is turned off before loses them.
+    fn drain(&self, deadline: u64) {
+        while self.present.load(Ordering::Acquire)
+            && self.read(register::LINE_STATUS) & LINE_IDLE == 0
+            && time::now() < deadline
+        {
+            core::hint::spin_loop();
+        }
     }
 
     fn wait_empty(&self) -> bool {

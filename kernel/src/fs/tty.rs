@@ -5,12 +5,12 @@ use core::sync::atomic::Ordering::Relaxed;
 use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::errno::Result;
+use crate::errno::{Errno, Result};
 use crate::fs::line::{Effect, Line};
 use crate::fs::serial::COM1;
 use crate::machine::sync::SpinLock;
 use crate::machine::time;
-use crate::sched::wait::{WaitQueue, sleep_until};
+use crate::sched::wait::{WaitQueue, sleep_until_killable};
 use crate::signal;
 use crate::signal::job::check_terminal;
 use crate::task::current;
@@ -213,20 +213,27 @@ pub fn write_raw(from: &mut Source, send: fn(&[u8]) -> usize) -> Result<()> {
     while from.remaining() > 0 {
         let len = from.remaining().min(OUTPUT_CHUNK);
         from.take(&mut chunk[..len])?;
-        transmit(&chunk[..len], send)?;
+        let waited = transmit(&chunk[..len], send)?;
+        if waited && current().signal_pending() {
+            return Err(Errno::ERESTARTSYS);
+        }
     }
     Ok(())
 }
 
-/// Sends bytes; waits while the host does not take them.
-pub(super) fn transmit(bytes: &[u8], send: fn(&[u8]) -> usize) -> Result<()> {
+/// Sends all bytes; waits while the host does not take them. Whether it waited.
+///
+/// A signal must not end the wait: the write counts these bytes as written. Only a thread that is being killed leaves.
+pub(super) fn transmit(bytes: &[u8], send: fn(&[u8]) -> usize) -> Result<bool> {
     let mut sent = 0;
+    let mut waited = false;
     loop {
         sent += send(&bytes[sent..]);
         if sent == bytes.len() {
-            return Ok(());
+            return Ok(waited);
         }
-        sleep_until(time::now() + RETRY)?;
+        waited = true;
+        sleep_until_killable(time::now() + RETRY)?;
     }
 }
 

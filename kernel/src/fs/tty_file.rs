@@ -169,7 +169,7 @@ impl TtyOps {
             }
             COM1.transmit(&expanded[..len])
         };
-        if sent < len { transmit(&expanded[sent..len], send_raw) } else { Ok(()) }
+        if sent < len { transmit(&expanded[sent..len], send_raw).map(drop) } else { Ok(()) }
     }
 
     fn set_termios(&self, request: u32, argument: u64) -> Result<()> {

@@ -233,14 +233,29 @@ fn wake_sleeper(thread: usize, _: usize) {
 
 /// Sleeps until `deadline`; ERESTARTSYS if a signal comes first.
 pub fn sleep_until(deadline: u64) -> Result<()> {
+    sleep(INTERRUPTIBLE, deadline, || match current().signal_pending() {
+        true => Err(Errno::ERESTARTSYS),
+        false => Ok(()),
+    })
+}
+
+/// Sleeps until `deadline`; EINTR if the thread is being killed.
+pub fn sleep_until_killable(deadline: u64) -> Result<()> {
+    sleep(KILLABLE, deadline, || match callbacks().is_being_killed(current()) {
+        true => Err(Errno::EINTR),
+        false => Ok(()),
+    })
+}
+
+fn sleep(state: u32, deadline: u64, disturbed: impl Fn() -> Result<()>) -> Result<()> {
     let timeout = Timeout::new(deadline);
     let result = loop {
-        scheduler::set_state(INTERRUPTIBLE);
+        scheduler::set_state(state);
         if timeout.passed() {
             break Ok(());
         }
-        if current().signal_pending() {
-            break Err(Errno::ERESTARTSYS);
+        if let Err(error) = disturbed() {
+            break Err(error);
         }
         scheduler::schedule();
     };
