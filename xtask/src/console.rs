@@ -46,6 +46,59 @@ pub fn send_sizes(mut port: impl Write, ended: &Receiver<()>) -> io::Result<()> 
     }
 }
 
+/// Ctrl-A: the next key is for the emulator.
+const PREFIX: u8 = 1;
+
+/// Copies the terminal's keys to the guest's terminal until either ends; whether the user left, by Ctrl-A X. Ctrl-A twice is
+/// one for the guest.
+pub fn send_keys(mut port: impl Write) -> io::Result<bool> {
+    let mut keys = [0; 256];
+    let mut keyboard = Keyboard::default();
+    loop {
+        let length = io::stdin().read(&mut keys)?;
+        if length == 0 {
+            return Ok(false);
+        }
+        let (bytes, left) = keyboard.press(&keys[..length]);
+        port.write_all(&bytes)?;
+        if left {
+            return Ok(true);
+        }
+    }
+}
+
+/// What the keys come to.
+#[derive(Default)]
+struct Keyboard {
+    prefixed: bool,
+}
+
+impl Keyboard {
+    /// The bytes for the guest, and whether the user leaves.
+    fn press(&mut self, keys: &[u8]) -> (Vec<u8>, bool) {
+        let mut bytes = Vec::new();
+        for &key in keys {
+            match (std::mem::take(&mut self.prefixed), key) {
+                (false, PREFIX) => self.prefixed = true,
+                (true, b'x' | b'X') => return (bytes, true),
+                (true, PREFIX) | (false, _) => bytes.push(key),
+                (true, _) => {}
+            }
+        }
+        (bytes, false)
+    }
+}
+
+/// Gives the terminal's keys to the guest as they are pressed. [`SavedTerminal`] puts it back.
+pub fn make_raw() -> io::Result<()> {
+    let input = rustix::stdio::stdin();
+    let mut modes = rustix::termios::tcgetattr(input)?;
+    let output = modes.output_modes;
+    modes.make_raw();
+    modes.output_modes = output;
+    Ok(rustix::termios::tcsetattr(input, rustix::termios::OptionalActions::Drain, &modes)?)
+}
+
 /// The rows and columns of the terminal on standard input, if it knows them.
 pub fn terminal_size() -> Option<(u16, u16)> {
     let size = rustix::termios::tcgetwinsize(rustix::stdio::stdin()).ok()?;
@@ -187,6 +240,14 @@ mod tests {
         let mut port = Vec::new();
         send(&size[..], &mut port).unwrap();
         assert!(port.starts_with(&[0xff, 0xff, 1]));
+    }
+
+    #[test]
+    fn the_key_after_ctrl_a_is_not_the_guests() {
+        let mut keyboard = Keyboard::default();
+        assert_eq!(keyboard.press(b"ab\x01"), (b"ab".to_vec(), false));
+        assert_eq!(keyboard.press(b"\x01\x01hx"), (b"\x01x".to_vec(), false));
+        assert_eq!(keyboard.press(b"c\x01xd"), (b"c".to_vec(), true));
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! | how the kernel is built | [`kernel`] |
 //! | what the guest finds in its file system | [`initramfs`], [`program`], [`packages`] |
 //! | QEMU's command line, the guest's consoles, its exit status | [`qemu`], [`console`] |
+//! | Bochs, its firmware; which emulator runs | [`bochs`], [`emulator`] |
+//! | how packages of another Debian are had | [`suite`] |
 //! | `./x run` | [`run`] |
 //! | `./x trace` | [`mod@trace`] |
 //! | `./x test`, its suites, ablation | [`mod@test`] |
@@ -15,8 +17,10 @@
 //! | `./x conformance` | [`mod@conformance`], [`selftests`] |
 
 mod bench;
+mod bochs;
 mod conformance;
 mod console;
+mod emulator;
 mod example;
 mod gdb;
 mod imports;
@@ -33,6 +37,7 @@ mod qemu;
 mod run;
 mod selftests;
 mod setup;
+mod suite;
 mod system_calls;
 mod test;
 mod toolchain;
@@ -47,6 +52,8 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(name = "./x", bin_name = "./x", override_help = HELP)]
 struct Cli {
+    #[command(flatten)]
+    emulators: emulator::Programs,
     #[command(subcommand)]
     command: Command,
 }
@@ -79,7 +86,16 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let Cli { emulators, command } = Cli::parse();
+    let result = emulator::choose(emulators).and_then(|()| run_command(command));
+    result.unwrap_or_else(|error| {
+        eprintln!("x: {error:#}");
+        ExitCode::from(run::EXIT_HOST_FAILURE)
+    })
+}
+
+fn run_command(command: Command) -> Result<ExitCode> {
+    match command {
         Command::Run(args) => run::run(args),
         Command::Trace(args) => trace::trace(args),
         Command::Test(args) => test::test(args),
@@ -90,11 +106,7 @@ fn main() -> ExitCode {
         Command::Fmt(args) => lint::fmt(args),
         Command::Lint => lint::lint(),
         Command::Doc(args) => lint::doc(args),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("x: {error:#}");
-        ExitCode::from(run::EXIT_HOST_FAILURE)
-    })
+    }
 }
 
 /// The variable in which `x` says where the checkout is. Nothing of that is compiled in: a copy of a checkout works on itself.

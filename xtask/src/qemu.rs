@@ -1,4 +1,5 @@
-//! QEMU: the machine, its command line, the guest's ports, how a boot ended.
+//! A boot: the machine, QEMU's command line, the guest's ports, how it ended. Bochs, which can take QEMU's place, is in
+//! [`bochs`].
 //!
 //! | port | what it is | where it goes |
 //! | --- | --- | --- |
@@ -6,9 +7,10 @@
 //! | COM2 | the first program's input when that is a stream; the terminal's size | from [`Console::Stream`]'s input; [`console::send_sizes`] |
 //! | COM3 | the first program's standard error, where it is not to be mixed with the output | [`Errors`] |
 //! | 0xE9 | the kernel's log | [`Outcome::log`], and standard error when asked for |
-//! | 0xF4 | how it ended | QEMU's exit status |
+//! | 0xF4 | how it ended | QEMU's exit status; Bochs has none, and the log alone says it |
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -19,15 +21,14 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal};
 
 use crate::console::{self, Capture, SavedTerminal};
-use crate::progress;
-
-const PROGRAM: &str = "qemu-system-x86_64";
+use crate::emulator::{self, Emulator, Started};
+use crate::{bochs, progress};
 
 /// QEMU's exit status after a kernel panic: the kernel writes 0x11 to the exit port, QEMU makes it `2 * 0x11 + 1`.
 const STATUS_PANIC: i32 = 35;
@@ -47,6 +48,12 @@ const BOOT_LIMIT_KVM: Duration = Duration::from_secs(20);
 
 /// How long nothing is said about a boot that takes long.
 const BOOT_NOTICE: Duration = Duration::from_secs(10);
+
+/// The CPU model if nothing else is asked for: all that the emulator has.
+const DEFAULT_CPU: &str = "max";
+
+/// The last line of the log of a kernel that panicked.
+const PANIC: &str = "panic\n";
 
 /// The machine's memory if nothing else is asked for.
 const DEFAULT_MEMORY: &str = "256M";
@@ -76,7 +83,7 @@ pub struct Machine {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     pub smp: u32,
     /// CPU model (what `qemu-system-x86_64 -cpu help` lists)
-    #[arg(long, value_name = "MODEL", default_value = "max")]
+    #[arg(long, value_name = "MODEL", default_value = DEFAULT_CPU)]
     pub cpu: String,
     /// Machine type
     #[arg(long, value_name = "TYPE", value_enum, default_value_t = MachineType::Microvm)]
@@ -87,6 +94,9 @@ pub struct Machine {
     /// Memory, with a unit (M, G); 256M if not given, or more where the files of a program's packages need it
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
+    /// What executes it all.
+    #[arg(skip)]
+    pub emulator: Emulator,
     /// Counts instructions in place of time: the value of QEMU's `-icount`.
     #[arg(skip)]
     pub icount: Option<String>,
@@ -99,10 +109,11 @@ impl Default for Machine {
     fn default() -> Self {
         Machine {
             smp: 1,
-            cpu: "max".into(),
+            cpu: DEFAULT_CPU.into(),
             machine: MachineType::Microvm,
             accel: Accelerator::Tcg,
             memory: None,
+            emulator: Emulator::Qemu,
             icount: None,
             extra: Vec::new(),
         }
@@ -170,7 +181,9 @@ pub enum Ending {
     TimedOut,
     /// Nobody reads the output any more.
     OutputClosed,
-    /// QEMU ended without the kernel's having said so: the user left, or the machine died.
+    /// The user left Bochs.
+    Left,
+    /// The emulator ended without the kernel's having said so: the user left QEMU, or the machine died.
     Quit(ExitStatus),
 }
 
@@ -200,7 +213,8 @@ pub fn connect(path: &Path) -> Result<UnixStream> {
 }
 
 enum Event {
-    QemuEnded,
+    Left,
+    Ended,
     Log,
     Output,
     OutputClosed,
@@ -226,8 +240,81 @@ impl Boot {
     pub fn run(&self, console: Console) -> Result<Outcome> {
         let start = Instant::now();
         let saved = matches!(console, Console::Terminal { .. }).then(SavedTerminal::save);
+        let mut started = match self.machine.emulator {
+            Emulator::Qemu => self.start_qemu(&console)?,
+            Emulator::Bochs => self.start_bochs(&console)?,
+        };
+
+        let (events, wait) = mpsc::channel();
+        let (input_ready, may_send) = mpsc::channel();
+        let messages = forward_errors(&mut started.child);
+        let log = Capture::default();
+        let logger = Logger {
+            log: log.clone(),
+            verbose: self.verbose,
+            input_ready: Some(input_ready),
+            start: started.log_start,
+        };
+        let mut threads = vec![logger.collect(started.log, events.clone())];
+        // Held until the emulator has ended: QEMU forgets what it has not read yet when the other side hangs up.
+        let port = started.com2.try_clone().context("cannot share a port")?;
+        let (running, ended) = mpsc::channel::<()>();
+        let errors = match console {
+            Console::Stream { input, output, errors } => {
+                let com1 = started.com1.context("the guest's output has no port")?;
+                threads.push(copy_output(com1, output, events.clone()));
+                // Never joined: its input may block for ever. It fails when the emulator has gone, which is how it ends.
+                thread::spawn(move || may_send.recv().is_ok().then(|| console::send(input, port)));
+                errors
+            }
+            Console::Terminal { errors } => {
+                if let Some(com1) = started.com1 {
+                    console::make_raw()?;
+                    let keys = com1.try_clone().context("cannot share a port")?;
+                    threads.push(copy_output(com1, Box::new(std::io::stdout()), events.clone()));
+                    let events = events.clone();
+                    // Never joined, as it waits for a key.
+                    thread::spawn(move || {
+                        console::send_keys(keys).is_ok_and(|left| left) && events.send(Event::Left).is_ok()
+                    });
+                }
+                threads.push(thread::spawn(move || {
+                    if may_send.recv().is_ok() {
+                        // It fails when the emulator has gone.
+                        let _ = console::send_sizes(port, &ended);
+                    }
+                }));
+                errors
+            }
+        };
+        if let Some((errors, com3)) = errors.zip(started.com3) {
+            threads.push(copy_output(com3, errors, events));
+        }
+
+        let (status, cut_short) = self.supervise(&mut started.child, &wait)?;
+        drop(running);
+        for thread in threads.into_iter().chain(messages) {
+            thread.join().expect("a console thread does not panic");
+        }
+        drop((saved, started.com2));
+        let log = log.text();
+        let ending = match (cut_short, console::exit_code(&log), status.code()) {
+            (Some(ending), ..) => ending,
+            (None, Some(code), _) => Ending::Exit(code),
+            (None, None, Some(STATUS_PANIC)) => Ending::Panic,
+            (None, None, _) if log.ends_with(PANIC) => Ending::Panic,
+            (None, None, _) => Ending::Quit(status),
+        };
+        if let (Some(scratch), Ending::Quit(_) | Ending::NotBooted(_)) = (&started.scratch, &ending) {
+            bochs::complaints(scratch.path()).iter().for_each(|line| eprintln!("{line}"));
+        }
+        Ok(Outcome { ending, log, elapsed: start.elapsed() })
+    }
+
+    /// Starts QEMU.
+    fn start_qemu(&self, console: &Console) -> Result<Started> {
         let mut ports = Ports::default();
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(emulator::qemu());
         command.args(self.machine.arguments()).arg("-kernel").arg(&self.kernel);
         if let Some(initrd) = &self.initrd {
             command.arg("-initrd").arg(initrd);
@@ -235,73 +322,53 @@ impl Boot {
         if !self.append.is_empty() {
             command.args(["-append", &self.append]);
         }
-        let log_port = ports.chardev(&mut command, "log")?;
+        let log = ports.chardev(&mut command, "log")?;
         command.args(["-device", "isa-debugcon,iobase=0xe9,chardev=log"]);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
-        let terminal = matches!(console, Console::Terminal { .. });
-        let (stream, errors) = match console {
+        let (com1, errors) = match console {
             Console::Terminal { errors } => {
                 command.args(["-chardev", "stdio,id=com1,mux=on,signal=off", "-mon", "chardev=com1"]);
                 (None, errors)
             }
-            Console::Stream { input, output, errors } => {
+            Console::Stream { errors, .. } => {
                 command.stdin(Stdio::null()).stdout(Stdio::null());
-                let com1 = ports.chardev(&mut command, "com1")?;
-                (Some((input, output, com1)), errors)
+                (Some(ports.chardev(&mut command, "com1")?), errors)
             }
         };
         command.args(["-serial", "chardev:com1"]);
         let com2 = ports.chardev(&mut command, "com2")?;
         command.args(["-device", "isa-serial,index=1,chardev=com2"]);
-        let errors = match errors {
-            Some(errors) => {
+        let com3 = match errors {
+            Some(_) => {
                 let com3 = ports.chardev(&mut command, "com3")?;
                 command.args(["-device", "isa-serial,index=2,chardev=com3"]);
-                Some((errors, com3))
+                Some(com3)
             }
             None => None,
         };
-        let mut qemu = ports.spawn(command)?;
+        Ok(Started { child: ports.spawn(command)?, log, log_start: None, com1, com2, com3, scratch: None })
+    }
 
-        let (events, wait) = mpsc::channel();
-        let (input_ready, may_send) = mpsc::channel();
-        let messages = forward_errors(&mut qemu);
-        let log = Capture::default();
-        let logger = Logger { log: log.clone(), verbose: self.verbose, input_ready: Some(input_ready) };
-        let mut threads = vec![logger.collect(log_port, events.clone())];
-        if let Some((errors, com3)) = errors {
-            threads.push(copy_output(com3, errors, events.clone()));
-        }
-        // Held until QEMU has ended: it forgets what it has not read yet when the other side hangs up.
-        let port = com2.try_clone().context("cannot share a socket")?;
-        let (running, ended) = mpsc::channel::<()>();
-        if let Some((input, output, com1)) = stream {
-            threads.push(copy_output(com1, output, events));
-            // Never joined: its input may block for ever. It fails when QEMU has gone, which is how it ends.
-            thread::spawn(move || may_send.recv().is_ok().then(|| console::send(input, port)));
-        } else if terminal {
-            threads.push(thread::spawn(move || {
-                if may_send.recv().is_ok() {
-                    // It fails when QEMU has gone.
-                    let _ = console::send_sizes(port, &ended);
-                }
-            }));
-        }
-
-        let (status, cut_short) = self.supervise(&mut qemu, &wait)?;
-        drop(running);
-        for thread in threads.into_iter().chain(messages) {
-            thread.join().expect("a console thread does not panic");
-        }
-        drop((saved, com2));
-        let log = log.text();
-        let ending = match (cut_short, console::exit_code(&log), status.code()) {
-            (Some(ending), ..) => ending,
-            (None, Some(code), _) => Ending::Exit(code),
-            (None, None, Some(STATUS_PANIC)) => Ending::Panic,
-            (None, None, _) => Ending::Quit(status),
+    /// Starts Bochs.
+    fn start_bochs(&self, console: &Console) -> Result<Started> {
+        let machine = &self.machine;
+        ensure!(machine.accel == Accelerator::Tcg, "Bochs executes the guest itself: leave --accel kvm out");
+        ensure!(machine.extra.is_empty(), "Bochs takes no arguments of QEMU: {:?}", machine.extra);
+        let memory = machine.memory_bytes();
+        let (terminal, errors) = match console {
+            Console::Terminal { errors } => (true, errors.is_some()),
+            Console::Stream { errors, .. } => (false, errors.is_some()),
         };
-        Ok(Outcome { ending, log, elapsed: start.elapsed() })
+        bochs::start(&bochs::Guest {
+            cpu: if machine.cpu == DEFAULT_CPU { bochs::DEFAULT_MODEL } else { &machine.cpu },
+            smp: machine.smp,
+            memory: memory.with_context(|| format!("{:?} is no size of memory", machine.memory))?,
+            kernel: &self.kernel,
+            initrd: self.initrd.as_deref(),
+            append: &self.append,
+            terminal,
+            errors,
+        })
     }
 
     /// Boots with empty input, and gives each line of output to `each` as it comes.
@@ -352,7 +419,8 @@ impl Boot {
             match event {
                 Ok(Event::Output | Event::Log) => (boot, notice) = (None, None),
                 Ok(Event::OutputClosed) => break Some(Ending::OutputClosed),
-                Ok(Event::QemuEnded) | Err(RecvTimeoutError::Disconnected) => break None,
+                Ok(Event::Left) => break Some(Ending::Left),
+                Ok(Event::Ended) | Err(RecvTimeoutError::Disconnected) => break None,
                 Err(RecvTimeoutError::Timeout) => {
                     // One of the deadlines, or else silence.
                     if left.is_none_or(|left| self.silence.is_some_and(|silence| silence < left)) {
@@ -430,11 +498,11 @@ struct Ports(Vec<OwnedFd>);
 
 impl Ports {
     /// Adds a character device named `id` to the command line, and gives this end of it.
-    fn chardev(&mut self, command: &mut Command, id: &str) -> Result<UnixStream> {
+    fn chardev(&mut self, command: &mut Command, id: &str) -> Result<File> {
         let (ours, theirs) = UnixStream::pair().context("cannot make a pair of sockets")?;
         command.arg("-chardev").arg(format!("socket,id={id},fd={}", theirs.as_raw_fd()));
         self.0.push(theirs.into());
-        Ok(ours)
+        Ok(File::from(OwnedFd::from(ours)))
     }
 
     /// Starts QEMU with these sockets. It ends when the calling thread does, whatever the reason.
@@ -452,9 +520,7 @@ impl Ports {
         // SAFETY: between fork and exec only system calls are made: nothing is allocated and no lock is taken.
         unsafe { command.pre_exec(before_exec) };
         let child = command.stderr(Stdio::piped()).spawn();
-        child.with_context(|| {
-            format!("cannot start {command:?}; is {PROGRAM} installed? (apt-get install qemu-system-x86)")
-        })
+        child.with_context(|| format!("cannot start {command:?}; is QEMU installed? (apt-get install qemu-system-x86)"))
     }
 }
 
@@ -478,15 +544,24 @@ struct Logger {
     log: Capture,
     verbose: bool,
     input_ready: Option<Sender<()>>,
+    /// The line after which the log begins.
+    start: Option<&'static [u8]>,
 }
 
 impl Logger {
     /// Collects the log until QEMU ends.
-    fn collect(mut self, port: UnixStream, events: Sender<Event>) -> JoinHandle<()> {
+    fn collect(mut self, port: File, events: Sender<Event>) -> JoinHandle<()> {
         thread::spawn(move || {
             let mut port = BufReader::new(port);
             let mut line = Vec::new();
             while let Ok(1..) = port.read_until(b'\n', &mut line) {
+                if let Some(start) = self.start {
+                    if line.ends_with(start) {
+                        self.start = None;
+                    }
+                    line.clear();
+                    continue;
+                }
                 let _ = events.send(Event::Log);
                 self.log.write_all(&line).expect("memory can be written");
                 if self.verbose {
@@ -499,12 +574,12 @@ impl Logger {
                 }
                 line.clear();
             }
-            let _ = events.send(Event::QemuEnded);
+            let _ = events.send(Event::Ended);
         })
     }
 }
 
-fn copy_output(mut port: UnixStream, mut output: Box<dyn Write + Send>, events: Sender<Event>) -> JoinHandle<()> {
+fn copy_output(mut port: File, mut output: Box<dyn Write + Send>, events: Sender<Event>) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut buffer = [0; 16384];
         while let Ok(length @ 1..) = port.read(&mut buffer) {

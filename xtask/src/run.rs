@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
+use crate::emulator::{self, Emulator};
 use crate::initramfs::Initramfs;
 use crate::program::Program;
 use crate::qemu::{Accelerator, BOOT_LIMIT, Boot, Console, Ending, Errors, Machine, Outcome};
-use crate::{console, kernel, setup};
+use crate::{bochs, console, kernel, setup};
 
 /// The exit code when the guest could not give one: the kernel panicked, or the machine died.
 pub const EXIT_KERNEL_FAILURE: u8 = 125;
@@ -27,9 +28,9 @@ pub const EXIT_HOST_FAILURE: u8 = 126;
 /// How much of the kernel's log is shown when it failed.
 const LOG_TAIL: usize = 60;
 
-/// Installs what is missing, builds the kernel, and boots it in QEMU.
+/// Installs what is missing, builds the kernel, and boots it in QEMU, or in Bochs.
 ///
-/// Without a PROGRAM it is a busybox shell: interactive in a terminal (Ctrl-A X leaves QEMU, Ctrl-C goes to the guest);
+/// Without a PROGRAM it is a busybox shell: interactive in a terminal (Ctrl-A X leaves the emulator, Ctrl-C goes to the guest);
 /// otherwise the shell reads its commands from standard input, and the last one's exit code is this command's.
 ///
 /// With a PROGRAM of this machine: it runs in the guest with this standard input, with its dynamic linker and libraries, or,
@@ -42,6 +43,9 @@ const LOG_TAIL: usize = 60;
 pub struct RunArgs {
     #[command(flatten)]
     pub machine: Machine,
+    /// What executes the guest
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = Emulator::Qemu)]
+    emulator: Emulator,
     /// Add the files under DIR to the guest's root
     #[arg(long, value_name = "DIR")]
     initramfs: Option<PathBuf>,
@@ -85,7 +89,16 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
 
 /// Installs what is missing, and finds the program.
 pub fn prepare(args: &RunArgs) -> Result<Option<Program>> {
-    setup::ensure(&[setup::QEMU, setup::BUSYBOX, setup::LINKER])?;
+    match args.emulator {
+        Emulator::Qemu => setup::ensure(&[setup::QEMU, setup::BUSYBOX, setup::LINKER])?,
+        Emulator::Bochs => {
+            ensure!(!args.gdb, "Debian's Bochs has no interface for gdb: --gdb is for QEMU");
+            setup::ensure(&[setup::BUSYBOX, setup::LINKER])?;
+            if emulator::bochs().is_none() {
+                bochs::install()?;
+            }
+        }
+    }
     let find = |name: &String| Program::find(name)?.with_companions(&args.program[1..]);
     args.program.first().map(find).transpose()
 }
@@ -151,6 +164,7 @@ pub fn boot(args: &RunArgs, program: Option<Program>, kernel: &Path) -> Result<(
     }
     root.argv(&argv).env(&environment()).symbols_of(kernel)?;
     let mut machine = args.machine.clone();
+    machine.emulator = args.emulator;
     let root = fit(root, program.as_ref(), &mut machine)?;
     let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let initrd = scratch.path().join("initramfs.cpio");
@@ -178,7 +192,7 @@ pub fn boot(args: &RunArgs, program: Option<Program>, kernel: &Path) -> Result<(
         eprintln!("x:   gdb {} -ex 'target remote localhost:1234'", kernel.display());
     }
     let console = if interactive {
-        eprintln!("x: booting the Portcullis reference kernel. Ctrl-A X leaves QEMU.");
+        eprintln!("x: booting the Portcullis reference kernel. Ctrl-A X leaves the emulator.");
         Console::Terminal { errors }
     } else {
         Console::Stream { input: Box::new(stdin()), output: Box::new(stdout()), errors }
@@ -203,6 +217,7 @@ pub fn report(outcome: &Outcome, interactive: bool, log_was_shown: bool, acceler
     let code = match &outcome.ending {
         Ending::Exit(code) => return Ok(ExitCode::from(*code as u8)),
         // Ctrl-A X.
+        Ending::Left => return Ok(ExitCode::SUCCESS),
         Ending::Quit(status) if interactive && status.success() => return Ok(ExitCode::SUCCESS),
         Ending::OutputClosed => return Ok(ExitCode::from(EXIT_OUTPUT_CLOSED)),
         Ending::TimedOut => EXIT_TIMED_OUT,
@@ -215,7 +230,7 @@ pub fn report(outcome: &Outcome, interactive: bool, log_was_shown: bool, acceler
     match &outcome.ending {
         Ending::TimedOut => eprintln!("x: gave up after {:.0} s (--timeout)", outcome.elapsed.as_secs_f32()),
         Ending::NotBooted(limit) => eprintln!(
-            "x: the kernel did not say a word for {} s, so QEMU was ended{}",
+            "x: the kernel did not say a word for {} s, so the emulator was ended{}",
             limit.as_secs(),
             if accelerator == Accelerator::Kvm {
                 ": this machine's KVM does not run it. Leave --accel kvm out"
@@ -229,7 +244,7 @@ pub fn report(outcome: &Outcome, interactive: bool, log_was_shown: bool, acceler
         Ending::Panic => eprintln!("x: the kernel gave up; its log stands above"),
         Ending::Quit(status) if outcome.log.is_empty() => {
             bail!(
-                "QEMU ended ({status}) before the kernel said anything; what it printed stands above{}",
+                "the emulator ended ({status}) before the kernel said anything; what it printed stands above{}",
                 if accelerator == Accelerator::Kvm {
                     ". This machine's KVM does not run it as it is: leave --accel kvm out, or try another --cpu"
                 } else {
@@ -238,9 +253,9 @@ pub fn report(outcome: &Outcome, interactive: bool, log_was_shown: bool, acceler
             )
         }
         Ending::Quit(status) => {
-            eprintln!("x: QEMU ended ({status}) without the program's exit code; the log stands above")
+            eprintln!("x: the emulator ended ({status}) without the program's exit code; the log stands above")
         }
-        Ending::Exit(_) | Ending::OutputClosed => unreachable!("returned above"),
+        Ending::Exit(_) | Ending::Left | Ending::OutputClosed => unreachable!("returned above"),
     }
     Ok(ExitCode::from(code))
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::progress;
+use crate::{emulator, progress};
 
 /// One thing that must be there.
 pub struct Need {
@@ -24,7 +24,8 @@ pub struct Need {
 }
 
 /// QEMU.
-pub const QEMU: Need = Need { what: "QEMU", packages: &["qemu-system-x86"], found: || in_path("qemu-system-x86_64") };
+pub const QEMU: Need =
+    Need { what: "QEMU", packages: &["qemu-system-x86"], found: || emulator::qemu().to_str().is_none_or(in_path) };
 
 /// The busybox that is the guest's user land.
 pub const BUSYBOX: Need =

@@ -98,7 +98,7 @@ pub struct Running {
 impl Guest<'_> {
     /// The machine both kernels get. `extra` are options such as instruction counting.
     pub fn command(&self, extra: &[&str]) -> Command {
-        let mut qemu = Command::new("qemu-system-x86_64");
+        let mut qemu = Command::new(crate::emulator::qemu());
         qemu.args(["-M", "microvm", "-accel", "tcg", "-m", "256M", "-smp", "1", "-cpu", self.cpu])
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"])
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])

@@ -5,12 +5,13 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::source::{cache, lock};
 use crate::progress;
 use crate::qemu::{Machine, MachineType};
 use crate::setup::{self, Need};
+use crate::suite::{MIRROR, mirror};
 
 /// Debian 12.
 const SUITE: &str = "bookworm";
@@ -20,9 +21,6 @@ const PACKAGES: [&str; 2] = ["gcc", "libc6-dev"];
 
 /// The size of the disk; what is empty of it takes no space on the host.
 const BYTES: u64 = 2 << 30;
-
-/// Where an address can be given that apt's sources do not have.
-const MIRROR: &str = "PORTCULLIS_DEBIAN_MIRROR";
 
 const TOOLS: Need = Need {
     what: "what makes a disk with Debian",
@@ -118,61 +116,8 @@ fn remove(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where Debian's packages come from: as apt on this machine has it.
-pub fn mirror() -> Result<String> {
-    if let Ok(mirror) = std::env::var(MIRROR) {
-        return Ok(mirror);
-    }
-    if let Some(mirror) = apt_mirror()? {
-        return Ok(mirror);
-    }
-    // Apt knows a source's origin only after it has read its lists.
-    setup::update_lists()?;
-    match apt_mirror()? {
-        Some(mirror) => Ok(mirror),
-        None => bail!(
-            "apt's sources on this machine have no repository of Debian; give the address of one in {MIRROR} \
-             (on Debian's web site is a list of mirrors), and run this again"
-        ),
-    }
-}
-
-fn apt_mirror() -> Result<Option<String>> {
-    let output =
-        progress::output(Command::new("apt-get").args(["indextargets", "--format", "$(CODENAME) $(REPO_URI)"]).args([
-            "Created-By: Packages",
-            "Origin: Debian",
-            "Component: main",
-        ]))
-        .context("cannot start apt-get: Debian's userland is made where there is apt")?;
-    Ok(choose(&String::from_utf8_lossy(&output.stdout)))
-}
-
-/// Of lines of a release and a repository's address the address that has [`SUITE`]: the release's own, or any other that is
-/// no addition to a release (`-updates`, `-security`).
-fn choose(lines: &str) -> Option<String> {
-    let sources = || lines.lines().filter_map(|line| line.split_once(' '));
-    let same = sources().find(|(release, _)| *release == SUITE);
-    let main = same.or_else(|| sources().find(|(release, _)| !release.contains('-')))?;
-    Some(main.1.trim().to_owned())
-}
-
 /// A program of an administrator's path, which not every user has.
 fn administrators(program: &str) -> Option<PathBuf> {
     let standard = ["/usr/sbin", "/sbin"].map(|directory| Path::new(directory).join(program));
     crate::program::which(program).or_else(|| standard.into_iter().find(|path| path.exists()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_repository_of_the_release_is_chosen() {
-        let lines = "bookworm-updates a://x/debian/\nbookworm-security a://x/security/\nbookworm a://y/debian/\n";
-        assert_eq!(choose(lines).as_deref(), Some("a://y/debian/"));
-        let other = "trixie-security a://x/security/\ntrixie a://x/debian/\n";
-        assert_eq!(choose(other).as_deref(), Some("a://x/debian/"));
-        assert_eq!(choose(""), None);
-    }
 }

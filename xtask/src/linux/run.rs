@@ -165,6 +165,7 @@ fn report(outcome: &Outcome, interactive: bool, klog: &str) -> Result<ExitCode> 
     let code = match &outcome.ending {
         Ending::Exit(code) => return Ok(ExitCode::from(*code as u8)),
         // Ctrl-A X.
+        Ending::Left => return Ok(ExitCode::SUCCESS),
         Ending::Quit(status) if interactive && status.success() => return Ok(ExitCode::SUCCESS),
         Ending::OutputClosed => return Ok(ExitCode::from(EXIT_OUTPUT_CLOSED)),
         Ending::TimedOut => EXIT_TIMED_OUT,

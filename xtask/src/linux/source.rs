@@ -1,8 +1,7 @@
 //! Linux's source: Debian's package of a version, or what the user has, unpacked once, and the copy of it that is built.
 //!
 //! The copy is made of hard links; in it two makefiles are replaced by includes of `linux/kbuild/`. Nothing else of it is
-//! changed, and nothing of it is tracked. Debian's package is fetched with package lists of our own: apt's configuration on
-//! this machine stays as it is, and nothing is installed.
+//! changed, and nothing of it is tracked.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -13,8 +12,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
-use super::debian;
 use crate::setup::{self, Need};
+use crate::suite::Suite;
 use crate::{progress, repository};
 
 /// A version of Linux that the overlay in `linux/` is for.
@@ -249,12 +248,10 @@ fn archive_locked(version: Version) -> Result<PathBuf> {
 
 /// Downloads Debian's package and keeps its tarball as `archive`.
 fn fetch(version: Version, archive: &Path) -> Result<()> {
-    ensure!(setup::in_path("apt-get"), "this system has no apt-get");
     let directory = cache().join(version.to_string()).join("apt");
-    let mirror = debian::mirror()?;
     let mut last = None;
     for suite in version.suites() {
-        match fetch_from(version, suite, &mirror, &directory) {
+        match Suite::open(suite, &directory).and_then(|suite| suite.download(&version.package(), "150 MB")) {
             Ok(package) => {
                 let contents = directory.join("contents");
                 let mut unpack = Command::new("dpkg-deb");
@@ -269,44 +266,6 @@ fn fetch(version: Version, archive: &Path) -> Result<()> {
         }
     }
     Err(last.context("no release has it")?)
-}
-
-/// Downloads the package from one release, with package lists of our own.
-fn fetch_from(version: Version, suite: &str, mirror: &str, directory: &Path) -> Result<PathBuf> {
-    if directory.exists() {
-        fs::remove_dir_all(directory)?;
-    }
-    for part in ["lists/partial", "cache/archives/partial", "download"] {
-        fs::create_dir_all(directory.join(part))?;
-    }
-    let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    fs::write(directory.join("sources.list"), format!("deb [signed-by={keys}] {mirror} {suite} main\n"))?;
-    fs::write(directory.join("status"), "")?;
-    let apt = |words: &[&str]| {
-        let mut apt = setup::apt();
-        for (option, value) in [
-            ("Dir::Etc::sourcelist", "sources.list"),
-            ("Dir::Etc::sourceparts", "no-parts"),
-            ("Dir::State::lists", "lists"),
-            ("Dir::State::status", "status"),
-            ("Dir::Cache", "cache"),
-        ] {
-            apt.arg("-o").arg(format!("{option}={}", directory.join(value).display()));
-        }
-        // The lists are this user's, wherever they are; other architectures and translations are nothing here.
-        apt.args(["-o", "APT::Sandbox::User=", "-o", "Acquire::Languages=none", "-o", "APT::Architectures=amd64"]);
-        apt.args(words).current_dir(directory.join("download"));
-        apt
-    };
-    setup::apt_step(&format!("reading the package lists of Debian {suite}, aside from this machine's"), || {
-        apt(&["update"])
-    })?;
-    let package = version.package();
-    setup::apt_step(&format!("fetching {package} (150 MB)"), || apt(&["download", &package]))?;
-    let mut files = fs::read_dir(directory.join("download"))?;
-    let file =
-        files.find_map(|entry| entry.ok().filter(|entry| entry.path().extension().is_some_and(|end| end == "deb")));
-    Ok(file.with_context(|| format!("apt-get download {package} has left no file"))?.path())
 }
 
 /// Replaces the makefiles that are not ours yet. The original stays beside each, for the stock kernel.

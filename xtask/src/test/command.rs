@@ -13,6 +13,7 @@ use super::report::Report;
 use super::sessions::PYTHON;
 use super::terminal::Terminal;
 use crate::console::Capture;
+use crate::emulator;
 use crate::kernel;
 use crate::qemu::{Boot, Console, Ending, Machine};
 use crate::run::{EXIT_HOST_FAILURE, EXIT_KERNEL_FAILURE, EXIT_OUTPUT_CLOSED, EXIT_TIMED_OUT};
@@ -76,7 +77,9 @@ type Outcome = Result<()>;
 fn trace(_: &Path) -> Outcome {
     let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let (text, json) = (scratch.path().join("text"), scratch.path().join("json"));
-    let result = Command::new(std::env::current_exe()?)
+    let mut x = Command::new(std::env::current_exe()?);
+    emulator::pass_on(&mut x);
+    let result = x
         .arg("trace")
         .args(["--smp", "2", "--timeout", "60", "--output"])
         .arg(&text)
@@ -114,6 +117,7 @@ fn x_run(kernel: &Path, arguments: &[&str]) -> Result<Command> {
 
 fn x_run_for(limit: Duration, kernel: &Path, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
+    emulator::pass_on(&mut command);
     command.arg("run").arg("--kernel").arg(kernel).arg("--timeout").arg(limit.as_secs().to_string()).args(arguments);
     Ok(command)
 }

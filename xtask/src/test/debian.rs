@@ -13,7 +13,7 @@ use super::terminal::Terminal;
 use crate::linux::config::Arch;
 use crate::linux::source::Version;
 use crate::linux::userland;
-use crate::repository;
+use crate::{emulator, repository};
 
 /// How long a boot and what runs in it may take.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -58,6 +58,7 @@ fn variant(stock: bool) -> &'static str {
 /// `./x linux run` on the debian-like configuration.
 fn x_linux_run(version: Version, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
+    emulator::pass_on(&mut command);
     command
         .args(["linux", "run", "--version", &version.to_string(), "--config", "debian-like", "--timeout"])
         .arg(LIMIT.as_secs().to_string())

@@ -16,7 +16,7 @@ use crate::linux::build::Tree;
 use crate::linux::config::{Arch, Config};
 use crate::linux::selftests::warnings;
 use crate::linux::source::{SourceArgs, Version, archive};
-use crate::repository;
+use crate::{emulator, repository};
 
 /// What the overlay makes: the Rust object, and the C that it calls.
 const OBJECTS: [&str; 2] = ["kernel/entry/portcullis.o", "kernel/entry/portcullis_glue.o"];
@@ -104,7 +104,9 @@ fn debug_boot(this: &Path, version: Version) -> Result<()> {
 fn run_command(this: &Path, version: Version, command: &str) -> Result<()> {
     let mut words: Vec<String> = command.split(' ').map(str::to_owned).collect();
     words.splice(1..1, ["--version".to_owned(), version.to_string()]);
-    let status = Command::new(this).arg("linux").args(&words).stdin(Stdio::null()).status()?;
+    let mut x = Command::new(this);
+    emulator::pass_on(&mut x);
+    let status = x.arg("linux").args(&words).stdin(Stdio::null()).status()?;
     ensure!(status.success(), "./x linux {}: {status}", words.join(" "));
     Ok(())
 }
