@@ -1,6 +1,7 @@
 //! `./x test`: the suites, one after the other, a line per result as it comes, and one summary line at the end.
 
 mod ablate;
+mod bochs;
 mod command;
 mod conformance;
 mod debian;
@@ -39,10 +40,10 @@ pub struct TestArgs {
     /// Run these suites only
     #[arg(long, value_delimiter = ',', value_name = "SUITE,...")]
     only: Vec<String>,
-    /// Of the suite `guest`, run these programs only
+    /// Of the suites `guest` and `bochs`, run these programs only
     #[arg(long, value_delimiter = ',', value_name = "NAME,...", conflicts_with = "ablate")]
     program: Vec<String>,
-    /// Of the suite `guest`, use these machines only
+    /// Of the suites `guest` and `bochs`, use these machines only
     #[arg(long, value_delimiter = ',', value_name = "NAME,...", conflicts_with = "ablate")]
     machine: Vec<String>,
     /// List the suites
@@ -54,7 +55,7 @@ pub struct TestArgs {
     /// How long the storm test of the guest suite lasts
     #[arg(long, value_name = "SECS", default_value_t = 5)]
     storm: u32,
-    /// Also what takes long: Linux built, booted, and its selftests in both variants
+    /// Also what takes long: the suite `bochs`; Linux built, booted, and its selftests in both variants
     #[arg(long)]
     all: bool,
 }
@@ -82,6 +83,11 @@ const SUITES: &[Suite] = &[
         name: "guest",
         about: "the programs of tests/guest in the reference kernel, on Intel and AMD models, 1 and 2 CPUs",
         run: |args, report| guest::run(&args.program, &args.machine, args.storm, report),
+    },
+    Suite {
+        name: "bochs",
+        about: "the programs of tests/guest on Bochs, which is right where QEMU is wrong; without --only, with --all alone",
+        run: |args, report| bochs::run(&args.program, &args.machine, args.storm, report),
     },
     Suite {
         name: "machines",
@@ -151,7 +157,8 @@ pub fn test(args: TestArgs) -> Result<ExitCode> {
     }
     let guest_only = !args.program.is_empty() || !args.machine.is_empty();
     let chosen = |suite: &&Suite| match &args.only[..] {
-        [] => !guest_only || suite.name == "guest",
+        [] if guest_only => suite.name == "guest",
+        [] => args.all || suite.name != "bochs",
         only => only.iter().any(|name| name == suite.name),
     };
     for suite in SUITES.iter().filter(chosen) {
