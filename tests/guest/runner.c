@@ -14,6 +14,7 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <termios.h>
 
 static const char list_path[] = "/tests/list";
 
@@ -138,6 +139,7 @@ int main(void)
         failed = 100;
     say("=== failed %d\n", failed);
     if (is_init) {
+        tcdrain(1); /* what the port has not sent yet a reboot loses */
         sync();
         reboot(RB_AUTOBOOT);
     }

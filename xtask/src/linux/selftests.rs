@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::build::{Tree, Variant};
 use super::config::{Arch, Config};
 use super::source::SourceArgs;
 use super::{run, userland};
 use crate::qemu::{Machine, MachineType};
-use crate::selftests::compare::{Attempt, difference, judge_attempt};
+use crate::selftests::compare::{Attempt, Attempts, difference};
 use crate::selftests::{self, Image, Outcome, Test};
 use crate::setup;
 
@@ -96,11 +96,13 @@ pub fn selftests(args: SelftestsArgs) -> Result<ExitCode> {
     let mut logs: [(Variant, Vec<String>); 2] = [(Variant::Stock, Vec::new()), (Variant::Portcullis, Vec::new())];
     let (mut at_once, mut later, mut different) = (0, 0, 0);
     let mut waiting: Vec<&Test> = tests.iter().collect();
+    let mut all: BTreeMap<String, Attempts> = BTreeMap::new();
     for attempt in 1..=ATTEMPTS {
         let theirs = run_in(&stock, Variant::Stock, &waiting)?;
         let mine = run_in(&ours, Variant::Portcullis, &waiting)?;
-        for ((_, lines), outcomes) in logs.iter_mut().zip([&theirs, &mine]) {
+        for ((variant, lines), outcomes) in logs.iter_mut().zip([&theirs, &mine]) {
             let said = outcomes.get(&log.id()).context("the kernel's log was not read")?;
+            ensure!(said.passed(), "the log of {variant} was not read to its end: {}", said.summary());
             lines.extend(warnings(&said.output).into_iter().cloned());
         }
         let mut again = Vec::new();
@@ -108,7 +110,10 @@ pub fn selftests(args: SelftestsArgs) -> Result<ExitCode> {
             let (Some(mine), Some(theirs)) = (mine.get(&test.id()), theirs.get(&test.id())) else {
                 bail!("{} was not run in both", test.id());
             };
-            let judged = judge_attempt(&test.name, test.bits, mine, theirs, attempt == ATTEMPTS);
+            let attempts = all.entry(test.id()).or_default();
+            attempts.ours.push(mine.clone());
+            attempts.stock.push(theirs.clone());
+            let judged = attempts.judge(&test.name, test.bits, attempt == ATTEMPTS);
             let word = match judged {
                 Attempt::Equal => "equal",
                 Attempt::Again => "again",

@@ -80,13 +80,29 @@ pub enum Attempt {
     Failed(&'static str),
 }
 
-/// Judges one attempt; `last`: there is no further one.
-pub fn judge_attempt(test: &str, bits: u32, ours: &Outcome, stock: &Outcome, last: bool) -> Attempt {
-    match fails_alone(ours, stock) {
-        Some(how) => Attempt::Failed(how),
-        None if compare(test, bits, ours, stock) == Verdict::Equal => Attempt::Equal,
-        None if last => Attempt::Failed("DIFFERENT"),
-        None => Attempt::Again,
+/// What a test has come to in both kernels, the last attempt last.
+#[derive(Default, Debug)]
+pub struct Attempts {
+    pub ours: Vec<Outcome>,
+    pub stock: Vec<Outcome>,
+}
+
+impl Attempts {
+    /// Judges the last attempt; `last`: there is no further one. What one of the kernels has come to just now the other may have come
+    /// to before.
+    pub fn judge(&self, test: &str, bits: u32, last: bool) -> Attempt {
+        let (Some(ours), Some(stock)) = (self.ours.last(), self.stock.last()) else { return Attempt::Again };
+        if let Some(how) = fails_alone(ours, stock) {
+            return Attempt::Failed(how);
+        }
+        let equal = |ours, stock| compare(test, bits, ours, stock) == Verdict::Equal;
+        if self.stock.iter().any(|stock| equal(ours, stock)) || self.ours.iter().any(|ours| equal(ours, stock)) {
+            Attempt::Equal
+        } else if last {
+            Attempt::Failed("DIFFERENT")
+        } else {
+            Attempt::Again
+        }
     }
 }
 
@@ -151,7 +167,9 @@ mod tests {
         let late = outcome("timeout", &[]);
         let hung = outcome("hang", &[]);
         let died = outcome("panic", &[]);
-        let judge = |ours: &Outcome, stock: &Outcome, last| judge_attempt("t", 64, ours, stock, last);
+        let judge = |ours: &Outcome, stock: &Outcome, last| {
+            Attempts { ours: vec![ours.clone()], stock: vec![stock.clone()] }.judge("t", 64, last)
+        };
         for last in [false, true] {
             assert_eq!(judge(&late, &pass, last), Attempt::Failed("HUNG"));
             assert_eq!(judge(&late, &fail, last), Attempt::Failed("HUNG"));
@@ -165,6 +183,18 @@ mod tests {
         assert_eq!(judge(&pass, &late, false), Attempt::Again);
         assert_eq!(judge(&fail, &pass, false), Attempt::Again);
         assert_eq!(judge(&fail, &pass, true), Attempt::Failed("DIFFERENT"));
+    }
+
+    #[test]
+    fn what_races_decide_is_compared_with_all_attempts() {
+        let outcomes =
+            |numbers: &[u32]| -> Vec<Outcome> { numbers.iter().map(|n| outcome(&format!("exit {n}"), &[])).collect() };
+        let judge = |ours, stock| Attempts { ours: outcomes(ours), stock: outcomes(stock) }.judge("t", 64, true);
+        assert_eq!(judge(&[1, 0], &[0, 1]), Attempt::Equal);
+        assert_eq!(judge(&[1, 2], &[2, 3]), Attempt::Equal);
+        assert_eq!(judge(&[3, 1], &[2, 3]), Attempt::Equal);
+        // Equal before is not equal now.
+        assert_eq!(judge(&[1, 2], &[1, 3]), Attempt::Failed("DIFFERENT"));
     }
 
     #[test]

@@ -20,6 +20,11 @@ void syscall_exit_to_user_mode(struct pt_regs *regs);
 
 /* In syscall_64.c and syscall_32.c: what is `__visible` is read and not emitted; the Rust object has it. */
 #ifdef PORTCULLIS_ELSEWHERE
+/* First what they include after this, where the word has its own meaning. */
+#include <linux/kprobes.h>
+#include <linux/uaccess.h>
+#include <asm/apic.h>
+#include <asm/traps.h>
 #undef __visible
 #define __visible extern inline __attribute__((gnu_inline))
 #endif
