@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::OnceLock;
@@ -88,6 +89,8 @@ pub struct Started {
     pub log_start: Option<&'static [u8]>,
     /// Both directions, unless the emulator has the terminal itself.
     pub com1: Option<File>,
+    /// The far end of COM1's pseudo-terminal. It is closed when the emulator has ended, which ends what is read from COM1.
+    pub terminal: Option<OwnedFd>,
     /// To the guest.
     pub com2: File,
     /// From the guest.

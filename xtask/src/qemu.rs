@@ -292,7 +292,7 @@ impl Boot {
         }
 
         let (status, cut_short) = self.supervise(&mut started.child, &wait)?;
-        drop(running);
+        drop((running, started.terminal));
         for thread in threads.into_iter().chain(messages) {
             thread.join().expect("a console thread does not panic");
         }
@@ -346,7 +346,16 @@ impl Boot {
             }
             None => None,
         };
-        Ok(Started { child: ports.spawn(command)?, log, log_start: None, com1, com2, com3, scratch: None })
+        Ok(Started {
+            child: ports.spawn(command)?,
+            log,
+            log_start: None,
+            com1,
+            terminal: None,
+            com2,
+            com3,
+            scratch: None,
+        })
     }
 
     /// Starts Bochs.

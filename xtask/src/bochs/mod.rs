@@ -84,9 +84,18 @@ pub fn start(guest: &Guest) -> Result<Started> {
         theirs.push(writer);
         Ok((File::from(reader), port))
     };
-    let (com1, com1_port) = if guest.terminal { pseudo_terminal()? } else { pipe()? };
+    let (com1, terminal, com1_port) = match guest.terminal {
+        true => {
+            let (ours, theirs, port) = pseudo_terminal()?;
+            (ours, Some(theirs), port)
+        }
+        false => {
+            let (ours, port) = pipe()?;
+            (ours, None, port)
+        }
+    };
     let (com3, com3_port) = guest.errors.then(&mut pipe).transpose()?.unzip();
-    let (com2, com2_port) = pseudo_terminal()?;
+    let (com2, _, com2_port) = pseudo_terminal()?;
     let mut ports = format!("com1: enabled=1, {com1_port}\ncom2: enabled=1, {com2_port}\n");
     if let Some(port) = com3_port {
         writeln!(ports, "com3: enabled=1, {port}")?;
@@ -125,6 +134,7 @@ pub fn start(guest: &Guest) -> Result<Started> {
         log: File::from(OwnedFd::from(log)),
         log_start: Some(rom::LOG_START),
         com1: Some(com1),
+        terminal,
         com2,
         com3,
         scratch: Some(scratch),
@@ -174,8 +184,9 @@ pub fn complaints(scratch: &Path) -> Vec<String> {
     text.lines().filter(|line| line.contains(">>PANIC<<") || line.contains("3rd (")).map(str::to_owned).collect()
 }
 
-/// A pseudo-terminal that changes no byte: our end, and the port at Bochs's.
-fn pseudo_terminal() -> Result<(File, String)> {
+/// A pseudo-terminal that changes no byte: our end, Bochs's, and the port there. Bochs opens its end itself; what is read at ours
+/// while it is nowhere open is an error.
+fn pseudo_terminal() -> Result<(File, OwnedFd, String)> {
     let ours = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     rustix::pty::grantpt(&ours)?;
     rustix::pty::unlockpt(&ours)?;
@@ -185,5 +196,5 @@ fn pseudo_terminal() -> Result<(File, String)> {
     modes.make_raw();
     rustix::termios::tcsetattr(&theirs, rustix::termios::OptionalActions::Now, &modes)?;
     let name = PathBuf::from(name.to_string_lossy().into_owned());
-    Ok((File::from(ours), format!("mode=term, dev={}", name.display())))
+    Ok((File::from(ours), theirs, format!("mode=term, dev={}", name.display())))
 }

@@ -123,7 +123,7 @@ fn guest_failure(guard: &Guard, test: &str, kernel: &Path) -> Result<Option<Stri
     let machine = Machine { cpu: guard.cpu.clone(), smp: guard.smp, ..Machine::default() };
     let mut session = Session::default();
     let mut result = None;
-    let outcome = guest::boot(kernel, &machine, &[&program], 5, "", |line| {
+    let outcome = guest::boot(kernel, &machine, &[&program], 5, "", None, |line| {
         result = session.line(line).or(result.take());
     })?;
     let interrupted = session.interrupted(&outcome);

@@ -77,13 +77,16 @@ pub fn run(only: &[String], machines: &[String], storm_seconds: u32, report: &mu
             icount: (smp == 1).then(|| STEADY_CLOCK.to_owned()),
             ..Machine::default()
         };
-        let target = Target { name, machine, isolation, words };
-        target.run(&programs, storm_seconds, |result| result.report(&format!("guest/{name}"), report))?;
+        let target = Target { name, machine, isolation, words, limit: None };
+        target.run(&programs.iter().collect::<Vec<_>>(), storm_seconds, |result| {
+            result.report(&format!("guest/{name}"), report)
+        })?;
     }
     Ok(())
 }
 
 /// A machine of a suite, and the kernel that runs there.
+#[derive(Clone)]
 pub struct Target<'a> {
     /// Its name in the results.
     pub name: &'a str,
@@ -93,17 +96,19 @@ pub struct Target<'a> {
     pub isolation: bool,
     /// Further words of its command line.
     pub words: &'a str,
+    /// How long a boot may take, if not as long as its programs may.
+    pub limit: Option<Duration>,
 }
 
 impl Target<'_> {
     /// Runs the programs there, in as many boots as it takes; each result goes to `each` as it comes.
-    pub fn run(&self, programs: &[Program], storm_seconds: u32, mut each: impl FnMut(ProgramResult)) -> Result<()> {
+    pub fn run(&self, programs: &[&Program], storm_seconds: u32, mut each: impl FnMut(ProgramResult)) -> Result<()> {
         let kernel = kernel::build_checked(self.isolation)?;
-        let mut waiting: VecDeque<&Program> = programs.iter().collect();
+        let mut waiting: VecDeque<&Program> = programs.iter().copied().collect();
         while !waiting.is_empty() {
             let batch: Vec<&Program> = waiting.iter().copied().collect();
             let mut session = Session::default();
-            let outcome = boot(&kernel, &self.machine, &batch, storm_seconds, self.words, |line| {
+            let outcome = boot(&kernel, &self.machine, &batch, storm_seconds, self.words, self.limit, |line| {
                 if let Some(result) = session.line(line) {
                     waiting.retain(|program| program.name != result.program);
                     each(result);
@@ -202,13 +207,15 @@ pub fn compile(name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Boots `kernel`, with further words of its command line, the runner and these programs; each line they print goes to `each`.
+/// Boots `kernel`, with further words of its command line, the runner and these programs; each line they print goes to `each`. It
+/// may take as long as its programs may, or as long as `most`.
 pub fn boot(
     kernel: &Path,
     machine: &Machine,
     programs: &[&Program],
     storm_seconds: u32,
     words: &str,
+    most: Option<Duration>,
     each: impl FnMut(&str),
 ) -> Result<Outcome> {
     let limit = PROGRAM_LIMIT + storm_seconds;
@@ -234,7 +241,8 @@ pub fn boot(
     boot.initrd = Some(initrd);
     boot.append = format!("stdin=stream{words}");
     // A hang that the runner does not get over is one program's; most take far less than their time.
-    boot.timeout = Some(BOOT_LIMIT + Duration::from_secs(u64::from(limit) + 5 * programs.len() as u64));
+    let long = BOOT_LIMIT + Duration::from_secs(u64::from(limit) + 5 * programs.len() as u64);
+    boot.timeout = Some(most.unwrap_or(long));
     boot.run_lines(each)
 }
 
@@ -250,6 +258,7 @@ pub struct ProgramResult {
     /// The checks that could not be made, with the reasons.
     pub skips: Vec<(String, String)>,
     excused: usize,
+    hung: bool,
     announced: Option<usize>,
     ending: String,
     milliseconds: String,
@@ -266,6 +275,7 @@ impl ProgramResult {
             failures: Vec::new(),
             skips: Vec::new(),
             excused: 0,
+            hung: false,
             announced: None,
             ending: String::new(),
             milliseconds: String::new(),
@@ -278,6 +288,7 @@ impl ProgramResult {
         let checks = self.passed.len() + own(&self.failures) + own(&self.skips);
         let failed = self.failures.len() + self.excused;
         match (&self.ending[..], self.announced) {
+            _ if self.excused > 0 && self.hung => None,
             ("exit 0", Some(0)) => Some("it checked nothing".to_owned()),
             ("exit 0", Some(count)) if count == checks => None,
             (_, Some(count)) if count == checks && failed > 0 => None,
@@ -299,6 +310,15 @@ impl ProgramResult {
         self.excused += meant.len();
         self.skips.extend(meant.iter().map(|(check, seen)| (check.clone(), format!("{reason}: {seen}"))));
         !meant.is_empty()
+    }
+
+    /// Takes it for the emulator's fault that the kernel hung: the program is skipped for `reason`. False if it did not hang.
+    pub fn excuse_hang(&mut self, reason: &str) -> bool {
+        if self.hung {
+            self.excused += 1;
+            self.skips.push(("the end".to_owned(), reason.to_owned()));
+        }
+        self.hung
     }
 
     /// Why it failed, if it did.
@@ -393,6 +413,7 @@ impl Session {
         let nobody = if self.started { "runner" } else { "boot" };
         let mut result = self.current.take().unwrap_or_else(|| ProgramResult::new(nobody));
         result.announced = None;
+        result.hung = matches!(outcome.ending, Ending::TimedOut);
         result.ending = ending;
         Some(result)
     }
