@@ -216,11 +216,16 @@ pub fn sys_set_res(kind: Kind, real: u64, effective: u64, saved: u64) -> Result<
     Ok(0)
 }
 
+/// The ids of the current process, as it sees them.
+pub fn real_effective_saved(kind: Kind) -> [u32; 3] {
+    [get(kind, |ids| ids.real), get(kind, |ids| ids.effective), get(kind, |ids| ids.saved)]
+}
+
 /// getresuid(2), getresgid(2).
 pub fn sys_get_res(kind: Kind, real: u64, effective: u64, saved: u64) -> Result<usize> {
-    user::write(real, &get(kind, |ids| ids.real))?;
-    user::write(effective, &get(kind, |ids| ids.effective))?;
-    user::write(saved, &get(kind, |ids| ids.saved))?;
+    for (address, id) in [real, effective, saved].into_iter().zip(real_effective_saved(kind)) {
+        user::write(address, &id)?;
+    }
     Ok(0)
 }
 

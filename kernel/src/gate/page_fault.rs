@@ -11,6 +11,7 @@ use crate::calls::vsyscall;
 use crate::machine::gate::Gate;
 use crate::machine::sync;
 use crate::memory::USER_END;
+use crate::memory::access::Access;
 use crate::memory::address_space::current_mm;
 use crate::memory::fault::{ERROR_FETCH, ERROR_PRESENT, ERROR_USER, ERROR_WRITE, FaultSignal, SEGV_ACCERR};
 use crate::signal::exception::{force_fault, force_page_fault};
@@ -29,6 +30,14 @@ pub fn from_user(at: &mut InKernel<'_, Gate>, addr: u64, error: u64) {
     }
     match current_mm().fault_here(addr, error) {
         Ok(()) => count(),
+        Err(signal) if signal.code == SEGV_ACCERR && error & (ERROR_FETCH | ERROR_PRESENT) == ERROR_FETCH => {
+            // Linux brings in a page that may be read before it looks at whether it may be executed: the error code that the
+            // program sees says that it is there.
+            match current_mm().fault(addr, Access::Read) {
+                Ok(()) => count(),
+                Err(signal) => raise(at, signal, error),
+            }
+        }
         Err(signal) => raise(at, signal, error),
     }
 }

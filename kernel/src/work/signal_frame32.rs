@@ -292,30 +292,30 @@ impl SigContext32 {
     }
 }
 
-/// Takes back what the frame holds, as sigreturn(2) asks for it.
+/// Takes back what the frame holds, as sigreturn(2) asks for it: first the mask, which also holds where the rest cannot be read.
 pub fn restore_frame(regs: &mut UserRegs) -> Result<()> {
     // The return address and, by the code that makes the call, the signal's number are off the stack.
     let address = regs.rsp.wrapping_sub(2 * RETURN_ADDRESS);
-    let frame: Frame = read(address)?;
-    crate::signal::mask::set_blocked(mask_of([frame.context.oldmask, frame.extra_mask]));
-    frame.context.restore(regs)
+    in_user_memory::<Frame>(address)?;
+    let context = address + offset_of!(Frame, context) as u64;
+    let low = user::read(context + offset_of!(SigContext32, oldmask) as u64)?;
+    let high = user::read(address + offset_of!(Frame, extra_mask) as u64)?;
+    crate::signal::mask::set_blocked(mask_of([low, high]));
+    user::read::<SigContext32>(context)?.restore(regs)
 }
 
 /// The same for rt_sigreturn(2).
 pub fn restore_rt_frame(regs: &mut UserRegs) -> Result<()> {
     let address = regs.rsp.wrapping_sub(RETURN_ADDRESS);
-    let frame: RtFrame = read(address)?;
-    let context = &frame.context;
-    crate::signal::mask::set_blocked(mask_of(context.mask));
-    context.context.restore(regs)?;
-    let [sp, flags, size] = context.stack;
+    in_user_memory::<RtFrame>(address)?;
+    let context = address + offset_of!(RtFrame, context) as u64;
+    crate::signal::mask::set_blocked(mask_of(user::read(context + offset_of!(UContext32, mask) as u64)?));
+    user::read::<SigContext32>(context + offset_of!(UContext32, context) as u64)?.restore(regs)?;
+    let [sp, flags, size]: [u32; 3] = user::read(context + offset_of!(UContext32, stack) as u64)?;
     restore_altstack(current(), AltStack::of(sp.into(), flags as i32, size.into()), regs.rsp);
     Ok(())
 }
 
-fn read<T: FromBytes>(address: u64) -> Result<T> {
-    if !user::is_user_range(address, size_of::<T>() as u64) {
-        return Err(Errno::EFAULT);
-    }
-    user::read(address)
+fn in_user_memory<T>(address: u64) -> Result<()> {
+    if user::is_user_range(address, size_of::<T>() as u64) { Ok(()) } else { Err(Errno::EFAULT) }
 }

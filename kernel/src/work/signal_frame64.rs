@@ -243,18 +243,20 @@ pub fn restore_frame(regs: &mut UserRegs) -> Result<()> {
     if !user::is_user_range(address, FRAME_SIZE) {
         return Err(Errno::EFAULT);
     }
-    let frame: Frame = user::read(address)?;
-    let task = current();
-    crate::signal::mask::set_blocked(frame.context.mask);
+    let at = |offset: usize| address + (offset_of!(Frame, context) + offset) as u64;
+    let mask = user::read(at(offset_of!(UContext, mask)))?;
+    let flags: u64 = user::read(at(offset_of!(UContext, flags)))?;
+    // Also where the rest cannot be read.
+    crate::signal::mask::set_blocked(mask);
     // A call that was interrupted before the handler ran is not to be continued after it.
     restart_block::reset_restart_fn();
-    let context = &frame.context.context;
+    let context: SigContext = user::read(at(offset_of!(UContext, context)))?;
     context.restore(regs);
-    if frame.context.flags & UC_STRICT_RESTORE_SS == 0 && regs.cs() == u64::from(USER_CS) {
+    if flags & UC_STRICT_RESTORE_SS == 0 && regs.cs() == u64::from(USER_CS) {
         make_ss_valid(regs);
     }
     fpstate::load(context.fpstate)?;
-    restore_altstack(task, frame.context.stack, regs.rsp);
+    restore_altstack(current(), user::read(at(offset_of!(UContext, stack)))?, regs.rsp);
     Ok(())
 }
 

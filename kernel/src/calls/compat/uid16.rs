@@ -3,6 +3,7 @@
 use crate::calls::credentials;
 use crate::errno::{Errno, Result};
 use crate::memory::user;
+use crate::task::credentials::uid_gid::Kind;
 
 /// "Leave it as it is."
 const KEEP: u16 = u16::MAX;
@@ -37,6 +38,14 @@ pub fn sys_getgroups16(size: u64, address: u64) -> Result<usize> {
         }
     }
     Ok(groups.len())
+}
+
+/// getresuid(2), getresgid(2).
+pub fn sys_get_res16(kind: Kind, real: u64, effective: u64, saved: u64) -> Result<usize> {
+    for (address, id) in [real, effective, saved].into_iter().zip(credentials::real_effective_saved(kind)) {
+        user::write(address, &narrow(id))?;
+    }
+    Ok(0)
 }
 
 #[cfg(test)]

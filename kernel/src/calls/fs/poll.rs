@@ -157,6 +157,10 @@ fn poll_until(address: u64, count: u64, deadline: u64) -> Result<usize> {
         }
         ready
     });
+    // Also where there is nothing to write.
+    if !user::is_user_range(address, count * size_of::<PollFd>() as u64) {
+        return Err(Errno::EFAULT);
+    }
     // Also after a signal, when nothing was found.
     for (index, (entry, _)) in entries.iter().enumerate() {
         let field = address + (index * size_of::<PollFd>()) as u64 + 6;

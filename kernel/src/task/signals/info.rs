@@ -191,7 +191,7 @@ impl SigInfo {
         Ok(info)
     }
 
-    pub fn has_known_layout(&self) -> bool {
+    fn has_known_layout(&self) -> bool {
         if self.code == SI_KERNEL {
             return true;
         }

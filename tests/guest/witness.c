@@ -1,0 +1,134 @@
+/* What random programs (`./x prove differential`) have found different from Linux: one check for each. */
+#include "registers.h"
+#include <poll.h>
+
+/* A page below 4 GiB and one behind it without any access. */
+static unsigned char *low;
+
+static long int80(long number, unsigned a, unsigned b, unsigned c, unsigned d)
+{
+    int result;
+    asm volatile("int $0x80"
+                 : "=a"(result)
+                 : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d)
+                 : "memory", "r8", "r9", "r10", "r11");
+    return result;
+}
+
+/* A 32-bit siginfo of a kind that there is not, with something where no known kind has anything. */
+static void unknown_siginfo(void)
+{
+    int *info = (int *)low;
+    memset(info, 0, 128);
+    info[2] = -100; /* si_code */
+    info[20] = 1;
+    signal(SIGUSR1, SIG_IGN);
+    long result = int80(335, getpid(), getpid(), SIGUSR1, (unsigned)(uintptr_t)info);
+    check(result == 0, "rt_tgsigqueueinfo, 32 bits, of an unknown kind", "%ld", result);
+    result = syscall(SYS_rt_tgsigqueueinfo, getpid(), getpid(), SIGUSR1, info);
+    check(result == -1 && errno == E2BIG, "the same, 64 bits", "%ld, %s", result, strerror(errno));
+}
+
+static void narrow_ids(void)
+{
+    static const struct {
+        int number;
+        const char *name;
+    } calls[] = { { 165, "getresuid, 16 bits" }, { 171, "getresgid, 16 bits" } };
+    for (int i = 0; i < 2; i++) {
+        memset(low, 0xee, 8);
+        unsigned at = (unsigned)(uintptr_t)low;
+        long result = int80(calls[i].number, at, at + 2, at + 4, 0);
+        unsigned short id = i ? getgid() : getuid();
+        unsigned short want[] = { id, id, id, 0xeeee };
+        check(result == 0 && !memcmp(low, want, 8), calls[i].name, "%ld", result);
+    }
+}
+
+static void poll_of_nothing(void)
+{
+    long result = syscall(SYS_poll, 0xffff888000000000, 0, 0);
+    check(result == -1 && errno == EFAULT, "poll of no files at a kernel address", "%ld", result);
+    result = syscall(SYS_poll, low, 0, 0);
+    check(result == 0, "poll of no files", "%ld", result);
+}
+
+SNIPPET(jump, "jmp *%rax");
+
+/* The error code of a jump into a page that was never touched. */
+static unsigned long jump_into(int protection)
+{
+    unsigned char *page = mmap(NULL, 4096, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    catch_signal(SIGSEGV, 0);
+    resume_at = door_return;
+    randomize(&in);
+    in.rax = (uint64_t)page;
+    run(jump);
+    munmap(page, 4096);
+    return caught.err;
+}
+
+static void fetches(void)
+{
+    unsigned long error = jump_into(PROT_READ);
+    check(error == 0x15, "a jump into a new page without execution", "error code %#lx", error);
+    error = jump_into(PROT_READ | PROT_WRITE);
+    check(error == 0x15, "the same, writable", "error code %#lx", error);
+    error = jump_into(PROT_NONE);
+    check(error == 0x14, "a jump into a page without any access", "error code %#lx", error);
+}
+
+static long sigreturn_number;
+static uint64_t sigreturn_stack;
+
+SNIPPET(return_wide, "syscall");
+SNIPPET(return_narrow, "int $0x80");
+
+static int returns(void)
+{
+    catch_signal(SIGSEGV, 0);
+    resume_at = door_return;
+    randomize(&in);
+    in.rax = sigreturn_number;
+    in.rsp = sigreturn_stack;
+    run(sigreturn_number == SYS_rt_sigreturn ? return_wide : return_narrow);
+    return 0;
+}
+
+/* A frame whose registers cannot be read and whose mask can: SIGSEGV is blocked when it is to be sent, and the process ends. In a
+ * 64-bit frame the flags lie before the registers, and without them the mask does not count. */
+static void torn_frames(void)
+{
+    memset(low + 4096, 0xff, 4096);
+    mprotect(low, 4096, PROT_NONE);
+    uint64_t page = (uint64_t)low + 4096;
+    const struct {
+        const char *name;
+        long number;
+        uint64_t stack;
+        int status;
+    } frames[] = {
+        /* The mask is the last word of the 64-bit frame's context, at 8 + 296. */
+        { "rt_sigreturn: the mask alone can be read", SYS_rt_sigreturn, page - 296, 0 },
+        { "rt_sigreturn, 32 bits", 173, page - 16 - 128 - 20 - 88 + 4, SIGSEGV },
+        { "sigreturn, 32 bits", 119, page - 80, SIGSEGV },
+    };
+    for (size_t i = 0; i < sizeof frames / sizeof *frames; i++) {
+        sigreturn_number = frames[i].number;
+        sigreturn_stack = frames[i].stack;
+        int status = in_child(returns);
+        check(status == frames[i].status, frames[i].name, "status %#x", status);
+    }
+    mprotect(low, 4096, PROT_READ | PROT_WRITE);
+}
+
+int main(void)
+{
+    low = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    unknown_siginfo();
+    narrow_ids();
+    poll_of_nothing();
+    fetches();
+    torn_frames();
+    return done();
+}
