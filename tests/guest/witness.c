@@ -53,6 +53,23 @@ static void poll_of_nothing(void)
     check(result == 0, "poll of no files", "%ld", result);
 }
 
+static void filter_of_nothing(void)
+{
+    struct {
+        unsigned short length;
+        void *instructions;
+    } program = { 1, NULL };
+    /* Who may not have a filter hears that first. */
+    long result = syscall(SYS_seccomp, 1, 0, &program);
+    check(result == -1 && (errno == EINVAL || errno == EACCES), "a filter without instructions", "%ld, %s", result, strerror(errno));
+}
+
+static void pending_of_no_size(void)
+{
+    long result = syscall(SYS_rt_sigpending, 0xe9e843f9d6c1dc1b, 0);
+    check(result == 0, "rt_sigpending of no bytes at a bad address", "%ld", result);
+}
+
 SNIPPET(jump, "jmp *%rax");
 
 /* The error code of a jump into a page that was never touched. */
@@ -128,6 +145,8 @@ int main(void)
     unknown_siginfo();
     narrow_ids();
     poll_of_nothing();
+    pending_of_no_size();
+    filter_of_nothing();
     fetches();
     torn_frames();
     return done();

@@ -97,6 +97,10 @@ fn read_program(address: u64) -> Result<Vec<Instruction>> {
     if !current().no_new_privs.load(Relaxed) && !capable::is_admin_here() {
         return Err(Errno::EACCES);
     }
+    // No address is none that may not be read.
+    if instructions == 0 {
+        return Err(Errno::EINVAL);
+    }
     frames::require_spare()?;
     let mut raw = alloc::vec![0u64; len];
     // SAFETY: the length of the vector.
