@@ -8,10 +8,12 @@
 //! | `step`, `state` | the instructions, and what they change |
 //! | `term`, `solver` | unknown values, and Z3 |
 //! | `image` | the doors' code, patched for a CPU |
+//! | `differential` | random programs, compared with Linux |
 //! | `nested` | NMIs inside NMIs |
 //! | `model` | the same steps in an emulator, compared: part of the suite `instructions` |
 
 mod arrival;
+pub mod differential;
 mod doors;
 mod goal;
 mod image;
@@ -56,6 +58,7 @@ pub struct ProveArgs {
 enum ProveCommand {
     /// The machine code of every door, for all register values
     Doors(DoorsArgs),
+    Differential(differential::DifferentialArgs),
 }
 
 #[derive(clap::Args)]
@@ -75,6 +78,7 @@ struct DoorsArgs {
 pub fn prove(args: ProveArgs) -> Result<ExitCode> {
     match args.command {
         ProveCommand::Doors(args) => doors(&args),
+        ProveCommand::Differential(args) => differential::differential(&args),
     }
 }
 

@@ -5,6 +5,7 @@ mod bochs;
 mod command;
 mod conformance;
 mod debian;
+mod differential;
 mod example;
 mod fred;
 mod guards;
@@ -113,6 +114,11 @@ const SUITES: &[Suite] = &[
         name: "conformance",
         about: "Linux's selftests of the boundary in the reference kernel, against the record of stock Linux",
         run: |_, report| conformance::run(report),
+    },
+    Suite {
+        name: "differential",
+        about: "random programs in the reference kernel and in Debian's Linux, every observable compared",
+        run: |_, report| differential::run(report),
     },
     Suite {
         name: "run",
