@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 
+use portcullis::die::{Die, Notifier, Verdict, notify_die};
 use portcullis::machine::{InterruptFlag, Registers, Tracking};
 use portcullis::trace;
 use portcullis::work::{Ends, ExitWork, ExitWorkBits, Phase, SyscallWork, SyscallWorkBits};
@@ -59,6 +60,12 @@ struct World {
     raised_here: u32,
     /// How often the hook after the loop asks for another round.
     again: u32,
+    /// Whether it does so without other work.
+    again_alone: bool,
+    /// How often the kernel was asked whether it is at a point where it may be preempted.
+    preemption_points: u32,
+    /// Who was asked of the die chain.
+    asked: Vec<&'static str>,
     /// What the next calls of `schedule` grant in place of another task's turn, the last first: whether it is over at once.
     grants: Vec<bool>,
     granted: Option<bool>,
@@ -288,6 +295,25 @@ impl Kernel for Script {
 }
 
 impl Diagnostics for Script {
+    const DIE_CHAIN: &'static [Notifier<Regs>] = &[
+        |_, _| {
+            world(|w| w.asked.push("first"));
+            Verdict::Pass
+        },
+        |regs, die| {
+            world(|w| w.asked.push("second"));
+            regs.number += 1;
+            if die.vector == 3 { Verdict::Handled } else { Verdict::Pass }
+        },
+        |_, _| {
+            world(|w| w.asked.push("third"));
+            Verdict::Pass
+        },
+    ];
+
+    fn check_preemption_point() {
+        world(|w| w.preemption_points += 1);
+    }
     fn trace(event: trace::Event, _value: u64) {
         world(|w| {
             assert!(w.in_kernel, "{event:?} outside the context KERNEL");
@@ -328,7 +354,8 @@ impl ExitHooks for Script {
                 return Ok(());
             }
             w.again -= 1;
-            w.exit |= bits(ExitWork::NOTIFY_RESUME | ExitWork::RSEQ);
+            let more = if w.again_alone { ExitWork::RSEQ } else { ExitWork::NOTIFY_RESUME | ExitWork::RSEQ };
+            w.exit |= bits(more);
             Err(Again)
         })
     }
@@ -754,6 +781,57 @@ fn the_first_way_out_is_the_end_of_a_call() {
     }
 }
 
+/// A kernel without hooks of its own but to see.
+struct Plain;
+impl Machine for Plain {
+    type Regs = Regs;
+    type SavedRegs = Regs;
+    type Irqs = Flag;
+    type Context = Context;
+    fn invariant_broken(broken: Broken) {
+        panic!("{broken}");
+    }
+}
+impl Kernel for Plain {
+    fn exit_work() -> usize {
+        0
+    }
+    fn syscall_work() -> usize {
+        world(|w| w.syscall)
+    }
+    fn preempt_count() -> usize {
+        0
+    }
+    fn syscall(_: &mut InSyscall<'_, Self>, number: i64) {
+        point(Event::Syscall(number));
+    }
+}
+impl Diagnostics for Plain {}
+impl ExitHooks for Plain {}
+impl SyscallHooks for Plain {
+    fn audit_syscall_exit(_: &mut InKernel<'_, Self>) {
+        point(Event::Hook("audit_syscall_exit"));
+    }
+}
+
+/// Whatever is armed: a hook that a kernel does not have stands in nobody's way.
+#[test]
+fn the_hooks_defaults_do_nothing() {
+    // EMU says itself that the call is not made.
+    for armed in (0..1 << SyscallWork::KINDS.len()).filter(|armed| armed & SyscallWork::EMU.bits() as usize == 0) {
+        start(|w| w.syscall = armed);
+        let mut regs = regs(39);
+        // SAFETY: the scripted machine is in user mode; there is no other state.
+        let arrived: Arrived<'_, Plain, Syscall> = unsafe { Arrived::enter_from_user_mode(&mut regs) };
+        arrived.syscall_and_exit_work().exit_to_user_mode().suspend();
+        let mut expected = vec![Event::Syscall(39)];
+        if armed & SyscallWork::AUDIT.bits() as usize != 0 {
+            expected.push(Event::Hook("audit_syscall_exit"));
+        }
+        assert_eq!(syscall_work_seen(), expected, "armed {armed:#x}");
+    }
+}
+
 #[test]
 fn a_filter_that_the_tracer_arms_sees_this_call() {
     start(|w| {
@@ -785,10 +863,29 @@ fn the_kernel_is_preempted_only_where_it_may_be() {
                     world(|w| {
                         assert_eq!(w.trace.contains(&Event::Hook("preempt")), may);
                         assert_eq!(w.in_kernel, !idle, "the context is put back");
+                        assert_eq!(w.preemption_points, u32::from(interrupts_on && !idle));
                     });
                 }
             }
         }
+    }
+}
+
+/// In order, until one has handled it; outside the kernel's context nobody.
+#[test]
+fn the_die_chain_is_asked_in_order() {
+    for (in_kernel, vector, verdict, asked) in [
+        (true, 1, Verdict::Pass, &["first", "second", "third"][..]),
+        (true, 3, Verdict::Handled, &["first", "second"]),
+        (false, 3, Verdict::Pass, &[]),
+    ] {
+        start(|w| w.in_kernel = in_kernel);
+        let mut regs = regs(0);
+        assert_eq!(notify_die::<Script>(&mut regs, Die { vector, error: 0 }), verdict);
+        assert_eq!(world(|w| w.asked.clone()), asked);
+        assert_eq!(regs.number, i64::from(in_kernel), "they may change the registers");
+        let reported: &[Broken] = if in_kernel { &[] } else { &[Broken::NotifierOutsideKernel] };
+        assert_eq!(world(|w| w.broken.clone()), reported);
     }
 }
 
@@ -869,6 +966,19 @@ fn work_that_nobody_takes_is_reported_by_its_name() {
 }
 
 /// With checks on: after the loop a hook that leaves its flag up is called once at each return, and nothing is reported.
+/// The hook after the loop may ask for another round often, but not for ever.
+#[test]
+fn a_restart_that_never_ends_is_reported_by_its_name() {
+    for (again, reported) in [(900, vec![]), (1100, vec![Broken::NotTaken { work: "RSEQ" }])] {
+        start(|w| {
+            w.exit = bits(ExitWork::RSEQ);
+            (w.again, w.again_alone) = (again, true);
+        });
+        cross(Way::Interrupt);
+        assert_eq!(world(|w| w.broken.clone()), reported, "{again} times");
+    }
+}
+
 #[test]
 fn work_after_the_loop_may_stay_raised() {
     const RETURNS: usize = 20;
