@@ -781,7 +781,7 @@ fn the_first_way_out_is_the_end_of_a_call() {
     }
 }
 
-/// A kernel without hooks of its own but to see.
+/// A kernel without hooks of its own but to see, and with work that is not looked at after exceptions and interrupts.
 struct Plain;
 impl Machine for Plain {
     type Regs = Regs;
@@ -793,8 +793,10 @@ impl Machine for Plain {
     }
 }
 impl Kernel for Plain {
+    const EXIT_WORK: ExitWorkBits =
+        ExitWorkBits { not_after_events: ExitWork::UPROBE.bits() as usize, ..ExitWorkBits::DEFAULT };
     fn exit_work() -> usize {
-        0
+        world(|w| w.exit)
     }
     fn syscall_work() -> usize {
         world(|w| w.syscall)
@@ -807,10 +809,42 @@ impl Kernel for Plain {
     }
 }
 impl Diagnostics for Plain {}
-impl ExitHooks for Plain {}
+impl ExitHooks for Plain {
+    fn uprobe_notify_resume(_: &mut InKernel<'_, Self>) {
+        exit_hook("uprobe_notify_resume", true);
+    }
+    fn resume_user_mode_work(_: &mut InKernel<'_, Self>) {
+        exit_hook("resume_user_mode_work", true);
+    }
+}
 impl SyscallHooks for Plain {
     fn audit_syscall_exit(_: &mut InKernel<'_, Self>) {
         point(Event::Hook("audit_syscall_exit"));
+    }
+}
+
+/// The loop, too, knows what it was entered by.
+#[test]
+fn work_that_is_not_due_after_events_waits_for_a_call() {
+    let (uprobe, resume) = ("uprobe_notify_resume", "resume_user_mode_work");
+    for (by_call, called, left) in [(true, vec![uprobe, resume], 0), (false, vec![resume], bits(ExitWork::UPROBE))] {
+        start(|w| w.exit = bits(ExitWork::UPROBE | ExitWork::NOTIFY_RESUME));
+        let mut regs = regs(39);
+        // SAFETY: the scripted machine is in user mode; there is no other state.
+        unsafe {
+            if by_call {
+                let arrived: Arrived<'_, Plain, Syscall> = Arrived::enter_from_user_mode(&mut regs);
+                arrived.syscall_and_exit_work().exit_to_user_mode().suspend();
+            } else {
+                let arrived: Arrived<'_, Plain, Exceptional> = Arrived::enter_from_user_mode(&mut regs);
+                arrived.handled().exit_to_user_mode_prepare().exit_to_user_mode().suspend();
+            }
+        }
+        world(|w| {
+            let hooks = w.trace.iter().filter_map(|e| if let Event::Hook(name) = e { Some(*name) } else { None });
+            assert_eq!(hooks.collect::<Vec<_>>(), called);
+            assert_eq!(w.exit, left);
+        });
     }
 }
 
