@@ -115,6 +115,7 @@ fn lints() -> Result<Vec<Check>> {
     checks.push(Check { name: "clippy", work: Ok(Work::Command(host)) });
     checks.push(Check { name: "clippy-kernel", work: kernel("kernel", &[]) });
     checks.push(Check { name: "clippy-isolated", work: kernel("kernel", &["--features", "isolation"]) });
+    checks.push(Check { name: "clippy-fred", work: kernel("kernel", &["--features", "fred"]) });
     checks.push(Check { name: "clippy-floor", work: kernel("kernel", &["--features", "bench-floor"]) });
     checks.push(Check { name: "clippy-kernel-tests", work: tests() });
     checks.push(Check { name: "clippy-example", work: kernel("examples/minimal", &[]) });

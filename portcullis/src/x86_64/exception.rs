@@ -5,8 +5,8 @@ use core::mem::offset_of;
 
 use super::asm::{align_next, clac, cld, clear_regs, kernel_table, leave_entry_stack, lfence, pop_regs, push_regs};
 use super::bad_iret::{iret_to_user, move_to_bad_iret};
+use super::delivery;
 use super::doors::{Doors, Exception, check_flags};
-use super::fred;
 use super::irq_stack::on_irq_stack;
 use super::isolation::user_table;
 use super::local::CpuLocal;
@@ -187,8 +187,8 @@ pub(super) unsafe extern "C" fn arrived<K: Doors>(regs: &mut UserRegs, vector: u
         Exception::NMI => {
             nmi::run::<K>(saved(&mut arrived));
             // Exit work may switch to another task, which would run with NMIs blocked until its next IRET.
-            if fred::is_on_for::<K>() {
-                fred::unblock_nmis();
+            if delivery::is_on_for::<K>() {
+                delivery::unblock_nmis();
             } else {
                 nmi::unblock();
             }
@@ -202,9 +202,9 @@ pub(super) unsafe extern "C" fn arrived<K: Doors>(regs: &mut UserRegs, vector: u
         }
         _ => {
             // CR2 and DR6 are read before interrupts are on: another exception may overwrite them.
-            let exception = if fred::is_on_for::<K>() {
+            let exception = if delivery::is_on_for::<K>() {
                 // SAFETY: FRED has delivered it.
-                unsafe { fred::report(vector, error, arrived.saved().as_saved()) }
+                unsafe { delivery::report(vector, error, arrived.saved().as_saved()) }
             } else {
                 report(vector, error)
             };
@@ -245,9 +245,9 @@ pub(super) unsafe extern "C" fn interrupted<K: Doors>(regs: &mut SavedRegs, vect
         // SAFETY: the handler's state gives write access by an unsafe function that says what may be written.
         on_irq_stack(|| interrupt::<K>(unsafe { interrupted.regs_mut() }, vector));
     } else {
-        let exception = if fred::is_on_for::<K>() {
+        let exception = if delivery::is_on_for::<K>() {
             // SAFETY: FRED has delivered it.
-            unsafe { fred::report(vector, error, interrupted.saved()) }
+            unsafe { delivery::report(vector, error, interrupted.saved()) }
         } else {
             report(vector, error)
         };

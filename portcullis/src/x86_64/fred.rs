@@ -25,13 +25,14 @@
 //! * SYSCALL in compatibility mode and SYSENTER in 64-bit mode are #UD.
 //! * IRET zeroes a null DS, ES, FS or GS whose RPL is not 0; ERETU keeps it.
 
+use core::arch::naked_asm;
 use core::arch::x86_64::__cpuid_count;
-use core::arch::{asm, naked_asm};
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 
 use super::asm::{align_next, call, clear_regs, pop_general, push_regs, verw};
 use super::cpu::{self, msr, wrmsr};
+use super::delivery::{ON, event_data};
 use super::doors::{Doors, Exception};
 use super::exception::{FIRST_INTERRUPT, arrived, interrupted};
 use super::nmi::nmi_hit_kernel;
@@ -39,59 +40,9 @@ use super::paranoid::{self, ist_hit_kernel};
 use super::regs::{SavedRegs, UserRegs, flags};
 use super::syscall32::{INT80, fast, int80};
 use super::syscall64::{ENOSYS, syscall};
-use super::tables::{KERNEL_CS, KERNEL_DS, Tables};
+use super::tables::Tables;
 
-/// Between the registers and the end of the CPU's frame: the event data, and a word that is not used.
-const ABOVE_REGS: u64 = 16;
-
-/// The CPU aligns its frames to this.
-const ALIGNMENT: u64 = 64;
-
-/// Whether this kernel's CPUs deliver events by FRED. By its name it is known to [`enter_user_mode`](super::enter_user_mode).
-#[unsafe(export_name = "portcullis_fred_is_on")]
-static ON: AtomicBool = AtomicBool::new(false);
-
-/// Whether events are delivered by FRED: after the first [`init_cpu`](super::init_cpu) of a kernel with [`Doors::FRED`], on CPUs that
-/// have it.
-pub fn is_on() -> bool {
-    ON.load(Relaxed)
-}
-
-/// The same, false at compile time in other kernels.
-#[inline(always)]
-pub(super) fn is_on_for<K: Doors>() -> bool {
-    K::FRED && is_on()
-}
-
-/// The highest top of a thread stack in memory that ends at `end`, a multiple of 16: what [`init_cpu`](super::init_cpu) and
-/// [`CpuLocal::switch_to`](super::CpuLocal::switch_to) take. With [`Doors::FRED`] the CPU puts two more words above the registers.
-#[inline(always)]
-pub const fn thread_stack_top<K: Doors>(end: u64) -> u64 {
-    if K::FRED { (end & !(ALIGNMENT - 1)) - ABOVE_REGS } else { end }
-}
-
-/// The event data of the frame of which `regs` are part.
-///
-/// # Safety
-/// The CPU has pushed them by FRED.
-#[inline(always)]
-pub(super) unsafe fn event_data(regs: *const SavedRegs) -> u64 {
-    // SAFETY: the caller's.
-    unsafe { regs.add(1).cast::<u64>().read() }
-}
-
-/// The exception that came in with `regs`.
-///
-/// # Safety
-/// As [`event_data`].
-pub(super) unsafe fn report(vector: u8, error: u64, regs: *const SavedRegs) -> Exception {
-    let cause = match vector {
-        // SAFETY: the caller's.
-        Exception::PF | Exception::DB => unsafe { event_data(regs) },
-        _ => 0,
-    };
-    Exception { vector, error, cause }
-}
+pub use super::delivery::{is_on, thread_stack_top};
 
 /// FRED's event types.
 mod kind {
@@ -361,41 +312,6 @@ unsafe fn arrive_again(fault: &mut SavedRegs, event: Event, entry: u64) {
     fault.rip = entry;
 }
 
-/// Unblocks NMIs: an ERETS to the next instruction.
-pub(super) fn unblock_nmis() {
-    /// In SS: NMIs are unblocked.
-    const NMI: u64 = 1 << 18;
-    // SAFETY: the frame holds the current stack, flags and segments, and stack level 0, on which an NMI from user mode is; execution
-    // continues at 2 with them.
-    unsafe {
-        asm!(
-            "mov {old}, rsp",
-            "and rsp, -64",
-            "push 0; push 0",
-            "push {ss}; push {old}; pushfq; push {cs}",
-            "lea {old}, [rip + 2f]; push {old}",
-            "push 0",
-            "erets",
-            "2:",
-            old = out(reg) _,
-            ss = in(reg) u64::from(KERNEL_DS) | NMI,
-            cs = const KERNEL_CS,
-            options(preserves_flags),
-        );
-    }
-}
-
-/// Where the CPU finds the stack of the next event from user mode.
-///
-/// # Safety
-/// FRED is on, or about to be; the thread stack ends there.
-#[inline(always)]
-pub(super) unsafe fn set_thread_stack(top: u64) {
-    debug_assert!((top + ABOVE_REGS).is_multiple_of(ALIGNMENT), "see `fred::thread_stack_top`");
-    // SAFETY: the caller's.
-    unsafe { wrmsr(msr::FRED_RSP0, top + ABOVE_REGS) };
-}
-
 /// Whether the CPU has FRED, and LKGS, which every such CPU has (CPUID 7.1).
 pub(super) fn is_available() -> bool {
     const BOTH: u32 = 1 << 17 | 1 << 18;
@@ -405,7 +321,7 @@ pub(super) fn is_available() -> bool {
 /// Sets the MSRs; from the next call of `begin` on ([`CpuLocal::switch_to`](super::CpuLocal::switch_to)) RSP0 is set, too.
 ///
 /// # Safety
-/// As [`init_cpu`](super::init_cpu), on a CPU with FRED. SS is [`KERNEL_DS`], as ERETS wants to find what it found.
+/// As [`init_cpu`](super::init_cpu), on a CPU with FRED. SS is [`KERNEL_DS`](super::tables::KERNEL_DS), as ERETS wants to find what it found.
 pub(super) unsafe fn prepare<K: Doors>(tables: &Tables) {
     const {
         assert!(
@@ -433,7 +349,7 @@ pub(super) unsafe fn prepare<K: Doors>(tables: &Tables) {
 /// Turns it on: from now on the IDT is not used.
 ///
 /// # Safety
-/// After [`prepare`] and [`set_thread_stack`].
+/// After [`prepare`] and [`set_thread_stack`](super::delivery::set_thread_stack).
 pub(super) unsafe fn enable() {
     // SAFETY: the caller's.
     unsafe { cpu::enable_fred() };

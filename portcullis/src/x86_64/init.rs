@@ -5,7 +5,6 @@ use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::cpu::{self, Features, msr, wrmsr};
 use super::doors::{Doors, Paging};
-use super::fred;
 use super::idt::Idt;
 use super::isolation;
 use super::local::CpuLocal;
@@ -13,6 +12,7 @@ use super::segments::{Segment, load_segment};
 use super::syscall64::{CLEARED_FLAGS, syscall32_entry_closed, syscall64_entry};
 use super::tables::{Espfix, KERNEL_CS, KERNEL_DS, STAR, TSS_SELECTOR, Tables};
 use super::{alternatives, extable, syscall32};
+use super::{delivery, fred};
 use crate::work::WorkFlags;
 
 /// What [`init_cpu`] needs to know of a CPU.
@@ -110,7 +110,7 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) {
             fred::prepare::<K>(tables);
         }
         CpuLocal::begin::<K>(description.thread_stack_top, description.work);
-        if fred::is_on_for::<K>() {
+        if delivery::is_on_for::<K>() {
             fred::enable();
         }
     }

@@ -6,8 +6,8 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Ordering::Relaxed};
 
 use super::asm::lock;
+use super::delivery;
 use super::doors::Doors;
-use super::fred;
 use super::tables::{KERNEL_DS, Tables};
 use crate::context::{Context, ContextWord, STATE_SHIFT, delta};
 use crate::machine::Tracking;
@@ -126,7 +126,7 @@ impl CpuLocal {
     /// called once per switch, before the other task's code runs.
     ///
     /// `stack_top` is the end of the thread stack, 16-byte aligned: the doors save [`UserRegs`](super::UserRegs) right below
-    /// it; with [`Doors::FRED`] it is one of [`fred::thread_stack_top`]'s. With [`CHECKS`](crate::Machine::CHECKS) a missing call is reported at the next way out
+    /// it; with [`Doors::FRED`] it is one of [`thread_stack_top`](super::fred::thread_stack_top)'s. With [`CHECKS`](crate::Machine::CHECKS) a missing call is reported at the next way out
     /// ([`Broken::SwitchNotAnnounced`](crate::Broken::SwitchNotAnnounced)).
     ///
     /// # Safety
@@ -157,9 +157,9 @@ impl CpuLocal {
             // SAFETY: this CPU's tables, and interrupts are off.
             unsafe { (*local.tables).tss.set_rsp0(stack_top) };
         }
-        if fred::is_on_for::<K>() {
+        if delivery::is_on_for::<K>() {
             // SAFETY: the caller's.
-            unsafe { fred::set_thread_stack(stack_top) };
+            unsafe { delivery::set_thread_stack(stack_top) };
         }
         mend_ss();
     }

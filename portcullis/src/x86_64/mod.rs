@@ -13,6 +13,7 @@
 //! | `bad_iret` | the IRET that enters user mode, and what happens if it faults |
 //! | `espfix` | the way out to a 16-bit stack |
 //! | [`fred`] | both ways by FRED, in the place of all doors, for kernels that want it and CPUs that have it |
+//! | `delivery` | whether events are delivered by FRED, and what its frames hold |
 //! | [`isolation`] | the user's own page table, for kernels that want one |
 //! | [`regs`] | [`UserRegs`] and [`SavedRegs`]: what the doors save, in the order of Linux's `pt_regs` |
 //! | [`local`] | [`CpuLocal`]: the library's part of the per-CPU area, at GS:0 |
@@ -33,6 +34,7 @@ mod asm;
 mod bad_iret;
 mod buffers;
 pub mod cpu;
+mod delivery;
 pub mod doors;
 mod espfix;
 pub mod exception;

@@ -14,9 +14,9 @@ use core::sync::atomic::Ordering::Relaxed;
 use super::asm::{align_next, call, clac, cld, clear_regs, kernel_table, lfence, pop_regs, push_regs};
 use super::bad_iret::{iret_to_user, move_from_alias};
 use super::cpu::{self, msr};
+use super::delivery;
 use super::doors::{Doors, Exception};
 use super::exception::{arrived, from_user};
-use super::fred;
 use super::halt::skip_halt;
 use super::isolation::user_table;
 use super::local::CpuLocal;
@@ -218,9 +218,9 @@ pub(super) unsafe extern "C" fn ist_hit_kernel<K: Doors>(regs: &mut SavedRegs, v
 fn debug<K: Doors>(at: &mut NmiContext<'_, K>) {
     /// DR6.BS: a single step.
     const SINGLE_STEP: u64 = 1 << 14;
-    let by_fred = fred::is_on_for::<K>();
+    let by_fred = delivery::is_on_for::<K>();
     // SAFETY: FRED has delivered it.
-    let mut why = if by_fred { unsafe { fred::event_data(at.saved()) } } else { cpu::take_dr6() };
+    let mut why = if by_fred { unsafe { delivery::event_data(at.saved()) } } else { cpu::take_dr6() };
     let step = !by_fred && why & SINGLE_STEP != 0 && is_sysenter_step::<K>(at.saved().rip);
     if step {
         why &= !SINGLE_STEP;

@@ -5,8 +5,8 @@
 
 use core::arch::asm;
 
+use super::delivery;
 use super::doors::Doors;
-use super::fred;
 use super::local::CpuLocal;
 use super::tables::{LDT, LDT_SELECTOR, TLS_ENTRIES, TLS_FIRST, USER_DS};
 
@@ -78,7 +78,7 @@ pub unsafe fn load_segment<K: Doors>(segment: Segment, selector: u16) -> Result<
             }
             load!("mov fs, ")
         }
-        Segment::Gs if fred::is_on_for::<K>() => load!("lkgs "),
+        Segment::Gs if delivery::is_on_for::<K>() => load!("lkgs "),
         Segment::Gs => {
             let good = may_load(selector);
             let selector = if good { selector } else { 0 };

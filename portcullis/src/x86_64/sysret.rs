@@ -1,7 +1,7 @@
 //! The decision between SYSRET and IRET.
 
+use super::delivery;
 use super::doors::{Doors, Paging};
-use super::fred;
 use super::local::CpuLocal;
 use super::regs::{UserRegs, flags};
 use super::tables::{USER_CS, USER_DS, USER32_CS};
@@ -42,7 +42,7 @@ impl<K: Doors, C: Crossing> Settled<'_, K, C> {
         if K::CHECKS && self.saved() as *const UserRegs as u64 + UserRegs::SIZE as u64 != CpuLocal::thread_stack_top() {
             K::invariant_broken(Broken::SwitchNotAnnounced);
         }
-        let way = if fred::is_on_for::<K>() { ERETU } else { way };
+        let way = if delivery::is_on_for::<K>() { ERETU } else { way };
         self.exit_to_user_mode_by(way.into()).suspend();
         WayOut(way)
     }

@@ -7,7 +7,7 @@ use super::*;
 use crate::machine::{InterruptFlag, Machine, Tracking};
 use crate::state::{InInterrupt, InKernel, InSyscall, Interrupted, NmiContext};
 use crate::x86_64::local::tests::pretend_to_be_a_cpu;
-use crate::x86_64::tables::{USER_CS, USER_DS, USER32_CS};
+use crate::x86_64::tables::{KERNEL_CS, KERNEL_DS, USER_CS, USER_DS, USER32_CS};
 use crate::x86_64::{CpuLocal, PerCpuContext};
 use crate::{Broken, Diagnostics, ExitHooks, Kernel, SyscallHooks};
 
