@@ -17,6 +17,7 @@ pub fn run(report: &mut Report) -> Result<()> {
     for difference in &totals.differences {
         report.fail(&name, difference);
     }
+    totals.by_chance.iter().for_each(|difference| report.note(difference));
     if totals.differences.is_empty() {
         report.pass(&name);
         report.note(&format!("{} crossings by {} scripts", totals.crossings, totals.scripts));
