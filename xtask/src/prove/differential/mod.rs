@@ -9,7 +9,7 @@
 mod guest;
 mod shrink;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
@@ -98,7 +98,7 @@ pub struct Totals {
     pub signals: u64,
     /// The differences, in words.
     pub differences: Vec<String>,
-    /// Those of which a second run shows nothing: interrupts came at other places.
+    /// Those that do not come again each time: interrupts came at other places.
     pub by_chance: Vec<String>,
 }
 
@@ -185,15 +185,24 @@ impl Pair {
         Ok(totals)
     }
 
-    /// Which scripts of a batch differ, each made small.
+    /// Which scripts of a batch differ each time, each made small.
     fn look_into(&self, job: &Job, limit: usize) -> Result<Vec<String>> {
-        let [ours, stock] = self.run(std::slice::from_ref(job))?;
-        let mut found = Vec::new();
-        for batch in &stock.batches {
-            if ours.batches.contains(batch) || found.len() >= limit {
-                continue;
+        /// So often chance does not come in a row.
+        const TIMES: usize = 5;
+        let mut differ: Option<BTreeSet<u64>> = None;
+        for _ in 0..TIMES {
+            let [ours, stock] = self.run(std::slice::from_ref(job))?;
+            let now = stock.batches.iter().filter(|batch| !ours.batches.contains(batch)).map(|batch| batch.first);
+            let now: BTreeSet<u64> =
+                now.filter(|first| differ.as_ref().is_none_or(|all| all.contains(first))).collect();
+            if now.is_empty() {
+                return Ok(Vec::new());
             }
-            let script = Job { first: batch.first, count: 1, ..job.clone() };
+            differ = Some(now);
+        }
+        let mut found = Vec::new();
+        for first in differ.into_iter().flatten().take(limit) {
+            let script = Job { first, count: 1, ..job.clone() };
             let text = match self.shrinks {
                 true => self.describe(&script)?,
                 false => format!("seed {}, script {}", script.seed, script.first),
