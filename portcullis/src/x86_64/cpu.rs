@@ -221,10 +221,10 @@ pub(super) unsafe fn protect(features: Features) {
     }
 }
 
-/// Turns FRED on.
+/// Turns FRED on: from now on the IDT is not used.
 ///
 /// # Safety
-/// Kernel mode, interrupts off, on a CPU with FRED whose MSRs are set.
+/// Kernel mode, interrupts off, after `fred::prepare` and `delivery::set_thread_stack`.
 pub(super) unsafe fn enable_fred() {
     // SAFETY: the caller's.
     unsafe { asm!("mov cr4, {}", in(reg) cr4() | CR4_FRED, options(nostack, preserves_flags)) };

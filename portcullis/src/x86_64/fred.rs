@@ -31,7 +31,7 @@ use core::mem::offset_of;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::asm::{align_next, call, clear_regs, pop_general, push_regs, verw};
-use super::cpu::{self, msr, wrmsr};
+use super::cpu::{msr, wrmsr};
 use super::delivery::{ON, event_data};
 use super::doors::{Doors, Exception};
 use super::exception::{FIRST_INTERRUPT, arrived, interrupted};
@@ -344,15 +344,6 @@ pub(super) unsafe fn prepare<K: Doors>(tables: &Tables) {
         wrmsr(msr::FRED_RSP3, stacks[2]);
     }
     ON.store(true, Relaxed);
-}
-
-/// Turns it on: from now on the IDT is not used.
-///
-/// # Safety
-/// After [`prepare`] and [`set_thread_stack`](super::delivery::set_thread_stack).
-pub(super) unsafe fn enable() {
-    // SAFETY: the caller's.
-    unsafe { cpu::enable_fred() };
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ pub unsafe fn init_cpu<K: Doors>(description: CpuDescription) {
         }
         CpuLocal::begin::<K>(description.thread_stack_top, description.work);
         if delivery::is_on_for::<K>() {
-            fred::enable();
+            cpu::enable_fred();
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use tempfile::TempDir;
 
 use super::outcome::{Ending, Transcript};
 use super::{Outcome, Test, build};
@@ -43,6 +44,22 @@ impl Image {
             reference: false,
             files: Vec::new(),
         }
+    }
+}
+
+impl Image {
+    /// A boot of it with these files, of which `/tests/runner` is the first program. The directory holds them until it is dropped.
+    pub fn boot(&self, machine: &Machine, mut root: Initramfs) -> Result<(TempDir, Boot)> {
+        if self.reference {
+            root.argv(&["/tests/runner"]).env(&environment()).symbols_of(&self.path)?;
+        }
+        let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
+        let initrd = scratch.path().join("initramfs.cpio");
+        root.write(&initrd)?;
+        let mut boot = Boot::new(machine.clone(), &self.path);
+        boot.initrd = Some(initrd);
+        boot.append = self.append.clone();
+        Ok((scratch, boot))
     }
 }
 
@@ -138,16 +155,7 @@ fn boot(image: &Image, machine: &Machine, tests: &[&Test], each: impl FnMut(&str
     for (path, file) in &image.files {
         root.copy(path, file)?;
     }
-    if image.reference {
-        root.argv(&["/tests/runner"]).env(&environment()).symbols_of(&image.path)?;
-    }
-    let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
-    let initrd = scratch.path().join("initramfs.cpio");
-    root.write(&initrd)?;
-
-    let mut boot = Boot::new(machine.clone(), &image.path);
-    boot.initrd = Some(initrd);
-    boot.append = image.append.clone();
+    let (_scratch, mut boot) = image.boot(machine, root)?;
     let longest = tests.iter().map(|test| limit(image, test)).max().unwrap_or_default();
     boot.silence = Some(SILENCE + Duration::from_secs(u64::from(longest)));
     boot.run_lines(each)

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::initramfs::Initramfs;
-use crate::qemu::{Boot, Ending, Machine};
-use crate::run::{environment, log_tail};
+use crate::qemu::{Ending, Machine};
+use crate::run::log_tail;
 use crate::selftests::Image;
 use crate::{is_current, progress, repository};
 
@@ -87,15 +87,7 @@ pub fn run(image: &Image, machine: &Machine, program: &Path, jobs: &[Job]) -> Re
     let mut root = Initramfs::busybox()?;
     root.copy("tests/runner", program)?;
     root.file("boundary.jobs", 0o644, jobs.iter().map(Job::line).collect::<String>());
-    if image.reference {
-        root.argv(&["/tests/runner"]).env(&environment()).symbols_of(&image.path)?;
-    }
-    let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
-    let initrd = scratch.path().join("initramfs.cpio");
-    root.write(&initrd)?;
-    let mut boot = Boot::new(machine.clone(), &image.path);
-    boot.initrd = Some(initrd);
-    boot.append = image.append.clone();
+    let (_scratch, mut boot) = image.boot(machine, root)?;
     boot.silence = Some(SILENCE);
     let mut seen = Seen::default();
     let mut done = false;
