@@ -186,8 +186,8 @@ fn sysenter_pushes_nothing_on_a_stack_it_does_not_know() {
     assert!(at("cld") < call && at("test") < call);
 }
 
-/// The NMI door looks whether it hit its own last two instructions. No emulator makes that happen, so the addresses that it
-/// compares with are read off.
+/// The NMI door looks whether it hit its own last two instructions, or #MC or #DB have. No emulator makes that happen, so the
+/// addresses that it compares with are read off.
 #[test]
 fn the_nmi_door_recognises_its_last_two_instructions() {
     let code = lines(&["nmi", "nmi_entry"]);
@@ -200,5 +200,5 @@ fn the_nmi_door_recognises_its_last_two_instructions() {
         .filter_map(|pair| pair[0].1.split_once("# ")?.1.split_whitespace().next())
         .map(|address| u64::from_str_radix(address, 16).expect("an address"))
         .collect();
-    assert_eq!(compared, end);
+    assert_eq!(compared, end.repeat(3));
 }

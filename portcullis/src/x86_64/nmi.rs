@@ -11,14 +11,18 @@
 //!   of these finds the word at 0 but the working stack in use. The door recognizes its RIP, in kernel mode, and goes back to the
 //!   start of the working stack's part. It looks at no RSP, which a user program can set.
 //!
-//! Not covered: a machine check, or a debug exception of the kernel's own, that hits this door where its frame has nobody's protection,
-//! and another NMI. In the door's first instructions, before the frame has moved, the IRET of the first lets NMIs in, and the CPU
-//! overwrites the frame on the entry stack. At the last two instructions the word is 0 and the working stack in use, and an NMI that
-//! hits the other exception's handler does not see that. `./x prove doors` explores all pairs of events, and finds these alone.
+//! A machine check, or a debug exception of the kernel's own, may hit this door, too. Its IRET would let the next NMI in, which would
+//! be pushed over the frame on the entry stack. So its door does without IRET where it hit this one ([`paranoid`](super::paranoid)).
+//! If it hits the last two instructions, its door sets the word back to 1 and lets the decrement be done once more: another NMI that
+//! hits its handler notes itself. And one that hits that door's first instructions, before it has done so, finds the last two
+//! instructions in the other's frame, and makes that go back to the start of the working stack's part. `./x prove doors` explores all
+//! pairs of events.
 //!
 //! An NMI that hit user mode runs its handler on the thread stack, with the door's word at 0, and an exception's IRET may let
 //! another one in there, too. So `run` keeps a second word, in [`CpuLocal`]: a handler that is running is run again, not
 //! entered again.
+
+#![expect(named_asm_labels, reason = "another function needs them; each begins with its own function's mangled name")]
 
 use core::arch::naked_asm;
 use core::mem::offset_of;
@@ -34,7 +38,7 @@ use super::paranoid::{
     CPU_LOCAL, FSGSBASE, Unwatched, in_kernel, move_to_thread_stack, restore_gs, restore_table, switch_gs, switch_table,
 };
 use super::regs::{SavedRegs, UserRegs};
-use super::tables::NmiStack;
+use super::tables::{IstStack, NmiStack, Tables};
 use crate::state::NmiContext;
 
 /// Where the word is, from a `UserRegs` on the working stack.
@@ -45,7 +49,46 @@ const STATE_FROM_FRAME: usize = STATE - offset_of!(UserRegs, rip);
 /// The frame on the entry stack, from that on the working stack.
 const ENTRY_FROM_WORK: usize = offset_of!(NmiStack, entry_end) - offset_of!(NmiStack, cpu_local);
 
-/// The door.
+/// The frames of #DB and #MC that hit the kernel, from that on the entry stack: RIP, the lowest word.
+const fn frame_from_entry(stack: usize) -> isize {
+    (stack + offset_of!(IstStack, cpu_local)) as isize
+        - (offset_of!(Tables, nmi) + offset_of!(NmiStack, entry_end)) as isize
+}
+
+/// Whether the RIP at RSP + `$rip` is one of the door's last two instructions: then to `$to`.
+macro_rules! hit_end {
+    ($rip:literal, $to:literal) => {
+        concat!(
+            "lea rax, [rip + {this}_again]; cmp [rsp + ",
+            $rip,
+            "], rax; je ",
+            $to,
+            "\n",
+            "lea rax, [rip + {this}_iret]; cmp [rsp + ",
+            $rip,
+            "], rax; je ",
+            $to,
+            "\n",
+        )
+    };
+}
+
+/// What stood at the last two instructions, with its RIP at RSP + `$rip`, goes back to where the handler is called once more.
+macro_rules! handle_once_more {
+    ($rip:literal) => {
+        concat!(
+            "mov qword ptr [rsp + {state_from_entry} + 8], 1\n",
+            "lea rax, [rip + 2b]\n",
+            "mov [rsp + ",
+            $rip,
+            "], rax\n",
+            "pop rax\n",
+            "iretq\n",
+        )
+    };
+}
+
+/// The door. The labels with its name in theirs are for [`ist_entry`](super::paranoid::ist_entry).
 ///
 /// ```text
 ///   in:   interrupts and NMIs off, everything else as it was
@@ -71,8 +114,14 @@ pub(super) unsafe extern "C" fn nmi_entry<K: Doors>() {
         "cmp qword ptr [rsp + {state_from_entry} + 8], 0",
         "jne 3f",
         // Did this one hit the door's last two instructions?
-        "lea rax, [rip + 21f]; cmp [rsp + 1 * 8], rax; je 4f",
-        "lea rax, [rip + 22f]; cmp [rsp + 1 * 8], rax; je 4f",
+        hit_end!("1 * 8", "4f"),
+        // Did #MC or #DB, and this one their door? Not if it was a user's RIP.
+        "test byte ptr [rsp + 2 * 8 + {machine_check}], 3; jnz 6f",
+        hit_end!("1 * 8 + {machine_check}", "7f"),
+        "6:",
+        "test byte ptr [rsp + 2 * 8 + {debug}], 3; jnz 6f",
+        hit_end!("1 * 8 + {debug}", "8f"),
+        "6:",
         // The first: to the working stack.
         "mov qword ptr [rsp + {state_from_entry} + 8], 1",
         "mov rax, [rsp + 1 * 8]; mov [rsp + 8 - {entry_from_work} + 0 * 8], rax",
@@ -95,9 +144,10 @@ pub(super) unsafe extern "C" fn nmi_entry<K: Doors>() {
         restore_table!(),
         restore_gs!(),
         pop_regs!(),
-        "sub qword ptr [rsp + {state_from_frame}], 1",
-        "21: jnz 2b",
-        "22: iretq",
+        ".globl {this}_decrement, {this}_again, {this}_iret, {this}_end",
+        "{this}_decrement: sub qword ptr [rsp + {state_from_frame}], 1",
+        "{this}_again: jnz 2b",
+        "{this}_iret: iretq",
         // Another one while one is being handled: note it.
         "3:",
         "mov qword ptr [rsp + {state_from_entry} + 8], 2",
@@ -105,18 +155,22 @@ pub(super) unsafe extern "C" fn nmi_entry<K: Doors>() {
         "iretq",
         // Another one at the last two instructions: handle once more, with the frame on the working stack.
         "4:",
-        "mov qword ptr [rsp + {state_from_entry} + 8], 1",
-        "lea rax, [rip + 2b]",
-        "mov [rsp + 1 * 8], rax",
-        "pop rax",
-        "iretq",
+        handle_once_more!("1 * 8"),
+        "7:",
+        handle_once_more!("1 * 8 + {machine_check}"),
+        "8:",
+        handle_once_more!("1 * 8 + {debug}"),
         // From user mode.
         "5:",
         "push 0",
         move_to_thread_stack!(),
         "mov edi, {vector}",
         "jmp {from_user}",
+        "{this}_end:",
         align_next!(),
+        this = sym nmi_entry::<K>,
+        machine_check = const frame_from_entry(offset_of!(Tables, machine_check)),
+        debug = const frame_from_entry(offset_of!(Tables, debug)),
         user_table = const user_table::<K>(), thread_stack = const CpuLocal::THREAD_STACK,
         vector = const Exception::NMI, orig_rax = const offset_of!(UserRegs, orig_rax),
         entry_from_work = const ENTRY_FROM_WORK,

@@ -20,9 +20,10 @@ use super::exception::{arrived, from_user};
 use super::halt::skip_halt;
 use super::isolation::user_table;
 use super::local::CpuLocal;
+use super::nmi::nmi_entry;
 use super::regs::{SavedRegs, UserRegs};
 use super::syscall32::is_sysenter_step;
-use super::tables::IstStack;
+use super::tables::{IstStack, NmiStack, Tables};
 use super::way_out::leave_by_iret;
 use crate::state::NmiContext;
 
@@ -141,6 +142,13 @@ pub(super) const CPU_LOCAL: usize = UserRegs::SIZE;
 pub(super) const FSGSBASE: usize = UserRegs::SIZE + 8;
 const _: () = assert!(offset_of!(IstStack, fsgsbase) - offset_of!(IstStack, cpu_local) == FSGSBASE - CPU_LOCAL);
 
+/// The NMI's word, from RDI as [`ist_entry`] pushes it.
+const fn nmi_state_from_saved_rdi(vector: u8) -> usize {
+    let stack = if vector == Exception::MC { offset_of!(Tables, machine_check) } else { offset_of!(Tables, debug) };
+    let rdi = stack + offset_of!(IstStack, cpu_local) - (UserRegs::SIZE - offset_of!(UserRegs, rdi));
+    offset_of!(Tables, nmi) + offset_of!(NmiStack, state) - rdi
+}
+
 /// The door of #DB and #MC.
 ///
 /// ```text
@@ -155,8 +163,9 @@ const _: () = assert!(offset_of!(IstStack, fsgsbase) - offset_of!(IstStack, cpu_
 /// ```
 ///
 /// 1. From user mode: on to `from_user`, by way of the thread stack.
-/// 2. From the kernel: the registers are saved and cleared, the page table and GS switched.
-/// 3. The Rust half runs the handler; then all is restored in reverse order.
+/// 2. From the kernel: the registers are saved and cleared, the page table and GS switched. If the last two instructions of
+///    [`nmi_entry`] were hit, its word says again that an NMI is being handled.
+/// 3. The Rust half runs the handler; then all is restored in reverse order, without IRET if [`nmi_entry`] was hit.
 #[unsafe(naked)]
 #[unsafe(link_section = ".portcullis.entry")]
 pub(super) unsafe extern "C" fn ist_entry<K: Doors, const VECTOR: u8>() {
@@ -167,6 +176,10 @@ pub(super) unsafe extern "C" fn ist_entry<K: Doors, const VECTOR: u8>() {
         "test byte ptr [rsp + 2 * 8], 3",
         "jnz 5f",
         "push rdi",
+        // Did it hit the last two instructions of the NMI's door?
+        "lea rdi, [rip + {nmi}_again]; cmp [rsp + 2 * 8], rdi; je 3f",
+        "lea rdi, [rip + {nmi}_iret]; cmp [rsp + 2 * 8], rdi; je 3f",
+        "2:",
         push_regs!(),
         clear_regs!(),
         switch_table!(),
@@ -177,13 +190,38 @@ pub(super) unsafe extern "C" fn ist_entry<K: Doors, const VECTOR: u8>() {
         call!("{kernel}"),
         restore_table!(),
         restore_gs!(),
+        // Did it hit the NMI's door?
+        "mov rcx, [rsp + {rip}]",
+        "lea rax, [rip + {nmi}]; cmp rcx, rax; jb 4f",
+        "lea rax, [rip + {nmi}_end]; cmp rcx, rax; jb 6f",
+        "4:",
         pop_regs!(),
         "iretq",
+        // The NMI is still being handled, as its word says from now on, and the last step is done once more.
+        "3:",
+        "add qword ptr [rsp + {nmi_state}], 1",
+        "lea rdi, [rip + {nmi}_decrement]",
+        "mov [rsp + 2 * 8], rdi",
+        "jmp 2b",
+        // Back without IRET, which would let NMIs in: the flags and the address go to the stack in use there.
+        "6:",
+        "mov rax, [rsp + {rsp}]",
+        "mov [rax - 1 * 8], rcx",
+        "mov rcx, [rsp + {rflags}]",
+        "mov [rax - 2 * 8], rcx",
+        pop_regs!(),
+        "mov rsp, [rsp + 3 * 8]",
+        "lea rsp, [rsp - 2 * 8]",
+        "popfq",
+        "ret",
         "5:",
         move_to_thread_stack!(),
         "mov edi, {vector}",
         "jmp {from_user}",
         align_next!(),
+        nmi = sym nmi_entry::<K>, nmi_state = const nmi_state_from_saved_rdi(VECTOR),
+        rip = const offset_of!(UserRegs, rip), rflags = const offset_of!(UserRegs, rflags),
+        rsp = const offset_of!(UserRegs, rsp),
         user_table = const user_table::<K>(), thread_stack = const CpuLocal::THREAD_STACK,
         vector = const VECTOR, orig_rax = const offset_of!(UserRegs, orig_rax),
         cpu_local = const CPU_LOCAL, fsgsbase = const FSGSBASE, gs_base = const msr::GS_BASE,

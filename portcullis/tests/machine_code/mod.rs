@@ -94,9 +94,11 @@ pub fn lines(path: &[&str]) -> Vec<(u64, String)> {
             line.ends_with(">:") && rest.is_some_and(|rest| rest.starts_with(['>', ':', '<']))
         })
         .unwrap_or_else(|| panic!("no function {name}"));
+    // A label within it is no function's name, and nothing to demangle.
+    let goes_on = |line: &&str| !line.ends_with(">:") || line.contains("<_ZN") || line.contains("<_R");
     text.lines()
         .skip(start + 1)
-        .take_while(|line| !line.is_empty())
+        .take_while(goes_on)
         .filter_map(|line| line.split_once('\t'))
         .map(|(address, instruction)| {
             let address = address.trim().trim_end_matches(':');

@@ -32,6 +32,12 @@ pub enum Arrival {
     NmiNested,
     /// An NMI at one of the last two instructions of another one.
     NmiAtEnd(u8),
+    /// An NMI in the first instructions of the door of #DB or #MC, which has hit one of these two.
+    NmiBehind(u8, u8),
+    /// #DB or #MC at one of these two.
+    IstAtEndOfNmi(u8, u8),
+    /// #DB or #MC in the NMI's door, on one of the stacks that it uses.
+    IstInNmi(u8, NmiPlace),
     /// A fault of the IRET that enters user mode.
     BadIret(u8),
     /// By a stack of the interrupt-stack table.
@@ -54,6 +60,15 @@ pub enum Arrival {
     FredAgain,
 }
 
+/// Where an NMI's door is hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NmiPlace {
+    EntryStack,
+    WorkingStack,
+    /// On its way to the ordinary way out.
+    ThreadStack,
+}
+
 impl Arrival {
     /// Whether a kernel may be without its door.
     pub fn is_optional(self) -> bool {
@@ -65,6 +80,25 @@ impl Arrival {
     /// Whether FRED delivers it.
     pub(super) fn is_by_fred(self) -> bool {
         matches!(self, Arrival::FredFromUser | Arrival::FredFromKernel | Arrival::FredAgain)
+    }
+}
+
+/// The end of the NMI's door, by addresses.
+#[derive(Clone, Copy)]
+pub(super) struct EndOfNmi {
+    /// The decrement of its word.
+    pub decrement: u64,
+    /// The jump to where the handler is called once more.
+    again: u64,
+    iret: u64,
+    /// And that place, where the working stack's part begins.
+    pub once_more: u64,
+}
+
+impl EndOfNmi {
+    /// Where the word may be 0 and the working stack is in use.
+    pub fn last_two(&self) -> [u64; 2] {
+        [self.again, self.iret]
     }
 }
 
@@ -93,7 +127,10 @@ impl Prover<'_> {
             state.add_region(Region { name, base: base.clone(), low, high, writable, for_user_table })
         };
         let ist_top = match arrival {
-            Arrival::IstFromUser(Exception::MC) | Arrival::IstFromKernel(Exception::MC) => layout::MACHINE_CHECK_TOP,
+            Arrival::IstFromUser(Exception::MC)
+            | Arrival::IstFromKernel(Exception::MC)
+            | Arrival::IstAtEndOfNmi(Exception::MC, _)
+            | Arrival::IstInNmi(Exception::MC, _) => layout::MACHINE_CHECK_TOP,
             Arrival::IstFromKernel(Exception::DF) | Arrival::DoubleFaultOfIret | Arrival::DoubleFaultOnStack => {
                 layout::DOUBLE_FAULT_TOP
             }
@@ -111,6 +148,14 @@ impl Prover<'_> {
             frame: add("frame", &frame, 0..64, true, false),
         };
         add("NMI entry stack", &tables, at(layout::NMI_ENTRY_TOP) - 512..at(layout::NMI_ENTRY_TOP), true, true);
+        // The NMI's door looks at the frames of both.
+        let machine_check = match ist_top {
+            layout::DEBUG_TOP => {
+                let top = at(layout::MACHINE_CHECK_TOP);
+                Some(add("#MC stack", &tables, top - (8192 - 16)..top + 16, true, true))
+            }
+            _ => None,
+        };
         add("alias", &alias, 0..64, false, true);
         let espfix = add("Espfix", &tables, at(layout::ESPFIX_FRAME)..at(layout::ESPFIX_ALIAS) + 8, false, true);
         if let Some(address) = fred_is_on {
@@ -156,6 +201,9 @@ impl Prover<'_> {
                 | Arrival::IstFromKernel(_)
                 | Arrival::NmiNested
                 | Arrival::NmiAtEnd(_)
+                | Arrival::NmiBehind(..)
+                | Arrival::IstAtEndOfNmi(..)
+                | Arrival::IstInNmi(..)
                 | Arrival::FredFromKernel
         );
         let whose = if from_user { "user" } else { "kernel" };
@@ -194,6 +242,8 @@ impl Prover<'_> {
             sysret32: false,
             runs: 0,
             state: None,
+            other: None,
+            in_nmi_door: false,
         };
         goal.frame[ORIG_RAX] = Term::constant(u64::MAX);
         let enosys = Term::constant(38u64.wrapping_neg());
@@ -329,35 +379,118 @@ impl Prover<'_> {
                         state.path.push(Condition::Equal(hit[RIP].clone(), iret).not());
                     } else if vector == Exception::NMI {
                         // Elsewhere than at the end of another one.
-                        let [last_but_one, last, _] = self.end_of_nmi()?;
-                        for end in [last_but_one, last] {
+                        for end in self.end_of_nmi()?.last_two() {
                             state.path.push(Condition::Equal(hit[RIP].clone(), Term::constant(end)).not());
                         }
-                        goal.state = Some(0);
+                        goal.state = Some(Term::constant(0));
+                        let stacks = [(regions.ist, layout::DEBUG_TOP)]
+                            .into_iter()
+                            .chain(machine_check.map(|region| (region, layout::MACHINE_CHECK_TOP)));
+                        let mut starts = vec![state];
+                        for (region, top) in stacks {
+                            starts = self.without_a_hit_at_the_end(starts, region, top)?;
+                        }
+                        let starts = starts.into_iter().map(|state| (state, goal.clone())).collect();
+                        return Ok(self.with_either_table(starts, &users_table));
                     } else {
                         goal.vector = Some(vector.into());
+                        state.path.push(self.within_nmi_door(&hit[RIP])?.not());
                     }
-                    if self.isolation {
-                        // Either table.
-                        let mut other = state.clone();
-                        other.cr3 = users_table.clone();
-                        let mut other_goal = goal.clone();
-                        other_goal.found_cr3 = users_table;
-                        return Ok(vec![(state, goal), (other, other_goal)]);
-                    }
+                    return Ok(self.with_either_table(vec![(state, goal)], &users_table));
                 }
             }
-            Arrival::NmiNested | Arrival::NmiAtEnd(_) => {
+            Arrival::IstAtEndOfNmi(vector, _) | Arrival::IstInNmi(vector, _) => {
+                state.gs = Term::symbol("the gs that was found");
+                goal.found_gs = state.gs.clone();
+                state.kernel_gs = user_gs;
+                let work_frame = at(layout::NMI_WORK_TOP) - 5 * 8;
+                let (on, mut rsp) = match arrival {
+                    Arrival::IstInNmi(_, NmiPlace::EntryStack) => (&tables, at(layout::NMI_ENTRY_TOP) - 7 * 8),
+                    Arrival::IstInNmi(_, NmiPlace::ThreadStack) => (&thread, -7 * 8),
+                    _ => (&tables, work_frame),
+                };
+                hit[RFLAGS] = Term::partly_known(
+                    "rflags in the NMI's door",
+                    !flags::ALL | flags::IF | flags::TF | flags::NT | flags::RF | flags::VM,
+                    flags::FIXED,
+                );
+                (hit[CS], state.flags) = (Term::constant(KERNEL_CS.into()), hit[RFLAGS].clone());
+                let end = self.end_of_nmi()?;
+                let found = state.fresh_with("the NMI's state", !3, 0);
+                let mut found_in_end = found.clone();
+                match arrival {
+                    Arrival::IstAtEndOfNmi(_, which) => {
+                        hit[RIP] = Term::constant(end.last_two()[usize::from(which)]);
+                        // After the decrement it is 0, or 1 if another one came.
+                        let found = if which == 0 { found.masked(1) } else { Term::constant(0) };
+                        state.set_word((regions.nmi_work, at(layout::NMI_STATE)), found.clone());
+                        found_in_end = found.plus(1);
+                    }
+                    _ => {
+                        state.path.push(self.within_nmi_door(&hit[RIP])?);
+                        for end in end.last_two() {
+                            state.path.push(Condition::Equal(hit[RIP].clone(), Term::constant(end)).not());
+                        }
+                        state.set_word((regions.nmi_work, at(layout::NMI_STATE)), found);
+                        if on == &tables && rsp == work_frame {
+                            // With the registers and a return address below the frame.
+                            rsp = at(layout::NMI_WORK_TOP) - layout::REGS_SIZE as i64 - 16;
+                        }
+                    }
+                }
+                hit[RSP] = on.plus(rsp);
+                goal.frame = hit.clone();
+                goal.frame[ORIG_RAX] = Term::constant(u64::MAX);
+                if let Arrival::IstAtEndOfNmi(..) = arrival {
+                    goal.frame[RIP] = Term::constant(end.decrement);
+                }
+                (goal.state, goal.in_nmi_door) = (Some(found_in_end), true);
+                (goal.half, goal.vector) = ("paranoid::ist_hit_kernel", Some(vector.into()));
+                goal.at = (regions.ist, (ist_top - layout::REGS_SIZE) as i64);
+                deliver(&mut state, &tables.plus(ist_top as i64), &hit, None)?;
+                let only_kernels = arrival == Arrival::IstInNmi(vector, NmiPlace::ThreadStack);
+                let starts = vec![(state, goal)];
+                return Ok(if only_kernels { starts } else { self.with_either_table(starts, &users_table) });
+            }
+            Arrival::NmiNested | Arrival::NmiAtEnd(_) | Arrival::NmiBehind(..) => {
                 state.gs = Term::symbol("the gs that was found");
                 goal.found_gs = state.gs.clone();
                 state.kernel_gs = user_gs;
                 let word = (regions.nmi_work, at(layout::NMI_STATE));
                 let mut out = hit.clone();
+                let end = self.end_of_nmi()?;
                 let found = match arrival {
                     Arrival::NmiAtEnd(which) => {
-                        let [last_but_one, last, again] = self.end_of_nmi()?;
-                        hit[RIP] = Term::constant(if which == 0 { last_but_one } else { last });
-                        out[RIP] = Term::constant(again);
+                        hit[RIP] = Term::constant(end.last_two()[usize::from(which)]);
+                        out[RIP] = Term::constant(end.once_more);
+                        Term::constant(0)
+                    }
+                    Arrival::NmiBehind(vector, which) => {
+                        let other = match (vector, machine_check) {
+                            (Exception::MC, Some(stack)) => (stack, at(layout::MACHINE_CHECK_TOP)),
+                            _ => (regions.ist, at(layout::DEBUG_TOP)),
+                        };
+                        let (rip, cs) = ((other.0, other.1 - 5 * 8), (other.0, other.1 - 4 * 8));
+                        state.set_word(rip, Term::constant(end.last_two()[usize::from(which)]));
+                        state.set_word(cs, Term::constant(KERNEL_CS.into()));
+                        goal.other = Some((rip, Term::constant(end.once_more)));
+                        for end in end.last_two() {
+                            state.path.push(Condition::Equal(hit[RIP].clone(), Term::constant(end)).not());
+                        }
+                        if let (Exception::DB, Some(stack)) = (vector, machine_check) {
+                            // What the other one has left.
+                            let starts =
+                                self.without_a_hit_at_the_end(vec![state], stack, layout::MACHINE_CHECK_TOP)?;
+                            let mut all = Vec::new();
+                            for mut state in starts {
+                                let mut goal = goal.clone();
+                                goal.table = state.cr3.masked(!USER_TABLE);
+                                (goal.state, goal.out) = (Some(Term::constant(1)), Some(out.clone()));
+                                deliver(&mut state, &tables.plus(at(layout::NMI_ENTRY_TOP)), &hit, None)?;
+                                all.push((state, goal));
+                            }
+                            return Ok(all);
+                        }
                         Term::constant(0)
                     }
                     _ => {
@@ -371,7 +504,7 @@ impl Prover<'_> {
                 };
                 goal.table = state.cr3.masked(!USER_TABLE);
                 state.set_word(word, found);
-                goal.state = Some(if arrival == Arrival::NmiNested { 2 } else { 1 });
+                goal.state = Some(Term::constant(if arrival == Arrival::NmiNested { 2 } else { 1 }));
                 goal.out = Some(out);
                 deliver(&mut state, &tables.plus(layout::NMI_ENTRY_TOP as i64), &hit, None)?;
             }
@@ -472,11 +605,15 @@ impl Prover<'_> {
             Arrival::IstFromUser(Exception::NMI)
             | Arrival::IstFromKernel(Exception::NMI)
             | Arrival::NmiNested
-            | Arrival::NmiAtEnd(_) => door("nmi::nmi_entry")?,
+            | Arrival::NmiAtEnd(_)
+            | Arrival::NmiBehind(..) => door("nmi::nmi_entry")?,
             Arrival::IstFromKernel(Exception::DF) | Arrival::DoubleFaultOfIret | Arrival::DoubleFaultOnStack => {
                 door("paranoid::double_fault")?
             }
-            Arrival::IstFromUser(vector) | Arrival::IstFromKernel(vector) => self.ist_door(vector)?,
+            Arrival::IstFromUser(vector)
+            | Arrival::IstFromKernel(vector)
+            | Arrival::IstAtEndOfNmi(vector, _)
+            | Arrival::IstInNmi(vector, _) => self.ist_door(vector)?,
             Arrival::FirstWayOut => door("syscall64::first_way_out")?,
             Arrival::FredFromUser | Arrival::FredAgain => self.image.fred_entries()?,
             Arrival::FredFromKernel => self.image.fred_entries()? + layout::FRED_KERNEL_ENTRY,
@@ -484,19 +621,72 @@ impl Prover<'_> {
         })
     }
 
-    /// The last two instructions of an NMI that hit the kernel, and where it begins again.
-    pub(super) fn end_of_nmi(&self) -> Result<[u64; 3]> {
-        let start = self.image.find("portcullis::x86_64::nmi::nmi_entry")?;
-        let (mut address, mut ends) = (start, None);
+    /// The end of the NMI's door.
+    pub(super) fn end_of_nmi(&self) -> Result<EndOfNmi> {
+        let start = self.nmi_door()?.start;
+        let (mut address, mut before, mut found) = (start, start, None);
         while address < self.image.end_of(start) {
             let instruction = self.image.instruction(address)?;
             let next = self.image.instruction(instruction.next_ip())?;
             if instruction.mnemonic() == Mnemonic::Jne && next.mnemonic() == Mnemonic::Iretq {
-                ends = Some([address, next.ip(), instruction.near_branch_target()]);
+                let once_more = instruction.near_branch_target();
+                found = Some(EndOfNmi { decrement: before, again: address, iret: next.ip(), once_more });
             }
-            address = instruction.next_ip();
+            (before, address) = (address, instruction.next_ip());
         }
-        ends.context("the NMI's door does not end with JNZ and IRETQ")
+        found.context("the NMI's door does not end with JNZ and IRETQ")
+    }
+
+    /// The NMI's door, without what fills it up.
+    pub(super) fn nmi_door(&self) -> Result<Range<u64>> {
+        let start = self.image.find(&format!("{LIBRARY}nmi::nmi_entry"))?;
+        let (mut address, mut end) = (start, start);
+        while address < self.image.end_of(start) {
+            let instruction = self.image.instruction(address)?;
+            address = instruction.next_ip();
+            if instruction.mnemonic() != Mnemonic::Nop {
+                end = address;
+            }
+        }
+        Ok(start..end)
+    }
+
+    /// That an address is in it.
+    pub(super) fn within_nmi_door(&self, address: &Term) -> Result<Condition> {
+        let door = self.nmi_door()?;
+        let offset = address.sub(&Term::constant(door.start));
+        Ok(Condition::Below(offset, Term::constant(door.end - door.start)))
+    }
+
+    /// The states in which the last frame on the stack of #DB or #MC is not that of a hit at the end of the NMI's door: it is a user's, or
+    /// another address was hit.
+    fn without_a_hit_at_the_end(&self, states: Vec<State>, region: usize, top: usize) -> Result<Vec<State>> {
+        let (rip, cs) = ((region, top as i64 - 5 * 8), (region, top as i64 - 4 * 8));
+        let last_two = self.end_of_nmi()?.last_two();
+        Ok(states
+            .into_iter()
+            .flat_map(|state| {
+                let (mut of_user, mut elsewhere) = (state.clone(), state);
+                let selector = of_user.fresh_with("a user's cs", !0xffff, 3);
+                of_user.set_word(cs, selector);
+                let was = elsewhere.word(rip);
+                let conditions = last_two.map(|end| Condition::Equal(was.clone(), Term::constant(end)).not());
+                elsewhere.path.extend(conditions);
+                [of_user, elsewhere]
+            })
+            .collect())
+    }
+
+    /// With isolation, the states with the user's page table too.
+    fn with_either_table(&self, starts: Vec<(State, Goal)>, users_table: &Term) -> Vec<(State, Goal)> {
+        let with_users = starts.iter().filter(|_| self.isolation).map(|(state, goal)| {
+            let (mut state, mut goal) = (state.clone(), goal.clone());
+            state.cr3 = users_table.clone();
+            goal.found_cr3 = users_table.clone();
+            (state, goal)
+        });
+        let with_users: Vec<_> = with_users.collect();
+        starts.into_iter().chain(with_users).collect()
     }
 
     /// There is one for each vector: which it is, its code says.

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use anyhow::{Result, ensure};
 use iced_x86::{Mnemonic, Register};
-use portcullis::x86_64::tables::{USER_CS, USER_DS, USER32_CS};
+use portcullis::x86_64::tables::{KERNEL_CS, USER_CS, USER_DS, USER32_CS};
 use portcullis::x86_64::{UserRegs, layout};
 
 use super::arrival::Arrival;
@@ -74,6 +74,8 @@ pub struct Failure {
     pub at: u64,
     /// Values of what is unknown with which it fails.
     pub example: Vec<(String, u64)>,
+    /// How the CPU had come.
+    pub arrival: Option<Arrival>,
 }
 
 /// What was proved of one door.
@@ -127,6 +129,7 @@ impl Prover<'_> {
         while let Some((state, goal)) = open.pop() {
             self.walk(state, goal, &mut open, &mut proved)?;
         }
+        proved.failures.iter_mut().for_each(|failure| failure.arrival = Some(arrival));
         Ok(proved)
     }
 
@@ -163,7 +166,7 @@ impl Prover<'_> {
                             Stuck::Speculation(what) => (Property::Fences, what),
                             Stuck::Unknown(what) => (Property::Targets, format!("not known: {what}")),
                         };
-                        proved.failures.push(Failure { property, what, at, example });
+                        proved.failures.push(Failure { property, what, at, example, arrival: None });
                     }
                     return Ok(());
                 }
@@ -236,6 +239,7 @@ impl Prover<'_> {
                 what: what(),
                 at: state.trail.last().copied().unwrap_or(state.rip),
                 example: Vec::new(),
+                arrival: None,
             }),
         }
     }
@@ -262,6 +266,7 @@ impl Prover<'_> {
                 what: format!("{what}: not always {condition}"),
                 at: state.trail.last().copied().unwrap_or(state.rip),
                 example,
+                arrival: None,
             }),
         })
     }
@@ -385,12 +390,12 @@ impl Prover<'_> {
         if name.ends_with("report") {
             return Ok(None);
         }
-        let more = self.after_half(&mut state, &mut goal, &name);
+        let more = self.after_half(&mut state, &mut goal, &name).map_err(Err)?;
         Ok(Some((state, goal, more)))
     }
 
     /// The Rust half returns: what it may have changed is unknown, but for what its types promise.
-    fn after_half(&mut self, state: &mut State, goal: &mut Goal, name: &str) -> Vec<(State, Goal)> {
+    fn after_half(&mut self, state: &mut State, goal: &mut Goal, name: &str) -> Result<Vec<(State, Goal)>> {
         for register in CALLER_SAVED {
             let value = state.fresh(&format!("{register:?} of the Rust half").to_lowercase());
             state.set_register(register, &value);
@@ -431,6 +436,11 @@ impl Prover<'_> {
             for (word, was) in goal.frame.iter().enumerate().filter(|(word, _)| ![RIP, ORIG_RAX].contains(word)) {
                 out[word] = was.clone();
             }
+            // But not into the NMI's door, nor out of it.
+            if name == "paranoid::ist_hit_kernel" {
+                let within = self.within_nmi_door(&out[RIP])?;
+                state.path.push(if goal.in_nmi_door { within } else { within.not() });
+            }
         }
         goal.table = state.fresh_with("cr3 after the Rust half", USER_TABLE, 0);
         state.cr3 = goal.table.clone();
@@ -455,7 +465,7 @@ impl Prover<'_> {
             sysret_goal.out = Some(out);
             sysret_goal.sysret32 = true;
             state.set_register(Register::RAX, &Term::constant(0));
-            return vec![(by_sysret, sysret_goal)];
+            return Ok(vec![(by_sysret, sysret_goal)]);
         }
         if name == "nmi::nmi_hit_kernel" {
             // Another one may have come meanwhile, once in this proof: what goes round again is what came.
@@ -468,10 +478,10 @@ impl Prover<'_> {
                 goal.frame = out;
                 goal.frame[ORIG_RAX] = Term::constant(u64::MAX);
                 goal.out = None;
-                return vec![(again, goal)];
+                return Ok(vec![(again, goal)]);
             }
         }
-        Vec::new()
+        Ok(Vec::new())
     }
 
     /// `move_to_bad_iret` and `move_from_alias`: the general registers that the fault's door has saved, and IRET's frame, come to
@@ -612,11 +622,31 @@ impl Prover<'_> {
                 must!(self.equal(state, proved, property, (&Term::constant(USER_DS.into()), &out[SS]), "ss")?);
                 must!(self.equal(state, proved, property, (&state.rsp(), &out[RSP]), "rsp")?);
             }
+            Leave::Ret => {
+                let rip = match state.pop() {
+                    Ok(rip) => rip,
+                    Err(bad) => return Ok(self.hold(state, proved, Property::Memory, false, || bad.0)),
+                };
+                must!(self.equal(state, proved, property, (&rip, &out[RIP]), "rip")?);
+                must!(self.equal(state, proved, property, (&state.rsp(), &out[RSP]), "rsp")?);
+                let loaded = state.all_flags();
+                must!(self.equal(state, proved, property, (&loaded, &out[RFLAGS]), "rflags")?);
+                must!(self.equal(state, proved, property, (&Term::constant(KERNEL_CS.into()), &out[CS]), "cs")?);
+            }
             Leave::Never => {}
         }
-        if let Some(wanted) = goal.state {
+        let without_iret = leave == Leave::Ret;
+        must!(self.hold(state, proved, property, without_iret == goal.in_nmi_door, || match without_iret {
+            true => "NMIs stay blocked".to_owned(),
+            false => "the IRET lets NMIs into an NMI's door".to_owned(),
+        }));
+        if let Some(wanted) = &goal.state {
             let word = state.word((goal.regions.nmi_work, layout::NMI_STATE as i64));
-            must!(self.equal(state, proved, property, (&word, &Term::constant(wanted)), "the NMI's state")?);
+            must!(self.equal(state, proved, property, (&word, wanted), "the NMI's state")?);
+        }
+        if let Some((place, wanted)) = &goal.other {
+            let word = state.word(*place);
+            must!(self.equal(state, proved, property, (&word, wanted), "the other frame's rip")?);
         }
         if goal.from_user && self.image.cpu.verw {
             let mut before = state.trail.iter().rev().skip(1);

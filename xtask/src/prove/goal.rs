@@ -99,5 +99,9 @@ pub(super) struct Goal {
     /// How often an NMI's handler has run.
     pub runs: u32,
     /// What the word of the NMI's state must be in the end.
-    pub state: Option<u64>,
+    pub state: Option<Term>,
+    /// What another word must be in the end.
+    pub other: Option<(Place, Term)>,
+    /// The NMI's door was hit: it must be left without IRET, which lets NMIs in. If it was not, with IRET.
+    pub in_nmi_door: bool,
 }

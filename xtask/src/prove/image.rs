@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 use object::read::elf::ElfFile64;
-use object::{Object, ObjectSection, ObjectSymbol};
+use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 use portcullis::x86_64::layout;
 
 use crate::progress;
@@ -56,7 +56,9 @@ impl Image {
                 "__stop_portcullis_alternatives" => bounds[1] = Some(symbol.address()),
                 _ => {}
             }
-            if symbol.is_definition() && !name.is_empty() && !name.starts_with(".L") {
+            // A label within a function of Rust's is none of its own.
+            let is_label = name.starts_with("_R") && symbol.kind() != SymbolKind::Text;
+            if symbol.is_definition() && !name.is_empty() && !name.starts_with(".L") && !is_label {
                 let name = format!("{:#}", rustc_demangle::demangle(name));
                 // Where there are several names, the library's.
                 let known = functions.entry(symbol.address()).or_insert_with(|| name.clone());

@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail};
-use iced_x86::{Instruction, Register};
+use iced_x86::{Instruction, Mnemonic, Register};
 use portcullis::x86_64::doors::Exception;
 use portcullis::x86_64::layout;
 use portcullis::x86_64::tables::{KERNEL_CS, KERNEL_DS};
 
+use super::arrival::EndOfNmi;
 use super::goal::{CS, Frame, GENERAL, KERNEL_HALF, NAMES, ORIG_RAX, Prover, RFLAGS, RIP, RSP, SS, index};
 use super::image::LIBRARY;
 use super::state::{Arithmetic, Region, State, USER_TABLE, flags};
@@ -40,9 +41,6 @@ pub enum Event {
 pub struct Injected {
     pub event: Event,
     pub at: u64,
-    /// The frame of the NMI in progress was where another NMI overwrites it: on the entry stack, or on the working stack with the
-    /// state at 0.
-    pub unprotected: bool,
 }
 
 /// A way on which something was lost or overwritten.
@@ -58,9 +56,6 @@ pub struct Explored {
     pub ways: u64,
     pub instructions: u64,
     pub losses: Vec<Loss>,
-    /// Those that `nmi.rs` names as not covered: a #MC or #DB came where the frame is not protected, and another NMI in its handler or
-    /// right after.
-    pub known: u64,
 }
 
 /// A function that runs, or an event that is being handled.
@@ -98,6 +93,14 @@ struct Way {
     instructions: u32,
 }
 
+impl Way {
+    /// What these flags say of the last comparison, if they were pushed.
+    fn compared(&self, flags: &Term) -> Arithmetic {
+        let saved = self.saved.iter().rev().find(|(pushed, _)| pushed == flags);
+        saved.map_or(Arithmetic::Unknown, |(_, arithmetic)| arithmetic.clone())
+    }
+}
+
 /// The exploration of an image.
 pub struct Explorer<'a> {
     prover: &'a Prover<'a>,
@@ -106,8 +109,7 @@ pub struct Explorer<'a> {
     hit: Frame,
     found: (Term, Term),
     nmi_door: u64,
-    /// The NMI's last two instructions, and where the working stack's part begins.
-    ends: [u64; 3],
+    end: EndOfNmi,
     debug_door: u64,
     machine_check_door: u64,
     explored: Explored,
@@ -124,7 +126,6 @@ impl<'a> Explorer<'a> {
             let one = Explorer::explore_on(prover, cr3, events)?;
             explored.ways += one.ways;
             explored.instructions += one.instructions;
-            explored.known += one.known;
             explored.losses.extend(one.losses);
         }
         Ok(explored)
@@ -144,7 +145,7 @@ impl<'a> Explorer<'a> {
             hit,
             found: (Term::symbol("hit gs"), cr3),
             nmi_door: prover.image.find(&format!("{LIBRARY}nmi::nmi_entry"))?,
-            ends: prover.end_of_nmi()?,
+            end: prover.end_of_nmi()?,
             debug_door: prover.ist_door(Exception::DB)?,
             machine_check_door: prover.ist_door(Exception::MC)?,
             explored: Explored::default(),
@@ -174,6 +175,9 @@ impl<'a> Explorer<'a> {
         {
             let region = region.unwrap_or_else(|| add(name, &tables, at(top) - (8192 - 16), at(top) + 16));
             words.push(((region, at(top)), cpu.clone()));
+            // Where the NMI's door looks for a hit at its own end, there was none.
+            words.push(((region, at(top) - 5 * 8), Term::constant(0)));
+            words.push(((region, at(top) - 4 * 8), Term::constant(0)));
             words.push(((region, at(top + layout::FSGSBASE)), Term::constant(1)));
         }
         words.into_iter().for_each(|(place, word)| state.set_word(place, word));
@@ -223,16 +227,7 @@ impl<'a> Explorer<'a> {
     fn note(&mut self, way: Way, lost: Option<String>) -> Result<()> {
         self.explored.ways += 1;
         self.explored.instructions += u64::from(way.instructions);
-        let Some(what) = lost else { return Ok(()) };
-        let is_known = way.events.windows(2).any(|pair| {
-            pair[0].unprotected
-                && [Event::Debug, Event::MachineCheck].contains(&pair[0].event)
-                && pair[1].event == Event::Nmi
-        });
-        match is_known {
-            true => self.explored.known += 1,
-            false => self.explored.losses.push(Loss { what, events: way.events }),
-        }
+        self.explored.losses.extend(lost.map(|what| Loss { what, events: way.events }));
         Ok(())
     }
 
@@ -248,11 +243,7 @@ impl<'a> Explorer<'a> {
 
     fn deliver(&self, way: &mut Way, event: Event) -> Result<()> {
         if way.state.rip != INTERRUPTED {
-            let rip = way.state.rip;
-            let inside = (self.nmi_door..self.prover.image.end_of(self.nmi_door)).contains(&rip);
-            let protected = (self.ends[2]..self.ends[0]).contains(&rip);
-            let unprotected = inside && !protected;
-            way.events.push(Injected { event, at: rip, unprotected });
+            way.events.push(Injected { event, at: way.state.rip });
         }
         let (door, top) = match event {
             Event::Fault => {
@@ -322,6 +313,9 @@ impl<'a> Explorer<'a> {
             Ok(next) => next,
             Err(stuck) => return Ok(Some(format!("{stuck:?}"))),
         };
+        if instruction.mnemonic() == Mnemonic::Popfq {
+            way.state.arithmetic = way.compared(&way.state.flags);
+        }
         way.state.speculation.fence();
         match next {
             Next::Goes => {}
@@ -332,7 +326,7 @@ impl<'a> Explorer<'a> {
                 None => return Ok(Some(format!("it depends on {condition} at {}", self.prover.image.describe(at)))),
             },
             Next::Call(target) => return self.call(way, target),
-            Next::Leave(Leave::Iret) => return self.iret(way, at),
+            Next::Leave(leave @ (Leave::Iret | Leave::Ret)) => return self.leave(way, leave, at),
             Next::Leave(leave) => bail!("{leave:?} at {at:#x}"),
         }
         Ok(None)
@@ -352,6 +346,7 @@ impl<'a> Explorer<'a> {
             let found = way.state.read(&pointer.plus(8 * word as i64), 8).map_err(|bad| anyhow::anyhow!(bad.0))?;
             // The arithmetic flags of what was hit have a name of their own.
             let same = found == wanted[word]
+                || word == RIP && self.goes_on(&found, &wanted[word])
                 || word == RFLAGS
                     && of_nmi
                     && found.masked(!flags::ARITHMETIC) == wanted[word].masked(!flags::ARITHMETIC);
@@ -367,28 +362,39 @@ impl<'a> Explorer<'a> {
         Ok(None)
     }
 
-    /// IRET: whatever it returns to, NMIs may come again.
-    fn iret(&self, way: &mut Way, at: u64) -> Result<Option<String>> {
+    /// Whether what was hit may go on there: at the end of the NMI's door the last step may be done once more, and the handler called
+    /// once more.
+    fn goes_on(&self, found: &Term, hit: &Term) -> bool {
+        let at_end = self.end.last_two().map(Term::constant).contains(hit);
+        found == hit || at_end && [self.end.decrement, self.end.once_more].map(Term::constant).contains(found)
+    }
+
+    /// IRET, and RET after POPF. After IRET, whatever it returns to, NMIs may come again.
+    fn leave(&self, way: &mut Way, leave: Leave, at: u64) -> Result<Option<String>> {
         let state = &mut way.state;
         let mut words = Vec::new();
-        for offset in 0..5 {
+        for offset in 0..if leave == Leave::Iret { 5 } else { 1 } {
             match state.read(&state.rsp().plus(8 * offset), 8) {
                 Ok(word) => words.push(word),
                 Err(bad) => return Ok(Some(bad.0)),
             }
         }
-        let Some(rip) = words[0].value() else { return Ok(Some(format!("IRET to {}", words[0]))) };
+        if leave == Leave::Ret {
+            words.extend([Term::constant(KERNEL_CS.into()), state.flags.clone(), state.rsp().plus(8)]);
+        } else {
+            way.blocked = false;
+        }
+        let Some(rip) = words[0].value() else { return Ok(Some(format!("{leave:?} to {}", words[0]))) };
         state.rip = rip;
         state.flags = words[2].clone();
         state.clean = true;
-        let saved = way.saved.iter().rev().find(|(pushed, _)| *pushed == words[2]);
-        state.arithmetic = saved.map_or(Arithmetic::Unknown, |(_, arithmetic)| arithmetic.clone());
         state.set_register(Register::RSP, &words[3]);
-        way.blocked = false;
+        way.state.arithmetic = way.compared(&words[2]);
         if self.prover.image.function(at).is_some_and(|(_, name)| name.ends_with("paranoid::ist_entry")) {
             let hit = way.hits.pop().context("an event is being handled")?;
             let registers = GENERAL.iter().all(|register| way.state.register(*register) == hit.frame[index(*register)]);
-            let place = words[0] == hit.frame[RIP] && words[3] == hit.frame[RSP] && words[2] == hit.frame[RFLAGS];
+            let place =
+                self.goes_on(&words[0], &hit.frame[RIP]) && words[3] == hit.frame[RSP] && words[2] == hit.frame[RFLAGS];
             if !registers || !place || way.state.gs != hit.gs || way.state.cr3 != hit.cr3 {
                 return Ok(Some(format!("after {:?} it does not go on as before", hit.event)));
             }

@@ -31,6 +31,8 @@ pub enum Leave {
     Iret,
     Eretu,
     Erets,
+    /// RET to what was interrupted.
+    Ret,
     /// UD2: here nothing comes.
     Never,
 }
@@ -132,11 +134,12 @@ pub fn step(state: &mut State, instruction: &Instruction) -> Result<Next, Stuck>
             state.computed(Arithmetic::Unknown);
         }
         M::Jmp if instruction.op0_kind() == OpKind::NearBranch64 => return Ok(Next::Jump(target())),
-        M::Je | M::Jne | M::Ja => {
+        M::Je | M::Jne | M::Ja | M::Jb => {
             let condition = match (instruction.mnemonic(), &state.arithmetic) {
                 (M::Je, arithmetic) => zero(arithmetic),
                 (M::Jne, arithmetic) => zero(arithmetic).map(Condition::not),
-                (_, Arithmetic::Compared(a, b)) => Some(Condition::Below(b.clone(), a.clone())),
+                (M::Ja, Arithmetic::Compared(a, b)) => Some(Condition::Below(b.clone(), a.clone())),
+                (M::Jb, Arithmetic::Compared(a, b)) => Some(Condition::Below(a.clone(), b.clone())),
                 _ => None,
             };
             return Ok(Next::Branch(condition.ok_or_else(|| unknown(instruction))?, target()));
@@ -144,6 +147,7 @@ pub fn step(state: &mut State, instruction: &Instruction) -> Result<Next, Stuck>
         M::Call if instruction.op0_kind() == OpKind::NearBranch64 => return Ok(Next::Call(target())),
         M::Sysretq => return Ok(Next::Leave(Leave::Sysret64)),
         M::Sysret if instruction.code() == Code::Sysretd => return Ok(Next::Leave(Leave::Sysret32)),
+        M::Ret if instruction.code() == Code::Retnq => return Ok(Next::Leave(Leave::Ret)),
         M::Iretq => return Ok(Next::Leave(Leave::Iret)),
         // ERETU chooses the user's GS by itself (FRED specification, ERETU).
         M::Eretu => {
@@ -361,6 +365,216 @@ mod tests {
         run(&mut state, &[0x51, 0x6a, 0xda, 0x58, 0x5a]).unwrap();
         assert_eq!(state.register(Register::RAX).value(), Some(38u64.wrapping_neg()));
         assert_eq!(state.register(Register::RDX), rcx);
+    }
+
+    /// What each leaves in RAX, with RAX 0xfedc_ba98_7654_3210, RCX 0x0f0f_0f0f_0f0f_0f0f and a word of 0x1122_3344_5566_7788 at RSP.
+    #[test]
+    fn instructions_compute_what_the_manual_says() {
+        let results: [(&str, &[u8], u64); 20] = [
+            ("nop; endbr64", &[0x90, 0xf3, 0x0f, 0x1e, 0xfa], 0xfedc_ba98_7654_3210),
+            ("add rax, rcx", &[0x48, 0x01, 0xc8], 0x0deb_c9a7_8563_411f),
+            ("add eax, ecx", &[0x01, 0xc8], 0x8563_411f),
+            ("sub rax, rcx", &[0x48, 0x29, 0xc8], 0xefcd_ab89_6745_2301),
+            ("and rax, rcx", &[0x48, 0x21, 0xc8], 0x0e0c_0a08_0604_0200),
+            ("and eax, -16", &[0x83, 0xe0, 0xf0], 0x7654_3210),
+            ("and rax, -256", &[0x48, 0x25, 0, 0xff, 0xff, 0xff], 0xfedc_ba98_7654_3200),
+            ("or rax, rcx", &[0x48, 0x09, 0xc8], 0xffdf_bf9f_7f5f_3f1f),
+            ("xor rax, rcx", &[0x48, 0x31, 0xc8], 0xf1d3_b597_795b_3d1f),
+            ("cmp rax, rcx; test rax, rcx", &[0x48, 0x39, 0xc8, 0x48, 0x85, 0xc8], 0xfedc_ba98_7654_3210),
+            ("shl rax, 4", &[0x48, 0xc1, 0xe0, 4], 0xedcb_a987_6543_2100),
+            ("shr rax, 4", &[0x48, 0xc1, 0xe8, 4], 0x0fed_cba9_8765_4321),
+            ("mov rax, rcx", &[0x48, 0x89, 0xc8], 0x0f0f_0f0f_0f0f_0f0f),
+            ("mov rax, -1", &[0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff], u64::MAX),
+            ("mov al, cl", &[0x88, 0xc8], 0xfedc_ba98_7654_320f),
+            ("mov rax, [rsp]", &[0x48, 0x8b, 0x04, 0x24], 0x1122_3344_5566_7788),
+            ("mov eax, [rsp + 4]", &[0x8b, 0x44, 0x24, 4], 0x1122_3344),
+            ("push [rsp]; pop rax", &[0xff, 0x34, 0x24, 0x58], 0x1122_3344_5566_7788),
+            ("lea rax, [rcx + 0x10]", &[0x48, 0x8d, 0x41, 0x10], 0x0f0f_0f0f_0f0f_0f1f),
+            ("lea rax, [0x40]", &[0x48, 0x8d, 0x04, 0x25, 0x40, 0, 0, 0], 0x40),
+        ];
+        for (text, code, result) in results {
+            let mut state = state();
+            state.set_register(Register::RAX, &Term::constant(0xfedc_ba98_7654_3210));
+            state.set_register(Register::RCX, &Term::constant(0x0f0f_0f0f_0f0f_0f0f));
+            state.push(Term::constant(0x1122_3344_5566_7788)).unwrap();
+            assert!(matches!(run(&mut state, code), Ok(Next::Goes)), "{text}");
+            assert_eq!(state.register(Register::RAX).value(), Some(result), "{text}");
+        }
+        let mut state = state();
+        // lea rax, [rip + 0x10]
+        run(&mut state, &[0x48, 0x8d, 0x05, 0x10, 0, 0, 0]).unwrap();
+        assert_eq!(state.register(Register::RAX).value(), Some(0x1017));
+        // mov rdx, 5; push rdx; add [rsp], rdx; pop rax
+        run(&mut state, &[0x48, 0xc7, 0xc2, 5, 0, 0, 0, 0x52, 0x48, 0x01, 0x14, 0x24, 0x58]).unwrap();
+        assert_eq!(state.register(Register::RAX).value(), Some(10));
+    }
+
+    #[test]
+    fn what_no_door_has_is_not_known() {
+        let strange: [(&str, &[u8]); 17] = [
+            ("verw ax", &[0x0f, 0x00, 0xe8]),
+            ("lea rax, [rax + rcx]", &[0x48, 0x8d, 0x04, 0x08]),
+            ("shl rax, cl", &[0x48, 0xd3, 0xe0]),
+            ("jmp rax", &[0xff, 0xe0]),
+            ("call rax", &[0xff, 0xd0]),
+            ("iretd", &[0xcf]),
+            ("ret 8", &[0xc2, 8, 0]),
+            ("eretu", &[0xf3, 0x0f, 0x01, 0xca]),
+            ("erets", &[0xf2, 0x0f, 0x01, 0xca]),
+            ("mov ds, eax", &[0x8e, 0xd8]),
+            ("mov eax, ds", &[0x8c, 0xd8]),
+            ("mov byte ptr [rsp - 8], 0", &[0xc6, 0x44, 0x24, 0xf8, 0]),
+            ("mov cr4, rax", &[0x0f, 0x22, 0xe0]),
+            ("mov rax, fs:[0]", &[0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0]),
+            ("jc +0 after nothing", &[0x72, 0]),
+            ("test al, al; ja +0", &[0x84, 0xc0, 0x77, 0]),
+            ("cpuid", &[0x0f, 0xa2]),
+        ];
+        for (text, code) in strange {
+            let mut state = state();
+            state.set_register(Register::RCX, &Term::symbol("rcx"));
+            let next = run(&mut state, code);
+            assert!(matches!(next, Err(Stuck::Unknown(_))), "{text}: {next:?}");
+        }
+    }
+
+    #[test]
+    fn ways_out_of_a_door() {
+        let leaves: [(&[u8], Leave); 5] = [
+            (&[0x48, 0x0f, 0x07], Leave::Sysret64),
+            (&[0x0f, 0x07], Leave::Sysret32),
+            (&[0x48, 0xcf], Leave::Iret),
+            (&[0xc3], Leave::Ret),
+            (&[0x0f, 0x0b], Leave::Never),
+        ];
+        for (code, leave) in leaves {
+            let next = run(&mut state(), code);
+            assert!(matches!(next, Ok(Next::Leave(found)) if found == leave), "{next:?}");
+        }
+        assert!(matches!(run(&mut state(), &[0xeb, 0x10]), Ok(Next::Jump(0x1012))));
+        assert!(matches!(run(&mut state(), &[0xe8, 0x10, 0, 0, 0]), Ok(Next::Call(0x1015))));
+    }
+
+    #[test]
+    fn fred_has_instructions_of_its_own() {
+        let (eretu, erets, swapgs) = ([0xf3, 0x0f, 0x01, 0xca], [0xf2, 0x0f, 0x01, 0xca], [0x0f, 0x01, 0xf8]);
+        let mut on = state();
+        on.fred = Some(Term::constant(1));
+        assert!(matches!(run(&mut on, &swapgs), Err(Stuck::Unknown(_))));
+        assert!(matches!(run(&mut on, &erets), Ok(Next::Leave(Leave::Erets))));
+        assert_eq!(on.gs.to_string(), "gs");
+        assert!(matches!(run(&mut on, &eretu), Ok(Next::Leave(Leave::Eretu))));
+        assert_eq!((on.gs.to_string(), on.kernel_gs.to_string()), ("kernel gs".to_owned(), "gs".to_owned()));
+        // Where the path says which it is.
+        let fred = Term::symbol("fred");
+        let off = Condition::Equal(fred.clone(), Term::constant(0));
+        for (path, code, known) in [
+            (vec![off.clone()], &swapgs[..], true),
+            (vec![off.clone().not()], &swapgs, false),
+            (vec![off.clone().not()], &eretu, true),
+            (vec![off], &erets, false),
+            (vec![], &swapgs, false),
+        ] {
+            let mut state = state();
+            (state.fred, state.path) = (Some(fred.clone()), path);
+            assert_eq!(run(&mut state, code).is_ok(), known, "{code:x?} with {:?}", state.path);
+        }
+    }
+
+    #[test]
+    fn gs_in_the_way_that_the_cpu_has() {
+        let (rdgsbase, wrgsbase) = ([0xf3, 0x48, 0x0f, 0xae, 0xc8], [0xf3, 0x48, 0x0f, 0xae, 0xd8]);
+        let mut state = state();
+        run(&mut state, &rdgsbase).unwrap();
+        assert_eq!(state.register(Register::RAX), state.gs);
+        state.set_register(Register::RAX, &Term::symbol("another gs"));
+        run(&mut state, &wrgsbase).unwrap();
+        assert_eq!(state.gs.to_string(), "another gs");
+        let has = Term::symbol("has");
+        state.fsgsbase = Some(has.clone());
+        let not = Condition::Equal(has, Term::constant(0));
+        // mov ecx, 0xc0000101; rdmsr
+        let rdmsr = [0xb9, 1, 1, 0, 0xc0, 0x0f, 0x32];
+        for (path, code, known) in [
+            (not.clone(), &rdmsr[..], true),
+            (not.clone().not(), &rdmsr, false),
+            (not.clone().not(), &rdgsbase, true),
+            (not, &rdgsbase, false),
+        ] {
+            state.path = vec![path];
+            assert_eq!(run(&mut state, code).is_ok(), known, "{code:x?} with {:?}", state.path);
+        }
+    }
+
+    /// WRGSBASE and WRMSR choose GS as SWAPGS does; and MOV to CR3 is a fence.
+    #[test]
+    fn each_choice_of_gs_needs_a_fence() {
+        let uses = [0x65, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0];
+        let run_after_jump = |code: &[u8]| {
+            let mut state = state();
+            let place = state.regions[0].base.plus(-64);
+            state.set_register(Register::RAX, &place);
+            (state.gs, state.kernel_gs) = (place.clone(), place);
+            state.speculation.jump();
+            run(&mut state, &[code, &uses].concat())
+        };
+        let wrgsbase = [0xf3, 0x48, 0x0f, 0xae, 0xd8];
+        // mov ecx, 0xc0000101; mov rdx, rax; shr rdx, 32; wrmsr
+        let wrmsr = [0xb9, 1, 1, 0, 0xc0, 0x48, 0x89, 0xc2, 0x48, 0xc1, 0xea, 32, 0x0f, 0x30];
+        // mov rdx, cr3; mov cr3, rdx
+        let cr3 = [0x0f, 0x20, 0xda, 0x0f, 0x22, 0xda];
+        for choice in [&wrgsbase[..], &wrmsr, &[0x0f, 0x01, 0xf8]] {
+            assert!(matches!(run_after_jump(choice), Err(Stuck::Speculation(_))), "{choice:x?}");
+            let next = run_after_jump(&[choice, &cr3].concat());
+            assert!(next.is_ok(), "{choice:x?}: {next:?}");
+        }
+    }
+
+    /// POPF at CPL 0 loads all but VM, and clears RF (SDM volume 2, POPF).
+    #[test]
+    fn popf_loads_what_it_may() {
+        let mut state = state();
+        run(&mut state, &[0x68, 0xff, 0xff, 0xff, 0x7f, 0x9d]).unwrap(); // push 0x7fffffff; popfq
+        assert_eq!(state.all_flags().value(), Some(flags::ALL & !(flags::VM | flags::RF)));
+        run(&mut state, &[0x6a, 0, 0x9d]).unwrap(); // push 0; popfq
+        assert_eq!(state.all_flags().value(), Some(flags::FIXED));
+    }
+
+    #[test]
+    fn flags_of_a_jump_are_those_of_the_last_arithmetic() {
+        let (rax, rcx) = (Term::symbol("rax"), Term::symbol("rcx"));
+        let condition = |code: &[u8]| {
+            let mut state = state();
+            state.set_register(Register::RAX, &rax);
+            state.set_register(Register::RCX, &rcx);
+            match run(&mut state, code) {
+                Ok(Next::Branch(condition, _)) => condition,
+                other => panic!("{code:x?}: {other:?}"),
+            }
+        };
+        let zero = || Term::constant(0);
+        // sub rax, rcx; je: whether they were equal.
+        assert_eq!(condition(&[0x48, 0x29, 0xc8, 0x74, 0]), Condition::Equal(rax.clone(), rcx.clone()));
+        // or rax, rcx; je
+        assert_eq!(condition(&[0x48, 0x09, 0xc8, 0x74, 0]), Condition::Equal(rax.or(&rcx), zero()));
+        // xor rax, rcx; jne
+        assert_eq!(condition(&[0x48, 0x31, 0xc8, 0x75, 0]), Condition::Equal(rax.xor(&rcx), zero()).not());
+        // and rax, rcx; jne
+        assert_eq!(condition(&[0x48, 0x21, 0xc8, 0x75, 0]), Condition::Equal(rax.and(&rcx), zero()).not());
+        // cmp rax, rcx; jb, ja
+        assert_eq!(condition(&[0x48, 0x39, 0xc8, 0x72, 0]), Condition::Below(rax.clone(), rcx.clone()));
+        assert_eq!(condition(&[0x48, 0x39, 0xc8, 0x77, 0]), Condition::Below(rcx.clone(), rax.clone()));
+        // cmp ax, -1; je: 16 bits of the constant.
+        assert_eq!(
+            condition(&[0x66, 0x83, 0xf8, 0xff, 0x74, 0]),
+            Condition::Equal(rax.masked(0xffff), Term::constant(0xffff))
+        );
+        // add and shl leave what no door asks for.
+        for code in [&[0x48, 0x01, 0xc8, 0x74, 0][..], &[0x48, 0xc1, 0xe0, 4, 0x74, 0]] {
+            let mut state = state();
+            state.set_register(Register::RAX, &rax);
+            assert!(matches!(run(&mut state, code), Err(Stuck::Unknown(_))), "{code:x?}");
+        }
     }
 
     #[test]

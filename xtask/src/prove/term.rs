@@ -205,7 +205,7 @@ impl Term {
         match (self.node(), other.node()) {
             (Const(a), Const(b)) => return Term::constant(a | b),
             (Const(_), _) => return other.or(self),
-            (_, Const(0)) => return self.clone(),
+            (_, Const(bits)) if bits & !self.known().1 == 0 => return self.clone(),
             _ if self == other => return self.clone(),
             _ => {}
         }
@@ -375,6 +375,190 @@ mod tests {
         let (low, high) = (base.masked(0xffff_ffff), base.shr(32));
         assert_eq!(low.or(&high.shl(32)), base);
         assert_eq!(high.shl(32).or(&low), base);
+    }
+
+    /// Numbers that look random, the same each time (xorshift).
+    struct Chance(u64);
+
+    impl Chance {
+        fn number(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        }
+
+        fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+            &of[self.number() as usize % of.len()]
+        }
+    }
+
+    /// A term's value with these values for its symbols.
+    fn evaluate(term: &Term, values: &[(&str, u64)]) -> u64 {
+        let of = |term: &Term| evaluate(term, values);
+        match term.node() {
+            Const(value) => *value,
+            Node::Symbol(symbol) => values.iter().find(|(name, _)| *name == symbol.name).expect("a value").1,
+            Add(a, b) => of(a).wrapping_add(of(b)),
+            Sub(a, b) => of(a).wrapping_sub(of(b)),
+            And(a, b) => of(a) & of(b),
+            Or(a, b) => of(a) | of(b),
+            Xor(a, b) => of(a) ^ of(b),
+            Shl(a, by) => of(a) << by,
+            Shr(a, by) => of(a) >> by,
+        }
+    }
+
+    /// Random operations on random operands: the simplified term has the value that the operations have, and what is said to be known
+    /// of it is so.
+    #[test]
+    fn simplification_changes_no_value() {
+        const SYMBOLS: [(&str, u64, u64); 6] = [
+            ("any", 0, 0),
+            ("aligned", 15, 0xffff_8000_0000_0000),
+            ("alias", 0xffff_003f, 0xffff_8000_0000_0000),
+            ("table", 0x1000, 0),
+            ("selector", !0xffff, 3),
+            ("half", 0xffff_ffff_0000_0000, 0x8000_0000),
+        ];
+        const CONSTANTS: [u64; 16] = [
+            0,
+            1,
+            3,
+            8,
+            15,
+            !15,
+            0x28,
+            0xfff,
+            0x1000,
+            !0x1000,
+            !0xfff,
+            0xffff_ffff,
+            0xffff_0000,
+            !0xffff,
+            u64::MAX,
+            0x8000_0000,
+        ];
+        let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+        for _ in 0..4000 {
+            let values = SYMBOLS.map(|(name, zeros, ones)| (name, chance.number() & !zeros | ones));
+            let symbols = SYMBOLS.map(|(name, zeros, ones)| Term::partly_known(name, zeros, ones));
+            let mut pool: Vec<(Term, u64)> =
+                symbols.into_iter().zip(values).map(|(symbol, (_, value))| (symbol, value)).collect();
+            for _ in 0..20 {
+                let constant = *chance.one(&CONSTANTS);
+                let (a, x) = chance.one(&pool).clone();
+                let (b, y) = match chance.number() % 2 {
+                    0 => chance.one(&pool).clone(),
+                    _ => (Term::constant(constant), constant),
+                };
+                let by = *chance.one(&[0, 3, 8, 32, 63]);
+                let (term, value) = match chance.number() % 8 {
+                    0 => (a.add(&b), x.wrapping_add(y)),
+                    1 => (a.sub(&b), x.wrapping_sub(y)),
+                    2 | 3 => (a.and(&b), x & y),
+                    4 => (a.or(&b), x | y),
+                    5 => (a.xor(&b), x ^ y),
+                    6 => (a.shl(by), x << by),
+                    _ => (a.shr(by), x >> by),
+                };
+                let what = || format!("{term} of {a} and {b}, with {values:x?}");
+                assert_eq!(evaluate(&term, &values), value, "{}", what());
+                let (zeros, ones) = term.known();
+                assert!(value & zeros == 0 && value & ones == ones, "{} is {value:#x}: {zeros:#x}, {ones:#x}", what());
+                assert!(term.value().is_none_or(|known| known == value), "{}", what());
+                let (base, offset) = term.split();
+                assert_eq!(evaluate(&base, &values).wrapping_add(offset), value, "{}", what());
+                let mut names: Vec<&str> = Vec::new();
+                named(&term, &mut names);
+                assert_eq!(term.symbols().iter().map(|symbol| symbol.name.as_str()).collect::<Vec<_>>(), names);
+                for (condition, holds) in [
+                    (Condition::Equal(term.clone(), b.clone()), value == y),
+                    (Condition::Below(term.clone(), b.clone()), value < y),
+                    (Condition::Equal(term.clone(), b.clone()).not(), value != y),
+                ] {
+                    assert!(
+                        condition.decided().is_none_or(|decided| decided == holds),
+                        "{condition}, with {values:x?}"
+                    );
+                }
+                pool.push((term, value));
+            }
+        }
+    }
+
+    fn named<'a>(term: &'a Term, names: &mut Vec<&'a str>) {
+        match term.node() {
+            Const(_) => {}
+            Node::Symbol(symbol) => names.push(&symbol.name),
+            Shl(a, _) | Shr(a, _) => named(a, names),
+            Add(a, b) | Sub(a, b) | And(a, b) | Or(a, b) | Xor(a, b) => {
+                named(a, names);
+                named(b, names);
+            }
+        }
+    }
+
+    /// All that can be known of an operation bit by bit is known: what its result is for all values of the bits that are not.
+    #[test]
+    fn what_is_known_of_bits_is_all_that_can_be() {
+        // Each pair of 0, 1 and unknown.
+        let (a_zeros, a_ones) = (0b000_000_111, 0b000_111_000);
+        let (b_zeros, b_ones) = (0b001_001_001, 0b010_010_010);
+        let (a, b) = (Term::partly_known("a", a_zeros, a_ones), Term::partly_known("b", b_zeros, b_ones));
+        let all = |zeros: u64, ones: u64| (0..1 << 9).filter(move |value| value & zeros == 0 && value & ones == ones);
+        type Operation = (fn(&Term, &Term) -> Term, fn(u64, u64) -> u64);
+        let operations: [Operation; 3] =
+            [(Term::and, |a, b| a & b), (Term::or, |a, b| a | b), (Term::xor, |a, b| a ^ b)];
+        for (of_terms, of_values) in operations {
+            let (mut zeros, mut ones) = (0x1ff, 0x1ff);
+            for x in all(a_zeros, a_ones) {
+                for y in all(b_zeros, b_ones) {
+                    (zeros, ones) = (zeros & !of_values(x, y), ones & of_values(x, y));
+                }
+            }
+            let term = of_terms(&a, &b);
+            assert_eq!((term.known().0 & 0x1ff, term.known().1 & 0x1ff), (zeros, ones), "{term}");
+        }
+        assert_eq!(a.shl(3).known(), (a_zeros << 3 | 7, a_ones << 3));
+        assert_eq!(a.shr(3).known(), (a_zeros >> 3 | 7 << 61, a_ones >> 3));
+        // Sums: where no two ones meet, and below the first unknown bit.
+        let (low, high) = (Term::partly_known("low", !0xff, 1), Term::partly_known("high", 0xff, 0x100));
+        assert_eq!(low.add(&high).known(), (0, 0x101));
+        let (c, d) = (Term::partly_known("c", 0b010, 0b101), Term::partly_known("d", 0b100, 0b011));
+        assert_eq!(c.add(&d).known(), (0b111, 0));
+    }
+
+    #[test]
+    fn what_is_simplified_needs_no_solver() {
+        let (a, b) = (Term::symbol("a"), Term::symbol("b"));
+        let table = Term::partly_known("table", 0x1000, 0);
+        assert_eq!(Term::constant(8).add(&a), a.plus(8));
+        assert_eq!(a.add(&b).plus(8).split(), (a.add(&b), 8));
+        assert_eq!(Term::constant(0x40).split(), (Term::constant(0), 0x40));
+        assert_eq!(a.plus(8).sub(&a.plus(3)).value(), Some(5));
+        assert_eq!(Term::constant(0xff).and(&a), a.masked(0xff));
+        assert_eq!(a.and(&a), a);
+        assert_eq!(a.masked(0xffff).masked(0xff0), a.masked(0xff0));
+        assert_eq!(a.masked(0xff).or(&b).masked(0xff00), b.masked(0xff00));
+        assert_eq!(b.or(&a.masked(0xff)).masked(0xff00), b.masked(0xff00));
+        assert_eq!(table.plus(0x1000).masked(!0x1000), table);
+        assert_eq!(table.plus(0x1000).masked(0x1fff), table.masked(0x1fff).plus(0x1000));
+        assert_eq!(Term::constant(1).or(&a), a.or(&Term::constant(1)));
+        assert_eq!(a.or(&Term::constant(0)), a);
+        assert_eq!(a.or(&a), a);
+        let odd = Term::partly_known("odd", 0, 1);
+        assert_eq!(odd.or(&Term::constant(1)), odd);
+        assert_eq!(table.or(&Term::constant(0x1000)), table.plus(0x1000));
+        assert_eq!(Term::constant(1).xor(&a), a.xor(&Term::constant(1)));
+        assert_eq!(a.xor(&Term::constant(0)), a);
+        assert_eq!(a.xor(&a).value(), Some(0));
+        assert_eq!(a.shl(0), a);
+        assert_eq!(a.shr(0), a);
+        assert_eq!(a.masked(0xff).shr(8).value(), Some(0));
+        assert_eq!(Condition::Equal(a.clone(), a.clone()).decided(), Some(true));
+        assert_eq!(Condition::Equal(a.clone(), b).not().not().decided(), None);
+        assert_eq!(Condition::Below(Term::constant(1), Term::constant(1)).decided(), Some(false));
     }
 
     #[test]

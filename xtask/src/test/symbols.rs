@@ -42,11 +42,11 @@ impl Symbols {
     }
 
     fn at(&self, address: u64) -> Option<&(u64, u64, String)> {
+        /// More labels no function has.
+        const LABELS: usize = 16;
         let below = self.0.partition_point(|symbol| symbol.0 <= address);
-        let last = self.0[..below].last()?;
-        // Several symbols may share the address; the one with a size is the function.
-        let same = self.0[..below].iter().rev().take_while(|symbol| symbol.0 == last.0);
-        same.max_by_key(|symbol| symbol.1).filter(|symbol| address < symbol.0 + symbol.1)
+        // A label has no size.
+        self.0[..below].iter().rev().take(LABELS).find(|symbol| address < symbol.0 + symbol.1)
     }
 
     /// Whether the library's code is there.
