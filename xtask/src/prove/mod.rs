@@ -8,11 +8,13 @@
 //! | `step`, `state` | the instructions, and what they change |
 //! | `term`, `solver` | unknown values, and Z3 |
 //! | `image` | the doors' code, patched for a CPU |
+//! | `counterexample` | a failure as a guest test |
 //! | `differential` | random programs, compared with Linux |
 //! | `nested` | NMIs inside NMIs |
 //! | `model` | the same steps in an emulator, compared: part of the suite `instructions` |
 
 mod arrival;
+mod counterexample;
 pub mod differential;
 mod doors;
 mod goal;
@@ -25,6 +27,7 @@ mod step;
 mod term;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -36,9 +39,11 @@ use portcullis::x86_64::exception::FIRST_INTERRUPT;
 
 use crate::example;
 use crate::kernel::Build;
+use crate::repository;
 use crate::setup::{self, Need};
-use arrival::Arrival;
-use doors::{Failure, Property, Proved};
+use arrival::{Arrival, NmiPlace};
+use doors::Proved;
+pub use doors::{Failure, Property};
 use goal::Prover;
 pub use image::{Cpu, Image};
 use nested::{Event, Explored, Explorer, Loss};
@@ -137,6 +142,11 @@ impl Subject {
         Explorer::explore(&prover, events)
     }
 
+    /// A failure as a program for `tests/guest`, or why there is none.
+    pub fn counterexample(&self, failure: &Failure) -> Result<String, &'static str> {
+        counterexample::program(failure, &format!("{}\n{}", self.name, self.describe(failure)))
+    }
+
     /// A failure, with the instruction, and values with which it comes.
     pub fn describe(&self, failure: &Failure) -> String {
         let mut text = format!("{}: {}, at {}", failure.property, failure.what, self.image.describe(failure.at));
@@ -229,7 +239,10 @@ fn print(subject: &Subject, solver: &mut Solver) -> Result<usize> {
         }
         println!("{:>7}{:>7}", proved.depth, time.as_millis());
         // The others are often the same again.
-        proved.failures.iter().take(3).for_each(|failure| println!("    {}", subject.describe(failure)));
+        for (number, failure) in proved.failures.iter().take(3).enumerate() {
+            println!("    {}", subject.describe(failure));
+            println!("      {}", keep(subject, failure, &format!("{door} {number}")));
+        }
         failures += proved.failures.len();
     })?;
     if !subject.is_patched() {
@@ -237,15 +250,29 @@ fn print(subject: &Subject, solver: &mut Solver) -> Result<usize> {
         return Ok(failures);
     }
     let started = Instant::now();
-    let Explored { ways, instructions, losses, known } = subject.explore(solver, 2)?;
+    let Explored { ways, instructions, losses } = subject.explore(solver, 2)?;
     println!(
-        "an NMI with two more events: {ways} ways, {instructions} instructions, {} ms; something is lost on {}, and on {known} that \
-         are known",
+        "an NMI with two more events: {ways} ways, {instructions} instructions, {} ms; something is lost on {}",
         started.elapsed().as_millis(),
         losses.len(),
     );
     losses.iter().take(3).for_each(|loss| println!("    {}", subject.describe_loss(loss)));
     Ok(failures + losses.len())
+}
+
+/// Writes the guest test of a failure. What there is to say of it.
+fn keep(subject: &Subject, failure: &Failure, name: &str) -> String {
+    let text = match subject.counterexample(failure) {
+        Ok(text) => text,
+        Err(why) => return format!("no guest test: {why}"),
+    };
+    let name = name.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    let directory = repository("target/counterexamples");
+    let path = directory.join(name).with_extension("c");
+    match fs::create_dir_all(&directory).and_then(|()| fs::write(&path, text)) {
+        Ok(()) => format!("as a guest test: {} (copied to tests/guest, `./x test --program` runs it)", path.display()),
+        Err(error) => format!("no guest test: cannot write {}: {error}", path.display()),
+    }
 }
 
 /// All arrivals, in groups that are one line of the report.
@@ -254,6 +281,12 @@ fn arrivals() -> Vec<(&'static str, Vec<Arrival>)> {
     let ordinary = || (0..=u8::MAX).filter(move |vector| !ist.contains(vector));
     // What an IRET may raise (SDM volume 2, IRET).
     let of_iret = [Exception::GP, Exception::SS, Exception::NP, Exception::PF];
+    let paranoid = || [Exception::DB, Exception::MC].into_iter();
+    let in_nmi = |vector| {
+        let places = [NmiPlace::EntryStack, NmiPlace::WorkingStack, NmiPlace::ThreadStack];
+        let at_end = [0, 1].map(|at| Arrival::IstAtEndOfNmi(vector, at));
+        at_end.into_iter().chain(places.map(|place| Arrival::IstInNmi(vector, place)))
+    };
     vec![
         ("SYSCALL", vec![Arrival::Syscall64]),
         ("SYSCALL, 32-bit", vec![Arrival::Syscall32]),
@@ -270,6 +303,8 @@ fn arrivals() -> Vec<(&'static str, Vec<Arrival>)> {
         ("#DB, #MC from the kernel", [Exception::DB, Exception::MC].map(Arrival::IstFromKernel).to_vec()),
         ("NMI from the kernel", vec![Arrival::IstFromKernel(Exception::NMI)]),
         ("NMI in an NMI", vec![Arrival::NmiNested, Arrival::NmiAtEnd(0), Arrival::NmiAtEnd(1)]),
+        ("#DB, #MC in the NMI's door", paranoid().flat_map(in_nmi).collect()),
+        ("NMI in these", paranoid().flat_map(|vector| [0, 1].map(|at| Arrival::NmiBehind(vector, at))).collect()),
         ("#DF", vec![Arrival::IstFromKernel(Exception::DF)]),
         ("#DF of the last IRET", vec![Arrival::DoubleFaultOfIret, Arrival::DoubleFaultOnStack]),
         ("FRED, from user mode", vec![Arrival::FredFromUser, Arrival::FredAgain]),

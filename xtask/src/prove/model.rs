@@ -176,7 +176,7 @@ impl<'a> Comparison<'a> {
         }
         equal("rip", state.rip, after.rip)?;
         for register in PROTOCOL {
-            known(&format!("{register:?}").to_lowercase(), &state.register(register), after.get(register))?;
+            known(&name(register), &state.register(register), after.get(register))?;
         }
         known("gs base", &state.gs, after.gs)?;
         known("the other gs base", &state.kernel_gs, after.kernel_gs)?;
@@ -226,6 +226,11 @@ fn left(state: &mut State, leave: Leave, after: &Snapshot) -> Result<bool> {
             }
             (rip, flags, rsp, cs, ss)
         }
+        Leave::Ret => {
+            let rip = state.pop().map_err(|bad| anyhow::anyhow!(bad.0))?.value().context("a known return address")?;
+            equal("rip", rip, after.rip)?;
+            return equal("rsp", value(state, Register::RSP)?, after.get(Register::RSP)).map(|()| true);
+        }
         Leave::Eretu | Leave::Erets => bail!("the emulators have no FRED"),
         Leave::Never => bail!("UD2 is executed"),
     };
@@ -238,36 +243,57 @@ fn left(state: &mut State, leave: Leave, after: &Snapshot) -> Result<bool> {
     Ok(true)
 }
 
-/// Compares the arrival at a door from user mode, by an instruction that begins with these two bytes. False if it is SYSENTER, or
-/// SYSCALL from 32-bit code, which leave no frame.
+/// Compares the arrival at a door from user mode, by an instruction that begins with these two bytes. False if it leaves a frame
+/// that is not known.
 fn same_arrival(before: &Snapshot, code: u64, after: &Snapshot, debugger: &mut Debugger) -> Result<bool> {
     const SYSCALL: u64 = 0x050f;
-    if code == SYSCALL && before.cs == u64::from(USER_CS) {
-        equal("rcx", before.rip + 2, after.get(Register::RCX))?;
-        equal("r11", before.flags & COMPARED, after.get(Register::R11) & COMPARED)?;
-        equal("rflags", before.flags & !CLEARED_FLAGS & COMPARED, after.flags & COMPARED)?;
-        equal("rsp", before.get(Register::RSP), after.get(Register::RSP))?;
-    } else {
-        // A frame, with an error code below it or without.
-        let rsp = after.get(Register::RSP);
-        let with_error = debugger.word(rsp + 16)? == before.cs;
-        let frame = rsp + if with_error { 8 } else { 0 };
-        if debugger.word(frame + 8).ok() != Some(before.cs)
-            || debugger.word(frame + 24).ok() != Some(before.get(Register::RSP))
-        {
-            return Ok(false);
+    const SYSENTER: u64 = 0x340f;
+    // Of 32-bit code QEMU shows eight registers.
+    let shown = if before.cs == u64::from(USER_CS) { 16 } else { 8 };
+    let all_but = |lost: &[Register]| -> Result<()> {
+        let mut kept = PROTOCOL[..shown].iter().filter(|register| !lost.contains(register));
+        kept.try_for_each(|&register| equal(&name(register), before.get(register), after.get(register)))
+    };
+    let flags_without = |cleared: u64| equal("rflags", before.flags & !cleared & COMPARED, after.flags & COMPARED);
+    match code {
+        SYSCALL => {
+            let next = before.rip + 2;
+            // From compatibility mode it is EIP.
+            let next = if before.cs == u64::from(USER_CS) { next } else { next & 0xffff_ffff };
+            equal("rcx", next, after.get(Register::RCX))?;
+            equal("r11", before.flags & COMPARED, after.get(Register::R11) & COMPARED)?;
+            flags_without(CLEARED_FLAGS)?;
+            all_but(&[Register::RCX, Register::R11])?;
         }
-        equal("ss on the stack", before.ss, debugger.word(frame + 32)?)?;
-        equal("rflags on the stack", before.flags & COMPARED, debugger.word(frame + 16)? & COMPARED)?;
-        let cleared = flags::IF | flags::TF | flags::NT | flags::RF | flags::VM;
-        equal("rflags", before.flags & !cleared & COMPARED, after.flags & COMPARED)?;
-        for register in PROTOCOL.iter().filter(|register| **register != Register::RSP) {
-            equal(&format!("{register:?}").to_lowercase(), before.get(*register), after.get(*register))?;
+        SYSENTER => {
+            flags_without(flags::VM | flags::IF | flags::RF)?;
+            // It is in an MSR.
+            all_but(&[Register::RSP])?;
+        }
+        _ => {
+            // A frame, with an error code below it or without.
+            let rsp = after.get(Register::RSP);
+            let with_error = debugger.word(rsp + 16)? == before.cs;
+            let frame = rsp + if with_error { 8 } else { 0 };
+            if debugger.word(frame + 8).ok() != Some(before.cs)
+                || debugger.word(frame + 24).ok() != Some(before.get(Register::RSP))
+            {
+                return Ok(false);
+            }
+            equal("ss on the stack", before.ss, debugger.word(frame + 32)?)?;
+            equal("rflags on the stack", before.flags & COMPARED, debugger.word(frame + 16)? & COMPARED)?;
+            flags_without(flags::IF | flags::TF | flags::NT | flags::RF | flags::VM)?;
+            all_but(&[Register::RSP])?;
         }
     }
     equal("gs base", before.gs, after.gs)?;
     equal("cr3", before.cr3, after.cr3)?;
     Ok(true)
+}
+
+/// A register's name, as the messages have it.
+fn name(register: Register) -> String {
+    format!("{register:?}").to_lowercase()
 }
 
 /// Which words it touches, by the decoder's own tables.

@@ -119,6 +119,10 @@ impl Speculation {
     }
 }
 
+fn is_second_byte(register: Register) -> bool {
+    matches!(register, Register::AH | Register::BH | Register::CH | Register::DH)
+}
+
 /// Why an access is not allowed.
 #[derive(Debug)]
 pub struct BadAccess(pub String);
@@ -167,9 +171,7 @@ impl State {
             8 => whole.clone(),
             4 => whole.masked(0xffff_ffff),
             2 => whole.masked(0xffff),
-            _ if matches!(register, Register::AH | Register::BH | Register::CH | Register::DH) => {
-                whole.shr(8).masked(0xff)
-            }
+            _ if is_second_byte(register) => whole.shr(8).masked(0xff),
             _ => whole.masked(0xff),
         }
     }
@@ -181,6 +183,7 @@ impl State {
             8 => value.clone(),
             4 => value.masked(0xffff_ffff),
             2 => self.registers[number].masked(!0xffff).or(&value.masked(0xffff)),
+            _ if is_second_byte(register) => self.registers[number].masked(!0xff00).or(&value.masked(0xff).shl(8)),
             _ => self.registers[number].masked(!0xff).or(&value.masked(0xff)),
         };
     }
@@ -305,5 +308,189 @@ impl State {
         let value = self.read(&top, 8)?;
         self.set_register(Register::RSP, &top.plus(8));
         Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_where_the_manual_has_them() {
+        use flags::{AC, ALL, ARITHMETIC, DF, FIXED, IF, NT, RF, TF, VM};
+        assert_eq!([FIXED, TF, IF, DF, NT, RF, VM, AC], [1, 8, 9, 10, 14, 16, 17, 18].map(|bit| 1 << bit));
+        assert_eq!(ARITHMETIC, [0, 2, 4, 6, 7, 11].iter().map(|bit| 1 << bit).sum());
+        // With IOPL at 12 and 13, VIF, VIP and ID above AC.
+        let others = [12, 13, 19, 20, 21].iter().map(|bit| 1u64 << bit).sum::<u64>();
+        assert_eq!(ALL, ARITHMETIC | FIXED | TF | IF | DF | NT | RF | VM | AC | others);
+    }
+
+    /// All sequences of four: GS may be used if no choice has come after a jump since the last fence, and if its first use comes before
+    /// any jump or after a fence.
+    #[test]
+    fn when_gs_may_be_used() {
+        const OPERATIONS: [&str; 4] = ["jump", "choose", "fence", "use"];
+        for number in 0..4usize.pow(4) {
+            let sequence: Vec<&str> = (0..4).map(|at| OPERATIONS[number / 4usize.pow(at) % 4]).collect();
+            let mut speculation = Speculation::default();
+            for (at, operation) in sequence.iter().enumerate() {
+                match *operation {
+                    "jump" => speculation.jump(),
+                    "choose" => speculation.choose(),
+                    "fence" => speculation.fence(),
+                    _ => {}
+                }
+                let before = &sequence[..=at];
+                let fence = before.iter().rposition(|one| *one == "fence");
+                let since = &before[fence.map_or(0, |fence| fence + 1)..];
+                let jump = since.iter().position(|one| *one == "jump");
+                let chosen = jump.is_some_and(|jump| since[jump..].contains(&"choose"));
+                let settled = fence.is_some() || since[..since.len().max(1) - 1].contains(&"use");
+                if *operation == "use" {
+                    assert_eq!(speculation.using(), !chosen && (settled || jump.is_none()), "{before:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_a_register() {
+        let mut state = State::new(0, false);
+        let mut check = |register, value: u64, whole: u64| {
+            state.set_register(Register::RAX, &Term::constant(0x1122_3344_5566_7788));
+            assert_eq!(state.register(register).value(), Some(value), "{register:?}");
+            state.set_register(register, &Term::constant(0xffff_ffff_ffff_ff99));
+            assert_eq!(state.register(Register::RAX).value(), Some(whole), "{register:?}");
+        };
+        check(Register::RAX, 0x1122_3344_5566_7788, 0xffff_ffff_ffff_ff99);
+        check(Register::EAX, 0x5566_7788, 0xffff_ff99);
+        check(Register::AX, 0x7788, 0x1122_3344_5566_ff99);
+        check(Register::AL, 0x88, 0x1122_3344_5566_7799);
+        check(Register::AH, 0x77, 0x1122_3344_5566_9988);
+    }
+
+    /// A stack of 64 bytes that only the kernel's table maps, and a word that both map and nobody may write.
+    fn state() -> (State, Term, Term) {
+        let (stack, constant) = (Term::partly_known("stack", 15, 1 << 63), Term::partly_known("word", 7, 1 << 63));
+        let mut state = State::new(0, true);
+        state.cr3 = Term::partly_known("cr3", USER_TABLE, 0);
+        let mut add = |name, base: &Term, low, high, writable| {
+            let base = base.clone();
+            state.add_region(Region { name, base, low, high, writable, for_user_table: !writable })
+        };
+        assert_eq!(add("stack", &stack, -64, 0, true), 0);
+        assert_eq!(add("word", &constant, 0, 8, false), 1);
+        (state, stack, constant)
+    }
+
+    #[test]
+    fn a_region_has_two_ends() {
+        let (mut state, stack, constant) = state();
+        for (offset, size, allowed) in [
+            (-64, 8, true),
+            (-65, 1, false),
+            (-72, 8, false),
+            (-8, 8, true),
+            (-1, 1, true),
+            (0, 1, false),
+            (-4, 8, false),
+        ] {
+            assert_eq!(state.read(&stack.plus(offset), size).is_ok(), allowed, "{size} at {offset}");
+        }
+        assert!(state.read(&constant, 8).is_ok());
+        assert!(state.read(&constant.plus(8), 1).is_err());
+        assert!(state.read(&Term::symbol("another base"), 8).is_err());
+        assert!(state.write(&stack.plus(-64), Term::constant(1)).is_ok());
+        assert!(state.write(&stack.plus(-60), Term::constant(1)).is_err(), "not aligned");
+        assert!(state.write(&constant, Term::constant(1)).is_err(), "nobody may write it");
+        state.cr3 = state.cr3.or(&Term::constant(USER_TABLE));
+        assert!(state.on_user_table());
+        assert!(state.read(&stack.plus(-8), 8).is_err(), "not mapped");
+        assert!(state.read(&constant, 8).is_ok());
+        // Where nobody knows which table it is, it may be the user's.
+        state.cr3 = Term::symbol("any cr3");
+        assert!(state.on_user_table());
+        state.isolation = false;
+        assert!(!state.on_user_table());
+    }
+
+    #[test]
+    fn memory_holds_what_was_written() {
+        let (mut state, stack, _) = state();
+        let word = Term::constant(0x1122_3344_5566_7788);
+        state.write(&stack.plus(-16), word.clone()).unwrap();
+        assert_eq!(state.read(&stack.plus(-16), 8).unwrap(), word);
+        for (offset, size, part) in
+            [(-16, 4, 0x5566_7788), (-12, 4, 0x1122_3344), (-14, 2, 0x5566), (-9, 1, 0x11), (-15, 1, 0x77)]
+        {
+            assert_eq!(state.read(&stack.plus(offset), size).unwrap().value(), Some(part), "{size} at {offset}");
+        }
+        assert!(state.read(&stack.plus(-12), 8).is_err(), "over the end of a word");
+        assert!(state.read(&stack.plus(-11), 4).is_err(), "over the end of a word");
+        // What nobody has written is unknown, and the same each time.
+        let unknown = state.read(&stack.plus(-32), 8).unwrap();
+        assert_eq!(unknown.value(), None);
+        assert_eq!(state.read(&stack.plus(-32), 8).unwrap(), unknown);
+        assert_ne!(state.read(&stack.plus(-40), 8).unwrap(), unknown);
+        assert_eq!(state.deepest, BTreeMap::from([(0, -16)]));
+        state.write(&stack.plus(-8), word.clone()).unwrap();
+        assert_eq!(state.deepest[&0], -16);
+        // Forgotten in one region, from a place to another.
+        state.set_word((1, 0), word.clone());
+        state.forget(0, -16..-8);
+        assert_ne!(state.word((0, -16)), word);
+        assert_eq!((state.word((0, -8)), state.word((1, 0))), (word.clone(), word.clone()));
+        state.set_register(Register::RSP, &stack.plus(-16));
+        state.push(word.clone()).unwrap();
+        assert_eq!(state.rsp(), stack.plus(-24));
+        assert_eq!((state.pop().unwrap(), state.rsp()), (word, stack.plus(-16)));
+        state.set_register(Register::RSP, &stack.plus(-64));
+        assert!(state.push(Term::constant(0)).is_err());
+        assert_eq!(state.rsp(), stack.plus(-64), "a PUSH that faults moves nothing");
+    }
+
+    /// The frame that IRET reads on an alias is what was written to the frame, whatever bits 16 to 31 are.
+    #[test]
+    fn an_alias_shows_the_frame() {
+        let mut state = State::new(0, false);
+        let (frame, alias) =
+            (Term::partly_known("frame", 63, 1 << 63), Term::partly_known("alias", 0xffff_003f, 1 << 63));
+        for (name, base, writable) in [
+            ("another", &Term::partly_known("another", 63, 1 << 63), true),
+            ("frame", &frame, true),
+            ("alias", &alias, false),
+        ] {
+            state.add_region(Region { name, base: base.clone(), low: 0, high: 64, writable, for_user_table: true });
+        }
+        let word = Term::symbol("word");
+        state.write(&frame.plus(8), word.clone()).unwrap();
+        let bits = Term::symbol("rsp").masked(0xffff_0000);
+        assert_eq!(state.read(&bits.or(&alias).plus(8), 8).unwrap(), word);
+        assert_eq!(state.read(&alias.or(&bits).plus(8), 8).unwrap(), word);
+        assert!(state.write(&bits.or(&alias).plus(8), word.clone()).is_err());
+        // Other bits, or another region.
+        assert!(state.read(&Term::symbol("rsp").masked(0x1_ffff_0000).or(&alias).plus(8), 8).is_err());
+        assert!(state.read(&alias.or(&Term::symbol("rsp").masked(0x1_ffff_0000)).plus(8), 8).is_err());
+        assert!(state.read(&bits.or(&frame).plus(8), 8).is_err());
+        assert!(state.read(&alias.plus(8), 8).is_err());
+    }
+
+    #[test]
+    fn what_is_new_is_another_one() {
+        let mut state = State::new(0, false);
+        let (one, other) = (state.fresh("a"), state.fresh("a"));
+        assert_ne!(one, other);
+        assert_eq!(state.fresh_with("b", 1, 2).known(), (1, 2));
+    }
+
+    #[test]
+    fn arithmetic_flags_are_unknown_after_arithmetic() {
+        let mut state = State::new(0, false);
+        state.flags = Term::constant(flags::ALL);
+        assert_eq!(state.all_flags().value(), Some(flags::ALL));
+        state.computed(Arithmetic::Unknown);
+        let flags = state.all_flags();
+        assert_eq!(flags.known(), (!flags::ALL, flags::ALL & !flags::ARITHMETIC));
+        assert_eq!(state.all_flags(), flags, "the same once more");
     }
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::guards::{self, Guard, Kind};
-use super::guest::{self, Session};
+use super::guest;
 use super::library;
 use super::report::Report;
 use crate::qemu::Machine;
@@ -119,13 +119,6 @@ fn ablate(guard: &Guard, test: &str, ablated: &mut Ablated) -> Result<Result<Str
 
 /// How the guest test fails in this kernel, if it does.
 fn guest_failure(guard: &Guard, test: &str, kernel: &Path) -> Result<Option<String>> {
-    let program = guest::compile_one(test)?;
     let machine = Machine { cpu: guard.cpu.clone(), smp: guard.smp, ..Machine::default() };
-    let mut session = Session::default();
-    let mut result = None;
-    let outcome = guest::boot(kernel, &machine, &[&program], 5, "", None, |line| {
-        result = session.line(line).or(result.take());
-    })?;
-    let interrupted = session.interrupted(&outcome);
-    Ok(interrupted.or(result).map_or_else(|| Some("it did not run".to_owned()), |result| result.failure()))
+    guest::compile_one(test)?.failure(&machine, kernel)
 }

@@ -143,6 +143,17 @@ impl Program {
     pub fn file(&self) -> &Path {
         &self.file
     }
+
+    /// How it fails alone in this kernel, if it does.
+    pub fn failure(&self, machine: &Machine, kernel: &Path) -> Result<Option<String>> {
+        let mut session = Session::default();
+        let mut result = None;
+        let outcome = boot(kernel, machine, &[self], 5, "", None, |line| {
+            result = session.line(line).or(result.take());
+        })?;
+        let interrupted = session.interrupted(&outcome);
+        Ok(interrupted.or(result).map_or_else(|| Some("it did not run".to_owned()), |result| result.failure()))
+    }
 }
 
 /// The programs of `tests/guest`, in alphabetical order.
@@ -175,11 +186,22 @@ fn build_flags(source: &str) -> Vec<&str> {
 
 /// Compiles `tests/guest/NAME.c` unless that was done since it, or a header, changed.
 pub fn compile(name: &str) -> Result<PathBuf> {
+    let source = repository("tests/guest").join(name).with_extension("c");
+    compile_source(&source, &repository("target/guest").join(name))
+}
+
+/// A program from another place, which may use the headers of tests/guest.
+pub fn compile_elsewhere(source: &Path) -> Result<Program> {
+    let file = compile_source(source, &source.with_extension(""))?;
+    let name = source.file_stem().context("a source has a name")?.to_string_lossy().into_owned();
+    Ok(Program { file, name })
+}
+
+fn compile_source(source: &Path, program: &Path) -> Result<PathBuf> {
     let sources = repository("tests/guest");
-    let source = sources.join(name).with_extension("c");
-    let program = repository("target/guest").join(name);
-    fs::create_dir_all(repository("target/guest"))?;
-    let mut read = vec![source.clone()];
+    let program = program.to_owned();
+    fs::create_dir_all(program.parent().context("a program is in a directory")?)?;
+    let mut read = vec![source.to_owned()];
     for entry in fs::read_dir(&sources)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "h") {
@@ -189,7 +211,7 @@ pub fn compile(name: &str) -> Result<PathBuf> {
     if is_current(&program, &read) {
         return Ok(program);
     }
-    let text = fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
+    let text = fs::read_to_string(source).with_context(|| format!("cannot read {}", source.display()))?;
     let flags = build_flags(&text);
     if flags.contains(&"-m32") {
         setup::ensure(&[setup::GCC_32])?;
@@ -197,9 +219,11 @@ pub fn compile(name: &str) -> Result<PathBuf> {
     let mut gcc = Command::new("gcc");
     gcc.args(["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-static", "-pthread"])
         .args(&flags)
+        .arg("-I")
+        .arg(&sources)
         .arg("-o")
         .arg(&program)
-        .arg(&source);
+        .arg(source);
     let status = gcc.stdin(Stdio::null()).status().context("cannot start gcc")?;
     if !status.success() {
         bail!("{} could not be compiled ({status}); tried {gcc:?}", source.display());
