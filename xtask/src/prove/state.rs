@@ -319,7 +319,7 @@ mod tests {
     fn flags_are_where_the_manual_has_them() {
         use flags::{AC, ALL, ARITHMETIC, DF, FIXED, IF, NT, RF, TF, VM};
         assert_eq!([FIXED, TF, IF, DF, NT, RF, VM, AC], [1, 8, 9, 10, 14, 16, 17, 18].map(|bit| 1 << bit));
-        assert_eq!(ARITHMETIC, [0, 2, 4, 6, 7, 11].iter().map(|bit| 1 << bit).sum());
+        assert_eq!(ARITHMETIC, [0, 2, 4, 6, 7, 11].iter().map(|bit| 1u64 << bit).sum::<u64>());
         // With IOPL at 12 and 13, VIF, VIP and ID above AC.
         let others = [12, 13, 19, 20, 21].iter().map(|bit| 1u64 << bit).sum::<u64>();
         assert_eq!(ALL, ARITHMETIC | FIXED | TF | IF | DF | NT | RF | VM | AC | others);
