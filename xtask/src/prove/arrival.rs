@@ -37,7 +37,7 @@ pub enum Arrival {
     /// #DB or #MC at one of these two.
     IstAtEndOfNmi(u8, u8),
     /// #DB or #MC in the NMI's door, on one of the stacks that it uses.
-    IstInNmi(u8, NmiPlace),
+    IstInNmi(u8, NmiStack),
     /// A fault of the IRET that enters user mode.
     BadIret(u8),
     /// By a stack of the interrupt-stack table.
@@ -60,13 +60,13 @@ pub enum Arrival {
     FredAgain,
 }
 
-/// Where an NMI's door is hit.
+/// On which stack an NMI's door is hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NmiPlace {
-    EntryStack,
-    WorkingStack,
+pub enum NmiStack {
+    Entry,
+    Working,
     /// On its way to the ordinary way out.
-    ThreadStack,
+    Thread,
 }
 
 impl Arrival {
@@ -405,8 +405,8 @@ impl Prover<'_> {
                 state.kernel_gs = user_gs;
                 let work_frame = at(layout::NMI_WORK_TOP) - 5 * 8;
                 let (on, mut rsp) = match arrival {
-                    Arrival::IstInNmi(_, NmiPlace::EntryStack) => (&tables, at(layout::NMI_ENTRY_TOP) - 7 * 8),
-                    Arrival::IstInNmi(_, NmiPlace::ThreadStack) => (&thread, -7 * 8),
+                    Arrival::IstInNmi(_, NmiStack::Entry) => (&tables, at(layout::NMI_ENTRY_TOP) - 7 * 8),
+                    Arrival::IstInNmi(_, NmiStack::Thread) => (&thread, -7 * 8),
                     _ => (&tables, work_frame),
                 };
                 hit[RFLAGS] = Term::partly_known(
@@ -448,7 +448,7 @@ impl Prover<'_> {
                 (goal.half, goal.vector) = ("paranoid::ist_hit_kernel", Some(vector.into()));
                 goal.at = (regions.ist, (ist_top - layout::REGS_SIZE) as i64);
                 deliver(&mut state, &tables.plus(ist_top as i64), &hit, None)?;
-                let only_kernels = arrival == Arrival::IstInNmi(vector, NmiPlace::ThreadStack);
+                let only_kernels = arrival == Arrival::IstInNmi(vector, NmiStack::Thread);
                 let starts = vec![(state, goal)];
                 return Ok(if only_kernels { starts } else { self.with_either_table(starts, &users_table) });
             }

@@ -41,7 +41,7 @@ use crate::example;
 use crate::kernel::Build;
 use crate::repository;
 use crate::setup::{self, Need};
-use arrival::{Arrival, NmiPlace};
+use arrival::{Arrival, NmiStack};
 use doors::Proved;
 pub use doors::{Failure, Property};
 use goal::Prover;
@@ -283,7 +283,7 @@ fn arrivals() -> Vec<(&'static str, Vec<Arrival>)> {
     let of_iret = [Exception::GP, Exception::SS, Exception::NP, Exception::PF];
     let paranoid = || [Exception::DB, Exception::MC].into_iter();
     let in_nmi = |vector| {
-        let places = [NmiPlace::EntryStack, NmiPlace::WorkingStack, NmiPlace::ThreadStack];
+        let places = [NmiStack::Entry, NmiStack::Working, NmiStack::Thread];
         let at_end = [0, 1].map(|at| Arrival::IstAtEndOfNmi(vector, at));
         at_end.into_iter().chain(places.map(|place| Arrival::IstInNmi(vector, place)))
     };
