@@ -7,13 +7,16 @@ use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
 use crate::fs::ramfs::RamInode;
-use crate::vfs::inode::{AttributeChange, Inode, device_number};
+use crate::vfs::inode::{AttributeChange, Inode, device_number, same};
 
 const MAGIC: &[u8] = b"070701";
 const MAGIC_WITH_CHECKSUM: &[u8] = b"070702";
 /// Magic and 13 fields of eight hexadecimal digits.
 const HEADER: usize = 110;
 const TRAILER: &[u8] = b"TRAILER!!!";
+/// The longest name in a directory, and the longest target of a symbolic link.
+const NAME_MAX: usize = 255;
+const TARGET_MAX: usize = 4095;
 
 /// One file of the archive.
 struct Entry<'a> {
@@ -45,9 +48,29 @@ fn parse(archive: &[u8]) -> Option<(Entry<'_>, &[u8])> {
     let start = name_end.next_multiple_of(4);
     let end = start.checked_add(size as usize)?;
     let data = archive.get(start..end)?;
+    // For Linux names are C strings.
+    let name = up_to_nul(name);
     let entry =
         Entry { ino, mode, uid, gid, links, modified, device: (major, minor), rdev: (rmajor, rminor), name, data };
     Some((entry, archive.get(end.next_multiple_of(4)..).unwrap_or(&[])))
+}
+
+fn up_to_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|&byte| byte == 0).next().unwrap_or_default()
+}
+
+/// The names of a path, without what stays where it is.
+fn names(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".")
+}
+
+/// Whether an archive may give a file this name: ".." would lead out of the directory that it is in.
+fn check(name: &[u8]) -> Result<()> {
+    match name {
+        b".." => Err(Errno::EINVAL),
+        _ if name.len() > NAME_MAX => Err(Errno::ENAMETOOLONG),
+        _ => Ok(()),
+    }
 }
 
 /// Puts the files of `archive` below `root`. Archives may follow each other, with zeros between.
@@ -66,16 +89,12 @@ pub fn unpack(mut archive: &[u8], root: &Arc<RamInode>) -> Result<()> {
             linked.clear();
             continue;
         }
-        let path = entry.name.strip_prefix(b"./").unwrap_or(entry.name);
-        let path = path.strip_prefix(b"/").unwrap_or(path);
-        if path.is_empty() || path == b"." {
+        let Some(name) = names(entry.name).last() else {
             root.set_attributes(&attributes(&entry))?;
             continue;
-        }
-        let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
-            Some(slash) => (&path[..slash], &path[slash + 1..]),
-            None => (&[][..], path),
         };
+        check(name)?;
+        let parent = &entry.name[..name.as_ptr().addr() - entry.name.as_ptr().addr()];
         if directory.path != parent {
             directory = Directory { path: parent, inode: make_directories(root, parent)? };
         }
@@ -83,7 +102,7 @@ pub fn unpack(mut archive: &[u8], root: &Arc<RamInode>) -> Result<()> {
         let inode = match linked.get(&key) {
             Some(first) if entry.links > 1 && entry.mode & abi::S_IFMT == abi::S_IFREG => {
                 let first: &Arc<dyn Inode> = first;
-                directory.inode.link(name, first)?;
+                link(&directory.inode, name, first)?;
                 first.clone()
             }
             _ => make(&directory.inode, name, &entry)?,
@@ -118,6 +137,17 @@ fn attributes(entry: &Entry) -> AttributeChange {
     }
 }
 
+/// Gives a file of this archive one more name.
+fn link(directory: &Arc<RamInode>, name: &[u8], file: &Arc<dyn Inode>) -> Result<()> {
+    match directory.lookup(name) {
+        Ok(existing) if same(&existing, file) => return Ok(()),
+        // As in `make`.
+        Ok(_) => directory.unlink(name)?,
+        Err(_) => {}
+    }
+    directory.link(name, file)
+}
+
 fn make(directory: &Arc<RamInode>, name: &[u8], entry: &Entry) -> Result<Arc<dyn Inode>> {
     if let Ok(existing) = directory.lookup(name) {
         if existing.is_directory() && entry.mode & abi::S_IFMT == abi::S_IFDIR {
@@ -127,7 +157,11 @@ fn make(directory: &Arc<RamInode>, name: &[u8], entry: &Entry) -> Result<Arc<dyn
         directory.unlink(name)?;
     }
     if entry.mode & abi::S_IFMT == abi::S_IFLNK {
-        directory.symlink(name, entry.data)?;
+        let target = up_to_nul(entry.data);
+        if !(1..=TARGET_MAX).contains(&target.len()) {
+            return Err(Errno::EINVAL);
+        }
+        directory.symlink(name, target)?;
         return directory.lookup(name);
     }
     directory.create(name, entry.mode, device_number(entry.rdev.0, entry.rdev.1))
@@ -136,7 +170,8 @@ fn make(directory: &Arc<RamInode>, name: &[u8], entry: &Entry) -> Result<Arc<dyn
 /// The directory `path` below `root`, made with its parents where it is missing.
 pub fn make_directories(root: &Arc<RamInode>, path: &[u8]) -> Result<Arc<RamInode>> {
     let mut inode = root.clone();
-    for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+    for name in names(path) {
+        check(name)?;
         let next = match inode.lookup(name) {
             Err(Errno::ENOENT) => inode.create(name, abi::S_IFDIR | 0o755, 0)?,
             other => other?,

@@ -45,6 +45,40 @@ fn contents(inode: &Arc<dyn Inode>) -> Vec<u8> {
 }
 
 #[test]
+fn names_are_c_strings_and_stay_where_they_are() {
+    let with = |name: &str| unpacked(&[entry(name, FILE, 1, 1, b"x"), trailer()].concat());
+    for (name, found) in [("file\0hidden", "file"), ("a/./b", "a/b"), ("/a//b/", "a/b"), ("./c", "c"), ("d/.", "d")] {
+        let root = with(name).expect("an archive");
+        assert_eq!(find(&root, found).map(|file| file.metadata().mode), Ok(FILE), "{name:?}");
+        assert_eq!(root.lookup(b".").err(), Some(Errno::ENOENT));
+    }
+    for (name, error) in [("a/../b", Errno::EINVAL), ("..", Errno::EINVAL), (&*"x".repeat(256), Errno::ENAMETOOLONG)] {
+        assert_eq!(with(name).err(), Some(error), "{name:?}");
+    }
+    // A target, too; a link to nowhere is none.
+    let linked = |target: &[u8]| {
+        let root = unpacked(&[entry("l", abi::S_IFLNK | 0o777, 1, 1, target), trailer()].concat())?;
+        find(&root, "l")?.readlink()
+    };
+    assert_eq!(linked(b"to\0there"), Ok(b"to".to_vec()));
+    assert_eq!(linked(b"").err(), Some(Errno::EINVAL));
+    assert_eq!(linked(&[b'x'; 4096]).err(), Some(Errno::EINVAL));
+}
+
+#[test]
+fn a_later_archive_replaces_files_with_several_names() {
+    let archive = |data: &[u8]| [entry("a", FILE, 7, 2, b""), entry("b", FILE, 7, 2, data), trailer()].concat();
+    let root = unpacked(&[archive(b"old"), archive(b"new")].concat()).expect("archives");
+    let (a, b) = (find(&root, "a").expect("there"), find(&root, "b").expect("there"));
+    assert!(crate::vfs::inode::same(&a, &b));
+    assert_eq!((contents(&a), a.metadata().links), (b"new".to_vec(), 2));
+    // A name that comes twice is one name.
+    let twice = [entry("a", FILE, 7, 3, b""), entry("a", FILE, 7, 3, b"data"), trailer()].concat();
+    let file = unpacked(&twice).and_then(|root| find(&root, "a")).expect("there");
+    assert_eq!((contents(&file), file.metadata().links), (b"data".to_vec(), 1));
+}
+
+#[test]
 fn an_entry_has_data_owner_mode_and_time() {
     let archive = [entry("dir", DIRECTORY, 1, 2, b""), entry("dir/file", FILE, 2, 1, b"hello"), trailer()].concat();
     let root = unpacked(&archive).expect("an archive");
