@@ -6,12 +6,16 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-const SOURCES: &str = "src/fs/vdso";
-
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={SOURCES}");
     println!("cargo::rerun-if-changed=kernel.ld");
+    build(Path::new("."));
+}
+
+/// Builds them from the sources in the kernel's folder.
+pub fn build(kernel: &Path) {
+    let sources = kernel.join("src/fs/vdso");
+    println!("cargo::rerun-if-changed={}", sources.display());
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     let out = Path::new(&out);
     for (name, width, machine, soname) in
@@ -19,10 +23,12 @@ fn main() {
     {
         let object = out.join(format!("{name}.o"));
         let image = out.join(format!("{name}.so"));
-        run(Command::new("as").args([width, "-o"]).arg(&object).arg(format!("{SOURCES}/{name}.s")));
+        run(Command::new("as").args([width, "-o"]).arg(&object).arg(sources.join(format!("{name}.s"))));
         run(Command::new("ld")
-            .args(["-m", machine, "-shared", "-L", SOURCES, "-T"])
-            .arg(format!("{SOURCES}/{name}.ld"))
+            .args(["-m", machine, "-shared", "-L"])
+            .arg(&sources)
+            .arg("-T")
+            .arg(sources.join(format!("{name}.ld")))
             .args(["-soname", soname, "--hash-style=both", "--eh-frame-hdr", "-Bsymbolic"])
             .args(["-z", "max-page-size=4096", "--no-undefined", "--build-id=none", "-o"])
             .arg(&image)

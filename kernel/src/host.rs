@@ -2,7 +2,7 @@
 //! flag and physical memory. Only tests have it.
 //!
 //! Each thread is a processor: GS leads to an area of its own, so that locks count as they do in the kernel. All of them are
-//! CPU 0, none is online, and none has a task: `task::current()` has nothing to give. User memory does not exist either.
+//! CPU 0, and none is online. None has a task, and so `task::current()` nothing to give, but in [`process::run`], which makes one.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::Cell;
@@ -15,9 +15,17 @@ use crate::machine::direct_map::{DIRECT_MAP, PAGE_SIZE};
 use crate::memory::address_space::AddressSpace;
 use crate::memory::width::Width;
 use crate::memory::{callbacks, frames, pgd, vmalloc};
+use crate::sched::fpu;
+
+pub mod fpstate;
+pub mod process;
+pub mod segments;
+pub mod user;
 
 /// Bytes of physical memory.
 const MEMORY: u64 = 256 << 20;
+/// Bytes where kernel stacks are.
+const STACKS_SIZE: u64 = 16 << 20;
 
 /// The interrupt flag: CLI and STI are not for a process.
 pub mod interrupts {
@@ -122,19 +130,39 @@ impl callbacks::Callbacks for NoTask {
     fn vdso_moved(&self, _: u64) {}
 }
 
+/// Makes the process have memory of zeros there.
+fn reserve(start: u64, size: u64) {
+    const READ_WRITE: c_int = 3;
+    // MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MAP_FIXED_NOREPLACE.
+    const FLAGS: c_int = 0x02 | 0x20 | 0x4000 | 0x10_0000;
+    // SAFETY: nothing is there, or the call fails.
+    let base = unsafe { mmap(start as *mut c_void, size as usize, READ_WRITE, FLAGS, -1, 0) };
+    assert!(ptr::eq(base, start as *mut c_void), "no room at {start:#x}");
+}
+
+/// Finds out what the processor's extended state is: the host has turned it on. Not protection keys, which are the process's own.
+fn init_fpu() {
+    /// x87, SSE, AVX and AVX-512.
+    const FEATURES: u64 = 0xe7;
+    if std::arch::is_x86_feature_detected!("xsave") {
+        let enabled: u32;
+        // SAFETY: the CPU has XSAVE, and the host uses it.
+        unsafe { std::arch::asm!("xgetbv", in("ecx") 0, out("eax") enabled, out("edx") _, options(nomem, nostack)) };
+        let size = raw_cpuid::cpuid!(0xd, 0).ebx as usize;
+        fpu::init_host(u64::from(enabled) & FEATURES, size);
+    }
+}
+
 /// Starts physical memory, once for all tests: each that needs a frame begins with this.
 pub fn memory() {
     static START: Once = Once::new();
     START.call_once(|| {
-        const READ_WRITE: c_int = 3;
-        // MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MAP_FIXED_NOREPLACE.
-        const FLAGS: c_int = 0x02 | 0x20 | 0x4000 | 0x10_0000;
-        // SAFETY: nothing is there, or the call fails.
-        let base = unsafe { mmap(DIRECT_MAP as *mut c_void, MEMORY as usize, READ_WRITE, FLAGS, -1, 0) };
-        assert!(ptr::eq(base, DIRECT_MAP as *mut c_void), "no room for the direct map at {DIRECT_MAP:#x}");
+        reserve(DIRECT_MAP, MEMORY);
+        reserve(vmalloc::STACKS, STACKS_SIZE);
         // Frame 0 is never used. Frames 2 and 3: the kernel's own top-level tables, of zeros.
-        vmalloc::tests::set_root(2 * PAGE_SIZE);
         pgd::init(frames::init(std::slice::from_ref(&(4 * PAGE_SIZE..MEMORY)), &[], pgd::share));
+        vmalloc::set_root(2 * PAGE_SIZE);
+        init_fpu();
         callbacks::register(&NoTask);
     });
 }

@@ -4,20 +4,22 @@
 //! nobody here wrote walk its doors. `gate/` is where the kernel meets the library; start there.
 //!
 //! Its plain data logic has tests beside it, which run on the host: `host.rs`, ARCHITECTURE.md.
-#![cfg_attr(not(test), no_std, no_main)]
+#![cfg_attr(not(any(test, fuzzing)), no_std, no_main)]
 // What leads to most of the code is `boot`.
-#![cfg_attr(test, allow(dead_code, unused_imports))]
+#![cfg_attr(any(test, fuzzing), allow(dead_code, unused_imports))]
 
 extern crate alloc;
 
 // The way in from the loader: addresses of the image, of which a test of the host is none.
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 mod boot;
 mod calls;
 mod errno;
 mod fs;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gate;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod host;
 mod life;
 mod machine;

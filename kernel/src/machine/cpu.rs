@@ -12,12 +12,12 @@ use portcullis::x86_64::fred::thread_stack_top;
 use portcullis::x86_64::tables::Tables;
 use portcullis::x86_64::{CpuDescription, CpuLocal, Espfix};
 
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 use x86_64::instructions::interrupts;
 
 use crate::machine::direct_map::ESPFIX;
 // A process may not touch the interrupt flag.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 use crate::host::interrupts;
 use crate::machine::gate::Gate;
 

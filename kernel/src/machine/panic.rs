@@ -40,7 +40,7 @@ pub fn on_panic(tid: fn() -> i32) {
 }
 
 // Tests of the host have the standard library's.
-#[cfg_attr(not(test), panic_handler)]
+#[cfg_attr(not(any(test, fuzzing)), panic_handler)]
 fn panic(info: &PanicInfo) -> ! {
     let frame: u64;
     // SAFETY: reads the frame pointer, which this build keeps.

@@ -11,11 +11,11 @@ use core::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 
 use spin::Once;
 
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 use x86_64::instructions::interrupts;
 
 // A process may neither touch the interrupt flag nor halt.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 use crate::host::{interrupts, time};
 use crate::machine::cpu;
 

@@ -14,7 +14,7 @@ const STEP: u64 = 64 << 10;
 const OVERHEAD: u64 = 8 << 10;
 
 // Tests of the host have the standard library's: this one maps addresses of the kernel's half.
-#[cfg_attr(not(test), global_allocator)]
+#[cfg_attr(not(any(test, fuzzing)), global_allocator)]
 static HEAP: Talck<RawSpin, Grow> = Talc::new(Grow { span: Span::empty(), end: vmalloc::HEAP }).lock();
 
 /// Grows the heap when it is full.

@@ -10,14 +10,13 @@ use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering::*};
 
-use portcullis::x86_64::segments::{Segment, load_ldt, load_segment};
+use portcullis::x86_64::segments::{Segment, load_ldt};
 
 use crate::errno::{Errno, Result};
 use crate::machine::cpu;
 use crate::machine::cpu::MAX_CPUS;
 use crate::machine::descriptor::LOCAL;
-use crate::machine::gate::Gate;
-use crate::machine::segments::Segments;
+use crate::machine::segments::{self, Segments};
 use crate::machine::sync::SpinLock;
 use crate::memory::isolation;
 
@@ -159,7 +158,7 @@ pub fn reload(table: *mut Table) {
     for (segment, selector) in [(Segment::Ds, loaded.ds), (Segment::Es, loaded.es)] {
         if selector & LOCAL != 0 {
             // SAFETY: interrupts are off. Where the entry has gone the register becomes null.
-            let _ = unsafe { load_segment::<Gate>(segment, selector) };
+            let _ = unsafe { segments::load(segment, selector) };
         }
     }
 }

@@ -12,13 +12,13 @@ use x86_64::VirtAddr;
 
 use crate::machine::ipi;
 
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
 
 // A process has no translations to drop.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 use crate::host::tlb;
 use crate::machine::cpu::{CpuMask, MAX_CPUS};
 use crate::machine::direct_map::PAGE_SIZE;

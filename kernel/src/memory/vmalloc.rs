@@ -20,7 +20,11 @@ use crate::memory::{frames, isolation, table};
 /// Where the heap begins; it may grow to 512 GiB.
 pub const HEAP: u64 = 0xffff_c900_0000_0000;
 /// Where the kernel stacks begin.
+#[cfg(not(any(test, fuzzing)))]
 pub const STACKS: u64 = 0xffff_c980_0000_0000;
+/// Where tests of the host have them: a process has no upper half.
+#[cfg(any(test, fuzzing))]
+pub const STACKS: u64 = 0x2100_0000_0000;
 
 /// The direct map has one top-level slot.
 const DIRECT_MAP_SIZE: u64 = 512 << 30;
@@ -87,5 +91,15 @@ pub fn map_firmware(range: Range<u64>) {
         }
     }
 }
+
+/// Makes the table at `addr` the kernel's own, with a PDPT for the stacks, which boot would have made. For
+/// [`host::memory`](crate::host::memory).
+#[cfg(any(test, fuzzing))]
+pub fn set_root(addr: u64) {
+    KERNEL_PGD.store(addr, Ordering::Relaxed);
+    let pdpt = frames::alloc_zeroed().expect("memory").into_raw();
+    Table::at(addr).entry(3, STACKS).store(pdpt | table::KERNEL_TABLE.bits(), Ordering::Relaxed);
+}
+
 #[cfg(test)]
-pub mod tests;
+mod tests;

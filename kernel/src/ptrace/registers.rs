@@ -51,7 +51,7 @@ impl<'a> Stopped<'a> {
     ///
     /// # Safety
     /// `task` is asleep, and nothing but the current task wakes it. Once that has, only [`Self::task`] is called.
-    pub(super) unsafe fn new(task: &'a Task) -> Result<Self> {
+    pub unsafe fn new(task: &'a Task) -> Result<Self> {
         let regs = lent::of(task).ok_or(Errno::ESRCH)?;
         Ok(Stopped { task, regs })
     }

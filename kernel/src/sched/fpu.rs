@@ -107,6 +107,15 @@ pub fn init_cpu() {
     crate::machine::segments::init();
 }
 
+/// What [`init_cpu`] finds out, where the host has turned the FPU on: areas are of this size, for these components.
+#[cfg(any(test, fuzzing))]
+pub fn init_host(features: u64, size: usize) {
+    FEATURES.store(features, Relaxed);
+    SIZE.store(size, Relaxed);
+    METHOD.store(Method::Xsave as u8, Relaxed);
+    RESTORE.store(Restore::Xrstor as u8, Relaxed);
+}
+
 /// See [`Restore`].
 fn keeps_pointers() -> bool {
     /// CPUID 8000_0008, EBX.

@@ -12,7 +12,6 @@
 use core::arch::asm;
 use core::mem::size_of;
 
-use portcullis::x86_64::{clac_asm, stac_asm};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::errno::{Errno, Result};
@@ -20,6 +19,12 @@ use crate::machine::sync;
 use crate::memory::{pkeys, user};
 use crate::sched::{fpu, fsave};
 use crate::task::current;
+
+#[cfg(not(any(test, fuzzing)))]
+mod instructions;
+// Where user memory is no memory of the process.
+#[cfg(any(test, fuzzing))]
+use crate::host::fpstate as instructions;
 
 /// Offset of the description in the FXSAVE layout.
 const DESCRIPTION: u64 = 464;
@@ -53,37 +58,6 @@ pub fn frame_size() -> u64 {
     (fpu::size() + magic) as u64
 }
 
-/// Runs one of the state instructions on user memory. `edx:eax` select the components; FXSAVE and FXRSTOR ignore them.
-macro_rules! on_user_memory {
-    ($instruction:literal, $address:expr, $features:expr) => {{
-        let features: u64 = $features;
-        let failed: u32;
-        // SAFETY: the caller has checked that the whole area is user memory. A fault that cannot be resolved goes on at
-        // 3. The registers that are saved or loaded are the current task's user state, which the kernel never uses.
-        unsafe {
-            asm!(
-                stac_asm!(),
-                concat!("2: ", $instruction, " [{address}]"),
-                "xor {failed:e}, {failed:e}",
-                "4:",
-                clac_asm!(),
-                ".pushsection .text.unlikely, \"ax\"",
-                "3: mov {failed:e}, 1",
-                "jmp 4b",
-                ".popsection",
-                // A fault at 2 goes on at 3.
-                ".pushsection portcullis_extable, \"aR\"\n.balign 4\n.long (2b - .)\n.long (3b - .)\n.popsection",
-                address = in(reg) $address,
-                failed = out(reg) failed,
-                in("eax") features as u32,
-                in("edx") (features >> 32) as u32,
-                options(nostack),
-            );
-        }
-        if failed == 0 { Ok(()) } else { Err(Errno::EFAULT) }
-    }};
-}
-
 /// Writes the current task's state to its frame at `address`.
 pub fn store(address: u64) -> Result<()> {
     store_with(address, 0)
@@ -95,12 +69,14 @@ fn store_with(address: u64, header_size: u32) -> Result<()> {
         return Err(Errno::EFAULT);
     }
     if !fpu::has_xsave() {
-        return on_user_memory!("fxsave64", address, 0);
+        // SAFETY: checked above.
+        return unsafe { instructions::fxsave(address) };
     }
     let header = address + fpu::XSTATE_BV as u64;
     // XSAVE leaves the reserved part of the header as it is, and XRSTOR wants it to be zero.
     user::clear(header, fpu::HEADER_SIZE)?;
-    on_user_memory!("xsave64", address, fpu::features())?;
+    // SAFETY: checked above.
+    unsafe { instructions::xsave(address, fpu::features()) }?;
     // What a program writes into the x87 and SSE parts is to be loaded, also where they were in their initial state.
     let present: u64 = user::read(header)?;
     user::write(header, &(present | LEGACY_FEATURES))?;
@@ -122,13 +98,12 @@ pub const FSAVE_HEADER: u64 = (fsave::SIZE + 4) as u64;
 
 /// FXSAVE's image of the current task's registers.
 #[repr(C, align(16))]
-struct Legacy([u8; fpu::LEGACY_SIZE]);
+pub struct Legacy([u8; fpu::LEGACY_SIZE]);
 
 impl Legacy {
     fn save() -> Legacy {
         let mut image = Legacy([0; _]);
-        // SAFETY: big enough and aligned; the registers are the current task's user state.
-        unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut image, options(nostack, preserves_flags)) };
+        instructions::fxsave_here(&mut image);
         image
     }
 
@@ -150,8 +125,8 @@ impl Legacy {
     /// # Safety
     /// MXCSR is one that the CPU takes.
     unsafe fn restore(&self) {
-        // SAFETY: the caller's; the registers are the current task's user state.
-        unsafe { asm!("fxrstor64 [{}]", in(reg) self, options(nostack, readonly)) };
+        // SAFETY: the caller's.
+        unsafe { instructions::fxrstor_here(self) };
     }
 }
 
@@ -211,19 +186,22 @@ fn try_load(address: u64) -> Result<()> {
         return Err(Errno::EFAULT);
     }
     if !fpu::has_xsave() {
-        return on_user_memory!("fxrstor64", address, 0);
+        // SAFETY: checked above.
+        return unsafe { instructions::fxrstor(address) };
     }
     match described_features(address)? {
         Some(described) => {
             let features = described & fpu::features();
             // The others first: if this succeeds and the next fails, all is reset anyway.
             initialise(fpu::features() & !features);
-            on_user_memory!("xrstor64", address, features)
+            // SAFETY: checked above.
+            unsafe { instructions::xrstor(address, features) }
         }
         // What is there is an FXSAVE image.
         None => {
             initialise(fpu::features() & !LEGACY_FEATURES);
-            on_user_memory!("fxrstor64", address, 0)
+            // SAFETY: checked above.
+            unsafe { instructions::fxrstor(address) }
         }
     }
 }
@@ -245,7 +223,7 @@ fn described_features(address: u64) -> Result<Option<u64>> {
 
 /// An XSAVE area in which every component is in its initial state; FXRSTOR takes it, too.
 #[repr(C, align(64))]
-struct InitialState {
+pub struct InitialState {
     control: u16,
     rest: [u8; fpu::MXCSR - 2],
     mxcsr: u32,
@@ -263,8 +241,7 @@ pub fn reset() {
         initialise(fpu::features());
         pkeys::set_rights(pkeys::INITIAL_RIGHTS);
     } else {
-        // SAFETY: a valid image; the registers are the current task's user state.
-        unsafe { asm!("fxrstor64 [{}]", in(reg) &raw const INITIAL_STATE, options(nostack, readonly)) };
+        instructions::fxrstor_initial(&INITIAL_STATE);
     }
 }
 
@@ -273,12 +250,7 @@ fn initialise(features: u64) {
     if features == 0 {
         return;
     }
-    // SAFETY: a valid area with all components in their initial state, of which XRSTOR reads nothing but the legacy part
-    // and the header; the registers are the current task's user state.
-    unsafe {
-        asm!("xrstor64 [{}]", in(reg) &raw const INITIAL_STATE, in("eax") features as u32,
-            in("edx") (features >> 32) as u32, options(nostack, readonly));
-    }
+    instructions::xrstor_initial(&INITIAL_STATE, features);
 }
 
 /// The parts of the state that tell of floating-point exceptions.

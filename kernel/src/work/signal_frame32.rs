@@ -14,14 +14,13 @@
 use core::mem::{offset_of, size_of};
 
 use portcullis::x86_64::UserRegs;
-use portcullis::x86_64::segments::{Segment, load_segment};
+use portcullis::x86_64::segments::Segment;
 use portcullis::x86_64::tables::{USER_DS, USER32_CS};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::errno::{Errno, Result};
 use crate::fs::vdso;
-use crate::machine::gate::Gate;
-use crate::machine::segments::Segments;
+use crate::machine::segments::{self, Segments};
 use crate::machine::sync;
 use crate::memory::address_space::{AddressSpace, current_mm};
 use crate::memory::user;
@@ -223,7 +222,7 @@ fn return_address(action: &Action, trampoline: fn(&AddressSpace) -> u32, code: u
 fn load(segment: Segment, selector: u16) {
     let _irqs = sync::irqs_off();
     // SAFETY: interrupts are off; the bases are the program's.
-    let _ = unsafe { load_segment::<Gate>(segment, selector) };
+    let _ = unsafe { segments::load(segment, selector) };
 }
 
 fn segments() -> Segments {

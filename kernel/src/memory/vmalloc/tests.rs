@@ -2,12 +2,6 @@ use super::*;
 use crate::host;
 use crate::memory::{frames, page_table};
 
-/// Makes the table at `addr` the kernel's own, with the PDPT that boot would have made for heap and stacks. For
-/// [`host::memory`].
-pub fn set_root(addr: u64) {
-    KERNEL_PGD.store(addr, Ordering::Relaxed);
-}
-
 #[test]
 fn mapped_pages_are_distinct_frames_of_zeros_and_stay() {
     host::memory();

@@ -2,14 +2,13 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use portcullis::x86_64::segments::{Segment, load_segment};
+use portcullis::x86_64::segments::Segment;
 use portcullis::x86_64::tables::{TLS_ENTRIES, TLS_FIRST};
 
 use crate::errno::{Errno, Result};
 use crate::machine::descriptor;
 use crate::machine::descriptor::{Contents, UserDesc};
-use crate::machine::gate::Gate;
-use crate::machine::segments::Segments;
+use crate::machine::segments::{self, Segments};
 use crate::machine::sync;
 use crate::memory::user;
 use crate::sched::thread::{SwitchWork, Thread, current};
@@ -78,7 +77,7 @@ pub fn set_current(number: u32, segment: &UserDesc) -> Result<()> {
     {
         if held == selector(number) {
             // SAFETY: interrupts are off. The base is the program's to change.
-            let _ = unsafe { load_segment::<Gate>(segment, held) };
+            let _ = unsafe { segments::load(segment, held) };
         }
     }
     Ok(())
