@@ -3,7 +3,7 @@
 //!
 //! A block of that page whose info string is `layers FOLDER` lists the top-level modules of `FOLDER`, upper layers first; what
 //! follows a `#` explains. A path is an import wherever it stands: in a `use`, in an expression, inside a macro. What is
-//! there for tests only (`#[cfg(test)]`) is looked over: a test may import what it needs.
+//! there for tests only (`#[cfg(test)]`, `#[cfg(any(test, fuzzing))]`) is looked over: a test may import what it needs.
 //!
 //! In a block a line `= FILE FILE …` names a circle: files of one folder, eight at most.
 
@@ -228,13 +228,16 @@ fn module_of(relative: &Path) -> Module {
     module
 }
 
+/// What stands before an item that is there for tests only, or for fuzz targets too.
+const FOR_TESTS: [&str; 2] = ["[cfg(test)]", "[cfg(any(test,fuzzing))]"];
+
 /// The code of `module` without its items for tests only. Files among these are added to `tests`, by their modules.
 fn without_tests(code: TokenStream, module: &Module, tests: &mut Vec<Module>) -> Vec<TokenTree> {
     let mut kept = Vec::new();
     let mut tokens = code.into_iter().peekable();
     while let Some(token) = tokens.next() {
         let is_for_tests = matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '#')
-            && tokens.peek().is_some_and(|next| next.to_string().replace(' ', "") == "[cfg(test)]");
+            && tokens.peek().is_some_and(|next| FOR_TESTS.contains(&&*next.to_string().replace(' ', "")));
         if !is_for_tests {
             kept.push(token);
             continue;

@@ -75,6 +75,7 @@ fn formatting(check: bool) -> Result<Vec<Check>> {
         Check { name: "fmt-linux", work: Ok(Work::Command(linux)) },
         Check { name: "fmt", work: fmt("") },
         Check { name: "fmt-kernel", work: fmt("kernel") },
+        Check { name: "fmt-fuzz", work: fmt("fuzz") },
         Check { name: "fmt-example", work: fmt("examples/minimal") },
     ])
 }

@@ -14,6 +14,7 @@
 //! | `./x fmt`, `lint`, `doc`; the layers of the code | [`lint`], [`imports`] |
 //! | `./x bench` | [`mod@bench`] |
 //! | `./x linux` | [`linux`] |
+//! | `./x fuzz` | [`fuzz`] |
 //! | `./x conformance` | [`mod@conformance`], [`selftests`] |
 
 mod bench;
@@ -22,6 +23,7 @@ mod conformance;
 mod console;
 mod emulator;
 mod example;
+mod fuzz;
 mod gdb;
 mod imports;
 mod initramfs;
@@ -77,6 +79,8 @@ enum Command {
     Conformance(conformance::ConformanceArgs),
     /// Prove the machine code of the doors, for all register values
     Prove(prove::ProveArgs),
+    /// Fuzz the kernel's code that takes bytes of programs
+    Fuzz(fuzz::FuzzArgs),
     /// Format all code
     Fmt(lint::FmtArgs),
     /// Check formatting, and clippy with warnings as errors
@@ -103,6 +107,7 @@ fn run_command(command: Command) -> Result<ExitCode> {
         Command::Linux(args) => linux::linux(args),
         Command::Conformance(args) => conformance::conformance(args),
         Command::Prove(args) => prove::prove(args),
+        Command::Fuzz(args) => fuzz::fuzz(args),
         Command::Fmt(args) => lint::fmt(args),
         Command::Lint => lint::lint(),
         Command::Doc(args) => lint::doc(args),

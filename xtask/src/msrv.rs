@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn every_manifest_names_the_same_version() {
-        for manifest in ["Cargo.toml", "kernel/Cargo.toml", "examples/minimal/Cargo.toml"] {
+        for manifest in ["Cargo.toml", "kernel/Cargo.toml", "fuzz/Cargo.toml", "examples/minimal/Cargo.toml"] {
             assert_eq!(values(&repository(manifest), "rust-version"), [MSRV], "{manifest}");
         }
         for manifest in ["portcullis/Cargo.toml", "xtask/Cargo.toml"] {

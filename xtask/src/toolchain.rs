@@ -16,7 +16,7 @@ use crate::{msrv, progress, setup};
 pub const TARGET: &str = "x86_64-unknown-none";
 
 /// Where the kernel's tests of plain logic run. `kernel/.cargo/config.toml` names the kernel's target otherwise.
-const HOST: &str = "x86_64-unknown-linux-gnu";
+pub const HOST: &str = "x86_64-unknown-linux-gnu";
 
 /// Chooses the toolchain by hand: `rustup` or `debian`.
 const CHOICE: &str = "PORTCULLIS_TOOLCHAIN";

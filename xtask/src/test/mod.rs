@@ -8,6 +8,7 @@ mod debian;
 mod differential;
 mod example;
 mod fred;
+mod fuzz;
 mod guards;
 mod guest;
 mod instructions;
@@ -21,6 +22,7 @@ mod programs;
 mod prove;
 mod report;
 mod sessions;
+mod stress;
 mod symbols;
 mod terminal;
 
@@ -56,7 +58,10 @@ pub struct TestArgs {
     /// How long the storm test of the guest suite lasts
     #[arg(long, value_name = "SECS", default_value_t = 5)]
     storm: u32,
-    /// Also what takes long: the suite `bochs`; Linux built, booted, and its selftests in both variants
+    /// How long each program of the suite `stress` runs
+    #[arg(long, value_name = "SECS", default_value_t = 20)]
+    stress: u64,
+    /// Also what takes long: the suites `bochs`, `fuzz` and `stress`; Linux built, booted, and its selftests in both variants
     #[arg(long)]
     all: bool,
 }
@@ -121,6 +126,16 @@ const SUITES: &[Suite] = &[
         run: |_, report| differential::run(report),
     },
     Suite {
+        name: "fuzz",
+        about: "each fuzz target for 20 seconds; without --only, with --all alone (the suite library runs the inputs that are kept)",
+        run: |_, report| fuzz::run(report),
+    },
+    Suite {
+        name: "stress",
+        about: "crashme, trinity and stress-ng in the reference kernel, on two CPUs; without --only, with --all alone",
+        run: |args, report| stress::run(args.stress, report),
+    },
+    Suite {
         name: "run",
         about: "`./x run` itself: streams, exit codes, the terminal, the panic path, what comes along with a program",
         run: |_, report| command::run(report),
@@ -164,7 +179,7 @@ pub fn test(args: TestArgs) -> Result<ExitCode> {
     let guest_only = !args.program.is_empty() || !args.machine.is_empty();
     let chosen = |suite: &&Suite| match &args.only[..] {
         [] if guest_only => suite.name == "guest",
-        [] => args.all || suite.name != "bochs",
+        [] => args.all || !["bochs", "fuzz", "stress"].contains(&suite.name),
         only => only.iter().any(|name| name == suite.name),
     };
     for suite in SUITES.iter().filter(chosen) {
