@@ -14,7 +14,6 @@ use std::sync::Once;
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::sched::fpu;
-use crate::signal::fpstate::{InitialState, Legacy};
 
 /// `xmm0` to `xmm15`, which state instructions change, and the x87 registers.
 macro_rules! state_asm {
@@ -116,28 +115,29 @@ pub unsafe fn xrstor(address: u64, features: u64) -> Result<()> {
     on_copy(address, false, |area| catch(Load::Xrstor, area, features))
 }
 
-/// Saves to the kernel's memory.
-pub fn fxsave_here(image: &mut Legacy) {
-    // SAFETY: big enough and aligned.
+/// Saves to the kernel's memory as FXSAVE does.
+///
+/// # Safety
+/// The image is aligned to 16 bytes.
+pub unsafe fn fxsave_here(image: &mut [u8; fpu::LEGACY_SIZE]) {
+    // SAFETY: big enough; aligned by the caller's promise.
     unsafe { asm!("fxsave64 [{}]", in(reg) image, options(nostack, preserves_flags)) };
 }
 
-/// Loads from the kernel's memory.
+/// Loads from the kernel's memory as FXRSTOR does.
 ///
 /// # Safety
-/// MXCSR is one that the CPU takes.
-pub unsafe fn fxrstor_here(image: &Legacy) {
-    catch(Load::Fxrstor, ptr::from_ref(image).cast_mut().cast(), 0).expect("an image that the CPU takes");
+/// The image is aligned to 16 bytes.
+pub unsafe fn fxrstor_here(image: *const u8) {
+    catch(Load::Fxrstor, image.cast_mut(), 0).expect("an image that the CPU takes");
 }
 
-/// Loads the initial state as FXRSTOR does.
-pub fn fxrstor_initial(state: &'static InitialState) {
-    catch(Load::Fxrstor, ptr::from_ref(state).cast_mut().cast(), 0).expect("the initial state");
-}
-
-/// Loads the initial state of these components.
-pub fn xrstor_initial(state: &'static InitialState, features: u64) {
-    catch(Load::Xrstor, ptr::from_ref(state).cast_mut().cast(), features).expect("the initial state");
+/// Loads these components from the kernel's memory as XRSTOR does.
+///
+/// # Safety
+/// The area is aligned to 64 bytes, and as long as the components.
+pub unsafe fn xrstor_here(area: *const u8, features: u64) {
+    catch(Load::Xrstor, area.cast_mut(), features).expect("an area that the CPU takes");
 }
 
 /// Whether the CPU takes the state of an area; then it has it.

@@ -98,12 +98,13 @@ pub const FSAVE_HEADER: u64 = (fsave::SIZE + 4) as u64;
 
 /// FXSAVE's image of the current task's registers.
 #[repr(C, align(16))]
-pub struct Legacy([u8; fpu::LEGACY_SIZE]);
+struct Legacy([u8; fpu::LEGACY_SIZE]);
 
 impl Legacy {
     fn save() -> Legacy {
         let mut image = Legacy([0; _]);
-        instructions::fxsave_here(&mut image);
+        // SAFETY: `Legacy` is aligned.
+        unsafe { instructions::fxsave_here(&mut image.0) };
         image
     }
 
@@ -125,8 +126,8 @@ impl Legacy {
     /// # Safety
     /// MXCSR is one that the CPU takes.
     unsafe fn restore(&self) {
-        // SAFETY: the caller's.
-        unsafe { instructions::fxrstor_here(self) };
+        // SAFETY: `Legacy` is aligned; MXCSR is the caller's promise.
+        unsafe { instructions::fxrstor_here(self.0.as_ptr()) };
     }
 }
 
@@ -223,7 +224,7 @@ fn described_features(address: u64) -> Result<Option<u64>> {
 
 /// An XSAVE area in which every component is in its initial state; FXRSTOR takes it, too.
 #[repr(C, align(64))]
-pub struct InitialState {
+struct InitialState {
     control: u16,
     rest: [u8; fpu::MXCSR - 2],
     mxcsr: u32,
@@ -241,7 +242,8 @@ pub fn reset() {
         initialise(fpu::features());
         pkeys::set_rights(pkeys::INITIAL_RIGHTS);
     } else {
-        instructions::fxrstor_initial(&INITIAL_STATE);
+        // SAFETY: a valid image, aligned.
+        unsafe { instructions::fxrstor_here((&raw const INITIAL_STATE).cast()) };
     }
 }
 
@@ -250,7 +252,9 @@ fn initialise(features: u64) {
     if features == 0 {
         return;
     }
-    instructions::xrstor_initial(&INITIAL_STATE, features);
+    // SAFETY: a valid area, aligned, with all components in their initial state, of which XRSTOR reads nothing but the legacy part
+    // and the header.
+    unsafe { instructions::xrstor_here((&raw const INITIAL_STATE).cast(), features) };
 }
 
 /// The parts of the state that tell of floating-point exceptions.

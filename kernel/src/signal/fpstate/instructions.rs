@@ -6,8 +6,8 @@ use core::arch::asm;
 
 use portcullis::x86_64::{clac_asm, stac_asm};
 
-use super::{InitialState, Legacy};
 use crate::errno::{Errno, Result};
+use crate::sched::fpu;
 
 /// Runs one of the state instructions on user memory. `edx:eax` select the components; FXSAVE and FXRSTOR ignore them.
 macro_rules! on_user_memory {
@@ -75,33 +75,32 @@ pub unsafe fn xrstor(address: u64, features: u64) -> Result<()> {
     on_user_memory!("xrstor64", address, features)
 }
 
-/// Saves to the kernel's memory.
-pub fn fxsave_here(image: &mut Legacy) {
-    // SAFETY: big enough and aligned.
+/// Saves to the kernel's memory as FXSAVE does.
+///
+/// # Safety
+/// The image is aligned to 16 bytes.
+pub unsafe fn fxsave_here(image: &mut [u8; fpu::LEGACY_SIZE]) {
+    // SAFETY: big enough; aligned by the caller's promise.
     unsafe { asm!("fxsave64 [{}]", in(reg) image, options(nostack, preserves_flags)) };
 }
 
-/// Loads from the kernel's memory.
+/// Loads from the kernel's memory as FXRSTOR does.
 ///
 /// # Safety
-/// MXCSR is one that the CPU takes.
-pub unsafe fn fxrstor_here(image: &Legacy) {
+/// The image is aligned to 16 bytes, and MXCSR is one that the CPU takes.
+pub unsafe fn fxrstor_here(image: *const u8) {
     // SAFETY: the caller's.
     unsafe { asm!("fxrstor64 [{}]", in(reg) image, options(nostack, readonly)) };
 }
 
-/// Loads the initial state as FXRSTOR does.
-pub fn fxrstor_initial(state: &'static InitialState) {
-    // SAFETY: a valid image.
-    unsafe { asm!("fxrstor64 [{}]", in(reg) state, options(nostack, readonly)) };
-}
-
-/// Loads the initial state of these components.
-pub fn xrstor_initial(state: &'static InitialState, features: u64) {
-    // SAFETY: a valid area with all components in their initial state, of which XRSTOR reads nothing but the legacy part
-    // and the header.
+/// Loads these components from the kernel's memory as XRSTOR does.
+///
+/// # Safety
+/// The area is one that the CPU takes, aligned to 64 bytes.
+pub unsafe fn xrstor_here(area: *const u8, features: u64) {
+    // SAFETY: the caller's.
     unsafe {
-        asm!("xrstor64 [{}]", in(reg) state, in("eax") features as u32, in("edx") (features >> 32) as u32,
+        asm!("xrstor64 [{}]", in(reg) area, in("eax") features as u32, in("edx") (features >> 32) as u32,
             options(nostack, readonly));
     }
 }
