@@ -337,8 +337,7 @@ impl Crossing<'_> {
     /// Injects just before the instruction at `at`, sees to it that the door is entered from there, and lets the handler end.
     fn inject(&self, debugger: &mut Debugger, qmp: &mut Qmp, at: u64, kind: Injection) -> Result<()> {
         if self.door.name == NMI {
-            // Each in an NMI of its own: what comes in the door's first instructions lets the next NMI in, and there the door
-            // does not stand another one.
+            // Each in an NMI of its own: another NMI is held off until the door's end, and then begins it anew.
             debugger.run_to(self.start)?;
         }
         if debugger.register(RIP)? != at {
