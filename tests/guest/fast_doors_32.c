@@ -104,11 +104,12 @@ static void handle(int signal, void (*handler)(int, siginfo_t *, void *), int fl
     sigaction(signal, &action, NULL);
 }
 
-/* What a handler sees of a stack that cannot be read: EFAULT. */
+/* What a handler sees of a stack that cannot be read: EFAULT, and 0 in place of the word. */
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
     (void)signal, (void)info;
-    _exit(((ucontext_t *)context)->uc_mcontext.gregs[REG_EAX] == -EFAULT ? 42 : 43);
+    const greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+    _exit(registers[REG_EAX] == -EFAULT && registers[REG_EBP] == 0 ? 42 : 43);
 }
 
 static int see_efault(void)

@@ -198,8 +198,8 @@ pub(super) unsafe extern "C" fn syscall32_entry<K: Doors>() {
 
 /// The Rust half of SYSENTER and SYSCALL: fetches the sixth argument, makes the call, and leaves at the landing pad.
 ///
-/// A word that cannot be read is the program's mistake: the result is -EFAULT, and as no system call was made, no system-call
-/// work is done (as in Linux 6.1).
+/// A word that cannot be read is the program's mistake: the result is -EFAULT, EBP is 0, and as no system call was made, no
+/// system-call work is done (as in Linux 6.1).
 ///
 /// # Safety
 /// Called by [`sysenter_entry`], [`syscall32_entry`] and FRED's entry only.
@@ -219,6 +219,7 @@ pub(super) unsafe extern "C" fn fast<K: Doors>(regs: &mut UserRegs) -> WayOut {
             }
             None => {
                 at.regs().rax = EFAULT.wrapping_neg();
+                at.regs().rbp = 0;
                 at.regs().orig_rax = UserRegs::NO_SYSCALL;
                 false
             }
