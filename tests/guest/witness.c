@@ -139,6 +139,32 @@ static void torn_frames(void)
     mprotect(low, 4096, PROT_READ | PROT_WRITE);
 }
 
+static stack_t stack_of_handler;
+
+/* Makes the stack that it runs on the alternate one, with the frame and without what was interrupted. */
+static void change_stack(int signal, siginfo_t *info, void *context)
+{
+    (void)signal, (void)info;
+    stack_of_handler.ss_sp = (char *)context - 8192;
+    stack_of_handler.ss_size = 8192 + 64;
+    sigaltstack(&stack_of_handler, NULL);
+}
+
+/* Whether a stack is in use goes by the stack pointer that rt_sigreturn is called with (since Linux 6.12), not by the one that it
+ * restores: so the frame's stack does not replace the one that the handler is on. */
+static void returns_from_new_stack(void)
+{
+    stack_t seen;
+    struct sigaction action = { .sa_sigaction = change_stack, .sa_flags = SA_SIGINFO };
+    sigaction(SIGUSR2, &action, NULL);
+    raise(SIGUSR2);
+    sigaltstack(NULL, &seen);
+    check(seen.ss_sp == stack_of_handler.ss_sp, "the alternate stack behind a handler that is on it", "%p instead of %p", seen.ss_sp,
+          stack_of_handler.ss_sp);
+    stack_t none = { .ss_flags = SS_DISABLE };
+    sigaltstack(&none, NULL);
+}
+
 int main(void)
 {
     low = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
@@ -149,5 +175,6 @@ int main(void)
     filter_of_nothing();
     fetches();
     torn_frames();
+    returns_from_new_stack();
     return done();
 }

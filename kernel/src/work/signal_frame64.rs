@@ -250,14 +250,14 @@ pub fn restore_frame(regs: &mut UserRegs) -> Result<()> {
     crate::signal::mask::set_blocked(mask);
     // A call that was interrupted before the handler ran is not to be continued after it.
     restart_block::reset_restart_fn();
+    // Before the registers, as since Linux 6.12: it is the handler's stack pointer that may be on the stack in use.
+    restore_altstack(current(), user::read(at(offset_of!(UContext, stack)))?, regs.rsp);
     let context: SigContext = user::read(at(offset_of!(UContext, context)))?;
     context.restore(regs);
     if flags & UC_STRICT_RESTORE_SS == 0 && regs.cs() == u64::from(USER_CS) {
         make_ss_valid(regs);
     }
-    fpstate::load(context.fpstate)?;
-    restore_altstack(current(), user::read(at(offset_of!(UContext, stack)))?, regs.rsp);
-    Ok(())
+    fpstate::load(context.fpstate)
 }
 
 /// Linux ignores an alternate stack that `sigaltstack` would refuse.
