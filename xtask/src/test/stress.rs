@@ -19,7 +19,8 @@ use crate::qemu::{Boot, Console, Ending, Machine};
 use crate::run::{environment, log_tail};
 use crate::setup::{self, Need};
 
-/// How much longer than it is told to run a program may take, boot included.
+/// How much longer than it is told to run a program may take, boot included, beside a quarter of that: busybox's timeout(1) counts
+/// sleeps of a second, which take longer on a busy machine.
 const SLACK: Duration = Duration::from_secs(240);
 
 const PROGRAMS: [Need; 3] = [
@@ -96,7 +97,7 @@ impl Stress {
         let mut boot = Boot::new(machine, kernel);
         boot.initrd = Some(initrd);
         boot.append = "stdin=stream".to_owned();
-        boot.timeout = Some(Duration::from_secs(seconds) + SLACK);
+        boot.timeout = Some(Duration::from_secs(seconds + seconds / 4) + SLACK);
         let output = Capture::default();
         let outcome = boot.run(Console::capture(&output))?;
         let text = output.text();
