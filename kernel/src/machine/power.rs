@@ -4,6 +4,7 @@ use core::fmt::Write;
 
 use spin::Once;
 use x86_64::instructions::{interrupts, port::Port};
+use x86_64::registers::control::Cr4;
 
 use super::log;
 
@@ -22,6 +23,9 @@ pub fn on_shutdown(tell: Tell) {
 const EXIT_ORDERLY: u32 = 0x10;
 /// What QEMU's isa-debug-exit makes 35 of.
 const EXIT_PANIC: u32 = 0x11;
+
+/// CR4.FRED.
+const CR4_FRED: u64 = 1 << 32;
 
 /// The first program has ended with `exit_code`: says so on the log port and turns the machine off.
 pub fn shutdown(exit_code: i32) -> ! {
@@ -53,6 +57,8 @@ fn power_off(code: u32) -> ! {
     let no_vectors = x86_64::structures::DescriptorTablePointer { limit: 0, base: x86_64::VirtAddr::zero() };
     // SAFETY: nothing runs on this processor after this.
     unsafe {
+        // While FRED delivers events, nobody reads the IDT.
+        Cr4::write_raw(Cr4::read_raw() & !CR4_FRED);
         x86_64::instructions::tables::lidt(&no_vectors);
         core::arch::asm!("ud2", options(noreturn));
     }
