@@ -21,7 +21,8 @@
 //!
 //! * SYSCALL changes neither RCX nor R11.
 //! * After SYSCALL, SYSENTER or INT with TF set, the single step comes right away, before the next instruction: ERETU raises it. It does
-//!   not where the call itself has changed RIP or TF (`sigreturn`, a signal handler, a tracer).
+//!   not where the call itself has changed RIP or TF (`sigreturn`, a signal handler, a tracer), nor where the call's exit has reported
+//!   a tracer's step.
 //! * SYSCALL in compatibility mode and SYSENTER in 64-bit mode are #UD.
 //! * IRET zeroes a null DS, ES, FS or GS whose RPL is not 0; ERETU keeps it.
 
@@ -207,7 +208,10 @@ unsafe extern "C" fn hit_user<K: Doors>(regs: &mut UserRegs) {
             }
         }
     }
-    if !matches!(opened, Opened::Nothing(..)) && step_at == Some(regs.rip) && regs.rflags & flags::TF != 0 {
+    // A tracer's step over a call has been reported at the call's exit (`ptrace_report_syscall_exit`).
+    let is_reported = || K::SYSCALL_WORK.armed(K::syscall_work()).exit_trap != 0;
+    let goes_on = step_at == Some(regs.rip) && regs.rflags & flags::TF != 0;
+    if goes_on && !matches!(opened, Opened::Nothing(..)) && !is_reported() {
         regs.ss |= Event::SOFTWARE;
     }
 }

@@ -26,6 +26,8 @@ thread_local! {
     static SEEN: RefCell<Vec<Seen>> = const { RefCell::new(Vec::new()) };
     /// What the hooks of the user's do with the registers.
     static CHANGE: Cell<fn(&mut UserRegs)> = const { Cell::new(|_| {}) };
+    /// The word of system-call work.
+    static WORK: Cell<usize> = const { Cell::new(0) };
     static IRQS: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -65,7 +67,7 @@ impl Kernel for Witness {
         0
     }
     fn syscall_work() -> usize {
-        0
+        WORK.get()
     }
     fn preempt_count() -> usize {
         0
@@ -270,6 +272,9 @@ fn a_step_over_a_call_comes_at_once() {
     assert_eq!(step(stepped, |regs| regs.set_rflags(0)), 0, "a tracer");
     assert_eq!(step(user(), |regs| regs.set_rflags(flags::TF)), 0, "sigreturn: the call was not stepped");
     assert_eq!(step(user(), |_| {}), 0);
+    WORK.set(Witness::SYSCALL_WORK.exit_trap);
+    assert_eq!(step(stepped, |_| {}), 0, "a tracer's, which the call's exit has reported");
+    WORK.set(0);
     let (_, out) = arrive(stepped, about(kind::EXCEPTION, Exception::UD) | 1 << 57);
     assert_eq!(out, stepped, "a fault: nothing is done");
 }
