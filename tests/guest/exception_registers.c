@@ -182,8 +182,9 @@ static void protection(void)
         { "#GP invd", BYTES("\x0f\x08") },
         { "#GP rdmsr", BYTES("\x0f\x32") },
         { "#GP wrmsr", BYTES("\x0f\x30") },
-        { "#GP swapgs", BYTES("\x0f\x01\xf8") },
-        { "#GP sysret", BYTES("\x48\x0f\x07") },
+    }, fred_has_none[] = {
+        { "swapgs", BYTES("\x0f\x01\xf8") },
+        { "sysret", BYTES("\x48\x0f\x07") },
     };
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
         randomize(&in);
@@ -191,6 +192,14 @@ static void protection(void)
         in.rcx = 0xc0000080;        /* EFER */
         in.rdx = 0xe9;              /* a port */
         fault(list[i].name, SIGSEGV, SI_KERNEL_CODE, 13, 0, list[i].bytes, list[i].length);
+    }
+    for (size_t i = 0; i < sizeof fred_has_none / sizeof *fred_has_none; i++) {
+        randomize(&in);
+        in.rcx = 0;
+        if (fred())
+            fault(fred_has_none[i].name, SIGILL, ILL_ILLOPN, 6, 0, fred_has_none[i].bytes, fred_has_none[i].length);
+        else
+            fault(fred_has_none[i].name, SIGSEGV, SI_KERNEL_CODE, 13, 0, fred_has_none[i].bytes, fred_has_none[i].length);
     }
     randomize(&in);
     in.rax = task_size() + 4096;

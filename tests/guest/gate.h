@@ -44,4 +44,13 @@ __attribute__((unused)) static long gate_status(const char *key)
     return device_status("/dev/gate", key);
 }
 
+/* Whether the CPU delivers events by FRED. */
+__attribute__((unused)) static int fred(void)
+{
+    static long is_on = -1;
+    if (is_on < 0)
+        is_on = gate_status("fred") > 0;
+    return (int)is_on;
+}
+
 #endif

@@ -10,7 +10,7 @@
 #ifndef REGISTERS_H
 #define REGISTERS_H
 
-#include "check.h"
+#include "gate.h"
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/ucontext.h>
@@ -28,6 +28,15 @@ static const char *const register_names[] = { "rax", "rbx", "rcx", "rdx", "rsi",
 
 /* `in`: what `run` loads. `out`: what the snippet left. `at_handler`: what the last signal handler was entered with. */
 __attribute__((used)) static struct registers in, out, at_handler;
+
+/* What SYSCALL makes of RCX and R11: the address after it and the flags. With FRED it leaves both alone. */
+__attribute__((unused)) static void leave_syscall(struct registers *regs, const void *behind)
+{
+    if (fred())
+        return;
+    regs->rcx = (uint64_t)behind;
+    regs->r11 = in.rflags;
+}
 
 #define STORE_REGISTERS(to) \
     "mov %rax, " to "(%rip); mov %rbx, " to "+8(%rip); mov %rcx, " to "+16(%rip); mov %rdx, " to "+24(%rip)\n" \

@@ -16,8 +16,7 @@ static const char *call(uint64_t number, uint64_t result)
     run(enter_kernel);
     struct registers want = in;
     want.rax = result;
-    want.rcx = (uint64_t)enter_kernel_end;
-    want.r11 = in.rflags;
+    leave_syscall(&want, enter_kernel_end);
     return difference(&want, &out, 0);
 }
 

@@ -15,8 +15,7 @@ static const char *call(uint64_t result, unsigned ignored)
     run(enter_kernel);
     struct registers want = in;
     want.rax = result;
-    want.rcx = (uint64_t)enter_kernel_end;
-    want.r11 = in.rflags;
+    leave_syscall(&want, enter_kernel_end);
     return difference(&want, &out, ignored);
 }
 
@@ -45,8 +44,7 @@ static void signal_at_exit(void)
         wrong = call(0, 0);
         struct registers want = in;
         want.rax = 0;
-        want.rcx = (uint64_t)enter_kernel_end;
-        want.r11 = in.rflags;
+        leave_syscall(&want, enter_kernel_end);
         if (!wrong)
             wrong = difference(&want, &caught.registers, 0);
         if (!wrong && (caught.count != 1 || caught.rip != (uint64_t)enter_kernel_end))

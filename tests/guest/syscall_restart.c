@@ -49,8 +49,7 @@ static void interrupt(const struct blocking *call, unsigned long flags, int64_t 
     reap(sender);
     struct registers expected = in;
     expected.rax = want;
-    expected.rcx = (uint64_t)enter_kernel_end;
-    expected.r11 = in.rflags;
+    leave_syscall(&expected, enter_kernel_end);
     const char *wrong = difference(&expected, &out, 0);
     check(!wrong && caught.count == 1, name, "%d signals, %s", caught.count, wrong ? wrong : "registers right");
 

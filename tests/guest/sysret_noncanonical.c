@@ -44,8 +44,11 @@ static const char *sigreturn_to(uint64_t rip, uint64_t end)
     run(send_signal);
     struct registers want = in;
     want.rax = 0;
-    want.rcx = forge_rcx ? rip : (uint64_t)send_signal_end;
-    want.r11 = in.rflags;
+    leave_syscall(&want, send_signal_end);
+    if (forge_rcx) {
+        want.rcx = rip;
+        want.r11 = in.rflags;
+    }
     if (caught.count != 2 || caught.signal != SIGSEGV)
         return "no SIGSEGV";
     if (caught.rip != rip)
@@ -99,8 +102,7 @@ static void last_instruction(uint64_t end)
         run(page + 4094);
         struct registers want = in;
         want.rax = getpid();
-        want.rcx = end;
-        want.r11 = in.rflags;
+        leave_syscall(&want, (void *)end);
         caught.registers.rflags &= ~(uint64_t)RF;
         const char *wrong = difference(&want, &caught.registers, 0);
         check(caught.count == 1 && caught.signal == SIGSEGV && caught.rip == end && caught.cr2 == end &&

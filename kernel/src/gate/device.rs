@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use portcullis::x86_64::fred;
 use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
@@ -85,6 +86,7 @@ fn command(line: &str) -> Result<()> {
             gate::nest_nmi(|| cpu);
         }
         "stack-pointers" => gate::compare_stack_pointers(),
+        "cr2" | "paranoid" if fred::is_on() => return Err(Errno::EOPNOTSUPP),
         "cr2" => gate::compare_cr2(),
         "watch" => gate::watch_debug_handler(),
         "paranoid" => gate::enter_paranoid_doors(),

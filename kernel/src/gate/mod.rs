@@ -22,7 +22,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use portcullis::die::{Die, Notifier, Verdict, notify_die};
 use portcullis::trace::Event;
 use portcullis::work::{ExitWork, ExitWorkBits, WorkFlags};
-use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs};
+use portcullis::x86_64::{CpuLocal, Doors, Exception, PerCpuContext, Rflags, SavedRegs, UserRegs, fred};
 use portcullis::{
     Again, Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine, NmiContext,
     Settled, Skip, SyscallHooks,
@@ -369,7 +369,7 @@ pub fn nest_nmi(cpu: impl FnOnce() -> usize) {
 }
 
 /// Enters the doors of the NMI and of #DB with the kernel's GS and with the user's, as they are entered between SWAPGS and
-/// IRET. For `/dev/gate`.
+/// IRET. Not with FRED, which has neither these doors nor SWAPGS. For `/dev/gate`.
 pub fn enter_paranoid_doors() {
     let _irqs = sync::irqs_off();
     // SAFETY: INT uses the same gates and stacks as the hardware's NMI and #DB; nothing uses GS in between.
@@ -377,7 +377,7 @@ pub fn enter_paranoid_doors() {
 }
 
 /// Enters the doors of the NMI and of #DB as they are entered between a page fault and the read of CR2, while the handlers take page
-/// faults of their own. For `/dev/gate`.
+/// faults of their own. Not with FRED, where INT is no NMI. For `/dev/gate`.
 pub fn compare_cr2() {
     const BEFORE: u64 = 0x1234_5678;
     let after: u64;
@@ -485,6 +485,7 @@ pub fn status(out: &mut String) {
         ("machine_checks", machine_check::survived()),
         ("ipis", cpu::all().map(|cpu| u64::from(cpu.ipis.load(Relaxed))).sum()),
         ("cpus", cpu::count() as u64),
+        ("fred", fred::is_on().into()),
         ("percpu_bytes", size_of::<CpuLocal>() as u64),
         ("pertask_bytes", size_of::<WorkFlags>() as u64),
         // Of the CPU that the reader runs on.
