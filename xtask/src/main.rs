@@ -7,6 +7,7 @@
 //! | what the guest finds in its file system | [`initramfs`], [`program`], [`packages`] |
 //! | QEMU's command line, the guest's consoles, its exit status | [`qemu`], [`console`] |
 //! | Bochs, its firmware; which emulator runs | [`bochs`], [`emulator`] |
+//! | `./x emulator` | [`mod@probe`] |
 //! | how packages of another Debian are had | [`suite`] |
 //! | `./x run` | [`run`] |
 //! | `./x trace` | [`mod@trace`] |
@@ -32,6 +33,7 @@ mod lint;
 mod linux;
 mod msrv;
 mod packages;
+mod probe;
 mod program;
 mod progress;
 mod prove;
@@ -81,6 +83,8 @@ enum Command {
     Prove(prove::ProveArgs),
     /// Fuzz the kernel's code that takes bytes of programs
     Fuzz(fuzz::FuzzArgs),
+    /// Ask an emulator what it shows of a processor
+    Emulator(probe::EmulatorArgs),
     /// Format all code
     Fmt(lint::FmtArgs),
     /// Check formatting, and clippy with warnings as errors
@@ -106,6 +110,7 @@ fn run_command(command: Command) -> Result<ExitCode> {
         Command::Bench(args) => bench::bench(args).map(|()| ExitCode::SUCCESS),
         Command::Linux(args) => linux::linux(args),
         Command::Conformance(args) => conformance::conformance(args),
+        Command::Emulator(args) => probe::run(args),
         Command::Prove(args) => prove::prove(args),
         Command::Fuzz(args) => fuzz::fuzz(args),
         Command::Fmt(args) => lint::fmt(args),

@@ -50,7 +50,7 @@ const BOOT_LIMIT_KVM: Duration = Duration::from_secs(20);
 const BOOT_NOTICE: Duration = Duration::from_secs(10);
 
 /// The CPU model if nothing else is asked for: all that the emulator has.
-const DEFAULT_CPU: &str = "max";
+pub const DEFAULT_CPU: &str = "max";
 
 /// The last line of the log of a kernel that panicked.
 const PANIC: &str = "panic\n";
@@ -97,6 +97,9 @@ pub struct Machine {
     /// What executes it all.
     #[arg(skip)]
     pub emulator: Emulator,
+    /// Whether Bochs's CPU has FRED, for a Bochs that is built with it.
+    #[arg(skip)]
+    pub fred: bool,
     /// Counts instructions in place of time: the value of QEMU's `-icount`.
     #[arg(skip)]
     pub icount: Option<String>,
@@ -114,6 +117,7 @@ impl Default for Machine {
             accel: Accelerator::Tcg,
             memory: None,
             emulator: Emulator::Qemu,
+            fred: false,
             icount: None,
             extra: Vec::new(),
         }
@@ -370,6 +374,7 @@ impl Boot {
         };
         bochs::start(&bochs::Guest {
             cpu: if machine.cpu == DEFAULT_CPU { bochs::DEFAULT_MODEL } else { &machine.cpu },
+            fred: machine.fred,
             smp: machine.smp,
             memory: memory.with_context(|| format!("{:?} is no size of memory", machine.memory))?,
             kernel: &self.kernel,

@@ -165,6 +165,7 @@ pub fn boot(args: &RunArgs, program: Option<Program>, kernel: &Path) -> Result<(
     root.argv(&argv).env(&environment()).symbols_of(kernel)?;
     let mut machine = args.machine.clone();
     machine.emulator = args.emulator;
+    machine.fred = args.fred && emulator::bochs().is_some();
     let root = fit(root, program.as_ref(), &mut machine)?;
     let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let initrd = scratch.path().join("initramfs.cpio");

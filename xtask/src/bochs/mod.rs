@@ -50,6 +50,8 @@ const QUANTUM: u32 = 16;
 pub struct Guest<'a> {
     /// A CPU model of Bochs.
     pub cpu: &'a str,
+    /// Whether the model gets FRED. Debian's Bochs then says that it has it, and has not.
+    pub fred: bool,
     /// The number of CPUs.
     pub smp: u32,
     /// Bytes of memory.
@@ -103,10 +105,7 @@ pub fn start(guest: &Guest) -> Result<Started> {
     let configuration = directory.join("bochsrc");
     fs::write(&configuration, self::configuration(guest, &rom, &display_rom, &image, directory)? + &ports)?;
 
-    let mut bochs = match emulator::bochs() {
-        Some(own) => Command::new(own),
-        None => install()?.command(),
-    };
+    let mut bochs = command()?;
     bochs.args(["-q", "-unlock", "-f"]).arg(&configuration);
     let messages = File::create(directory.join("messages"))?;
     bochs.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(messages);
@@ -141,12 +140,21 @@ pub fn start(guest: &Guest) -> Result<Started> {
     })
 }
 
+/// Bochs: the user's, or Debian's.
+pub fn command() -> Result<Command> {
+    match emulator::bochs() {
+        Some(own) => Ok(Command::new(own)),
+        None => Ok(install()?.command()),
+    }
+}
+
 /// Bochs's configuration, without the serial ports.
 fn configuration(guest: &Guest, rom: &Path, display_rom: &Path, image: &Path, directory: &Path) -> Result<String> {
     const MIB: u64 = 1 << 20;
     ensure!(guest.memory.is_multiple_of(MIB) && guest.memory > 0, "Bochs's memory is a number of MiB");
     let memory = guest.memory / MIB;
     let (cpu, smp, log) = (guest.cpu, guest.smp, directory.join("log"));
+    let features = if guest.fred { ", add_features=\"fred, lkgs\"" } else { "" };
     let (instructions, clock) = match guest.terminal {
         true => (INSTRUCTIONS_PER_SECOND_AT_TERMINAL, "slowdown"),
         false => (INSTRUCTIONS_PER_SECOND, "none"),
@@ -154,12 +162,11 @@ fn configuration(guest: &Guest, rom: &Path, display_rom: &Path, image: &Path, di
     Ok(format!(
         "config_interface: textconfig
 display_library: rfb, options=\"timeout=0\"
-plugin_ctrl: biosdev=0, speaker=0, parallel=0, gameport=0
-sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy
+plugin_ctrl: biosdev=0, speaker=0, parallel=0
 memory: guest={memory}, host={memory}
 romimage: file={}
 vgaromimage: file={}
-cpu: model={cpu}, count={smp}, quantum={QUANTUM}, ips={instructions}, reset_on_triple_fault=1, cpuid_freq=none
+cpu: model={cpu}{features}, count={smp}, quantum={QUANTUM}, ips={instructions}, reset_on_triple_fault=1, cpuid_freq=none
 clock: sync={clock}
 pci: enabled=1, chipset=i440fx
 fw_cfg: enabled=1

@@ -77,7 +77,7 @@ pub fn run(only: &[String], machines: &[String], storm_seconds: u32, report: &mu
             icount: (smp == 1).then(|| STEADY_CLOCK.to_owned()),
             ..Machine::default()
         };
-        let target = Target { name, machine, isolation, words, limit: None };
+        let target = Target { name, machine, isolation, fred: false, words, limit: None };
         target.run(&programs.iter().collect::<Vec<_>>(), storm_seconds, |result| {
             result.report(&format!("guest/{name}"), report)
         })?;
@@ -94,6 +94,8 @@ pub struct Target<'a> {
     pub machine: Machine,
     /// Whether the kernel has page-table isolation.
     pub isolation: bool,
+    /// Whether it is the kernel for CPUs with FRED.
+    pub fred: bool,
     /// Further words of its command line.
     pub words: &'a str,
     /// How long a boot may take, if not as long as its programs may.
@@ -103,7 +105,9 @@ pub struct Target<'a> {
 impl Target<'_> {
     /// Runs the programs there, in as many boots as it takes; each result goes to `each` as it comes.
     pub fn run(&self, programs: &[&Program], storm_seconds: u32, mut each: impl FnMut(ProgramResult)) -> Result<()> {
-        let kernel = kernel::build_checked(self.isolation)?;
+        let build =
+            kernel::Build { checked: true, isolation: self.isolation, fred: self.fred, ..kernel::Build::default() };
+        let kernel = build.run()?;
         let mut waiting: VecDeque<&Program> = programs.iter().copied().collect();
         while !waiting.is_empty() {
             let batch: Vec<&Program> = waiting.iter().copied().collect();

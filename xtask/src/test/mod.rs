@@ -6,6 +6,7 @@ mod command;
 mod conformance;
 mod debian;
 mod differential;
+mod emulator;
 mod example;
 mod fred;
 mod fuzz;
@@ -94,6 +95,11 @@ const SUITES: &[Suite] = &[
         name: "bochs",
         about: "the programs of tests/guest on Bochs, which is right where QEMU is wrong; without --only, with --all alone",
         run: |args, report| bochs::run(&args.program, &args.machine, args.storm, report),
+    },
+    Suite {
+        name: "emulator",
+        about: "the emulator shows of a processor what docs/emulators.md says; with --all Bochs, too",
+        run: |args, report| emulator::run(args.all, report),
     },
     Suite {
         name: "machines",
