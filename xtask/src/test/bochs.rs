@@ -51,7 +51,8 @@ const SYSCALL_TF: &str =
     "Bochs 3.1 raises #DB in ring 0 at the first instruction after a SYSCALL with TF, though SFMASK clears it";
 const IDIV: &str = "Bochs 3.1 of Debian divides wrongly: IDIV of 64 bits";
 
-const BREAKPOINT: &str = "Bochs with two CPUs never leaves an instruction breakpoint: after an exception it looks at the old RIP";
+const BREAKPOINT: &str =
+    "Bochs with two CPUs never leaves an instruction breakpoint: after an exception it looks at the old RIP";
 
 const WRONG: &[Wrong] = &[
     Wrong { program: "door_flags", machines: &[], checks: &["invariants"], reason: SYSCALL_TF },
