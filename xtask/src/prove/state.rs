@@ -467,6 +467,9 @@ mod tests {
         let bits = Term::symbol("rsp").masked(0xffff_0000);
         assert_eq!(state.read(&bits.or(&alias).plus(8), 8).unwrap(), word);
         assert_eq!(state.read(&alias.or(&bits).plus(8), 8).unwrap(), word);
+        let fewer = Term::symbol("rsp").masked(0xfff0_0000);
+        assert_eq!(state.read(&fewer.or(&alias).plus(8), 8).unwrap(), word);
+        assert_eq!(state.read(&alias.or(&fewer).plus(8), 8).unwrap(), word);
         assert!(state.write(&bits.or(&alias).plus(8), word.clone()).is_err());
         // Other bits, or another region.
         assert!(state.read(&Term::symbol("rsp").masked(0x1_ffff_0000).or(&alias).plus(8), 8).is_err());

@@ -146,7 +146,7 @@ pub fn step(state: &mut State, instruction: &Instruction) -> Result<Next, Stuck>
         }
         M::Call if instruction.op0_kind() == OpKind::NearBranch64 => return Ok(Next::Call(target())),
         M::Sysretq => return Ok(Next::Leave(Leave::Sysret64)),
-        M::Sysret if instruction.code() == Code::Sysretd => return Ok(Next::Leave(Leave::Sysret32)),
+        M::Sysret => return Ok(Next::Leave(Leave::Sysret32)),
         M::Ret if instruction.code() == Code::Retnq => return Ok(Next::Leave(Leave::Ret)),
         M::Iretq => return Ok(Next::Leave(Leave::Iret)),
         // ERETU chooses the user's GS by itself (FRED specification, ERETU).
