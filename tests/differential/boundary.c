@@ -8,16 +8,23 @@
 #include "system.h"
 #include "notes.h"
 #include "chance.h"
-#include "doors64.h"
+#include "doors.h"
 #include "calls.h"
 #include "handler.h"
+#include "segments.h"
+#include "sequences.h"
+#include "filters.h"
+#include "timers.h"
+#include "meeting.h"
 
-enum { STEPS = 24, PATIENCE = 20 };
+enum { STEPS = 24 };
 
 static struct {
     word seed, first, count, batch, workers, mask, old, log;
 } arguments;
 static word job;
+
+#include "tracer.h"
 
 static void map_places(void)
 {
@@ -27,6 +34,7 @@ static void map_places(void)
     map(CODE, PAGE, READ | WRITE | EXECUTE, PRIVATE);
     map(STACK, 4 * PAGE, READ | WRITE, PRIVATE);
     map(ALTERNATE, ALTERNATE_SIZE, READ | WRITE, PRIVATE);
+    map(SEQUENCE_AREA, PAGE, READ | WRITE, PRIVATE);
     map(OWN_STACKS, OWN_STACK * (DEPTHS + 2), READ | WRITE, PRIVATE);
 #ifdef __x86_64__
     map(LAST_PAGE, PAGE, READ | WRITE | EXECUTE, PRIVATE);
@@ -46,14 +54,26 @@ static void set_alternate_stack(void)
     note("sigaltstack", call3(__NR_sigaltstack, &stack, 0, 0));
 }
 
-static void set_handler(int signal, word flags, word mask)
+enum { SIGINFO = 4, RESTORER = 0x04000000 };
+
+static void set_handler(int signal, word flags, wide mask)
 {
     struct {
         const void *handler;
         word flags;
         const void *restorer;
-        word mask;
-    } action = { signal_entry, 4 | 0x04000000 | flags, signal_restorer, mask };
+        wide mask;
+    } action = { signal_entry, SIGINFO | RESTORER | flags, signal_restorer, mask };
+#ifndef __x86_64__
+    /* The frame of old, and the vDSO's way back. */
+    if (chance(40)) {
+        action.handler = signal_entry_old;
+        action.restorer = signal_restorer_old;
+        action.flags &= ~SIGINFO;
+    }
+    if (chance(20))
+        action.flags &= ~RESTORER;
+#endif
     call4(__NR_rt_sigaction, signal, &action, 0, 8);
 }
 
@@ -68,35 +88,37 @@ static void set_handlers(void)
         word flags = ON_STACK | (chance(50) ? RESTART : 0) | (chance(60) ? NO_DEFER : 0);
         if (chance(1))
             flags ^= chance(50) ? RESET_HAND : ON_STACK;
-        set_handler(signal, flags, chance(60) ? 0 : chance(50) ? ~0ul : random_number());
+        set_handler(signal, flags, chance(60) ? 0 : chance(50) ? ~0ull : random_number());
     }
 }
 
-/* One piece of code, with all registers chosen. */
-static void episode(int is_nested)
+/* The piece of code that comes: a system call in half of the cases. */
+static struct snippet choose_piece(void)
 {
-    const struct snippet *snippet = chance(55) ? &snippets[below(CALLING)] : &PICK(snippets);
-    struct snippet interrupt = { "int N", 0, NONE, 0 };
+    struct snippet snippet = chance(55) ? snippets[below(CALLING)] : PICK(snippets);
     if (chance(6)) {
         word n = below(256);
-        interrupt.code = s_int_n + n * INT_N_LENGTH;
-        interrupt.door = n == 0x80 ? INT80 : NONE;
+        snippet = (struct snippet){ "int N", s_int_n + n * INT_N_LENGTH, n == 0x80 ? INT80 : NONE, 0 };
         say("int", n);
-        snippet = &interrupt;
+    } else if (!is_traced && chance(3)) {
+        snippet = spin;
     }
     if (logging) {
         put("  code ");
-        put(snippet->name);
+        put(snippet.name);
         flush_line();
     }
+    return snippet;
+}
+
+static void choose_registers(const struct snippet *snippet)
+{
     for (int i = 0; i < REGISTERS; i++)
         in.r[i] = value();
     in.r[SP] = chance(75) ? STACK + 3 * PAGE + below(64) * 8 : value();
     in.flags = 0x202 | (random_number() & 0x8d5);
     if (chance(30))
         in.flags = interesting_flags() & ~0x20000ul;
-    if (snippet->door)
-        choose_call(&in, snippet->door, own_process);
     for (int i = 0; i < 2; i++)
         in_segments[i] = chance(70) ? FLAT_DATA : selector();
     for (int i = 2; i < 4; i++)
@@ -104,7 +126,7 @@ static void episode(int is_nested)
     in_entry = (word)snippet->code;
     in_launch = (word)launch_near;
     in_far.offset = in_entry;
-    in_far.selector = snippet->compat ? FLAT_CODE_32 : FLAT_CODE;
+    in_far.selector = snippet->compat ? OTHER_CODE : FLAT_CODE;
     if (chance(3))
         in_far.selector = selector();
     if (snippet->compat || chance(3))
@@ -112,38 +134,47 @@ static void episode(int is_nested)
     /* 32-bit code loses the upper half at the next interrupt. */
     if (in_launch == (word)launch_far)
         in.r[SP] = (narrow)in.r[SP];
+}
+
+/* One piece of code, with all registers chosen. */
+static void episode(void)
+{
+    struct snippet snippet = choose_piece();
+    word signals = shared->signals;
+    choose_registers(&snippet);
+    int waits = snippet.door && is_traced && chance(12);
+    if (snippet.code == spin.code)
+        choose_timer(&in);
+    else if (waits)
+        choose_wait(&in, snippet.door);
+    else if (snippet.door)
+        choose_call(&in, snippet.door, own_process);
     for (int i = 0; i < REGISTERS; i++)
         say(register_names[i], in.r[i]);
     say("flags", in.flags);
     say("far selector", in_far.selector);
     word back = door_stack;
+    meet(&in, (word)snippet.code, waits);
+    /* Behind the stop, at which Linux before 7.2 sees that it is not in the sequence. With CONFIG_DEBUG_RSEQ a call in one is SIGSEGV. */
+    if (!snippet.door)
+        choose_sequence((word)snippet.code);
     run();
     door_stack = back;
+    shared->is_waiting = 0;
     shared->crossings++;
     for (int i = 0; i < REGISTERS; i++)
-        note(register_names[i], i == SP ? (narrow)out.r[i] : out.r[i]);
+        note(register_names[i], i == SP ? (narrow)out.r[i] : place(out.r[i]));
     note("flags", out.flags);
     /* A null selector's ring is lost whenever an interrupt comes. */
     for (int i = 0; i < 5; i++)
         note("segment", out_segments[i] > 3 ? out_segments[i] : 0);
+    note_sequence(shared->signals != signals);
     look_for_efault(out.r[AX]);
     if (!data_is_open)
         note_words("data", (void *)DATA, 256);
-    (void)is_nested;
-}
-
-static void set_bases(void)
-{
-    word base = chance(50) ? DATA : value();
-    note("arch_prctl", call3(__NR_arch_prctl, chance(50) ? 0x1002 : 0x1001, base, 0));
-}
-
-static void set_segment(void)
-{
-    struct user_desc segment = { .entry_number = below(6), .base_addr = chance(50) ? 0 : value(), .limit = chance(50) ? 0xfffff : value(),
-                                 .seg_32bit = 1, .contents = below(4), .read_exec_only = below(2), .limit_in_pages = chance(70),
-                                 .seg_not_present = chance(15), .useable = below(2) };
-    note("modify_ldt", call3(__NR_modify_ldt, chance(90) ? 0x11 : 1, &segment, sizeof segment));
+    /* How long a call had still to wait. */
+    if (waits)
+        fill((void *)(DATA + 2 * PAGE), 0, 2 * PAGE);
 }
 
 static void queue_signals(void)
@@ -164,10 +195,10 @@ static void queue_signals(void)
 
 static void set_mask(void)
 {
-    word mask = chance(40) ? 0 : chance(50) ? ~0ul : random_number();
+    wide mask = chance(40) ? 0 : chance(50) ? ~0ull : random_number();
     /* Faults that are blocked end the script. */
     if (chance(90))
-        mask &= ~(word)(1 << (SIGTRAP - 1) | 1 << (SIGSEGV - 1) | 1 << 3 | 1 << 6 | 1 << 7 | 1ul << 30);
+        mask &= ~(signal_bit(SIGTRAP) | signal_bit(SIGSEGV) | signal_bit(4) | signal_bit(7) | signal_bit(8) | signal_bit(31));
     call4(__NR_rt_sigprocmask, 2, &mask, 0, 8);
     shared->crossings++;
 }
@@ -181,20 +212,15 @@ static void step(word index, int number)
     set_alternate_stack();
     fill_data();
     shared->crossings++;
-    if (chance(25))
-        set_bases();
-    if (chance(20))
-        set_segment();
+    choose_segments();
+    if (chance(4))
+        set_filter();
     set_mask();
     if (chance(15))
         queue_signals();
-    episode(0);
-    call3(__NR_arch_prctl, 0x1003, &out.r[0], 0);
-    call3(__NR_arch_prctl, 0x1004, &out.r[1], 0);
-    shared->crossings += 2;
-    note("FS base", out.r[0]);
-    note("GS base", out.r[1]);
-    word pending = 0, mask = 0;
+    episode();
+    note_bases();
+    wide pending = 0, mask = 0;
     call4(__NR_rt_sigprocmask, 0, 0, &mask, 8);
     call3(__NR_rt_sigpending, &pending, 8, 0);
     shared->crossings += 2;
@@ -202,7 +228,7 @@ static void step(word index, int number)
     note("pending", pending);
 }
 
-static void script(word index)
+static void script(word index, int asks_for_tracer)
 {
     own_process = call3(__NR_getpid, 0, 0, 0);
     call3(__NR_setpgid, 0, 0, 0);
@@ -216,6 +242,9 @@ static void script(word index)
     handler_stack = OWN_STACKS + OWN_STACK;
     seed_chance(arguments.seed, index, -1);
     set_handlers();
+    register_area();
+    if (asks_for_tracer)
+        call3(__NR_ptrace, TRACE_ME, 0, 0);
     for (int i = 0; i < STEPS; i++)
         if (!(arguments.mask >> i & 1))
             step(index, i);
@@ -234,36 +263,9 @@ static long fork_as(int number)
     return child;
 }
 
-/* Waits for a script, and ends it when it takes too long, which no result depends on but one that says so. */
-static int wait_for(long child)
-{
-    int status = 0;
-    word set = 1ul << (SIGCHLD - 1);
-    for (;;) {
-        long got = call4(__NR_wait4, child, &status, 3 /* WNOHANG | WUNTRACED */, 0);
-        if (got == child && (status & 0xff) == 0x7f) {
-            note("stopped", status);
-            call3(__NR_kill, child, SIGCONT, 0);
-            continue;
-        }
-        if (got == child)
-            return status;
-        if (got < 0)
-            return -1;
-        struct {
-            long seconds, nanoseconds;
-        } patience = { PATIENCE, 0 };
-        if (call4(__NR_rt_sigtimedwait, &set, 0, &patience, 8) == -11) {
-            call3(__NR_kill, child, SIGKILL, 0);
-            call4(__NR_wait4, child, &status, 0, 0);
-            return 0xdead;
-        }
-    }
-}
-
 static void worker(word number)
 {
-    word set = ~0ul;
+    wide set = ~0ull;
     shared = (void *)(SHARED_PAGES + number * PAGE);
     for (word first = arguments.first; first < arguments.first + arguments.count; first += arguments.batch) {
         word batch = first / arguments.batch, end_of_batch = first + arguments.batch;
@@ -276,16 +278,20 @@ static void worker(word number)
             if (logging)
                 say("script", index);
             call4(__NR_rt_sigprocmask, 0, &set, 0, 8);
-            long child = fork_as(1000 + number * 100);
-            if (child == 0) {
-                word none = 0;
+            int asks = choose_tracer(index);
+            is_log_kept = is_traced && logging;
+            tracee.child = fork_as(1000 + number * 100);
+            if (tracee.child == 0) {
+                wide none = 0;
                 call4(__NR_rt_sigprocmask, 2, &none, 0, 8);
-                script(index);
+                script(index, asks);
             }
-            note("status", wait_for(child));
+            note("status", wait_for());
+            print_log();
             while (call4(__NR_wait4, -1, 0, 0x40000000, 0) > 0)
                 ;
         }
+        is_log_kept = 0;
         put("= ");
         put_decimal(job);
         put(" ");
@@ -324,13 +330,50 @@ static const char *read_jobs(void)
     return text;
 }
 
+#ifndef __x86_64__
+static word first_stack;
+#endif
+
 /* Where the kernel put the first stack differs: this one is at the same place everywhere. */
-__attribute__((used)) static void map_main(void) { map(STACK_OF_MAIN - 0x20000, 0x20000, READ | WRITE, PRIVATE); }
+__attribute__((used)) static void map_main(word *stack)
+{
+    map(STACK_OF_MAIN - 0x20000, 0x20000, READ | WRITE, PRIVATE);
+#ifdef __x86_64__
+    (void)stack;
+#else
+    enum { AT_SYSINFO = 32, AT_SYSINFO_EHDR = 33, VDSO_SIZE = 2 * PAGE };
+    word *p = stack + 1 + *stack + 1;
+    while (*p++)
+        ;
+    for (; *p; p += 2) {
+        if (*p == AT_SYSINFO)
+            vdso_door = p[1];
+        if (*p == AT_SYSINFO_EHDR)
+            vdso_first = p[1];
+    }
+    vdso_end = vdso_first + VDSO_SIZE;
+    first_stack = (word)stack & -(word)PAGE;
+#endif
+}
+
+#ifndef __x86_64__
+/* The first stack lies where random pointers go, and elsewhere in each boot. */
+static void unmap_first_stack(void)
+{
+    enum { GROWN = 0x40000 };
+    const word end = 0xffffe000;
+    call3(__NR_munmap, first_stack - GROWN, end - (first_stack - GROWN), 0);
+}
+#endif
 
 __attribute__((used, noreturn)) static void first(void)
 {
+#ifndef __x86_64__
+    unmap_first_stack();
+#endif
     int is_init = call3(__NR_getpid, 0, 0, 0) == 1;
     map(SHARED_PAGES, 64 * PAGE, READ | WRITE, SHARED);
+    map(LOG, LOG_SIZE, READ | WRITE, SHARED);
     if (is_init && call3(__NR_fcntl, 1, 1, 0) < 0) {
         /* Linux, whose archive has no console. */
         call3(__NR_mknod, "/console", 020600, 5 << 8 | 1);

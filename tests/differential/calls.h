@@ -4,7 +4,7 @@
 #define CALLS_H
 
 #include "chance.h"
-#include "doors64.h"
+#include "doors.h"
 
 /* What an argument is: any value, a pointer (into the data), a size of a signal set, a signal, a small number, or one of a list. */
 enum kind { ANY, POINTER, SET, SIGNAL, SMALL, LIST, DESCRIPTOR, OWN, AREA, NOTHING, ZERO, LENGTH };
@@ -18,7 +18,7 @@ struct call {
 };
 
 static const word arch_codes[] = { 0x1001, 0x1002, 0x1003, 0x1004, 0x1011, 0x1000, 0x9999, 0x2001 };
-static const word controls[] = { 1, 2, 3, 4, 7, 8, 14, 15, 16, 21, 23, 25, 26, 29, 30, 36, 37, 38, 39, 59, 1000 };
+static const word controls[] = { 1, 2, 3, 4, 7, 8, 14, 15, 16, 21, 23, 25, 26, 30, 36, 37, 38, 39, 59, 1000 };
 static const word ldt_functions[] = { 0, 1, 2, 0x11, 3 };
 static const word how[] = { 0, 1, 2, 3 };
 static const word personas[] = { 0xffffffff, 0, 0x8, 0x40000, 0xffffffff };
@@ -89,8 +89,16 @@ static const struct call calls[] = {
 };
 
 /* A Linux without 16-bit segments, and older than 6.9: an IRET that fails with an SS of the LDT tells its error code, and the
- * 32-bit sigreturn loads null selectors anew, which clears the bases. Neither is tried there. */
+ * 32-bit sigreturn loads null selectors anew, which clears the bases. Before 6.12 rt_sigreturn looks at the stack pointer that it
+ * restores, when it restores the alternate stack. None of it is tried there. */
 static int is_old;
+
+static int is_tried(const struct call *call, long number)
+{
+    int is_narrow_sigreturn = number == call->narrow && (number == 119 || number == 173);
+    int sets_stack = call->wide == 131 && call->kinds[0] == POINTER;
+    return number >= 0 && !(is_old && (call->list == ldt_functions || is_narrow_sigreturn || sets_stack));
+}
 
 static void fill_data(void)
 {
@@ -149,16 +157,16 @@ static void choose_call(struct registers *registers, enum door door, word own)
     do {
         call = &PICK(calls);
         number = door == SYSCALL ? call->wide : call->narrow;
-    } while (number < 0 || (is_old && (call->list == ldt_functions || (door == INT80 && (number == 119 || number == 173)))));
+    } while (!is_tried(call, number));
     registers->r[AX] = number;
     if (chance(5))
-        registers->r[AX] |= random_number() << 32;
-    for (int i = 0; i < 6; i++)
+        registers->r[AX] |= (word)(random_number() << 32);
+    for (int i = 0; i < argument_counts[door]; i++)
         registers->r[places[i]] = argument(call, call->kinds[i], own);
     if (logging) {
         put("  call ");
         put(call->name);
-        for (int i = 0; i < 6; i++) {
+        for (int i = 0; i < argument_counts[door]; i++) {
             put(i ? ", " : " ");
             put_hex(registers->r[places[i]]);
         }

@@ -40,7 +40,9 @@ static int chance(narrow percent) { return below(100) < percent; }
 #define OWN_STACKS 0x10300000ul
 #define OWN_STACK 0x8000ul
 #define SHARED_PAGES 0x10400000ul
-#define LAST_PAGE 0x7fffffffe000ul /* of 64-bit user addresses */
+#ifdef __x86_64__
+#define LAST_PAGE 0x7fffffffe000ul /* of user addresses */
+#endif
 
 static word near(word place) { return place - 32 + below(64); }
 

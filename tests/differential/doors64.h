@@ -1,7 +1,7 @@
 /* 64-bit programs: pieces of code that cross the boundary, the way into them with all registers chosen, and the way back,
  * by which all are recorded. Everything lies below 4 GiB, so that 32-bit code reaches it, too. */
-#ifndef DOORS_H
-#define DOORS_H
+#ifndef DOORS64_H
+#define DOORS64_H
 
 #include "system.h"
 
@@ -35,7 +35,7 @@ __attribute__((used)) static struct { narrow offset; half selector; } in_far;
 
 asm(".pushsection .text\n"
     ".globl _start\n"
-    "_start: and $-16, %rsp; xor %ebp, %ebp; call map_main; mov $" STRING(STACK_OF_MAIN) ", %rsp; call first\n"
+    "_start: mov %rsp, %rdi; and $-16, %rsp; xor %ebp, %ebp; call map_main; mov $" STRING(STACK_OF_MAIN) ", %rsp; call first\n"
     "run: push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
     "mov %rsp, door_stack\n"
     "mov in_segments, %eax; mov %eax, %ds; mov in_segments+4, %eax; mov %eax, %es\n"
@@ -56,6 +56,7 @@ asm(".pushsection .text\n"
     "mov $0x2b, %eax; mov %eax, %ss\n"
     "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
     "ret\n"
+    "end_of_run:\n"
     "signal_entry:\n"
     STORE("at_handler")
     "pushfq; popq at_handler+128; pushq $2; popfq\n"
@@ -66,7 +67,7 @@ asm(".pushsection .text\n"
     ".popsection\n");
 
 extern void run(void);
-extern const char armed[], launch_near[], launch_far[], door_return[], signal_entry[], signal_restorer[];
+extern const char armed[], end_of_run[], launch_near[], launch_far[], door_return[], signal_entry[], signal_restorer[];
 extern const char __executable_start[], etext[], __start_pieces[], __stop_pieces[];
 
 /* How the code asks for a system call: which table, which registers. */
@@ -75,7 +76,7 @@ enum door { NONE, SYSCALL, INT80 };
 struct snippet {
     const char *name, *code;
     enum door door;
-    int compat; /* 32-bit code */
+    int compat; /* code of the other width: 32-bit */
 };
 
 #define WIDE(name, text) asm(".pushsection pieces, \"ax\"\ns_" #name ": " text "\njmp door_return\n.popsection"); extern const char s_##name[];
@@ -215,18 +216,28 @@ static const struct snippet snippets[] = {
 #undef S
 #undef C
 enum { CALLING = 9 }; /* how many of them make system calls */
+/* Where changed frames go, in code of this width and of the other. */
+#define PLAIN_CODE s_nops
+#define OTHER_PLAIN s_c_nops
+#define OTHER_CALL s_c_int80
 
 /* Where arguments go. */
 static const byte argument_registers[3][6] = { { AX }, { DI, SI, DX, R10, R8, R9 }, { BX, CX, DX, SI, DI, BP } };
+static const byte argument_counts[3] = { 1, 6, 6 };
 
 /* The part of a signal's frame that a handler gets. */
 enum { G_R8, G_DI = 8, G_SI, G_BP, G_BX, G_DX, G_AX, G_CX, G_SP, G_IP, G_FLAGS, G_SELECTORS, G_ERROR, G_TRAP, G_OLD_MASK, G_CR2, GREGS };
+static const char *const frame_names[] = { "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "di", "si", "bp", "bx", "dx", "ax", "cx", "sp", "ip",
+                                           "flags", "selectors", "error", "trap", "oldmask", "cr2" };
 
 struct context {
     word flags, link, stack, stack_flags, stack_size, g[GREGS];
     byte *fpu;
-    word reserved[8], mask;
+    word reserved[8];
+    wide mask;
 };
+
+enum { FXSAVE = 0, FPU_MARGIN = 0, GENERAL_FIRST = G_R8, GENERAL_COUNT = G_IP };
 
 struct frame {
     word restorer;
@@ -241,6 +252,11 @@ static void set_selectors(struct context *context, half code, half stack)
     context->g[G_SELECTORS] = (context->g[G_SELECTORS] & 0x0000ffffffff0000) | code | (word)stack << 48;
 }
 
-enum { FLAT_CODE = 0x33, FLAT_CODE_32 = 0x23, FLAT_DATA = 0x2b };
+static half stack_selector(const struct context *context) { return context->g[G_SELECTORS] >> 48; }
+
+enum { FLAT_CODE = 0x33, OTHER_CODE = 0x23, FLAT_DATA = 0x2b };
+
+/* No register has an address of the vDSO. */
+static word place(word value) { return value; }
 
 #endif

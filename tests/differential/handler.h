@@ -6,6 +6,7 @@
 
 #include "calls.h"
 #include "notes.h"
+#include "timers.h"
 
 enum { DEPTHS = 3, SIGNALS_OF_A_STEP = 10, SIGNALS_OF_A_SCRIPT = 300, FPU_LIMIT = 4096 };
 
@@ -15,9 +16,12 @@ static int data_is_open;
 static word own_process;
 
 /* Where a frame is kept: with room for the state of the FPU, which has to be aligned. */
-static struct {
+static struct kept {
     byte fpu[FPU_LIMIT] __attribute__((aligned(64)));
     struct frame frame;
+#ifndef __x86_64__
+    struct old_frame old;
+#endif
 } kept[DEPTHS + 1];
 
 static int is_in(word address, const char *first, const char *end)
@@ -27,10 +31,10 @@ static int is_in(word address, const char *first, const char *end)
 
 static int is_harness(word address)
 {
-    return is_in(address, __executable_start, etext) && !is_in(address, __start_pieces, __stop_pieces);
+    return place(address) != address || (is_in(address, __executable_start, etext) && !is_in(address, __start_pieces, __stop_pieces));
 }
 
-static void episode(int is_nested);
+static void episode(void);
 
 static word interesting_flags(void)
 {
@@ -78,29 +82,57 @@ static void note_context(const struct context *context)
     note("uc_stack", context->stack);
     note("uc_stack.flags", (narrow)context->stack_flags);
     note("uc_stack.size", context->stack_size);
-    static const char *const names[] = { "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "di", "si", "bp", "bx", "dx", "ax", "cx", "sp", "ip",
-                                         "flags", "selectors", "error", "trap", "oldmask", "cr2" };
     /* An interrupt in 32-bit code may or may not take the upper half of the stack pointer. */
     int is_half = code_selector(context) != FLAT_CODE || is_harness(context->g[G_IP]);
-    for (int i = 0; i < GREGS; i++)
-        note(names[i], i == G_SP && is_half ? (narrow)context->g[i] : context->g[i]);
+    for (int i = 0; i < GREGS; i++) {
+        word g = place(context->g[i]);
+#ifndef __x86_64__
+        /* A null selector's ring is lost whenever an interrupt comes. */
+        if (i <= G_DS && g <= 3)
+            g = 0;
+#endif
+        note(frame_names[i], i == G_SP && is_half ? (narrow)g : g);
+    }
+#ifndef __x86_64__
+    note("old mask", context->old_mask);
+    note("cr2", place(context->cr2));
+#endif
     note("mask", context->mask);
     look_for_efault(context->g[G_AX]);
 }
+
+/* What the kernel tells of the extended state: a magic number, and the size of all of it. */
+static const narrow *fpu_software(const byte *fpu) { return (const narrow *)(fpu + FXSAVE + 464); }
 
 static void note_fpu(const byte *fpu)
 {
     note("fpu", (word)fpu & 63);
     if (!fpu)
         return;
-    const word *words = (const word *)fpu;
+    if (FXSAVE) {
+        note_words("old x87 control", fpu, 3);
+        note_words("old x87 status", fpu + FXSAVE - 4, 1);
+    }
+    const wide *words = (const wide *)(fpu + FXSAVE);
     /* The emulator does not write the last opcode, so that there is what was there before. */
     note("fpu control", words[0] & 0xffffffffffff);
     note("mxcsr", words[3]);
-    note_words("xmm", words + 20, 4);
-    note_words("fpu reserved", words + 58, 6);
-    if ((narrow)words[58] == 0x46505853)
-        note_words("xsave header", words + 64, 2);
+    note_words("xmm", words + 20, 32 / sizeof(word));
+    note_words("fpu reserved", words + 58, 48 / sizeof(word));
+    if (*fpu_software(fpu) == 0x46505853)
+        note_words("xsave header", words + 64, 16 / sizeof(word));
+}
+
+/* A 32-bit frame has the selectors of data, too. */
+static void change_segments(struct context *context)
+{
+#ifdef __x86_64__
+    (void)context;
+#else
+    for (int i = G_GS; i <= G_DS; i++)
+        if (chance(50))
+            context->g[i] = selector();
+#endif
 }
 
 /* Changes a frame at random. */
@@ -111,20 +143,20 @@ static void change(struct context *context, int is_fault)
     case 0: /* go on, or fault again */ break;
     case 1:
         for (int i = below(4); i >= 0; i--)
-            context->g[below(G_IP)] = value();
+            context->g[GENERAL_FIRST + below(GENERAL_COUNT)] = value();
         context->g[G_IP] = code_place(context, &compat);
-        set_selectors(context, compat ? FLAT_CODE_32 : FLAT_CODE, FLAT_DATA);
+        set_selectors(context, compat ? OTHER_CODE : FLAT_CODE, FLAT_DATA);
         break;
     case 2:
         context->g[G_FLAGS] = interesting_flags();
-        context->g[G_IP] = (word)s_nops;
+        context->g[G_IP] = (word)PLAIN_CODE;
         break;
     case 3:
         set_selectors(context, selector(), selector());
         break;
     case 4:
-        set_selectors(context, FLAT_CODE_32, FLAT_DATA);
-        context->g[G_IP] = (word)(chance(50) ? s_c_nops : s_c_int80);
+        set_selectors(context, OTHER_CODE, FLAT_DATA);
+        context->g[G_IP] = (word)(chance(50) ? OTHER_PLAIN : OTHER_CALL);
         context->g[G_AX] = harmless_number();
         context->g[G_FLAGS] = interesting_flags();
         break;
@@ -135,22 +167,26 @@ static void change(struct context *context, int is_fault)
         break;
     case 6:
         context->mask = chance(50) ? 0 : random_number();
+        if (chance(30))
+            change_segments(context);
         context->g[G_IP] = (word)door_return;
         break;
     case 7:
         if (context->fpu) {
-            word *words = (word *)context->fpu;
+            wide *words = (wide *)(context->fpu + FXSAVE);
             static const byte places[] = { 0, 3, 20, 21, 58, 59, 60, 64, 65, 66 };
-            words[PICK(places)] = chance(50) ? random_number() : 1ul << below(64);
+            words[PICK(places)] = chance(50) ? random_number() : 1ull << below(64);
             if (chance(10))
                 context->fpu = (byte *)value();
         }
         context->g[G_IP] = (word)door_return;
         break;
     case 8:
-        context->stack = value();
-        context->stack_flags = below(4);
-        context->stack_size = ALTERNATE_SIZE;
+        if (!is_old) {
+            context->stack = value();
+            context->stack_flags = below(4);
+            context->stack_size = ALTERNATE_SIZE;
+        }
         context->g[G_IP] = (word)door_return;
         break;
     case 9:
@@ -162,83 +198,159 @@ static void change(struct context *context, int is_fault)
     }
     if (is_fault && chance(70))
         clean(context);
-    if (is_old && context->g[G_SELECTORS] >> 50 & 1)
+    if (is_old && stack_selector(context) & 4)
         set_selectors(context, code_selector(context), FLAT_DATA);
     if (code_selector(context) != FLAT_CODE)
         context->g[G_SP] = (narrow)context->g[G_SP];
 }
 
-__attribute__((used)) static struct context *handle(int signal, const byte *info, struct context *context)
+static void note_info(const byte *info)
 {
-    struct registers entered = at_handler;
+    for (word i = 0; i < 48 / sizeof(word); i++)
+        note("info", place(((const word *)info)[i]));
+}
+
+/* What a handler is entered with. */
+static void note_entry(int signal, const byte *info, const struct context *context)
+{
     shared->crossings += 2;
     shared->signals++;
     if (++signals_of_script > SIGNALS_OF_A_SCRIPT)
         end(77);
     note("signal", signal);
     for (int i = 0; i < REGISTERS; i++)
-        note(register_names[i], entered.r[i]);
-    note("handler's flags", entered.flags);
-    note("info address", (word)info);
-    note("context address", (word)context);
-    note_words("info", info, 6);
+        note(register_names[i], at_handler.r[i]);
+    note("handler's flags", at_handler.flags);
+    if (info)
+        note_info(info);
     note_context(context);
     note_fpu(context->fpu);
-    /* What a frame has between its fields is not specified. */
-    data_is_open |= (word)context >= DATA - sizeof(struct frame) - FPU_LIMIT && (word)context < HOLE;
+}
 
-    if (depth > DEPTHS)
-        end(78);
-    struct frame *frame = &kept[depth].frame;
-    copy(frame, (const byte *)context - 8, sizeof *frame);
-    context = &frame->context;
-    if (context->fpu) {
-        const word *words = (const word *)context->fpu;
-        narrow size = (narrow)words[58] == 0x46505853 ? words[58] >> 32 : 512;
-        copy(kept[depth].fpu, context->fpu, size < FPU_LIMIT ? size : FPU_LIMIT);
-        context->fpu = kept[depth].fpu;
-    }
-    int code = *(const int *)(info + 8);
-    int is_fault = code > 0;
+static void keep_fpu(struct kept *place, struct context *context)
+{
+    if (!context->fpu)
+        return;
+    const narrow *software = fpu_software(context->fpu);
+    narrow size = *software == 0x46505853 ? software[1] : FXSAVE + 512;
+    copy(place->fpu + FPU_MARGIN, context->fpu, size < FPU_LIMIT - FPU_MARGIN ? size : FPU_LIMIT - FPU_MARGIN);
+    context->fpu = place->fpu + FPU_MARGIN;
+}
+
+/* What the handler does: runs code once more, and changes the frame that it goes back by. */
+static void answer(int signal, int is_fault, struct context *context)
+{
     word ip = context->g[G_IP];
+    if (is_spinning(ip) && signal != SIGTRAP) {
+        clean(context);
+        return;
+    }
     if (is_harness(ip)) {
         /* The way in and the way back may be stepped through; what comes from outside must not take them away. */
-        int ours = ip >= (word)armed && ip <= (word)door_return;
-        if (is_fault && signal != SIGTRAP)
+        int ours = (ip >= (word)armed && ip <= (word)door_return) || place(ip) != ip;
+        int in_run = ip >= (word)run && ip < (word)end_of_run;
+        if (is_fault && signal != SIGTRAP && (in_run || place(ip) != ip))
             clean(context);
         else if (!ours)
             context->g[G_FLAGS] &= ~0x100ul;
-        return context;
+        return;
     }
     if (++signals_of_step > SIGNALS_OF_A_STEP) {
         clean(context);
         context->mask = 0;
-        return context;
+        return;
     }
     if (signal == SIGTRAP && chance(70))
-        return context;
+        return;
     if (depth < DEPTHS && chance(15)) {
-        word back = door_stack, stack = handler_stack;
+        word back = door_stack, stack = handler_stack, waiting = shared->is_waiting;
         depth++;
         handler_stack = OWN_STACKS + OWN_STACK * (depth + 1);
         say("nested", depth);
-        word none = 0;
+        wide none = 0;
         call4(__NR_rt_sigprocmask, 2, &none, 0, 8);
         shared->crossings++;
-        episode(1);
+        episode();
         depth--;
         door_stack = back;
         handler_stack = stack;
+        shared->is_waiting = waiting;
         say("back from nested", depth);
     }
     change(context, is_fault);
     if (logging) {
         say("goes to", context->g[G_IP]);
-        say("with selectors", context->g[G_SELECTORS]);
+        say("with selectors", code_selector(context) | (narrow)stack_selector(context) << 16);
         say("with flags", context->g[G_FLAGS]);
         say("with uc_flags", context->flags);
     }
-    return context;
 }
+
+/* What a frame has between its fields is not specified. */
+static void look_for_frame(word at) { data_is_open |= at >= DATA - sizeof(struct frame) - FPU_LIMIT && at < HOLE; }
+
+#ifdef __x86_64__
+/* The stack pointer to go back with: behind the restorer's address, which the handler would have popped. */
+__attribute__((used)) static word handle(int signal, const byte *info, const struct context *context)
+{
+    struct kept *place = &kept[depth];
+    note("info address", (word)info);
+    note("context address", (word)context);
+    note_entry(signal, info, context);
+    look_for_frame((word)context);
+    if (depth > DEPTHS)
+        end(78);
+    copy(&place->frame, (const byte *)context - 8, sizeof place->frame);
+    keep_fpu(place, &place->frame.context);
+    answer(signal, *(const int *)(info + 8) > 0, &place->frame.context);
+    return (word)&place->frame.context;
+}
+#else
+/* The stack pointer to go back with: at the restorer's address. */
+__attribute__((used)) static word handle(int signal, const byte *info, const struct context *context)
+{
+    struct kept *place = &kept[depth];
+    const struct frame *frame = (const void *)((const byte *)context - __builtin_offsetof(struct frame, context));
+    note("signal on the stack", frame->signal);
+    note("info address", (word)info);
+    note("info address on the stack", (word)frame->info_at);
+    note("context address", (word)frame->context_at);
+    note_words("code of the frame", frame->code, 2);
+    note_entry(signal, info, context);
+    look_for_frame((word)context);
+    if (depth > DEPTHS)
+        end(78);
+    copy(&place->frame, frame, sizeof *frame);
+    keep_fpu(place, &place->frame.context);
+    answer(signal, *(const int *)(info + 8) > 0, &place->frame.context);
+    return (word)&place->frame;
+}
+
+/* Whether it comes of an exception. Who has no siginfo cannot tell what another process sent. */
+static int is_exception(int signal) { return signal == 4 || signal == 5 || signal == 7 || signal == 8 || signal == 11; }
+
+__attribute__((used)) static word handle_old(int signal, const struct old_frame *frame)
+{
+    struct kept *place = &kept[depth];
+    struct context context = { .fpu = frame->fpu, .old_mask = frame->old_mask, .cr2 = frame->cr2,
+                               .mask = frame->old_mask | (wide)frame->more_mask << 32 };
+    copy(context.g, frame->g, sizeof context.g);
+    note("signal on the stack", frame->signal);
+    note("frame address", (word)frame);
+    note_words("code of the frame", frame->code, 2);
+    note_entry(signal, 0, &context);
+    look_for_frame((word)frame);
+    if (depth > DEPTHS)
+        end(78);
+    copy(&place->old, frame, sizeof *frame);
+    keep_fpu(place, &context);
+    answer(signal, is_exception(signal), &context);
+    copy(place->old.g, context.g, sizeof context.g);
+    place->old.fpu = context.fpu;
+    place->old.old_mask = (word)context.mask;
+    place->old.more_mask = (word)(context.mask >> 32);
+    return (word)&place->old;
+}
+#endif
 
 #endif

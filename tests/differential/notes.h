@@ -10,6 +10,10 @@
 struct shared {
     wide hash;
     word crossings, signals, step;
+    /* For the tracer: the piece of code that comes, and whether it calls what waits. From it: whether it is there. */
+    word piece, is_waiting, is_attached;
+    /* How much of the log there is. */
+    word logged;
 };
 
 /* Of the worker: one page for each. */
@@ -49,12 +53,33 @@ static void put_decimal(word value)
     put_char('0' + value % 10);
 }
 
+/* Where lines go of a script that a tracer looks at: it is not to see the calls that print them. */
+#define LOG 0x20000000ul
+enum { LOG_SIZE = 0x1000000 };
+static int is_log_kept;
+
 /* One write, so that lines of several processes do not mix. */
 static void flush_line(void)
 {
     put_char('\n');
-    call3(__NR_write, output, line, line_length);
+    if (is_log_kept && shared->logged + line_length < LOG_SIZE) {
+        copy((char *)LOG + shared->logged, line, line_length);
+        shared->logged += line_length;
+    } else {
+        call3(__NR_write, output, line, line_length);
+    }
     line_length = 0;
+}
+
+static void print_log(void)
+{
+    for (word at = 0; at < shared->logged;) {
+        long written = call3(__NR_write, output, LOG + at, shared->logged - at);
+        if (written <= 0)
+            break;
+        at += written;
+    }
+    shared->logged = 0;
 }
 
 static void say(const char *what, wide value)

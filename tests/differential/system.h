@@ -79,4 +79,7 @@ static void map(word at, word size, int protection, int sharing)
         end(90);
 }
 
+/* The mask with these signals alone. */
+static wide signal_bit(int signal) { return 1ull << (signal - 1); }
+
 #endif

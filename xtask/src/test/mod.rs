@@ -128,8 +128,8 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "differential",
-        about: "random programs in the reference kernel and in Debian's Linux, every observable compared",
-        run: |_, report| differential::run(report),
+        about: "random programs in the reference kernel and in Debian's Linux; with --all a million crossings",
+        run: |args, report| differential::run(args.all, report),
     },
     Suite {
         name: "fuzz",

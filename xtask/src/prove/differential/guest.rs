@@ -79,8 +79,8 @@ pub struct Seen {
     pub died: Option<String>,
 }
 
-/// How long nothing may be printed: a batch takes a second at most.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How long nothing may be printed: a batch takes seconds, on a busy host a minute.
+const SILENCE: Duration = Duration::from_secs(180);
 
 /// Boots `image`, and runs the jobs in it.
 pub fn run(image: &Image, machine: &Machine, program: &Path, jobs: &[Job]) -> Result<Seen> {
@@ -114,8 +114,29 @@ pub fn run(image: &Image, machine: &Machine, program: &Path, jobs: &[Job]) -> Re
     Ok(seen)
 }
 
+/// The width of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Width {
+    /// x86-64
+    #[value(name = "64")]
+    Bits64,
+    /// i386
+    #[value(name = "32")]
+    Bits32,
+}
+
+impl Width {
+    /// Of an address, in bits.
+    pub fn bits(self) -> u32 {
+        match self {
+            Width::Bits64 => 64,
+            Width::Bits32 => 32,
+        }
+    }
+}
+
 /// Compiles the program, unless that was done since its source changed.
-pub fn compile() -> Result<PathBuf> {
+pub fn compile(width: Width) -> Result<PathBuf> {
     let sources = repository("tests/differential");
     let mut read = Vec::new();
     for entry in std::fs::read_dir(&sources).with_context(|| format!("cannot read {}", sources.display()))? {
@@ -123,16 +144,18 @@ pub fn compile() -> Result<PathBuf> {
     }
     let directory = repository("target/guest");
     std::fs::create_dir_all(&directory)?;
-    let program = directory.join("boundary");
+    let program = directory.join(format!("boundary{}", width.bits()));
     if is_current(&program, &read) {
         return Ok(program);
     }
     let mut gcc = Command::new("gcc");
+    // The headers of the kernel are those of both widths.
+    gcc.arg(format!("-m{}", width.bits())).args(["-idirafter", "/usr/include/x86_64-linux-gnu"]);
     gcc.args(["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-static", "-nostdlib", "-ffreestanding", "-no-pie"])
         .args(["-fno-pic", "-fno-stack-protector", "-mgeneral-regs-only", "-fcf-protection=none"])
         .args(["-fno-asynchronous-unwind-tables", "-Wl,-z,noexecstack", "-Wl,--build-id=none", "-o"])
         .arg(&program)
         .arg(sources.join("boundary.c"));
-    progress::step("compiling tests/differential", &mut gcc, progress::LONG)?;
+    progress::step(&format!("compiling tests/differential, {} bits", width.bits()), &mut gcc, progress::LONG)?;
     Ok(program)
 }

@@ -1,0 +1,71 @@
+/* Restartable sequences: an area, and descriptors that may hold the piece of code which runs next. */
+#ifndef SEQUENCES_H
+#define SEQUENCES_H
+
+#include "calls.h"
+#include "notes.h"
+
+#define SEQUENCE_AREA 0x10500000ul
+enum { SIGNATURE = 0x53053053, AREA_SIZE = 32, UNREGISTER = 1 };
+
+struct area {
+    narrow cpu_start, cpu;
+    wide sequence;
+    narrow flags, node, concurrency, reserved;
+};
+
+struct descriptor {
+    narrow version, flags;
+    wide start, length, abort;
+} __attribute__((aligned(32)));
+
+/* Where an aborted sequence goes on, behind the signature. */
+asm(".pushsection pieces, \"ax\"\n.long " STRING(0x53053053) "\nsequence_abort: jmp door_return\n.popsection");
+extern const char sequence_abort[];
+
+#define THE_AREA ((volatile struct area *)SEQUENCE_AREA)
+#define THE_DESCRIPTOR ((volatile struct descriptor *)(SEQUENCE_AREA + 64))
+
+static int has_area;
+
+static void register_area(void)
+{
+    if (!chance(35))
+        return;
+    long result = call4(__NR_rseq, SEQUENCE_AREA, AREA_SIZE, 0, SIGNATURE);
+    note("rseq", result);
+    has_area = result == 0;
+}
+
+/* Before a piece of code: it may be a sequence. */
+static void choose_sequence(word piece)
+{
+    if (!has_area || !chance(35))
+        return;
+    /* What versions of Linux look at in different ways is 0, or good: flags, where the descriptor and the abort handler are, an end
+     * that wraps. */
+    static const byte lengths[] = { 0, 1, 2, 4, 30, 40 };
+    THE_DESCRIPTOR->start = chance(80) ? piece : piece - below(32);
+    THE_DESCRIPTOR->length = PICK(lengths);
+    THE_DESCRIPTOR->abort = (word)sequence_abort;
+    say("sequence from", THE_DESCRIPTOR->start);
+    say("sequence length", THE_DESCRIPTOR->length);
+    /* From here on nothing calls the kernel. */
+    THE_AREA->sequence = (word)THE_DESCRIPTOR;
+}
+
+/* Behind it. That it was left is noticed no later than at a signal. */
+static void note_sequence(int had_signal)
+{
+    if (!has_area)
+        return;
+    if (had_signal)
+        note("sequence", THE_AREA->sequence);
+    THE_AREA->sequence = 0;
+    if (chance(3)) {
+        note("rseq ends", call4(__NR_rseq, SEQUENCE_AREA, AREA_SIZE, UNREGISTER, SIGNATURE));
+        has_area = 0;
+    }
+}
+
+#endif
