@@ -183,11 +183,16 @@ static void enter_user(void) {
                      : "i"(USER_DS), "i"(USER_END - 64), "r"(user_flags), "r"(user_cs), "i"(USER));
 }
 
-// Runs this code in ring 3.
-static void in_user_mode(const uint8_t *code, const uint8_t *end) {
+// Copies code to the user page, where user mode is entered.
+static void to_user_page(const uint8_t *code, const uint8_t *end) {
     for (uint8_t *to = (uint8_t *)USER; code < end;) {
         *to++ = *code++;
     }
+}
+
+// Runs this code in ring 3.
+static void in_user_mode(const uint8_t *code, const uint8_t *end) {
+    to_user_page(code, end);
     attempt(enter_user);
 }
 
@@ -271,9 +276,7 @@ static void watchpoint(void) {
 }
 
 static void null_segments(void) {
-    for (const uint8_t *from = breakpoint, *to = 0; from < breakpoint_end; from++, (void)to) {
-        *(uint8_t *)USER = *from;
-    }
+    to_user_page(breakpoint, breakpoint_end);
     attempt(iret_with_null_segments);
     const char *kept = event.fs && event.gs ? "keeps FS and GS" : event.fs ? "keeps FS" : event.gs ? "keeps GS" : "yes";
     answer("iret-null", event.vector == BP ? kept : ending());
@@ -385,9 +388,7 @@ void start(void) {
         __asm__ volatile("mov %%cr4, %%rax; or $0x200000, %%eax; mov %%rax, %%cr4" : : : "rax");
         // User mode's page is written with AC set.
         __asm__ volatile("stac");
-        for (const uint8_t *from = far_return; from < far_return_end; from++) {
-            ((uint8_t *)USER)[from - far_return] = *from;
-        }
+        to_user_page(far_return, far_return_end);
         __asm__ volatile("clac");
         attempt(enter_user);
         __asm__ volatile("mov %%cr4, %%rax; and $~0x200000, %%eax; mov %%rax, %%cr4" : : : "rax");
@@ -406,14 +407,12 @@ void start(void) {
     clear_debug_registers();
     answer("syscall-tf", event.vector == SYSCALL_64 ? "yes" : ending());
 
-    for (const uint8_t *from = push_32; from < push_32_end; from++) {
-        ((uint8_t *)USER)[from - push_32] = *from;
-    }
+    to_user_page(push_32, push_32_end);
     attempt(sysret_with_null_ss);
     answer("sysret-ss", event.vector == BP ? "flat" : "kept");
     division();
 
-    *(uint8_t *)USER = 0xcc;
+    to_user_page(breakpoint, breakpoint_end);
     attempt(instruction_breakpoint);
     clear_debug_registers();
     answer("instruction-breakpoint", event.vector == DB ? "yes" : ending());

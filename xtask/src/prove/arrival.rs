@@ -100,6 +100,11 @@ impl EndOfNmi {
     pub fn last_two(&self) -> [u64; 2] {
         [self.again, self.iret]
     }
+
+    /// That an address is neither of these.
+    fn is_elsewhere(&self, address: &Term) -> [Condition; 2] {
+        self.last_two().map(|end| Condition::Equal(address.clone(), Term::constant(end)).not())
+    }
 }
 
 impl Prover<'_> {
@@ -379,9 +384,7 @@ impl Prover<'_> {
                         state.path.push(Condition::Equal(hit[RIP].clone(), iret).not());
                     } else if vector == Exception::NMI {
                         // Elsewhere than at the end of another one.
-                        for end in self.end_of_nmi()?.last_two() {
-                            state.path.push(Condition::Equal(hit[RIP].clone(), Term::constant(end)).not());
-                        }
+                        state.path.extend(self.end_of_nmi()?.is_elsewhere(&hit[RIP]));
                         goal.state = Some(Term::constant(0));
                         let stacks = [(regions.ist, layout::DEBUG_TOP)]
                             .into_iter()
@@ -428,9 +431,7 @@ impl Prover<'_> {
                     }
                     _ => {
                         state.path.push(self.within_nmi_door(&hit[RIP])?);
-                        for end in end.last_two() {
-                            state.path.push(Condition::Equal(hit[RIP].clone(), Term::constant(end)).not());
-                        }
+                        state.path.extend(end.is_elsewhere(&hit[RIP]));
                         state.set_word((regions.nmi_work, at(layout::NMI_STATE)), found);
                         if on == &tables && rsp == work_frame {
                             // With the registers and a return address below the frame.
@@ -474,9 +475,7 @@ impl Prover<'_> {
                         state.set_word(rip, Term::constant(end.last_two()[usize::from(which)]));
                         state.set_word(cs, Term::constant(KERNEL_CS.into()));
                         goal.other = Some((rip, Term::constant(end.once_more)));
-                        for end in end.last_two() {
-                            state.path.push(Condition::Equal(hit[RIP].clone(), Term::constant(end)).not());
-                        }
+                        state.path.extend(end.is_elsewhere(&hit[RIP]));
                         if let (Exception::DB, Some(stack)) = (vector, machine_check) {
                             // What the other one has left.
                             let starts =
@@ -662,7 +661,7 @@ impl Prover<'_> {
     /// another address was hit.
     fn without_a_hit_at_the_end(&self, states: Vec<State>, region: usize, top: usize) -> Result<Vec<State>> {
         let (rip, cs) = ((region, top as i64 - 5 * 8), (region, top as i64 - 4 * 8));
-        let last_two = self.end_of_nmi()?.last_two();
+        let end = self.end_of_nmi()?;
         Ok(states
             .into_iter()
             .flat_map(|state| {
@@ -670,8 +669,7 @@ impl Prover<'_> {
                 let selector = of_user.fresh_with("a user's cs", !0xffff, 3);
                 of_user.set_word(cs, selector);
                 let was = elsewhere.word(rip);
-                let conditions = last_two.map(|end| Condition::Equal(was.clone(), Term::constant(end)).not());
-                elsewhere.path.extend(conditions);
+                elsewhere.path.extend(end.is_elsewhere(&was));
                 [of_user, elsewhere]
             })
             .collect())
