@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
+use crate::emulator::Emulator;
 use crate::linux::build::Variant;
 use crate::linux::config::{Arch, Config};
 use crate::linux::source::{SourceArgs, Version};
@@ -93,12 +94,23 @@ pub struct Row {
 /// The tests, without the many modes of one of them, in an image of our kernel on the reference machine, compared with the
 /// record.
 pub fn against_record(kernel: &Path) -> Result<Vec<Row>> {
+    compare_with_record(kernel, &reference_machine(), &reference_machine())
+}
+
+/// The same on a model of Bochs with one CPU, compared with the record of a QEMU's model of the same vendor.
+pub fn on_bochs(kernel: &Path, cpu: &str, qemu_cpu: &str) -> Result<Vec<Row>> {
+    let stock = machine(qemu_cpu, 1);
+    let bochs = Machine { cpu: cpu.to_owned(), emulator: Emulator::Bochs, ..stock.clone() };
+    compare_with_record(kernel, &bochs, &stock)
+}
+
+/// Ours on one machine, stock on another.
+fn compare_with_record(kernel: &Path, machine: &Machine, stock_machine: &Machine) -> Result<Vec<Row>> {
     let tests = chosen(&[], true)?;
     let tests: Vec<&Test> = tests.iter().collect();
-    let machine = reference_machine();
     let record = Record::read()?;
-    let ours = run("ours", &Image::reference(kernel), &machine, &tests, false)?;
-    Ok(judge(&tests, &machine, &ours, &record.outcomes(&machine), &record))
+    let ours = run("ours", &Image::reference(kernel), machine, &tests, false)?;
+    Ok(judge(&tests, machine, &ours, &record.outcomes(stock_machine), &record))
 }
 
 /// Runs the command.
@@ -240,13 +252,18 @@ fn judge(
             },
             stock: summary(theirs),
             verdict: verdict(test, mine, theirs, elsewhere.get(&id)),
-            difference: match (mine, theirs) {
-                (Some(mine), Some(theirs)) => difference(mine, theirs),
-                _ => Vec::new(),
-            },
+            difference: mine
+                .zip(theirs)
+                .map(|(mine, theirs)| difference(mine, oracle(theirs, elsewhere.get(&id))))
+                .unwrap_or_default(),
         }
     };
     tests.iter().map(row).collect()
+}
+
+/// What ours is to give: what stock gives, on another machine if it does not live through the test on this one.
+fn oracle<'a>(stock: &'a Outcome, elsewhere: Option<&'a Outcome>) -> &'a Outcome {
+    elsewhere.filter(|_| stock.killed_kernel()).unwrap_or(stock)
 }
 
 /// Compares our outcome with stock's. Where stock does not live through the test, ours gives what stock gives `elsewhere`, or
@@ -255,8 +272,7 @@ fn verdict(test: &Test, ours: Option<&Outcome>, stock: Option<&Outcome>, elsewhe
     let (Some(ours), Some(stock)) = (ours, stock) else {
         return Verdict::Different;
     };
-    let oracle = elsewhere.filter(|_| stock.killed_kernel()).unwrap_or(stock);
-    if fails_alone(ours, oracle).is_some() {
+    if fails_alone(ours, oracle(stock, elsewhere)).is_some() {
         return Verdict::Different;
     }
     if !stock.killed_kernel() {

@@ -62,7 +62,8 @@ pub struct TestArgs {
     /// How long each program of the suite `stress` runs
     #[arg(long, value_name = "SECS", default_value_t = 20)]
     stress: u64,
-    /// Also what takes long: the suites `bochs`, `fuzz` and `stress`; Linux built, booted, and its selftests in both variants
+    /// Also what takes long: the suites `bochs`, `bochs-conformance`, `fuzz` and `stress`; Linux built, booted, and its selftests in
+    /// both variants
     #[arg(long)]
     all: bool,
 }
@@ -127,6 +128,11 @@ const SUITES: &[Suite] = &[
         run: |_, report| conformance::run(report),
     },
     Suite {
+        name: "bochs-conformance",
+        about: "the same on an Intel and an AMD model of Bochs, one CPU each; without --only, with --all alone",
+        run: |_, report| conformance::on_bochs(report),
+    },
+    Suite {
         name: "differential",
         about: "random programs in the reference kernel and in Debian's Linux; with --all a million crossings",
         run: |args, report| differential::run(args.all, report),
@@ -167,7 +173,7 @@ pub fn guest_program(name: &str) -> Result<std::path::PathBuf> {
 pub fn test(args: TestArgs) -> Result<ExitCode> {
     if args.list {
         for suite in SUITES {
-            println!("{:12} {}", suite.name, suite.about);
+            println!("{:17} {}", suite.name, suite.about);
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -185,7 +191,7 @@ pub fn test(args: TestArgs) -> Result<ExitCode> {
     let guest_only = !args.program.is_empty() || !args.machine.is_empty();
     let chosen = |suite: &&Suite| match &args.only[..] {
         [] if guest_only => suite.name == "guest",
-        [] => args.all || !["bochs", "fuzz", "stress"].contains(&suite.name),
+        [] => args.all || !["bochs", "bochs-conformance", "fuzz", "stress"].contains(&suite.name),
         only => only.iter().any(|name| name == suite.name),
     };
     for suite in SUITES.iter().filter(chosen) {
