@@ -322,7 +322,11 @@ impl ProgramResult {
             (_, Some(count)) if count == checks && failed > 0 => None,
             (_, Some(count)) if count != checks => Some(format!("{count} checks announced, {checks} seen")),
             (ending, Some(_)) => Some(format!("all checks passed, but: {ending}")),
-            (ending, None) => Some(format!("ended before it was done: {ending}")),
+            (ending, None) => {
+                let last =
+                    self.passed.last().map_or(String::new(), |check| format!("; the last check that passed: {check}"));
+                Some(format!("ended before it was done: {ending}{last}"))
+            }
         }
     }
 
@@ -478,11 +482,18 @@ mod tests {
         };
         assert_eq!(failure("ok x\nnoise\nskip y: no such CPU\ndone 2", "exit 0"), None);
         assert_eq!(failure("ok x\nnot ok y: 3 is not 4\ndone 2", "exit 1").unwrap(), "not ok y: 3 is not 4");
-        assert_eq!(failure("ok x", "exit 0").unwrap(), "ended before it was done: exit 0");
+        assert_eq!(
+            failure("ok x", "exit 0").unwrap(),
+            "ended before it was done: exit 0; the last check that passed: x"
+        );
         assert_eq!(failure("ok x\ndone 2", "exit 0").unwrap(), "2 checks announced, 1 seen");
         assert_eq!(failure("ok x\ndone 1", "signal 11").unwrap(), "all checks passed, but: signal 11");
         assert_eq!(failure("done 0", "exit 0").unwrap(), "it checked nothing");
-        assert_eq!(failure("ok x", "timeout").unwrap(), "ended before it was done: timeout");
+        assert_eq!(
+            failure("ok x\nok y", "timeout").unwrap(),
+            "ended before it was done: timeout; the last check that passed: y"
+        );
+        assert_eq!(failure("", "timeout").unwrap(), "ended before it was done: timeout");
     }
 
     #[test]
@@ -504,7 +515,7 @@ mod tests {
         let died = session.interrupted(&outcome(Ending::Panic)).unwrap();
         assert_eq!(
             (died.program.as_str(), died.failure().unwrap().as_str()),
-            ("b", "ended before it was done: the kernel panicked")
+            ("b", "ended before it was done: the kernel panicked; the last check that passed: y")
         );
     }
 
