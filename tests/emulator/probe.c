@@ -254,12 +254,19 @@ ARRAY(icebp);
 ARRAY(far_return);
 ARRAY(only_syscall);
 ARRAY(push_32);
+ARRAY(into);
+ARRAY(wbinvd);
+ARRAY(interrupt_80);
 __asm__("breakpoint: int3; breakpoint_end:\n"
         "icebp: .byte 0xf1; int3; icebp_end:\n"
         "far_return: pushq $0x2b; lea 1f(%rip), %rax; push %rax; lretq; 1: int3; far_return_end:\n"
         "only_syscall: syscall; int3; only_syscall_end:\n"
         // PUSH EAX in 32-bit code.
-        "push_32: .byte 0x50; int3; push_32_end:\n");
+        "push_32: .byte 0x50; int3; push_32_end:\n"
+        "into: .byte 0xce; int3; into_end:\n"
+        "wbinvd: wbinvd; int3; wbinvd_end:\n"
+        // Beyond the table's end.
+        "interrupt_80: int $80; int3; interrupt_80_end:\n");
 
 static void clear_debug_registers(void) {
     __asm__ volatile("mov %0, %%dr7; mov %1, %%dr6" : : "r"(0x400ull), "r"(0xffff0ff0ull));
@@ -383,6 +390,15 @@ void start(void) {
     null_segments();
     in_user_mode(icebp, icebp_end);
     answer("icebp", ending());
+    in_user_mode(into, into_end);
+    answer("into", event.vector == BP ? "executed" : ending());
+    in_user_mode(wbinvd, wbinvd_end);
+    answer("wbinvd", event.vector == BP ? "executed" : ending());
+    in_user_mode(interrupt_80, interrupt_80_end);
+    answer("int-error", event.vector != GP            ? ending()
+                        : event.error == 80 * 8 + 2  ? "yes"
+                        : event.error == 80 * 16 + 2 ? "16 N + 2"
+                                                     : "another");
 
     if (cpuid_bit(7, 0, 1, 20)) {
         __asm__ volatile("mov %%cr4, %%rax; or $0x200000, %%eax; mov %%rax, %%cr4" : : : "rax");

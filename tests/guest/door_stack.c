@@ -24,7 +24,7 @@ static void on_timer(int signal, siginfo_t *info, ucontext_t *context)
     if (caught.rip != (uint64_t)spin)
         return; /* on the way there */
     if (!in_frame)
-        in_frame = difference(&in, &caught.registers, 0);
+        in_frame = difference(&in, interrupted(), 0);
     if (--remaining <= 0)
         context->uc_mcontext.gregs[REG_RIP] = (greg_t)spin_end;
 }

@@ -114,10 +114,10 @@ static void traps(void)
     e = (struct expectation){ "#OF int 4", SIGSEGV, SI_KERNEL_CODE, 4, 0, 0, 0, 2, 1 };
     randomize(&in);
     expect(&e, BYTES("\xcd\x04"));
-    if (emulated()) {
-        skip("#DB int1", "the emulator takes it for a breakpoint of its debugger, and stops");
+    int here = int1_is_trap();
+    if (emulated() && caught.signal == SIGILL) {
+        skip("#DB int1", "the emulator takes it for an invalid opcode");
     } else {
-        int here = int1_is_trap();
         e = (struct expectation){ "#DB int1", SIGTRAP, TRAP_BRKPT, 1, 0, (uint64_t)code_page + here, 0, 1, here };
         randomize(&in);
         expect(&e, BYTES("\xf1"));
@@ -138,6 +138,21 @@ static void traps(void)
           caught.info.si_code, caught.rip);
 }
 
+/* A fault at an instruction that QEMU 10.0 or 11.1 executes here. */
+static void fault_unless_emulated(const char *name, int signal, int code, int trapno, const char *bytes, unsigned length)
+{
+    memset(&caught, 0, sizeof caught);
+    resume_at = door_return;
+    randomize(&in);
+    in.rflags &= ~OF; /* INTO does nothing then */
+    if (emulated())
+        run(place(bytes, length));
+    if (emulated() && !caught.count)
+        skip(name, "the emulator executes it");
+    else
+        fault(name, signal, code, trapno, 0, bytes, length);
+}
+
 static void invalid_opcodes(void)
 {
     static const struct { const char *name, *bytes; unsigned length; } list[] = {
@@ -145,7 +160,6 @@ static void invalid_opcodes(void)
         { "#UD push es", BYTES("\x06") },
         { "#UD lock nop", BYTES("\xf0\x90") },
         { "#UD bound", BYTES("\x62\x00") },
-        { "#UD into", BYTES("\xce") },
         { "#UD far jump", BYTES("\xea\x00\x00\x00\x00\x00\x00") },
         { "#UD mov to cs", BYTES("\x8e\xc8") },
     };
@@ -153,6 +167,7 @@ static void invalid_opcodes(void)
         randomize(&in);
         fault(list[i].name, SIGILL, ILL_ILLOPN, 6, 0, list[i].bytes, list[i].length);
     }
+    fault_unless_emulated("#UD into", SIGILL, ILL_ILLOPN, 6, BYTES("\xce"));
 }
 
 static void protection(void)
@@ -178,8 +193,6 @@ static void protection(void)
         { "#GP ltr", BYTES("\x0f\x00\xd8") },
         { "#GP lmsw", BYTES("\x0f\x01\xf0") },
         { "#GP invlpg", BYTES("\x0f\x01\x38") },
-        { "#GP wbinvd", BYTES("\x0f\x09") },
-        { "#GP invd", BYTES("\x0f\x08") },
         { "#GP rdmsr", BYTES("\x0f\x32") },
         { "#GP wrmsr", BYTES("\x0f\x30") },
     }, fred_has_none[] = {
@@ -193,6 +206,8 @@ static void protection(void)
         in.rdx = 0xe9;              /* a port */
         fault(list[i].name, SIGSEGV, SI_KERNEL_CODE, 13, 0, list[i].bytes, list[i].length);
     }
+    fault_unless_emulated("#GP wbinvd", SIGSEGV, SI_KERNEL_CODE, 13, BYTES("\x0f\x09"));
+    fault_unless_emulated("#GP invd", SIGSEGV, SI_KERNEL_CODE, 13, BYTES("\x0f\x08"));
     for (size_t i = 0; i < sizeof fred_has_none / sizeof *fred_has_none; i++) {
         randomize(&in);
         in.rcx = 0;
@@ -353,15 +368,25 @@ static void alignment(void)
           caught.err);
 }
 
+/* How many bytes a gate has in the error code of `int N`. QEMU 7.2 takes those that it has in memory. */
+static int gate_size(void)
+{
+    randomize(&in);
+    resume_at = door_return;
+    run(place("\xcd\x05", 2));
+    return emulated() && caught.err == 5 * 16 + 2 ? 16 : 8;
+}
+
 static void software_interrupts(void)
 {
+    int size = gate_size();
     for (int vector = 0; vector < 256; vector++) {
         char name[24], bytes[2] = { '\xcd', vector };
         if (vector == 3 || vector == 4 || vector == 0x80)
             continue;
         snprintf(name, sizeof name, "#GP int %d", vector);
         randomize(&in);
-        fault(name, SIGSEGV, SI_KERNEL_CODE, 13, vector * (emulated() ? 16 : 8) + 2, bytes, 2); /* QEMU takes 16 */
+        fault(name, SIGSEGV, SI_KERNEL_CODE, 13, vector * size + 2, bytes, 2);
     }
 }
 

@@ -2,7 +2,7 @@
  *
  *     randomize(); wrong = call(by_int80, SYS_getpid, getpid(), 0);
  *
- * Which doors the CPU has: SYSENTER is Intel's (AMD CPUs have it outside long mode only), SYSCALL AMD's. The emulator lets
+ * Which doors the CPU has: SYSENTER is Intel's (AMD CPUs have it outside long mode only), SYSCALL AMD's. QEMU before 10.0 lets
  * SYSCALL through on every model; stock Linux does not expect that on Intel's, so it is tried there in the reference kernel
  * only. Both come back by way of the vDSO.
  */
@@ -109,9 +109,18 @@ __attribute__((unused)) static int has_sysenter(void)
     return getauxval(AT_SYSINFO) && vendor_is(0x756e6547); /* Genu */
 }
 
+static int exit_by_syscall(void)
+{
+    __asm__ volatile("syscall" : : "a"(1), "b"(0) : "ecx", "memory"); /* exit */
+    return 1;
+}
+
 __attribute__((unused)) static int has_syscall(int reference_kernel)
 {
-    return getauxval(AT_SYSINFO) && (vendor_is(0x68747541) /* Auth */ || (reference_kernel && emulated()));
+    static int works = -1;
+    if (works < 0)
+        works = vendor_is(0x68747541) /* Auth */ || (reference_kernel && in_child(exit_by_syscall) == 0);
+    return getauxval(AT_SYSINFO) && works;
 }
 
 #endif

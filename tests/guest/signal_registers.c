@@ -16,7 +16,7 @@ static void on_timer(int signal, siginfo_t *info, ucontext_t *context)
     if (caught.rip != (uint64_t)spin)
         return; /* still on the way there, or back */
     if (!wrong)
-        wrong = difference(&in, &caught.registers, 0);
+        wrong = difference(&in, interrupted(), 0);
     if (--remaining <= 0)
         context->uc_mcontext.gregs[REG_RIP] = (greg_t)spin_end;
 }

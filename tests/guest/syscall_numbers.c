@@ -69,7 +69,7 @@ static void leave_spin(int signal, siginfo_t *info, ucontext_t *context)
     (void)signal, (void)info;
     if (caught.rip != (uint64_t)spin)
         return;
-    in_spin = caught.registers;
+    in_spin = *interrupted();
     if (--remaining <= 0)
         context->uc_mcontext.gregs[REG_RIP] = (greg_t)spin_end;
 }
