@@ -10,6 +10,8 @@ use object::Endianness;
 use object::elf::{FileHeader64, NoteType, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 
+use super::{Guest, acpi};
+
 const SECTOR: usize = 512;
 
 /// Where sector 0 has the entry point; the list ends before it, by a part without sectors.
@@ -40,7 +42,7 @@ const RAM: u32 = 1;
 const RESERVED: u32 = 2;
 
 /// Where a PC's memory has its hole for the BIOS and the display.
-const LOW_END: u64 = 0x9_f000;
+const LOW_END: u64 = acpi::ADDRESS;
 const HIGH_START: u64 = 0x10_0000;
 
 /// Where the hole for devices begins: memory that does not fit below begins at 4 GiB.
@@ -53,8 +55,9 @@ struct Part {
     bytes: Vec<u8>,
 }
 
-/// Writes the disk's image for a machine with `memory` bytes.
-pub fn write(image: &Path, kernel: &Path, initrd: Option<&Path>, command_line: &str, memory: u64) -> Result<()> {
+/// Writes the disk's image for a machine.
+pub fn write(image: &Path, guest: &Guest) -> Result<()> {
+    let Guest { kernel, initrd, append, memory, smp, .. } = *guest;
     let data = fs::read(kernel).with_context(|| format!("cannot read {}", kernel.display()))?;
     let (mut parts, entry) = segments(&data).with_context(|| {
         format!("Bochs's firmware boots 64-bit ELF files with a PVH entry point; {}", kernel.display())
@@ -70,7 +73,8 @@ pub fn write(image: &Path, kernel: &Path, initrd: Option<&Path>, command_line: &
         module = Some((address, length));
         parts.push(Part { address, bytes });
     }
-    parts.push(Part { address: START_INFO, bytes: start_info(module, command_line, memory)? });
+    parts.push(Part { address: START_INFO, bytes: start_info(module, append, memory)? });
+    parts.push(Part { address: acpi::ADDRESS, bytes: acpi::tables(smp) });
     fs::write(image, layout(&parts, entry)?).with_context(|| format!("cannot write {}", image.display()))
 }
 
@@ -124,7 +128,7 @@ fn start_info(module: Option<(u64, u64)>, command_line: &str, memory: u64) -> Re
         &u32::from(module.is_some()).to_le_bytes(), // modules
         &word(MODULE).to_le_bytes(),
         &word(COMMAND_LINE).to_le_bytes(),
-        &0u64.to_le_bytes(), // no ACPI
+        &acpi::ADDRESS.to_le_bytes(),
         &word(MEMORY_MAP).to_le_bytes(),
         &(map.len() as u32).to_le_bytes(),
     ]

@@ -12,6 +12,7 @@
 //! | 0xE9 | Bochs's standard output, after Bochs's own first lines and the firmware's |
 //! | 0xF4 | nothing: the kernel ends by a triple fault, and the firmware, entered again, ends Bochs |
 
+mod acpi;
 mod disk;
 mod install;
 mod rom;
@@ -74,7 +75,7 @@ pub fn start(guest: &Guest) -> Result<Started> {
     let directory = scratch.path();
     let rom = rom::write(directory)?;
     let image = directory.join("disk.img");
-    disk::write(&image, guest.kernel, guest.initrd, guest.append, guest.memory)?;
+    disk::write(&image, guest)?;
     // Bochs wants a ROM for the display, whatever is in it.
     let display_rom = directory.join("display.bin");
     fs::write(&display_rom, [0; 512])?;
@@ -169,7 +170,6 @@ vgaromimage: file={}
 cpu: model={cpu}{features}, count={smp}, quantum={QUANTUM}, ips={instructions}, reset_on_triple_fault=1, cpuid_freq=none
 clock: sync={clock}
 pci: enabled=1, chipset=i440fx
-fw_cfg: enabled=1
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: type=disk, mode=flat, path={}, status=inserted
 boot: disk

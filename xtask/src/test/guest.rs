@@ -257,6 +257,7 @@ pub fn boot(
     root.copy("tests/runner", &compile("runner")?)?;
     let mut variables = environment();
     variables.push(format!("STORM_SECONDS={storm_seconds}"));
+    variables.push(format!("CPUS={}", machine.smp));
     if machine.icount.is_some() || machine.emulator == Emulator::Bochs {
         variables.push("STEADY_CLOCK=1".to_owned());
     }
