@@ -31,6 +31,8 @@ struct Excuse {
     cpus: &'static [&'static str],
     /// The lines that only the record has (`-`), and that only Bochs has (`+`): these, and no others.
     difference: &'static [&'static str],
+    /// Whether they differ in each run.
+    each_time: bool,
     reason: &'static str,
 }
 
@@ -42,15 +44,62 @@ const SYSENTER: &str =
 /// What the runner says of doors that were entered with TF set.
 const ONE: &[&str] = &["+ not ok invariants: 1 broken, see the kernel log"];
 const FIVE: &[&str] = &["+ not ok invariants: 5 broken, see the kernel log"];
+const IRET: &str = "an interrupt came while GS was null and not 0: QEMU keeps such a selector at IRET, Bochs zeroes it as processors do";
 
 const EXCUSES: &[Excuse] = &[
-    Excuse { test: "x86/single_step_syscall", bits: 64, cpus: &[INTEL, AMD], difference: ONE, reason: SYSCALL_TF },
-    Excuse { test: "x86/single_step_syscall", bits: 32, cpus: &[AMD], difference: ONE, reason: SYSCALL_TF },
-    Excuse { test: "x86/syscall_nt", bits: 64, cpus: &[INTEL, AMD], difference: FIVE, reason: SYSCALL_TF },
-    Excuse { test: "x86/syscall_nt", bits: 32, cpus: &[AMD], difference: FIVE, reason: SYSCALL_TF },
-    Excuse { test: "x86/unwind_vdso", bits: 32, cpus: &[AMD], difference: ONE, reason: SYSCALL_TF },
-    Excuse { test: "x86/syscall_arg_fault", bits: 64, cpus: &[INTEL], difference: ONE, reason: SYSCALL_TF },
-    Excuse { test: "x86/syscall_arg_fault", bits: 32, cpus: &[AMD], difference: ONE, reason: SYSCALL_TF },
+    Excuse {
+        test: "x86/fsgsbase",
+        bits: 64,
+        cpus: &[INTEL, AMD],
+        difference: &[
+            "- [OK] GS/BASE remained #/#",
+            "+ [OK] GS/BASE changed from #/# to #/# because IRET is defective",
+        ],
+        each_time: false,
+        reason: IRET,
+    },
+    Excuse {
+        test: "x86/single_step_syscall",
+        bits: 64,
+        cpus: &[INTEL, AMD],
+        difference: ONE,
+        each_time: true,
+        reason: SYSCALL_TF,
+    },
+    Excuse {
+        test: "x86/single_step_syscall",
+        bits: 32,
+        cpus: &[AMD],
+        difference: ONE,
+        each_time: true,
+        reason: SYSCALL_TF,
+    },
+    Excuse {
+        test: "x86/syscall_nt",
+        bits: 64,
+        cpus: &[INTEL, AMD],
+        difference: FIVE,
+        each_time: true,
+        reason: SYSCALL_TF,
+    },
+    Excuse { test: "x86/syscall_nt", bits: 32, cpus: &[AMD], difference: FIVE, each_time: true, reason: SYSCALL_TF },
+    Excuse { test: "x86/unwind_vdso", bits: 32, cpus: &[AMD], difference: ONE, each_time: true, reason: SYSCALL_TF },
+    Excuse {
+        test: "x86/syscall_arg_fault",
+        bits: 64,
+        cpus: &[INTEL],
+        difference: ONE,
+        each_time: true,
+        reason: SYSCALL_TF,
+    },
+    Excuse {
+        test: "x86/syscall_arg_fault",
+        bits: 32,
+        cpus: &[AMD],
+        difference: ONE,
+        each_time: true,
+        reason: SYSCALL_TF,
+    },
     Excuse {
         test: "x86/syscall_arg_fault",
         bits: 32,
@@ -61,6 +110,8 @@ const EXCUSES: &[Excuse] = &[
             "+ [SKIP] Illegal instruction",
             "+ [SKIP] Illegal instruction",
         ],
+
+        each_time: true,
         reason: SYSCALL_32,
     },
     Excuse {
@@ -76,6 +127,8 @@ const EXCUSES: &[Excuse] = &[
             "+ [OK] Seems okay",
             "+ not ok invariants: 1 broken, see the kernel log",
         ],
+
+        each_time: true,
         reason: SYSENTER,
     },
 ];
@@ -93,7 +146,7 @@ pub fn on_bochs(report: &mut Report) -> Result<()> {
                 Some(excuse) if excuse.holds(&row.ours, &row.difference) => {
                     report.skip(&name(&place, &row), excuse.reason);
                 }
-                Some(_) if row.verdict.is_accepted() => {
+                Some(excuse) if excuse.each_time && row.verdict.is_accepted() => {
                     report.fail(&name(&place, &row), "it is as in the record; see EXCUSES in test/conformance.rs");
                 }
                 _ => show(&place, &row, report),
@@ -144,7 +197,7 @@ mod tests {
     #[test]
     fn an_excuse_is_for_its_lines_alone() {
         let lines = |lines: &[&str]| -> Vec<String> { lines.iter().map(|line| (*line).to_owned()).collect() };
-        let excuse = &EXCUSES[0];
+        let excuse = &EXCUSES[1];
         assert!(excuse.holds("exit 0, 6/7", &lines(excuse.difference)));
         assert!(!excuse.holds("exit 1, 6/7", &lines(excuse.difference)));
         assert!(!excuse.holds("exit 0, 6/6", &[]));
