@@ -305,6 +305,50 @@ static void bad_pointer(struct context *context)
     context->fpstate = 0xfffff000;
 }
 
+/* FSAVE's image and the XSAVE area in front of the last page: `distance` bytes off where the kernel puts them. */
+static unsigned char *moved;
+static unsigned distance;
+
+static void move_state(struct context *context)
+{
+    unsigned char *from = (unsigned char *)(uintptr_t)context->fpstate;
+    change_x87(context);
+    uint32_t size = 112 + *(uint32_t *)(from + 112 + 464 + 16) + 4;
+    memcpy(moved + distance, from, size);
+    context->fpstate = (uint32_t)(uintptr_t)(moved + distance);
+}
+
+/* The same without what says that it is more than FXSAVE's image. */
+static void move_legacy_state(struct context *context)
+{
+    move_state(context);
+    memset(moved + distance + 112 + 464, 0, 48);
+}
+
+/* The state need not be aligned: what is loaded is a copy. */
+static void unaligned_state(void)
+{
+    enum { SIZE = 32768 };
+    static const unsigned distances[] = { 0, 1, 4, 8, 16, 24, 40 };
+    void (*const ways[])(struct context *) = { move_state, move_legacy_state };
+    moved = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (int way = 0; way < 2; way++) {
+        change = ways[way];
+        for (unsigned n = 0; n < sizeof distances / sizeof *distances; n++) {
+            distance = distances[n];
+            double two = 2.0, back = 0;
+            unsigned char after[16], sevens[16];
+            memset(sevens, 7, 16);
+            asm volatile("fninit; fldl %0" : : "m"(two));
+            run();
+            asm volatile("fstpl %0; movups %%xmm3, %1" : "=m"(back), "=m"(after));
+            check(back == 1.0 && !memcmp(after, sevens, 16), way ? "FXSAVE's image anywhere" : "the state anywhere", "off by %u: %f", distance, back);
+        }
+    }
+    change = NULL;
+    munmap(moved, SIZE);
+}
+
 static void change_state(int rt)
 {
     handle(SIGILL, rt, 0);
@@ -330,7 +374,7 @@ static void change_state(int rt)
         waitpid(child, &status, 0);
         check(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, n ? "a bad fpstate pointer" : "a bad MXCSR", "status %#x", status);
     }
-    change = NULL;
+    unaligned_state();
 }
 
 static void altstack(int rt)

@@ -1,7 +1,12 @@
 /* What random programs (`./x prove differential`) have found different from Linux: one check for each. */
 #include "gate.h"
 #include "registers.h"
+#include "rseq.h"
 #include <poll.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/select.h>
+#include <sys/user.h>
 #include <sys/utsname.h>
 
 /* A page below 4 GiB and one behind it without any access. */
@@ -55,6 +60,41 @@ static void poll_of_nothing(void)
     check(result == 0, "poll of no files", "%ld", result);
 }
 
+static volatile int interruptions;
+
+static void interrupted(int signal)
+{
+    (void)signal;
+    interruptions++;
+}
+
+/* A call that finds nothing and has a signal to handle is interrupted, whether it waits or not. */
+static void poll_with_signal(void)
+{
+    sigset_t blocked, before;
+    struct timespec now = { 0, 0 };
+    signal(SIGUSR1, interrupted);
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &blocked, &before);
+    for (int n = 0; n < 2; n++) {
+        interruptions = 0;
+        raise(SIGUSR1);
+        int result = n ? ppoll(NULL, 0, &now, &before) : pselect(0, NULL, NULL, NULL, &now, &before);
+        check(result == -1 && errno == EINTR && interruptions == 1, n ? "ppoll without time, and a signal" : "pselect without time, and a signal",
+              "%d, %s, %d signals", result, strerror(errno), interruptions);
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
+/* How a process's time is counted: there is one way. */
+static void timing(void)
+{
+    int is = syscall(SYS_prctl, PR_GET_TIMING), same = syscall(SYS_prctl, PR_SET_TIMING, PR_TIMING_STATISTICAL);
+    int other = syscall(SYS_prctl, PR_SET_TIMING, PR_TIMING_TIMESTAMP);
+    check(is == 0 && same == 0 && other == -1 && errno == EINVAL, "PR_GET_TIMING and PR_SET_TIMING", "%d, %d, %d, %s", is, same, other, strerror(errno));
+}
+
 static void filter_of_nothing(void)
 {
     struct {
@@ -70,6 +110,28 @@ static void pending_of_no_size(void)
 {
     long result = syscall(SYS_rt_sigpending, 0xe9e843f9d6c1dc1b, 0);
     check(result == 0, "rt_sigpending of no bytes at a bad address", "%ld", result);
+}
+
+/* What is wrong is said in this order, and nothing is wrong with no bytes. */
+static void protection_of_nothing(void)
+{
+    enum { UNKNOWN = 0x10200000 };
+    const struct {
+        const char *name;
+        uintptr_t at;
+        unsigned long size;
+        int protection, error;
+    } tried[] = {
+        { "mprotect of no bytes with unknown bits", 0, 0, UNKNOWN, 0 },
+        { "mprotect of no bytes, not at a page", 1, 0, UNKNOWN, EINVAL },
+        { "mprotect past the end of addresses", 0, -1ul, UNKNOWN, ENOMEM },
+        { "mprotect with unknown bits", 0, 4096, UNKNOWN, EINVAL },
+        { "mprotect of no bytes, growing both ways", 0, 0, PROT_GROWSUP | PROT_GROWSDOWN, EINVAL },
+    };
+    for (int i = 0; i < (int)(sizeof tried / sizeof *tried); i++) {
+        long result = syscall(SYS_mprotect, low + tried[i].at, tried[i].size, tried[i].protection);
+        check(tried[i].error ? result == -1 && errno == tried[i].error : result == 0, tried[i].name, "%ld, %s", result, strerror(errno));
+    }
 }
 
 SNIPPET(jump, "jmp *%rax");
@@ -141,6 +203,71 @@ static void torn_frames(void)
     mprotect(low, 4096, PROT_READ | PROT_WRITE);
 }
 
+static int returns_traced(void)
+{
+    ptrace(PTRACE_TRACEME, 0, 0, 0);
+    raise(SIGSTOP);
+    return returns();
+}
+
+/* Where the registers could not be read, a tracer still sees the call. */
+static void call_of_bad_frame(void)
+{
+    sigreturn_number = SYS_rt_sigreturn;
+    sigreturn_stack = 0x7ffff000; /* nothing is there */
+    int status = 0;
+    struct user_regs_struct regs = { 0 };
+    pid_t child = fork();
+    if (child == 0)
+        _exit(returns_traced());
+    waitpid(child, &status, 0);
+    ptrace(PTRACE_CONT, child, 0, 0);
+    waitpid(child, &status, 0);
+    ptrace(PTRACE_GETREGS, child, 0, &regs);
+    check(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSEGV && regs.orig_rax == SYS_rt_sigreturn && regs.rax == 0, "rt_sigreturn without a frame, traced",
+          "status %#x, orig_rax %llx, rax %llx", status, regs.orig_rax, regs.rax);
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+}
+
+/* A sequence with a breakpoint in it. 0: it went on; 1: it was aborted. */
+int run_trap(struct rseq *area, const void *sequence);
+extern const char trap_start[], trap_end[], trap_abort[];
+asm(".pushsection .text\n"
+    "run_trap: mov %rsi, 8(%rdi)\n"
+    "trap_start: int3; nop\n"
+    "trap_end: xor %eax, %eax; ret\n"
+    ".long 0x2b3c4d5e\n"
+    "trap_abort: mov $1, %eax; ret\n"
+    ".popsection\n");
+
+static int traps_in_sequence(void)
+{
+    static struct rseq area __attribute__((aligned(32)));
+    static struct sequence sequence;
+    sequence = (struct sequence){ 0, 0, (uint64_t)trap_start, trap_end - trap_start, (uint64_t)trap_abort };
+    unregister_the_librarys();
+    if (rseq(&area, 32, 0, SIGNATURE))
+        return 2;
+    ptrace(PTRACE_TRACEME, 0, 0, 0);
+    return run_trap(&area, &sequence);
+}
+
+/* A tracer's stop ends a sequence, also where a 32-bit tracer has written all registers back: the lower half of orig_rax alone. */
+static void sequence_of_narrow_tracer(void)
+{
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0)
+        _exit(traps_in_sequence());
+    waitpid(child, &status, 0);
+    check(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP, "a breakpoint in a sequence", "status %#x", status);
+    ptrace(PTRACE_POKEUSER, child, offsetof(struct user_regs_struct, orig_rax), 0xffffffff);
+    ptrace(PTRACE_CONT, child, 0, 0);
+    waitpid(child, &status, 0);
+    check(status == 1 << 8, "a sequence that a tracer has stopped in", "status %#x", status);
+}
+
 static stack_t stack_of_handler;
 
 /* Makes the stack that it runs on the alternate one, with the frame and without what was interrupted. */
@@ -180,10 +307,15 @@ int main(void)
     unknown_siginfo();
     narrow_ids();
     poll_of_nothing();
+    poll_with_signal();
+    timing();
     pending_of_no_size();
     filter_of_nothing();
+    protection_of_nothing();
     fetches();
     torn_frames();
+    call_of_bad_frame();
+    sequence_of_narrow_tracer();
     returns_from_new_stack();
     return done();
 }

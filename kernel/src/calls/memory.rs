@@ -88,13 +88,20 @@ pub fn sys_mprotect(addr: u64, len: u64, prot: u64) -> Result<usize> {
 /// mprotect(2), or pkey_mprotect(2) with this key.
 pub fn mprotect(addr: u64, len: u64, prot: u64, key: Option<u32>) -> Result<usize> {
     const GROWS: u32 = abi::PROT_GROWSDOWN | abi::PROT_GROWSUP;
+    const VALID: u32 = abi::PROT_READ | abi::PROT_WRITE | abi::PROT_EXEC | abi::PROT_SEM | GROWS;
     let prot = prot as u32;
-    if prot & !(abi::PROT_READ | abi::PROT_WRITE | abi::PROT_EXEC | abi::PROT_SEM | GROWS) != 0 || prot & GROWS == GROWS
-    {
+    if prot & GROWS == GROWS || !addr.is_multiple_of(PAGE_SIZE) {
+        return Err(Errno::EINVAL);
+    }
+    if len == 0 {
+        return Ok(0);
+    }
+    page_up(len).and_then(|len| addr.checked_add(len)).ok_or(Errno::ENOMEM)?;
+    if prot & !VALID != 0 {
         return Err(Errno::EINVAL);
     }
     let (mut start, mut len) = (addr, len);
-    if prot & abi::PROT_GROWSDOWN != 0 && addr.is_multiple_of(PAGE_SIZE) {
+    if prot & abi::PROT_GROWSDOWN != 0 {
         let area = mm().area(addr).ok_or(Errno::ENOMEM)?;
         if !area.flags.contains(AreaFlags::GROWS_DOWN) {
             return Err(Errno::EINVAL);

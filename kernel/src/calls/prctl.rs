@@ -81,6 +81,9 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
             user::write(arg2, &i32::from(process.subreaper.load(Relaxed)))?;
             Ok(0)
         }
+        // There is but one way to count a process's time.
+        PR_GET_TIMING => Ok(PR_TIMING_STATISTICAL as usize),
+        PR_SET_TIMING if arg2 == u64::from(PR_TIMING_STATISTICAL) => Ok(0),
         PR_SET_TIMERSLACK => {
             task.timer_slack.store(if arg2 == 0 { 50_000 } else { arg2 }, Relaxed);
             Ok(0)

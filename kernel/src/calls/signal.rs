@@ -344,11 +344,11 @@ pub fn sys_rt_sigreturn(regs: &mut UserRegs) -> Result<usize> {
     finish_sigreturn(regs, result)
 }
 
-/// What a call that takes a frame back returns: RAX as the frame has it. A frame that is no good, or none, is SIGSEGV.
+/// What a call that takes a frame back returns: RAX as the frame has it. A frame that is no good, or none, is SIGSEGV. Where the
+/// registers could not be read it is still a system call, for a tracer.
 pub fn finish_sigreturn(regs: &mut UserRegs, result: Result<()>) -> Result<usize> {
     if result.is_err() {
         force_fault(SigInfo::kernel(SIGSEGV));
-        regs.orig_rax = UserRegs::NO_SYSCALL;
         return Ok(0);
     }
     // The dispatcher writes the result to RAX.

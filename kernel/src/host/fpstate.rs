@@ -115,6 +115,22 @@ pub unsafe fn xrstor(address: u64, features: u64) -> Result<()> {
     on_copy(address, false, |area| catch(Load::Xrstor, area, features))
 }
 
+/// Loads what a program made as FXRSTOR does.
+///
+/// # Safety
+/// The image is aligned to 16 bytes.
+pub unsafe fn fxrstor_copy(image: *const u8) -> Result<()> {
+    catch(Load::Fxrstor, image.cast_mut(), 0)
+}
+
+/// Loads what a program made as XRSTOR does.
+///
+/// # Safety
+/// The area is aligned to 64 bytes, and as long as the components.
+pub unsafe fn xrstor_copy(area: *const u8, features: u64) -> Result<()> {
+    catch(Load::Xrstor, area.cast_mut(), features)
+}
+
 /// Saves to the kernel's memory as FXSAVE does.
 ///
 /// # Safety

@@ -57,20 +57,20 @@ const DEBUG_REGISTERS: u64 = 252;
 const USER_AREA: u64 = 284;
 
 fn peek_user(stopped: &mut Stopped<'_>, offset: u64) -> Result<u32> {
-    let word = word_of(offset)?;
-    Ok(match debug_register(offset) {
-        Some(n) => stopped.task().trace.debug.get(n) as u32,
-        None => get(stopped, word),
-    })
+    match debug_register(offset) {
+        Some(n) => Ok(stopped.task().trace.debug.get(n) as u32),
+        None => Ok(get(stopped, word_of(offset)?)),
+    }
 }
 
 fn poke_user(stopped: &mut Stopped<'_>, offset: u64, value: u32) -> Result<()> {
-    let word = word_of(offset)?;
     match debug_register(offset) {
         Some(n) => debug::set(stopped.task(), n, value.into()),
-        None if word < WORDS => set(stopped, word, value),
-        // The rest is there for show.
-        None => Ok(()),
+        None => match word_of(offset)? {
+            word if word < WORDS => set(stopped, word, value),
+            // The rest is there for show.
+            _ => Ok(()),
+        },
     }
 }
 
@@ -81,7 +81,8 @@ fn word_of(offset: u64) -> Result<usize> {
     Ok((offset / 4) as usize)
 }
 
+/// An offset up to DR7's names one, whether it is a multiple of four or not, as on Linux.
 fn debug_register(offset: u64) -> Option<usize> {
-    let n = offset.checked_sub(DEBUG_REGISTERS)? / 4;
-    (n < 8).then_some(n as usize)
+    let from_first = offset.checked_sub(DEBUG_REGISTERS)?;
+    (from_first <= 7 * 4).then_some((from_first / 4) as usize)
 }

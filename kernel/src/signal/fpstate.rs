@@ -4,11 +4,13 @@
 //! leaves alone (offset 464) say how long it is and what it holds, and a second magic word stands behind it: a program
 //! that copied only the 512 bytes of FXSAVE somewhere else is recognised by the missing second word.
 //!
-//! The CPU writes and reads user memory itself here, and faults are fixed up. A state that a program has tampered with is
+//! The CPU writes and reads user memory itself here, and faults are fixed up; but for the 32-bit frame's, whose state need not be
+//! aligned. A state that a program has tampered with is
 //! refused by XRSTOR itself, which checks all that it loads (SDM volume 1, 13.8.1: components that are not enabled,
 //! compaction, reserved bits of the header and of MXCSR, alignment). Nothing is checked beforehand: another thread could
 //! change it in between.
 
+use alloc::vec::Vec;
 use core::arch::asm;
 use core::mem::size_of;
 
@@ -107,28 +109,24 @@ impl Legacy {
         unsafe { instructions::fxsave_here(&mut image.0) };
         image
     }
+}
 
-    /// Emulators load bits of MXCSR that a CPU refuses.
-    fn check_mxcsr(&self) -> Result<()> {
-        /// What may be set where the CPU does not say (SDM volume 1, 11.6.6).
-        const DEFAULT: u32 = 0xffbf;
-        let word = |at: usize| self.0[at..at + 4].try_into().map_or(0, u32::from_le_bytes);
-        let mask = match word(fpu::MXCSR + 4) {
-            0 => DEFAULT,
-            mask => mask,
-        };
-        if word(fpu::MXCSR) & !mask != 0 {
-            return Err(Errno::EFAULT);
-        }
-        Ok(())
-    }
+fn word(bytes: &[u8], at: usize) -> u32 {
+    bytes[at..at + 4].try_into().map_or(0, u32::from_le_bytes)
+}
 
-    /// # Safety
-    /// MXCSR is one that the CPU takes.
-    unsafe fn restore(&self) {
-        // SAFETY: `Legacy` is aligned; MXCSR is the caller's promise.
-        unsafe { instructions::fxrstor_here(self.0.as_ptr()) };
+/// Emulators load bits of MXCSR that a CPU refuses.
+fn check_mxcsr(image: &[u8]) -> Result<()> {
+    /// What may be set where the CPU does not say (SDM volume 1, 11.6.6).
+    const DEFAULT: u32 = 0xffbf;
+    let mask = match word(&Legacy::save().0, fpu::MXCSR + 4) {
+        0 => DEFAULT,
+        mask => mask,
+    };
+    if word(image, fpu::MXCSR) & !mask != 0 {
+        return Err(Errno::EFAULT);
     }
+    Ok(())
 }
 
 /// As [`store`], for a 32-bit frame, [`FSAVE_HEADER`] included.
@@ -147,25 +145,58 @@ pub fn store_32(address: u64, cs: u32) -> Result<()> {
     user::write(address, &header)
 }
 
-/// As [`load`], for a 32-bit frame. The x87 registers are those of FSAVE's image, which all programs know.
+/// As [`load`], for a 32-bit frame, which may lie anywhere: what is loaded is a copy, as on Linux. The x87 registers are those of
+/// FSAVE's image, which all programs know, unless the header says that they are in their initial state.
 pub fn load_32(address: u64) -> Result<()> {
     if address == 0 {
         reset();
         return Ok(());
     }
-    let result = user::read(address).and_then(|image: [u8; fsave::SIZE]| {
-        try_load(address + FSAVE_HEADER)?;
-        let mut legacy = Legacy::save();
-        legacy.check_mxcsr()?;
-        fsave::fold(&mut legacy.0, &image);
-        // SAFETY: MXCSR is the one that was just loaded.
-        unsafe { legacy.restore() };
-        Ok(())
-    });
+    let result = try_load_32(address);
     if result.is_err() {
         reset();
     }
     result
+}
+
+/// Sixty-four bytes of a state's copy, which XRSTOR wants aligned.
+#[derive(Clone, FromBytes, IntoBytes, Immutable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+fn try_load_32(address: u64) -> Result<()> {
+    let image: [u8; fsave::SIZE] = user::read(address)?;
+    let state = address + FSAVE_HEADER;
+    let described = if fpu::has_xsave() { described_features(state)? } else { None };
+    let size = if described.is_some() { fpu::size() } else { fpu::LEGACY_SIZE };
+    let mut copy: Vec<Line> = Vec::new();
+    copy.try_reserve_exact(size.div_ceil(size_of::<Line>())).map_err(|_| Errno::ENOMEM)?;
+    copy.resize(size.div_ceil(size_of::<Line>()), Line([0; _]));
+    let bytes = copy.as_mut_slice().as_mut_bytes();
+    // SAFETY: the copy is at least this long.
+    unsafe { user::copy_from_user(bytes.as_mut_ptr(), state, size) }?;
+    check_mxcsr(bytes)?;
+    fsave::fold(bytes, &image);
+    match described {
+        Some(described) => {
+            // XRSTOR looks at the first sixteen of these.
+            let reserved = fpu::XSTATE_BV + size_of::<u64>()..fpu::XSTATE_BV + fpu::HEADER_SIZE;
+            if bytes[reserved].iter().any(|&byte| byte != 0) {
+                return Err(Errno::EFAULT);
+            }
+            let features = described & fpu::features();
+            initialise(fpu::features() & !features);
+            // SAFETY: aligned, and as long as an area is.
+            unsafe { instructions::xrstor_copy(bytes.as_ptr(), features) }
+        }
+        None => {
+            if fpu::has_xsave() {
+                initialise(fpu::features() & !LEGACY_FEATURES);
+            }
+            // SAFETY: aligned, and as long as an image is.
+            unsafe { instructions::fxrstor_copy(bytes.as_ptr()) }
+        }
+    }
 }
 
 /// Loads the current task's state from a frame, or the initial state where the frame has none. If it fails, the state is

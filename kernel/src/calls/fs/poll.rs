@@ -25,12 +25,17 @@ const SECOND: u64 = 1_000_000_000;
 /// personality(2): the time that is left is not written.
 const STICKY_TIMEOUTS: u32 = 0x400_0000;
 
-/// Calls `scan` until it returns something or the deadline has passed; then what it returned last. In the scan, files
-/// are asked with the table it is given, so that a change ends the sleep.
-pub fn wait_for(deadline: u64, mut scan: impl FnMut(Option<&PollTable>) -> usize) -> Result<usize> {
+/// Calls `scan` until it returns something or the deadline has passed, which a pending signal comes before: also a call that
+/// does not wait is interrupted if it finds nothing. In the scan, files are asked with the table it is given, so that a change
+/// ends the sleep.
+fn wait_for(deadline: u64, mut scan: impl FnMut(Option<&PollTable>) -> usize) -> Result<usize> {
+    let at_the_end = |ready| match ready {
+        0 if current().signal_pending() => Err(Errno::ERESTARTSYS),
+        ready => Ok(ready),
+    };
     let ready = scan(None);
     if ready > 0 || deadline <= time::now() {
-        return Ok(ready);
+        return at_the_end(ready);
     }
     let table = PollTable::new();
     loop {
@@ -39,7 +44,7 @@ pub fn wait_for(deadline: u64, mut scan: impl FnMut(Option<&PollTable>) -> usize
             return Ok(ready);
         }
         match table.wait(deadline) {
-            Err(Errno::ETIMEDOUT) => return Ok(scan(None)),
+            Err(Errno::ETIMEDOUT) => return at_the_end(scan(None)),
             other => other?,
         }
     }

@@ -9,12 +9,12 @@ use portcullis::x86_64::{clac_asm, stac_asm};
 use crate::errno::{Errno, Result};
 use crate::sched::fpu;
 
-/// Runs one of the state instructions on user memory. `edx:eax` select the components; FXSAVE and FXRSTOR ignore them.
-macro_rules! on_user_memory {
+/// Runs one of the state instructions on memory that may make it fault. `edx:eax` select the components; FXSAVE and FXRSTOR ignore them.
+macro_rules! or_fail {
     ($instruction:literal, $address:expr, $features:expr) => {{
         let features: u64 = $features;
         let failed: u32;
-        // SAFETY: the caller's: the whole area is in the user's range. A fault that cannot be resolved goes on at 3.
+        // SAFETY: the caller's: the whole area is in the user's range, or a copy of the kernel's. A fault that cannot be resolved goes on at 3.
         unsafe {
             asm!(
                 stac_asm!(),
@@ -45,7 +45,7 @@ macro_rules! on_user_memory {
 /// The whole area is in the user's range.
 #[inline]
 pub unsafe fn fxsave(address: u64) -> Result<()> {
-    on_user_memory!("fxsave64", address, 0)
+    or_fail!("fxsave64", address, 0)
 }
 
 /// Saves these components as XSAVE does, which leaves the reserved part of the header as it is. EFAULT where the CPU refuses it.
@@ -54,7 +54,7 @@ pub unsafe fn fxsave(address: u64) -> Result<()> {
 /// The whole area is in the user's range.
 #[inline]
 pub unsafe fn xsave(address: u64, features: u64) -> Result<()> {
-    on_user_memory!("xsave64", address, features)
+    or_fail!("xsave64", address, features)
 }
 
 /// Loads as FXRSTOR does. EFAULT where the CPU refuses it.
@@ -63,7 +63,7 @@ pub unsafe fn xsave(address: u64, features: u64) -> Result<()> {
 /// The whole area is in the user's range.
 #[inline]
 pub unsafe fn fxrstor(address: u64) -> Result<()> {
-    on_user_memory!("fxrstor64", address, 0)
+    or_fail!("fxrstor64", address, 0)
 }
 
 /// Loads these components as XRSTOR does. EFAULT where the CPU refuses it.
@@ -72,7 +72,7 @@ pub unsafe fn fxrstor(address: u64) -> Result<()> {
 /// The whole area is in the user's range.
 #[inline]
 pub unsafe fn xrstor(address: u64, features: u64) -> Result<()> {
-    on_user_memory!("xrstor64", address, features)
+    or_fail!("xrstor64", address, features)
 }
 
 /// Saves to the kernel's memory as FXSAVE does.
@@ -82,6 +82,22 @@ pub unsafe fn xrstor(address: u64, features: u64) -> Result<()> {
 pub unsafe fn fxsave_here(image: &mut [u8; fpu::LEGACY_SIZE]) {
     // SAFETY: big enough; aligned by the caller's promise.
     unsafe { asm!("fxsave64 [{}]", in(reg) image, options(nostack, preserves_flags)) };
+}
+
+/// Loads what a program made as FXRSTOR does. EFAULT where the CPU refuses it.
+///
+/// # Safety
+/// It is memory of the kernel's, aligned to 16 bytes, and an image long.
+pub unsafe fn fxrstor_copy(image: *const u8) -> Result<()> {
+    or_fail!("fxrstor64", image, 0)
+}
+
+/// Loads what a program made as XRSTOR does. EFAULT where the CPU refuses it.
+///
+/// # Safety
+/// It is memory of the kernel's, aligned to 64 bytes, and as long as the components.
+pub unsafe fn xrstor_copy(area: *const u8, features: u64) -> Result<()> {
+    or_fail!("xrstor64", area, features)
 }
 
 /// Loads from the kernel's memory as FXRSTOR does.

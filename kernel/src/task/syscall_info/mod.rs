@@ -99,9 +99,9 @@ pub fn arch_of(task: &Task) -> u32 {
 }
 
 /// Whether there is none: the task has come into the kernel by an interrupt or an exception. So it looks after a signal frame was
-/// taken back, too.
+/// taken back, too. A 32-bit tracer that puts the registers back writes the lower half alone.
 pub fn is_event(regs: &UserRegs) -> bool {
-    regs.orig_rax == UserRegs::NO_SYSCALL
+    number(regs) == UserRegs::NO_SYSCALL as i32
 }
 
 /// Its number, as the table of that ABI takes it.
