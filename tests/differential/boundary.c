@@ -100,7 +100,8 @@ static struct snippet choose_piece(void)
         word n = below(256);
         snippet = (struct snippet){ "int N", s_int_n + n * INT_N_LENGTH, n == 0x80 ? INT80 : NONE, 0 };
         say("int", n);
-    } else if (!is_traced && chance(3)) {
+    } else if (!is_traced && chance(3) && !has_filter) {
+        /* A filter may refuse the timer, for which the loop would wait for ever. */
         snippet = spin;
     }
     if (logging) {

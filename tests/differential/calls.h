@@ -67,7 +67,7 @@ static const struct call calls[] = {
     { "prctl", 157, 172, { LIST, ANY, ANY, ANY, ANY }, L(controls) },
     { "futex", 202, 240, { POINTER, LIST, SMALL, AREA, POINTER, ANY }, L(operations) },
     { "set_robust_list", 273, 311, { POINTER, SMALL }, 0, 0 },
-    { "get_robust_list", 274, 312, { NOTHING, POINTER, POINTER }, 0, 0 },
+    { "get_robust_list", 274, 312, { OWN, POINTER, POINTER }, 0, 0 },
     { "close", 3, 6, { ANY }, 0, 0 },
     { "dup", 32, 41, { ANY }, 0, 0 },
     { "read", 0, 3, { DESCRIPTOR, POINTER, SMALL }, 0, 0 },
@@ -85,19 +85,20 @@ static const struct call calls[] = {
     { "poll", 7, 168, { POINTER, ZERO, ZERO }, 0, 0 },
     { "getcwd", 79, 183, { POINTER, SMALL }, 0, 0 },
     { "wait4", 61, 114, { ANY, POINTER, SMALL, POINTER }, 0, 0 },
-    { "rseq", 334, 386, { POINTER, SMALL, SMALL, ANY }, 0, 0 },
+    { "rseq", 334, 386, { POINTER, SMALL, ZERO, ANY }, 0, 0 },
 };
 
 /* A Linux without 16-bit segments, and older than 6.9: an IRET that fails with an SS of the LDT tells its error code, and the
  * 32-bit sigreturn loads null selectors anew, which clears the bases. Before 6.12 rt_sigreturn looks at the stack pointer that it
- * restores, when it restores the alternate stack. None of it is tried there. */
+ * restores, when it restores the alternate stack. Before 6.3 an rseq area has one size. None of it is tried there. */
 static int is_old;
 
 static int is_tried(const struct call *call, long number)
 {
     int is_narrow_sigreturn = number == call->narrow && (number == 119 || number == 173);
     int sets_stack = call->wide == 131 && call->kinds[0] == POINTER;
-    return number >= 0 && !(is_old && (call->list == ldt_functions || is_narrow_sigreturn || sets_stack));
+    int is_rseq = call->wide == 334;
+    return number >= 0 && !(is_old && (call->list == ldt_functions || is_narrow_sigreturn || sets_stack || is_rseq));
 }
 
 static void fill_data(void)
@@ -163,6 +164,10 @@ static void choose_call(struct registers *registers, enum door door, word own)
         registers->r[AX] |= (word)(random_number() << 32);
     for (int i = 0; i < argument_counts[door]; i++)
         registers->r[places[i]] = argument(call, call->kinds[i], own);
+    /* See `drop_stale_segments`. */
+    int changes_segments = call->list == ldt_functions || call->wide == 205 /* set_thread_area */;
+    for (int i = 2; changes_segments && i < 4; i++)
+        in_segments[i] = 0;
     if (logging) {
         put("  call ");
         put(call->name);

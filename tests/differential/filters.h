@@ -37,6 +37,9 @@ static struct sock_filter instruction(int left)
     }
 }
 
+/* Whether one is in force. */
+static int has_filter;
+
 /* A filter that applies to calls of the pieces alone: the instruction pointer is behind the number and the architecture. */
 static void set_filter(void)
 {
@@ -61,7 +64,9 @@ static void set_filter(void)
     program.filter = filter;
     if (chance(50))
         note("no new privileges", call5(__NR_prctl, NO_NEW_PRIVS, 1, 0, 0, 0));
-    note("filter", call3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, chance(20) ? SECCOMP_FILTER_FLAG_LOG : 0, &program));
+    long set = call3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, chance(20) ? SECCOMP_FILTER_FLAG_LOG : 0, &program);
+    note("filter", set);
+    has_filter |= set == 0;
     shared->crossings++;
     if (chance(10))
         note("mode", call5(__NR_prctl, 21, 0, 0, 0, 0));

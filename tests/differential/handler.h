@@ -135,6 +135,21 @@ static void change_segments(struct context *context)
 #endif
 }
 
+/* A code selector to go on with at an address. SYSCALL in 32-bit code of a 64-bit program ends in Linux at the low half of an
+ * address in the 64-bit vDSO. */
+static word code_to_go_on(word ip, word wanted)
+{
+#ifdef __x86_64__
+    enum { LONGEST = 24 };
+    for (word at = ip; wanted != FLAT_CODE && at < ip + LONGEST && is_in(at, __start_pieces, __stop_pieces); at++)
+        if (*(const half *)at == 0x050f)
+            return FLAT_CODE;
+#else
+    (void)ip;
+#endif
+    return wanted;
+}
+
 /* Changes a frame at random. */
 static void change(struct context *context, int is_fault)
 {
@@ -152,7 +167,7 @@ static void change(struct context *context, int is_fault)
         context->g[G_IP] = (word)PLAIN_CODE;
         break;
     case 3:
-        set_selectors(context, selector(), selector());
+        set_selectors(context, code_to_go_on(context->g[G_IP], selector()), selector());
         break;
     case 4:
         set_selectors(context, OTHER_CODE, FLAT_DATA);
@@ -175,9 +190,13 @@ static void change(struct context *context, int is_fault)
         if (context->fpu) {
             wide *words = (wide *)(context->fpu + FXSAVE);
             static const byte places[] = { 0, 3, 20, 21, 58, 59, 60, 64, 65, 66 };
-            words[PICK(places)] = chance(50) ? random_number() : 1ull << below(64);
+            int which = PICK(places);
+            words[which] = chance(50) ? random_number() : 1ull << below(64);
+            say("word of the state", which);
+            say("is", words[which]);
             if (chance(10))
                 context->fpu = (byte *)value();
+            say("state at", (word)context->fpu);
         }
         context->g[G_IP] = (word)door_return;
         break;
@@ -219,7 +238,7 @@ static void note_entry(int signal, const byte *info, const struct context *conte
         end(77);
     note("signal", signal);
     for (int i = 0; i < REGISTERS; i++)
-        note(register_names[i], at_handler.r[i]);
+        note(register_names[i], place(at_handler.r[i]));
     note("handler's flags", at_handler.flags);
     if (info)
         note_info(info);

@@ -27,6 +27,9 @@ static const struct {
 
 static int is_wait(word number)
 {
+    enum { RESTART_WIDE = 219, RESTART_NARROW = 0 };
+    if (number == RESTART_WIDE || number == RESTART_NARROW)
+        return 1;
     for (word i = 0; i < COUNT(waits); i++)
         if (number == (word)waits[i].wide || number == (word)waits[i].narrow)
             return 1;

@@ -67,6 +67,17 @@ static void set_tls(void)
     note("its entry", segment.entry_number);
 }
 
+/* A selector whose segment changes stays in FS or GS until a switch of tasks loads it anew, which is a matter of time. */
+static void drop_stale_segments(void)
+{
+    narrow fs, gs;
+    asm volatile("mov %%fs, %0; mov %%gs, %1" : "=r"(fs), "=r"(gs));
+    if (fs > 3)
+        asm volatile("mov %0, %%fs" : : "r"(0));
+    if (gs > 3)
+        asm volatile("mov %0, %%gs" : : "r"(0));
+}
+
 /* Before a piece of code. */
 static void choose_segments(void)
 {
@@ -76,6 +87,7 @@ static void choose_segments(void)
         set_segment();
     if (chance(15))
         set_tls();
+    drop_stale_segments();
 }
 
 #endif

@@ -48,6 +48,8 @@ static void choose_sequence(word piece)
     THE_DESCRIPTOR->start = chance(80) ? piece : piece - below(32);
     THE_DESCRIPTOR->length = PICK(lengths);
     THE_DESCRIPTOR->abort = (word)sequence_abort;
+    if (THE_DESCRIPTOR->abort - THE_DESCRIPTOR->start < THE_DESCRIPTOR->length)
+        THE_DESCRIPTOR->length = 0;
     say("sequence from", THE_DESCRIPTOR->start);
     say("sequence length", THE_DESCRIPTOR->length);
     /* From here on nothing calls the kernel. */

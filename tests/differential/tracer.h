@@ -11,7 +11,7 @@
 #include "handler.h"
 #include "meeting.h"
 
-enum { PATIENCE = 60, STOPS_OF_A_STEP = 40, TOO_MANY_STOPS = 200, WAITS_OF_A_STEP = 4, EDITS_OF_A_STEP = 12, WALL = 0x40000000, UNTRACED = 2, NO_HANG = 1 };
+enum { PATIENCE = 20, STOPS_OF_A_STEP = 40, TOO_MANY_STOPS = 200, WAITS_OF_A_STEP = 4, EDITS_OF_A_STEP = 12, WALL = 0x40000000, UNTRACED = 2, NO_HANG = 1 };
 
 /* Requests that the header does not have. */
 enum { TRACE_ME = 0, PEEK_USER = 3, POKE_USER = 6, CONTINUE = 7, STEP = 9, ATTACH = 16, DETACH = 17, CALLS = 24, SET_OPTIONS = 0x4200,
@@ -67,10 +67,10 @@ static int note_registers(word *registers)
         note("GETREGS", result);
     int is_half = (half)registers[U_CS] != FLAT_CODE || is_harness(registers[U_IP]);
     for (int i = 0; i < USER_REGISTERS && !result; i++) {
+        /* A null selector's ring is lost whenever an interrupt comes. It is not written back, either. */
+        if (i >= U_FIRST_SELECTOR && i <= U_LAST_SELECTOR && registers[i] <= 3)
+            registers[i] = 0;
         word r = place(registers[i]);
-        /* A null selector's ring is lost whenever an interrupt comes. */
-        if (i >= U_FIRST_SELECTOR && i <= U_LAST_SELECTOR && r <= 3)
-            r = 0;
         note(user_names[i], i == U_SP && is_half ? (narrow)r : r);
     }
     return result == 0;
@@ -111,9 +111,11 @@ static void change_registers(word *registers)
         else if (which == U_ORIG_AX)
             with = chance(50) ? -1ul : harmless_number();
         registers[which] = with;
+        say(user_names[which], with);
         if (which == U_IP)
             registers[U_AX] = harmless_number();
     }
+    registers[U_CS] = code_to_go_on(registers[U_IP], registers[U_CS]);
     note("SETREGS", trace(PTRACE_SETREGS, 0, registers));
 }
 
@@ -125,6 +127,8 @@ static void poke(const word *registers)
         with = harmless_number();
     if (which == U_ORIG_AX || which == U_IP)
         with = registers[which];
+    if (which == U_CS)
+        with = code_to_go_on(registers[U_IP], with);
     note("POKEUSER", trace(POKE_USER, which * sizeof(word) + (chance(5) ? below(8) : 0), (void *)with));
 }
 
@@ -147,8 +151,9 @@ static void ask(enum stop stop)
     switch (below(8)) {
     case 0: note("GETSIGMASK", trace(GET_MASK, chance(90) ? 8 : 4, &mask)); note("its mask", mask); break;
     case 1:
-        mask = chance(50) ? 0 : random_number() & ~(signal_bit(SIGTRAP) | signal_bit(SIGSEGV) | signal_bit(4) | signal_bit(7) | signal_bit(8));
+        mask = chance(50) ? 0 : random_number() & ~(signal_bit(SIGTRAP) | signal_bit(SIGSEGV) | signal_bit(4) | signal_bit(7) | signal_bit(8) | signal_bit(31));
         note("SETSIGMASK", trace(SET_MASK, 8, &mask));
+        say("to", mask);
         break;
     case 2:
         vector.at = buffer, vector.size = chance(80) ? 27 * 8 : below(300);
@@ -162,7 +167,8 @@ static void ask(enum stop stop)
         note_words("call info", buffer, 8 / sizeof(word));
         if (*buffer) {
             ((word *)buffer)[16 / sizeof(word)] = 0;
-            note_words("call info", buffer + 24, 48 / sizeof(word));
+            for (word i = 0; i < 48 / sizeof(word); i++)
+                note("call info", place(((const word *)(buffer + 24))[i]));
         }
         break;
     case 4: {
@@ -173,6 +179,7 @@ static void ask(enum stop stop)
             at %= USER_REGISTERS * sizeof(word);
         if (at / sizeof(word) == U_SP)
             break;
+        say("at", at);
         note("PEEKUSER", trace(PEEK_USER, at, &seen));
         note("peeked", at >= DEBUG_REGISTERS || seen > 3 ? place(seen) : 0);
         break;
@@ -207,6 +214,10 @@ static void go_on(enum stop stop, const word *registers, word signal)
         how = chance(35) ? CALLS : chance(50) ? STEP : chance(20) ? (chance(70) ? PTRACE_SYSEMU : PTRACE_SYSEMU_SINGLESTEP) : CONTINUE;
     else if (stop == SIGNAL_STOP && chance(60))
         how = CALLS;
+    /* Where CS names no code Linux takes the bytes at IP for an instruction all the same: one that loads flags makes TF the program's. */
+    half code = registers[U_CS];
+    if ((how == STEP || how == PTRACE_SYSEMU_SINGLESTEP) && code != FLAT_CODE && code != OTHER_CODE && !(code & 4))
+        how = CONTINUE;
     if (stop == GROUP_STOP && tracee.is_seized && chance(50)) {
         /* The stop ends before it listens, which it then reports at once. */
         call3(__NR_kill, tracee.child, SIGCONT, 0);
@@ -216,6 +227,7 @@ static void go_on(enum stop stop, const word *registers, word signal)
     }
     tracee.is_emulated = how == PTRACE_SYSEMU || how == PTRACE_SYSEMU_SINGLESTEP;
     note("goes on by", how);
+    say("with signal", signal);
     let_go(how, signal);
 }
 
@@ -271,7 +283,8 @@ static void look_at_stop(int status)
         registers[U_ORIG_AX] = -1;
         trace(PTRACE_SETREGS, 0, registers);
     }
-    if (is_call && inside && shared->is_waiting && is_wait(registers[U_ORIG_AX]) && (int)registers[U_AX] == -38)
+    int is_from_piece = inside || place(registers[U_IP]) != registers[U_IP]; /* SYSENTER and 32-bit SYSCALL: in the vDSO */
+    if (is_call && is_from_piece && shared->is_waiting && is_wait(registers[U_ORIG_AX]) && (int)registers[U_AX] == -38)
         wake_up(registers);
     if (tracee.stops == TOO_MANY_STOPS)
         call3(__NR_kill, tracee.child, SIGKILL, 0);
