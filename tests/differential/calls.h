@@ -7,7 +7,7 @@
 #include "doors.h"
 
 /* What an argument is: any value, a pointer (into the data), a size of a signal set, a signal, a small number, or one of a list. */
-enum kind { ANY, POINTER, SET, SIGNAL, SMALL, LIST, DESCRIPTOR, OWN, AREA, NOTHING, ZERO, LENGTH };
+enum kind { ANY, POINTER, SET, SIGNAL, SMALL, LIST, OPTION, DESCRIPTOR, OWN, AREA, NOTHING, ZERO, LENGTH };
 
 struct call {
     const char *name;
@@ -18,7 +18,7 @@ struct call {
 };
 
 static const word arch_codes[] = { 0x1001, 0x1002, 0x1003, 0x1004, 0x1011, 0x1000, 0x9999, 0x2001 };
-static const word controls[] = { 1, 2, 3, 4, 7, 8, 14, 15, 16, 21, 23, 25, 26, 30, 36, 37, 38, 39, 59, 1000 };
+static const word controls[] = { 1, 2, 3, 4, 7, 8, 14, 15, 16, 21, 23, 25, 26, 30, 31, 32, 36, 37, 38, 39, 59, 1000 };
 static const word ldt_functions[] = { 0, 1, 2, 0x11, 3 };
 static const word how[] = { 0, 1, 2, 3 };
 static const word personas[] = { 0xffffffff, 0, 0x8, 0x40000, 0xffffffff };
@@ -63,8 +63,8 @@ static const struct call calls[] = {
     { "iopl", 172, 110, { LIST }, L(levels) },
     { "ioperm", 173, 101, { SMALL, SMALL, SMALL }, 0, 0 },
     { "personality", 135, 136, { LIST }, L(personas) },
-    { "prctl", 157, 172, { LIST, SMALL, NOTHING, NOTHING, NOTHING }, L(controls) },
-    { "prctl", 157, 172, { LIST, ANY, ANY, ANY, ANY }, L(controls) },
+    { "prctl", 157, 172, { OPTION, SMALL, NOTHING, NOTHING, NOTHING }, L(controls) },
+    { "prctl", 157, 172, { OPTION, ANY, ANY, ANY, ANY }, L(controls) },
     { "futex", 202, 240, { POINTER, LIST, SMALL, AREA, POINTER, ANY }, L(operations) },
     { "set_robust_list", 273, 311, { POINTER, SMALL }, 0, 0 },
     { "get_robust_list", 274, 312, { OWN, POINTER, POINTER }, 0, 0 },
@@ -90,15 +90,15 @@ static const struct call calls[] = {
 
 /* A Linux without 16-bit segments, and older than 6.9: an IRET that fails with an SS of the LDT tells its error code, and the
  * 32-bit sigreturn loads null selectors anew, which clears the bases. Before 6.12 rt_sigreturn looks at the stack pointer that it
- * restores, when it restores the alternate stack. Before 6.3 an rseq area has one size. None of it is tried there. */
+ * restores, when it restores the alternate stack, and does that last. Before 6.3 an rseq area has one size. None of it is tried there. */
 static int is_old;
 
 static int is_tried(const struct call *call, long number)
 {
-    int is_narrow_sigreturn = number == call->narrow && (number == 119 || number == 173);
+    int is_sigreturn = call->wide == 15 || call->narrow == 119;
     int sets_stack = call->wide == 131 && call->kinds[0] == POINTER;
     int is_rseq = call->wide == 334;
-    return number >= 0 && !(is_old && (call->list == ldt_functions || is_narrow_sigreturn || sets_stack || is_rseq));
+    return number >= 0 && !(is_old && (call->list == ldt_functions || is_sigreturn || sets_stack || is_rseq));
 }
 
 static void fill_data(void)
@@ -117,6 +117,9 @@ static word argument(const struct call *call, enum kind kind, word own)
         return chance(50) ? READ_ONLY : CLOSED;
     if (kind == ZERO)
         return 0;
+    /* What the list does not have the versions do not agree on. */
+    if (kind == OPTION)
+        return call->list[below(call->length)];
     /* Signals go to the script alone. */
     if (kind == OWN)
         return own;

@@ -325,6 +325,8 @@ static void move_legacy_state(struct context *context)
     memset(moved + distance + 112 + 464, 0, 48);
 }
 
+static void reserved_header(struct context *context) { *(unsigned char *)(uintptr_t)(context->fpstate + 112 + 512 + 40) = 1; }
+
 /* The state need not be aligned: what is loaded is a copy. */
 static void unaligned_state(void)
 {
@@ -362,17 +364,18 @@ static void change_state(int rt)
     run();
     asm volatile("fstpl %0; movups %%xmm3, %1" : "=m"(back), "=m"(after));
     check(back == 1.0 && !memcmp(after, sevens, 16), "x87 and SSE registers that a handler changes", "%f", back);
-    void (*const bad[])(struct context *) = { bad_mxcsr, bad_pointer };
-    for (int n = 0; n < 2; n++) {
+    const struct { void (*how)(struct context *); const char *name; } bad[] = {
+        { bad_mxcsr, "a bad MXCSR" }, { bad_pointer, "a bad fpstate pointer" }, { reserved_header, "a reserved byte of the header" } };
+    for (size_t n = 0; n < sizeof bad / sizeof *bad; n++) {
         pid_t child = fork();
         if (child == 0) {
-            change = bad[n];
+            change = bad[n].how;
             run();
             _exit(0);
         }
         int status;
         waitpid(child, &status, 0);
-        check(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, n ? "a bad fpstate pointer" : "a bad MXCSR", "status %#x", status);
+        check(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, bad[n].name, "status %#x", status);
     }
     unaligned_state();
 }

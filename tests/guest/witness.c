@@ -62,7 +62,7 @@ static void poll_of_nothing(void)
 
 static volatile int interruptions;
 
-static void interrupted(int signal)
+static void count_signal(int signal)
 {
     (void)signal;
     interruptions++;
@@ -73,7 +73,7 @@ static void poll_with_signal(void)
 {
     sigset_t blocked, before;
     struct timespec now = { 0, 0 };
-    signal(SIGUSR1, interrupted);
+    signal(SIGUSR1, count_signal);
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGUSR1);
     sigprocmask(SIG_BLOCK, &blocked, &before);
@@ -91,8 +91,10 @@ static void poll_with_signal(void)
 static void timing(void)
 {
     int is = syscall(SYS_prctl, PR_GET_TIMING), same = syscall(SYS_prctl, PR_SET_TIMING, PR_TIMING_STATISTICAL);
-    int other = syscall(SYS_prctl, PR_SET_TIMING, PR_TIMING_TIMESTAMP);
-    check(is == 0 && same == 0 && other == -1 && errno == EINVAL, "PR_GET_TIMING and PR_SET_TIMING", "%d, %d, %d, %s", is, same, other, strerror(errno));
+    int other = syscall(SYS_prctl, PR_SET_TIMING, PR_TIMING_TIMESTAMP), error = errno;
+    int stopped = prctl(PR_TASK_PERF_EVENTS_DISABLE), counting = prctl(PR_TASK_PERF_EVENTS_ENABLE);
+    check(stopped == 0 && counting == 0, "PR_TASK_PERF_EVENTS_DISABLE and ENABLE", "%d, %d", stopped, counting);
+    check(is == 0 && same == 0 && other == -1 && error == EINVAL, "PR_GET_TIMING and PR_SET_TIMING", "%d, %d, %d, %s", is, same, other, strerror(error));
 }
 
 static void filter_of_nothing(void)

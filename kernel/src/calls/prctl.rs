@@ -84,6 +84,8 @@ pub fn sys_prctl(option: u64, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> Res
         // There is but one way to count a process's time.
         PR_GET_TIMING => Ok(PR_TIMING_STATISTICAL as usize),
         PR_SET_TIMING if arg2 == u64::from(PR_TIMING_STATISTICAL) => Ok(0),
+        // There are no performance counters, of which all are counting or none.
+        PR_TASK_PERF_EVENTS_DISABLE | PR_TASK_PERF_EVENTS_ENABLE => Ok(0),
         PR_SET_TIMERSLACK => {
             task.timer_slack.store(if arg2 == 0 { 50_000 } else { arg2 }, Relaxed);
             Ok(0)

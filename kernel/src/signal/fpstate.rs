@@ -179,15 +179,17 @@ fn try_load_32(address: u64) -> Result<()> {
     fsave::fold(bytes, &image);
     match described {
         Some(described) => {
-            // XRSTOR looks at the first sixteen of these.
-            let reserved = fpu::XSTATE_BV + size_of::<u64>()..fpu::XSTATE_BV + fpu::HEADER_SIZE;
-            if bytes[reserved].iter().any(|&byte| byte != 0) {
+            // What Linux refuses, of which XRSTOR looks at the first sixteen bytes.
+            let (present, reserved) =
+                bytes[fpu::XSTATE_BV..fpu::XSTATE_BV + fpu::HEADER_SIZE].split_at_mut(size_of::<u64>());
+            let features = u64::read_from_bytes(present).map_err(|_| Errno::EFAULT)?;
+            if features & !fpu::features() != 0 || reserved.iter().any(|&byte| byte != 0) {
                 return Err(Errno::EFAULT);
             }
-            let features = described & fpu::features();
-            initialise(fpu::features() & !features);
+            present.copy_from_slice((features & described).as_bytes());
+            // All of them, as Linux does where a CPU has no XSAVES: MXCSR is the frame's also where the SSE registers are not.
             // SAFETY: aligned, and as long as an area is.
-            unsafe { instructions::xrstor_copy(bytes.as_ptr(), features) }
+            unsafe { instructions::xrstor_copy(bytes.as_ptr(), fpu::features()) }
         }
         None => {
             if fpu::has_xsave() {
