@@ -25,6 +25,7 @@ pub fn run(all: bool, report: &mut Report) -> Result<()> {
             report.fail(&name, difference);
         }
         totals.by_chance.iter().for_each(|difference| report.note(difference));
+        totals.fatal.iter().for_each(|script| report.note(&format!("Linux did not survive the scripts from {script}")));
         if totals.differences.is_empty() {
             report.pass(&name);
             report.note(&format!("{} crossings by {} scripts", totals.crossings, totals.scripts));

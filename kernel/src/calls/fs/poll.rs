@@ -25,17 +25,12 @@ const SECOND: u64 = 1_000_000_000;
 /// personality(2): the time that is left is not written.
 const STICKY_TIMEOUTS: u32 = 0x400_0000;
 
-/// Calls `scan` until it returns something or the deadline has passed, which a pending signal comes before: also a call that
-/// does not wait is interrupted if it finds nothing. In the scan, files are asked with the table it is given, so that a change
-/// ends the sleep.
+/// Calls `scan` until it returns something or the deadline has passed; then what it returned last. In the scan, files
+/// are asked with the table it is given, so that a change ends the sleep.
 fn wait_for(deadline: u64, mut scan: impl FnMut(Option<&PollTable>) -> usize) -> Result<usize> {
-    let at_the_end = |ready| match ready {
-        0 if current().signal_pending() => Err(Errno::ERESTARTSYS),
-        ready => Ok(ready),
-    };
     let ready = scan(None);
     if ready > 0 || deadline <= time::now() {
-        return at_the_end(ready);
+        return Ok(ready);
     }
     let table = PollTable::new();
     loop {
@@ -44,10 +39,15 @@ fn wait_for(deadline: u64, mut scan: impl FnMut(Option<&PollTable>) -> usize) ->
             return Ok(ready);
         }
         match table.wait(deadline) {
-            Err(Errno::ETIMEDOUT) => return at_the_end(scan(None)),
+            Err(Errno::ETIMEDOUT) => return Ok(scan(None)),
             other => other?,
         }
     }
+}
+
+/// A call that has found nothing and has a signal to handle is interrupted, whether it has waited or not.
+fn or_interrupted(ready: usize) -> Result<usize> {
+    if ready == 0 && current().signal_pending() { Err(Errno::ERESTARTSYS) } else { Ok(ready) }
 }
 
 /// `struct timespec`.
@@ -161,7 +161,8 @@ fn poll_until(address: u64, count: u64, deadline: u64) -> Result<usize> {
             ready += (events != 0) as usize;
         }
         ready
-    });
+    })
+    .and_then(or_interrupted);
     // Also where there is nothing to write.
     if !user::is_user_range(address, count * size_of::<PollFd>() as u64) {
         return Err(Errno::EFAULT);
@@ -250,7 +251,8 @@ fn select_until(count: u64, sets: [u64; 3], deadline: u64) -> Result<usize> {
             }
         }
         ready
-    })?;
+    })
+    .and_then(or_interrupted)?;
     for (set, &address) in found.iter().zip(&sets) {
         if address != 0 {
             user::write(address, &set.as_bytes()[..bytes])?;
