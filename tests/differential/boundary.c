@@ -129,7 +129,7 @@ static void choose_registers(const struct snippet *snippet)
     in_far.offset = in_entry;
     in_far.selector = snippet->compat ? OTHER_CODE : FLAT_CODE;
     if (chance(3))
-        in_far.selector = selector();
+        in_far.selector = code_to_go_on(in_entry, selector());
     if (snippet->compat || chance(3))
         in_launch = (word)launch_far;
     /* 32-bit code loses the upper half at the next interrupt. */

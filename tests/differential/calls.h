@@ -85,20 +85,18 @@ static const struct call calls[] = {
     { "poll", 7, 168, { POINTER, ZERO, ZERO }, 0, 0 },
     { "getcwd", 79, 183, { POINTER, SMALL }, 0, 0 },
     { "wait4", 61, 114, { ANY, POINTER, SMALL, POINTER }, 0, 0 },
-    { "rseq", 334, 386, { POINTER, SMALL, ZERO, ANY }, 0, 0 },
 };
 
 /* A Linux without 16-bit segments, and older than 6.9: an IRET that fails with an SS of the LDT tells its error code, and the
  * 32-bit sigreturn loads null selectors anew, which clears the bases. Before 6.12 rt_sigreturn looks at the stack pointer that it
- * restores, when it restores the alternate stack, and does that last. Before 6.3 an rseq area has one size. None of it is tried there. */
+ * restores, when it restores the alternate stack, and does that last. None of it is tried there. */
 static int is_old;
 
 static int is_tried(const struct call *call, long number)
 {
     int is_sigreturn = call->wide == 15 || call->narrow == 119;
     int sets_stack = call->wide == 131 && call->kinds[0] == POINTER;
-    int is_rseq = call->wide == 334;
-    return number >= 0 && !(is_old && (call->list == ldt_functions || is_sigreturn || sets_stack || is_rseq));
+    return number >= 0 && !(is_old && (call->list == ldt_functions || is_sigreturn || sets_stack));
 }
 
 static void fill_data(void)

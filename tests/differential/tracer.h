@@ -313,6 +313,9 @@ static void look_at_stop(int status)
         with = chance(50) ? 0 : (word)(1 + below(64));
     else if (inside && is_call && chance(10))
         with = 1 + below(64);
+    /* Linux delivers one of these although it is blocked, where another one is pending, too. */
+    if (with == 4 || with == 7 || with == 8 || with == SIGSEGV || with == 31)
+        with = signal == (int)with ? with : 10;
     if (with == SIGKILL || (with == SIGSTOP && !is_meeting && chance(50)))
         with = 0;
     /* A step or a breakpoint in the harness; but for those on its way in and back, it has no use for them. */

@@ -114,6 +114,26 @@ static void pending_of_no_size(void)
     check(result == 0, "rt_sigpending of no bytes at a bad address", "%ld", result);
 }
 
+/* A bad vector is said before that nothing is mapped. */
+static void residence_of_nothing(void)
+{
+    void *hole = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(hole, 4096);
+    long result = syscall(SYS_mincore, hole, 4096, 0xffff888000000000);
+    check(result == -1 && errno == EFAULT, "mincore into the kernel, of what is not mapped", "%ld, %s", result, strerror(errno));
+    result = syscall(SYS_mincore, hole, 4096, low);
+    check(result == -1 && errno == ENOMEM, "mincore of what is not mapped", "%ld, %s", result, strerror(errno));
+}
+
+static void priority_of_nobody(void)
+{
+    static const char *const names[] = { "getpriority of a negative process", "getpriority of a negative group" };
+    for (int which = 0; which < 2; which++) {
+        long result = syscall(SYS_getpriority, which, -45);
+        check(result == -1 && errno == ESRCH, names[which], "%ld, %s", result, strerror(errno));
+    }
+}
+
 /* What is wrong is said in this order, and nothing is wrong with no bytes. */
 static void protection_of_nothing(void)
 {
@@ -122,12 +142,14 @@ static void protection_of_nothing(void)
         const char *name;
         uintptr_t at;
         unsigned long size;
-        int protection, error;
+        long protection;
+        int error;
     } tried[] = {
         { "mprotect of no bytes with unknown bits", 0, 0, UNKNOWN, 0 },
         { "mprotect of no bytes, not at a page", 1, 0, UNKNOWN, EINVAL },
         { "mprotect past the end of addresses", 0, -1ul, UNKNOWN, ENOMEM },
         { "mprotect with unknown bits", 0, 4096, UNKNOWN, EINVAL },
+        { "mprotect with bits beyond the lower half", 0, 4096, (long)1 << 40, EINVAL },
         { "mprotect of no bytes, growing both ways", 0, 0, PROT_GROWSUP | PROT_GROWSDOWN, EINVAL },
     };
     for (int i = 0; i < (int)(sizeof tried / sizeof *tried); i++) {
@@ -314,6 +336,8 @@ int main(void)
     pending_of_no_size();
     filter_of_nothing();
     protection_of_nothing();
+    residence_of_nothing();
+    priority_of_nobody();
     fetches();
     torn_frames();
     call_of_bad_frame();

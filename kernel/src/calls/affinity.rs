@@ -162,6 +162,8 @@ pub fn sched_rr_get_interval(width: Width, tid: u64, address: u64) -> Result<usi
 fn priority_tasks(which: u64, who: u64) -> Result<alloc::vec::Vec<Arc<Task>>> {
     let who = who as Pid;
     let tasks = match which as u32 {
+        // Nobody has a negative number, which the calls of sched_*(2) take for a mistake.
+        PRIO_PROCESS if who < 0 => return Err(Errno::ESRCH),
         PRIO_PROCESS => alloc::vec![task_or_self(who as u64)?],
         PRIO_PGRP => {
             let pgrp = if who == 0 { current().process.pgrp() } else { meant(who) };

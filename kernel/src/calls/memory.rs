@@ -89,6 +89,7 @@ pub fn sys_mprotect(addr: u64, len: u64, prot: u64) -> Result<usize> {
 pub fn mprotect(addr: u64, len: u64, prot: u64, key: Option<u32>) -> Result<usize> {
     const GROWS: u32 = abi::PROT_GROWSDOWN | abi::PROT_GROWSUP;
     const VALID: u32 = abi::PROT_READ | abi::PROT_WRITE | abi::PROT_EXEC | abi::PROT_SEM | GROWS;
+    let wide = prot;
     let prot = prot as u32;
     if prot & GROWS == GROWS || !addr.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
@@ -97,7 +98,7 @@ pub fn mprotect(addr: u64, len: u64, prot: u64, key: Option<u32>) -> Result<usiz
         return Ok(0);
     }
     page_up(len).and_then(|len| addr.checked_add(len)).ok_or(Errno::ENOMEM)?;
-    if prot & !VALID != 0 {
+    if wide & !u64::from(VALID) != 0 {
         return Err(Errno::EINVAL);
     }
     let (mut start, mut len) = (addr, len);
@@ -204,6 +205,9 @@ pub fn sys_mincore(addr: u64, len: u64, vector: u64) -> Result<usize> {
     }
     if !user::is_user_range(addr, len) {
         return Err(Errno::ENOMEM);
+    }
+    if !user::is_user_range(vector, len.div_ceil(PAGE_SIZE)) {
+        return Err(Errno::EFAULT);
     }
     require_mapped(addr, len)?;
     for (index, page) in (addr..addr + len).step_by(PAGE_SIZE as usize).enumerate() {

@@ -46,6 +46,16 @@ const ONE: &[&str] = &["+ not ok invariants: 1 broken, see the kernel log"];
 const FIVE: &[&str] = &["+ not ok invariants: 5 broken, see the kernel log"];
 const IRET: &str = "an interrupt came while GS was null and not 0: QEMU keeps such a selector at IRET, Bochs zeroes it as processors do";
 
+/// A test that makes calls with TF set.
+const fn syscall_with_tf(
+    test: &'static str,
+    bits: u32,
+    cpus: &'static [&'static str],
+    difference: &'static [&'static str],
+) -> Excuse {
+    Excuse { test, bits, cpus, difference, each_time: true, reason: SYSCALL_TF }
+}
+
 const EXCUSES: &[Excuse] = &[
     Excuse {
         test: "x86/fsgsbase",
@@ -58,48 +68,13 @@ const EXCUSES: &[Excuse] = &[
         each_time: false,
         reason: IRET,
     },
-    Excuse {
-        test: "x86/single_step_syscall",
-        bits: 64,
-        cpus: &[INTEL, AMD],
-        difference: ONE,
-        each_time: true,
-        reason: SYSCALL_TF,
-    },
-    Excuse {
-        test: "x86/single_step_syscall",
-        bits: 32,
-        cpus: &[AMD],
-        difference: ONE,
-        each_time: true,
-        reason: SYSCALL_TF,
-    },
-    Excuse {
-        test: "x86/syscall_nt",
-        bits: 64,
-        cpus: &[INTEL, AMD],
-        difference: FIVE,
-        each_time: true,
-        reason: SYSCALL_TF,
-    },
-    Excuse { test: "x86/syscall_nt", bits: 32, cpus: &[AMD], difference: FIVE, each_time: true, reason: SYSCALL_TF },
-    Excuse { test: "x86/unwind_vdso", bits: 32, cpus: &[AMD], difference: ONE, each_time: true, reason: SYSCALL_TF },
-    Excuse {
-        test: "x86/syscall_arg_fault",
-        bits: 64,
-        cpus: &[INTEL],
-        difference: ONE,
-        each_time: true,
-        reason: SYSCALL_TF,
-    },
-    Excuse {
-        test: "x86/syscall_arg_fault",
-        bits: 32,
-        cpus: &[AMD],
-        difference: ONE,
-        each_time: true,
-        reason: SYSCALL_TF,
-    },
+    syscall_with_tf("x86/single_step_syscall", 64, &[INTEL, AMD], ONE),
+    syscall_with_tf("x86/single_step_syscall", 32, &[AMD], ONE),
+    syscall_with_tf("x86/syscall_nt", 64, &[INTEL, AMD], FIVE),
+    syscall_with_tf("x86/syscall_nt", 32, &[AMD], FIVE),
+    syscall_with_tf("x86/unwind_vdso", 32, &[AMD], ONE),
+    syscall_with_tf("x86/syscall_arg_fault", 64, &[INTEL], ONE),
+    syscall_with_tf("x86/syscall_arg_fault", 32, &[AMD], ONE),
     Excuse {
         test: "x86/syscall_arg_fault",
         bits: 32,

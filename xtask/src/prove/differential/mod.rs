@@ -64,7 +64,7 @@ pub struct DifferentialArgs {
     /// Print everything that it saw, in both kernels
     #[arg(long, requires = "script")]
     log: bool,
-    /// Say which batches differ, and look into none
+    /// Say which batches differ, and at the end which of them do so each time, and make none small
     #[arg(long)]
     no_shrink: bool,
     /// The first script
@@ -149,7 +149,8 @@ impl Pair {
         let started = Instant::now();
         let mut totals = Totals::default();
         let mut next = first;
-        while totals.crossings < crossings && totals.differences.len() < differences {
+        let mut differ = Vec::new();
+        while totals.crossings < crossings && totals.differences.len() + differ.len() < differences {
             // A script has a hundred and some.
             let count = ((crossings - totals.crossings) / 100).clamp(batch_size, SCRIPTS).next_multiple_of(batch_size);
             let job = Job {
@@ -184,9 +185,8 @@ impl Pair {
                     continue;
                 }
                 if !self.shrinks {
-                    let text = format!("seed {seed}, scripts from {}", batch.first);
-                    eprintln!("{text}");
-                    totals.differences.push(text);
+                    eprintln!("seed {seed}, scripts from {}", batch.first);
+                    differ.push(Job { first: batch.first, count: batch_size, workers: 1, ..job.clone() });
                     continue;
                 }
                 let left = differences - totals.differences.len();
@@ -213,32 +213,51 @@ impl Pair {
                 totals.scripts,
                 totals.crossings,
                 totals.signals,
-                totals.differences.len(),
+                totals.differences.len() + differ.len(),
                 started.elapsed().as_secs()
             );
+        }
+        let each_time: BTreeSet<u64> = self.differ_each_time(differ.clone())?.iter().map(|job| job.first).collect();
+        for Job { first, .. } in differ {
+            let comes_again = each_time.contains(&first);
+            let text = format!("seed {seed}, scripts from {first}{}", if comes_again { ": each time" } else { "" });
+            if comes_again {
+                eprintln!("{text}");
+                totals.differences.push(text);
+            } else {
+                totals.by_chance.push(text);
+            }
         }
         Ok(totals)
     }
 
-    /// Which scripts of a batch differ each time, each made small.
-    fn look_into(&self, job: &Job, limit: usize) -> Result<Vec<String>> {
+    /// Which jobs leave a difference, each in the same boot.
+    fn differ(&self, jobs: &[Job]) -> Result<Vec<bool>> {
+        let [ours, stock] = self.run(jobs)?;
+        let of = |seen: &Seen, job| seen.batches.iter().find(|batch| batch.job == job).cloned();
+        Ok((0..jobs.len()).map(|job| of(&ours, job) != of(&stock, job)).collect())
+    }
+
+    /// Those that do so each time.
+    fn differ_each_time(&self, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
         /// So often chance does not come in a row.
         const TIMES: usize = 5;
-        let mut differ: Option<BTreeSet<u64>> = None;
         for _ in 0..TIMES {
-            let [ours, stock] = self.run(std::slice::from_ref(job))?;
-            let now = stock.batches.iter().filter(|batch| !ours.batches.contains(batch)).map(|batch| batch.first);
-            let now: BTreeSet<u64> =
-                now.filter(|first| differ.as_ref().is_none_or(|all| all.contains(first))).collect();
-            if now.is_empty() {
-                return Ok(Vec::new());
+            if jobs.is_empty() {
+                break;
             }
-            differ = Some(now);
+            let differ = self.differ(&jobs)?;
+            jobs = jobs.into_iter().zip(differ).filter_map(|(job, differs)| differs.then_some(job)).collect();
         }
+        Ok(jobs)
+    }
+
+    /// Which scripts of a batch differ each time, each made small.
+    fn look_into(&self, job: &Job, limit: usize) -> Result<Vec<String>> {
+        let scripts = (job.first..job.first + job.count).map(|first| Job { first, count: 1, ..job.clone() }).collect();
         let mut found = Vec::new();
-        for first in differ.into_iter().flatten().take(limit) {
-            let script = Job { first, count: 1, ..job.clone() };
-            let text = self.describe(&script)?;
+        for script in self.differ_each_time(scripts)?.iter().take(limit) {
+            let text = self.describe(script)?;
             eprintln!("{text}");
             found.push(text);
         }

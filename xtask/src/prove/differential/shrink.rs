@@ -52,9 +52,7 @@ pub fn shrink(pair: &Pair, script: &Job) -> Result<Minimal> {
 /// Which masks leave a difference.
 fn differs(pair: &Pair, script: &Job, masks: &[u64]) -> Result<Vec<bool>> {
     let jobs: Vec<Job> = masks.iter().map(|mask| Job { mask: *mask, log: false, ..script.clone() }).collect();
-    let [ours, stock] = pair.run(&jobs)?;
-    let of = |seen: &Seen, job| seen.batches.iter().find(|batch| batch.job == job).cloned();
-    Ok((0..masks.len()).map(|job| of(&ours, job) != of(&stock, job)).collect())
+    pair.differ(&jobs)
 }
 
 struct Parting {
