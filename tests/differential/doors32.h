@@ -1,26 +1,10 @@
-/* 32-bit programs: as doors64.h. There is no base of 0 for DS and SS here that could be relied on, so that what is recorded goes by
+/* 32-bit programs. There is no base of 0 for DS and SS here that could be relied on, so that what is recorded goes by
  * CS and by two vector registers. */
 #ifndef DOORS32_H
 #define DOORS32_H
 
-#include "system.h"
+#include "doors.h"
 
-enum { AX, BX, CX, DX, SI, DI, BP, SP, REGISTERS };
-
-static const char *const register_names[] = { "ax", "bx", "cx", "dx", "si", "di", "bp", "sp", "flags" };
-
-struct registers {
-    word r[REGISTERS], flags;
-};
-
-/* `in`: what `run` loads; `out`: what came back; `at_handler`: what a handler was entered with. */
-__attribute__((used)) static struct registers in, out, at_handler;
-/* Selectors: ds, es, fs, gs. `KEEP` leaves fs and gs alone. */
-enum { KEEP = 0x10000 };
-__attribute__((used)) static narrow in_segments[4], out_segments[5];
-/* Where to go, and how: `launch_near`, or `launch_far` with a selector. */
-__attribute__((used)) static word in_launch, in_entry, door_stack, handler_stack;
-__attribute__((used)) static struct { narrow offset; half selector; } in_far;
 /* The vDSO's door, and a selector to load. */
 __attribute__((used)) static word vdso_door;
 __attribute__((used)) static const half flat_data = 0x2b;
@@ -73,18 +57,7 @@ asm(".pushsection .text\n"
     "signal_restorer_old: pop %eax; mov $119, %eax; int $0x80; ud2\n"
     ".popsection\n");
 
-extern void run(void);
-extern const char armed[], end_of_run[], launch_near[], launch_far[], door_return[], signal_entry[], signal_restorer[], signal_entry_old[], signal_restorer_old[];
-extern const char __executable_start[], etext[], __start_pieces[], __stop_pieces[];
-
-/* How the code asks for a system call: which table, which registers. */
-enum door { NONE, SYSCALL, INT80 };
-
-struct snippet {
-    const char *name, *code;
-    enum door door;
-    int compat; /* code of the other width: 64-bit */
-};
+extern const char signal_entry_old[], signal_restorer_old[];
 
 #define NARROW(name, text) asm(".pushsection pieces, \"ax\"\ns_" #name ": " text "\nljmp $0x23, $door_return\n.popsection"); extern const char s_##name[];
 /* 64-bit code, in a 32-bit program: what comes back is a far jump by an absolute address. */

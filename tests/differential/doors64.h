@@ -1,27 +1,8 @@
-/* 64-bit programs: pieces of code that cross the boundary, the way into them with all registers chosen, and the way back,
- * by which all are recorded. Everything lies below 4 GiB, so that 32-bit code reaches it, too. */
+/* 64-bit programs. Everything lies below 4 GiB, so that 32-bit code reaches it, too. */
 #ifndef DOORS64_H
 #define DOORS64_H
 
-#include "system.h"
-
-enum { AX, BX, CX, DX, SI, DI, BP, SP, R8, R9, R10, R11, R12, R13, R14, R15, REGISTERS };
-
-static const char *const register_names[] = { "ax", "bx", "cx", "dx", "si", "di", "bp", "sp", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
-                                              "r15", "flags" };
-
-struct registers {
-    word r[REGISTERS], flags;
-};
-
-/* `in`: what `run` loads; `out`: what came back; `at_handler`: what a handler was entered with. */
-__attribute__((used)) static struct registers in, out, at_handler;
-/* Selectors: ds, es, fs, gs. `KEEP` leaves fs and gs alone. */
-enum { KEEP = 0x10000 };
-__attribute__((used)) static narrow in_segments[4], out_segments[5];
-/* Where to go, and how: `launch_near`, or `launch_far` with a selector. */
-__attribute__((used)) static word in_launch, in_entry, door_stack, handler_stack;
-__attribute__((used)) static struct { narrow offset; half selector; } in_far;
+#include "doors.h"
 
 #define STORE(to) \
     "mov %rax, " to "; mov %rbx, " to "+8; mov %rcx, " to "+16; mov %rdx, " to "+24; mov %rsi, " to "+32; mov %rdi, " to "+40\n" \
@@ -65,19 +46,6 @@ asm(".pushsection .text\n"
     "mov %rax, %rsp\n"
     "signal_restorer: mov $15, %eax; syscall; ud2\n"
     ".popsection\n");
-
-extern void run(void);
-extern const char armed[], end_of_run[], launch_near[], launch_far[], door_return[], signal_entry[], signal_restorer[];
-extern const char __executable_start[], etext[], __start_pieces[], __stop_pieces[];
-
-/* How the code asks for a system call: which table, which registers. */
-enum door { NONE, SYSCALL, INT80 };
-
-struct snippet {
-    const char *name, *code;
-    enum door door;
-    int compat; /* code of the other width: 32-bit */
-};
 
 #define WIDE(name, text) asm(".pushsection pieces, \"ax\"\ns_" #name ": " text "\njmp door_return\n.popsection"); extern const char s_##name[];
 #define COMPAT(name, text) \
