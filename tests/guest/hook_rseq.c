@@ -13,23 +13,8 @@ static struct rseq *own;
 static volatile int *flag; /* shared with the child that preempts */
 static volatile sig_atomic_t handled, handled_at_abort;
 
-/* The same with a system call inside. */
-int run_calling(struct rseq *area, const void *sequence);
-extern const char calling_start[], calling_end[], calling_abort[];
-asm(".pushsection .text\n"
-    "run_calling:\n"
-    "mov %rsi, 8(%rdi)\n"
-    "calling_start:\n"
-    "mov $39, %eax\n"
-    "syscall\n"
-    "calling_end:\n"
-    "xor %eax, %eax\n"
-    "ret\n"
-    ".long 0x2b3c4d5e\n"
-    "calling_abort:\n"
-    "mov $1, %eax\n"
-    "ret\n"
-    ".popsection\n");
+/* A system call inside. */
+SEQUENCE(calling, "mov $39, %eax; syscall");
 
 static struct sequence sequence, calling;
 

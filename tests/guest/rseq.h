@@ -49,6 +49,18 @@ asm(".pushsection .text\n"
     "ret\n"
     ".popsection\n");
 
+/* A sequence of this code, run by run_NAME. 0: it came to its end; 1: it was aborted. */
+#define SEQUENCE(name, code) \
+    int run_##name(struct rseq *area, const void *sequence); \
+    extern const char name##_start[], name##_end[], name##_abort[]; \
+    asm(".pushsection .text\n" \
+        "run_" #name ": mov %rsi, 8(%rdi)\n" \
+        #name "_start: " code "\n" \
+        #name "_end: xor %eax, %eax; ret\n" \
+        ".long 0x2b3c4d5e\n" \
+        #name "_abort: mov $1, %eax; ret\n" \
+        ".popsection\n")
+
 __attribute__((unused)) static void pin(int cpu)
 {
     cpu_set_t set;

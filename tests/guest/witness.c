@@ -254,16 +254,7 @@ static void call_of_bad_frame(void)
     waitpid(child, &status, 0);
 }
 
-/* A sequence with a breakpoint in it. 0: it went on; 1: it was aborted. */
-int run_trap(struct rseq *area, const void *sequence);
-extern const char trap_start[], trap_end[], trap_abort[];
-asm(".pushsection .text\n"
-    "run_trap: mov %rsi, 8(%rdi)\n"
-    "trap_start: int3; nop\n"
-    "trap_end: xor %eax, %eax; ret\n"
-    ".long 0x2b3c4d5e\n"
-    "trap_abort: mov $1, %eax; ret\n"
-    ".popsection\n");
+SEQUENCE(trap, "int3; nop");
 
 static int traps_in_sequence(void)
 {
