@@ -5,7 +5,6 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
-use core::arch::asm;
 
 use crate::errno::{Errno, Result};
 use crate::ptrace::registers::Stopped;
@@ -95,26 +94,8 @@ fn components(features: u64) -> impl Iterator<Item = core::ops::Range<usize>> {
     })
 }
 
-/// The bits of MXCSR that may be set: loading others faults.
-fn mxcsr_mask() -> u32 {
-    #[repr(align(16))]
-    struct Image([u8; fpu::LEGACY_SIZE]);
-    /// What holds where the CPU says 0 (SDM volume 1, 11.6.6).
-    const DEFAULT: u32 = 0xffbf;
-    let mut image = Image([0; _]);
-    // SAFETY: the image is big enough and aligned; only the mask is looked at.
-    unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut image, options(nostack, preserves_flags)) };
-    match word(&image.0, fpu::MXCSR) >> 32 {
-        0 => DEFAULT,
-        mask => mask as u32,
-    }
-}
-
 fn check_mxcsr(image: &[u8]) -> Result<()> {
-    if word(image, fpu::MXCSR) as u32 & !mxcsr_mask() != 0 {
-        return Err(Errno::EINVAL);
-    }
-    Ok(())
+    if fpu::takes_mxcsr(image) { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 /// Replaces the x87 and SSE registers; of a 32-bit tracee (`wide` is false) those that it has.

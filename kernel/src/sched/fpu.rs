@@ -146,6 +146,23 @@ pub fn features() -> u64 {
     FEATURES.load(Relaxed)
 }
 
+/// Whether the CPU takes the MXCSR of an image: loading other bits faults.
+pub fn takes_mxcsr(image: &[u8]) -> bool {
+    #[repr(align(16))]
+    struct Image([u8; LEGACY_SIZE]);
+    /// What may be set where the CPU says 0 (SDM volume 1, 11.6.6).
+    const DEFAULT: u32 = 0xffbf;
+    let word = |bytes: &[u8], at: usize| bytes[at..at + 4].try_into().map_or(0, u32::from_ne_bytes);
+    let mut saved = Image([0; _]);
+    // SAFETY: the image is big enough and aligned; only the mask is looked at.
+    unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut saved, options(nostack, preserves_flags)) };
+    let mask = match word(&saved.0, MXCSR + 4) {
+        0 => DEFAULT,
+        mask => mask,
+    };
+    word(image, MXCSR) & !mask == 0
+}
+
 /// Memory for one thread's extended state.
 pub struct FpuArea(NonNull<u8>);
 

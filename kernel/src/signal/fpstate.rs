@@ -4,11 +4,10 @@
 //! leaves alone (offset 464) say how long it is and what it holds, and a second magic word stands behind it: a program
 //! that copied only the 512 bytes of FXSAVE somewhere else is recognised by the missing second word.
 //!
-//! The CPU writes and reads user memory itself here, and faults are fixed up; but for the 32-bit frame's, whose state need not be
-//! aligned. A state that a program has tampered with is
+//! The CPU writes and reads user memory itself here, and faults are fixed up. A state that a program has tampered with is
 //! refused by XRSTOR itself, which checks all that it loads (SDM volume 1, 13.8.1: components that are not enabled,
 //! compaction, reserved bits of the header and of MXCSR, alignment). Nothing is checked beforehand: another thread could
-//! change it in between.
+//! change it in between. The state of a 32-bit frame, which need not be aligned, is loaded from a copy, which is checked.
 
 use alloc::vec::Vec;
 use core::arch::asm;
@@ -111,24 +110,6 @@ impl Legacy {
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
-    bytes[at..at + 4].try_into().map_or(0, u32::from_le_bytes)
-}
-
-/// Emulators load bits of MXCSR that a CPU refuses.
-fn check_mxcsr(image: &[u8]) -> Result<()> {
-    /// What may be set where the CPU does not say (SDM volume 1, 11.6.6).
-    const DEFAULT: u32 = 0xffbf;
-    let mask = match word(&Legacy::save().0, fpu::MXCSR + 4) {
-        0 => DEFAULT,
-        mask => mask,
-    };
-    if word(image, fpu::MXCSR) & !mask != 0 {
-        return Err(Errno::EFAULT);
-    }
-    Ok(())
-}
-
 /// As [`store`], for a 32-bit frame, [`FSAVE_HEADER`] included.
 pub fn store_32(address: u64, cs: u32) -> Result<()> {
     if !user::is_user_range(address, FSAVE_HEADER) {
@@ -148,15 +129,7 @@ pub fn store_32(address: u64, cs: u32) -> Result<()> {
 /// As [`load`], for a 32-bit frame, which may lie anywhere: what is loaded is a copy, as on Linux. The x87 registers are those of
 /// FSAVE's image, which all programs know, unless the header says that they are in their initial state.
 pub fn load_32(address: u64) -> Result<()> {
-    if address == 0 {
-        reset();
-        return Ok(());
-    }
-    let result = try_load_32(address);
-    if result.is_err() {
-        reset();
-    }
-    result
+    load_by(try_load_32, address)
 }
 
 /// Sixty-four bytes of a state's copy, which XRSTOR wants aligned.
@@ -169,13 +142,17 @@ fn try_load_32(address: u64) -> Result<()> {
     let state = address + FSAVE_HEADER;
     let described = if fpu::has_xsave() { described_features(state)? } else { None };
     let size = if described.is_some() { fpu::size() } else { fpu::LEGACY_SIZE };
+    let lines = size.div_ceil(size_of::<Line>());
     let mut copy: Vec<Line> = Vec::new();
-    copy.try_reserve_exact(size.div_ceil(size_of::<Line>())).map_err(|_| Errno::ENOMEM)?;
-    copy.resize(size.div_ceil(size_of::<Line>()), Line([0; _]));
+    copy.try_reserve_exact(lines).map_err(|_| Errno::ENOMEM)?;
+    copy.resize(lines, Line([0; _]));
     let bytes = copy.as_mut_slice().as_mut_bytes();
     // SAFETY: the copy is at least this long.
     unsafe { user::copy_from_user(bytes.as_mut_ptr(), state, size) }?;
-    check_mxcsr(bytes)?;
+    // Emulators load bits of MXCSR that a CPU refuses.
+    if !fpu::takes_mxcsr(bytes) {
+        return Err(Errno::EFAULT);
+    }
     fsave::fold(bytes, &image);
     match described {
         Some(described) => {
@@ -204,6 +181,10 @@ fn try_load_32(address: u64) -> Result<()> {
 /// Loads the current task's state from a frame, or the initial state where the frame has none. If it fails, the state is
 /// the initial one.
 pub fn load(address: u64) -> Result<()> {
+    load_by(try_load, address)
+}
+
+fn load_by(try_load: fn(u64) -> Result<()>, address: u64) -> Result<()> {
     if address == 0 {
         reset();
         return Ok(());
