@@ -248,13 +248,10 @@ impl Term {
 
     /// To the right, by less than 64, with zeros.
     pub fn shr(&self, by: u32) -> Term {
-        match self.node() {
-            Const(value) => Term::constant(value >> by),
-            _ if by == 0 => self.clone(),
-            _ => match self.value() {
-                Some(value) => Term::constant(value >> by),
-                None => Term::new(Shr(self.clone(), by)),
-            },
+        match self.value() {
+            Some(value) => Term::constant(value >> by),
+            None if by == 0 => self.clone(),
+            None => Term::new(Shr(self.clone(), by)),
         }
     }
 }
@@ -549,6 +546,9 @@ mod tests {
         assert_eq!(a.or(&a), a);
         let odd = Term::partly_known("odd", 0, 1);
         assert_eq!(odd.or(&Term::constant(1)), odd);
+        assert_eq!(odd.masked(1), Term::constant(1));
+        assert_eq!(Term::constant(1).shl(3), Term::constant(8));
+        assert_eq!(Term::constant(8).shr(3), Term::constant(1));
         assert_eq!(table.or(&Term::constant(0x1000)), table.plus(0x1000));
         assert_eq!(Term::constant(1).xor(&a), a.xor(&Term::constant(1)));
         assert_eq!(a.xor(&Term::constant(0)), a);
@@ -567,5 +567,36 @@ mod tests {
         assert_eq!(Condition::Equal(selector.masked(3), Term::constant(0)).decided(), Some(false));
         assert_eq!(Condition::Equal(selector.clone(), Term::constant(0x33)).decided(), None);
         assert_eq!(Condition::Equal(selector.masked(3), Term::constant(3)).not().decided(), Some(false));
+        let (odd, even) = (Term::partly_known("odd", 0, 1), Term::partly_known("even", 1, 0));
+        assert_eq!(Condition::Equal(odd.clone(), even.clone()).decided(), Some(false));
+        assert_eq!(Condition::Equal(even, odd).decided(), Some(false));
+        let one = Term::partly_known("one", !1, 1);
+        assert_eq!(Condition::Equal(one, Term::constant(1)).decided(), Some(true));
+    }
+
+    #[test]
+    fn terms_and_conditions_are_printed() {
+        let (a, b) = (Term::symbol("a"), Term::symbol("b"));
+        let terms = [
+            (Term::constant(9), "9"),
+            (Term::constant(10), "0xa"),
+            (a.plus(16), "a + 0x10"),
+            (a.plus(-16), "a - 0x10"),
+            (a.add(&b), "a + b"),
+            (a.sub(&b), "(a - b)"),
+            (a.and(&b).masked(0xff), "((a & b) & 0xff)"),
+            (a.or(&b), "(a | b)"),
+            (a.xor(&b), "(a ^ b)"),
+            (a.shl(3), "(a << 3)"),
+            (a.shr(3), "(a >> 3)"),
+        ];
+        for (term, text) in terms {
+            assert_eq!(term.to_string(), text);
+            assert_eq!(format!("{term:?}"), text);
+        }
+        // The sum with 0 is no sum: what no operation makes is printed all the same.
+        assert_eq!(Term::new(Add(a.clone(), Term::constant(0))).to_string(), "a + 0");
+        assert_eq!(Condition::Equal(a.clone(), b.clone()).to_string(), "a = b");
+        assert_eq!(Condition::Below(a, b).not().to_string(), "not (a < b)");
     }
 }
