@@ -157,9 +157,10 @@ static void episode(void)
     word back = door_stack;
     meet(&in, (word)snippet.code, waits);
     /* Behind the stop, at which Linux before 7.2 sees that it is not in the sequence. With CONFIG_DEBUG_RSEQ a call in one is SIGSEGV. */
-    if (!snippet.door)
-        choose_sequence((word)snippet.code);
-    run();
+    if (!snippet.door && choose_sequence((word)snippet.code))
+        run_sequence();
+    else
+        run();
     door_stack = back;
     shared->is_waiting = 0;
     shared->crossings++;
@@ -199,7 +200,7 @@ static void set_mask(void)
     wide mask = chance(40) ? 0 : chance(50) ? ~0ull : random_number();
     /* Faults that are blocked end the script. */
     if (chance(90))
-        mask &= ~(signal_bit(SIGTRAP) | signal_bit(SIGSEGV) | signal_bit(4) | signal_bit(7) | signal_bit(8) | signal_bit(31));
+        mask &= ~fault_signals();
     call4(__NR_rt_sigprocmask, 2, &mask, 0, 8);
     shared->crossings++;
 }

@@ -181,7 +181,8 @@ static void change(struct context *context, int is_fault)
         context->g[G_IP] = (word)door_return;
         break;
     case 6:
-        context->mask = chance(50) ? 0 : random_number();
+        /* The trap of a tracer's step may be pending. */
+        context->mask = chance(50) ? 0 : random_number() & (shared->is_attached ? ~fault_signals() : ~0ull);
         if (chance(30))
             change_segments(context);
         context->g[G_IP] = (word)door_return;

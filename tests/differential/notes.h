@@ -10,8 +10,9 @@
 struct shared {
     wide hash;
     word crossings, signals, step;
-    /* For the tracer: the piece of code that comes, and whether it calls what waits. From it: whether it is there. */
-    word piece, is_waiting, is_attached;
+    /* For the tracer: the piece of code that comes, whether it calls what waits, and which entries of the LDT are code of
+     * 4 GiB (bits). From it: whether it is there, and how often the script stopped. */
+    word piece, is_waiting, code_entries, is_attached, stops;
     /* How much of the log there is. */
     word logged;
 };

@@ -54,7 +54,14 @@ static void set_segment(void)
 {
     struct user_desc segment = random_segment();
     segment.entry_number = below(6);
-    note("modify_ldt", call3(__NR_modify_ldt, chance(90) ? 0x11 : 1, &segment, sizeof segment));
+    long result = call3(__NR_modify_ldt, chance(90) ? 0x11 : 1, &segment, sizeof segment);
+    note("modify_ldt", result);
+    if (result == 0) {
+        int is_large = segment.limit_in_pages && segment.limit == 0xfffff;
+        int is_code = (segment.contents & 2) && !segment.seg_not_present && is_large;
+        word entry = 1u << segment.entry_number;
+        shared->code_entries = is_code ? shared->code_entries | entry : shared->code_entries & ~entry;
+    }
 }
 
 static void set_tls(void)

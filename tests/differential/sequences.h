@@ -3,6 +3,7 @@
 #define SEQUENCES_H
 
 #include "calls.h"
+#include "doors.h"
 #include "notes.h"
 
 #define SEQUENCE_AREA 0x10500000ul
@@ -37,11 +38,11 @@ static void register_area(void)
     has_area = result == 0;
 }
 
-/* Before a piece of code: it may be a sequence. */
-static void choose_sequence(word piece)
+/* Before a piece of code: it may be a sequence. Says so. */
+static int choose_sequence(word piece)
 {
     if (!has_area || !chance(35))
-        return;
+        return 0;
     /* What versions of Linux look at in different ways is 0, or good: flags, where the descriptor and the abort handler are, an end
      * that wraps. */
     static const byte lengths[] = { 0, 1, 2, 4, 30, 40 };
@@ -52,8 +53,25 @@ static void choose_sequence(word piece)
         THE_DESCRIPTOR->length = 0;
     say("sequence from", THE_DESCRIPTOR->start);
     say("sequence length", THE_DESCRIPTOR->length);
-    /* From here on nothing calls the kernel. */
-    THE_AREA->sequence = (word)THE_DESCRIPTOR;
+    return 1;
+}
+
+/* Runs a piece of code as a sequence. A switch of tasks ends one, too, which is a matter of time: it runs again then, as programs do. */
+static void run_sequence(void)
+{
+    enum { ATTEMPTS = 4, DATA_SIZE = 256 * sizeof(word) };
+    static byte data[DATA_SIZE];
+    word signals = shared->signals, stops = shared->stops;
+    copy(data, (void *)DATA, DATA_SIZE);
+    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+        /* From here on nothing calls the kernel. */
+        THE_AREA->sequence = (word)THE_DESCRIPTOR;
+        run();
+        if (THE_AREA->sequence || shared->signals != signals || shared->stops != stops)
+            return;
+        if (attempt + 1 < ATTEMPTS)
+            copy((void *)DATA, data, DATA_SIZE);
+    }
 }
 
 /* Behind it. That it was left is noticed no later than at a signal. */

@@ -81,5 +81,10 @@ static void map(word at, word size, int protection, int sharing)
 
 /* The mask with these signals alone. */
 static wide signal_bit(int signal) { return 1ull << (signal - 1); }
+/* SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS. */
+static wide fault_signals(void)
+{
+    return signal_bit(4) | signal_bit(SIGTRAP) | signal_bit(7) | signal_bit(8) | signal_bit(SIGSEGV) | signal_bit(31);
+}
 
 #endif

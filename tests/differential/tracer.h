@@ -119,7 +119,7 @@ static void change_registers(word *registers)
     note("SETREGS", trace(PTRACE_SETREGS, 0, registers));
 }
 
-static void poke(const word *registers)
+static void poke(word *registers)
 {
     int which = below(USER_REGISTERS);
     word with = which == U_CS || which == U_SS || (which >= U_FIRST_SELECTOR && which <= U_LAST_SELECTOR) ? selector() : value();
@@ -129,7 +129,10 @@ static void poke(const word *registers)
         with = registers[which];
     if (which == U_CS)
         with = code_to_go_on(registers[U_IP], with);
-    note("POKEUSER", trace(POKE_USER, which * sizeof(word) + (chance(5) ? below(8) : 0), (void *)with));
+    long result = trace(POKE_USER, which * sizeof(word) + (chance(5) ? below(8) : 0), (void *)with);
+    note("POKEUSER", result);
+    if (result == 0)
+        registers[which] = with;
 }
 
 /* What a tracer may ask and do besides. */
@@ -151,7 +154,7 @@ static void ask(enum stop stop)
     switch (below(8)) {
     case 0: note("GETSIGMASK", trace(GET_MASK, chance(90) ? 8 : 4, &mask)); note("its mask", mask); break;
     case 1:
-        mask = chance(50) ? 0 : random_number() & ~(signal_bit(SIGTRAP) | signal_bit(SIGSEGV) | signal_bit(4) | signal_bit(7) | signal_bit(8) | signal_bit(31));
+        mask = chance(50) ? 0 : random_number() & ~fault_signals();
         note("SETSIGMASK", trace(SET_MASK, 8, &mask));
         say("to", mask);
         break;
@@ -201,6 +204,15 @@ static void ask(enum stop stop)
     }
 }
 
+/* Whether an instruction runs in this segment, wherever IP is. */
+static int names_code(half selector)
+{
+    word entry = selector >> 3, is_local = selector & 4;
+    if (is_local)
+        return entry < 8 && shared->code_entries >> entry & 1;
+    return selector == FLAT_CODE || selector == OTHER_CODE;
+}
+
 /* How the tracee goes on, with this signal. */
 static void go_on(enum stop stop, const word *registers, word signal)
 {
@@ -215,8 +227,7 @@ static void go_on(enum stop stop, const word *registers, word signal)
     else if (stop == SIGNAL_STOP && chance(60))
         how = CALLS;
     /* Where CS names no code Linux takes the bytes at IP for an instruction all the same: one that loads flags makes TF the program's. */
-    half code = registers[U_CS];
-    if ((how == STEP || how == PTRACE_SYSEMU_SINGLESTEP) && code != FLAT_CODE && code != OTHER_CODE && !(code & 4))
+    if ((how == STEP || how == PTRACE_SYSEMU_SINGLESTEP) && !names_code(registers[U_CS]))
         how = CONTINUE;
     if (stop == GROUP_STOP && tracee.is_seized && chance(50)) {
         /* The stop ends before it listens, which it then reports at once. */
@@ -254,6 +265,7 @@ static void look_at_stop(int status)
         tracee.stops = tracee.waits = tracee.edits = 0;
     }
     tracee.stops++;
+    shared->stops++;
     seed_chance(arguments.seed, tracee.script, (wide)(tracee.step + 2) << 20 | tracee.stops << 8);
     shared->crossings += 2;
     int signal = status >> 8 & 0xff, event = status >> 16;
@@ -286,8 +298,11 @@ static void look_at_stop(int status)
     int is_from_piece = inside || place(registers[U_IP]) != registers[U_IP]; /* SYSENTER and 32-bit SYSCALL: in the vDSO */
     if (is_call && is_from_piece && shared->is_waiting && is_wait(registers[U_ORIG_AX]) && (int)registers[U_AX] == -38)
         wake_up(registers);
-    if (tracee.stops == TOO_MANY_STOPS)
+    if (tracee.stops == TOO_MANY_STOPS) {
+        /* It goes on by itself, perhaps to one more stop. */
         call3(__NR_kill, tracee.child, SIGKILL, 0);
+        return;
+    }
     if (is_meeting) {
         if (chance(60))
             clear_breakpoints();
@@ -313,6 +328,9 @@ static void look_at_stop(int status)
         with = chance(50) ? 0 : (word)(1 + below(64));
     else if (inside && is_call && chance(10))
         with = 1 + below(64);
+    /* A short wait may be over before it sees the signal. */
+    if (is_call && !shared->is_waiting && is_wait(registers[U_ORIG_AX]))
+        with = 0;
     /* Linux delivers one of these although it is blocked, where another one is pending, too. */
     if (with == 4 || with == 7 || with == 8 || with == SIGSEGV || with == 31)
         with = signal == (int)with ? with : 10;
@@ -335,6 +353,7 @@ static void look_at_stop(int status)
 static void look_at_job_stop(int status)
 {
     tracee.stops++;
+    shared->stops++;
     seed_chance(arguments.seed, tracee.script, (wide)(shared->step + 2) << 20 | tracee.stops << 8 | 1);
     note("stopped", status);
     if (is_traced && chance(50)) {
@@ -403,7 +422,7 @@ static int choose_tracer(word script)
     tracee.step = tracee.stops = tracee.waits = tracee.edits = 0;
     tracee.is_seized = tracee.is_emulated = 0;
     shared->is_attached = asks;
-    shared->is_waiting = 0;
+    shared->is_waiting = shared->code_entries = shared->stops = 0;
     shared->step = NO_STEP;
     return asks;
 }
