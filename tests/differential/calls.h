@@ -165,6 +165,9 @@ static void choose_call(struct registers *registers, enum door door, word own)
         registers->r[AX] |= (word)(random_number() << 32);
     for (int i = 0; i < argument_counts[door]; i++)
         registers->r[places[i]] = argument(call, call->kinds[i], own);
+    /* A third mode of PR_SET_SYSCALL_USER_DISPATCH is newer than Linux 6.12. */
+    if (call->list == controls && registers->r[places[0]] == 59 && registers->r[places[1]] == 2)
+        registers->r[places[1]] = 1;
     /* See `drop_stale_segments`. */
     int changes_segments = call->list == ldt_functions || call->wide == 205 /* set_thread_area */;
     for (int i = 2; changes_segments && i < 4; i++)

@@ -110,7 +110,11 @@ static void note_fpu(const byte *fpu)
     if (!fpu)
         return;
     if (FXSAVE) {
+        const narrow *old = (const narrow *)fpu;
         note_words("old x87 control", fpu, 3);
+        note("old x87 code", old[4]);
+        /* A null selector's ring is lost whenever an interrupt comes. */
+        note("old x87 data", (half)old[6] > 3 ? old[6] : old[6] & -4u);
         note_words("old x87 status", fpu + FXSAVE - 4, 1);
     }
     const wide *words = (const wide *)(fpu + FXSAVE);
@@ -181,8 +185,7 @@ static void change(struct context *context, int is_fault)
         context->g[G_IP] = (word)door_return;
         break;
     case 6:
-        /* The trap of a tracer's step may be pending. */
-        context->mask = chance(50) ? 0 : random_number() & (shared->is_attached ? ~fault_signals() : ~0ull);
+        context->mask = chance(50) ? 0 : random_number();
         if (chance(30))
             change_segments(context);
         context->g[G_IP] = (word)door_return;
@@ -309,6 +312,13 @@ static void answer(int signal, int is_fault, struct context *context)
 /* What a frame has between its fields is not specified. */
 static void look_for_frame(word at) { data_is_open |= at >= DATA - sizeof(struct frame) - FPU_LIMIT && at < HOLE; }
 
+/* Nor is what has been written of one that could not be written as a whole, for which there is another signal. */
+static void look_for_part(int signal, word stack)
+{
+    if (signal == SIGSEGV)
+        data_is_open |= stack >= DATA && stack < HOLE + sizeof(struct frame) + FPU_LIMIT;
+}
+
 #ifdef __x86_64__
 /* The stack pointer to go back with: behind the restorer's address, which the handler would have popped. */
 __attribute__((used)) static word handle(int signal, const byte *info, const struct context *context)
@@ -318,6 +328,7 @@ __attribute__((used)) static word handle(int signal, const byte *info, const str
     note("context address", (word)context);
     note_entry(signal, info, context);
     look_for_frame((word)context);
+    look_for_part(signal, context->g[G_SP]);
     if (depth > DEPTHS)
         end(78);
     copy(&place->frame, (const byte *)context - 8, sizeof place->frame);
@@ -338,6 +349,7 @@ __attribute__((used)) static word handle(int signal, const byte *info, const str
     note_words("code of the frame", frame->code, 2);
     note_entry(signal, info, context);
     look_for_frame((word)context);
+    look_for_part(signal, context->g[G_SP]);
     if (depth > DEPTHS)
         end(78);
     copy(&place->frame, frame, sizeof *frame);
@@ -360,6 +372,7 @@ __attribute__((used)) static word handle_old(int signal, const struct old_frame 
     note_words("code of the frame", frame->code, 2);
     note_entry(signal, 0, &context);
     look_for_frame((word)frame);
+    look_for_part(signal, context.g[G_SP]);
     if (depth > DEPTHS)
         end(78);
     copy(&place->old, frame, sizeof *frame);

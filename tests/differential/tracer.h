@@ -154,7 +154,7 @@ static void ask(enum stop stop)
     switch (below(8)) {
     case 0: note("GETSIGMASK", trace(GET_MASK, chance(90) ? 8 : 4, &mask)); note("its mask", mask); break;
     case 1:
-        mask = chance(50) ? 0 : random_number() & ~fault_signals();
+        mask = chance(50) ? 0 : random_number() & (chance(90) ? ~fault_signals() : ~0ull);
         note("SETSIGMASK", trace(SET_MASK, 8, &mask));
         say("to", mask);
         break;
@@ -331,9 +331,6 @@ static void look_at_stop(int status)
     /* A short wait may be over before it sees the signal. */
     if (is_call && !shared->is_waiting && is_wait(registers[U_ORIG_AX]))
         with = 0;
-    /* Linux delivers one of these although it is blocked, where another one is pending, too. */
-    if (with == 4 || with == 7 || with == 8 || with == SIGSEGV || with == 31)
-        with = signal == (int)with ? with : 10;
     if (with == SIGKILL || (with == SIGSTOP && !is_meeting && chance(50)))
         with = 0;
     /* A step or a breakpoint in the harness; but for those on its way in and back, it has no use for them. */

@@ -156,8 +156,7 @@ pub fn set_xsave(stopped: &mut Stopped<'_>, bytes: &[u8]) -> Result<()> {
 /// FSAVE's image.
 pub fn fsave(stopped: &mut Stopped<'_>) -> [u8; FSAVE_SIZE] {
     let cs = stopped.regs().cs() as u32;
-    let ds = u32::from(stopped.segments().ds) | 0xffff_0000;
-    fsave::of(&fxsave(stopped), cs, ds)
+    fsave::of(&fxsave(stopped), cs, stopped.segments().ds)
 }
 
 /// Replaces the x87 registers by FSAVE's image.

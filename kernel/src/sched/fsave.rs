@@ -16,8 +16,8 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 }
 
 /// The image. In 64-bit mode the CPU tells the last instruction and its operand by offsets only; `cs` and `ds` are those
-/// of now.
-pub fn of(fxsave: &[u8; fpu::LEGACY_SIZE], cs: u32, ds: u32) -> [u8; SIZE] {
+/// of now. The upper half of the word that holds `ds` is all ones, as in Linux.
+pub fn of(fxsave: &[u8; fpu::LEGACY_SIZE], cs: u32, ds: u16) -> [u8; SIZE] {
     let half = |at: usize| u32::from(u16::from_ne_bytes([fxsave[at], fxsave[at + 1]]));
     let (control, status) = (half(0), half(2));
     let environment = [
@@ -27,7 +27,7 @@ pub fn of(fxsave: &[u8; fpu::LEGACY_SIZE], cs: u32, ds: u32) -> [u8; SIZE] {
         word(fxsave, 8) as u32,
         cs,
         word(fxsave, 16) as u32,
-        ds,
+        u32::from(ds) | 0xffff_0000,
     ];
     let mut image = [0; SIZE];
     for (n, value) in environment.into_iter().enumerate() {

@@ -121,7 +121,7 @@ pub fn store_32(address: u64, cs: u32) -> Result<()> {
     // SAFETY: reading a selector has no effect.
     unsafe { asm!("mov {:x}, ds", out(reg) ds, options(nomem, nostack, preserves_flags)) };
     let mut header = [0; FSAVE_HEADER as usize];
-    header[..fsave::SIZE].copy_from_slice(&fsave::of(&image.0, cs, ds.into()));
+    header[..fsave::SIZE].copy_from_slice(&fsave::of(&image.0, cs, ds));
     header[fsave::SIZE..fsave::SIZE + 2].copy_from_slice(&image.0[2..4]);
     user::write(address, &header)
 }

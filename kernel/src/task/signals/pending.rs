@@ -140,12 +140,13 @@ impl Pending {
         Some(self.take_signal(signo))
     }
 
-    /// Takes the oldest signal that an instruction of the task caused.
+    /// Takes the oldest signal that an instruction of the task caused, if there is one that is not blocked. The oldest itself may be
+    /// blocked: Linux 6.12's `dequeue_synchronous_signal` takes it all the same.
     pub fn take_synchronous(&mut self, blocked: SigSet) -> Option<Dequeued> {
         if self.set.without(blocked).intersection(SigSet::SYNCHRONOUS).is_empty() {
             return None;
         }
-        let wanted = |Entry { signal, .. }: &Entry| signal.info.is_synchronous() && !blocked.contains(signal.signo());
+        let wanted = |Entry { signal, .. }: &Entry| signal.info.is_synchronous();
         // It is taken as soon as the instruction has caused it, so mostly it is the first.
         let at = match self.queue.front() {
             Some(first) if wanted(first) => 0,

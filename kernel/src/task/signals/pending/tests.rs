@@ -55,9 +55,18 @@ fn only_what_an_instruction_caused_is_taken_as_synchronous() {
     let _ = pending.push(SigInfo::user(SIGSEGV, SI_USER, 7, 0), &user, || 10);
     assert!(pending.take_synchronous(SigSet::EMPTY).is_none(), "kill(2) sent it");
     let _ = pending.push(SigInfo::fault(SIGTRAP, TRAP_TRACE, 0x2000), &user, || 10);
-    assert!(pending.take_synchronous(SigSet::of(&[SIGTRAP])).is_none(), "blocked");
+    assert!(pending.take_synchronous(SigSet::of(&[SIGTRAP, SIGSEGV])).is_none(), "blocked");
     assert_eq!(pending.take_synchronous(SigSet::EMPTY).map(|signal| signal.signo()), Some(SIGTRAP));
     assert_eq!(pending.set(), SigSet::of(&[SIGSEGV]));
+}
+
+#[test]
+fn the_oldest_synchronous_signal_is_taken_even_if_only_another_is_not_blocked() {
+    let (mut pending, user) = (Pending::new(), user());
+    let _ = pending.push(SigInfo::fault(SIGSEGV, 1, 0x1000), &user, || 10);
+    let _ = pending.push(SigInfo::fault(SIGTRAP, TRAP_TRACE, 0x2000), &user, || 10);
+    let mut take = || pending.take_synchronous(SigSet::of(&[SIGSEGV])).map(|signal| signal.signo());
+    assert_eq!([take(), take()], [Some(SIGSEGV), Some(SIGTRAP)]);
 }
 
 #[test]
