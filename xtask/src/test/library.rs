@@ -5,28 +5,48 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use super::Wanted;
 use super::report::Report;
 use crate::repository;
 use crate::toolchain::Toolchain;
 
-/// Runs the suite.
-pub fn run(report: &mut Report) -> Result<()> {
-    let mut host = Command::new("cargo");
-    host.args(["test", "--workspace", "--no-fail-fast"]).current_dir(repository(""));
-    run_cargo_test("library", &mut host, report)?;
+/// Runs the suite, or what is wanted of it: whole parts, or the tests of a part whose paths contain a name.
+pub fn run(wanted: &[Wanted<'_>], report: &mut Report) -> Result<()> {
+    let names = |part: &str| -> Option<Vec<&str>> {
+        let of_part: Vec<_> = wanted.iter().filter(|wanted| wanted.part == part).collect();
+        let is_whole = wanted.iter().any(|wanted| wanted.name.is_none() && [part, "library"].contains(&wanted.part));
+        match (wanted, &of_part[..]) {
+            ([], _) => Some(Vec::new()),
+            _ if is_whole => Some(Vec::new()),
+            (_, []) => None,
+            (_, some) => Some(some.iter().filter_map(|wanted| wanted.name).collect()),
+        }
+    };
+    if let Some(names) = names("library") {
+        let mut host = Command::new("cargo");
+        host.args(["test", "--workspace", "--no-fail-fast", "--"]).args(names).current_dir(repository(""));
+        run_cargo_test("library", &mut host, report)?;
+    }
 
     // The kernel is a workspace of its own, for another target: here its plain logic is compiled for the host.
-    let mut kernel = Toolchain::install()?.host_cargo("test");
-    kernel.arg("--no-fail-fast").current_dir(repository("kernel"));
-    run_cargo_test("kernel", &mut kernel, report)?;
+    if let Some(names) = names("kernel") {
+        let mut kernel = Toolchain::install()?.host_cargo("test");
+        kernel.args(["--no-fail-fast", "--"]).args(names).current_dir(repository("kernel"));
+        run_cargo_test("kernel", &mut kernel, report)?;
+    }
 
     // The models replace the atomics of the library, so that everything is built once more: a target directory of its own.
-    let mut loom = Command::new("cargo");
-    loom.args(["test", "-p", "portcullis-gate", "--release", "--test", "loom", "--target-dir"])
-        .arg(repository("target/loom"))
-        .env("RUSTFLAGS", "--cfg loom")
-        .current_dir(repository(""));
-    run_cargo_test("loom", &mut loom, report)
+    if let Some(names) = names("loom") {
+        let mut loom = Command::new("cargo");
+        loom.args(["test", "-p", "portcullis-gate", "--release", "--test", "loom", "--target-dir"])
+            .arg(repository("target/loom"))
+            .arg("--")
+            .args(names)
+            .env("RUSTFLAGS", "--cfg loom")
+            .current_dir(repository(""));
+        run_cargo_test("loom", &mut loom, report)?;
+    }
+    Ok(())
 }
 
 /// Runs a `cargo test` and reports each test that it names.

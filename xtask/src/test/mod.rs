@@ -30,17 +30,22 @@ mod terminal;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 
 use crate::setup;
 use report::Report;
 
 /// Runs the tests; the last line says `N passed, N failed`.
 ///
-/// Without options all suites run. Each result is printed as it comes, a failure with its reason, and all failures once
-/// more before the summary.
+/// Without arguments all suites run. Each result is printed as it comes, a failure with its reason, and all failures once
+/// more before the summary. One test runs alone by the name that its result has: `./x test guest/ldt`, `./x test
+/// guest/amd-2/ldt`, `./x test library/syscall_hooks_run_exactly_once_in_order`, `./x test kernel/signals::pending`,
+/// `./x test programs/bash`.
 #[derive(clap::Args)]
 pub struct TestArgs {
+    /// Run these only: a suite, or a test of `guest`, `bochs`, `programs` or `library` (also `kernel/...` and `loom/...`)
+    #[arg(value_name = "TEST", conflicts_with_all = ["only", "program", "ablate"])]
+    tests: Vec<String>,
     /// Run these suites only
     #[arg(long, value_delimiter = ',', value_name = "SUITE,...")]
     only: Vec<String>,
@@ -79,7 +84,7 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "library",
         about: "unit, explorer, compile-fail and generated-code tests, the loom models, the kernel's and the host tool's own tests",
-        run: |_, report| library::run(report),
+        run: |args, report| library::run(&args.of("library"), report),
     },
     Suite {
         name: "lint",
@@ -90,12 +95,12 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "guest",
         about: "the programs of tests/guest in the reference kernel, on Intel and AMD models, 1 and 2 CPUs",
-        run: |args, report| guest::run(&args.program, &args.machine, args.storm, report),
+        run: |args, report| guest::run(&args.programs("guest"), &args.machines("guest"), args.storm, report),
     },
     Suite {
         name: "bochs",
         about: "the programs of tests/guest on Bochs, which is right where QEMU is wrong; without --only, with --all alone",
-        run: |args, report| bochs::run(&args.program, &args.machine, args.storm, report),
+        run: |args, report| bochs::run(&args.programs("bochs"), &args.machines("bochs"), args.storm, report),
     },
     Suite {
         name: "emulator",
@@ -120,7 +125,7 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "programs",
         about: "the real programs of tests/programs, in the reference kernel and on the host: same output",
-        run: |_, report| programs::run(report),
+        run: |args, report| programs::run(&args.programs("programs"), report),
     },
     Suite {
         name: "conformance",
@@ -159,9 +164,61 @@ const SUITES: &[Suite] = &[
     },
 ];
 
-/// Whether a suite has this name.
-fn is_suite(name: &str) -> bool {
-    SUITES.iter().any(|suite| suite.name == name)
+/// The suites whose tests can be chosen one by one.
+const DIVISIBLE: &[&str] = &["library", "guest", "bochs", "programs"];
+
+/// One of the arguments: a suite, or a test of it.
+#[derive(Debug, PartialEq)]
+struct Wanted<'a> {
+    suite: &'a str,
+    /// The parts of the suite `library` are `library`, `kernel` and `loom`; the others have one part.
+    part: &'a str,
+    name: Option<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    fn parse(text: &'a str) -> Result<Wanted<'a>> {
+        let (part, name) = match text.split_once('/') {
+            Some((part, name)) if !name.is_empty() => (part, Some(name)),
+            Some((part, _)) => (part, None),
+            None => (text, None),
+        };
+        let suite = if ["kernel", "loom"].contains(&part) { "library" } else { part };
+        ensure_suite(suite)?;
+        ensure!(
+            name.is_none() || DIVISIBLE.contains(&suite),
+            "tests of the suite `{suite}` do not run alone; those of {} do",
+            DIVISIBLE.join(", ")
+        );
+        Ok(Wanted { suite, part, name })
+    }
+}
+
+impl TestArgs {
+    /// What is wanted of a suite.
+    fn of<'a>(&'a self, suite: &str) -> Vec<Wanted<'a>> {
+        let wanted = self.tests.iter().filter_map(|text| Wanted::parse(text).ok());
+        wanted.filter(|wanted| wanted.suite == suite).collect()
+    }
+
+    /// The tests of a suite that are wanted: all if there is none.
+    fn programs(&self, suite: &str) -> Vec<String> {
+        let named = self.of(suite).into_iter().filter_map(|wanted| wanted.name);
+        named.map(|name| name.rsplit('/').next().unwrap_or(name).to_owned()).chain(self.program.clone()).collect()
+    }
+
+    /// The machines for them: all if there is none.
+    fn machines(&self, suite: &str) -> Vec<String> {
+        let named = self.of(suite).into_iter().filter_map(|wanted| wanted.name?.split_once('/'));
+        named.map(|(machine, _)| machine.to_owned()).chain(self.machine.clone()).collect()
+    }
+}
+
+/// Fails if no suite has this name.
+fn ensure_suite(name: &str) -> Result<()> {
+    let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+    ensure!(names.contains(&name), "there is no suite `{name}`; there are {}", names.join(", "));
+    Ok(())
 }
 
 /// Compiles one program of `tests/guest`, and gives its path.
@@ -177,10 +234,8 @@ pub fn test(args: TestArgs) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(unknown) = args.only.iter().find(|name| !is_suite(name)) {
-        let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
-        bail!("there is no suite `{unknown}`; there are {}", names.join(", "));
-    }
+    args.only.iter().try_for_each(|name| ensure_suite(name))?;
+    let wanted = args.tests.iter().map(|text| Wanted::parse(text)).collect::<Result<Vec<_>>>()?;
     setup::ensure(&[setup::QEMU, setup::BUSYBOX, setup::LINKER, setup::GCC, setup::MUSL, setup::GIT])?;
 
     let mut report = Report::default();
@@ -190,6 +245,7 @@ pub fn test(args: TestArgs) -> Result<ExitCode> {
     }
     let guest_only = !args.program.is_empty() || !args.machine.is_empty();
     let chosen = |suite: &&Suite| match &args.only[..] {
+        [] if !wanted.is_empty() => wanted.iter().any(|wanted| wanted.suite == suite.name),
         [] if guest_only => suite.name == "guest",
         [] => args.all || !["bochs", "bochs-conformance", "fuzz", "stress"].contains(&suite.name),
         only => only.iter().any(|name| name == suite.name),
@@ -197,10 +253,50 @@ pub fn test(args: TestArgs) -> Result<ExitCode> {
     for suite in SUITES.iter().filter(chosen) {
         let start = Instant::now();
         println!("== {}: {}", suite.name, suite.about);
+        let before = report.results();
         if let Err(error) = (suite.run)(&args, &mut report) {
             report.fail(suite.name, &format!("{error:#}"));
+        }
+        if report.results() == before {
+            report.fail(suite.name, "there is no such test");
         }
         report.timing(suite.name, start.elapsed());
     }
     Ok(report.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: TestArgs,
+    }
+
+    fn args(line: &[&str]) -> TestArgs {
+        Line::parse_from(["test"].iter().chain(line)).args
+    }
+
+    #[test]
+    fn one_test_is_chosen_by_the_name_of_its_result() {
+        let line = args(&["guest/ldt", "guest/amd-2/cpuid", "bochs", "kernel/signals::pending", "loom"]);
+        assert_eq!(line.programs("guest"), ["ldt", "cpuid"]);
+        assert_eq!(line.machines("guest"), ["amd-2"]);
+        assert!(line.programs("bochs").is_empty() && line.machines("bochs").is_empty());
+        let wanted = |part, name| Wanted { suite: "library", part, name };
+        assert_eq!(line.of("library"), [wanted("kernel", Some("signals::pending")), wanted("loom", None)]);
+        assert_eq!(args(&["guest/ldt", "--machine", "intel-2"]).machines("guest"), ["intel-2"]);
+        assert_eq!(args(&["--program", "ldt"]).programs("guest"), ["ldt"]);
+    }
+
+    #[test]
+    fn a_suite_that_there_is_not_and_a_test_that_does_not_run_alone_are_refused() {
+        assert!(Wanted::parse("nothing").unwrap_err().to_string().starts_with("there is no suite `nothing`"));
+        assert!(Wanted::parse("lint/fmt").unwrap_err().to_string().contains("do not run alone"));
+        assert_eq!(Wanted::parse("lint").unwrap().name, None);
+    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::guest::chosen;
 use super::report::Report;
 use super::sessions;
 use crate::console::Capture;
@@ -31,8 +32,8 @@ struct Behaviour {
     code: i32,
 }
 
-/// Runs the suite.
-pub fn run(report: &mut Report) -> Result<()> {
+/// Runs the suite: these tests, or all.
+pub fn run(only: &[String], report: &mut Report) -> Result<()> {
     let kernel = kernel::build()?;
     let directory = repository("tests/programs");
     let mut sources: Vec<PathBuf> = fs::read_dir(&directory)
@@ -43,9 +44,12 @@ pub fn run(report: &mut Report) -> Result<()> {
     for source in sources {
         let stem = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         match source.extension().and_then(|extension| extension.to_str()) {
-            Some("sh") => report.outcome(&format!("programs/{stem}"), compare(&kernel, &source, &["sh"])),
+            Some("sh") if chosen(only, &stem) => {
+                report.outcome(&format!("programs/{stem}"), compare(&kernel, &source, &["sh"]));
+            }
             Some("c") => {
-                for compiler in ["gcc", "musl-gcc"] {
+                let named = |compiler: &&str| chosen(only, &stem) || chosen(only, &format!("{stem}-{compiler}"));
+                for compiler in ["gcc", "musl-gcc"].into_iter().filter(named) {
                     let outcome = compile(compiler, &source)
                         .map_err(|error| format!("{error:#}"))
                         .and_then(|program| compare(&kernel, &program, &[]));
@@ -55,7 +59,7 @@ pub fn run(report: &mut Report) -> Result<()> {
             _ => {}
         }
     }
-    sessions::run(report, &kernel)
+    sessions::run(only, report, &kernel)
 }
 
 fn compile(compiler: &str, source: &Path) -> Result<PathBuf> {

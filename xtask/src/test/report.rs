@@ -66,6 +66,11 @@ impl Report {
         self.failures.len()
     }
 
+    /// How many results there are.
+    pub fn results(&self) -> usize {
+        self.passed + self.failures.len() + self.skipped
+    }
+
     /// Prints timings, failures and the summary line.
     pub fn finish(self) -> ExitCode {
         println!();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::guest::chosen;
 use super::report::Report;
 use crate::console::Capture;
 use crate::initramfs::Initramfs;
@@ -45,10 +46,10 @@ struct Session {
     code: i32,
 }
 
-/// Runs them all.
-pub fn run(report: &mut Report, kernel: &Path) -> Result<()> {
+/// Runs these, or all.
+pub fn run(only: &[String], report: &mut Report, kernel: &Path) -> Result<()> {
     setup::ensure(&PROGRAMS)?;
-    for session in sessions()? {
+    for session in sessions()?.into_iter().filter(|session| chosen(only, session.name)) {
         let outcome = session.run(kernel).map_err(|error| format!("{error:#}"));
         report.outcome(&format!("programs/{}", session.name), outcome);
     }
