@@ -64,13 +64,8 @@ impl Term {
 
     /// Its value, if it has but one.
     pub fn value(&self) -> Option<u64> {
-        match self.node() {
-            Const(value) => Some(*value),
-            _ => {
-                let (zeros, ones) = self.known();
-                (zeros | ones == u64::MAX).then_some(ones)
-            }
-        }
+        let (zeros, ones) = self.known();
+        (zeros | ones == u64::MAX).then_some(ones)
     }
 
     /// The bits that are 0, and those that are 1, whatever the symbols are.
