@@ -108,6 +108,14 @@ static void note(const char *what, wide value)
     }
 }
 
+/* The emulator has a virtual-8086 mode in long mode, by IRET. Nothing holds behind it: the boot ends. */
+static void look_for_virtual_8086(wide flags)
+{
+    enum { VM = 1 << 17 };
+    if (flags & VM)
+        restart_machine();
+}
+
 static void note_words(const char *what, const void *at, int count)
 {
     const word *words = at;

@@ -80,6 +80,7 @@ static void map(word at, word size, int protection, int sharing)
 }
 
 /* The mask with these signals alone. */
+static void restart_machine(void) { call4(__NR_reboot, 0xfee1dead, 672274793, 0x01234567, 0); }
 static wide signal_bit(int signal) { return 1ull << (signal - 1); }
 /* SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS. */
 static wide fault_signals(void)

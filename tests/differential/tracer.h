@@ -65,12 +65,16 @@ static int note_registers(word *registers)
     long result = trace(PTRACE_GETREGS, 0, registers);
     if (result)
         note("GETREGS", result);
+    look_for_virtual_8086(registers[U_FLAGS]);
     int is_half = (half)registers[U_CS] != FLAT_CODE || is_harness(registers[U_IP]);
     for (int i = 0; i < USER_REGISTERS && !result; i++) {
         /* A null selector's ring is lost whenever an interrupt comes. It is not written back, either. */
         if (i >= U_FIRST_SELECTOR && i <= U_LAST_SELECTOR && registers[i] <= 3)
             registers[i] = 0;
         word r = place(registers[i]);
+        /* The harness reads selectors by AX. */
+        if (i == U_AX && r <= 3 && is_harness(registers[U_IP]))
+            r = 0;
         note(user_names[i], i == U_SP && is_half ? (narrow)r : r);
     }
     return result == 0;
@@ -95,6 +99,9 @@ static void clear_breakpoints(void)
     note("DR7 cleared", trace(POKE_USER, DEBUG_REGISTERS + 7 * sizeof(word), 0));
 }
 
+/* Without 16-bit segments Linux tells of a bad SS of the LDT in another way. */
+static word of_version(int which, word with) { return is_old && which == U_SS ? with & ~4ul : with; }
+
 static void change_registers(word *registers)
 {
     for (int i = below(3); i >= 0; i--) {
@@ -110,6 +117,7 @@ static void change_registers(word *registers)
             with = (word)PICK(snippets).code;
         else if (which == U_ORIG_AX)
             with = chance(50) ? -1ul : harmless_number();
+        with = of_version(which, with);
         registers[which] = with;
         say(user_names[which], with);
         if (which == U_IP)
@@ -129,6 +137,7 @@ static void poke(word *registers)
         with = registers[which];
     if (which == U_CS)
         with = code_to_go_on(registers[U_IP], with);
+    with = of_version(which, with);
     long result = trace(POKE_USER, which * sizeof(word) + (chance(5) ? below(8) : 0), (void *)with);
     note("POKEUSER", result);
     if (result == 0)
@@ -408,12 +417,11 @@ static int wait_for(void)
     }
 }
 
-/* A script is about to begin. Whether it asks for its tracer itself. Not against an old Linux: what differs there is not looked into
- * yet. */
+/* A script is about to begin. Whether it asks for its tracer itself. */
 static int choose_tracer(word script)
 {
     seed_chance(arguments.seed, script, -2);
-    is_traced = !is_old && chance(TRACED);
+    is_traced = chance(TRACED);
     int asks = is_traced && chance(40);
     tracee.script = script;
     tracee.step = tracee.stops = tracee.waits = tracee.edits = 0;

@@ -149,7 +149,8 @@ static void vsyscalls(void)
     check(faults((void *)(VSYSCALL + 0xc00), NULL), "there is no fourth call", "no signal");
     check(faults((void *)(VSYSCALL + 1), NULL), "nor a way in between", "no signal");
     check(faults((void *)(VSYSCALL + 0x400), (void *)16), "a bad pointer", "no signal");
-    check(faults((void *)(VSYSCALL + 0x400), (void *)-4096l), "a pointer to the kernel", "no signal");
+    check(faults((void *)(VSYSCALL + 0x400), (void *)-4096l) && fault_error == 6 && fault_address == (uintptr_t)-4096l,
+          "a pointer to the kernel", "error %lx at %lx", (long)fault_error, (long)fault_address);
 }
 #endif
 

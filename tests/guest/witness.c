@@ -268,8 +268,9 @@ static int traps_in_sequence(void)
     return run_trap(&area, &sequence);
 }
 
-/* A tracer's stop ends a sequence, also where a 32-bit tracer has written all registers back: the lower half of orig_rax alone. */
-static void sequence_of_narrow_tracer(void)
+/* A tracer's stop ends a sequence, also where the tracer has written another number: a 32-bit one that has written all registers
+ * back the lower half of -1 alone. */
+static void sequence_of_tracer(unsigned long number)
 {
     int status = 0;
     pid_t child = fork();
@@ -277,10 +278,10 @@ static void sequence_of_narrow_tracer(void)
         _exit(traps_in_sequence());
     waitpid(child, &status, 0);
     check(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP, "a breakpoint in a sequence", "status %#x", status);
-    ptrace(PTRACE_POKEUSER, child, offsetof(struct user_regs_struct, orig_rax), 0xffffffff);
+    ptrace(PTRACE_POKEUSER, child, offsetof(struct user_regs_struct, orig_rax), number);
     ptrace(PTRACE_CONT, child, 0, 0);
     waitpid(child, &status, 0);
-    check(status == 1 << 8, "a sequence that a tracer has stopped in", "status %#x", status);
+    check(status == 1 << 8, "a sequence that a tracer has stopped in", "number %lx: status %#x", number, status);
 }
 
 static stack_t stack_of_handler;
@@ -332,7 +333,8 @@ int main(void)
     fetches();
     torn_frames();
     call_of_bad_frame();
-    sequence_of_narrow_tracer();
+    sequence_of_tracer(0xffffffff);
+    sequence_of_tracer(SYS_sched_yield);
     returns_from_new_stack();
     return done();
 }

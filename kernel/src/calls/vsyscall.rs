@@ -53,7 +53,7 @@ pub fn call(at: &mut InKernel<'_, Gate>) {
     for (pointer, size) in [first, second] {
         if pointer > USER_END - size {
             let info = SigInfo::fault(SIGSEGV, SEGV_MAPERR, pointer);
-            return signal::force_page_fault(info, pointer, USER_WRITE);
+            return signal::force_page_fault_of(info, pointer, USER_WRITE);
         }
     }
     if !is_allowed(at, number, entry) {

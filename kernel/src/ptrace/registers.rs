@@ -16,7 +16,7 @@ use crate::machine::segments::Segments;
 use crate::memory::USER_END;
 use crate::ptrace::debug;
 use crate::sched::lent;
-use crate::task::Task;
+use crate::task::{Task, syscall_info};
 
 /// The words of `struct user_regs_struct`: those of [`UserRegs`], and these.
 const FS_BASE: usize = UserRegs::SIZE / 8;
@@ -30,6 +30,7 @@ pub const WORDS: usize = FS_BASE + 6;
 pub(super) const CS: usize = offset_of!(SavedRegs, cs) / 8;
 pub(super) const SS: usize = offset_of!(SavedRegs, ss) / 8;
 const RFLAGS: usize = offset_of!(SavedRegs, rflags) / 8;
+pub(super) const ORIG_RAX: usize = offset_of!(SavedRegs, orig_rax) / 8;
 
 /// Where DR0 is in the user area (`struct user`, 6.1).
 const DEBUG_REGISTERS: u64 = 848;
@@ -109,7 +110,12 @@ impl<'a> Stopped<'a> {
             }
             CS | SS | DS | ES | FS | GS => self.set_selector(word, value as u16)?,
             RFLAGS => self.set_flags(value),
-            _ => *self.word_mut(word) = value,
+            _ => {
+                if word == ORIG_RAX {
+                    syscall_info::keep_origin(self.task, self.regs());
+                }
+                *self.word_mut(word) = value;
+            }
         }
         Ok(())
     }

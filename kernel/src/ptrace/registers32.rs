@@ -1,7 +1,7 @@
 //! The registers as a 32-bit tracer sees them: `struct user_regs_struct32`.
 
 use crate::errno::{Errno, Result};
-use crate::ptrace::registers::{CS, DS, ES, FS, GS, SS, Stopped};
+use crate::ptrace::registers::{CS, DS, ES, FS, GS, ORIG_RAX, SS, Stopped};
 use crate::sched::segments;
 use crate::task::syscall_info;
 
@@ -59,7 +59,7 @@ pub fn set(stopped: &mut Stopped<'_>, word: usize, value: u32) -> Result<()> {
             stopped.segments().gs_base = segments::base_of(stopped.task(), selector);
         }
         11 => {
-            stopped.regs_mut().orig_rax = wide;
+            stopped.set(ORIG_RAX, wide)?;
             if value != u32::MAX {
                 syscall_info::poke(stopped.task());
             }

@@ -64,8 +64,12 @@ pub fn force_exception(vector: u8, error: u64, regs: &mut UserRegs) {
 /// The frame tells nothing about kernel memory: a fault there always looks like one on a present page.
 pub fn force_page_fault(info: SigInfo, addr: u64, error: u64) {
     let hidden = if addr >= TASK_SIZE { PF_PRESENT } else { 0 };
-    task::current().signals.lock().fault =
-        Fault { trapno: Exception::PF.into(), error: error | hidden | PF_USER, cr2: addr };
+    force_page_fault_of(info, addr, error | hidden | PF_USER);
+}
+
+/// As [`force_page_fault`], with this error code as it is.
+pub fn force_page_fault_of(info: SigInfo, addr: u64, error: u64) {
+    task::current().signals.lock().fault = Fault { trapno: Exception::PF.into(), error, cr2: addr };
     force_fault(info);
 }
 

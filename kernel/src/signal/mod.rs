@@ -37,5 +37,5 @@ pub use crate::task::signals::action::{Action, SigHand};
 pub use crate::task::signals::info::SigInfo;
 pub use crate::task::signals::set::*;
 pub use crate::task::signals::state::TaskSignals;
-pub use exception::{force_exception, force_fatal, force_fault, force_page_fault};
+pub use exception::{force_exception, force_fatal, force_fault, force_page_fault, force_page_fault_of};
 pub use job::exit_thread;

@@ -253,7 +253,10 @@ mod tests {
             let tests = names(tests);
             assert!(!tests.is_empty(), "no test holds row {number}");
             for test in tests {
-                assert!(find_test(&test).is_ok() || super::super::ensure_suite(&test).is_ok(), "there is no test {test}");
+                assert!(
+                    find_test(&test).is_ok() || super::super::ensure_suite(&test).is_ok(),
+                    "there is no test {test}"
+                );
             }
             let of_the_row: BTreeSet<String> = names(held_by).into_iter().collect();
             let that_name_it: BTreeSet<String> = guards

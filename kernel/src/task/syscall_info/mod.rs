@@ -13,7 +13,7 @@ use portcullis::x86_64::UserRegs;
 
 use crate::memory::address_space::current_mm;
 use crate::memory::width::Width;
-use crate::task::syscall_info::state::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64};
+use crate::task::syscall_info::state::{AS_REGISTERS, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, CALL, EVENT};
 use crate::task::{Task, current};
 
 /// The highest error number.
@@ -61,12 +61,22 @@ pub fn poke(task: &Task) {
     task.raise(AFTER_CALL);
 }
 
+/// A tracer is about to write the number of a stopped task with these registers, which then no longer tell how it came in.
+pub fn keep_origin(task: &Task, regs: &UserRegs) {
+    let origin = &task.syscall_info.origin;
+    if origin.load(Relaxed) == AS_REGISTERS {
+        origin.store(if names_no_call(regs) { EVENT } else { CALL }, Relaxed);
+        task.raise(AFTER_CALL);
+    }
+}
+
 /// The hook of [`AFTER_CALL`]: the last thing before user mode, interrupts off.
 pub fn leave() {
     let task = current();
     task.work.take(AFTER_CALL);
     task.syscall_info.compat.store(false, Relaxed);
     task.syscall_info.poked.store(false, Relaxed);
+    task.syscall_info.origin.store(AS_REGISTERS, Relaxed);
 }
 
 /// The vDSO has been moved by the current task: a 32-bit call that it is making returns to the new place.
@@ -98,10 +108,17 @@ pub fn arch_of(task: &Task) -> u32 {
     if width_of(task) == Width::Bits32 { AUDIT_ARCH_I386 } else { AUDIT_ARCH_X86_64 }
 }
 
-/// Whether there is none: the task has come into the kernel by an interrupt or an exception. So it looks after a signal frame was
-/// taken back, too. A 32-bit tracer that puts the registers back writes the lower half alone.
+/// Whether there is none: the current task, with these registers, has come into the kernel by an interrupt or an exception. So it
+/// looks after a signal frame was taken back, too.
 pub fn is_event(regs: &UserRegs) -> bool {
-    number(regs) == UserRegs::NO_SYSCALL as i32
+    match current().syscall_info.origin.load(Relaxed) {
+        AS_REGISTERS => names_no_call(regs),
+        origin => origin == EVENT,
+    }
+}
+
+fn names_no_call(regs: &UserRegs) -> bool {
+    regs.orig_rax == UserRegs::NO_SYSCALL
 }
 
 /// Its number, as the table of that ABI takes it.

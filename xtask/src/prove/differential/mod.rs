@@ -175,10 +175,12 @@ impl Pair {
                 end = fatal + batch_size;
             }
             if let Some(died) = &ours.died {
-                eprintln!("x: the reference kernel did not end: {died}");
+                let fatal = ours.batches.iter().map(|batch| batch.first + batch_size).max().unwrap_or(next);
+                eprintln!("x: the reference kernel did not survive the scripts from {fatal}: {died}");
+                end = end.min(fatal + batch_size);
             }
             let ours_by_script: BTreeMap<u64, &Batch> = ours.batches.iter().map(|batch| (batch.first, batch)).collect();
-            for batch in &stock.batches {
+            for batch in stock.batches.iter().filter(|batch| batch.first < end) {
                 totals.crossings += batch.crossings;
                 totals.signals += batch.signals;
                 if ours_by_script.get(&batch.first) == Some(&batch) || totals.differences.len() >= differences {
@@ -202,9 +204,6 @@ impl Pair {
                     if died.is_some() { &mut totals.differences } else { &mut totals.by_chance }.push(text);
                 }
                 totals.differences.extend(found);
-                if ours.died.is_some() {
-                    break;
-                }
             }
             totals.scripts += end - next;
             next = end;
