@@ -210,3 +210,7 @@ impl Default for ContextWord {
 /// A CPU's context word at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Snapshot(u64);
+
+#[cfg(all(test, not(loom)))]
+#[path = "../tests/unit/context.rs"]
+mod tests;

@@ -527,3 +527,7 @@ impl WorkFlags {
         self.syscall.load(OWN) as usize
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "../tests/unit/work.rs"]
+mod tests;
