@@ -76,6 +76,13 @@ pub struct RunArgs {
     program: Vec<String>,
 }
 
+impl RunArgs {
+    /// The program's command line, for people.
+    pub fn shown(&self) -> String {
+        if self.program.is_empty() { "a shell".to_owned() } else { self.program.join(" ") }
+    }
+}
+
 /// Runs it.
 pub fn run(args: RunArgs) -> Result<ExitCode> {
     let program = prepare(&args)?;

@@ -1,4 +1,4 @@
-//! `./x trace`: a timeline of every crossing of a program, as text, and as a file that ui.perfetto.dev opens.
+//! `./x trace`: a timeline of every crossing of a program, as text, as a page of HTML, and as a file that ui.perfetto.dev opens.
 //!
 //! | you want to change … | look in … |
 //! | --- | --- |
@@ -6,8 +6,12 @@
 //! | how the kernel's records are read | [`record`] |
 //! | which begins and ends belong together, and what they are called | [`spans`] |
 //! | the text | [`text`] |
+//! | which events make a crossing, and in which state each moment of it is | [`crossings`] |
+//! | the page | [`page`], `trace/page.html` |
 //! | the file | [`perfetto`] |
 
+mod crossings;
+mod page;
 mod perfetto;
 mod record;
 mod spans;
@@ -29,8 +33,8 @@ use record::Recording;
 /// Runs a program in the reference kernel, and shows every crossing between it and the kernel.
 ///
 /// The program runs as with `./x run`, in a kernel that records what the library tells it. Its output is passed through; the
-/// timeline follows on standard error, or goes to the file that -o names. A second file has the same for
-/// ui.perfetto.dev ("Open trace file").
+/// timeline follows on standard error, or goes to the file that -o names. A page of HTML shows it in a browser, and a file has it
+/// for ui.perfetto.dev ("Open trace file").
 #[derive(clap::Args)]
 pub struct TraceArgs {
     /// Write the text here, not to standard error
@@ -39,6 +43,9 @@ pub struct TraceArgs {
     /// Where the file for ui.perfetto.dev goes [default: target/trace.json]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where the page of HTML goes [default: target/trace.html]
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -72,10 +79,20 @@ pub fn trace(args: TraceArgs) -> Result<ExitCode> {
     perfetto::write(&recording, &spans, &mut file)
         .and_then(|()| Ok(file.flush()?))
         .with_context(|| format!("cannot write {}", json.display()))?;
+    let html = args.html.unwrap_or_else(|| repository("target/trace.html"));
+    let mut file = create(&html)?;
+    page::write(&args.run.shown(), &recording, &crossings::of(&recording), &mut file)
+        .and_then(|()| Ok(file.flush()?))
+        .with_context(|| format!("cannot write {}", html.display()))?;
     for (cpu, lost) in recording.lost.iter().filter(|(_, lost)| **lost > 0) {
         eprintln!("x: CPU {cpu} forgot its first {lost} events: it keeps the last ones only");
     }
-    eprintln!("x: {} events; {} opens in https://ui.perfetto.dev", recording.records.len(), json.display());
+    eprintln!(
+        "x: {} events; {} opens in a browser, {} in https://ui.perfetto.dev",
+        recording.records.len(),
+        html.display(),
+        json.display()
+    );
     run::report(&outcome, interactive, args.run.verbose, args.run.machine.accel)
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::report::Report;
-use super::sessions::PYTHON;
+use super::sessions::{PYTHON, STRACE};
 use super::terminal::Terminal;
 use crate::console::Capture;
 use crate::emulator;
@@ -61,6 +61,13 @@ pub fn run(report: &mut Report) -> Result<()> {
         let outcome = test(&kernel).map_err(|error| format!("{error:#}"));
         report.outcome(&format!("run/{name}"), outcome);
     }
+    match BROWSERS.iter().find(|browser| Path::new(browser).exists()) {
+        Some(browser) => {
+            let outcome = page_in(browser).map_err(|error| format!("{error:#}"));
+            report.outcome("run/./x trace in a browser", outcome);
+        }
+        None => report.skip("run/./x trace in a browser", "there is no Chromium (apt-get install chromium)"),
+    }
     match terminal(&kernel) {
         Ok(to_prompt) => {
             report.pass("run/Ctrl-C, Ctrl-A X and the terminal's state");
@@ -73,10 +80,10 @@ pub fn run(report: &mut Report) -> Result<()> {
 
 type Outcome = Result<()>;
 
-/// `./x trace`: the program's output and exit code, and both timelines.
+/// `./x trace`: the program's output and exit code, both timelines, and the page.
 fn trace(_: &Path) -> Outcome {
     let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
-    let (text, json) = (scratch.path().join("text"), scratch.path().join("json"));
+    let [text, json, html] = ["text", "json", "html"].map(|name| scratch.path().join(name));
     let mut x = Command::new(std::env::current_exe()?);
     emulator::pass_on(&mut x);
     let result = x
@@ -85,6 +92,8 @@ fn trace(_: &Path) -> Outcome {
         .arg(&text)
         .arg("--json")
         .arg(&json)
+        .arg("--html")
+        .arg(&html)
         .args(["--", "/bin/busybox", "sh", "-c", "sleep 0 & wait; exit 3"])
         .stdin(Stdio::null())
         .output()?;
@@ -104,6 +113,47 @@ fn trace(_: &Path) -> Outcome {
     let events = file["traceEvents"].as_array().context("no list of events")?;
     let named = |name: &str| events.iter().any(|event| event["name"] == name && event["ph"] == "X");
     anyhow::ensure!(named("wait4") && named("system call wait4"), "the file for ui.perfetto.dev lacks spans");
+    let html = std::fs::read_to_string(html)?;
+    anyhow::ensure!(html.contains(r#""name":"wait4""#), "the page lacks a crossing");
+    Ok(())
+}
+
+/// Where Chromium may be.
+const BROWSERS: &[&str] = &["/usr/bin/chromium", "/usr/bin/google-chrome"];
+
+/// The page of `./x trace`, as a browser shows it: as many system calls as strace counts on the host, and a crossing to look at.
+fn page_in(browser: &str) -> Outcome {
+    setup::ensure(&[STRACE])?;
+    let program = ["/bin/busybox", "sh", "-c", "echo one; (exit 2)"];
+    let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
+    let (calls, page) = (scratch.path().join("calls"), scratch.path().join("page.html"));
+    let mut strace = Command::new("strace");
+    // A shell looks at what its environment says of directories.
+    strace.args(["-f", "-qq", "-o"]).arg(&calls).args(program).env_clear().stdin(Stdio::null()).output()?;
+    let calls = std::fs::read_to_string(calls)?;
+    // The reference kernel starts its first program itself; a call that others come between has two lines.
+    let is_call = |line: &&str| line.contains('(') && !line.contains("execve(") && !line.contains(" resumed>");
+    let expected = calls.lines().filter(is_call).count();
+
+    let mut x = Command::new(std::env::current_exe()?);
+    emulator::pass_on(&mut x);
+    x.args(["trace", "--timeout", "60", "--output", "/dev/null", "--html"]).arg(&page).arg("--").args(program);
+    let result = x.stdin(Stdio::null()).output()?;
+    anyhow::ensure!(page.exists(), "no page: {}", String::from_utf8_lossy(&result.stderr));
+    let shown = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"])
+        .arg(format!("file://{}", page.display()))
+        .stdin(Stdio::null())
+        .output()?;
+    let shown = String::from_utf8_lossy(&shown.stdout);
+    for part in [
+        format!(" {expected} × system call,"),
+        "system call write".to_owned(),
+        "user mode by ".to_owned(),
+        "docs/system-call.md".to_owned(),
+    ] {
+        anyhow::ensure!(shown.contains(&part), "there is no `{part}` in the page; strace:\n{calls}");
+    }
     Ok(())
 }
 

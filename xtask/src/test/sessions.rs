@@ -26,13 +26,13 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub const PYTHON: Need =
     Need { what: "Python", packages: &["python3"], found: || Path::new("/usr/bin/python3").exists() };
 
+/// strace; the suite `run` has it, too.
+pub const STRACE: Need =
+    Need { what: "strace", packages: &["strace"], found: || Path::new("/usr/bin/strace").exists() };
+
 /// The programs that not every Debian has.
-const PROGRAMS: [Need; 4] = [
-    STRESS_NG,
-    PYTHON,
-    Need { what: "strace", packages: &["strace"], found: || Path::new("/usr/bin/strace").exists() },
-    Need { what: "gdb", packages: &["gdb"], found: || Path::new("/usr/bin/gdb").exists() },
-];
+const PROGRAMS: [Need; 4] =
+    [STRESS_NG, PYTHON, STRACE, Need { what: "gdb", packages: &["gdb"], found: || Path::new("/usr/bin/gdb").exists() }];
 
 /// One program, its arguments, and what comes of it.
 struct Session {

@@ -47,10 +47,10 @@ fn label(group: u32, track: Option<u64>, name: &str) -> Value {
 }
 
 /// When a task ran: from when to when.
-type Run = (u32, (u64, u64));
+pub type Run = (u32, (u64, u64));
 
 /// Which task each CPU ran: from one switch to the next.
-fn runs(recording: &Recording) -> BTreeMap<usize, Vec<Run>> {
+pub fn runs(recording: &Recording) -> BTreeMap<usize, Vec<Run>> {
     let mut runs: BTreeMap<usize, Vec<Run>> = BTreeMap::new();
     for (cpu, record) in &recording.records {
         let runs = runs.entry(*cpu).or_default();

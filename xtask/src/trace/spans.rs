@@ -113,10 +113,8 @@ fn begun_by(event: Event) -> Option<Event> {
 fn name(recording: &Recording, record: &Record) -> Option<String> {
     Some(match record.event {
         Event::FromUser => UNNAMED.to_owned(),
-        Event::SyscallEnter => system_call(record.value, |number| x86_64::Sysno::new(number).map(|call| call.name())),
-        Event::Syscall32Enter => {
-            system_call(record.value, |number| x86::Sysno::new(number).map(|call| call.name())) + " (32-bit)"
-        }
+        Event::SyscallEnter => system_call_64(record.value),
+        Event::Syscall32Enter => system_call_32(record.value) + " (32-bit)",
         Event::ExitWork => format!("exit work: {}", exit_work(record.value)),
         Event::FromKernel => format!("{UNNAMED} in the kernel"),
         Event::NmiEnter => "NMI, #DB or #MC in the kernel".to_owned(),
@@ -126,18 +124,29 @@ fn name(recording: &Recording, record: &Record) -> Option<String> {
     })
 }
 
+/// A call of the 64-bit table, by its number.
+pub fn system_call_64(number: u64) -> String {
+    system_call(number, |number| x86_64::Sysno::new(number).map(|call| call.name()))
+}
+
+/// A call of the 32-bit table, by its number.
+pub fn system_call_32(number: u64) -> String {
+    system_call(number, |number| x86::Sysno::new(number).map(|call| call.name()))
+}
+
 fn system_call(number: u64, name: impl Fn(usize) -> Option<&'static str>) -> String {
     name(number as usize).map_or_else(|| format!("number {}", number as i64), str::to_owned)
 }
 
-fn exit_work(word: u64) -> String {
+/// The kinds of exit work in a word.
+pub fn exit_work(word: u64) -> String {
     let names: Vec<&str> =
         ExitWork::KINDS.iter().filter(|kind| word & u64::from(kind.flag.bits()) != 0).map(|kind| kind.name).collect();
     names.join(", ")
 }
 
 /// The exceptions' mnemonics (SDM volume 3, table 6-1); what lies above are interrupts.
-fn vector(vector: u64) -> String {
+pub fn vector(vector: u64) -> String {
     const NAMES: [(u8, &str); 20] = [
         (Exception::DE, "#DE"),
         (Exception::DB, "#DB"),
