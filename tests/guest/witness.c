@@ -125,6 +125,19 @@ static void residence_of_nothing(void)
     check(result == -1 && errno == ENOMEM, "mincore of what is not mapped", "%ld, %s", result, strerror(errno));
 }
 
+static void advice_for_too_much(void)
+{
+    void *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    static const int advice[] = { MADV_DOFORK, MADV_KEEPONFORK, MADV_WILLNEED }; /* which change nothing */
+    for (unsigned i = 0; i < sizeof advice / sizeof *advice; i++) {
+        long result = syscall(SYS_madvise, page, 1ul << 62, advice[i]);
+        check(result == -1 && errno == ENOMEM, "madvise beyond user memory", "advice %d: %ld, %s", advice[i], result, strerror(errno));
+    }
+    long result = syscall(SYS_madvise, page, -4096l, MADV_WILLNEED);
+    check(result == -1 && errno == EINVAL, "madvise around the end of all addresses", "%ld, %s", result, strerror(errno));
+    munmap(page, 4096);
+}
+
 static void priority_of_nobody(void)
 {
     static const char *const names[] = { "getpriority of a negative process", "getpriority of a negative group" };
@@ -329,6 +342,7 @@ int main(void)
     filter_of_nothing();
     protection_of_nothing();
     residence_of_nothing();
+    advice_for_too_much();
     priority_of_nobody();
     fetches();
     torn_frames();

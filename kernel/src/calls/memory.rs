@@ -132,6 +132,9 @@ pub fn sys_madvise(addr: u64, len: u64, advice: u64) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let len = page_up(len).ok_or(Errno::EINVAL)?;
+    let end = addr.checked_add(len).ok_or(Errno::EINVAL)?;
+    // Beyond user memory there is a hole: what lies before it has the advice all the same.
+    let len = if end > USER_END { USER_END.saturating_sub(addr) } else { len };
     let flags = |set, clear| mm().set_flags(addr, len, set, clear);
     let none = AreaFlags::empty();
     let advice = advice as u32;
@@ -176,8 +179,8 @@ pub fn sys_madvise(addr: u64, len: u64, advice: u64) -> Result<usize> {
         | abi::MADV_COLD
         | abi::MADV_PAGEOUT => require_mapped(addr, len),
         _ => return Err(Errno::EINVAL),
-    })
-    .map(|()| 0)
+    })?;
+    if end > USER_END { Err(Errno::ENOMEM) } else { Ok(0) }
 }
 
 /// ENOMEM unless all of the range is mapped.

@@ -60,9 +60,9 @@ impl UserDesc {
         self.base == 0 && self.limit == 0 && self.flags & KNOWN == READ_EXEC_ONLY | SEG_NOT_PRESENT
     }
 
-    /// All zero, which many programs mean to be "no segment".
+    /// All zero, which many programs mean to be "no segment". LM does not count, as in Linux.
     pub fn is_zero(&self) -> bool {
-        self.base == 0 && self.limit == 0 && self.flags & KNOWN == 0
+        self.base == 0 && self.limit == 0 && self.flags & KNOWN & !LM == 0
     }
 
     /// Neither base nor limit: "empty" in the oldest form.

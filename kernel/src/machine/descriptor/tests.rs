@@ -30,6 +30,10 @@ fn what_is_empty_has_two_forms() {
     assert!(empty.is_empty() && !empty.is_zero() && empty.has_no_extent());
     let zero = desc(0, 0, 0);
     assert!(zero.is_zero() && !zero.is_empty());
+    assert!(
+        desc(0, 0, LM).is_zero() && !desc(0, 0, READ_EXEC_ONLY | SEG_NOT_PRESENT | LM).is_empty(),
+        "LM counts in one"
+    );
     assert!(!desc(0, 1, READ_EXEC_ONLY | SEG_NOT_PRESENT).is_empty());
     assert!(!desc(1, 0, 0).is_zero() && !desc(1, 0, 0).has_no_extent());
     assert!(desc(0, 0, 0xffff_ff00).is_zero(), "bits without a meaning");

@@ -48,7 +48,7 @@ proptest! {
     fn there_and_back(bytes in prop::collection::vec(any::<u8>(), 160), cs: u16, ds: u16) {
         let mut fxsave = [0; fpu::LEGACY_SIZE];
         fxsave[..160].copy_from_slice(&bytes);
-        let image = of(&fxsave, cs.into(), ds.into());
+        let image = of(&fxsave, cs.into(), ds);
         let mut folded = [0xaa; fpu::LEGACY_SIZE];
         fold(&mut folded, &image);
         prop_assert_eq!(&folded[..5], &fxsave[..5], "control, status and which registers are in use");
@@ -58,6 +58,6 @@ proptest! {
         }
         prop_assert_eq!(&folded[8..12], &fxsave[8..12]);
         prop_assert!(folded[160..].iter().all(|&byte| byte == 0xaa), "SSE is not FSAVE's");
-        prop_assert_eq!(of(&folded, cs.into(), ds.into()), image);
+        prop_assert_eq!(of(&folded, cs.into(), ds), image);
     }
 }
