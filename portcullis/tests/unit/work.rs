@@ -19,6 +19,7 @@ fn another_cpu_is_owed_an_interrupt_once() {
     assert_eq!(flags.raise(ExitWork::SIGPENDING, || Some(5)).cpu(), None, "who raised it first owes it");
     assert_eq!(flags.raise(BOTH, || Some(5)).cpu(), Some(2), "one of the two is new");
     assert_eq!(flags.raise(BOTH, || Some(5)).cpu(), None);
+    assert_eq!((flags.running_on(), flags.exit_word()), (Some(2), BOTH.bits() as usize));
     assert_eq!(flags.raised_here(), 0);
 }
 
