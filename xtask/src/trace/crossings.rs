@@ -167,11 +167,7 @@ mod tests {
             (2, ToUser, 0),
             (2, FromUser, 0),
         ];
-        let records = events.iter().enumerate().map(|(time, &(task, event, value))| {
-            let record = Record { time: time as u64, event, task, value };
-            (0, record)
-        });
-        let crossings = of(&Recording { records: records.collect(), ..Recording::default() });
+        let crossings = of(&Recording::of(&events));
         let shown: Vec<_> = crossings
             .iter()
             .map(|one| (one.kind, one.name.as_str(), one.result.as_str(), one.time, one.way_out))

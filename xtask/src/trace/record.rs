@@ -59,6 +59,16 @@ impl Recording {
         Ok(())
     }
 
+    /// A recording of these events, a nanosecond each: task, event and value.
+    #[cfg(test)]
+    pub fn of(events: &[(u32, Event, u64)]) -> Recording {
+        let records = events.iter().enumerate().map(|(time, &(task, event, value))| {
+            let record = Record { time: time as u64, event, task, value };
+            (0, record)
+        });
+        Recording { records: records.collect(), ..Recording::default() }
+    }
+
     /// A task's name and number.
     pub fn task(&self, task: u32) -> String {
         match self.names.get(&task) {

@@ -191,16 +191,8 @@ fn result(record: &Record) -> String {
 mod tests {
     use super::*;
 
-    fn recording(events: &[(u32, Event, u64)]) -> Recording {
-        let records = events.iter().enumerate().map(|(time, &(task, event, value))| {
-            let record = Record { time: time as u64, event, task, value };
-            (0, record)
-        });
-        Recording { records: records.collect(), ..Recording::default() }
-    }
-
     fn shown(events: &[(u32, Event, u64)]) -> Vec<(u32, usize, (u64, u64), String)> {
-        let spans = of(&recording(events)).into_iter();
+        let spans = of(&Recording::of(events)).into_iter();
         spans
             .map(|span| (span.task, span.depth, span.time, (span.name + " " + &span.result).trim().to_owned()))
             .collect()
