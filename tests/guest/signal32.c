@@ -283,8 +283,9 @@ static void x87(int rt)
           back[1]);
     uint32_t *fpstate = (uint32_t *)(uintptr_t)found.fpstate;
     check((found.fpstate + 112) % 64 == 0 && (fpstate[0] & 0xffff) == 0x37f && (fpstate[2] & 0xffff) == 0x0fff &&
-              fpstate[4] == 0x23 && fpstate[6] == 0xffff002b && fpstate[27] >> 16 == 0, "FSAVE's image", "at %#x: control %#x status %#x tags %#x", found.fpstate, fpstate[0],
-          fpstate[1], fpstate[2]);
+              fpstate[4] == 0x23 && fpstate[6] == 0xffff002b && fpstate[27] >> 16 == 0,
+          "FSAVE's image", "at %#x: control %#x status %#x tags %#x CS %#x DS %#x", found.fpstate, fpstate[0], fpstate[1], fpstate[2],
+          fpstate[4], fpstate[6]);
 }
 
 static void change_x87(struct context *context)

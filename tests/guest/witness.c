@@ -135,6 +135,8 @@ static void advice_for_too_much(void)
     }
     long result = syscall(SYS_madvise, page, -4096l, MADV_WILLNEED);
     check(result == -1 && errno == EINVAL, "madvise around the end of all addresses", "%ld, %s", result, strerror(errno));
+    result = syscall(SYS_madvise, 0xffff888000000000, 0, MADV_WILLNEED);
+    check(result == 0, "madvise of nothing, anywhere", "%ld, %s", result, strerror(errno));
     munmap(page, 4096);
 }
 

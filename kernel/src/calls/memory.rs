@@ -134,7 +134,8 @@ pub fn sys_madvise(addr: u64, len: u64, advice: u64) -> Result<usize> {
     let len = page_up(len).ok_or(Errno::EINVAL)?;
     let end = addr.checked_add(len).ok_or(Errno::EINVAL)?;
     // Beyond user memory there is a hole: what lies before it has the advice all the same.
-    let len = if end > USER_END { USER_END.saturating_sub(addr) } else { len };
+    let has_hole = end > USER_END && len != 0;
+    let len = if has_hole { USER_END.saturating_sub(addr) } else { len };
     let flags = |set, clear| mm().set_flags(addr, len, set, clear);
     let none = AreaFlags::empty();
     let advice = advice as u32;
@@ -180,7 +181,7 @@ pub fn sys_madvise(addr: u64, len: u64, advice: u64) -> Result<usize> {
         | abi::MADV_PAGEOUT => require_mapped(addr, len),
         _ => return Err(Errno::EINVAL),
     })?;
-    if end > USER_END { Err(Errno::ENOMEM) } else { Ok(0) }
+    if has_hole { Err(Errno::ENOMEM) } else { Ok(0) }
 }
 
 /// ENOMEM unless all of the range is mapped.
