@@ -36,6 +36,30 @@ static void unknown_siginfo(void)
     check(result == -1 && errno == E2BIG, "the same, 64 bits", "%ld, %s", result, strerror(errno));
 }
 
+static siginfo_t bounds_seen;
+
+static void see_bounds(int signal, siginfo_t *info, void *context)
+{
+    (void)signal, (void)context;
+    bounds_seen = *info;
+}
+
+/* A 32-bit siginfo with bounds: they lie behind the address and a word of nothing. */
+static void siginfo_with_bounds(void)
+{
+    int *info = (int *)low;
+    memset(info, 0, 128);
+    info[2] = SEGV_BNDERR;
+    info[3] = 0x1000, info[5] = 0x2000, info[6] = 0x3000;
+    struct sigaction action = { .sa_sigaction = see_bounds, .sa_flags = SA_SIGINFO }, old;
+    sigaction(SIGSEGV, &action, &old);
+    long result = int80(335, getpid(), getpid(), SIGSEGV, (unsigned)(uintptr_t)info);
+    sigaction(SIGSEGV, &old, NULL);
+    check(result == 0 && bounds_seen.si_addr == (void *)0x1000 && bounds_seen.si_lower == (void *)0x2000 &&
+              bounds_seen.si_upper == (void *)0x3000, "a 32-bit siginfo with bounds", "%ld: %p, %p to %p", result, bounds_seen.si_addr,
+          bounds_seen.si_lower, bounds_seen.si_upper);
+}
+
 static void narrow_ids(void)
 {
     static const struct {
@@ -336,6 +360,7 @@ int main(void)
 {
     low = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
     unknown_siginfo();
+    siginfo_with_bounds();
     narrow_ids();
     poll_of_nothing();
     poll_with_signal();

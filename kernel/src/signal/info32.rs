@@ -4,6 +4,7 @@
 //!   +0   signo, errno, code      no padding after them
 //!   +12  by kind:  pid, uid, value      timer id, overrun, value      pid, uid, status, user and system time
 //!                  address              band, fd                      address, system call, architecture
+//!                  address, least bit   address, 4 bytes, bounds      address, 4 bytes, key
 //! ```
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -60,6 +61,31 @@ impl Layout {
     }
 }
 
+/// What the siginfo of a fault has behind the address (Linux 6.12: the layouts `SIL_FAULT_…`).
+enum Detail {
+    None,
+    /// BUS_MCEERR_AR, BUS_MCEERR_AO: the least significant bit of the address that counts.
+    LeastBit,
+    /// SEGV_BNDERR: the lower and the upper bound.
+    Bounds,
+    /// SEGV_PKUERR.
+    Key,
+    /// TRAP_PERF: data, type and flags.
+    PerfEvent,
+}
+
+impl Detail {
+    fn of(signo: i32, code: i32) -> Detail {
+        match (signo, code) {
+            (SIGBUS, 4 | 5) => Detail::LeastBit,
+            (SIGSEGV, 3) => Detail::Bounds,
+            (SIGSEGV, 4) => Detail::Key,
+            (SIGTRAP, 6) => Detail::PerfEvent,
+            _ => Detail::None,
+        }
+    }
+}
+
 /// The halves of a word.
 const fn halves(word: u64) -> [u32; 2] {
     [word as u32, (word >> 32) as u32]
@@ -78,7 +104,13 @@ impl From<&SigInfo> for SigInfo32 {
             Layout::Kill => [low, high, 0, 0, 0],
             Layout::Timer | Layout::Queued => [low, high, second as u32, 0, 0],
             // Addresses and bands are pointer-wide.
-            Layout::Fault => [low, 0, third as u32, 0, 0],
+            Layout::Fault => match Detail::of(info.signo, info.code) {
+                Detail::None => [low, 0, 0, 0, 0],
+                Detail::LeastBit => [low, u32::from(second as u16), 0, 0, 0],
+                Detail::Bounds => [low, 0, third as u32, fourth as u32, 0],
+                Detail::Key => [low, 0, third as u32, 0, 0],
+                Detail::PerfEvent => [low, second as u32, third as u32, (third >> 32) as u32, 0],
+            },
             Layout::Poll => [low, second as u32, 0, 0, 0],
             Layout::Child => [low, high, second as u32, third as u32, fourth as u32],
             Layout::System => [low, second as u32, (second >> 32) as u32, 0, 0],
@@ -95,7 +127,13 @@ impl From<&SigInfo32> for SigInfo {
         let fields = match Layout::of(info.signo, info.code) {
             Layout::Kill => [word(a, b), 0, 0, 0],
             Layout::Timer | Layout::Queued => [word(a, b), c.into(), 0, 0],
-            Layout::Fault => [a.into(), 0, 0, 0],
+            Layout::Fault => match Detail::of(info.signo, info.code) {
+                Detail::None => [a.into(), 0, 0, 0],
+                Detail::LeastBit => [a.into(), (b as u16).into(), 0, 0],
+                Detail::Bounds => [a.into(), 0, c.into(), d.into()],
+                Detail::Key => [a.into(), 0, c.into(), 0],
+                Detail::PerfEvent => [a.into(), b.into(), word(c, d), 0],
+            },
             Layout::Poll => [a.into(), b.into(), 0, 0],
             Layout::Child => [word(a, b), c.into(), d.into(), e.into()],
             Layout::System => [a.into(), word(b, c), 0, 0],
