@@ -82,8 +82,8 @@ static void note_context(const struct context *context)
     note("uc_stack", context->stack);
     note("uc_stack.flags", (narrow)context->stack_flags);
     note("uc_stack.size", context->stack_size);
-    /* An interrupt in 32-bit code may or may not take the upper half of the stack pointer. */
     look_for_virtual_8086(context->g[G_FLAGS]);
+    /* An interrupt in 32-bit code may or may not take the upper half of the stack pointer. */
     int is_half = code_selector(context) != FLAT_CODE || is_harness(context->g[G_IP]);
     for (int i = 0; i < GREGS; i++) {
         word g = place(context->g[i]);

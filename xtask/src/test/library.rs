@@ -12,15 +12,11 @@ use crate::toolchain::Toolchain;
 
 /// Runs the suite, or what is wanted of it: whole parts, or the tests of a part whose paths contain a name.
 pub fn run(wanted: &[Wanted<'_>], report: &mut Report) -> Result<()> {
-    let names = |part: &str| -> Option<Vec<&str>> {
-        let of_part: Vec<_> = wanted.iter().filter(|wanted| wanted.part == part).collect();
+    let names = |part: &str| {
         let is_whole = wanted.iter().any(|wanted| wanted.name.is_none() && [part, "library"].contains(&wanted.part));
-        match (wanted, &of_part[..]) {
-            ([], _) => Some(Vec::new()),
-            _ if is_whole => Some(Vec::new()),
-            (_, []) => None,
-            (_, some) => Some(some.iter().filter_map(|wanted| wanted.name).collect()),
-        }
+        let of_part = wanted.iter().filter(|wanted| wanted.part == part && !is_whole);
+        let names: Vec<&str> = of_part.filter_map(|wanted| wanted.name).collect();
+        (wanted.is_empty() || is_whole || !names.is_empty()).then_some(names)
     };
     if let Some(names) = names("library") {
         let mut host = Command::new("cargo");

@@ -6,7 +6,7 @@ use portcullis::trace::Event;
 use portcullis_trace::Record;
 
 use super::record::Recording;
-use super::spans::{exit_work, system_call_32, system_call_64, vector};
+use super::spans::{exit_work, system_call_32, system_call_64, system_call_result, vector};
 
 /// By which kind of door a crossing came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,8 +93,8 @@ pub fn of(recording: &Recording) -> Vec<Crossing> {
 impl Crossing {
     /// One more moment of it.
     fn goes_on(&mut self, recording: &Recording, record: &Record) {
-        let is_nested = self.moments.iter().filter(|moment| moment.1 == "Interrupted").count()
-            > self.moments.iter().filter(|moment| moment.1 == "back").count();
+        // A vector comes right after what it is the reason of.
+        let is_nested = self.moments.last().is_some_and(|moment| moment.1 == "Interrupted");
         let (state, what) = match record.event {
             Event::SyscallEnter => {
                 (self.kind, self.name) = (Kind::Syscall, system_call_64(record.value));
@@ -105,10 +105,7 @@ impl Crossing {
                 ("InSyscall", format!("{} begins", self.name))
             }
             Event::SyscallExit => {
-                self.result = match record.value as i64 {
-                    error @ -4095..=-1 => error.to_string(),
-                    value => format!("{value:#x}"),
-                };
+                self.result = system_call_result(record.value);
                 ("InSyscall", format!("{} = {}", self.name, self.result))
             }
             Event::Vector if is_nested => ("Interrupted", vector(record.value)),

@@ -179,11 +179,16 @@ pub fn vector(vector: u64) -> String {
 /// How the span came out that this event ends.
 fn result(record: &Record) -> String {
     match record.event {
-        Event::SyscallExit => match record.value as i64 {
-            error @ -4095..=-1 => format!("= {error}"),
-            value => format!("= {value:#x}"),
-        },
+        Event::SyscallExit => format!("= {}", system_call_result(record.value)),
         _ => String::new(),
+    }
+}
+
+/// What a call returned: an error number, or a value.
+pub fn system_call_result(value: u64) -> String {
+    match value as i64 {
+        error @ -4095..=-1 => error.to_string(),
+        value => format!("{value:#x}"),
     }
 }
 
