@@ -121,7 +121,34 @@ fn trace(_: &Path) -> Outcome {
 /// Where Chromium may be.
 const BROWSERS: &[&str] = &["/usr/bin/chromium", "/usr/bin/google-chrome"];
 
-/// The page of `./x trace`, as a browser shows it: as many system calls as strace counts on the host, and a crossing to look at.
+/// What a reader does on the page, by its own handlers: chooses the first `write`, having zoomed in on it, moves along, and goes back to all.
+const READER: &str = r#"<script>
+{
+    const wanted = data.crossings.find(one => one.name === "write");
+    const frame = canvas.getBoundingClientRect(), width = canvas.clientWidth;
+    const y = frame.top + canvas.clientTop + (lanes.findIndex(lane => lane.number === wanted.task) + 0.5) * LANE;
+    const at = by => ({ clientX: frame.left + canvas.clientLeft + place((wanted.from + wanted.to) / 2, width) + by, clientY: y });
+    const pointer = (type, by) => canvas.dispatchEvent(new PointerEvent(type, at(by)));
+    const span = () => view[1] - view[0];
+    const first = $("chosen").textContent, all = span();
+    for (let i = 0; i < 40; i++) canvas.dispatchEvent(new WheelEvent("wheel", { ...at(0), deltaY: -1 }));
+    const zoomed = span();
+    pointer("pointerdown", 0); pointer("pointerup", 0);
+    const clicked = $("chosen").textContent, page = $("facts").textContent, begin = view[0];
+    pointer("pointerdown", 0); pointer("pointermove", 50); pointer("pointerup", 50);
+    const moved = begin - view[0], still = $("chosen").textContent;
+    canvas.dispatchEvent(new WheelEvent("wheel", { ...at(0), deltaY: 1 }));
+    const out = span();
+    $("all").click();
+    const back = span();
+    [...$("names").rows].find(row => row.cells[0].textContent.endsWith("exit_group")).click();
+    const by_name = $("chosen").textContent;
+    const result = { first, all, zoomed, clicked, page, moved, still, out, back, by_name };
+    document.body.append(element("pre", JSON.stringify(result), { id: "reader" }));
+}
+</script>"#;
+
+/// The page of `./x trace`, as a browser shows it: as many system calls as strace counts on the host, and crossings to look at.
 fn page_in(browser: &str) -> Outcome {
     setup::ensure(&[STRACE])?;
     let program = ["/bin/busybox", "sh", "-c", "echo one; (exit 2)"];
@@ -140,20 +167,31 @@ fn page_in(browser: &str) -> Outcome {
     x.args(["trace", "--timeout", "60", "--output", "/dev/null", "--html"]).arg(&page).arg("--").args(program);
     let result = x.stdin(Stdio::null()).output()?;
     anyhow::ensure!(page.exists(), "no page: {}", String::from_utf8_lossy(&result.stderr));
+    let text = std::fs::read_to_string(&page)?;
+    let (before, after) = text.rsplit_once("</body>").context("the page's end")?;
+    std::fs::write(&page, format!("{before}{READER}</body>{after}"))?;
     let shown = Command::new(browser)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"])
         .arg(format!("file://{}", page.display()))
         .stdin(Stdio::null())
         .output()?;
+    let errors = String::from_utf8_lossy(&shown.stderr);
     let shown = String::from_utf8_lossy(&shown.stdout);
-    for part in [
-        format!(" {expected} × system call,"),
-        "system call write".to_owned(),
-        "user mode by ".to_owned(),
-        "docs/system-call.md".to_owned(),
-    ] {
-        anyhow::ensure!(shown.contains(&part), "there is no `{part}` in the page; strace:\n{calls}");
-    }
+    let counted = format!(" {expected} × system call,");
+    anyhow::ensure!(shown.contains(&counted), "no `{counted}` in the page; strace:\n{calls}\n{errors}");
+    let reader = shown.split_once("<pre id=\"reader\">").and_then(|(_, rest)| rest.split_once("</pre>"));
+    let reader = reader.with_context(|| format!("a handler of the page failed: {errors}\n{shown}"))?.0;
+    let saw: serde_json::Value = serde_json::from_str(&reader.replace("&amp;", "&").replace("&gt;", ">"))?;
+    let (text, number) =
+        (|name: &str| saw[name].as_str().unwrap_or(""), |name: &str| saw[name].as_f64().unwrap_or(0.0));
+    // A kernel's first crossing is the page fault of the program's first instruction.
+    let first = text("first").starts_with("exception #PF");
+    let clicked =
+        text("clicked").starts_with("system call write = 0x4") && text("page").ends_with("docs/system-call.md");
+    let zoomed = number("zoomed") < number("all") / 1000.0 && number("out") > number("zoomed");
+    let moved = number("moved") > 0.0 && text("still") == text("clicked");
+    let back = number("back") == number("all") && text("by_name").starts_with("system call exit_group");
+    anyhow::ensure!(first && clicked && zoomed && moved && back, "on the page: {saw}");
     Ok(())
 }
 
