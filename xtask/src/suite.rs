@@ -1,13 +1,14 @@
 //! Packages of any release of Debian, with package lists of our own: apt's configuration on this machine stays as it is, and
 //! nothing is installed.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{progress, setup};
+use crate::setup::{self, Need};
+use crate::{progress, repository};
 
 /// Where an address can be given that apt's sources do not have.
 pub const MIRROR: &str = "PORTCULLIS_DEBIAN_MIRROR";
@@ -112,6 +113,123 @@ impl<'a> Suite<'a> {
         apt.args(["-o", "APT::Sandbox::User=", "-o", "Acquire::Languages=none", "-o", "APT::Architectures=amd64"]);
         apt.args(words).current_dir(self.directory.join("download"));
         apt
+    }
+}
+
+const TOOLS: Need = Need {
+    what: "what Debian's packages are unpacked with",
+    packages: &["xz-utils", "zstd", "dpkg", "debian-archive-keyring"],
+    found: || setup::in_path("dpkg-deb") && Path::new(KEYS).exists(),
+};
+
+/// A program of a later release than this machine's: its packages, with all that they depend on, are unpacked in the cache. It
+/// runs by that release's C library, and nothing of it is installed.
+pub struct Private {
+    /// Its folder in the cache.
+    pub name: &'static str,
+    /// The releases that have it, in the order in which they are asked.
+    pub releases: &'static [&'static str],
+    /// Its packages.
+    pub packages: &'static [&'static str],
+    /// How much is fetched, for people.
+    pub download: &'static str,
+    /// How much it takes in the cache, for people.
+    pub unpacked: &'static str,
+    /// Its file.
+    pub program: &'static str,
+}
+
+/// A program that is in the cache.
+pub struct Unpacked {
+    root: PathBuf,
+    program: &'static str,
+}
+
+impl Private {
+    /// Fetches and unpacks it, unless that was done.
+    pub fn unpack(&self) -> Result<Unpacked> {
+        let cache = repository(".cache").join(self.name);
+        fs::create_dir_all(&cache)?;
+        let path = cache.with_extension("lock");
+        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        progress::lock(&file, self.name)?;
+        let unpacked = Unpacked { root: cache.join("root"), program: self.program };
+        let done = cache.join("stamp");
+        let contents = format!("{} of {}", self.packages.join(" "), self.releases.join(" or "));
+        if fs::read_to_string(&done).is_ok_and(|made| made == contents) && unpacked.program().exists() {
+            return Ok(unpacked);
+        }
+        setup::ensure(&[TOOLS])?;
+        let apt = cache.join("apt");
+        let packages = self.fetch(&apt)?;
+        if unpacked.root.exists() {
+            fs::remove_dir_all(&unpacked.root)?;
+        }
+        fs::create_dir_all(&unpacked.root)?;
+        eprintln!("x: unpacking {} packages in .cache/{} ({})", packages.len(), self.name, self.unpacked);
+        for package in packages {
+            let mut unpack = Command::new("dpkg-deb");
+            unpack.arg("-x").arg(&package).arg(&unpacked.root);
+            let status = progress::status(&mut unpack, "dpkg-deb to unpack a package", progress::BUILD)?;
+            ensure!(status.success(), "{} could not be unpacked ({status})", package.display());
+        }
+        let program = unpacked.program();
+        ensure!(program.exists(), "the packages of {} hold no {}", self.name, program.display());
+        fs::remove_dir_all(&apt)?;
+        fs::write(&done, contents)?;
+        Ok(unpacked)
+    }
+
+    /// Downloads the packages from the first release that has them.
+    fn fetch(&self, directory: &Path) -> Result<Vec<PathBuf>> {
+        let mut last = None;
+        for release in self.releases {
+            let packages = Suite::open(release, directory)
+                .and_then(|suite| suite.download_with_dependencies(self.packages, self.download));
+            match packages {
+                Ok(packages) => return Ok(packages),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.context("no release has it")?)
+    }
+}
+
+impl Unpacked {
+    /// Where its files are.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn program(&self) -> PathBuf {
+        self.root.join(self.program)
+    }
+
+    /// The program, by its own dynamic linker and libraries.
+    pub fn command(&self) -> Command {
+        let usr = self.root.join("usr");
+        let mut command = Command::new(usr.join("lib64/ld-linux-x86-64.so.2"));
+        command.arg("--library-path").arg(usr.join("lib/x86_64-linux-gnu")).arg(self.program());
+        command
+    }
+
+    /// The same with its packages' files as the root of all paths, for a program that looks for its own below `/usr/share`. Who is not
+    /// root gets that by a user namespace.
+    pub fn inside(&self) -> Command {
+        let mut command;
+        if rustix::process::geteuid().is_root() {
+            command = Command::new("chroot");
+        } else {
+            command = Command::new("unshare");
+            command.args(["--map-root-user", "chroot"]);
+        }
+        command.arg(&self.root).args([
+            "/usr/lib64/ld-linux-x86-64.so.2",
+            "--library-path",
+            "/usr/lib/x86_64-linux-gnu",
+        ]);
+        command.arg(Path::new("/").join(self.program));
+        command
     }
 }
 
