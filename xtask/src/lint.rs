@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::msrv::MSRV;
 use crate::toolchain::{TARGET, Toolchain};
-use crate::{imports, progress, repository, setup, system_calls};
+use crate::{book, imports, progress, repository, setup, system_calls};
 
 /// Formats all code with rustfmt.
 #[derive(clap::Args)]
@@ -22,6 +22,9 @@ pub struct DocArgs {
     /// Open it in a browser
     #[arg(long)]
     open: bool,
+    /// Build the pages instead, as a book: target/book/index.html
+    #[arg(long, conflicts_with = "open")]
+    book: bool,
 }
 
 /// One check: its name and the command that makes it, or why it cannot be made.
@@ -165,6 +168,7 @@ fn documentation(open: bool) -> Result<Vec<Check>> {
     Ok(vec![
         Check { name: "doc", work: Ok(Work::Command(host)) },
         Check { name: "doc-kernel", work: Ok(Work::Command(kernel)) },
+        Check { name: "book", work: Ok(Work::Here(book::check)) },
     ])
 }
 
@@ -187,6 +191,11 @@ pub fn lint() -> Result<ExitCode> {
 
 /// `./x doc`.
 pub fn doc(args: DocArgs) -> Result<ExitCode> {
+    if args.book {
+        let sound = book::check()?;
+        println!("{}", book::first_page().display());
+        return Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     Ok(run(documentation(args.open)?))
 }
 

@@ -13,6 +13,7 @@
 //! | `./x trace` | [`mod@trace`] |
 //! | `./x test`, its suites, ablation | [`mod@test`] |
 //! | `./x fmt`, `lint`, `doc`; the layers of the code | [`lint`], [`imports`] |
+//! | the book, the links of all pages | [`book`] |
 //! | `./x bench` | [`mod@bench`] |
 //! | `./x linux` | [`linux`] |
 //! | `./x fuzz` | [`fuzz`] |
@@ -20,6 +21,7 @@
 
 mod bench;
 mod bochs;
+mod book;
 mod conformance;
 mod console;
 mod emulator;
