@@ -16,39 +16,42 @@ use portcullis::{
     Broken, Diagnostics, ExitHooks, InInterrupt, InKernel, InSyscall, Interrupted, Kernel, Machine, NmiContext,
     SyscallHooks,
 };
+use portcullis_boot::memory::{self, AddressSpace, Stack};
+use portcullis_boot::{SUCCESS, console, exit, println};
 use portcullis_user_loop::{UserContext, UserLoop};
 
-mod machine;
-use machine::{Stack, power_off, println};
+core::arch::global_asm!(include_str!("program.s"), options(att_syntax));
+/// Where the user program sees its page.
+const USER_PAGE: u64 = 0x40_0000;
 
 static mut LOCAL: CpuLocal = CpuLocal::new();
 static mut TABLES: Tables = Tables::new();
-static mut THREAD_STACK: Stack = Stack::new();
-static mut IRQ_STACK: Stack = Stack::new();
+static THREAD_STACK: Stack<16384> = Stack::new();
+static IRQ_STACK: Stack<16384> = Stack::new();
 static WORK: WorkFlags = WorkFlags::new();
 /// How often `schedule` was called.
 static RESCHEDULED: AtomicU32 = AtomicU32::new(0);
 
-/// The boot assembly calls this: 64-bit mode, interrupts off, boot stack, which is the loop's.
-#[unsafe(no_mangle)]
-extern "C" fn start() -> ! {
-    machine::mask_interrupts();
+portcullis_boot::entry!(start);
+
+/// On the boot stack, which is the loop's.
+fn start() -> ! {
     let (local, tables) = (&raw mut LOCAL, &raw mut TABLES);
     // SAFETY: one CPU, interrupts off, called once, so nobody else uses the statics.
     let mut user = unsafe {
-        let user = UserContext::<Looping>::new(Stack::end(&raw const THREAD_STACK), machine::user_registers());
+        let user = UserContext::<Looping>::new(THREAD_STACK.end(), UserRegs::new(USER_PAGE, 0));
         init_cpu::<Looping>(CpuDescription {
             id: 0,
             local: &mut *local,
             tables: &mut *tables,
-            irq_stack_top: Stack::end(&raw const IRQ_STACK),
+            irq_stack_top: IRQ_STACK.end(),
             thread_stack_top: user.thread_stack_top(),
             work: &WORK,
             espfix: None,
         });
-        machine::map_user_page();
         user
     };
+    AddressSpace::new().map_programs(USER_PAGE).load();
     // SAFETY: the doors are open.
     unsafe { core::arch::asm!("sti") };
     println!("kernel: the doors are open");
@@ -70,7 +73,13 @@ const GETPID: i64 = 39;
 #[cold]
 fn syscall(regs: &mut UserRegs, number: i64) {
     match number {
-        1 => regs.rax = machine::write(regs.rsi, regs.rdx) as u64,
+        1 => {
+            const EFAULT: i64 = 14;
+            regs.rax = user_bytes(regs.rsi, regs.rdx).map_or(-EFAULT as u64, |bytes| {
+                console::write(bytes);
+                regs.rdx
+            });
+        }
         24 => {
             // The way out, in `run`, sees the flag and calls `schedule`.
             WORK.raise(ExitWork::NEED_RESCHED, CpuLocal::raising_cpu).none_owed();
@@ -79,11 +88,16 @@ fn syscall(regs: &mut UserRegs, number: i64) {
         60 => {
             println!("kernel: the program exits with status {}", regs.rdi);
             println!("kernel: schedule was called {} time(s)", RESCHEDULED.load(Relaxed));
-            power_off(machine::SUCCESS);
+            exit(SUCCESS);
         }
         // -ENOSYS is in RAX.
         _ => {}
     }
+}
+
+/// The user's bytes, in the kernel's own mapping of the page, if that is where they are.
+fn user_bytes(start: u64, length: u64) -> Option<&'static [u8]> {
+    memory::programs().get(start.checked_sub(USER_PAGE)? as usize..)?.get(..length as usize)
 }
 
 #[cold]
@@ -174,3 +188,5 @@ impl Doors for Looping {
         panic!("double fault at {:#x}, address {address:#x}", regs.rip);
     }
 }
+
+portcullis_boot::panic_handler!();

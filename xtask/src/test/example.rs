@@ -48,8 +48,10 @@ fn boots(kernel: &Path, cpu: &str) -> Result<()> {
     let machine = Machine { cpu: cpu.to_owned(), ..Machine::default() };
     let mut boot = Boot::new(machine, kernel);
     boot.timeout = Some(LIMIT);
-    let outcome = boot.run(Console::capture(&Capture::default()))?;
-    ensure!(outcome.log == OUTPUT, "it printed something else, and ended with {:?}:\n{}", outcome.ending, outcome.log);
+    let console = Capture::default();
+    let outcome = boot.run(Console::capture(&console))?;
+    let printed = console.text();
+    ensure!(printed == OUTPUT, "it printed something else, and ended with {:?}:\n{printed}", outcome.ending);
     let ended_well = matches!(outcome.ending, Ending::Quit(status) if status.code() == Some(STATUS));
     ensure!(ended_well, "it ended with {:?} and not exit status {STATUS}", outcome.ending);
     Ok(())
