@@ -10,6 +10,10 @@ use crate::{repository, sources};
 /// The page.
 const PAGE: &str = "docs/guards.md";
 
+/// The same bugs, told.
+#[cfg(test)]
+const STORIES: &str = "docs/bugs.md";
+
 /// Where the patches are that take the guards out.
 const PATCHES: &str = "docs/guards";
 
@@ -265,6 +269,64 @@ mod tests {
                 .map(|guard| guard.name.clone())
                 .collect();
             assert_eq!(of_the_row, that_name_it, "the guards of row {number} here and in the tables of guards");
+        }
+    }
+
+    /// The sections of docs/bugs.md: number, and text.
+    fn stories() -> Vec<(usize, String)> {
+        let text = fs::read_to_string(repository(STORIES)).unwrap();
+        let sections = text.split("\n## ").skip(1);
+        sections.map(|section| (section.split('.').next().unwrap().parse().unwrap(), section.to_owned())).collect()
+    }
+
+    /// What stands in backquotes.
+    fn quoted(text: &str) -> Vec<&str> {
+        text.split('`').skip(1).step_by(2).collect()
+    }
+
+    #[test]
+    fn every_bug_has_its_story_with_the_tests_and_guards_of_its_row() {
+        let page = page().unwrap();
+        let bugs = rows(&page, "row");
+        let stories = stories();
+        assert_eq!(stories.len(), BUGS);
+        for ((index, row), (number, story)) in bugs.iter().enumerate().zip(&stories) {
+            assert_eq!(*number, index + 1);
+            for part in ["\n\n*", "\n\n**Here.** "] {
+                assert_eq!(story.matches(part).count() - usize::from(part == "\n\n*"), 1, "{number}: {part:?}");
+            }
+            let line = |label: &str| story.lines().find_map(|line| line.strip_prefix(label)).unwrap_or_default();
+            assert_eq!(quoted(line("- Tests: ")), names(row[2]), "the tests of {number}");
+            assert_eq!(quoted(line("- Guards: ")), names(row[3]), "the guards of {number}");
+        }
+    }
+
+    /// An item, a test, a guard, a suite, a package, a file: whatever a story names is somewhere.
+    #[test]
+    fn every_name_in_a_story_is_in_the_code() {
+        let mut files: Vec<PathBuf> = Vec::new();
+        for folder in ["portcullis", "crates", "kernel/src", "xtask/src/test"] {
+            files.extend(sources(folder).unwrap());
+        }
+        let mut known: BTreeSet<String> = read().unwrap().into_iter().map(|guard| guard.name).collect();
+        let programs = fs::read_dir(repository("tests/guest")).unwrap().map(|entry| entry.unwrap().path());
+        known.extend(programs.chain(files.clone()).map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()));
+        for package in fs::read_dir(repository("crates")).unwrap() {
+            let manifest = fs::read_to_string(package.unwrap().path().join("Cargo.toml")).unwrap();
+            known.insert(manifest.split('"').nth(1).unwrap().to_owned());
+        }
+        for file in &files {
+            let text = fs::read_to_string(file).unwrap();
+            known.extend(text.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned));
+        }
+        for (number, story) in stories() {
+            for name in quoted(&story) {
+                let found = match name.strip_suffix(".rs") {
+                    Some(_) => files.iter().any(|file| file.ends_with(name)),
+                    None => name.split("::").all(|part| known.contains(part)),
+                };
+                assert!(found, "{STORIES}, {number}: there is no `{name}`");
+            }
         }
     }
 }
