@@ -25,6 +25,9 @@ pub struct DocArgs {
     /// Build the pages instead, as a book: target/book/index.html
     #[arg(long, conflicts_with = "open")]
     book: bool,
+    /// Draw the pictures of docs/pictures anew, from the code
+    #[arg(long, conflicts_with_all = ["open", "book"])]
+    pictures: bool,
 }
 
 /// One check: its name and the command that makes it, or why it cannot be made.
@@ -191,6 +194,9 @@ pub fn lint() -> Result<ExitCode> {
 
 /// `./x doc`.
 pub fn doc(args: DocArgs) -> Result<ExitCode> {
+    if args.pictures {
+        return book::draw_pictures().map(|()| ExitCode::SUCCESS);
+    }
     if args.book {
         let sound = book::check()?;
         println!("{}", book::first_page().display());
