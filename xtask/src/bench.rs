@@ -8,6 +8,7 @@ mod example;
 pub mod guest;
 pub mod log;
 mod memory;
+pub mod peers;
 pub mod plot;
 pub mod profile;
 pub mod program;
@@ -48,6 +49,9 @@ pub struct BenchArgs {
     /// Show where the instructions of one row go in our kernel, function by function
     #[arg(long, value_name = "ROW", conflicts_with_all = ["rows", "json", "no_stock"])]
     profile: Option<String>,
+    /// The smallest kernel on the library beside those on other crates that bring user mode (bench/peers)
+    #[arg(long, conflicts_with_all = ["rows", "json", "no_stock", "kernel", "profile"])]
+    peers: bool,
 }
 
 /// Console on the serial port, no messages, and neither mitigations (ours runs without) nor layout chosen at random.
@@ -56,6 +60,9 @@ const BOOTS: u32 = 5;
 
 /// Runs the command.
 pub fn bench(args: BenchArgs) -> Result<()> {
+    if args.peers {
+        return peers::bench(&args.cpu);
+    }
     for row in args.rows.iter().chain(&args.profile) {
         if !program::ROWS.iter().any(|(name, _)| name == row) {
             let names: Vec<_> = program::ROWS.iter().map(|(name, _)| *name).collect();

@@ -19,6 +19,7 @@ mod linux;
 mod machines;
 mod noinstr;
 mod objdump;
+mod peers;
 mod programs;
 mod prove;
 mod report;
@@ -90,6 +91,11 @@ const SUITES: &[Suite] = &[
         name: "lint",
         about: "formatting, clippy and documentation without warnings",
         run: |_, report| lints::run(report),
+    },
+    Suite {
+        name: "peers",
+        about: "the kernels of bench/peers, which stand on other crates; with --all the one on ostd, too",
+        run: |args, report| peers::run(args.all, report),
     },
     Suite { name: "example", about: "the kernel of examples/minimal, in QEMU", run: |_, report| example::run(report) },
     Suite {
