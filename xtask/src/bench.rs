@@ -12,7 +12,6 @@ pub mod peers;
 pub mod plot;
 pub mod profile;
 pub mod program;
-pub mod qmp;
 pub mod report;
 pub mod stock;
 

@@ -27,7 +27,6 @@ mod console;
 mod emulator;
 mod example;
 mod fuzz;
-mod gdb;
 mod imports;
 mod initramfs;
 mod kernel;

@@ -201,21 +201,6 @@ pub struct Outcome {
     pub elapsed: Duration,
 }
 
-/// Connects to a socket that QEMU makes at `path` when it starts, waiting up to five seconds for it.
-pub fn connect(path: &Path) -> Result<UnixStream> {
-    const LIMIT: Duration = Duration::from_secs(5);
-    let started = Instant::now();
-    loop {
-        match UnixStream::connect(path) {
-            Ok(stream) => return Ok(stream),
-            Err(_) if started.elapsed() < LIMIT => thread::sleep(Duration::from_millis(5)),
-            Err(error) => {
-                return Err(error).with_context(|| format!("QEMU did not open {}", path.display()));
-            }
-        }
-    }
-}
-
 enum Event {
     Left,
     Ended,

@@ -9,9 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use portcullis_testkit::qmp::Qmp;
 use serde_json::Value;
-
-use super::qmp::Qmp;
 
 /// A kernel and what it is booted with.
 pub struct Guest<'a> {

@@ -4,13 +4,13 @@ use anyhow::{Context, Result, bail, ensure};
 use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register};
 use portcullis::x86_64::syscall64::CLEARED_FLAGS;
 use portcullis::x86_64::tables::{USER_CS, USER_DS, USER32_CS};
+use portcullis_testkit::gdb::{Debugger, RIP};
 
 use super::goal::KERNEL_HALF;
 use super::image::Image;
 use super::state::{Arithmetic, Region, State, flags};
 use super::step::{Leave, Next, step};
 use super::term::Term;
-use crate::gdb::{Debugger, RIP};
 
 /// The general registers in the order of the debugger's protocol.
 const PROTOCOL: [Register; 16] = [

@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use portcullis::x86_64::isolation::USER_TABLE;
+use portcullis_testkit::gdb::{self, Debugger, RDI, RIP, RSI, RSP};
+use portcullis_testkit::qmp::Qmp;
+use portcullis_testkit::symbols::Symbols;
 
 use super::guest;
 use super::report::Report;
-use super::symbols::Symbols;
-use crate::bench::qmp::Qmp;
+use super::symbols::{is_in_the_library, of_the_library};
 use crate::console::Capture;
-use crate::gdb::{Debugger, RDI, RIP, RSI, RSP};
 use crate::initramfs::Initramfs;
 use crate::kernel;
 use crate::prove::{Cpu, Image, model::Comparison};
@@ -154,7 +155,7 @@ fn run_all(isolation: bool, report: &mut Report) -> Result<()> {
         let program_symbols = Symbols::read(program.file())?;
         let start = match door.start {
             Start::Program(label) => program_symbols.named(label)?,
-            Start::Kernel(function) => kernel_symbols.of_the_library(function)?,
+            Start::Kernel(function) => of_the_library(&kernel_symbols, function)?,
         };
         for (cpu, _) in door.machines.iter().filter(|kind| kind.1 == isolation) {
             let crossing = Crossing {
@@ -220,7 +221,7 @@ impl Crossing<'_> {
         // Not joined if the debugger fails: QEMU has a time limit.
         thread::spawn(move || sender.send(boot.run(console)));
 
-        let debugger = Debugger::connect(&gdb)?;
+        let debugger = Debugger::connect(&gdb, gdb::RUN_LIMIT)?;
         let mut qmp = Qmp::connect(&qmp)?;
         let injected = self.inject_everywhere(debugger, &mut qmp);
         if injected.is_err() {
@@ -324,7 +325,7 @@ impl Crossing<'_> {
         debugger.run_to(self.start)?;
         for _ in 0..LONGEST {
             let at = debugger.register(RIP)?;
-            if self.symbols.is_in_the_library(at) {
+            if is_in_the_library(self.symbols, at) {
                 seen.insert(at);
             } else if at < KERNEL_HALF && !seen.is_empty() {
                 return Ok(seen);
@@ -352,7 +353,7 @@ impl Crossing<'_> {
             }
             Injection::Debug => self.watch(debugger, at, EXECUTION)?,
         }
-        debugger.run_to(self.symbols.of_the_library(kind.door())?)?;
+        debugger.run_to(of_the_library(self.symbols, kind.door())?)?;
         if kind == Injection::Debug {
             // Where the debugger stops the machine, QEMU raises the exception again, whatever RF says.
             self.watch(debugger, 0, 0)?;

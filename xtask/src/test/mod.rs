@@ -27,6 +27,7 @@ mod sessions;
 mod stress;
 mod symbols;
 mod terminal;
+mod testkit;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -98,6 +99,11 @@ const SUITES: &[Suite] = &[
         run: |args, report| peers::run(args.all, report),
     },
     Suite { name: "example", about: "the kernel of examples/minimal, in QEMU", run: |_, report| example::run(report) },
+    Suite {
+        name: "testkit",
+        about: "the testkit on a kernel without the library: with a bug planted exactly its row fails, and else none",
+        run: |_, report| testkit::run(report),
+    },
     Suite {
         name: "guest",
         about: "the programs of tests/guest in the reference kernel, on Intel and AMD models, 1 and 2 CPUs",

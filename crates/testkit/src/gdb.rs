@@ -4,23 +4,39 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::qemu;
-
-/// How long the machine may run until it stops at a breakpoint.
-const RUN_LIMIT: Duration = Duration::from_secs(120);
+/// How long the machine may run until it stops at a breakpoint, if nothing else is said.
+pub const RUN_LIMIT: Duration = Duration::from_secs(120);
 
 /// The numbers of registers in the protocol's order for x86-64: each has eight bytes.
 pub const RSI: u32 = 4;
+/// See [`RSI`].
+pub const RCX: u32 = 2;
 /// See [`RSI`].
 pub const RDI: u32 = 5;
 /// See [`RSI`].
 pub const RSP: u32 = 7;
 /// See [`RSI`].
 pub const RIP: u32 = 16;
+
+/// Connects to a socket that QEMU makes at `path` when it starts, waiting up to five seconds for it.
+pub fn connect(path: &Path) -> Result<UnixStream> {
+    const LIMIT: Duration = Duration::from_secs(5);
+    let started = Instant::now();
+    loop {
+        match UnixStream::connect(path) {
+            Ok(stream) => return Ok(stream),
+            Err(_) if started.elapsed() < LIMIT => thread::sleep(Duration::from_millis(5)),
+            Err(error) => {
+                return Err(error).with_context(|| format!("QEMU did not open {}", path.display()));
+            }
+        }
+    }
+}
 
 /// A connection to the debugger interface of a machine with one CPU. Each method needs the machine stopped and leaves it
 /// stopped.
@@ -29,10 +45,15 @@ pub struct Debugger {
 }
 
 impl Debugger {
-    /// Connects to the socket that QEMU makes at `path` when it starts. Stops the machine.
-    pub fn connect(path: &Path) -> Result<Self> {
-        let stream = qemu::connect(path)?;
-        stream.set_read_timeout(Some(RUN_LIMIT))?;
+    /// Connects to the socket that QEMU makes at `path` when it starts. Stops the machine. `limit` is how long it may run until it
+    /// stops at a breakpoint.
+    ///
+    /// # Errors
+    ///
+    /// Here and below: when QEMU does not answer as it should, or not within the limit.
+    pub fn connect(path: &Path, limit: Duration) -> Result<Self> {
+        let stream = connect(path)?;
+        stream.set_read_timeout(Some(limit))?;
         let mut debugger = Debugger { stream };
         debugger.ask("?")?;
         // QEMU gives single registers only to clients that have read its description of them.

@@ -1,4 +1,4 @@
-//! What the bench and the tests ask of QEMU while it runs.
+//! What tests ask of QEMU while it runs, by its machine protocol.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use crate::qemu;
+use crate::gdb::connect;
 
 /// A connection to QEMU's machine protocol.
 pub struct Qmp {
@@ -18,7 +18,7 @@ pub struct Qmp {
 impl Qmp {
     /// Connects to the socket that QEMU makes at `path` when it starts.
     pub fn connect(path: &Path) -> Result<Self> {
-        let stream = qemu::connect(path)?;
+        let stream = connect(path)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         let mut qmp = Self { replies: BufReader::new(stream) };
         qmp.execute("qmp_capabilities", json!({}))?;

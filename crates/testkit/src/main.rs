@@ -1,0 +1,155 @@
+//! The command: builds the programs, boots a kernel with them, says which rows of the catalogue passed and failed.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+use portcullis_testkit::programs::{self, Abi};
+use portcullis_testkit::report::Report;
+use portcullis_testkit::run::Run;
+use portcullis_testkit::tiers::{CROSSINGS, FREESTANDING, Program, find};
+
+/// Tests the boundary between user mode and a kernel: yours.
+#[derive(Parser)]
+#[command(name = "portcullis-testkit", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// Builds the programs of tier (a), which need the system calls `write` and `exit` and nothing else
+    Programs {
+        /// The folder that they go to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        #[command(flatten)]
+        abi: Abi,
+        /// Also a flat image of each, NAME.bin, entered at its first byte
+        #[arg(long)]
+        flat: bool,
+    },
+    /// Lists the programs, their checks and the rows that these decide
+    List,
+    /// Reads a console's log, and prints the rows of the catalogue; the exit status is 1 if something failed or was not run
+    Report {
+        /// The log; standard input if it is `-`
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        log: PathBuf,
+        /// What the kernel prints when it ends a program, where no other program follows in the log
+        #[arg(long, value_name = "TEXT")]
+        killed: Option<String>,
+    },
+    /// Boots a kernel with the programs, reads its console and prints the rows
+    Run(RunArgs),
+}
+
+#[derive(clap::Args)]
+struct RunArgs {
+    /// The folder of the programs
+    #[arg(long, value_name = "DIR")]
+    programs: PathBuf,
+    /// Run these only
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    only: Vec<String>,
+    /// What the kernel prints when it ends a program; needed where each program has a boot of its own
+    #[arg(long, value_name = "TEXT")]
+    killed: Option<String>,
+    /// How long a boot may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+    /// The kernel's ELF file, to watch its SYSRETs by QEMU's debugger interface
+    #[arg(long, value_name = "ELF")]
+    kernel: Option<PathBuf>,
+    /// Keep the console's log
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// What boots the kernel and shows its console. `{programs}` stands for a cpio archive of all programs, which the kernel runs
+    /// one after the other, `{program}` for one program
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("portcullis-testkit: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: Subcommands) -> Result<ExitCode> {
+    match command {
+        Subcommands::Programs { out, abi, flat } => {
+            let files = programs::build(FREESTANDING.iter().chain(CROSSINGS), &abi, &out)?;
+            if flat {
+                programs::flatten(&files)?;
+            }
+            println!("{} programs in {}", files.len(), out.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Subcommands::List => {
+            for program in FREESTANDING.iter().chain(CROSSINGS) {
+                for check in program.checks {
+                    let rows: Vec<String> = check.rows.iter().map(u32::to_string).collect();
+                    println!("{:40} {}", format!("{}/{}", program.name, check.name), rows.join(", "));
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Subcommands::Report { log, killed } => {
+            let programs: Vec<&Program> = FREESTANDING.iter().collect();
+            Ok(print(&Report::read(&programs, &read(&log)?, killed.as_deref())))
+        }
+        Subcommands::Run(args) => {
+            let programs = chosen(&args.only)?;
+            let run = Run {
+                programs: &args.programs,
+                killed: args.killed.as_deref(),
+                limit: Duration::from_secs(args.timeout),
+                kernel: args.kernel.as_deref(),
+                command: &args.command,
+            };
+            let (log, report) = run.report(&programs)?;
+            if let Some(file) = &args.log {
+                fs::write(file, &log).with_context(|| format!("cannot write {}", file.display()))?;
+            }
+            Ok(print(&report))
+        }
+    }
+}
+
+/// The programs of these names, or all.
+fn chosen(names: &[String]) -> Result<Vec<&'static Program>> {
+    if names.is_empty() {
+        return Ok(FREESTANDING.iter().collect());
+    }
+    let unknown = names.iter().find(|name| find(name).is_none());
+    ensure!(unknown.is_none(), "there is no program `{}`; `portcullis-testkit list` names them", unknown.unwrap());
+    let wanted = |program: &&Program| names.iter().any(|name| name == program.name);
+    // The last one tells whether the kernel lives.
+    Ok(FREESTANDING.iter().filter(|program| wanted(program) || program.name == "alive").collect())
+}
+
+fn read(log: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    if log == Path::new("-") {
+        std::io::stdin().read_to_end(&mut bytes)?;
+    } else {
+        bytes = fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn print(report: &Report) -> ExitCode {
+    print!("{}", report.text());
+    if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,133 @@
+//! Suite `testkit`: the testkit's programs. On the host's Linux, which is the oracle, and in the reference kernel no row of the
+//! catalogue fails. Nor does one on a kernel that uses no library; with a bug planted there exactly the bug's row fails.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use portcullis_testkit::programs::{self, Abi};
+use portcullis_testkit::report::{Report as Rows, Verdict};
+use portcullis_testkit::run::Run;
+use portcullis_testkit::tiers::{CROSSINGS, FREESTANDING, Program};
+
+use super::report::Report;
+use crate::console::Capture;
+use crate::initramfs::Initramfs;
+use crate::qemu::{Boot, Console, Machine};
+use crate::run::{environment, log_tail};
+use crate::{emulator, kernel, progress, repository};
+
+/// The bugs that `plant=N` plants and the programs show; N is the row.
+const PLANTS: &[u32] = &[1, 10, 15, 20, 21, 24, 25, 28, 33, 34, 35, 41, 42, 43];
+
+/// How long a boot may take: about a second, and six with plant 35, which hides interrupts.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Runs the suite.
+pub fn run(report: &mut Report) -> Result<()> {
+    let directory = repository("target/testkit");
+    let programs = directory.join("programs");
+    programs::build(FREESTANDING.iter().chain(CROSSINGS), &Abi::default(), &programs)?;
+    report.outcome("testkit/the host's Linux", on_the_host(&programs).map_err(|error| format!("{error:#}")));
+    report.outcome(
+        "testkit/the reference kernel",
+        in_the_reference_kernel(&programs).map_err(|error| format!("{error:#}")),
+    );
+    let kernel = build_kernel(&directory)?;
+    report.outcome("testkit/nothing planted", as_it_is(&kernel, &programs).map_err(|error| format!("{error:#}")));
+    for &plant in PLANTS {
+        let outcome = planted(&kernel, &programs, plant).map_err(|error| format!("{error:#}"));
+        report.outcome(&format!("testkit/row {plant} planted"), outcome);
+    }
+    Ok(())
+}
+
+fn on_the_host(programs: &Path) -> Result<()> {
+    const ENDED: &str = "ended by a signal";
+    // The shell itself says of each signal, too.
+    let script = format!("exec 2>/dev/null; {{program}}; test $? -lt 128 || echo {ENDED}");
+    let command = ["sh".into(), "-c".into(), script.into()];
+    let run = Run { programs, killed: Some(ENDED), limit: LIMIT, kernel: None, command: &command };
+    let (log, rows) = run.report(&all())?;
+    ensure!(rows.is_well(), "{}\n{log}", rows.text());
+    Ok(())
+}
+
+fn in_the_reference_kernel(programs: &Path) -> Result<()> {
+    let kernel = kernel::build()?;
+    let mut root = Initramfs::busybox()?;
+    for program in all() {
+        root.copy(Path::new("testkit").join(program.name), &programs.join(program.name))?;
+    }
+    let names: Vec<&str> = all().iter().map(|program| program.name).collect();
+    let script = format!("for program in {}; do /testkit/$program; done", names.join(" "));
+    root.argv(&["/bin/sh", "-c", &script]).env(&environment()).symbols_of(&kernel)?;
+    let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
+    let initrd = scratch.path().join("initramfs.cpio");
+    root.write(&initrd)?;
+    let mut boot = Boot::new(Machine::default(), &kernel);
+    boot.initrd = Some(initrd);
+    boot.append = "stdin=stream".to_owned();
+    boot.timeout = Some(LIMIT);
+    let output = Capture::default();
+    let outcome = boot.run(Console::capture(&output))?;
+    let rows = Rows::read(&all(), &output.text(), None);
+    ensure!(rows.is_well(), "{}\n{}\n{}", rows.text(), output.text(), log_tail(&outcome.log));
+    Ok(())
+}
+
+fn all() -> Vec<&'static Program> {
+    FREESTANDING.iter().collect()
+}
+
+/// Builds the kernel that bugs are planted in.
+fn build_kernel(directory: &Path) -> Result<PathBuf> {
+    const FLAGS: &str = "-O2 -ffreestanding -fno-stack-protector -fno-pic -fno-pie -no-pie -mcmodel=kernel -mno-red-zone \
+        -mgeneral-regs-only -fcf-protection=none -fno-asynchronous-unwind-tables -nostdlib -static -Wall -Wextra -Werror \
+        -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,--no-warn-rwx-segments -Wl,-T,kernel.ld doors.S kernel.c";
+    let kernel = directory.join("kernel");
+    let mut gcc = Command::new("gcc");
+    gcc.args(FLAGS.split_whitespace()).arg("-o").arg(&kernel).current_dir(repository("crates/testkit/kernel"));
+    let status = progress::status(&mut gcc, "gcc to build the testkit's kernel", progress::BUILD)?;
+    if !status.success() {
+        bail!("it could not be built ({status})");
+    }
+    Ok(kernel)
+}
+
+/// No row fails, each check is made, and what this kernel has is applicable.
+fn as_it_is(kernel: &Path, programs: &Path) -> Result<()> {
+    let (rows, log) = boot(kernel, programs, 0)?;
+    ensure!(rows.is_well(), "{}\n{log}", rows.text());
+    for &plant in PLANTS {
+        let (verdict, _) = rows.row(plant);
+        ensure!(verdict == Verdict::Passed, "row {plant}, which this kernel plants, is {verdict:?} without the plant");
+    }
+    Ok(())
+}
+
+/// The bug's row fails, and no other.
+fn planted(kernel: &Path, programs: &Path, plant: u32) -> Result<()> {
+    let (rows, log) = boot(kernel, programs, plant)?;
+    let failed = rows.failed_rows();
+    ensure!(failed == [plant], "the rows that fail are {failed:?}\n{}\n{log}", rows.text());
+    let others: Vec<&str> = (rows.0.iter())
+        .filter(|finding| finding.check.rows.is_empty() && matches!(finding.verdict, Verdict::Failed(_)))
+        .map(|finding| finding.program)
+        .collect();
+    ensure!(others.is_empty(), "checks that are in no row fail, too: {others:?}\n{}", rows.text());
+    Ok(())
+}
+
+fn boot(kernel: &Path, programs: &Path, plant: u32) -> Result<(Rows, String)> {
+    const MACHINE: &str = "-M microvm -cpu max -m 64M -nodefaults -no-user-config -display none -no-reboot -serial stdio \
+        -device isa-debug-exit,iobase=0xf4,iosize=4 -initrd {programs} -append";
+    let mut command = vec![emulator::qemu()];
+    command.extend(MACHINE.split_whitespace().map(OsString::from));
+    command.extend([format!("plant={plant}").into(), "-kernel".into(), kernel.into()]);
+    let run = Run { programs, killed: None, limit: LIMIT, kernel: Some(kernel), command: &command };
+    let (log, rows) = run.report(&all())?;
+    Ok((rows, log))
+}
