@@ -83,6 +83,7 @@ fn formatting(check: bool) -> Result<Vec<Check>> {
         Check { name: "fmt-kernel", work: fmt("kernel") },
         Check { name: "fmt-fuzz", work: fmt("fuzz") },
         Check { name: "fmt-example", work: fmt("examples/minimal") },
+        Check { name: "fmt-preemptive", work: fmt("examples/preemptive") },
         Check { name: "fmt-peers", work: fmt("bench/peers") },
         Check { name: "fmt-peer-ostd", work: fmt("bench/peers/ostd") },
     ])
@@ -128,6 +129,7 @@ fn lints() -> Result<Vec<Check>> {
     checks.push(Check { name: "clippy-floor", work: kernel("kernel", &["--features", "bench-floor"]) });
     checks.push(Check { name: "clippy-kernel-tests", work: tests() });
     checks.push(Check { name: "clippy-example", work: kernel("examples/minimal", &[]) });
+    checks.push(Check { name: "clippy-preemptive", work: kernel("examples/preemptive", &[]) });
     checks.push(Check { name: "clippy-peers", work: kernel("bench/peers", &[]) });
     checks.extend(oldest_compiler());
     Ok(checks)

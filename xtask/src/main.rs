@@ -10,6 +10,7 @@
 //! | `./x emulator` | [`mod@probe`] |
 //! | how packages of another Debian are had | [`suite`] |
 //! | `./x run` | [`run`] |
+//! | `./x example` | [`example`] |
 //! | `./x trace` | [`mod@trace`] |
 //! | `./x test`, its suites, ablation | [`mod@test`] |
 //! | `./x fmt`, `lint`, `doc`; the layers of the code | [`lint`], [`imports`] |
@@ -86,6 +87,8 @@ enum Command {
     Fuzz(fuzz::FuzzArgs),
     /// Ask an emulator what it shows of a processor
     Emulator(probe::EmulatorArgs),
+    /// Boot a kernel of examples/ in QEMU
+    Example(example::ExampleArgs),
     /// Format all code
     Fmt(lint::FmtArgs),
     /// Check formatting, and clippy with warnings as errors
@@ -114,6 +117,7 @@ fn run_command(command: Command) -> Result<ExitCode> {
         Command::Emulator(args) => probe::run(args),
         Command::Prove(args) => prove::prove(args),
         Command::Fuzz(args) => fuzz::fuzz(args),
+        Command::Example(args) => example::run(args),
         Command::Fmt(args) => lint::fmt(args),
         Command::Lint => lint::lint(),
         Command::Doc(args) => lint::doc(args),

@@ -50,8 +50,16 @@ mod tests {
 
     #[test]
     fn every_manifest_names_the_same_version() {
-        let of_their_own = ["kernel", "fuzz", "examples/minimal", "bench/peers", "bench/peers/ostd"]
-            .map(|path| format!("{path}/Cargo.toml"));
+        let of_their_own = [
+            "kernel",
+            "fuzz",
+            "examples/minimal",
+            "examples/preemptive",
+            "templates/preemptive",
+            "bench/peers",
+            "bench/peers/ostd",
+        ]
+        .map(|path| format!("{path}/Cargo.toml"));
         for manifest in of_their_own.iter().map(String::as_str).chain(["Cargo.toml"]) {
             assert_eq!(values(&repository(manifest), "rust-version"), [MSRV], "{manifest}");
         }

@@ -113,7 +113,7 @@ pub fn begin(start: fn() -> !) -> ! {
         Port::<u8>::new(0xa1).write(0xff);
     }
     console::init();
-    lapic::init();
+    smp::init(0);
     start()
 }
 

@@ -45,6 +45,11 @@ pub(crate) static HANDOVER: Handover = Handover {
     started: AtomicU32::new(0),
 };
 
+/// How many CPUs [`send`] knows.
+const MAX_CPUS: usize = 64;
+/// Their local APICs' numbers.
+static APIC_IDS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
+
 unsafe extern "C" {
     static portcullis_boot_trampoline: u8;
     static portcullis_boot_trampoline_end: u8;
@@ -68,7 +73,7 @@ pub fn present() -> u32 {
     u32::from(u16::from_le_bytes([low, high])).max(1)
 }
 
-/// Starts the other CPUs, as many as the machine has and as there are stacks, and returns how many that is. Each calls `entry` on
+/// Starts the other CPUs, as many as the machine has and as there are stacks (63 at most), and returns how many that is. Each calls `entry` on
 /// its stack with its number, from 1 on, in the caller's address space, and finds what [`entry!`](crate::entry) promises the boot CPU,
 /// which is number 0. Others stay halted.
 ///
@@ -77,7 +82,7 @@ pub fn present() -> u32 {
 /// # Panics
 /// The second time.
 pub fn start<const SIZE: usize>(stacks: &'static [Stack<SIZE>], entry: fn(u32) -> !) -> u32 {
-    let others = (present() - 1).min(stacks.len() as u32);
+    let others = (present() - 1).min(stacks.len().min(MAX_CPUS - 1) as u32);
     assert_eq!(HANDOVER.entry.swap(entry as usize, Ordering::Relaxed), 0, "the other CPUs are started once");
     if others == 0 {
         return 0;
@@ -104,12 +109,23 @@ pub fn start<const SIZE: usize>(stacks: &'static [Stack<SIZE>], entry: fn(u32) -
     others
 }
 
+/// Sends a CPU an interrupt.
+pub fn send(cpu: u32, vector: u8) {
+    lapic::send(APIC_IDS[cpu as usize].load(Ordering::Relaxed), vector);
+}
+
+/// Switches this CPU's local APIC on.
+pub(crate) fn init(cpu: u32) {
+    lapic::init();
+    APIC_IDS[cpu as usize].store(lapic::id(), Ordering::Relaxed);
+}
+
 /// Where the boot assembly leaves another CPU, on its stack, with its number.
 pub(crate) extern "C" fn secondary(number: u32) -> ! {
     let pgd = PhysFrame::containing_address(PhysAddr::new(HANDOVER.pgd.load(Ordering::Acquire)));
     // SAFETY: the boot CPU has used it, and the kernel's half is the same in all.
     unsafe { Cr3::write(pgd, Cr3::read().1) };
-    lapic::init();
+    init(number);
     let entry = HANDOVER.entry.load(Ordering::Acquire);
     // SAFETY: `start` has stored it before the CPUs were called.
     let entry: fn(u32) -> ! = unsafe { core::mem::transmute(entry) };

@@ -1,23 +1,24 @@
-//! Suite `example`: the kernels of `examples/minimal` build, boot, and say what they should.
+//! Suite `example`: the kernels of `examples/` build, boot, and say what they should; so does what the template makes.
 
+use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::report::Report;
 use crate::console::Capture;
-use crate::example;
+use crate::example::{Kernel, STATUS};
 use crate::qemu::{Boot, Console, Ending, Machine};
+use crate::toolchain::{TARGET, Toolchain};
+use crate::{progress, repository};
 
 /// How long a boot may take.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// A CPU with all that the doors can use, and one with next to nothing of it.
-const CPUS: &[&str] = &["max", "qemu64"];
-
-/// All that each prints.
-const OUTPUT: &str = "\
+/// All that the kernels of `examples/minimal` print.
+const MINIMAL: &str = "\
 kernel: the doors are open
 user: hello
 kernel: ud2 in user mode, stepping over it
@@ -26,33 +27,107 @@ kernel: the program exits with status 17
 kernel: schedule was called 1 time(s)
 ";
 
-/// QEMU's exit status after the kernel wrote 0x10 to the exit port.
-const STATUS: i32 = 33;
+/// The last line of `examples/preemptive`, but for the number.
+const SCHEDULED: (&str, &str) = ("kernel: the first task exits; schedule ran ", " times\n");
+/// How often it is at least on one CPU, where two tasks play 50 times each, and each turn of theirs takes a preemption.
+const TURNS: u32 = 99;
 
 /// Runs the suite.
 pub fn run(report: &mut Report) -> Result<()> {
-    let images = example::build(true)?;
-    for name in KERNELS {
-        for &cpu in CPUS {
-            let outcome = boots(&images.join(format!("portcullis-{name}")), cpu).map_err(|error| format!("{error:#}"));
-            report.outcome(&format!("example/{name} on {cpu}"), outcome);
+    // A CPU with all that the doors can use, and one with next to nothing of it.
+    for kernel in [Kernel::Minimal, Kernel::Loop] {
+        let image = kernel.build()?;
+        for cpu in ["max", "qemu64"] {
+            let outcome = printed(&image, cpu, 1).and_then(|text| expect(&text, MINIMAL));
+            let name = format!("example/{} on {cpu}", kernel.name());
+            report.outcome(&name, outcome.map_err(|error| format!("{error:#}")));
         }
     }
+    let image = Kernel::Preemptive.build()?;
+    for cpu in ["Skylake-Server", "EPYC"] {
+        for cpus in [1, 2] {
+            let outcome = preemptive(&image, cpu, cpus).map_err(|error| format!("{error:#}"));
+            report.outcome(&format!("example/preemptive on {cpu}, {cpus} CPU(s)"), outcome);
+        }
+    }
+    report.outcome("example/the template makes the same kernel", template().map_err(|error| format!("{error:#}")));
     Ok(())
 }
 
-/// The two: with hooks, and as a loop.
-const KERNELS: [&str; 2] = ["minimal", "loop"];
+fn expect(printed: &str, expected: &str) -> Result<()> {
+    ensure!(printed == expected, "it printed something else:\n{printed}");
+    Ok(())
+}
 
-fn boots(kernel: &Path, cpu: &str) -> Result<()> {
-    let machine = Machine { cpu: cpu.to_owned(), ..Machine::default() };
+/// What a kernel prints that ends well.
+fn printed(kernel: &Path, cpu: &str, cpus: u32) -> Result<String> {
+    let machine = Machine { cpu: cpu.to_owned(), smp: cpus, ..Machine::default() };
     let mut boot = Boot::new(machine, kernel);
     boot.timeout = Some(LIMIT);
     let console = Capture::default();
     let outcome = boot.run(Console::capture(&console))?;
-    let printed = console.text();
-    ensure!(printed == OUTPUT, "it printed something else, and ended with {:?}:\n{printed}", outcome.ending);
+    let text = console.text();
     let ended_well = matches!(outcome.ending, Ending::Quit(status) if status.code() == Some(STATUS));
-    ensure!(ended_well, "it ended with {:?} and not exit status {STATUS}", outcome.ending);
+    ensure!(ended_well, "it ended with {:?} and not exit status {STATUS}:\n{text}", outcome.ending);
+    Ok(text)
+}
+
+/// Compares what `examples/preemptive` prints with its page.
+fn preemptive(kernel: &Path, cpu: &str, cpus: u32) -> Result<()> {
+    let page = fs::read_to_string(repository("examples/preemptive/README.md"))?;
+    let (_, shown) = page.rsplit_once("$ cargo run --release\n").context("the page shows no run")?;
+    let (shown, _) = shown.split_once("```").context("the run on the page has no end")?;
+    let shown = shown.replace("CPUs: 2", &format!("CPUs: {cpus}"));
+    let printed = printed(kernel, cpu, cpus)?;
+    let (expected, _) = shown.split_once(SCHEDULED.0).context("the run on the page has no last line")?;
+    let (text, last) = printed.split_once(SCHEDULED.0).with_context(|| format!("no last line:\n{printed}"))?;
+    expect(text, expected)?;
+    let times: u32 = last.strip_suffix(SCHEDULED.1).context("no number of times")?.parse()?;
+    ensure!(cpus > 1 || times >= TURNS, "on one CPU schedule ran {times} times, and the players alone need {TURNS}");
+    Ok(())
+}
+
+/// Does what `cargo generate` does with the template, and boots what comes of it, with the library and the companion of this tree.
+fn template() -> Result<()> {
+    const NAME: &str = "my-kernel";
+    let folder = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
+    copy(&repository("templates/preemptive"), folder.path())?;
+    fs::remove_file(folder.path().join("cargo-generate.toml"))?;
+    let manifest = folder.path().join("Cargo.toml");
+    let text = fs::read_to_string(&manifest)?.replace("{{project-name}}", NAME);
+    ensure!(!text.contains("{{") && !text.contains("{%"), "Cargo.toml has other placeholders:\n{text}");
+    fs::write(&manifest, text)?;
+    // The versions that the example is built with, so that the registry is not asked.
+    let lock = fs::read_to_string(repository("examples/preemptive/Cargo.lock"))?;
+    fs::write(folder.path().join("Cargo.lock"), lock.replace("portcullis-preemptive", NAME))?;
+    // What is built already is the same.
+    let target = repository("examples/preemptive/target");
+    let mut cargo = Toolchain::install()?.cargo("build");
+    cargo.args(["--release", "--offline", "--target-dir"]).arg(&target).current_dir(folder.path());
+    for (name, path) in [("portcullis-gate", "portcullis"), ("portcullis-boot", "crates/boot")] {
+        cargo.arg("--config").arg(format!("patch.crates-io.{name}.path={:?}", repository(path)));
+    }
+    cargo.stdin(Stdio::null()).stdout(std::io::stderr());
+    let status = progress::status(&mut cargo, "cargo to build the template", progress::BUILD)?;
+    if !status.success() {
+        bail!("it could not be built ({status}); the errors stand above");
+    }
+    preemptive(&target.join(TARGET).join("release").join(NAME), "max", 2)
+}
+
+/// Copies a folder with all that is in it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let (path, to) = {
+            let entry = entry?;
+            (entry.path(), to.join(entry.file_name()))
+        };
+        if path.is_dir() {
+            copy(&path, &to)?;
+        } else {
+            fs::copy(&path, &to)?;
+        }
+    }
     Ok(())
 }

@@ -98,7 +98,11 @@ const SUITES: &[Suite] = &[
         about: "the kernels of bench/peers, which stand on other crates; with --all the one on ostd, too",
         run: |args, report| peers::run(args.all, report),
     },
-    Suite { name: "example", about: "the kernel of examples/minimal, in QEMU", run: |_, report| example::run(report) },
+    Suite {
+        name: "example",
+        about: "the kernels of examples/, and what the template makes, in QEMU",
+        run: |_, report| example::run(report),
+    },
     Suite {
         name: "testkit",
         about: "the testkit on a kernel without the library: with a bug planted exactly its row fails, and else none",
