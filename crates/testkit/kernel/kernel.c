@@ -439,6 +439,8 @@ static void set_up_cpu(void)
     out(0xa1, 0xff);
     volatile u8 *apic = (volatile u8 *)APIC;
     *(volatile u32 *)(apic + 0xf0) = 0x1ff;
+    // LINT1 is the NMI.
+    *(volatile u32 *)(apic + 0x360) = 0x400;
     *(volatile u32 *)(apic + 0x3e0) = 3;
     *(volatile u32 *)(apic + 0x320) = TIMER | 1 << 17;
     *(volatile u32 *)(apic + 0x380) = 1250000;

@@ -22,6 +22,18 @@ pub const RDI: u32 = 5;
 pub const RSP: u32 = 7;
 /// See [`RSI`].
 pub const RIP: u32 = 16;
+/// The numbers of others: QEMU's description of its x86-64 (gdb-xml/i386-64bit.xml).
+pub const EFLAGS: u32 = 17;
+/// See [`EFLAGS`].
+pub const CS: u32 = 18;
+/// See [`EFLAGS`].
+pub const SS: u32 = 19;
+/// See [`EFLAGS`].
+pub const GS_BASE: u32 = 25;
+/// See [`EFLAGS`].
+pub const KERNEL_GS_BASE: u32 = 26;
+/// See [`EFLAGS`].
+pub const CR3: u32 = 29;
 
 /// Connects to a socket that QEMU makes at `path` when it starts, waiting up to five seconds for it.
 pub fn connect(path: &Path) -> Result<UnixStream> {
@@ -77,14 +89,14 @@ impl Debugger {
         }
         let stopped = self.ask("c");
         if let Err(error) = stopped {
-            return Err(error.context(format!("{addresses:#x?} was not reached")));
+            return Err(error.context(format!("{} was not reached", list(addresses))));
         }
         for address in addresses {
             self.demand_ok(&format!("z0,{address:x},1"))?;
         }
         let at = self.register(RIP)?;
         if !addresses.contains(&at) {
-            bail!("stopped at {at:#x} instead of {addresses:#x?}");
+            bail!("stopped at {at:#x} instead of {}", list(addresses));
         }
         Ok(at)
     }
@@ -153,6 +165,70 @@ impl Debugger {
         let mut byte = [0];
         self.stream.read_exact(&mut byte).context("the machine did not stop, or QEMU ended")?;
         Ok(byte[0])
+    }
+}
+
+/// For messages.
+fn list(addresses: &[u64]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(|address| format!("{address:#x}")).collect();
+    addresses.join(" or ")
+}
+
+/// What a CPU holds between two instructions.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The general registers, in the protocol's order.
+    pub general: [u64; 16],
+    /// Where it is.
+    pub rip: u64,
+    /// RFLAGS.
+    pub flags: u64,
+    /// The selector of the code segment.
+    pub cs: u64,
+    /// The selector of the stack segment.
+    pub ss: u64,
+    /// The base of GS.
+    pub gs: u64,
+    /// What SWAPGS would make of it.
+    pub kernel_gs: u64,
+    /// The page table.
+    pub cr3: u64,
+}
+
+impl Snapshot {
+    /// Of a stopped machine.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU does not answer.
+    pub fn take(debugger: &mut Debugger) -> Result<Snapshot> {
+        let mut general = [0; 16];
+        for (number, value) in (0..).zip(&mut general) {
+            *value = debugger.register(number)?;
+        }
+        let [rip, flags, cs, ss, gs, kernel_gs, cr3] =
+            [RIP, EFLAGS, CS, SS, GS_BASE, KERNEL_GS_BASE, CR3].map(|number| debugger.register(number));
+        Ok(Snapshot { general, rip: rip?, flags: flags?, cs: cs?, ss: ss?, gs: gs?, kernel_gs: kernel_gs?, cr3: cr3? })
+    }
+
+    /// The registers with their names, for messages. RF is left out: a debugger plays with it.
+    #[must_use]
+    pub fn named(&self) -> Vec<(&'static str, u64)> {
+        const GENERAL: [&str; 16] = [
+            "RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RBP", "RSP", "R8", "R9", "R10", "R11", "R12", "R13", "R14",
+            "R15",
+        ];
+        const RF: u64 = 1 << 16;
+        let others = [
+            ("RIP", self.rip),
+            ("RFLAGS", self.flags & !RF),
+            ("CS", self.cs),
+            ("SS", self.ss),
+            ("the GS base", self.gs),
+            ("the other GS base", self.kernel_gs),
+            ("CR3", self.cr3),
+        ];
+        GENERAL.into_iter().zip(self.general).chain(others).collect()
     }
 }
 

@@ -7,10 +7,12 @@
 //! | build the programs | [`programs`] |
 //! | boot a kernel with them | [`run`] |
 //! | read a console's log | [`report`] |
+//! | inject an event at each instruction of a door | [`inject`] |
 //! | step, read and inject in QEMU | [`gdb`], [`qmp`], [`symbols`] |
 
 pub mod catalogue;
 pub mod gdb;
+pub mod inject;
 pub mod programs;
 pub mod qmp;
 pub mod report;

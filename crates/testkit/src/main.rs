@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
+use portcullis_testkit::inject::{Event, Injection};
 use portcullis_testkit::programs::{self, Abi};
 use portcullis_testkit::report::Report;
 use portcullis_testkit::run::Run;
@@ -48,6 +49,8 @@ enum Subcommands {
     },
     /// Boots a kernel with the programs, reads its console and prints the rows
     Run(RunArgs),
+    /// Injects an event at each instruction of a door, by QEMU's debugger interface, and prints the rows
+    Inject(InjectArgs),
 }
 
 #[derive(clap::Args)]
@@ -72,6 +75,28 @@ struct RunArgs {
     log: Option<PathBuf>,
     /// What boots the kernel and shows its console. `{programs}` stands for a cpio archive of all programs, which the kernel runs
     /// one after the other, `{program}` for one program
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+#[derive(clap::Args)]
+struct InjectArgs {
+    /// The folder of the programs
+    #[arg(long, value_name = "DIR")]
+    programs: PathBuf,
+    /// The kernel's ELF file, with symbols
+    #[arg(long, value_name = "ELF")]
+    kernel: PathBuf,
+    /// The symbol where the door begins
+    #[arg(long, value_name = "SYMBOL")]
+    door: String,
+    /// What is injected
+    #[arg(long, value_enum, default_value_t = Event::Nmi)]
+    event: Event,
+    /// How long it may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    timeout: u64,
+    /// What boots the kernel in QEMU, with one CPU, and shows its console; the same as for `run`
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
@@ -121,6 +146,21 @@ fn run(command: Subcommands) -> Result<ExitCode> {
             let (log, report) = run.report(&programs)?;
             if let Some(file) = &args.log {
                 fs::write(file, &log).with_context(|| format!("cannot write {}", file.display()))?;
+            }
+            Ok(print(&report))
+        }
+        Subcommands::Inject(args) => {
+            let run = Run {
+                programs: &args.programs,
+                killed: None,
+                limit: Duration::from_secs(args.timeout),
+                kernel: Some(&args.kernel),
+                command: &args.command,
+            };
+            let injection = Injection { run, door: &args.door, event: args.event };
+            let (counts, report) = injection.report()?;
+            for (program, count) in CROSSINGS.iter().zip(counts) {
+                println!("{}: {count} instructions behind {} had their {}", program.name, args.door, args.event.name());
             }
             Ok(print(&report))
         }

@@ -212,7 +212,7 @@ impl<'a> Part<'a> {
         }
         let tried = self.lines.iter().any(|line| line.strip_prefix("try ") == Some(check.name));
         match (check.kind, tried, self.alive) {
-            (Kind::Watched, ..) => Verdict::NotApplicable("nobody watched (option --kernel)".into()),
+            (Kind::Watched, ..) => Verdict::NotApplicable("nobody watched".into()),
             (_, false, _) => Verdict::NotRun,
             (Kind::Dies | Kind::MayDie, true, true) => Verdict::Passed,
             (Kind::Opens, true, true) => Verdict::NotApplicable("the kernel does not offer it".into()),

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
 
 use crate::gdb::{Debugger, RCX};
 use crate::programs::pack;
@@ -45,14 +46,13 @@ impl Run<'_> {
     ///
     /// When the command has no place for the programs or cannot be started, or a program is missing.
     pub fn log(&self, programs: &[&'static Program]) -> Result<String> {
-        let mentions = |what: &str| self.command.iter().any(|word| word.to_string_lossy().contains(what));
         let watched = |program: &&Program| self.kernel.is_some() && program.name == LAST_BYTES;
         let mut log = String::new();
-        if mentions(ARCHIVE) {
+        if self.mentions(ARCHIVE) {
             let rest: Vec<&Program> = programs.iter().copied().filter(|program| !watched(program)).collect();
             self.run_archives(&rest, &mut log)?;
         } else {
-            ensure!(mentions(ONE), "the command mentions neither {ARCHIVE} nor {ONE}");
+            ensure!(self.mentions(ONE), "the command mentions neither {ARCHIVE} nor {ONE}");
             for program in programs.iter().filter(|program| !watched(program)) {
                 let file = self.file(program)?;
                 log.push_str(&self.boot(ONE, &file, &[])?);
@@ -66,7 +66,7 @@ impl Run<'_> {
         Ok(log)
     }
 
-    fn file(&self, program: &Program) -> Result<PathBuf> {
+    pub(crate) fn file(&self, program: &Program) -> Result<PathBuf> {
         let file = std::path::absolute(self.programs.join(program.name))?;
         ensure!(file.exists(), "there is no {}; `portcullis-testkit programs` makes it", file.display());
         Ok(file)
@@ -117,16 +117,7 @@ impl Run<'_> {
         let symbols = Symbols::read(kernel)?;
         let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
         let socket = scratch.path().join("gdb");
-        let options =
-            ["-gdb".into(), OsString::from(format!("unix:{},server=on,wait=off", socket.display())), "-S".into()];
-        let in_archive = self.command.iter().any(|word| word.to_string_lossy().contains(ARCHIVE));
-        let mut child = if in_archive {
-            let archive = scratch.path().join("programs.cpio");
-            pack(&[self.file(program)?, self.file(last())?], &archive)?;
-            self.start(ARCHIVE, &archive, &options)?
-        } else {
-            self.start(ONE, &self.file(program)?, &options)?
-        };
+        let mut child = self.start_watched(program, &scratch, &[("-gdb", &socket)])?;
         let end = Instant::now() + self.limit;
         let watcher = thread::spawn(move || watch(&socket, &sites, end));
         let text = wait(&mut child, self.limit)?;
@@ -135,13 +126,42 @@ impl Run<'_> {
             Some((at, rcx)) => format!("not ok {SYSRET}: SYSRET to {rcx:#x} at {}", symbols.describe(at)),
             None => format!("ok {SYSRET}"),
         };
-        let begin = format!("program {}", program.name);
-        let lines = text.lines().flat_map(|text| {
-            let more = (text.trim() == begin).then_some(&*line);
-            [Some(text), more].into_iter().flatten()
-        });
-        Ok(lines.map(|line| format!("{line}\n")).collect())
+        Ok(insert(&text, program, &line))
     }
+
+    /// Starts one program on a stopped machine with these of QEMU's interfaces.
+    pub(crate) fn start_watched(
+        &self,
+        program: &'static Program,
+        scratch: &TempDir,
+        interfaces: &[(&str, &Path)],
+    ) -> Result<Child> {
+        let mut options: Vec<OsString> = vec!["-S".into()];
+        for (option, socket) in interfaces {
+            options.extend([option.into(), format!("unix:{},server=on,wait=off", socket.display()).into()]);
+        }
+        if self.mentions(ARCHIVE) {
+            let archive = scratch.path().join("programs.cpio");
+            pack(&[self.file(program)?, self.file(last())?], &archive)?;
+            self.start(ARCHIVE, &archive, &options)
+        } else {
+            self.start(ONE, &self.file(program)?, &options)
+        }
+    }
+
+    fn mentions(&self, what: &str) -> bool {
+        self.command.iter().any(|word| word.to_string_lossy().contains(what))
+    }
+}
+
+/// The log with the watcher's line behind the program's first.
+pub(crate) fn insert(log: &str, program: &Program, line: &str) -> String {
+    let begin = format!("program {}", program.name);
+    let lines = log.lines().flat_map(|text| {
+        let more = (text.trim() == begin).then_some(line);
+        [Some(text), more].into_iter().flatten()
+    });
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 fn last() -> &'static Program {
@@ -175,7 +195,7 @@ fn replace(word: &OsStr, what: &str, file: &Path) -> OsString {
 }
 
 /// Reads what a program prints until it ends or the time is up.
-fn wait(child: &mut Child, limit: Duration) -> Result<String> {
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<String> {
     let mut output = child.stdout.take().context("its output is not there")?;
     let reader = thread::spawn(move || {
         let mut bytes = Vec::new();

@@ -67,6 +67,29 @@ impl Symbols {
     }
 }
 
+/// Where a file's code is.
+pub struct Code(Vec<(u64, u64)>);
+
+impl Code {
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or is no object file.
+    pub fn read(file: &Path) -> Result<Code> {
+        let data = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let elf = object::File::parse(&*data)?;
+        let text = elf.sections().filter(|section| section.kind() == SectionKind::Text);
+        Ok(Code(text.map(|section| (section.address(), section.size())).collect()))
+    }
+
+    /// Whether an instruction may be there.
+    #[must_use]
+    pub fn holds(&self, address: u64) -> bool {
+        self.0.iter().any(|&(start, size)| address.checked_sub(start).is_some_and(|offset| offset < size))
+    }
+}
+
 /// Where these bytes are in the file's code: the places where such an instruction may be.
 ///
 /// # Errors

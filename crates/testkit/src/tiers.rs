@@ -42,12 +42,16 @@ pub enum Kind {
     Dies,
     /// The program ends here or says that it went on; the kernel lives.
     MayDie,
-    /// Whoever runs the program sees it (`portcullis-testkit run --kernel`).
+    /// Whoever runs the program sees it (`portcullis-testkit run --kernel`, `portcullis-testkit inject`).
     Watched,
 }
 
 const fn says(name: &'static str, rows: &'static [u32]) -> Check {
     Check { name, kind: Kind::Says, rows }
+}
+
+const fn watched(name: &'static str, rows: &'static [u32]) -> Check {
+    Check { name, kind: Kind::Watched, rows }
 }
 
 const OPEN: Check = Check { name: "open", kind: Kind::Opens, rows: &[] };
@@ -213,10 +217,7 @@ pub const FREESTANDING: &[Program] = &[
     Program {
         name: LAST_BYTES,
         source: Source::File("last_bytes.c"),
-        checks: &[
-            Check { name: SYSRET, kind: Kind::Watched, rows: &[1] },
-            Check { name: "dies", kind: Kind::Dies, rows: &[] },
-        ],
+        checks: &[watched(SYSRET, &[1]), Check { name: "dies", kind: Kind::Dies, rows: &[] }],
         may_be_refused: true,
     },
     file(ALIVE, "alive.c", &[says("alive", &[])]),
@@ -229,8 +230,12 @@ const TRAP_SYSCALL: &str = "\
 
 /// What `inject` lets run while it injects.
 pub const CROSSINGS: &[Program] = &[
-    file("crossings", "crossings.c", &[says("registers", &[23])]),
-    file("crossings_bases", "crossings_bases.c", &[OPEN, says("registers", &[31])]),
+    file("crossings", "crossings.c", &[watched("nmi", &[23]), watched("mc", &[23]), says("registers", &[])]),
+    file(
+        "crossings_bases",
+        "crossings_bases.c",
+        &[OPEN, watched("nmi", &[31]), watched("mc", &[31]), says("registers", &[])],
+    ),
 ];
 
 /// The program of this name.

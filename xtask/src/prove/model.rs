@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register};
 use portcullis::x86_64::syscall64::CLEARED_FLAGS;
 use portcullis::x86_64::tables::{USER_CS, USER_DS, USER32_CS};
-use portcullis_testkit::gdb::{Debugger, RIP};
+use portcullis_testkit::gdb::{Debugger, RIP, Snapshot};
 
 use super::goal::KERNEL_HALF;
 use super::image::Image;
@@ -31,45 +31,19 @@ const PROTOCOL: [Register; 16] = [
     Register::R14,
     Register::R15,
 ];
-/// The numbers of others in it: QEMU's description of its x86-64 (gdb-xml/i386-64bit.xml).
-const EFLAGS: u32 = 17;
-const CS: u32 = 18;
-const SS: u32 = 19;
-const GS_BASE: u32 = 25;
-const KERNEL_GS_BASE: u32 = 26;
-const CR3: u32 = 29;
-
 /// The flags that are compared: what arithmetic leaves is not in the model, and a debugger plays with RF.
 const COMPARED: u64 = flags::ALL & !(flags::ARITHMETIC | flags::RF);
 
 /// So often a step may end where it began.
 const RETRIES: u32 = 10;
 
-/// What a CPU holds between two instructions.
-#[derive(Clone, Debug)]
-struct Snapshot {
-    general: [u64; 16],
-    rip: u64,
-    flags: u64,
-    cs: u64,
-    ss: u64,
-    gs: u64,
-    kernel_gs: u64,
-    cr3: u64,
+/// What the model asks of a snapshot.
+trait Read {
+    fn get(&self, register: Register) -> u64;
+    fn state(&self) -> State;
 }
 
-impl Snapshot {
-    /// Of a stopped machine.
-    fn take(debugger: &mut Debugger) -> Result<Snapshot> {
-        let mut general = [0; 16];
-        for (number, value) in (0..).zip(&mut general) {
-            *value = debugger.register(number)?;
-        }
-        let [rip, flags, cs, ss, gs, kernel_gs, cr3] =
-            [RIP, EFLAGS, CS, SS, GS_BASE, KERNEL_GS_BASE, CR3].map(|number| debugger.register(number));
-        Ok(Snapshot { general, rip: rip?, flags: flags?, cs: cs?, ss: ss?, gs: gs?, kernel_gs: kernel_gs?, cr3: cr3? })
-    }
-
+impl Read for Snapshot {
     fn get(&self, register: Register) -> u64 {
         let whole = PROTOCOL.iter().position(|one| *one == register.full_register());
         match register {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use portcullis::x86_64::isolation::USER_TABLE;
 use portcullis_testkit::gdb::{self, Debugger, RDI, RIP, RSI, RSP};
+use portcullis_testkit::inject::{Event, arrive, follow, resume};
 use portcullis_testkit::qmp::Qmp;
 use portcullis_testkit::symbols::Symbols;
 
@@ -126,15 +127,8 @@ impl Injection {
     }
 }
 
-/// The monitor's command for a machine check on CPU 0: bank 1; an uncorrected error that is reported, whose context is whole
-/// (IA32_MCi_STATUS: VAL, UC, EN); execution can go on (MCG_STATUS: RIPV, MCIP); no address.
-const MACHINE_CHECK: &str = "mce 0 1 0xb000000000000000 0x5 0 0";
-
 /// DR7: DR0 is a breakpoint on execution.
 const EXECUTION: u64 = 1;
-
-/// The instructions of a crossing that are followed at most. Delivering a signal takes some thousands.
-const LONGEST: usize = 40_000;
 
 /// Where the kernel's half of the address space begins.
 const KERNEL_HALF: u64 = 1 << 63;
@@ -321,18 +315,8 @@ impl Crossing<'_> {
         debugger: &mut Debugger,
         step: &mut dyn FnMut(&mut Debugger) -> Result<()>,
     ) -> Result<BTreeSet<u64>> {
-        let mut seen = BTreeSet::new();
-        debugger.run_to(self.start)?;
-        for _ in 0..LONGEST {
-            let at = debugger.register(RIP)?;
-            if is_in_the_library(self.symbols, at) {
-                seen.insert(at);
-            } else if at < KERNEL_HALF && !seen.is_empty() {
-                return Ok(seen);
-            }
-            step(debugger)?;
-        }
-        bail!("the crossing did not end within {LONGEST} instructions")
+        let counts = |at| is_in_the_library(self.symbols, at);
+        follow(debugger, self.start, step, counts, |_, at| Ok(at < KERNEL_HALF))
     }
 
     /// Injects just before the instruction at `at`, sees to it that the door is entered from there, and lets the handler end.
@@ -346,21 +330,16 @@ impl Crossing<'_> {
         }
         let stack_before = debugger.register(RSP)?;
         match kind {
-            Injection::Nmi => qmp.inject_nmi()?,
-            Injection::MachineCheck => {
-                let printed = qmp.monitor(MACHINE_CHECK)?;
-                ensure!(printed.is_empty(), "QEMU said to `{MACHINE_CHECK}`: {printed}");
-            }
+            Injection::Nmi => Event::Nmi.inject(qmp)?,
+            Injection::MachineCheck => Event::Mc.inject(qmp)?,
             Injection::Debug => self.watch(debugger, at, EXECUTION)?,
         }
-        debugger.run_to(of_the_library(self.symbols, kind.door())?)?;
+        let arrival = arrive(debugger, of_the_library(self.symbols, kind.door())?)?;
         if kind == Injection::Debug {
             // Where the debugger stops the machine, QEMU raises the exception again, whatever RF says.
             self.watch(debugger, 0, 0)?;
         }
-        let frame = debugger.register(RSP)?;
-        let hit = debugger.word(frame)?;
-        let stack = debugger.word(frame + 3 * 8)?;
+        let (hit, stack) = (arrival.rip, arrival.rsp);
         let held_off = kind == Injection::Nmi && self.door.name == NMI;
         if hit != at && !held_off {
             bail!("it came at {}", self.symbols.describe(hit));
@@ -373,13 +352,9 @@ impl Crossing<'_> {
             IDLE => (hit + HALT_SIZE, vec![hit, hit + HALT_SIZE]),
             _ => (hit, vec![hit]),
         };
-        loop {
-            let resumed = debugger.run_to_one_of(&resumes)?;
-            if debugger.register(RSP)? == stack {
-                ensure!(resumed == goes_on, "it went on at {}", self.symbols.describe(resumed));
-                return Ok(());
-            }
-        }
+        let resumed = resume(debugger, arrival, &resumes)?;
+        ensure!(resumed == goes_on, "it went on at {}", self.symbols.describe(resumed));
+        Ok(())
     }
 
     /// Loads the debug registers by the kernel's own code, from wherever it is.

@@ -1,5 +1,6 @@
 //! Suite `testkit`: the testkit's programs. On the host's Linux, which is the oracle, and in the reference kernel no row of the
 //! catalogue fails. Nor does one on a kernel that uses no library; with a bug planted there exactly the bug's row fails.
+//! Bugs that only an event at the wrong instruction shows are found by injecting one at each.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use portcullis_testkit::inject::{Event, Injection};
 use portcullis_testkit::programs::{self, Abi};
 use portcullis_testkit::report::{Report as Rows, Verdict};
 use portcullis_testkit::run::Run;
@@ -21,6 +23,12 @@ use crate::{emulator, kernel, progress, repository};
 
 /// The bugs that `plant=N` plants and the programs show; N is the row.
 const PLANTS: &[u32] = &[1, 10, 15, 20, 21, 24, 25, 28, 33, 34, 35, 41, 42, 43];
+
+/// Those that NMIs show.
+const INJECTED: &[u32] = &[23, 31];
+
+/// The doors of SYSCALL, and of exceptions and interrupts.
+const DOORS: [&str; 2] = ["syscall_entry", "event_entry"];
 
 /// How long a boot may take: about a second, and six with plant 35, which hides interrupts.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -39,6 +47,17 @@ pub fn run(report: &mut Report) -> Result<()> {
     report.outcome("testkit/nothing planted", as_it_is(&kernel, &programs).map_err(|error| format!("{error:#}")));
     for &plant in PLANTS {
         let outcome = planted(&kernel, &programs, plant).map_err(|error| format!("{error:#}"));
+        report.outcome(&format!("testkit/row {plant} planted"), outcome);
+    }
+    for door in DOORS {
+        match injected(&kernel, &programs, None, door) {
+            Ok(count) => report.pass_many(&format!("testkit/NMIs at {door}"), count, "NMIs"),
+            Err(error) => report.fail(&format!("testkit/NMIs at {door}"), &format!("{error:#}")),
+        }
+    }
+    for &plant in INJECTED {
+        let outcome =
+            injected(&kernel, &programs, Some(plant), DOORS[0]).map(drop).map_err(|error| format!("{error:#}"));
         report.outcome(&format!("testkit/row {plant} planted"), outcome);
     }
     Ok(())
@@ -82,6 +101,25 @@ fn all() -> Vec<&'static Program> {
     FREESTANDING.iter().collect()
 }
 
+/// An NMI at each instruction of two doors: without a bug all is well, with one exactly its row fails.
+fn injected(kernel: &Path, programs: &Path, plant: Option<u32>, door: &str) -> Result<usize> {
+    let command = command(kernel, plant.unwrap_or(0));
+    let run = Run { programs, killed: None, limit: LIMIT, kernel: Some(kernel), command: &command };
+    let (counts, rows) = Injection { run, door, event: Event::Nmi }.report()?;
+    match plant {
+        Some(plant) => {
+            ensure!(rows.failed_rows() == [plant], "the rows that fail are {:?}\n{}", rows.failed_rows(), rows.text())
+        }
+        None => {
+            ensure!(rows.is_well(), "{}", rows.text());
+            for row in INJECTED {
+                ensure!(rows.row(*row).0 == Verdict::Passed, "row {row} has not passed\n{}", rows.text());
+            }
+        }
+    }
+    Ok(counts.iter().sum())
+}
+
 /// Builds the kernel that bugs are planted in.
 fn build_kernel(directory: &Path) -> Result<PathBuf> {
     const FLAGS: &str = "-O2 -ffreestanding -fno-stack-protector -fno-pic -fno-pie -no-pie -mcmodel=kernel -mno-red-zone \
@@ -122,12 +160,17 @@ fn planted(kernel: &Path, programs: &Path, plant: u32) -> Result<()> {
 }
 
 fn boot(kernel: &Path, programs: &Path, plant: u32) -> Result<(Rows, String)> {
+    let command = command(kernel, plant);
+    let run = Run { programs, killed: None, limit: LIMIT, kernel: Some(kernel), command: &command };
+    let (log, rows) = run.report(&all())?;
+    Ok((rows, log))
+}
+
+fn command(kernel: &Path, plant: u32) -> Vec<OsString> {
     const MACHINE: &str = "-M microvm -cpu max -m 64M -nodefaults -no-user-config -display none -no-reboot -serial stdio \
         -device isa-debug-exit,iobase=0xf4,iosize=4 -initrd {programs} -append";
     let mut command = vec![emulator::qemu()];
     command.extend(MACHINE.split_whitespace().map(OsString::from));
     command.extend([format!("plant={plant}").into(), "-kernel".into(), kernel.into()]);
-    let run = Run { programs, killed: None, limit: LIMIT, kernel: Some(kernel), command: &command };
-    let (log, rows) = run.report(&all())?;
-    Ok((rows, log))
+    command
 }
