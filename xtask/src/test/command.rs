@@ -54,6 +54,7 @@ pub fn run(report: &mut Report) -> Result<()> {
         ("a machine that never says anything", silent_machine),
         ("--accel kvm runs or says why not", kvm),
         ("panic", panic),
+        ("the session of docs/gdb.md in gdb", super::gdb::replay),
         ("./x trace", trace),
         ("image size", image_size),
     ];

@@ -10,6 +10,7 @@ mod emulator;
 mod example;
 mod fred;
 mod fuzz;
+mod gdb;
 mod guards;
 mod guest;
 mod instructions;

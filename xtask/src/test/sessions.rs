@@ -30,9 +30,11 @@ pub const PYTHON: Need =
 pub const STRACE: Need =
     Need { what: "strace", packages: &["strace"], found: || Path::new("/usr/bin/strace").exists() };
 
+/// gdb; the suite `run` has it, too.
+pub const GDB: Need = Need { what: "gdb", packages: &["gdb"], found: || Path::new("/usr/bin/gdb").exists() };
+
 /// The programs that not every Debian has.
-const PROGRAMS: [Need; 4] =
-    [STRESS_NG, PYTHON, STRACE, Need { what: "gdb", packages: &["gdb"], found: || Path::new("/usr/bin/gdb").exists() }];
+const PROGRAMS: [Need; 4] = [STRESS_NG, PYTHON, STRACE, GDB];
 
 /// One program, its arguments, and what comes of it.
 struct Session {
