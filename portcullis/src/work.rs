@@ -394,10 +394,10 @@ impl OwedIpi {
 
 impl WorkFlags {
     /// Where the word of system-call work is, in bytes.
-    #[cfg(not(loom))]
+    #[cfg(all(target_arch = "x86_64", not(loom), not(portcullis_policy_only)))]
     pub(crate) const SYSCALL: usize = core::mem::offset_of!(WorkFlags, syscall);
     /// Where both words are, side by side.
-    #[cfg(not(loom))]
+    #[cfg(all(target_arch = "x86_64", not(loom), not(portcullis_policy_only)))]
     pub(crate) const BOTH: usize = {
         let exit = core::mem::offset_of!(WorkFlags, exit);
         assert!(exit.is_multiple_of(8) && Self::SYSCALL == exit + 4);
