@@ -108,8 +108,8 @@ fn links_devices_and_fifos_are_made() {
 #[test]
 fn names_of_one_file_share_it_wherever_the_data_is() {
     // GNU cpio puts the data with the last name, others with the first.
-    for datas in [[b"".as_slice(), b"data"], [b"data", b""]] {
-        let archive = [entry("a", FILE, 7, 2, datas[0]), entry("b", FILE, 7, 2, datas[1]), trailer()].concat();
+    for parts in [[b"".as_slice(), b"data"], [b"data", b""]] {
+        let archive = [entry("a", FILE, 7, 2, parts[0]), entry("b", FILE, 7, 2, parts[1]), trailer()].concat();
         let root = unpacked(&archive).expect("an archive");
         let (a, b) = (find(&root, "a").expect("there"), find(&root, "b").expect("there"));
         assert!(crate::vfs::inode::same(&a, &b));
