@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::Result;
 
 use crate::msrv::MSRV;
-use crate::toolchain::{TARGET, Toolchain};
+use crate::toolchain::{TARGET, Toolchain, has_target};
 use crate::{book, imports, progress, repository, setup, system_calls};
 
 /// Formats all code with rustfmt.
@@ -131,8 +131,37 @@ fn lints() -> Result<Vec<Check>> {
     checks.push(Check { name: "clippy-example", work: kernel("examples/minimal", &[]) });
     checks.push(Check { name: "clippy-preemptive", work: kernel("examples/preemptive", &[]) });
     checks.push(Check { name: "clippy-peers", work: kernel("bench/peers", &[]) });
+    checks.extend(policy(toolchain));
     checks.extend(oldest_compiler());
     Ok(checks)
+}
+
+/// Architectures whose kernels could have the policy with doors of their own, and how rustup names a target of each.
+const POLICY: [(&str, &str); 3] = [
+    ("policy-aarch64", "aarch64-unknown-none"),
+    ("policy-riscv64", "riscv64gc-unknown-none-elf"),
+    ("policy-i686", "i686-unknown-linux-gnu"),
+];
+
+/// That the library without its doors builds, without a warning: on the kernel's target, and on other architectures where rustup has them.
+fn policy(toolchain: Toolchain) -> Vec<Check> {
+    let check = |mut command: Command, target: &str, flags: &str| {
+        command.args(["--package", "portcullis-gate", "--target", target, "--target-dir"]);
+        command.arg(repository("target/policy")).env("RUSTFLAGS", flags).current_dir(repository(""));
+        Work::Command(command)
+    };
+    let without_doors = "-D warnings --cfg portcullis_policy_only";
+    let mut checks = vec![Check { name: "policy", work: Ok(check(toolchain.cargo("check"), TARGET, without_doors)) }];
+    for (name, target) in POLICY {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["check", "--package", "portcullis-linux-abi"]);
+        let work = match has_target(target) {
+            true => Ok(check(cargo, target, "-D warnings")),
+            false => Err(format!("rustc has no target {target} here (rustup target add {target})")),
+        };
+        checks.push(Check { name, work });
+    }
+    checks
 }
 
 /// That the oldest compiler which Cargo.toml names builds the host's part and the kernel, where rustup has exactly that one.

@@ -48,6 +48,8 @@ mod system_calls;
 mod test;
 mod toolchain;
 mod trace;
+#[cfg(test)]
+mod workflows;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

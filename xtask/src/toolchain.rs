@@ -164,7 +164,12 @@ pub fn with_core_source() -> Result<PathBuf> {
 }
 
 fn rustup_has_target() -> bool {
-    let output = progress::output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]));
+    has_target(TARGET)
+}
+
+/// Whether the `rustc` in PATH has the library for a target.
+pub fn has_target(target: &str) -> bool {
+    let output = progress::output(Command::new("rustc").args(["--print", "target-libdir", "--target", target]));
     output.is_ok_and(|output| {
         output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
     })

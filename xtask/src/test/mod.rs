@@ -181,6 +181,15 @@ const SUITES: &[Suite] = &[
     },
 ];
 
+/// The suites that run with `--all` alone, or by name.
+const LONG: &[&str] = &["bochs", "bochs-conformance", "fuzz", "stress"];
+
+/// What runs where nothing is chosen.
+#[cfg(test)]
+pub fn default_suites() -> Vec<&'static str> {
+    SUITES.iter().map(|suite| suite.name).filter(|name| !LONG.contains(name)).collect()
+}
+
 /// The suites whose tests can be chosen one by one.
 const DIVISIBLE: &[&str] = &["library", "guest", "bochs", "programs"];
 
@@ -264,7 +273,7 @@ pub fn test(args: TestArgs) -> Result<ExitCode> {
     let chosen = |suite: &&Suite| match &args.only[..] {
         [] if !wanted.is_empty() => wanted.iter().any(|wanted| wanted.suite == suite.name),
         [] if guest_only => suite.name == "guest",
-        [] => args.all || !["bochs", "bochs-conformance", "fuzz", "stress"].contains(&suite.name),
+        [] => args.all || !LONG.contains(&suite.name),
         only => only.iter().any(|name| name == suite.name),
     };
     for suite in SUITES.iter().filter(chosen) {
