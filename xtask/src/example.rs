@@ -81,7 +81,8 @@ pub fn build(checked: bool) -> Result<PathBuf> {
     build_folder(Kernel::Minimal.folder(), checked)
 }
 
-fn build_folder(folder: &str, checked: bool) -> Result<PathBuf> {
+/// Builds the kernels of a folder of the repository.
+pub fn build_folder(folder: &str, checked: bool) -> Result<PathBuf> {
     let directory = repository(folder);
     let target = directory.join(if checked { "target" } else { "target/unchecked" });
     let mut cargo = Toolchain::install()?.cargo("build");

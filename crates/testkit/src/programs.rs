@@ -70,6 +70,9 @@ pub struct Abi {
     /// Where the programs are linked
     #[arg(long, value_name = "ADDRESS", default_value = "0x400000", value_parser = hexadecimal)]
     pub base: u64,
+    /// Where their data is linked; behind the code if not given
+    #[arg(long, value_name = "ADDRESS", value_parser = hexadecimal)]
+    pub data: Option<u64>,
     /// An address that holds the kernel's code or data, which programs may not touch
     #[arg(long, value_name = "ADDRESS", default_value = "0xffffffff80200000", value_parser = hexadecimal)]
     pub kernel_address: u64,
@@ -83,6 +86,7 @@ impl Default for Abi {
             door: "syscall".into(),
             shim: None,
             base: 0x40_0000,
+            data: None,
             kernel_address: 0xffff_ffff_8020_0000,
         }
     }
@@ -133,6 +137,10 @@ fn build_one(program: &Program, abi: &Abi, sources: &Path, out: &Path) -> Result
     gcc.arg("-o").arg(std::path::absolute(&file)?);
     gcc.arg(format!("-DPROGRAM=\"{}\"", program.name));
     gcc.args(["-Wl,--build-id=none", "-Wl,-z,max-page-size=4096"]);
+    if let Some(data) = abi.data {
+        // Before the script, which asks whether it is defined.
+        gcc.arg(format!("-Wl,--defsym=DATA={data:#x}"));
+    }
     gcc.arg(format!("-Wl,-T,program.ld,--defsym=BASE={:#x}", abi.base));
     gcc.args(COMMON.iter().map(|(_, object)| object));
     match program.source {

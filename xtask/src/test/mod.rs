@@ -107,7 +107,7 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "testkit",
         about: "the testkit on a kernel without the library: with a bug planted exactly its row fails, and else none",
-        run: |_, report| testkit::run(report),
+        run: |args, report| testkit::run(args.all, report),
     },
     Suite {
         name: "guest",
