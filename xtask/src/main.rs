@@ -11,6 +11,7 @@
 //! | how packages of another Debian are had | [`suite`] |
 //! | `./x run` | [`run`] |
 //! | `./x example` | [`example`] |
+//! | `./x image` | [`image`] |
 //! | `./x trace` | [`mod@trace`] |
 //! | `./x test`, its suites, ablation | [`mod@test`] |
 //! | `./x fmt`, `lint`, `doc`; the layers of the code | [`lint`], [`imports`] |
@@ -28,6 +29,7 @@ mod console;
 mod emulator;
 mod example;
 mod fuzz;
+mod image;
 mod imports;
 mod initramfs;
 mod kernel;
@@ -73,6 +75,8 @@ const HELP: &str = include_str!("../help.txt");
 enum Command {
     /// Boot the reference kernel in QEMU: a shell, or one program of this machine
     Run(run::RunArgs),
+    /// Make a disc image of the reference kernel that a PC boots, by BIOS or UEFI
+    Image(image::ImageArgs),
     /// Show every crossing between a program and the reference kernel, as a timeline
     Trace(trace::TraceArgs),
     /// Run the tests: library, lints, guest programs, real programs, this command itself
@@ -111,6 +115,7 @@ fn main() -> ExitCode {
 fn run_command(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Image(args) => image::image(&args).map(|()| ExitCode::SUCCESS),
         Command::Trace(args) => trace::trace(args),
         Command::Test(args) => test::test(args),
         Command::Bench(args) => bench::bench(args).map(|()| ExitCode::SUCCESS),

@@ -158,6 +158,8 @@ pub struct Boot {
     pub machine: Machine,
     /// The kernel image (`-kernel`).
     pub kernel: PathBuf,
+    /// A disc that the machine's firmware boots (`-cdrom`), with kernel, initramfs and command line of its own. QEMU only.
+    pub disc: Option<PathBuf>,
     /// Its initramfs.
     pub initrd: Option<PathBuf>,
     /// Its command line.
@@ -216,6 +218,7 @@ impl Boot {
         Boot {
             machine,
             kernel,
+            disc: None,
             initrd: None,
             append: String::new(),
             timeout: None,
@@ -304,7 +307,11 @@ impl Boot {
     fn start_qemu(&self, console: &Console) -> Result<Started> {
         let mut ports = Ports::default();
         let mut command = Command::new(emulator::qemu());
-        command.args(self.machine.arguments()).arg("-kernel").arg(&self.kernel);
+        command.args(self.machine.arguments());
+        match &self.disc {
+            Some(disc) => command.arg("-cdrom").arg(disc),
+            None => command.arg("-kernel").arg(&self.kernel),
+        };
         if let Some(initrd) = &self.initrd {
             command.arg("-initrd").arg(initrd);
         }

@@ -152,17 +152,24 @@ fn fit(mut root: Initramfs, program: Option<&Program>, machine: &mut Machine) ->
     Ok(root)
 }
 
-/// Boots `kernel` as the arguments say; also whether it had the terminal.
-pub fn boot(args: &RunArgs, program: Option<Program>, kernel: &Path) -> Result<(Outcome, bool)> {
+/// What the guest finds: busybox, the files under a directory, others of the host, and what it starts: the program with these words,
+/// or a shell.
+pub fn files(
+    directory: Option<&Path>,
+    with: &[PathBuf],
+    words: &[String],
+    program: Option<&Program>,
+    kernel: &Path,
+) -> Result<Initramfs> {
     let mut root = Initramfs::busybox()?;
-    if let Some(directory) = &args.initramfs {
+    if let Some(directory) = directory {
         root.tree(directory)?;
     }
-    for path in &args.with {
+    for path in with {
         root.host(&std::path::absolute(path)?)?;
     }
-    let mut argv = args.program.clone();
-    match &program {
+    let mut argv = words.to_vec();
+    match program {
         Some(program) => {
             root.program(program)?;
             argv[0] = program.path.to_str().map(str::to_owned).unwrap_or_default();
@@ -170,6 +177,12 @@ pub fn boot(args: &RunArgs, program: Option<Program>, kernel: &Path) -> Result<(
         None => argv.push("/bin/sh".to_owned()),
     }
     root.argv(&argv).env(&environment()).symbols_of(kernel)?;
+    Ok(root)
+}
+
+/// Boots `kernel` as the arguments say; also whether it had the terminal.
+pub fn boot(args: &RunArgs, program: Option<Program>, kernel: &Path) -> Result<(Outcome, bool)> {
+    let root = files(args.initramfs.as_deref(), &args.with, &args.program, program.as_ref(), kernel)?;
     let mut machine = args.machine.clone();
     machine.emulator = args.emulator;
     machine.fred = args.fred && emulator::bochs().is_some();

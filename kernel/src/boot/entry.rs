@@ -1,12 +1,13 @@
-//! The first instructions of each processor: 32-bit PVH entry on the boot processor, 16-bit trampoline on the others,
-//! both into long mode and from there into Rust.
+//! The first instructions of each processor: 32-bit entry by PVH or Multiboot2 on the boot processor, 16-bit trampoline on the others,
+//! all into long mode and from there into Rust.
 //!
-//! Both use the same page tables, which are data in the image: the first GiB of physical memory, three times, with all
+//! All use the same page tables, which are data in the image: the first GiB of physical memory, three times, with all
 //! rights: at 0 (the code below runs there until it jumps up), at the direct map, and at the image's addresses.
-//! `boot_tables` replaces them before anything but this file and `pvh` has run.
+//! `boot_tables` replaces them before anything but this file and `loader` has run.
 //!
 //! Registers at the PVH entry point: EBX = physical address of `hvm_start_info`; protected mode, paging off, flat
-//! segments, interrupts off (Xen's docs/misc/pvh.pandoc).
+//! segments, interrupts off (Xen's docs/misc/pvh.pandoc). At Multiboot2's the same, and EBX = physical address of its information,
+//! EAX = its magic number (specification 2.0, section 3.3).
 
 use core::arch::global_asm;
 
@@ -16,6 +17,9 @@ use crate::memory::DIRECT_MAP;
 
 /// Size of the boot processor's first stack.
 pub const BOOT_STACK_SIZE: usize = 32 << 10;
+
+/// What Multiboot2's header begins with.
+const MULTIBOOT_HEADER: u32 = 0xe852_50d6;
 
 const MSR_EFER: u32 = 0xc000_0080;
 const EFER_LME: u32 = 1 << 8;
@@ -38,15 +42,34 @@ global_asm!(
     ".asciz \"Xen\"",
     ".quad pvh_entry - {base}",
 
+    // Multiboot2's header: the image's first bytes, as the loader looks for it in the first 32 KiB of the file (specification 2.0,
+    // section 3.1): i386's protected mode; the tags 3 (entry point), 6 (modules at pages) and 0 (the end).
     ".section .text.boot, \"ax\", @progbits",
+    ".balign 8",
+    "multiboot_header:",
+    "    .long {multiboot_header}, 0, 2f - multiboot_header",
+    "    .long 0x100000000 - {multiboot_header} - (2f - multiboot_header)",
+    "    .word 3, 0",
+    "    .long 12, multiboot_entry - {base}",
+    "    .balign 8",
+    "    .word 6, 0",
+    "    .long 8",
+    "    .word 0, 0",
+    "    .long 8",
+    "2:",
+
     ".code32",
     ".globl pvh_entry",
     "pvh_entry:",
-    "    cli",
+    "    xorl %esi, %esi",
+    "    jmp 1f",
+    "multiboot_entry:",
+    "    movl %eax, %esi",
+    "1:  cli",
     "    cld",
     "    jmp enter_long_mode",
 
-    // The other processors come here from the trampoline: flat 32-bit code, no start_info.
+    // The other processors come here from the trampoline: flat 32-bit code, no information.
     "ap_entry32:",
     "    movw $0x18, %ax",
     "    movw %ax, %ds",
@@ -54,7 +77,7 @@ global_asm!(
     "    movw %ax, %ss",
     "    xorl %ebx, %ebx",
 
-    // EBX = start_info, or 0 on an application processor. No stack.
+    // EBX = the loader's information, or 0 on an application processor; ESI = Multiboot2's magic number, or 0. No stack.
     "enter_long_mode:",
     "    movl ${cr4}, %eax",
     "    movl %eax, %cr4",
@@ -155,6 +178,7 @@ global_asm!(
     "    .endr",
     ".text",
     base = const KERNEL_BASE as i64,
+    multiboot_header = const MULTIBOOT_HEADER,
     cr4 = const CR4_PAE | CR4_PGE,
     cr0 = const CR0,
     msr_efer = const MSR_EFER,

@@ -1,6 +1,6 @@
-//! From the PVH entry point to the first program.
+//! From the loader's entry point to the first program.
 //!
-//! [`entry`] (assembly) → `boot_main` here → what the loader says ([`pvh`](crate::machine::pvh)) → the kernel's page tables
+//! [`entry`] (assembly) → `boot_main` here → what the loader says ([`loader`](crate::machine::loader)) → the kernel's page tables
 //! ([`boot_tables`](crate::memory::boot_tables)), frames → the firmware's tables, local APIC, clocks → what lower layers call of upper
 //! ones ([`callbacks`]) → the scheduler → the other processors ([`smp`], which come in by [`entry`] too) → files → the first program
 //! ([`life`]).
@@ -17,16 +17,16 @@ mod floor;
 mod handover;
 pub mod smp;
 
-pub use crate::machine::pvh::{cmdline, initramfs};
+pub use crate::machine::loader::{cmdline, initramfs};
 
 /// The boot processor's first Rust: on the boot stack, on `entry`'s page tables, interrupts off.
-extern "C" fn boot_main(start_info: u64) -> ! {
+extern "C" fn boot_main(information: u64, magic: u32) -> ! {
     // SAFETY: the first thing on this processor.
     let cpu = unsafe { cpu::adopt(0) };
     #[cfg(feature = "bench-floor")]
     floor::open();
     // SAFETY: `entry` passes what the loader passed, and `entry`'s page tables map the first GiB.
-    unsafe { crate::machine::pvh::parse(start_info) };
+    unsafe { crate::machine::loader::parse(information, magic) };
     crate::machine::log::init(cmdline("machine-log"));
     assert!(
         !cfg!(feature = "fred") || portcullis::x86_64::fred::is_on(),
@@ -37,10 +37,10 @@ extern "C" fn boot_main(start_info: u64) -> ! {
         unsafe { portcullis::x86_64::track_user_mode() };
     }
     // SAFETY: nothing has been allocated.
-    let (cr3, tables) = unsafe { crate::memory::boot_tables::init(crate::machine::pvh::info()) };
+    let (cr3, tables) = unsafe { crate::memory::boot_tables::init(crate::machine::loader::info()) };
     // The tables in use are the kernel's own now, and only now for certain.
     memory::vmalloc::kernel_pgd();
-    let info = crate::machine::pvh::info();
+    let info = crate::machine::loader::info();
     let reserved = memory::boot_tables::reserved(info, tables);
     memory::pgd::init(memory::frames::init(info.ram(), &reserved, memory::pgd::share));
     let firmware = machine::acpi::read(memory::vmalloc::map_firmware);

@@ -70,7 +70,7 @@ pub fn init(cpio: &[u8]) {
         Err(error) => log::error!("the initramfs is damaged: {error:?}"),
     }
     make_standard_files(root).expect("no memory for /dev");
-    let size = terminal_size(crate::machine::pvh::cmdline("winsize"));
+    let size = terminal_size(crate::machine::loader::cmdline("winsize"));
     tty::init(size);
     if has_error_stream() {
         devices::init_errors();
@@ -118,12 +118,12 @@ fn make_standard_files(root: &Arc<ramfs::RamInode>) -> crate::errno::Result<()> 
 
 /// The first program reads a byte stream and not the terminal.
 fn reads_stream() -> bool {
-    crate::machine::pvh::cmdline("stdin") == Some("stream")
+    crate::machine::loader::cmdline("stdin") == Some("stream")
 }
 
 /// The first program's standard error has a port of its own.
 fn has_error_stream() -> bool {
-    crate::machine::pvh::cmdline("stderr") == Some("stream")
+    crate::machine::loader::cmdline("stderr") == Some("stream")
 }
 
 /// The first program's standard input, output and error.

@@ -13,7 +13,7 @@ use acpi::madt::{Madt, MadtEntry};
 use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
 
 use crate::machine::direct_map::phys_to_virt;
-use crate::machine::pvh;
+use crate::machine::loader;
 
 /// What the kernel uses of the tables.
 #[derive(Default)]
@@ -47,7 +47,7 @@ impl AcpiHandler for Reader {
 /// Reads the tables. `map` is called for each part of them; with the heap up, on the boot processor.
 pub fn read(map: Map) -> Firmware {
     let reader = Reader(map);
-    let tables = match pvh::info().rsdp {
+    let tables = match loader::info().rsdp {
         // SAFETY: a machine whose loader names no RSDP started with a BIOS, or has ordinary memory where one would be.
         0 => unsafe { AcpiTables::search_for_rsdp_bios(reader) },
         // SAFETY: the loader says that it is one; the crate checks its signature and its checksum.

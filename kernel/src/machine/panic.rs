@@ -15,8 +15,8 @@ use x86_64::registers::control::{Cr2, Cr3};
 use x86_64::registers::model_specific::GsBase;
 
 use super::direct_map::{DIRECT_MAP, phys_to_virt};
+use crate::machine::loader::initramfs;
 use crate::machine::log::DebugPort;
-use crate::machine::pvh::initramfs;
 use crate::machine::{apic, cpu, image, sync, time};
 
 /// Set by the first CPU that panics.

@@ -16,7 +16,7 @@
 use core::ops::Range;
 
 use crate::machine::direct_map::{DIRECT_MAP, ESPFIX, MMIO, phys_to_virt};
-use crate::machine::pvh::BootInfo;
+use crate::machine::loader::BootInfo;
 use crate::machine::{cpu, image};
 use crate::memory::{isolation, user_table, vmalloc};
 
@@ -39,9 +39,9 @@ const SIZE_2M: u64 = 2 << 20;
 const SIZE_512G: u64 = 512 << 30;
 
 /// What is taken when the frame allocator starts: low memory, the image, what the loader left, the frames taken here.
-pub fn reserved(info: &BootInfo, tables: Range<u64>) -> [Range<u64>; 5] {
-    let [initramfs, cmdline] = info.loaded();
-    [0..LOW_MEMORY, image::image(), tables, initramfs, cmdline]
+pub fn reserved(info: &BootInfo, tables: Range<u64>) -> [Range<u64>; 6] {
+    let [initramfs, cmdline, rsdp] = info.loaded();
+    [0..LOW_MEMORY, image::image(), tables, initramfs, cmdline, rsdp]
 }
 
 /// Frames for page tables, one after the other from the end of the image.
@@ -187,7 +187,7 @@ pub unsafe fn init(info: &BootInfo) -> (u64, Range<u64>) {
     let start = image::image().end.next_multiple_of(SIZE_4K);
     let mut frames = BootFrames { info, start, next: start };
     // A loader may put the initramfs right behind the image.
-    for _ in 0..2 {
+    for _ in info.loaded() {
         for taken in info.loaded() {
             if taken.start < frames.next + SIZE_2M && frames.next < taken.end {
                 frames.next = taken.end.next_multiple_of(SIZE_4K);

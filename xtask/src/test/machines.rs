@@ -15,6 +15,7 @@ use crate::initramfs::Initramfs;
 use crate::kernel;
 use crate::qemu::{Boot, Console, Ending, Machine, MachineType};
 use crate::run::{environment, log_tail};
+use crate::{image, setup};
 
 /// How long one boot may take.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -25,6 +26,9 @@ const APIC_KHZ: u64 = 1_000_000;
 const PM_TIMER: &str = "the ACPI PM timer";
 const PIT: &str = "the PIT";
 const LOCAL_APIC: &str = "a local APIC timer of 1 GHz";
+
+/// From each CPU to the next: the one that a task is moved to gets an interrupt, by its local APIC id.
+const VISIT: &str = "n=$(nproc); i=0; while [ $i -lt $n ]; do taskset -c $i echo cpu $i; i=$((i + 1)); done";
 
 /// A machine, and what the kernel finds in it.
 struct Case {
@@ -144,15 +148,43 @@ pub fn run(report: &mut Report) -> Result<()> {
         let outcome = case.run(&kernel).map_err(|error| format!("{error:#}"));
         report.outcome(&format!("machines/{}", case.name), outcome);
     }
+    setup::ensure(&[image::OVMF])?;
+    for (name, extra) in [("a disc, BIOS", &[][..]), ("a disc, UEFI", &["-bios", image::OVMF_IMAGE])] {
+        let outcome = from_disc(&kernel, extra).map_err(|error| format!("{error:#}"));
+        report.outcome(&format!("machines/{name}"), outcome);
+    }
+    Ok(())
+}
+
+/// What `./x image` makes boots by GRUB, finds both CPUs and its files.
+fn from_disc(kernel: &Path, extra: &[&str]) -> Result<()> {
+    let mut root = Initramfs::busybox()?;
+    root.argv(&["/bin/sh", "-c", VISIT]).env(&environment()).symbols_of(kernel)?;
+    let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
+    let disc = scratch.path().join("portcullis.iso");
+    image::write(kernel, &root, "stdin=stream", &disc)?;
+    let machine = Machine {
+        machine: MachineType::Q35,
+        smp: 2,
+        extra: extra.iter().map(OsString::from).collect(),
+        ..Machine::default()
+    };
+    let mut boot = Boot::new(machine, kernel);
+    boot.disc = Some(disc);
+    boot.timeout = Some(LIMIT);
+    let output = Capture::default();
+    let outcome = boot.run(Console::capture(&output))?;
+    let log = log_tail(&outcome.log);
+    ensure!(matches!(outcome.ending, Ending::Exit(0)), "{:?}\n{}\n{log}", outcome.ending, output.text());
+    // The firmware and GRUB print on the same port.
+    ensure!(output.text().ends_with("cpu 0\ncpu 1\n"), "output {:?}\n{log}", output.text());
     Ok(())
 }
 
 impl Case {
     fn run(&self, kernel: &Path) -> Result<()> {
-        // From each CPU to the next: the one that a task is moved to gets an interrupt, by its local APIC id.
-        let script = "n=$(nproc); i=0; while [ $i -lt $n ]; do taskset -c $i echo cpu $i; i=$((i + 1)); done";
         let mut root = Initramfs::busybox()?;
-        root.argv(&["/bin/sh", "-c", script]).env(&environment()).symbols_of(kernel)?;
+        root.argv(&["/bin/sh", "-c", VISIT]).env(&environment()).symbols_of(kernel)?;
         let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
         let initrd = scratch.path().join("initramfs.cpio");
         root.write(&initrd)?;

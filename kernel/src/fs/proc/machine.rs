@@ -71,7 +71,7 @@ static SYS_VM: &[Entry] = &[
 ];
 
 fn command_line() -> Vec<u8> {
-    let words: Vec<&str> = crate::machine::pvh::words().collect();
+    let words: Vec<&str> = crate::machine::loader::words().collect();
     text(words.join(" ") + "\n")
 }
 
