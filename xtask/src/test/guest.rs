@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -69,6 +71,8 @@ pub fn known<'a>(what: &str, chosen: &[String], there: impl Iterator<Item = &'a 
 pub fn run(only: &[String], machines: &[String], storm_seconds: u32, report: &mut Report) -> Result<()> {
     known("machine", machines, MACHINES.iter().map(|machine| machine.0))?;
     let programs = programs(only)?;
+    let programs: Vec<&Program> = programs.iter().collect();
+    let mut targets = Vec::new();
     for &(name, cpu, machine, smp, isolation, words) in MACHINES.iter().filter(|machine| chosen(machines, machine.0)) {
         let machine = Machine {
             cpu: cpu.to_owned(),
@@ -77,10 +81,29 @@ pub fn run(only: &[String], machines: &[String], storm_seconds: u32, report: &mu
             icount: (smp == 1).then(|| STEADY_CLOCK.to_owned()),
             ..Machine::default()
         };
-        let target = Target { name, machine, isolation, fred: false, words, limit: None };
-        target.run(&programs.iter().collect::<Vec<_>>(), storm_seconds, |result| {
-            result.report(&format!("guest/{name}"), report)
-        })?;
+        targets.push(Target { name, machine, isolation, fred: false, words, limit: None });
+    }
+    // With the steady clock a machine takes one thread of the host, and does not see how fast it is: those run side by side.
+    let (steady, others): (Vec<Target>, Vec<Target>) =
+        targets.into_iter().partition(|target| target.machine.icount.is_some());
+    let (results, received) = mpsc::channel();
+    let programs = &programs[..];
+    thread::scope(|scope| {
+        let mut runs = Vec::new();
+        for target in &steady {
+            let results = results.clone();
+            let each =
+                move |result| results.send((target.name, result)).expect("they are received until the last has come");
+            runs.push(scope.spawn(move || target.run(programs, storm_seconds, each)));
+        }
+        drop(results);
+        for (name, result) in received {
+            result.report(&format!("guest/{name}"), report);
+        }
+        runs.into_iter().try_for_each(|run| run.join().expect("a run does not panic"))
+    })?;
+    for target in &others {
+        target.run(programs, storm_seconds, |result| result.report(&format!("guest/{}", target.name), report))?;
     }
     Ok(())
 }
