@@ -33,8 +33,7 @@ asm(".pushsection .text\n"
     /* EAX and DS into vector registers, and a good DS. */
     "movd %eax, %xmm7; mov %ds, %eax; movd %eax, %xmm6; mov %cs:flat_data, %ds; movd %xmm6, out_segments; movd %xmm7, %eax\n"
     STORE("out")
-    "mov %es, %eax; mov %eax, out_segments+4; mov %fs, %eax; mov %eax, out_segments+8; mov %gs, %eax; mov %eax, out_segments+12\n"
-    "mov %ss, %eax; mov %eax, out_segments+16\n"
+    "mov %es, out_segments+4; mov %fs, out_segments+8; mov %gs, out_segments+12; mov %ss, out_segments+16\n"
     "mov $0x2b, %eax; mov %eax, %ss; mov door_stack, %esp\n"
     "pushfl; popl out+32; pushl $2; popfl\n"
     "mov $0x2b, %eax; mov %eax, %es\n"

@@ -164,6 +164,18 @@ static void advice_for_too_much(void)
     munmap(page, 4096);
 }
 
+static void locked_memory_discarded(void)
+{
+    char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mlock(page, 4096);
+    *page = 1;
+    long result = syscall(SYS_madvise, page, 4096, MADV_DONTNEED);
+    check(result == -1 && errno == EINVAL && *page == 1, "MADV_DONTNEED of locked memory", "%ld, %s", result, strerror(errno));
+    result = syscall(SYS_madvise, page, 4096, 24 /* MADV_DONTNEED_LOCKED, Linux 5.18 */);
+    check(result == 0 && *page == 0, "MADV_DONTNEED_LOCKED", "%ld, %s", result, strerror(errno));
+    munmap(page, 4096);
+}
+
 static void priority_of_nobody(void)
 {
     static const char *const names[] = { "getpriority of a negative process", "getpriority of a negative group" };
@@ -370,6 +382,7 @@ int main(void)
     protection_of_nothing();
     residence_of_nothing();
     advice_for_too_much();
+    locked_memory_discarded();
     priority_of_nobody();
     fetches();
     torn_frames();

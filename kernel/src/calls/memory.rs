@@ -141,8 +141,9 @@ pub fn sys_madvise(addr: u64, len: u64, advice: u64) -> Result<usize> {
     let advice = advice as u32;
     let check = |result: Result<()>| if len == 0 { Ok(()) } else { result };
     check(match advice {
-        abi::MADV_DONTNEED | abi::MADV_FREE => {
-            let unlocked = mm().all(addr, len, |area| !area.flags.contains(AreaFlags::LOCKED));
+        abi::MADV_DONTNEED | abi::MADV_DONTNEED_LOCKED | abi::MADV_FREE => {
+            let may_be_locked = advice == abi::MADV_DONTNEED_LOCKED;
+            let unlocked = mm().all(addr, len, |area| may_be_locked || !area.flags.contains(AreaFlags::LOCKED));
             let anonymous = mm().all(addr, len, |area| matches!(area.source, Source::Anonymous));
             let covered = mm().all(addr, len, |_| true)?;
             if covered && (!unlocked? || advice == abi::MADV_FREE && !anonymous?) {
