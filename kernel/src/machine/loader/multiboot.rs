@@ -4,8 +4,8 @@ use core::ops::Range;
 
 use multiboot2::{BootInformation, BootInformationHeader, MemoryAreaType};
 
-use super::{BootInfo, phys_to_virt};
-use crate::machine::direct_map::DIRECT_MAP;
+use super::information::BootInfo;
+use crate::machine::direct_map::{DIRECT_MAP, phys_to_virt};
 
 /// What the loader leaves in EAX.
 pub const MAGIC: u32 = multiboot2::MAGIC;
@@ -22,7 +22,7 @@ fn physical<T: ?Sized>(value: &T) -> Range<u64> {
 /// Reads the tags.
 ///
 /// # Safety
-/// As [`super::parse`].
+/// As `parse` of [`loader`](crate::machine::loader).
 pub unsafe fn parse(address: u64) -> BootInfo {
     let pointer: *const BootInformationHeader = phys_to_virt(address).cast();
     // SAFETY: the caller vouches for the address; the crate checks lengths and alignment.

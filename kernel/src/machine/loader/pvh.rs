@@ -2,7 +2,8 @@
 //!
 //! Layouts from Xen's public headers (`xen/include/public/arch-x86/hvm/start_info.h`, version 1 of the structure).
 
-use super::{BootInfo, phys_to_virt};
+use super::information::BootInfo;
+use crate::machine::direct_map::phys_to_virt;
 
 const MAGIC: u32 = 0x336e_c578;
 const MEMMAP_RAM: u32 = 1;
@@ -41,14 +42,15 @@ struct MemmapEntry {
 /// Reads `start_info`.
 ///
 /// # Safety
-/// As [`super::parse`].
+/// As `parse` of [`loader`](crate::machine::loader).
 pub unsafe fn parse(start_info: u64) -> BootInfo {
     // SAFETY: the caller vouches for the address; the structure is plain data.
     let start = unsafe { phys_to_virt(start_info).cast::<StartInfo>().read_unaligned() };
     assert_eq!(start.magic, MAGIC, "hvm_start_info");
     assert!(start.version >= 1, "hvm_start_info version {} has no memory map", start.version);
 
-    let mut info = BootInfo { rsdp: start.rsdp_paddr, ..BootInfo::new() };
+    let mut info = BootInfo::new();
+    info.rsdp = start.rsdp_paddr;
     for i in 0..start.memmap_entries as usize {
         // SAFETY: the loader's array has `memmap_entries` entries; it need not be aligned.
         let entry = unsafe { phys_to_virt(start.memmap_paddr).cast::<MemmapEntry>().add(i).read_unaligned() };
