@@ -6,9 +6,9 @@
 //! instruction, until all that the crossing executes have had theirs.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use portcullis_testkit::inject::{Event, arrive, follow, resume};
 use portcullis_testkit::qmp::Qmp;
 use portcullis_testkit::symbols::Symbols;
 
-use super::guest;
+use super::guest::{self, Program};
 use super::report::Report;
 use super::symbols::{is_in_the_library, of_the_library};
 use crate::console::Capture;
@@ -133,19 +133,31 @@ const EXECUTION: u64 = 1;
 /// Where the kernel's half of the address space begins.
 const KERNEL_HALF: u64 = 1 << 63;
 
-/// Runs the suite.
+/// Runs the suite: both kernels side by side, as a machine that stops at each instruction keeps one thread of the host busy.
 pub fn run(report: &mut Report) -> Result<()> {
-    for isolation in [false, true] {
-        run_all(isolation, report)?;
+    let kernels = [(false, kernel::build_checked(false)?), (true, kernel::build_checked(true)?)];
+    let mut programs = BTreeMap::new();
+    for door in DOORS {
+        programs.insert(door.program, guest::compile_one(door.program)?);
     }
-    Ok(())
+    let (report, programs) = (&Mutex::new(report), &programs);
+    thread::scope(|scope| {
+        let runs = kernels
+            .each_ref()
+            .map(|(isolation, kernel)| scope.spawn(move || run_all(*isolation, kernel, programs, report)));
+        runs.into_iter().try_for_each(|run| run.join().expect("a run does not panic"))
+    })
 }
 
-fn run_all(isolation: bool, report: &mut Report) -> Result<()> {
-    let kernel = kernel::build_checked(isolation)?;
-    let kernel_symbols = Symbols::read(&kernel)?;
+fn run_all(
+    isolation: bool,
+    kernel: &Path,
+    programs: &BTreeMap<&str, Program>,
+    report: &Mutex<&mut Report>,
+) -> Result<()> {
+    let kernel_symbols = Symbols::read(kernel)?;
     for door in DOORS {
-        let program = guest::compile_one(door.program)?;
+        let program = &programs[door.program];
         let program_symbols = Symbols::read(program.file())?;
         let start = match door.start {
             Start::Program(label) => program_symbols.named(label)?,
@@ -153,7 +165,7 @@ fn run_all(isolation: bool, report: &mut Report) -> Result<()> {
         };
         for (cpu, _) in door.machines.iter().filter(|kind| kind.1 == isolation) {
             let crossing = Crossing {
-                kernel: &kernel,
+                kernel,
                 symbols: &kernel_symbols,
                 program: program.file(),
                 door,
@@ -166,7 +178,9 @@ fn run_all(isolation: bool, report: &mut Report) -> Result<()> {
             };
             let isolated = if isolation { ",isolated" } else { "" };
             let name = format!("instructions/{cpu}{isolated}/{}/{}", door.program, door.name);
-            match crossing.test() {
+            let outcome = crossing.test();
+            let mut report = report.lock().expect("nothing panics with it");
+            match outcome {
                 Ok(injected) => {
                     let compared = crossing.compared.get();
                     let note = format!("{}, {compared} steps as in the model", note(injected));
