@@ -35,9 +35,9 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// UEFI, and QEMU with `-cdrom`. The console is the first serial port.
 #[derive(clap::Args)]
 pub struct ImageArgs {
-    /// Where the disc's image goes
-    #[arg(long, value_name = "FILE", default_value = "target/portcullis.iso")]
-    iso: PathBuf,
+    /// Where the disc's image goes [default: target/portcullis.iso]
+    #[arg(long, value_name = "FILE")]
+    iso: Option<PathBuf>,
     /// With page-table isolation
     #[arg(long)]
     isolation: bool,
@@ -62,8 +62,7 @@ pub fn image(args: &ImageArgs) -> Result<()> {
     if let Some(program) = &program {
         root.companions(program)?;
     }
-    // A path on the command line is one of where the user is.
-    let iso = if args.iso.starts_with("target") { repository("").join(&args.iso) } else { args.iso.clone() };
+    let iso = args.iso.clone().unwrap_or_else(|| repository("target/portcullis.iso"));
     write(&kernel, &root, "stdin=tty", &iso)?;
     println!("{}", iso.display());
     eprintln!("x: boot it with: qemu-system-x86_64 -M q35 -m 512M -cpu max -nographic -cdrom {}", iso.display());

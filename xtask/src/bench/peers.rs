@@ -4,16 +4,17 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::console::Capture;
+use crate::example::{self, STATUS};
 use crate::qemu::{Boot, Console, Ending, Machine, MachineType};
-use crate::toolchain::{TARGET, Toolchain};
-use crate::{progress, repository, setup};
+use crate::toolchain::TARGET;
+use crate::{repository, setup};
 
 /// A kernel of `bench/peers`, and what the crate under it leaves out.
 pub struct Peer {
@@ -83,21 +84,11 @@ impl Counts {
 /// How long a boot may take.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// QEMU's exit status after the kernel wrote 0x10 to the exit port.
-const STATUS: i32 = 33;
-
 /// Builds the kernels: all, or those that build in seconds (without `ostd`).
 pub fn build(all: bool) -> Result<()> {
     setup::ensure(&[setup::QEMU, setup::LINKER])?;
-    for directory in ["bench/peers", "bench/peers/ostd"].into_iter().take(if all { 2 } else { 1 }) {
-        let mut cargo = Toolchain::install()?.cargo("build");
-        cargo.args(["--release", "--locked"]).current_dir(repository(directory));
-        cargo.stdin(Stdio::null()).stdout(std::io::stderr());
-        let shown = format!("{cargo:?}");
-        let status = progress::status(&mut cargo, "cargo to build the peers' kernels", progress::BUILD)?;
-        if !status.success() {
-            bail!("they could not be built ({status}). The errors stand above; tried, in {directory}: {shown}");
-        }
+    for folder in ["bench/peers", "bench/peers/ostd"].into_iter().take(if all { 2 } else { 1 }) {
+        example::build_folder(folder, true)?;
     }
     Ok(())
 }
@@ -147,14 +138,15 @@ pub fn bench(cpus: &[String]) -> Result<()> {
         }
     }
     let results = Value::Array(results);
-    print!("{}", table(&results)?);
+    let table = table(&results)?;
+    print!("{table}");
     let path = repository(RESULTS);
     fs::write(&path, serde_json::to_string_pretty(&results)? + "\n")
         .with_context(|| format!("writing {}", path.display()))?;
     for page in PAGES {
         let path = repository(page);
         let text = fs::read_to_string(&path)?;
-        fs::write(&path, with_table(&text, &table(&results)?).with_context(|| format!("{page} has no place for it"))?)?;
+        fs::write(&path, with_table(&text, &table).with_context(|| format!("{page} has no place for it"))?)?;
     }
     println!("\nwrote {RESULTS}, and the table of {}", PAGES.join(" and "));
     Ok(())
