@@ -1,5 +1,6 @@
 //! Programs of the host that go into the guest.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -36,18 +37,25 @@ impl Program {
         Ok(Program { path, needs, companions: Vec::new() })
     }
 
-    /// Looks for what it reads, too, and for the programs that the script after a shell's `-c` calls, unless busybox has them.
-    /// A static program is taken to read nothing.
+    /// Looks for what it reads, too, for the programs that the script after a shell's `-c` calls, and for those that a program is
+    /// told to start, as a debugger is. A static program is taken to read nothing.
     pub fn with_companions(mut self, arguments: &[String]) -> Result<Program> {
         let mut paths = vec![self.path.clone()];
         paths.extend(interpreters(&self.path)?);
-        let called = called_by_shell(&self.path, arguments);
+        let called = called(&self.path, arguments);
         if !called.is_empty() {
             let applets = setup::applets()?;
-            let foreign = called.iter().filter(|name| !applets.contains(name));
-            for path in foreign.filter_map(|name| which(name)) {
+            let is_busybox = self.path.ends_with("busybox");
+            for (name, path) in called.iter().filter_map(|name| Some((name, which(name)?))) {
+                let is_applet = applets.contains(name);
+                if is_applet && is_busybox {
+                    continue;
+                }
                 self.companions.push(Companions { files: vec![path.clone()], ..Companions::default() });
-                paths.push(path);
+                // Of what busybox has, too, the other files are seldom needed.
+                if !is_applet {
+                    paths.push(path);
+                }
             }
         }
         for path in &paths {
@@ -60,14 +68,43 @@ impl Program {
     }
 }
 
+/// Programs whose `-c` takes a script.
+const SHELLS: [&str; 7] = ["sh", "bash", "dash", "ash", "ksh", "zsh", "busybox"];
+
+/// Programs that start the program which their arguments name.
+const STARTERS: [&str; 21] = [
+    "bwrap", "chroot", "env", "fakeroot", "flock", "gdb", "ltrace", "nice", "nohup", "nsenter", "parallel", "proot",
+    "script", "setarch", "setpriv", "setsid", "strace", "taskset", "timeout", "unshare", "valgrind",
+];
+
+fn is_one_of(program: &Path, names: &[&str]) -> bool {
+    program.file_name().is_some_and(|name| names.iter().any(|one| name == *one))
+}
+
+/// The names of the programs that `program` seems to start when it has these arguments: those that a shell's script calls, and
+/// the words of a starter of programs that are names of programs, and what these start.
+fn called(program: &Path, arguments: &[String]) -> Vec<String> {
+    if !is_one_of(program, &STARTERS) {
+        return called_by_shell(program, arguments);
+    }
+    let mut names = Vec::new();
+    for (at, word) in arguments.iter().enumerate() {
+        if which(word).is_some() {
+            names.push(word.clone());
+            names.extend(called_by_shell(Path::new(word), &arguments[at + 1..]));
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
 /// The names of the programs that the script after a shell's `-c` seems to call: the first words of its commands.
 fn called_by_shell(program: &Path, arguments: &[String]) -> Vec<String> {
-    const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "busybox"];
     /// What may stand before a command.
     const BEFORE: [&str; 12] =
         ["if", "then", "else", "elif", "while", "until", "do", "!", "exec", "time", "env", "command"];
-    let name = program.file_name().unwrap_or_default();
-    if !SHELLS.iter().any(|shell| name == *shell) {
+    if !is_one_of(program, &SHELLS) {
         return Vec::new();
     }
     let has_script = |word: &&String| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c');
@@ -177,11 +214,16 @@ fn listed(text: &str) -> impl Iterator<Item = PathBuf> {
 /// Where `program` is, looked up as a shell does, but past the shims of version managers: scripts that look for the program
 /// at run time, among files that the guest does not have.
 pub fn which(program: &str) -> Option<PathBuf> {
+    which_in(program, &std::env::var_os("PATH")?)
+}
+
+/// The same in these directories, with colons between them.
+pub fn which_in(program: &str, directories: &OsStr) -> Option<PathBuf> {
     let executable = |path: &Path| path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     if program.contains('/') {
         return Some(PathBuf::from(program)).filter(|path| executable(path));
     }
-    std::env::split_paths(&std::env::var_os("PATH")?)
+    std::env::split_paths(directories)
         .filter(|directory| !directory.ends_with("shims"))
         .map(|directory| directory.join(program))
         .find(|path| executable(path))
@@ -291,5 +333,12 @@ mod tests {
         assert_eq!(called("/bin/busybox", &["sh", "-ec", "java -version"]), ["java"]);
         assert!(called("/usr/bin/python3", &["-c", "gcc"]).is_empty());
         assert!(called("/bin/sh", &["gcc"]).is_empty());
+    }
+
+    #[test]
+    fn a_starter_names_the_programs_it_starts() {
+        let words = ["-f", "-o", "/dev/null", "sh", "-c", "no-such | cat"].map(str::to_owned);
+        assert_eq!(called(Path::new("/usr/bin/strace"), &words), ["cat", "no-such", "sh"]);
+        assert!(called(Path::new("/usr/bin/perl"), &words).is_empty());
     }
 }

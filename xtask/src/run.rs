@@ -35,8 +35,8 @@ const LOG_TAIL: usize = 60;
 ///
 /// With a PROGRAM of this machine: it runs in the guest with this standard input, with its dynamic linker and libraries, or,
 /// for a script, its interpreter. The files of its Debian packages and of those that they depend on come along (a language's
-/// standard library, a compiler's programs and headers), as far as the memory goes; for a shell's `-c`, those of the programs
-/// that its script calls, too. Its output is passed through, standard
+/// standard library, a compiler's programs and headers), as far as the memory goes; so do the programs that the script after a
+/// shell's `-c` calls, and those that a program is told to start (`strace -f bash -c …`). Its output is passed through, standard
 /// error apart from standard output where they go to different files, and its exit code is this command's. A kernel that
 /// fails gives 125 and its log, the host 126.
 #[derive(clap::Args)]

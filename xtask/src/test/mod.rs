@@ -13,6 +13,7 @@ mod fuzz;
 mod gdb;
 mod guards;
 mod guest;
+mod host_programs;
 mod instructions;
 mod library;
 mod lints;
@@ -46,7 +47,7 @@ use report::Report;
 /// `./x test programs/bash`.
 #[derive(clap::Args)]
 pub struct TestArgs {
-    /// Run these only: a suite, or a test of `guest`, `bochs`, `programs` or `library` (also `kernel/...` and `loom/...`)
+    /// Run these only: a suite, or a test of `guest`, `bochs`, `programs`, `host-programs` or `library` (also `kernel/...` and `loom/...`)
     #[arg(value_name = "TEST", conflicts_with_all = ["only", "program", "ablate"])]
     tests: Vec<String>,
     /// Run these suites only
@@ -145,6 +146,11 @@ const SUITES: &[Suite] = &[
         run: |args, report| programs::run(&args.programs("programs"), report),
     },
     Suite {
+        name: "host-programs",
+        about: "the programs of docs/programs.md, by `./x run` and on the host: same output; with --all the second part, too",
+        run: |args, report| host_programs::run(&args.programs("host-programs"), args.all, report),
+    },
+    Suite {
         name: "conformance",
         about: "Linux's selftests of the boundary in the reference kernel, against the record of stock Linux",
         run: |_, report| conformance::run(report),
@@ -191,7 +197,7 @@ pub fn default_suites() -> Vec<&'static str> {
 }
 
 /// The suites whose tests can be chosen one by one.
-const DIVISIBLE: &[&str] = &["library", "guest", "bochs", "programs"];
+const DIVISIBLE: &[&str] = &["library", "guest", "bochs", "programs", "host-programs"];
 
 /// One of the arguments: a suite, or a test of it.
 #[derive(Debug, PartialEq)]
