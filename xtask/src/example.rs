@@ -1,13 +1,15 @@
 //! The kernels of `examples/`: building them, and `./x example`.
 
-use std::path::PathBuf;
-use std::process::{ExitCode, Stdio};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::qemu::{Boot, Console, Ending, Machine};
-use crate::toolchain::{TARGET, Toolchain};
+use crate::image::{OVMF, OVMF_IMAGE};
+use crate::qemu::{Boot, Console, Disc, Ending, Machine, MachineType};
+use crate::toolchain::{TARGET, Toolchain, ensure_target};
 use crate::{progress, repository, setup};
 
 /// QEMU's exit status after the kernel wrote 0x10 to the exit port.
@@ -22,6 +24,8 @@ pub enum Kernel {
     Loop,
     /// Two CPUs, tasks, exit work of its own, upcalls, a tracer
     Preemptive,
+    /// A kernel as the tutorials make it, on the crate `bootloader`: by UEFI, on one CPU
+    BlogOs,
 }
 
 impl Kernel {
@@ -30,6 +34,7 @@ impl Kernel {
         match self {
             Kernel::Minimal | Kernel::Loop => "examples/minimal",
             Kernel::Preemptive => "examples/preemptive",
+            Kernel::BlogOs => BLOG_OS,
         }
     }
 
@@ -39,6 +44,7 @@ impl Kernel {
             Kernel::Minimal => "minimal",
             Kernel::Loop => "loop",
             Kernel::Preemptive => "preemptive",
+            Kernel::BlogOs => "blog-os",
         }
     }
 
@@ -46,6 +52,57 @@ impl Kernel {
     pub fn build(self) -> Result<PathBuf> {
         Ok(build_folder(self.folder(), true)?.join(format!("portcullis-{}", self.name())))
     }
+
+    /// A boot of its image.
+    pub fn boot(self, image: &Path, cpu: &str, smp: u32) -> Result<Boot> {
+        let machine = Machine { cpu: cpu.to_owned(), smp, ..Machine::default() };
+        match self {
+            Kernel::BlogOs => boot_by_uefi(image, machine),
+            _ => Ok(Boot::new(machine, image)),
+        }
+    }
+}
+
+/// The folder of the kernel that the crate `bootloader` boots.
+pub const BLOG_OS: &str = "examples/blog-os";
+
+/// The files of it that its page types.
+pub const TYPED: [&str; 4] = ["src/main.rs", "src/doors.rs", "src/user.rs", "src/user.s"];
+
+/// What the crate `bootloader` is compiled for.
+const UEFI_TARGET: &str = "x86_64-unknown-uefi";
+
+/// A boot of a kernel on `bootloader_api`: UEFI starts the bootloader, and that the kernel beside it.
+pub fn boot_by_uefi(image: &Path, machine: Machine) -> Result<Boot> {
+    setup::ensure(&[OVMF, setup::LINKER])?;
+    let directory = repository(BLOG_OS);
+    let disc = directory.join("target/disc");
+    let programs = disc.join("EFI/BOOT");
+    fs::create_dir_all(&programs).with_context(|| format!("cannot make {}", programs.display()))?;
+    fs::copy(image, disc.join("kernel-x86_64")).with_context(|| format!("cannot copy {}", image.display()))?;
+    write_bootloader(&programs.join("BOOTX64.EFI"))?;
+    let extra = ["-bios", OVMF_IMAGE].map(Into::into).into();
+    let mut boot = Boot::new(Machine { machine: MachineType::Q35, extra, ..machine }, image);
+    boot.disc = Some(Disc::Folder(disc));
+    Ok(boot)
+}
+
+/// Builds the crate `bootloader` for UEFI, with the `rustc` in PATH, for which a kernel on it needs a nightly one.
+fn write_bootloader(file: &Path) -> Result<()> {
+    ensure_target(UEFI_TARGET)?;
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["run", "--release", "--locked", "--"])
+        .arg(file)
+        .current_dir(repository(BLOG_OS).join("bootloader"))
+        .env("RUSTC_BOOTSTRAP", "1")
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr());
+    let status = progress::status(&mut cargo, "cargo to build the bootloader", progress::BUILD)?;
+    if !status.success() {
+        bail!("the bootloader could not be built ({status}). The errors stand above; tried {cargo:?}");
+    }
+    Ok(())
 }
 
 /// Boots a kernel of examples/ in QEMU, with its output on standard output
@@ -65,8 +122,7 @@ pub struct ExampleArgs {
 /// Runs the command.
 pub fn run(args: ExampleArgs) -> Result<ExitCode> {
     setup::ensure(&[setup::QEMU, setup::LINKER])?;
-    let machine = Machine { smp: args.smp, cpu: args.cpu, ..Machine::default() };
-    let boot = Boot::new(machine, &args.kernel.build()?);
+    let boot = args.kernel.boot(&args.kernel.build()?, &args.cpu, args.smp)?;
     let (input, output) = (Box::new(std::io::empty()), Box::new(std::io::stdout()));
     let outcome = boot.run(Console::Stream { input, output, errors: None })?;
     match outcome.ending {
@@ -84,31 +140,39 @@ pub fn build(checked: bool) -> Result<PathBuf> {
 /// Builds the kernels of a folder of the repository.
 pub fn build_folder(folder: &str, checked: bool) -> Result<PathBuf> {
     let directory = repository(folder);
-    let target = directory.join(if checked { "target" } else { "target/unchecked" });
+    match checked {
+        true => build_in(&directory, &directory.join("target"), &[]),
+        false => {
+            let unchecked = ["--config", "profile.release.debug-assertions=false"];
+            build_in(&directory, &directory.join("target/unchecked"), &unchecked)
+        }
+    }
+}
+
+/// Builds the kernels of a folder, with these arguments for cargo, below `target`.
+pub fn build_in(directory: &Path, target: &Path, arguments: &[&str]) -> Result<PathBuf> {
     let mut cargo = Toolchain::install()?.cargo("build");
     cargo
         .args(["--release", "--locked", "--target-dir"])
-        .arg(&target)
-        .current_dir(&directory)
+        .arg(target)
+        .args(arguments)
+        .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(std::io::stderr());
-    if !checked {
-        cargo.args(["--config", "profile.release.debug-assertions=false"]);
-    }
     let shown = format!("{cargo:?}");
     let status = progress::status(&mut cargo, "cargo to build the examples", progress::BUILD)?;
     if !status.success() {
-        bail!("it could not be built ({status}). The errors stand above; tried, in {folder}/: {shown}");
+        bail!("it could not be built ({status}). The errors stand above; tried, in {}: {shown}", directory.display());
     }
     Ok(target.join(TARGET).join("release"))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::fs;
+    use std::collections::BTreeSet;
 
     use super::*;
+    use crate::tutorial;
 
     const PREEMPTIVE: [&str; 6] =
         ["Cargo.toml", ".cargo/config.toml", "src/main.rs", "src/tasks.rs", "src/calls.rs", "src/programs.s"];
@@ -117,47 +181,31 @@ mod tests {
         fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// What someone has in each file who types what the page says. A block goes to the file that the line before it names.
-    fn typed(page: &str) -> BTreeMap<&str, String> {
-        let mut files = BTreeMap::<_, String>::new();
-        let (mut file, mut inside) = (None, false);
-        for line in page.lines() {
-            if line.starts_with("```") {
-                inside = !inside;
-                file = file.filter(|_| inside);
-            } else if let (true, Some(file)) = (inside, file) {
-                let text = files.entry(file).or_default();
-                text.push_str(line);
-                text.push('\n');
-            } else if !inside && !line.is_empty() {
-                file = line.strip_prefix("In `").and_then(|line| line.strip_suffix("`:"));
-            }
-        }
-        files
-    }
-
     fn without_blank_lines(text: &str) -> Vec<&str> {
         text.lines().filter(|line| !line.is_empty()).collect()
     }
 
-    #[test]
-    fn who_types_the_tutorial_has_the_kernel() {
-        let page = read("examples/preemptive/README.md");
-        let typed = typed(&page);
-        assert_eq!(typed.len(), PREEMPTIVE.len(), "{:?}", typed.keys());
-        for file in PREEMPTIVE {
-            let source = read(&format!("examples/preemptive/{file}"));
-            let (typed, source) = (without_blank_lines(&typed[file]), without_blank_lines(&source));
+    /// Holds what someone has who types a page against the files of its folder: these.
+    fn is_typed(folder: &str, files: &[&str]) {
+        let typed = tutorial::steps(&read(&format!("{folder}/README.md"))).unwrap().pop().unwrap().files;
+        assert_eq!(
+            typed.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+            files.iter().copied().collect(),
+            "{folder}"
+        );
+        for (file, typed) in &typed {
+            let source = read(&format!("{folder}/{file}"));
+            let (typed, source) = (without_blank_lines(typed), without_blank_lines(&source));
             let differs = typed.iter().zip(&source).find(|(typed, source)| typed != source);
-            assert_eq!(differs, None, "{file}: typed, and what the source has");
-            assert_eq!(typed.len(), source.len(), "{file}: lines");
+            assert_eq!(differs, None, "{folder}/{file}: typed, and what the source has");
+            assert_eq!(typed.len(), source.len(), "{folder}/{file}: lines");
         }
     }
 
     #[test]
-    fn the_page_is_read_as_it_is_typed() {
-        let page = "In `a`:\n\n```rust\n1\n```\n\nIn b:\n\n```text\nno\n```\n\nIn `a`:\n\n```rust\n\n2\n```\n```text\nno\n```\n";
-        assert_eq!(typed(page), BTreeMap::from([("a", "1\n\n2\n".to_owned())]));
+    fn who_types_the_tutorials_has_the_kernels() {
+        is_typed("examples/preemptive", &PREEMPTIVE);
+        is_typed(BLOG_OS, &TYPED);
     }
 
     #[test]

@@ -60,12 +60,26 @@ impl Check {
     }
 }
 
+/// The workspaces, but for the template: what the check of each one's formatting is called, and its folder.
+pub const WORKSPACES: &[(&str, &str)] = &[
+    ("fmt", ""),
+    ("fmt-kernel", "kernel"),
+    ("fmt-fuzz", "fuzz"),
+    ("fmt-example", "examples/minimal"),
+    ("fmt-preemptive", "examples/preemptive"),
+    ("fmt-blog-os", "examples/blog-os"),
+    ("fmt-bootloader", "examples/blog-os/bootloader"),
+    ("fmt-peers", "bench/peers"),
+    ("fmt-peer-ostd", "bench/peers/ostd"),
+];
+
 /// Formatting, of all workspaces.
 fn formatting(check: bool) -> Result<Vec<Check>> {
     setup::ensure_component("rustfmt", "fmt")?;
     let fmt = |directory: &str| {
         let mut command = Command::new("cargo");
-        command.args(["fmt", "--all"]).current_dir(repository(directory));
+        // For the manifests with unstable keys.
+        command.args(["fmt", "--all"]).env("RUSTC_BOOTSTRAP", "1").current_dir(repository(directory));
         if check {
             command.args(["--", "--check"]);
         }
@@ -77,16 +91,9 @@ fn formatting(check: bool) -> Result<Vec<Check>> {
     if check {
         linux.arg("--check");
     }
-    Ok(vec![
-        Check { name: "fmt-linux", work: Ok(Work::Command(linux)) },
-        Check { name: "fmt", work: fmt("") },
-        Check { name: "fmt-kernel", work: fmt("kernel") },
-        Check { name: "fmt-fuzz", work: fmt("fuzz") },
-        Check { name: "fmt-example", work: fmt("examples/minimal") },
-        Check { name: "fmt-preemptive", work: fmt("examples/preemptive") },
-        Check { name: "fmt-peers", work: fmt("bench/peers") },
-        Check { name: "fmt-peer-ostd", work: fmt("bench/peers/ostd") },
-    ])
+    let mut checks = vec![Check { name: "fmt-linux", work: Ok(Work::Command(linux)) }];
+    checks.extend(WORKSPACES.iter().map(|&(name, folder)| Check { name, work: fmt(folder) }));
+    Ok(checks)
 }
 
 /// Formatting, and clippy with warnings as errors: on the host, and for the kernels with the kernel's compiler.
@@ -130,6 +137,7 @@ fn lints() -> Result<Vec<Check>> {
     checks.push(Check { name: "clippy-kernel-tests", work: tests() });
     checks.push(Check { name: "clippy-example", work: kernel("examples/minimal", &[]) });
     checks.push(Check { name: "clippy-preemptive", work: kernel("examples/preemptive", &[]) });
+    checks.push(Check { name: "clippy-blog-os", work: kernel("examples/blog-os", &[]) });
     checks.push(Check { name: "clippy-peers", work: kernel("bench/peers", &[]) });
     checks.extend(policy(toolchain));
     checks.extend(oldest_compiler());
@@ -253,4 +261,43 @@ fn run(checks: Vec<Check>) -> ExitCode {
         }
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    /// The folders of the manifests with a `[workspace]` of their own.
+    fn workspaces(folder: &Path, found: &mut BTreeSet<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                workspaces(&path, found);
+            } else if name == "Cargo.toml"
+                && fs::read_to_string(&path).unwrap().lines().any(|line| line == "[workspace]")
+            {
+                found.insert(folder.strip_prefix(repository("")).unwrap().to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn no_workspace_is_left_out() {
+        let mut found = BTreeSet::new();
+        workspaces(&repository(""), &mut found);
+        let listed = WORKSPACES.iter().map(|workspace| workspace.1).chain(["templates/preemptive"]);
+        assert_eq!(found, listed.map(PathBuf::from).collect());
+        // The licences of what comes with each kernel are checked, too.
+        let jobs = fs::read_to_string(repository(".github/workflows/ci.yml")).unwrap();
+        for folder in
+            ["", "kernel/", "fuzz/", "examples/minimal/", "examples/preemptive/", "examples/blog-os/", "bench/peers/"]
+        {
+            assert!(jobs.contains(&format!("          - {folder}Cargo.toml\n")), "{folder}");
+        }
+    }
 }

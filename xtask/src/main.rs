@@ -50,6 +50,7 @@ mod system_calls;
 mod test;
 mod toolchain;
 mod trace;
+mod tutorial;
 #[cfg(test)]
 mod workflows;
 

@@ -21,7 +21,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::repository;
+    use crate::{lint, repository};
 
     /// The values of the lines `key = "…"` of a Cargo.toml.
     fn values(manifest: &Path, key: &str) -> Vec<String> {
@@ -50,18 +50,8 @@ mod tests {
 
     #[test]
     fn every_manifest_names_the_same_version() {
-        let of_their_own = [
-            "kernel",
-            "fuzz",
-            "examples/minimal",
-            "examples/preemptive",
-            "templates/preemptive",
-            "bench/peers",
-            "bench/peers/ostd",
-        ]
-        .map(|path| format!("{path}/Cargo.toml"));
-        for manifest in of_their_own.iter().map(String::as_str).chain(["Cargo.toml"]) {
-            assert_eq!(values(&repository(manifest), "rust-version"), [MSRV], "{manifest}");
+        for folder in lint::WORKSPACES.iter().map(|workspace| workspace.1).chain(["templates/preemptive"]) {
+            assert_eq!(values(&repository(folder).join("Cargo.toml"), "rust-version"), [MSRV], "{folder}");
         }
         for manifest in ["portcullis/Cargo.toml", "xtask/Cargo.toml"] {
             assert_eq!(values(&repository(manifest), "rust-version.workspace"), ["true"], "{manifest}");

@@ -158,8 +158,8 @@ pub struct Boot {
     pub machine: Machine,
     /// The kernel image (`-kernel`).
     pub kernel: PathBuf,
-    /// A disc that the machine's firmware boots (`-cdrom`), with kernel, initramfs and command line of its own. QEMU only.
-    pub disc: Option<PathBuf>,
+    /// A disc that the machine's firmware boots, with kernel, initramfs and command line of its own. QEMU only.
+    pub disc: Option<Disc>,
     /// Its initramfs.
     pub initrd: Option<PathBuf>,
     /// Its command line.
@@ -172,6 +172,14 @@ pub struct Boot {
     pub silence: Option<Duration>,
     /// Whether the kernel's log goes to standard error as it comes.
     pub verbose: bool,
+}
+
+/// What the machine's firmware boots from.
+pub enum Disc {
+    /// A CD's image.
+    Cd(PathBuf),
+    /// A folder, which the machine sees as a disc with a FAT file system.
+    Folder(PathBuf),
 }
 
 /// How a boot ended.
@@ -309,7 +317,12 @@ impl Boot {
         let mut command = Command::new(emulator::qemu());
         command.args(self.machine.arguments());
         match &self.disc {
-            Some(disc) => command.arg("-cdrom").arg(disc),
+            Some(Disc::Cd(image)) => command.arg("-cdrom").arg(image),
+            Some(Disc::Folder(folder)) => {
+                let mut drive = OsString::from("format=raw,file=fat:rw:");
+                drive.push(folder);
+                command.arg("-drive").arg(drive)
+            }
             None => command.arg("-kernel").arg(&self.kernel),
         };
         if let Some(initrd) = &self.initrd {

@@ -163,6 +163,19 @@ pub fn with_core_source() -> Result<PathBuf> {
     }
 }
 
+/// Makes sure that the `rustc` in PATH has the library for a target.
+pub fn ensure_target(target: &str) -> Result<()> {
+    if !has_target(target) && setup::in_path("rustup") {
+        let mut rustup = Command::new("rustup");
+        rustup.args(["target", "add", target]);
+        progress::step(&format!("installing the Rust target {target}"), &mut rustup, RUSTUP_LIMIT)?;
+    }
+    match has_target(target) {
+        true => Ok(()),
+        false => bail!("rustc has no target {target} here (rustup target add {target})"),
+    }
+}
+
 fn rustup_has_target() -> bool {
     has_target(TARGET)
 }

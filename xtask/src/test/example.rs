@@ -9,9 +9,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::report::Report;
 use crate::console::Capture;
-use crate::example::{Kernel, STATUS};
+use crate::example::{self, Kernel, STATUS, TYPED};
 use crate::qemu::{Boot, Console, Ending, Machine};
 use crate::toolchain::{TARGET, Toolchain};
+use crate::tutorial::{self, Step};
 use crate::{progress, repository};
 
 /// How long a boot may take.
@@ -33,12 +34,12 @@ const SCHEDULED: (&str, &str) = ("kernel: the first task exits; schedule ran ", 
 const TURNS: u32 = 99;
 
 /// Runs the suite.
-pub fn run(report: &mut Report) -> Result<()> {
+pub fn run(all: bool, report: &mut Report) -> Result<()> {
     // A CPU with all that the doors can use, and one with next to nothing of it.
     for kernel in [Kernel::Minimal, Kernel::Loop] {
         let image = kernel.build()?;
         for cpu in ["max", "qemu64"] {
-            let outcome = printed(&image, cpu, 1).and_then(|text| expect(&text, MINIMAL));
+            let outcome = kernel.boot(&image, cpu, 1).and_then(printed).and_then(|text| expect(&text, MINIMAL));
             let name = format!("example/{} on {cpu}", kernel.name());
             report.outcome(&name, outcome.map_err(|error| format!("{error:#}")));
         }
@@ -51,7 +52,49 @@ pub fn run(report: &mut Report) -> Result<()> {
         }
     }
     report.outcome("example/the template makes the same kernel", template().map_err(|error| format!("{error:#}")));
+    let steps = tutorial::steps(&fs::read_to_string(repository(example::BLOG_OS).join("README.md"))?)?;
+    for (number, step) in steps.into_iter().enumerate().filter(|(_, step)| step.prints.is_some()) {
+        let name = match number {
+            0 => "example/blog-os before".to_owned(),
+            _ => format!("example/blog-os, step {number}"),
+        };
+        match all {
+            false => report.skip(&name, "it takes the crate `bootloader`, a minute to build: ./x test --all"),
+            true => report.outcome(&name, blog_os(&step).map_err(|error| format!("{error:#}"))),
+        }
+    }
     Ok(())
+}
+
+/// Types a step of the page of `examples/blog-os`, builds it, and compares what the kernel prints.
+fn blog_os(step: &Step) -> Result<()> {
+    const BEFORE: &str = "portcullis-blog-os-before";
+    let folder = repository(example::BLOG_OS);
+    let target = folder.join("target");
+    let image = if step.files.is_empty() {
+        example::build_in(&folder, &target, &["--features", "before", "--bin", BEFORE])?.join(BEFORE)
+    } else {
+        let typed = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
+        for name in ["src", ".cargo"] {
+            copy(&folder.join(name), &typed.path().join(name))?;
+        }
+        fs::copy(folder.join("Cargo.lock"), typed.path().join("Cargo.lock"))?;
+        let manifest = fs::read_to_string(folder.join("Cargo.toml"))?;
+        let library = format!("{:?}", repository("portcullis"));
+        fs::write(typed.path().join("Cargo.toml"), manifest.replace("\"../../portcullis\"", &library))?;
+        for file in TYPED {
+            match step.files.get(file) {
+                Some(text) => fs::write(typed.path().join(file), text)?,
+                None => fs::remove_file(typed.path().join(file))?,
+            }
+        }
+        example::build_in(typed.path(), &target, &[])?.join("portcullis-blog-os")
+    };
+    let machine = Machine { cpu: "max".to_owned(), ..Machine::default() };
+    let text = printed(example::boot_by_uefi(&image, machine)?)?;
+    // The firmware prints on the same port.
+    let start = text.find("kernel: ").context("the kernel prints nothing")?;
+    expect(&text[start..], step.prints.as_deref().unwrap_or_default())
 }
 
 fn expect(printed: &str, expected: &str) -> Result<()> {
@@ -60,9 +103,7 @@ fn expect(printed: &str, expected: &str) -> Result<()> {
 }
 
 /// What a kernel prints that ends well.
-fn printed(kernel: &Path, cpu: &str, cpus: u32) -> Result<String> {
-    let machine = Machine { cpu: cpu.to_owned(), smp: cpus, ..Machine::default() };
-    let mut boot = Boot::new(machine, kernel);
+fn printed(mut boot: Boot) -> Result<String> {
     boot.timeout = Some(LIMIT);
     let console = Capture::default();
     let outcome = boot.run(Console::capture(&console))?;
@@ -75,10 +116,10 @@ fn printed(kernel: &Path, cpu: &str, cpus: u32) -> Result<String> {
 /// Compares what `examples/preemptive` prints with its page.
 fn preemptive(kernel: &Path, cpu: &str, cpus: u32) -> Result<()> {
     let page = fs::read_to_string(repository("examples/preemptive/README.md"))?;
-    let (_, shown) = page.rsplit_once("$ cargo run --release\n").context("the page shows no run")?;
-    let (shown, _) = shown.split_once("```").context("the run on the page has no end")?;
+    let mut runs = tutorial::steps(&page)?.into_iter().filter_map(|step| step.prints);
+    let shown = runs.next_back().context("the page shows no run")?;
     let shown = shown.replace("CPUs: 2", &format!("CPUs: {cpus}"));
-    let printed = printed(kernel, cpu, cpus)?;
+    let printed = printed(Kernel::Preemptive.boot(kernel, cpu, cpus)?)?;
     let (expected, _) = shown.split_once(SCHEDULED.0).context("the run on the page has no last line")?;
     let (text, last) = printed.split_once(SCHEDULED.0).with_context(|| format!("no last line:\n{printed}"))?;
     expect(text, expected)?;

@@ -13,7 +13,7 @@ use super::report::Report;
 use crate::console::Capture;
 use crate::initramfs::Initramfs;
 use crate::kernel;
-use crate::qemu::{Boot, Console, Ending, Machine, MachineType};
+use crate::qemu::{Boot, Console, Disc, Ending, Machine, MachineType};
 use crate::run::{environment, log_tail};
 use crate::{image, setup};
 
@@ -170,7 +170,7 @@ fn from_disc(kernel: &Path, extra: &[&str]) -> Result<()> {
         ..Machine::default()
     };
     let mut boot = Boot::new(machine, kernel);
-    boot.disc = Some(disc);
+    boot.disc = Some(Disc::Cd(disc));
     boot.timeout = Some(LIMIT);
     let output = Capture::default();
     let outcome = boot.run(Console::capture(&output))?;

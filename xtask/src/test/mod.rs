@@ -102,8 +102,8 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "example",
-        about: "the kernels of examples/, and what the template makes, in QEMU",
-        run: |_, report| example::run(report),
+        about: "the kernels of examples/, and what the template makes, in QEMU; with --all each step of blog-os",
+        run: |args, report| example::run(args.all, report),
     },
     Suite {
         name: "testkit",
