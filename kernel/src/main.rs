@@ -24,6 +24,7 @@ mod host;
 mod life;
 mod machine;
 mod memory;
+mod net;
 mod ptrace;
 mod sched;
 mod signal;

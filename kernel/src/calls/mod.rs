@@ -5,7 +5,8 @@
 //! | --- | --- |
 //! | by number | [`table64`]; of 32-bit programs [`compat`] |
 //! | fork, clone, exec, exit, wait, futexes, pidfds | [`process`] |
-//! | files, pipes, sockets, poll, epoll, eventfd, timerfd, signalfd | [`fs`] |
+//! | files, pipes, poll, epoll, eventfd, timerfd, signalfd | [`fs`] |
+//! | sockets | [`net`] |
 //! | signals, sigreturn, restart_syscall | [`mod@signal`] |
 //! | clocks and sleeping, timers, resource usage | [`clock`], [`timers`], [`usage`] |
 //! | mmap and the like; membarrier | [`memory`], [`membarrier`] |
@@ -29,6 +30,7 @@ pub mod ldt;
 pub mod limits;
 pub mod membarrier;
 pub mod memory;
+pub mod net;
 pub mod ports;
 pub mod prctl;
 pub mod process;

@@ -6,8 +6,8 @@ use linux_raw_sys::general::*;
 use portcullis::x86_64::UserRegs;
 
 use crate::calls::{
-    affinity, capabilities, clock, credentials, fs as files, kcmp, limits, membarrier, memory, ports, prctl, process,
-    rseq, seccomp, signal, system_info, timers, usage,
+    affinity, capabilities, clock, credentials, fs as files, kcmp, limits, membarrier, memory, net, ports, prctl,
+    process, rseq, seccomp, signal, system_info, timers, usage,
 };
 use crate::errno::{Errno, Result};
 use crate::machine::nospec;
@@ -275,8 +275,25 @@ static TABLE: [Call; CALLS + 1] = calls! {
             __NR_ppoll => crate::calls::fs::poll::sys_ppoll(rdi, rsi, rdx, r10, r8);
             __NR_select => crate::calls::fs::poll::sys_select(rdi, rsi, rdx, r10, r8);
             __NR_pselect6 => crate::calls::fs::poll::sys_pselect6(rdi, rsi, rdx, r10, r8, r9);
-            __NR_socketpair => files::sys_socketpair(rdi, rsi, rdx, r10);
-            __NR_shutdown => files::sys_shutdown(rdi, rsi);
+            // Sockets.
+            __NR_socket => net::sys_socket(rdi, rsi, rdx);
+            __NR_socketpair => net::sys_socketpair(rdi, rsi, rdx, r10);
+            __NR_bind => net::sys_bind(rdi, rsi, rdx);
+            __NR_listen => net::sys_listen(rdi, rsi);
+            __NR_connect => net::sys_connect(rdi, rsi, rdx);
+            __NR_accept => net::sys_accept(rdi, rsi, rdx);
+            __NR_accept4 => net::sys_accept4(rdi, rsi, rdx, r10);
+            __NR_shutdown => net::sys_shutdown(rdi, rsi);
+            __NR_getsockname => net::sys_getsockname(rdi, rsi, rdx);
+            __NR_getpeername => net::sys_getpeername(rdi, rsi, rdx);
+            __NR_sendto => net::sys_sendto(rdi, rsi, rdx, r10, r8, r9);
+            __NR_recvfrom => net::sys_recvfrom(rdi, rsi, rdx, r10, r8, r9);
+            __NR_sendmsg => net::sys_sendmsg(rdi, rsi, rdx);
+            __NR_recvmsg => net::sys_recvmsg(rdi, rsi, rdx);
+            __NR_sendmmsg => net::sys_sendmmsg(rdi, rsi, rdx, r10);
+            __NR_recvmmsg => net::sys_recvmmsg(rdi, rsi, rdx, r10, r8);
+            __NR_setsockopt => net::sys_setsockopt(rdi, rsi, rdx, r10, r8);
+            __NR_getsockopt => net::sys_getsockopt(rdi, rsi, rdx, r10, r8);
             // Signals.
             __NR_rt_sigaction => signal::sys_rt_sigaction(rdi, rsi, rdx, r10);
             __NR_rt_sigprocmask => signal::sys_rt_sigprocmask(rdi, rsi, rdx, r10);

@@ -67,8 +67,8 @@ fn programs(seconds: u64) -> [Stress; 3] {
         Stress {
             name: "trinity",
             program: "/usr/bin/trinity",
-            // As nobody: root's calls may end the machine. Without sockets, of which the kernel has one kind alone: trinity tries for
-            // ever to open the others.
+            // As nobody: root's calls may end the machine. Without sockets: trinity tries for ever to open
+            // those of families that the kernel has not.
             command: format!(
                 "mkdir trinity; chmod 777 trinity; cd trinity; timeout -s INT -k 30 {seconds} su -s /bin/sh nobody \
                  -c 'exec trinity -s 1 -C 4 -l off -q --disable-fds=sockets'"

@@ -6,8 +6,10 @@ use crate::calls::fs;
 use crate::calls::fs::locks::FlockLayout;
 use crate::calls::fs::{poll, sys_lseek};
 use crate::calls::memory::sys_mmap;
+use crate::calls::net;
 use crate::errno::{Errno, Result};
 use crate::memory::user;
+use crate::memory::width::Width;
 use crate::sched::clock_watchers;
 use crate::task::current;
 
@@ -28,22 +30,47 @@ pub fn sys_old_select(args: u64) -> Result<usize> {
     poll::sys_select(count, reading, writing, except, timeout)
 }
 
-/// socketcall(2): the calls that there are.
+/// socketcall(2): the calls on sockets, by numbers of their own.
 pub fn sys_socketcall(call: u64, args: u64) -> Result<usize> {
-    const SYS_SOCKETPAIR: u64 = 8;
-    const SYS_SHUTDOWN: u64 = 13;
-    match call {
-        SYS_SOCKETPAIR => {
-            let [domain, kind, protocol, pair] = read(args)?;
-            fs::sys_socketpair(domain, kind, protocol, pair)
-        }
-        SYS_SHUTDOWN => {
-            let [fd, how] = read(args)?;
-            fs::sys_shutdown(fd, how)
-        }
-        1..=20 => Err(Errno::ENOSYS),
-        _ => Err(Errno::EINVAL),
+    macro_rules! calls {
+        ($($number:ident => $($function:ident)::+ ($($argument:ident),*);)*) => {
+            match call as u32 {
+                $(number::$number => {
+                    let [$($argument),*] = read(args)?;
+                    $($function)::+($($argument),*)
+                })*
+                _ => Err(Errno::EINVAL),
+            }
+        };
     }
+    use linux_raw_sys::net as number;
+    calls! {
+        SYS_SOCKET => net::sys_socket(a, b, c);
+        SYS_BIND => net::sys_bind(a, b, c);
+        SYS_CONNECT => net::sys_connect(a, b, c);
+        SYS_LISTEN => net::sys_listen(a, b);
+        SYS_ACCEPT => net::sys_accept(a, b, c);
+        SYS_GETSOCKNAME => net::sys_getsockname(a, b, c);
+        SYS_GETPEERNAME => net::sys_getpeername(a, b, c);
+        SYS_SOCKETPAIR => net::sys_socketpair(a, b, c, d);
+        SYS_SEND => net::sys_send(a, b, c, d);
+        SYS_RECV => net::sys_recv(a, b, c, d);
+        SYS_SENDTO => net::sys_sendto(a, b, c, d, e, f);
+        SYS_RECVFROM => net::sys_recvfrom(a, b, c, d, e, f);
+        SYS_SHUTDOWN => net::sys_shutdown(a, b);
+        SYS_SETSOCKOPT => net::sys_setsockopt(a, b, c, d, e);
+        SYS_GETSOCKOPT => net::sys_getsockopt(a, b, c, d, e);
+        SYS_SENDMSG => net::sys_sendmsg(a, b, c);
+        SYS_RECVMSG => net::sys_recvmsg(a, b, c);
+        SYS_ACCEPT4 => net::sys_accept4(a, b, c, d);
+        SYS_RECVMMSG => sys_recvmmsg_time32(a, b, c, d, e);
+        SYS_SENDMMSG => net::sys_sendmmsg(a, b, c, d);
+    }
+}
+
+/// recvmmsg(2), whose time is of 32 bits.
+pub fn sys_recvmmsg_time32(fd: u64, vector: u64, count: u64, flags: u64, timeout: u64) -> Result<usize> {
+    net::recvmmsg(Width::Bits32, fd, vector, count, flags, timeout)
 }
 
 /// _llseek(2): the offset in two registers, and the result in memory.

@@ -7,8 +7,8 @@ use portcullis::x86_64::UserRegs;
 use crate::calls::compat::uid16::{narrowed, widen};
 use crate::calls::compat::{signals, stat, sys_ia32, thread_area, uid16};
 use crate::calls::{
-    affinity, capabilities, clock, credentials, fs as files, kcmp, limits, membarrier, memory, ports, prctl, process,
-    rseq, seccomp, signal, system_info, timers, usage,
+    affinity, capabilities, clock, credentials, fs as files, kcmp, limits, membarrier, memory, net, ports, prctl,
+    process, rseq, seccomp, signal, system_info, timers, usage,
 };
 use crate::errno::{Errno, Result};
 use crate::machine::nospec;
@@ -354,8 +354,24 @@ static TABLE: [Call; CALLS + 1] = calls! {
     353 renameat2 => files::sys_renameat2(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     355 getrandom => system_info::sys_getrandom(a.ebx, a.ecx, a.edx);
     356 memfd_create => files::sys_memfd_create(a.ebx, a.ecx);
-    360 socketpair => files::sys_socketpair(a.ebx, a.ecx, a.edx, a.esi);
-    373 shutdown => files::sys_shutdown(a.ebx, a.ecx);
+    359 socket => net::sys_socket(a.ebx, a.ecx, a.edx);
+    360 socketpair => net::sys_socketpair(a.ebx, a.ecx, a.edx, a.esi);
+    361 bind => net::sys_bind(a.ebx, a.ecx, a.edx);
+    362 connect => net::sys_connect(a.ebx, a.ecx, a.edx);
+    363 listen => net::sys_listen(a.ebx, a.ecx);
+    364 accept4 => net::sys_accept4(a.ebx, a.ecx, a.edx, a.esi);
+    365 getsockopt => net::sys_getsockopt(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    366 setsockopt => net::sys_setsockopt(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    367 getsockname => net::sys_getsockname(a.ebx, a.ecx, a.edx);
+    368 getpeername => net::sys_getpeername(a.ebx, a.ecx, a.edx);
+    369 sendto => net::sys_sendto(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
+    370 sendmsg => net::sys_sendmsg(a.ebx, a.ecx, a.edx);
+    371 recvfrom => net::sys_recvfrom(a.ebx, a.ecx, a.edx, a.esi, a.edi, a.ebp);
+    372 recvmsg => net::sys_recvmsg(a.ebx, a.ecx, a.edx);
+    373 shutdown => net::sys_shutdown(a.ebx, a.ecx);
+    337 recvmmsg => sys_ia32::sys_recvmmsg_time32(a.ebx, a.ecx, a.edx, a.esi, a.edi);
+    345 sendmmsg => net::sys_sendmmsg(a.ebx, a.ecx, a.edx, a.esi);
+    417 recvmmsg_time64 => net::sys_recvmmsg(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     310 unshare => process::sys_unshare(a.ebx);
     349 kcmp => kcmp::sys_kcmp(a.ebx, a.ecx, a.edx, a.esi, a.edi);
     354 seccomp => seccomp::sys_seccomp(a.ebx, a.ecx, a.edx);

@@ -12,7 +12,6 @@ mod names;
 mod open;
 pub mod poll;
 mod signalfd;
-mod socket;
 mod timerfd;
 mod transfer;
 
@@ -25,6 +24,5 @@ pub use crate::calls::fs::extended_attributes::*;
 pub use crate::calls::fs::names::*;
 pub use crate::calls::fs::open::*;
 pub use crate::calls::fs::signalfd::*;
-pub use crate::calls::fs::socket::*;
 pub use crate::calls::fs::timerfd::*;
 pub use crate::calls::fs::transfer::*;
