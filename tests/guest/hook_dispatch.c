@@ -125,17 +125,22 @@ static void by_tracer(void)
     check(trace(SET_CONFIG, child, sizeof wrong, (uintptr_t)&wrong) == -EINVAL, "an empty range from a tracer", "not refused");
 
     result = trace(SET_CONFIG, child, sizeof inside, (uintptr_t)&inside);
-    trace(GET_CONFIG, child, sizeof config, (uintptr_t)&config);
-    check(!result && config.mode == EXCLUSIVE && config.start == inside.start + 1 && config.length == -1ul && !config.selector,
-          "the tracer sets an inverted range, and sees what is allowed", "%ld, mode %llu, %#llx, %#llx", result,
-          (unsigned long long)config.mode, (unsigned long long)config.start, (unsigned long long)config.length);
-    trace(PTRACE_CONT, child, 0, 0);
-    int code = finish_with(child, &inside, &result);
-    check(!result && code == 1, "and the tracee's call is a signal", "%ld, exit %d", result, code);
+    if (result == -EINVAL && access("/dev/hooks", F_OK)) {
+        skip("the tracer sets an inverted range", "the kernel has none (Linux before 6.17)");
+        finish(child);
+    } else {
+        trace(GET_CONFIG, child, sizeof config, (uintptr_t)&config);
+        check(!result && config.mode == EXCLUSIVE && config.start == inside.start + 1 && config.length == -1ul && !config.selector,
+              "the tracer sets an inverted range, and sees what is allowed", "%ld, mode %llu, %#llx, %#llx", result,
+              (unsigned long long)config.mode, (unsigned long long)config.start, (unsigned long long)config.length);
+        trace(PTRACE_CONT, child, 0, 0);
+        int code = finish_with(child, &inside, &result);
+        check(!result && code == 1, "and the tracee's call is a signal", "%ld, exit %d", result, code);
+    }
 
     child = start_traced(calls_when_told);
     trace(PTRACE_CONT, child, 0, 0);
-    code = finish_with(child, &allowed, &result);
+    int code = finish_with(child, &allowed, &result);
     check(!result && code == 10, "and is made where the tracer allows all addresses", "%ld, exit %d", result, code);
 }
 

@@ -402,7 +402,7 @@ static void run_batches(unsigned kind, unsigned limit)
                 break;
         }
         shared->killed += !ended;
-        kill(-1, SIGKILL);
+        (kill)(-1, SIGKILL);
         while (waitpid(-1, NULL, __WALL) > 0 || errno == EINTR)
             ;
     }

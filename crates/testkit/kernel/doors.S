@@ -8,12 +8,13 @@
 .set USER_SS, 0x23
 .set USER_CS, 0x2b
 .set MSR_GS_BASE, 0xc0000101
+.set MSR_MCG_STATUS, 0x17a
 
 // The per-CPU area, at GS: its own address, the top of the kernel's stack, and a word for the user's stack pointer.
 .set CPU_SELF, 0
 .set CPU_STACK, 8
 .set CPU_USER_RSP, 16
-.set CPU_NMIS, 24
+.set CPU_PARANOID, 24
 
 .macro PLANT bug, good, bad
 771:
@@ -47,7 +48,7 @@ pvh_entry:
     cli
     cld
     movl %ebx, %edi
-    movl $0x620, %eax                       // CR4: PAE, OSFXSR, OSXMMEXCPT
+    movl $0x660, %eax                       // CR4: PAE, MCE, OSFXSR, OSXMMEXCPT
     movl %eax, %cr4
     movl $(boot_pml4 - KERNEL_BASE), %eax
     movl %eax, %cr3
@@ -117,11 +118,13 @@ nmi_stack_top:
 debug_stack_top:
     .skip 4096
 double_fault_stack_top:
+    .skip 4096
+machine_check_stack_top:
 
     .section .rodata
     .balign 8
 ist_tops:
-    .quad nmi_stack_top, debug_stack_top, double_fault_stack_top
+    .quad nmi_stack_top, debug_stack_top, double_fault_stack_top, machine_check_stack_top
 
 // ---- the frame: what `struct frame` of kernel.c is ----
 
@@ -245,13 +248,11 @@ leave_by_iret:
 planted_sysret:
     .quad leave_by_sysret
 
-// ---- NMI, on a stack of its own: GS is whose it was, which CS does not tell ----
+// ---- NMIs, machine checks and debug exceptions, on stacks of their own: GS is whose it was, which CS does not tell ----
 
-    .text
-    .globl nmi_entry
-nmi_entry:
+.macro paranoid vector
     pushq $0
-    pushq $2
+    pushq $\vector
     push_registers
     cld
     movl $MSR_GS_BASE, %ecx
@@ -260,29 +261,67 @@ nmi_entry:
     movl %edx, %ebp
     // R12 says whether to swap back.
     xorl %r12d, %r12d
-    PLANT 23, "", "movzbl 15 * 8 + 3 * 8(%rsp), %r12d; andl $3, %r12d; jz 3f; swapgs; 3: jmp *planted_nmi"
-    PLANT 31, "", "testl %edx, %edx; js 4f; swapgs; movl $1, %r12d; 4: jmp *planted_nmi"
+    PLANT 23, "", "movzbl 15 * 8 + 3 * 8(%rsp), %r12d; andl $3, %r12d; jz 3f; swapgs; 3: jmp *planted_paranoid_\vector"
+    PLANT 31, "", "testl %edx, %edx; js 4f; swapgs; movl $1, %r12d; 4: jmp *planted_paranoid_\vector"
     leaq cpu(%rip), %rax
     movq %rax, %rdx
     shrq $32, %rdx
     wrmsr
-    incq %gs:CPU_NMIS
+    incq %gs:CPU_PARANOID
     movl %ebx, %eax
     movl %ebp, %edx
     wrmsr
-5:  pop_registers
+5:
+.if \vector == 18
+    // Or the next one would shut the CPU down.
+    movl $MSR_MCG_STATUS, %ecx
+    xorl %eax, %eax
+    xorl %edx, %edx
+    wrmsr
+.endif
+    pop_registers
     addq $16, %rsp
     iretq
-6:  incq %gs:CPU_NMIS
+6:  incq %gs:CPU_PARANOID
     testl %r12d, %r12d
     jz 5b
     swapgs
     jmp 5b
 
-    .section .rodata
+    .pushsection .rodata
     .balign 8
-planted_nmi:
+planted_paranoid_\vector:
     .quad 6b
+    .popsection
+.endm
+
+    .text
+    .globl nmi_entry, machine_check_entry, debug_entry
+nmi_entry:
+    paranoid 2
+
+machine_check_entry:
+    paranoid 18
+
+// A breakpoint in the kernel is gone on from. A single step there is a TF of the user's, which must not be there.
+debug_entry:
+    pushq %rax
+    movq %dr6, %rax
+    pushq %rax
+    xorl %eax, %eax
+    movq %rax, %dr6
+    testb $3, 2 * 8 + 8(%rsp)               // CS
+    jnz 1f
+    testb $0x40, 1(%rsp)                    // DR6: BS
+    jnz 1f
+    popq %rax
+    popq %rax
+    paranoid 1
+1:  popq %rax
+    popq %rax
+    pushq $0
+    pushq $1
+    jmp event_entry
 
 // ---- what the kernel starts and what it reads of the user ----
 

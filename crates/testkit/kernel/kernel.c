@@ -1,4 +1,4 @@
-// The kernel that the testkit is tested on: one CPU, one program at a time, demand paging, a timer, SYSCALL, INT 0x80 and NMIs. It
+// The kernel that the testkit is tested on: one CPU, one program at a time, demand paging, a timer, SYSCALL, INT 0x80, NMIs. It
 // runs each program of the archive that it is given as its initial RAM disk (a cpio archive of ELF files), says what became of
 // it, and ends QEMU. `plant=N` on the command line plants bug N of the catalogue.
 
@@ -14,7 +14,7 @@ typedef unsigned long u64;
 
 enum { KERNEL_CS = 0x08, USER_SS = 0x23, USER_CS = 0x2b, OTHER_USER_SS = 0x33, TSS = 0x38 };
 enum { TF = 1 << 8, IF = 1 << 9, DF = 1 << 10, IOPL = 3 << 12, NT = 1 << 14, RF = 1 << 16, AC = 1 << 18 };
-enum { DEBUG = 1, NMI = 2, DOUBLE_FAULT = 8, GENERAL_PROTECTION = 13, PAGE_FAULT = 14, TIMER = 32, INT80 = 0x80 };
+enum { DEBUG = 1, NMI = 2, DOUBLE_FAULT = 8, GENERAL_PROTECTION = 13, PAGE_FAULT = 14, MACHINE_CHECK = 18, TIMER = 32, INT80 = 0x80 };
 enum { EBADF = 9, EFAULT = 14, ENOSYS = 38 };
 enum { PRESENT = 1 << 0, WRITABLE = 1 << 1, USER = 1 << 2 };
 #define NO_EXECUTE (1ul << 63)
@@ -34,12 +34,12 @@ struct frame {
 
 // The per-CPU area, at GS.
 struct {
-    u64 self, stack, user_rsp, nmis;
+    u64 self, stack, user_rsp, paranoid;
 } cpu;
 
 extern u64 boot_pml4[512];
-extern u8 kernel_stack_top[], kernel_end[], stubs[], nmi_entry[], syscall_entry[], copy_fault[], copy_fixup[];
-extern const u64 ist_tops[3];
+extern u8 kernel_stack_top[], kernel_end[], stubs[], nmi_entry[], debug_entry[], machine_check_entry[], syscall_entry[], copy_fault[], copy_fixup[];
+extern const u64 ist_tops[4];
 extern const struct plant {
     u8 *good;
     const u8 *bad;
@@ -219,8 +219,8 @@ __attribute__((noreturn)) static void run_next(void)
     archive = file + ((size + 3) & -4ul);
     program_name = (const char *)header + 110;
     if (program_name[0] == 'T' && !size) {
-        print("kernel: all programs have ended; NMIs: ");
-        print_number(cpu.nmis);
+        print("kernel: all programs have ended; NMIs, machine checks and debug exceptions: ");
+        print_number(cpu.paranoid);
         print("\n");
         power_off(0x10);
     }
@@ -402,12 +402,13 @@ static void set_up_cpu(void)
     gdt[8] = base >> 32;
     tss.rsp[0] = (u64)kernel_stack_top;
     tss.io_map = sizeof tss;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         tss.ist[i] = ist_tops[i];
     for (u32 vector = 0; vector < 256; vector++)
         set_gate(vector, (u64)stubs + 16 * vector, 0, 0);
     set_gate(NMI, (u64)nmi_entry, 1, 0);
-    set_gate(DEBUG, (u64)stubs + 16 * DEBUG, 2, 0);
+    set_gate(DEBUG, (u64)debug_entry, 2, 0);
+    set_gate(MACHINE_CHECK, (u64)machine_check_entry, 4, 0);
     set_gate(DOUBLE_FAULT, (u64)stubs + 16 * DOUBLE_FAULT, 3, 0);
     set_gate(INT80, (u64)stubs + 16 * INT80, 0, 3);
     static const u8 with_codes[] = {10, 11, 12, 13, 14, 17, 21, 29, 30};

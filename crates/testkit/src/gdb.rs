@@ -123,6 +123,12 @@ impl Debugger {
         little_endian(&value).with_context(|| format!("cannot read {address:#x}"))
     }
 
+    /// The byte at an address of the current address space.
+    pub fn byte(&mut self, address: u64) -> Result<u8> {
+        let value = self.ask(&format!("m{address:x},1"))?;
+        u8::from_str_radix(&value, 16).with_context(|| format!("cannot read {address:#x}"))
+    }
+
     /// Writes one byte to the current address space.
     pub fn write_byte(&mut self, address: u64, value: u8) -> Result<()> {
         self.demand_ok(&format!("M{address:x},1:{value:02x}"))
@@ -147,21 +153,21 @@ impl Debugger {
         self.stream.write_all(format!("${command}#{sum:02x}").as_bytes())?;
         let mut answer = Vec::new();
         // An acknowledgement, `+`, comes first.
-        while self.byte()? != b'$' {}
+        while self.next()? != b'$' {}
         loop {
-            match self.byte()? {
+            match self.next()? {
                 b'#' => break,
                 byte => answer.push(byte),
             }
         }
         // The checksum.
-        self.byte()?;
-        self.byte()?;
+        self.next()?;
+        self.next()?;
         self.stream.write_all(b"+")?;
         Ok(String::from_utf8(answer)?)
     }
 
-    fn byte(&mut self) -> Result<u8> {
+    fn next(&mut self) -> Result<u8> {
         let mut byte = [0];
         self.stream.read_exact(&mut byte).context("the machine did not stop, or QEMU ended")?;
         Ok(byte[0])

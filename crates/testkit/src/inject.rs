@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::gdb::{CS, Debugger, RIP, RSP, Snapshot};
+use crate::gdb::{CS, Debugger, RDI, RIP, RSI, RSP, Snapshot};
 use crate::qmp::Qmp;
 use crate::report::{MACHINE_ENDED, Report};
 use crate::run::{Run, insert, wait};
@@ -26,20 +26,29 @@ pub enum Event {
     Nmi,
     /// A machine check that the CPU can go on from; the kernel must have turned machine checks on
     Mc,
+    /// A debug exception, by a breakpoint in the debug registers
+    Db,
 }
 
 /// The monitor's command for a machine check on CPU 0: bank 1; an uncorrected error that is reported, whose context is whole
 /// (IA32_MCi_STATUS: VAL, UC, EN); execution can go on (MCG_STATUS: RIPV, MCIP); no address.
 const MACHINE_CHECK: &str = "mce 0 1 0xb000000000000000 0x5 0 0";
 
+/// DR7: DR0 is a breakpoint on execution.
+const EXECUTION: u64 = 1;
+
 impl Event {
-    /// Injects it; it comes when the machine goes on.
+    /// Injects it where the machine is stopped, in the kernel; it comes when the machine goes on.
     ///
     /// # Errors
     ///
     /// When QEMU refuses.
-    pub fn inject(self, qmp: &mut Qmp) -> Result<()> {
+    pub fn inject(self, debugger: &mut Debugger, qmp: &mut Qmp) -> Result<()> {
         match self {
+            Event::Db => {
+                let at = debugger.register(RIP)?;
+                watch(debugger, at, EXECUTION)
+            }
             Event::Nmi => qmp.inject_nmi(),
             Event::Mc => {
                 let printed = qmp.monitor(MACHINE_CHECK)?;
@@ -55,6 +64,7 @@ impl Event {
         match self {
             Event::Nmi => "nmi",
             Event::Mc => "mc",
+            Event::Db => "db",
         }
     }
 
@@ -64,8 +74,32 @@ impl Event {
         match self {
             Event::Nmi => 2,
             Event::Mc => 18,
+            Event::Db => 1,
         }
     }
+}
+
+/// Loads DR0 and DR7. QEMU has no command for it, so the CPU does it: the machine is stopped in the kernel, whose next bytes are
+/// instructions that do it until they have been executed.
+fn watch(debugger: &mut Debugger, address: u64, control: u64) -> Result<()> {
+    /// MOV DR0, RDI; MOV DR7, RSI.
+    const CODE: [u8; 6] = [0x0f, 0x23, 0xc7, 0x0f, 0x23, 0xfe];
+    let at = debugger.register(RIP)?;
+    let saved = [debugger.register(RDI)?, debugger.register(RSI)?];
+    // A word may cross into a page that is not there, and these bytes may not.
+    let bytes = CODE.iter().zip(at..).map(|(_, place)| debugger.byte(place)).collect::<Result<Vec<u8>>>()?;
+    let write = |debugger: &mut Debugger, bytes: &[u8]| {
+        bytes.iter().zip(at..).try_for_each(|(&byte, place)| debugger.write_byte(place, byte))
+    };
+    write(debugger, &CODE)?;
+    debugger.set_register(RDI, address)?;
+    debugger.set_register(RSI, control)?;
+    while debugger.register(RIP)? != at + CODE.len() as u64 {
+        debugger.step()?;
+    }
+    write(debugger, &bytes)?;
+    let registers = [(RDI, saved[0]), (RSI, saved[1]), (RIP, at)];
+    registers.into_iter().try_for_each(|(register, value)| debugger.set_register(register, value))
 }
 
 /// What a handler is entered with.
@@ -282,13 +316,17 @@ impl Harness {
     fn inject(&self, debugger: &mut Debugger, qmp: &mut Qmp, handler: u64, at: u64, first: bool) -> Result<()> {
         debugger.run_to(at)?;
         let before = Snapshot::take(debugger)?;
-        self.event.inject(qmp)?;
+        self.event.inject(debugger, qmp)?;
         let arrival = match arrive(debugger, handler) {
             Ok(arrival) => arrival,
             // QEMU still answers: no kernel died of it.
             Err(_) if first && qmp.monitor("info status").is_ok() => return Err(NotDelivered.into()),
             Err(error) => return Err(error.context("the handler was not entered")),
         };
+        if self.event == Event::Db {
+            // Where the debugger stops the machine, QEMU raises the exception again, whatever RF says.
+            watch(debugger, 0, 0)?;
+        }
         ensure!(arrival.rip == at, "it came at {}", self.symbols.describe(arrival.rip));
         let [was, is] = [before.general[RSP as usize], arrival.rsp];
         ensure!(was == is, "the stack pointer in its frame is {is:#x} and not {was:#x}");

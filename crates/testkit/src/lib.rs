@@ -3,7 +3,7 @@
 //!
 //! | you want to … | look in |
 //! | --- | --- |
-//! | know what is checked, and which bugs of the catalogue that decides | [`tiers`], [`catalogue`] |
+//! | know what is checked, and which bugs of the catalogue that decides | [`tiers`], [`hosted`], [`catalogue`] |
 //! | build the programs | [`programs`] |
 //! | boot a kernel with them | [`run`] |
 //! | read a console's log | [`report`] |
@@ -12,6 +12,7 @@
 
 pub mod catalogue;
 pub mod gdb;
+pub mod hosted;
 pub mod inject;
 pub mod programs;
 pub mod qmp;

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use portcullis_testkit::inject::{Event, Injection};
 use portcullis_testkit::programs::{self, Abi};
 use portcullis_testkit::report::Report;
 use portcullis_testkit::run::Run;
-use portcullis_testkit::tiers::{CROSSINGS, FREESTANDING, Program, find};
+use portcullis_testkit::tiers::{ALIVE, CROSSINGS, FREESTANDING, Program, Tier};
 
 /// Tests the boundary between user mode and a kernel: yours.
 #[derive(Parser)]
@@ -25,8 +25,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Subcommands {
-    /// Builds the programs of tier (a), which need the system calls `write` and `exit` and nothing else
+    /// Builds the programs of a tier
     Programs {
+        /// What they may ask of the kernel
+        #[arg(long, value_enum, default_value_t)]
+        tier: Tier,
         /// The folder that they go to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -37,9 +40,19 @@ enum Subcommands {
         flat: bool,
     },
     /// Lists the programs, their checks and the rows that these decide
-    List,
+    List {
+        /// Of this tier
+        #[arg(long, value_enum, default_value_t)]
+        tier: Tier,
+    },
     /// Reads a console's log, and prints the rows of the catalogue; the exit status is 1 if something failed or was not run
     Report {
+        /// The tier of the programs
+        #[arg(long, value_enum, default_value_t)]
+        tier: Tier,
+        /// These ran only
+        #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+        only: Vec<String>,
         /// The log; standard input if it is `-`
         #[arg(long, value_name = "FILE", default_value = "-")]
         log: PathBuf,
@@ -55,6 +68,9 @@ enum Subcommands {
 
 #[derive(clap::Args)]
 struct RunArgs {
+    /// The tier of the programs
+    #[arg(long, value_enum, default_value_t)]
+    tier: Tier,
     /// The folder of the programs
     #[arg(long, value_name = "DIR")]
     programs: PathBuf,
@@ -64,9 +80,9 @@ struct RunArgs {
     /// What the kernel prints when it ends a program; needed where each program has a boot of its own
     #[arg(long, value_name = "TEXT")]
     killed: Option<String>,
-    /// How long a boot may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
+    /// How long a boot may take, in seconds; 60 if not given, and with tiers (b) and (c) 1800
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
     /// The kernel's ELF file, to watch its SYSRETs by QEMU's debugger interface
     #[arg(long, value_name = "ELF")]
     kernel: Option<PathBuf>,
@@ -74,7 +90,7 @@ struct RunArgs {
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// What boots the kernel and shows its console. `{programs}` stands for a cpio archive of all programs, which the kernel runs
-    /// one after the other, `{program}` for one program
+    /// one after the other (tiers (b) and (c): a root file system, whose `/init` runs them), `{program}` for one program
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
@@ -113,7 +129,17 @@ fn main() -> ExitCode {
 
 fn run(command: Subcommands) -> Result<ExitCode> {
     match command {
-        Subcommands::Programs { out, abi, flat } => {
+        Subcommands::Programs { tier, out, abi, flat } if tier != Tier::A => {
+            ensure!(!flat && abi == Abi::default(), "--flat and the options of the ABI are for tier (a)");
+            let (files, left_out) = programs::build_hosted(&tier.programs(), &out)?;
+            if !left_out.is_empty() {
+                let names: Vec<&str> = left_out.iter().map(|program| program.name).collect();
+                println!("left out: {}; gcc makes no static 32-bit programs (Debian: gcc-multilib)", names.join(", "));
+            }
+            println!("{} programs and the runner in {}", files.len() - 1, out.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Subcommands::Programs { out, abi, flat, .. } => {
             let files = programs::build(FREESTANDING.iter().chain(CROSSINGS), &abi, &out)?;
             if flat {
                 programs::flatten(&files)?;
@@ -121,8 +147,9 @@ fn run(command: Subcommands) -> Result<ExitCode> {
             println!("{} programs in {}", files.len(), out.display());
             Ok(ExitCode::SUCCESS)
         }
-        Subcommands::List => {
-            for program in FREESTANDING.iter().chain(CROSSINGS) {
+        Subcommands::List { tier } => {
+            let more = if tier == Tier::A { CROSSINGS } else { &[] };
+            for program in tier.programs().into_iter().chain(more) {
                 for check in program.checks {
                     let rows: Vec<String> = check.rows.iter().map(u32::to_string).collect();
                     println!("{:40} {}", format!("{}/{}", program.name, check.name), rows.join(", "));
@@ -130,16 +157,17 @@ fn run(command: Subcommands) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Subcommands::Report { log, killed } => {
-            let programs: Vec<&Program> = FREESTANDING.iter().collect();
+        Subcommands::Report { tier, only, log, killed } => {
+            let programs = chosen(tier, &only)?;
             Ok(print(&Report::read(&programs, &read(&log)?, killed.as_deref())))
         }
         Subcommands::Run(args) => {
-            let programs = chosen(&args.only)?;
+            let programs = chosen(args.tier, &args.only)?;
+            let timeout = args.timeout.unwrap_or(if args.tier == Tier::A { 60 } else { 1800 });
             let run = Run {
                 programs: &args.programs,
                 killed: args.killed.as_deref(),
-                limit: Duration::from_secs(args.timeout),
+                limit: Duration::from_secs(timeout),
                 kernel: args.kernel.as_deref(),
                 command: &args.command,
             };
@@ -167,16 +195,18 @@ fn run(command: Subcommands) -> Result<ExitCode> {
     }
 }
 
-/// The programs of these names, or all.
-fn chosen(names: &[String]) -> Result<Vec<&'static Program>> {
-    if names.is_empty() {
-        return Ok(FREESTANDING.iter().collect());
+/// The programs of these names, or all of the tier.
+fn chosen(tier: Tier, names: &[String]) -> Result<Vec<&'static Program>> {
+    let mut programs = tier.programs();
+    if let Some(unknown) = names.iter().find(|name| programs.iter().all(|program| program.name != **name)) {
+        bail!("there is no program `{unknown}` in this tier; `portcullis-testkit list` names them");
     }
-    let unknown = names.iter().find(|name| find(name).is_none());
-    ensure!(unknown.is_none(), "there is no program `{}`; `portcullis-testkit list` names them", unknown.unwrap());
-    let wanted = |program: &&Program| names.iter().any(|name| name == program.name);
     // The last one tells whether the kernel lives.
-    Ok(FREESTANDING.iter().filter(|program| wanted(program) || program.name == "alive").collect())
+    let wanted = |program: &&Program| names.iter().any(|name| name == program.name) || program.name == ALIVE;
+    if !names.is_empty() {
+        programs.retain(wanted);
+    }
+    Ok(programs)
 }
 
 fn read(log: &Path) -> Result<String> {
@@ -192,4 +222,22 @@ fn read(log: &Path) -> Result<String> {
 fn print(report: &Report) -> ExitCode {
     print!("{}", report.text());
     if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_of_the_readme_are_understood() {
+        const COMMAND: &str = "$ cargo run -p portcullis-testkit -- ";
+        let readme = include_str!("../README.md").replace("\\\n", " ");
+        let commands: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix(COMMAND)).collect();
+        assert!(commands.len() > 5);
+        for command in commands {
+            let words = command.split_whitespace().map(|word| word.trim_matches('\''));
+            let parsed = Arguments::try_parse_from(["portcullis-testkit"].into_iter().chain(words));
+            assert!(parsed.is_ok(), "{command}: {}", parsed.err().unwrap());
+        }
+    }
 }

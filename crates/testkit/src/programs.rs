@@ -1,11 +1,12 @@
-//! Building the programs of tier (a), with gcc: static ELF files, or flat images for kernels that load no ELF.
+//! Building the programs with gcc: static ELF files; of tier (a) also flat images for kernels that load no ELF.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
+use crate::hosted::{self, HOSTED, RUNNER};
 use crate::tiers::{Kind, LAST_BYTES, Program, Source};
 
 /// What goes into each program, and into one of them.
@@ -53,7 +54,7 @@ const FLAGS: &[&str] = &[
 ];
 
 /// How a kernel wants its programs.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct Abi {
     /// The number of the system call `write(fd, buffer, length)`
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -145,6 +146,7 @@ fn build_one(program: &Program, abi: &Abi, sources: &Path, out: &Path) -> Result
     gcc.args(COMMON.iter().map(|(_, object)| object));
     match program.source {
         Source::File(name) => drop(gcc.arg(name)),
+        Source::Hosted(_) => bail!("{} is no program of tier (a)", program.name),
         Source::Instruction(code) => {
             let code = code
                 .replace("KERNEL_ADDRESS", &format!("{:#x}", abi.kernel_address))
@@ -160,6 +162,46 @@ fn build_one(program: &Program, abi: &Abi, sources: &Path, out: &Path) -> Result
     }
     finish(&mut gcc, program.name)?;
     Ok(file)
+}
+
+/// Builds programs of tier (b) or (c) into a folder, as `NAME`, and the runner; which were left out, because this gcc makes no static
+/// 32-bit programs.
+///
+/// # Errors
+///
+/// When gcc or the static C library is missing, or gcc refuses.
+pub fn build_hosted(programs: &[&'static Program], out: &Path) -> Result<(Vec<PathBuf>, Vec<&'static Program>)> {
+    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let sources = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
+    for (name, text) in hosted::FILES {
+        fs::write(sources.path().join(name), text)?;
+    }
+    // The source of one may include another's.
+    for (_, program) in HOSTED {
+        if let Source::Hosted(text) = program.source {
+            fs::write(sources.path().join(program.name).with_extension("c"), text)?;
+        }
+    }
+    let narrow = makes_32_bit(sources.path())?;
+    let (buildable, left_out): (Vec<_>, Vec<_>) =
+        programs.iter().copied().partition(|program| narrow || !program.is_32_bit());
+    let each = buildable.iter().map(|program| (program.name, program.build_flags()));
+    let files = each.chain([(RUNNER, Vec::new())]).map(|(name, flags)| {
+        let file = out.join(name);
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-O2", "-static", "-pthread"]).args(flags).current_dir(sources.path());
+        finish(gcc.arg("-o").arg(std::path::absolute(&file)?).arg(format!("{name}.c")), name)?;
+        Ok(file)
+    });
+    Ok((files.collect::<Result<_>>()?, left_out))
+}
+
+/// Whether gcc makes static 32-bit programs, which takes a C library of that width.
+fn makes_32_bit(scratch: &Path) -> Result<bool> {
+    fs::write(scratch.join("width.c"), "#include <stdio.h>\nint main(void) { return puts(\"\"); }\n")?;
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-m32", "-static", "-pthread", "-o", "width", "width.c"]).current_dir(scratch);
+    Ok(gcc.output().context("gcc could not be started; it is needed, with GNU as and ld")?.status.success())
 }
 
 fn finish(gcc: &mut Command, what: &str) -> Result<()> {
@@ -182,6 +224,32 @@ pub fn flatten(programs: &[PathBuf]) -> Result<()> {
         let status = status.context("objcopy could not be started; it is part of GNU binutils")?;
         ensure!(status.success(), "objcopy failed on {}", program.display());
     }
+    Ok(())
+}
+
+/// Packs programs of tier (b) or (c) into a cpio archive that a kernel takes for its first file system: the runner is `init`, and
+/// `tests/list` names the programs.
+///
+/// # Errors
+///
+/// When one cannot be read, or the archive not be written.
+pub fn pack_root(runner: &Path, programs: &[PathBuf], seconds: u64, archive: &Path) -> Result<()> {
+    let mut out = fs::File::create(archive).with_context(|| format!("cannot make {}", archive.display()))?;
+    let read = |file: &Path| fs::read(file).with_context(|| format!("cannot read {}", file.display()));
+    let folders = ["dev", "proc", "tmp", "tests"].map(|name| (name.to_owned(), 0o040_755, Vec::new()));
+    let mut list = String::new();
+    let mut nodes: Vec<(String, u32, Vec<u8>)> = folders.into();
+    nodes.push(("init".into(), 0o100_755, read(runner)?));
+    for file in programs {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        list.push_str(&format!("{name} {seconds}\n"));
+        nodes.push((format!("tests/{name}"), 0o100_755, read(file)?));
+    }
+    nodes.push(("tests/list".into(), 0o100_644, list.into_bytes()));
+    let inputs = nodes.into_iter().zip(1..).map(|((name, mode, content), inode)| {
+        (cpio::NewcBuilder::new(&name).ino(inode).mode(mode), std::io::Cursor::new(content))
+    });
+    cpio::write_cpio(inputs, &mut out)?;
     Ok(())
 }
 

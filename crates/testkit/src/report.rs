@@ -5,6 +5,8 @@ use std::fmt::Write;
 use crate::catalogue::ROWS;
 use crate::tiers::{Check, Kind, Program};
 
+mod hosted;
+
 /// The line behind the log of each boot, where there are several in one log.
 pub const MACHINE_ENDED: &str = "\ntestkit: the machine ended\n";
 
@@ -25,8 +27,10 @@ pub enum Verdict {
 pub struct Finding {
     /// Its program.
     pub program: &'static str,
-    /// The check.
-    pub check: &'static Check,
+    /// The check's name.
+    pub check: String,
+    /// The rows that it decides.
+    pub rows: Vec<u32>,
     /// What became of it.
     pub verdict: Verdict,
 }
@@ -46,6 +50,9 @@ impl Report {
     #[must_use]
     pub fn read(programs: &[&'static Program], log: &str, killed: Option<&str>) -> Report {
         let findings = programs.iter().flat_map(|program| {
+            if program.is_hosted() {
+                return hosted::read(program, log);
+            }
             let part = Part::find(programs, program, log, killed);
             let mut verdicts: Vec<Verdict> = program
                 .checks
@@ -60,11 +67,13 @@ impl Report {
             if program.may_be_refused && part.is_none() {
                 verdicts.fill(Verdict::NotApplicable("the kernel did not run the program".into()));
             }
-            program.checks.iter().zip(verdicts).map(|(check, verdict)| Finding {
+            let findings = program.checks.iter().zip(verdicts).map(|(check, verdict)| Finding {
                 program: program.name,
-                check,
+                check: check.name.to_owned(),
+                rows: check.rows.to_vec(),
                 verdict,
-            })
+            });
+            findings.collect()
         });
         Report(findings.collect())
     }
@@ -72,7 +81,7 @@ impl Report {
     /// The verdict on a row, and the findings that decided it.
     #[must_use]
     pub fn row(&self, number: u32) -> (Verdict, Vec<&Finding>) {
-        let of_the_row = || self.0.iter().filter(|finding| finding.check.rows.contains(&number));
+        let of_the_row = || self.0.iter().filter(|finding| finding.rows.contains(&number));
         let having =
             |wanted: fn(&Verdict) -> bool| of_the_row().filter(|finding| wanted(&finding.verdict)).collect::<Vec<_>>();
         let failed = having(|verdict| matches!(verdict, Verdict::Failed(_)));
@@ -122,19 +131,15 @@ impl Report {
                 continue;
             }
             let _ = writeln!(text, "{:14} row {:2}: {}", verdict.word(), row.number, row.bug);
-            for finding in &findings {
-                let _ = writeln!(text, "{:21} {}", "", finding.line());
+            for line in lines(&findings) {
+                let _ = writeln!(text, "{:21} {line}", "");
             }
         }
         if !unlisted.is_empty() {
-            let _ = writeln!(
-                text,
-                "{:14} rows {}: no program of this tier checks them",
-                "not applicable",
-                unlisted.join(", ")
-            );
+            let rows = unlisted.join(", ");
+            let _ = writeln!(text, "{:14} rows {rows}: no program of this tier checks them", "not applicable");
         }
-        let others: Vec<&Finding> = self.0.iter().filter(|finding| finding.check.rows.is_empty()).collect();
+        let others: Vec<&Finding> = self.0.iter().filter(|finding| finding.rows.is_empty()).collect();
         let mut sums_of_others = [0; 4];
         for finding in others {
             sums_of_others[finding.verdict.index()] += 1;
@@ -159,8 +164,24 @@ impl Finding {
             Verdict::Failed(reason) | Verdict::NotApplicable(reason) => format!(": {reason}"),
             Verdict::Passed | Verdict::NotRun => String::new(),
         };
-        format!("{}/{}{reason}", self.program, self.check.name)
+        format!("{}/{}{reason}", self.program, self.check)
     }
+}
+
+/// A line for each finding; where many checks of a program came to the same, one for all of them.
+fn lines(findings: &[&Finding]) -> Vec<String> {
+    /// So many have lines of their own.
+    const FEW: usize = 8;
+    let mut lines = Vec::new();
+    for group in
+        findings.chunk_by(|one, next| one.program == next.program && one.verdict.index() == next.verdict.index())
+    {
+        lines.extend(group.iter().take(if group.len() > FEW { 1 } else { FEW }).map(|finding| finding.line()));
+        if group.len() > FEW {
+            lines.push(format!("{}: {} more checks", group[0].program, group.len() - 1));
+        }
+    }
+    lines
 }
 
 impl Verdict {
@@ -212,7 +233,7 @@ impl<'a> Part<'a> {
         }
         let tried = self.lines.iter().any(|line| line.strip_prefix("try ") == Some(check.name));
         match (check.kind, tried, self.alive) {
-            (Kind::Watched, ..) => Verdict::NotApplicable("nobody watched".into()),
+            (Kind::Watched | Kind::Pattern, ..) => Verdict::NotApplicable("nobody watched".into()),
             (_, false, _) => Verdict::NotRun,
             (Kind::Dies | Kind::MayDie, true, true) => Verdict::Passed,
             (Kind::Opens, true, true) => Verdict::NotApplicable("the kernel does not offer it".into()),
@@ -234,7 +255,7 @@ mod tests {
     }
 
     fn verdict(report: &Report, program: &str, check: &str) -> Verdict {
-        let found = report.0.iter().find(|finding| finding.program == program && finding.check.name == check);
+        let found = report.0.iter().find(|finding| finding.program == program && finding.check == check);
         found.unwrap().verdict.clone()
     }
 

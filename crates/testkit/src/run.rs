@@ -11,7 +11,8 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::gdb::{Debugger, RCX};
-use crate::programs::pack;
+use crate::hosted::RUNNER;
+use crate::programs::{pack, pack_root};
 use crate::report::{MACHINE_ENDED, Report};
 use crate::symbols::{Symbols, find_code};
 use crate::tiers::{ALIVE, FREESTANDING, LAST_BYTES, Program, SYSRET};
@@ -39,6 +40,10 @@ pub struct Run<'a> {
 /// How many boots there may be: a kernel that dies of one program is booted again for the next ones.
 const BOOTS: usize = 200;
 
+/// How long a program of tier (b) or (c) may take, in seconds of the kernel's clock: the runner ends it then. The longest take some
+/// seconds on a quiet machine.
+const PROGRAM_LIMIT: u64 = 120;
+
 impl Run<'_> {
     /// Boots until each program has run, and gives the consoles' log.
     ///
@@ -48,6 +53,11 @@ impl Run<'_> {
     pub fn log(&self, programs: &[&'static Program]) -> Result<String> {
         let watched = |program: &&Program| self.kernel.is_some() && program.name == LAST_BYTES;
         let mut log = String::new();
+        // Not every compiler makes 32-bit programs.
+        let is_there = |program: &&Program| {
+            !(program.is_hosted() && program.is_32_bit()) || self.programs.join(program.name).exists()
+        };
+        let programs: Vec<&Program> = programs.iter().copied().filter(is_there).collect();
         if self.mentions(ARCHIVE) {
             let rest: Vec<&Program> = programs.iter().copied().filter(|program| !watched(program)).collect();
             self.run_archives(&rest, &mut log)?;
@@ -55,6 +65,10 @@ impl Run<'_> {
             ensure!(self.mentions(ONE), "the command mentions neither {ARCHIVE} nor {ONE}");
             for program in programs.iter().filter(|program| !watched(program)) {
                 let file = self.file(program)?;
+                if program.is_hosted() {
+                    // In the place of the runner.
+                    log.push_str(&format!("=== {}\n", program.name));
+                }
                 log.push_str(&self.boot(ONE, &file, &[])?);
                 log.push_str(MACHINE_ENDED);
             }
@@ -67,7 +81,11 @@ impl Run<'_> {
     }
 
     pub(crate) fn file(&self, program: &Program) -> Result<PathBuf> {
-        let file = std::path::absolute(self.programs.join(program.name))?;
+        self.file_named(program.name)
+    }
+
+    fn file_named(&self, name: &str) -> Result<PathBuf> {
+        let file = std::path::absolute(self.programs.join(name))?;
         ensure!(file.exists(), "there is no {}; `portcullis-testkit programs` makes it", file.display());
         Ok(file)
     }
@@ -79,12 +97,18 @@ impl Run<'_> {
             let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
             let archive = scratch.path().join("programs.cpio");
             let files = rest.iter().map(|program| self.file(program)).collect::<Result<Vec<_>>>()?;
-            pack(&files, &archive)?;
+            if rest.iter().any(|program| program.is_hosted()) {
+                pack_root(&self.file_named(RUNNER)?, &files, PROGRAM_LIMIT, &archive)?;
+            } else {
+                pack(&files, &archive)?;
+            }
             let text = self.boot(ARCHIVE, &archive, &[])?;
             log.push_str(&text);
             log.push_str(MACHINE_ENDED);
-            let begun =
-                |program: &&Program| text.lines().any(|line| line.trim() == format!("program {}", program.name));
+            let begun = |program: &&Program| {
+                let word = if program.is_hosted() { "===" } else { "program" };
+                text.lines().any(|line| line.trim() == format!("{word} {}", program.name))
+            };
             match rest.iter().rposition(begun) {
                 // It did not come to the last one.
                 Some(at) if at + 1 < rest.len() => rest = &rest[at + 1..],

@@ -1,5 +1,7 @@
 //! The programs: what each checks, and which rows of the catalogue its checks decide.
 
+use crate::hosted::HOSTED;
+
 /// A program that a kernel runs.
 pub struct Program {
     /// Its name: of its file, and in its first line.
@@ -18,16 +20,60 @@ pub enum Source {
     File(&'static str),
     /// This assembly, in `fatal.c`.
     Instruction(&'static str),
+    /// This text in C, which is compiled against the C library.
+    Hosted(&'static str),
+}
+
+/// What programs ask of a kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tier {
+    /// The system calls `write` and `exit`, and nothing else
+    #[default]
+    A,
+    /// A static C library, signals and `fork`
+    B,
+    /// A Linux-like ABI: threads, `ptrace`, filters, 32-bit programs. The programs of tier (b) are among these
+    C,
+}
+
+impl Tier {
+    /// Its programs.
+    #[must_use]
+    pub fn programs(self) -> Vec<&'static Program> {
+        match self {
+            Tier::A => FREESTANDING.iter().collect(),
+            Tier::B => HOSTED.iter().filter(|(tier, _)| *tier == Tier::B).map(|(_, program)| program).collect(),
+            Tier::C => HOSTED.iter().map(|(_, program)| program).collect(),
+        }
+    }
 }
 
 /// One check of a program.
 pub struct Check {
-    /// Its name in the program's lines.
+    /// Its name in the program's lines; of [`Kind::Pattern`], what the names look like.
     pub name: &'static str,
     /// How it is seen to be well.
     pub kind: Kind,
     /// The rows that it decides. A check may be in none.
     pub rows: &'static [u32],
+}
+
+impl Check {
+    /// Whether a program that names its checks itself means this one.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        matches(self.name, name)
+    }
+}
+
+/// Whether a name looks like a pattern, where `*` is any text.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((before, after)) => name
+            .strip_prefix(before)
+            .is_some_and(|rest| (0..=rest.len()).any(|at| rest.is_char_boundary(at) && matches(after, &rest[at..]))),
+    }
 }
 
 /// What is expected of a check.
@@ -44,6 +90,8 @@ pub enum Kind {
     MayDie,
     /// Whoever runs the program sees it (`portcullis-testkit run --kernel`, `portcullis-testkit inject`).
     Watched,
+    /// The program names its checks itself. `*` in the pattern stands for any text.
+    Pattern,
 }
 
 const fn says(name: &'static str, rows: &'static [u32]) -> Check {
@@ -230,15 +278,79 @@ const TRAP_SYSCALL: &str = "\
 
 /// What `inject` lets run while it injects.
 pub const CROSSINGS: &[Program] = &[
-    file("crossings", "crossings.c", &[watched("nmi", &[23]), watched("mc", &[23]), says("registers", &[])]),
+    file(
+        "crossings",
+        "crossings.c",
+        &[watched("nmi", &[23]), watched("mc", &[23]), watched("db", &[31]), says("registers", &[])],
+    ),
     file(
         "crossings_bases",
         "crossings_bases.c",
-        &[OPEN, watched("nmi", &[31]), watched("mc", &[31]), says("registers", &[])],
+        &[OPEN, watched("nmi", &[31]), watched("mc", &[31]), watched("db", &[31]), says("registers", &[])],
     ),
 ];
 
-/// The program of this name.
+/// The program of this name, of tier (a).
+#[must_use]
 pub fn find(name: &str) -> Option<&'static Program> {
     FREESTANDING.iter().chain(CROSSINGS).find(|program| program.name == name)
+}
+
+impl Program {
+    /// Whether it is compiled against the C library.
+    #[must_use]
+    pub fn is_hosted(&self) -> bool {
+        matches!(self.source, Source::Hosted(_))
+    }
+
+    /// What its source asks of the compiler: `// build: FLAGS` in its first lines.
+    #[must_use]
+    pub fn build_flags(&self) -> Vec<&'static str> {
+        const FIRST_LINES: usize = 10;
+        let Source::Hosted(text) = self.source else {
+            return Vec::new();
+        };
+        let line = text.lines().take(FIRST_LINES).find_map(|line| line.strip_prefix("// build: "));
+        line.map_or(Vec::new(), |flags| flags.split_whitespace().collect())
+    }
+
+    /// Whether it is a 32-bit program: a kernel may refuse it, and a compiler may be unable to build it.
+    #[must_use]
+    pub fn is_32_bit(&self) -> bool {
+        self.build_flags().contains(&"-m32")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_is_any_text() {
+        for (pattern, name) in [("*", ""), ("*", "a"), ("a*", "ab"), ("*b", "ab"), ("a*b*c", "a-b-b-c"), ("ab", "ab")] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("a*", "ba"), ("*b", "abc"), ("ab", "abc"), ("a*b", "a")] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn the_readme_has_the_programs_and_rows_of_each_tier() {
+        let readme = include_str!("../README.md");
+        for (name, tier) in [("a", Tier::A), ("b", Tier::B), ("c", Tier::C)] {
+            let more = if tier == Tier::A { CROSSINGS } else { &[] };
+            let programs: Vec<&Program> = tier.programs().into_iter().chain(more).collect();
+            let checks = programs.iter().flat_map(|program| program.checks);
+            let rows: std::collections::BTreeSet<u32> = checks.flat_map(|check| check.rows).copied().collect();
+            let rows: Vec<String> = rows.iter().map(u32::to_string).collect();
+            let end = format!("| {} | {} |", programs.len(), rows.join(", "));
+            let line = readme.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap();
+            assert!(line.ends_with(&end), "tier ({name}): {end}");
+        }
+        let files = FREESTANDING.len() + CROSSINGS.len();
+        assert!(readme.contains(&format!("\n{files} programs in /tmp/testkit\n")));
+        let hosted = Tier::C.programs().len();
+        assert!(readme.contains(&format!("\n{hosted} programs and the runner in /tmp/tier-c\n")));
+    }
 }

@@ -28,6 +28,7 @@ use clap::Subcommand;
 
 use build::Variant;
 use config::{Arch, Config};
+pub use run::clock_khz;
 use source::SourceArgs;
 
 /// Linux (6.1, 6.12, 7.2) with Portcullis in the place of its own entry code, from Debian's source or your own.

@@ -40,6 +40,14 @@ pub fn run(only: &[String], report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// The kernel without the guard of this name.
+pub fn kernel_without(name: &str) -> Result<PathBuf> {
+    let guards = guards::read()?;
+    let guard =
+        guards.iter().find(|guard| guard.name == name).with_context(|| format!("there is no guard `{name}`"))?;
+    Ablated::new().kernel_without(guard)
+}
+
 /// The copy of the repository: one guard at a time is out of it.
 struct Ablated {
     copy: PathBuf,

@@ -344,8 +344,8 @@ impl Crossing<'_> {
         }
         let stack_before = debugger.register(RSP)?;
         match kind {
-            Injection::Nmi => Event::Nmi.inject(qmp)?,
-            Injection::MachineCheck => Event::Mc.inject(qmp)?,
+            Injection::Nmi => Event::Nmi.inject(debugger, qmp)?,
+            Injection::MachineCheck => Event::Mc.inject(debugger, qmp)?,
             Injection::Debug => self.watch(debugger, at, EXECUTION)?,
         }
         let arrival = arrive(debugger, of_the_library(self.symbols, kind.door())?)?;

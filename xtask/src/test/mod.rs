@@ -14,6 +14,7 @@ mod gdb;
 mod guards;
 mod guest;
 mod host_programs;
+mod hosted;
 mod instructions;
 mod library;
 mod lints;
@@ -107,7 +108,7 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "testkit",
-        about: "the testkit on a kernel without the library: with a bug planted exactly its row fails, and else none",
+        about: "the testkit on kernels with the library and without: with a bug planted its row fails, and else none",
         run: |args, report| testkit::run(args.all, report),
     },
     Suite {

@@ -17,6 +17,7 @@ use portcullis_testkit::run::Run;
 use portcullis_testkit::symbols::Symbols;
 use portcullis_testkit::tiers::{CROSSINGS, FREESTANDING, LAST_BYTES, Program, Source};
 
+use super::hosted;
 use super::report::Report;
 use crate::console::Capture;
 use crate::initramfs::Initramfs;
@@ -27,8 +28,8 @@ use crate::{emulator, example, kernel, progress, repository};
 /// The bugs that `plant=N` plants and the programs show; N is the row.
 const PLANTS: &[u32] = &[1, 10, 15, 20, 21, 24, 25, 28, 33, 34, 35, 41, 42, 43];
 
-/// Those that NMIs show.
-const INJECTED: &[u32] = &[23, 31];
+/// Those that events show.
+const INJECTED: &[(Event, u32)] = &[(Event::Nmi, 23), (Event::Mc, 23), (Event::Nmi, 31), (Event::Db, 31)];
 
 /// The doors of SYSCALL, and of exceptions and interrupts.
 const DOORS: [&str; 2] = ["syscall_entry", "event_entry"];
@@ -60,18 +61,20 @@ pub fn run(all_programs: bool, report: &mut Report) -> Result<()> {
         let outcome = planted(&kernel, &programs, plant).map_err(|error| format!("{error:#}"));
         report.outcome(&format!("testkit/row {plant} planted"), outcome);
     }
-    for door in DOORS {
-        match injected(&kernel, &programs, None, door) {
-            Ok(count) => report.pass_many(&format!("testkit/NMIs at {door}"), count, "NMIs"),
-            Err(error) => report.fail(&format!("testkit/NMIs at {door}"), &format!("{error:#}")),
+    for (event, door) in [(Event::Nmi, DOORS[0]), (Event::Nmi, DOORS[1]), (Event::Mc, DOORS[0]), (Event::Db, DOORS[0])]
+    {
+        let name = format!("testkit/{} at {door}", event.name());
+        match injected(&kernel, &programs, event, None, door) {
+            Ok(count) => report.pass_many(&name, count, event.name()),
+            Err(error) => report.fail(&name, &format!("{error:#}")),
         }
     }
-    for &plant in INJECTED {
-        let outcome =
-            injected(&kernel, &programs, Some(plant), DOORS[0]).map(drop).map_err(|error| format!("{error:#}"));
-        report.outcome(&format!("testkit/row {plant} planted"), outcome);
+    for (event, plant) in INJECTED {
+        let outcome = injected(&kernel, &programs, *event, Some(*plant), DOORS[0]).map(drop);
+        let outcome = outcome.map_err(|error| format!("{error:#}"));
+        report.outcome(&format!("testkit/row {plant} planted, {}", event.name()), outcome);
     }
-    Ok(())
+    hosted::run(all_programs, report)
 }
 
 fn on_the_host(programs: &Path) -> Result<()> {
@@ -204,18 +207,18 @@ fn all() -> Vec<&'static Program> {
     FREESTANDING.iter().collect()
 }
 
-/// An NMI at each instruction of two doors: without a bug all is well, with one exactly its row fails.
-fn injected(kernel: &Path, programs: &Path, plant: Option<u32>, door: &str) -> Result<usize> {
+/// An event at each instruction of a door: without a bug all is well, with one exactly its row fails.
+fn injected(kernel: &Path, programs: &Path, event: Event, plant: Option<u32>, door: &str) -> Result<usize> {
     let command = command(kernel, plant.unwrap_or(0));
     let run = Run { programs, killed: None, limit: LIMIT, kernel: Some(kernel), command: &command };
-    let (counts, rows) = Injection { run, door, event: Event::Nmi }.report()?;
+    let (counts, rows) = Injection { run, door, event }.report()?;
     match plant {
         Some(plant) => {
             ensure!(rows.failed_rows() == [plant], "the rows that fail are {:?}\n{}", rows.failed_rows(), rows.text())
         }
         None => {
             ensure!(rows.is_well(), "{}", rows.text());
-            for row in INJECTED {
+            for (_, row) in INJECTED.iter().filter(|(one, _)| *one == event) {
                 ensure!(rows.row(*row).0 == Verdict::Passed, "row {row} has not passed\n{}", rows.text());
             }
         }
@@ -255,7 +258,7 @@ fn planted(kernel: &Path, programs: &Path, plant: u32) -> Result<()> {
     let failed = rows.failed_rows();
     ensure!(failed == [plant], "the rows that fail are {failed:?}\n{}\n{log}", rows.text());
     let others: Vec<&str> = (rows.0.iter())
-        .filter(|finding| finding.check.rows.is_empty() && matches!(finding.verdict, Verdict::Failed(_)))
+        .filter(|finding| finding.rows.is_empty() && matches!(finding.verdict, Verdict::Failed(_)))
         .map(|finding| finding.program)
         .collect();
     ensure!(others.is_empty(), "checks that are in no row fail, too: {others:?}\n{}", rows.text());
