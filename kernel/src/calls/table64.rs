@@ -358,15 +358,16 @@ fn unknown(regs: &mut UserRegs) -> u64 {
     let bit = 1 << (index % 64);
     let seen = &SEEN[index / 64];
     if seen.load(Relaxed) & bit == 0 && seen.fetch_or(bit, Relaxed) & bit == 0 {
-        warn(number);
+        warn("", number);
     }
     answer(Err(Errno::ENOSYS))
 }
 
+/// Says that there is no call with this number, and who asked for it; `width` tells which table's. `./x run` reads the line.
 #[cold]
 #[inline(never)]
-fn warn(number: u32) {
+pub(super) fn warn(width: &str, number: u32) {
     let name = crate::task::current().comm();
     let name = name.escape_ascii().take_while(|&byte| byte != b'\\').map(char::from);
-    log::warn!("system call {number} is not implemented ({})", name.collect::<alloc::string::String>());
+    log::warn!("{width}system call {number} is not implemented ({})", name.collect::<alloc::string::String>());
 }

@@ -7,6 +7,7 @@ use linux_raw_sys::{general as abi, ioctl};
 use spin::Once;
 
 use crate::errno::{Errno, Result};
+use crate::fs::pty;
 use crate::fs::serial::{COM2, COM3};
 use crate::fs::tty;
 use crate::fs::tty_file;
@@ -19,7 +20,7 @@ use crate::vfs::file::{ALWAYS_READY, File, FileOps};
 use crate::vfs::inode::{Inode, Metadata, device_number, major_minor};
 
 /// The nodes that `/dev` has: name, permissions, number.
-const NODES: [(&str, u32, u64); 9] = [
+const NODES: [(&str, u32, u64); 10] = [
     ("null", 0o666, device_number(1, 3)),
     ("zero", 0o666, device_number(1, 5)),
     ("full", 0o666, device_number(1, 7)),
@@ -27,6 +28,7 @@ const NODES: [(&str, u32, u64); 9] = [
     ("urandom", 0o666, device_number(1, 9)),
     ("tty", 0o666, device_number(5, 0)),
     ("console", 0o600, device_number(5, 1)),
+    ("ptmx", 0o666, pty::PTMX),
     ("ttyS0", 0o620, device_number(4, 64)),
     ("kmsg", 0o644, device_number(1, 11)),
 ];
@@ -70,6 +72,8 @@ pub fn open(inode: Arc<dyn Inode>, file_type: u32, rdev: u64, flags: u32) -> Res
         (1, 11) => Arc::new(KernelLog),
         (5, 0) => return tty_file::open_controlling(inode, flags),
         (5, 1) => return tty_file::open(inode, flags, false),
+        (5, 2) => return pty::open_master(inode, flags),
+        (136, index) => return pty::open_slave(inode, index, flags),
         (4, 64) => return tty_file::open(inode, flags, true),
         _ => registered().find(|device| device.number == rdev).map(|device| (device.ops)()).ok_or(Errno::ENXIO)?,
     };

@@ -1,7 +1,10 @@
 //! The line discipline: what a terminal does with the bytes that are typed and the bytes that are printed.
 //!
-//! Pure bookkeeping: no locks, no allocation, no device. Input arrives in interrupt context. Echo and output leave
+//! Pure bookkeeping: no locks, no device, and no allocation but for a new line. Input arrives in interrupt context. Echo and output leave
 //! through a closure.
+
+use alloc::boxed::Box;
+use alloc::vec;
 
 use linux_raw_sys::general as abi;
 
@@ -29,7 +32,7 @@ pub enum Effect {
 pub struct Line {
     /// The settings.
     pub termios: Termios,
-    buffer: [u8; CAPACITY],
+    buffer: Box<[u8]>,
     /// A bit per byte: it ends a line (or is the end of file, if the byte is NUL).
     ends: [u64; CAPACITY / 64],
     /// Positions count up; a position's byte is at its remainder. `tail..committed` may be read,
@@ -49,10 +52,10 @@ pub struct Line {
 
 impl Line {
     /// A line that nobody has typed on.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Line {
             termios: Termios::new(),
-            buffer: [0; CAPACITY],
+            buffer: vec![0; CAPACITY].into_boxed_slice(),
             ends: [0; CAPACITY / 64],
             tail: 0,
             committed: 0,
@@ -92,6 +95,11 @@ impl Line {
     /// could never come.)
     pub fn is_full(&self) -> bool {
         self.head - self.tail >= CAPACITY - 1 && (!self.is_canonical() || self.lines > 0)
+    }
+
+    /// How many bytes may be typed at once. A line that is too long is taken, and loses its end.
+    pub fn room(&self) -> usize {
+        if self.is_full() { 0 } else { (CAPACITY - 1).saturating_sub(self.head - self.tail).max(1) }
     }
 
     /// Bytes that a read may return now (in canonical mode: complete lines).

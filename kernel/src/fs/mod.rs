@@ -8,7 +8,8 @@
 //! | change how names are walked | [`path`] |
 //! | change directories, links, regular files | [`ramfs`], [`ramfs_file`] |
 //! | add a device | [`devices`] |
-//! | change the terminal | [`mod@line`] (editing, echo: pure), [`tty`] (waiting, job control, ioctls), [`serial`] |
+//! | change terminals | [`mod@line`] (editing, echo: pure), [`tty`] (job control), [`tty_file`] (waiting), `tty_control` (ioctl), [`serial`] |
+//! | change pseudo-terminals | [`pty`] |
 //! | add a file to `/proc` | [`proc`] |
 //! | change a system call | [`calls`](crate::calls::fs) |
 //!
@@ -25,6 +26,7 @@ pub mod path;
 pub mod pidfd;
 pub mod pipe;
 pub mod proc;
+pub mod pty;
 pub mod ramfs;
 pub mod ramfs_directory;
 pub mod ramfs_file;
@@ -34,6 +36,7 @@ pub mod serial;
 pub mod termios;
 pub mod timerfd;
 pub mod tty;
+mod tty_control;
 pub mod tty_file;
 pub mod vdso;
 
@@ -91,7 +94,7 @@ fn terminal_size(text: Option<&str>) -> Option<(u16, u16)> {
 }
 
 fn make_standard_files(root: &Arc<ramfs::RamInode>) -> crate::errno::Result<()> {
-    for (path, mode) in [("dev", 0o755), ("proc", 0o555), ("tmp", 0o1777), ("dev/shm", 0o1777), ("dev/pts", 0o755)] {
+    for (path, mode) in [("dev", 0o755), ("proc", 0o555), ("tmp", 0o1777), ("dev/shm", 0o1777)] {
         let directory = initramfs::make_directories(root, path.as_bytes())?;
         let permissions = Some(mode);
         directory.set_attributes(&crate::vfs::inode::AttributeChange { permissions, ..Default::default() })?;
@@ -107,6 +110,9 @@ fn make_standard_files(root: &Arc<ramfs::RamInode>) -> crate::errno::Result<()> 
             dev.symlink(name.as_bytes(), target.as_bytes())?;
         }
     }
+    // What the archive has there stays.
+    let _ = dev.rmdir(b"pts");
+    let _ = dev.mount(b"pts", pty::Directory::make(dev.clone()));
     match root.rmdir(b"proc") {
         Ok(()) => root.mount(b"proc", proc::root()),
         // The archive put files there, and its maker wants to see them.

@@ -3,7 +3,6 @@
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering::*;
 
 use linux_raw_sys::general::O_RDONLY;
 use portcullis::InKernel;
@@ -36,8 +35,7 @@ pub fn start() {
         tree.add_process(pid::REAPER, pid::REAPER, ExitSignal::CHILD, &task);
         tree.set_session(&task.process);
     }
-    task.process.has_tty.store(true, Relaxed);
-    crate::fs::tty::set_controlling_session(&task.process);
+    crate::fs::tty::give_console_to(&task.process);
     scheduler::start(task);
 }
 

@@ -25,8 +25,10 @@ pub struct Process {
     pub(super) parent: AtomicI32,
     pub(super) pgrp: AtomicI32,
     pub(super) session: AtomicI32,
-    /// Whether the console is its controlling terminal.
-    pub has_tty: AtomicBool,
+    /// The device number of its controlling terminal; 0 for none.
+    pub terminal: AtomicU32,
+    /// A session leader's: the group in the foreground of its terminal when that hung up. It is told when the leader ends.
+    pub hung_up: AtomicI32,
     /// Whether it has called exec since it was forked (setpgid on it is refused then).
     pub has_execed: AtomicBool,
     /// Signals pending for the process; the state of a group stop.
@@ -95,7 +97,8 @@ impl Process {
             parent: AtomicI32::new(0),
             pgrp: AtomicI32::new(get(Process::pgrp)),
             session: AtomicI32::new(get(Process::session)),
-            has_tty: AtomicBool::new(from.is_some_and(|from| from.has_tty.load(Relaxed))),
+            terminal: AtomicU32::new(from.map_or(0, |from| from.terminal.load(Relaxed))),
+            hung_up: AtomicI32::new(0),
             has_execed: AtomicBool::new(false),
             signals: SpinLock::new(ProcessSignals::new(
                 from.map_or_else(|| User::find(0), |from| from.signals.lock().user.clone()),

@@ -400,7 +400,7 @@ impl Tree {
     pub fn set_session(&mut self, process: &Process) {
         process.session.store(process.pid, Relaxed);
         process.pgrp.store(process.pid, Relaxed);
-        process.has_tty.store(false, Relaxed);
+        process.terminal.store(0, Relaxed);
     }
 }
 

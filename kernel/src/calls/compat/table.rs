@@ -433,7 +433,7 @@ fn unknown(regs: &mut UserRegs) -> Result<usize> {
     let index = (number as usize).min(LAST);
     let bit = 1 << (index % 64);
     if SEEN[index / 64].fetch_or(bit, Relaxed) & bit == 0 {
-        log::warn!("32-bit system call {number} is not implemented");
+        crate::calls::table64::warn("32-bit ", number);
     }
     Err(Errno::ENOSYS)
 }

@@ -75,8 +75,10 @@ pub(super) static ENTRIES: &[Entry] = &[
     Entry { name: "wchan", kind: Kind::Text(|_| Ok(b"0".to_vec())) },
 ];
 
-const MOUNTS: &[u8] = b"tmpfs / tmpfs rw,relatime 0 0\nproc /proc proc rw,relatime 0 0\n";
-const MOUNT_INFO: &[u8] = b"1 1 0:1 / / rw,relatime - tmpfs tmpfs rw\n2 1 0:5 / /proc rw,relatime - proc proc rw\n";
+const MOUNTS: &[u8] =
+    b"tmpfs / tmpfs rw,relatime 0 0\nproc /proc proc rw,relatime 0 0\ndevpts /dev/pts devpts rw,relatime 0 0\n";
+const MOUNT_INFO: &[u8] = b"1 1 0:1 / / rw,relatime - tmpfs tmpfs rw\n2 1 0:5 / /proc rw,relatime - proc proc rw\n\
+    3 1 0:14 / /dev/pts rw,relatime - devpts devpts rw\n";
 
 /// The memory of a process that still has some of its own.
 fn memory(subject: &Subject) -> Option<Arc<AddressSpace>> {
@@ -188,10 +190,7 @@ fn stat(subject: &Subject) -> Result<Vec<u8>> {
     let used = usage::of_process(process);
     let (times, children) = (used.times(), process.children_usage.times());
     let space = memory(subject).map(|mm| (mm.usage(), mm.program())).unwrap_or_default();
-    let (tty, foreground) = match process.has_tty.load(Relaxed) {
-        true => (crate::vfs::inode::device_number(4, 64), tty::session_and_foreground().1),
-        false => (0, -1),
-    };
+    let (tty, foreground) = tty::shown(process);
     let nice = subject.task.as_ref().map_or_else(|| process.leader.lock().nice, |task| task.policy.nice.load(Relaxed));
     let [blocked, pending, _, ignored, caught] = signal_sets(subject);
     let mut out = String::new();
