@@ -136,6 +136,7 @@ pub fn needs(program: &Path) -> Result<Vec<PathBuf>> {
             needs.extend(libraries(Path::new(&linker), &real)?);
         }
     }
+    needs.extend(opened_by_libc(&needs));
     needs.extend(interpreters);
     Ok(needs)
 }
@@ -200,6 +201,12 @@ pub fn libraries(linker: &Path, file: &Path) -> Result<Vec<PathBuf>> {
     let mut found = vec![linker.to_owned()];
     found.extend(listed(&text));
     Ok(found)
+}
+
+/// What the C library among `libraries` opens when a thread is canceled: no list of needs has it.
+fn opened_by_libc(libraries: &[PathBuf]) -> Option<PathBuf> {
+    let libc = libraries.iter().find(|path| path.ends_with("libc.so.6"))?;
+    Some(libc.with_file_name("libgcc_s.so.1")).filter(|unwinder| unwinder.exists())
 }
 
 /// The paths in the lines `NAME => PATH (ADDRESS)` of a dynamic linker's list. The vDSO has none.
@@ -319,6 +326,16 @@ mod tests {
         // The C library needs the linker.
         let needs = needs(&object).unwrap();
         assert!(needs.iter().any(|path| path.ends_with("ld-linux-x86-64.so.2")), "{needs:?}");
+    }
+
+    #[test]
+    fn what_the_c_library_opens_comes_along() {
+        let scratch = tempfile::tempdir().unwrap();
+        let [libc, unwinder] = ["libc.so.6", "libgcc_s.so.1"].map(|name| scratch.path().join(name));
+        assert_eq!(opened_by_libc(std::slice::from_ref(&libc)), None);
+        fs::write(&unwinder, "").unwrap();
+        assert_eq!(opened_by_libc(&[scratch.path().join("libm.so.6"), libc]), Some(unwinder));
+        assert_eq!(opened_by_libc(&[]), None);
     }
 
     #[test]

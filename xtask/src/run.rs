@@ -235,6 +235,11 @@ fn separate_errors(shell_on_terminal: bool) -> Errors {
 
 /// The exit code, after what there is to say.
 pub fn report(outcome: &Outcome, interactive: bool, log_was_shown: bool, accelerator: Accelerator) -> Result<ExitCode> {
+    if !log_was_shown {
+        for (call, program) in missing_calls(&outcome.log) {
+            eprintln!("x: the kernel has no {call}, which {program} called");
+        }
+    }
     let code = match &outcome.ending {
         Ending::Exit(code) => return Ok(ExitCode::from(*code as u8)),
         // Ctrl-A X.
@@ -281,6 +286,22 @@ pub fn report(outcome: &Outcome, interactive: bool, log_was_shown: bool, acceler
     Ok(ExitCode::from(code))
 }
 
+/// The system calls that the kernel says it has not, and who called each first.
+fn missing_calls(log: &str) -> Vec<(String, String)> {
+    let names = log.lines().filter_map(|line| {
+        let (before, after) = line.split_once("system call ")?;
+        let (number, program) = after.split_once(" is not implemented (")?;
+        let number: usize = number.parse().ok()?;
+        let name = match before.ends_with("32-bit ") {
+            true => syscalls::x86::Sysno::new(number).map(|call| call.name()),
+            false => syscalls::x86_64::Sysno::new(number).map(|call| call.name()),
+        };
+        let shown = name.map_or_else(|| format!("system call {number}"), str::to_owned);
+        Some((shown, program.strip_suffix(')')?.to_owned()))
+    });
+    names.collect()
+}
+
 /// The last lines of a kernel's log.
 pub fn log_tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
@@ -298,4 +319,19 @@ pub fn environment() -> Vec<String> {
         format!("TERM={terminal}"),
         r"PS1=portcullis:\w\$ ".to_owned(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_calls_have_names() {
+        let log = "[  1.1] WARN  calls::table64: system call 52 is not implemented (bash)\nother\n\
+                   [  1.2] WARN  calls::compat::table: 32-bit system call 52 is not implemented (a b)\n\
+                   [  1.3] WARN  calls::table64: system call 999 is not implemented (x)\n";
+        let expected = [("getpeername", "bash"), ("umount2", "a b"), ("system call 999", "x")];
+        let expected = expected.map(|(call, program)| (call.to_owned(), program.to_owned()));
+        assert_eq!(missing_calls(log), expected);
+    }
 }
