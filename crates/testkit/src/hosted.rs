@@ -136,6 +136,7 @@ pub const HOSTED: &[(Tier, Program)] = &[
     hosted!(C, "ptrace_step", [("a step over a system call*", &[25]), ("a flag that the program sets is seen", &[36]), ("and stays when the tracer steps no more", &[36])]),
     hosted!(C, "ptrace_stops", [("signals do not release a stop", &[40]), ("it is still stopped", &[40]), ("one stop at entry and one at exit", &[10])]),
     hosted!(C, "ptrace_storm", [("*", &[16])]),
+    hosted!(C, "pty", []),
     hosted!(C, "restart_again", [("*", &[34])]),
     hosted!(C, "restart_again_32", [("*", &[34])]),
     hosted!(C, "robust_list", []),
