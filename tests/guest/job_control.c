@@ -211,6 +211,10 @@ static void groups(void)
     check(result == -1 && errno == EINVAL, "setpgid to a negative group", "%d, %s", result, strerror(errno));
     result = kill(-0x3ffffff, 0);
     check(result == -1 && errno == ESRCH, "kill of an empty group", "%d, %s", result, strerror(errno));
+    result = kill(-0x3ffffff, 65);
+    check(result == -1 && errno == ESRCH, "the group comes before the signal", "%d, %s", result, strerror(errno));
+    result = kill(-getpgrp(), 65);
+    check(result == -1 && errno == EINVAL, "a group is sent no bad signal", "%d, %s", result, strerror(errno));
 
     /* kill(0) reaches all members of the own group and nobody else. */
     pid_t leader = fork();

@@ -221,6 +221,7 @@ fn to_process(pid: Pid, info: SigInfo) -> Result<()> {
 
 /// Sends to a member of a group, if that is permitted.
 fn to_member(tree: &Tree, process: &Process, info: SigInfo) -> Result<()> {
+    kill::check_number(info.signo)?;
     permission::check(process, &info)?;
     if info.signo == 0 {
         return Ok(());
@@ -230,7 +231,6 @@ fn to_member(tree: &Tree, process: &Process, info: SigInfo) -> Result<()> {
 
 /// Fine if one member could be sent to; otherwise what the last one gave.
 fn to_group(group: Pid, info: SigInfo) -> Result<()> {
-    kill::check_number(info.signo)?;
     let tree = tree::tree();
     tree::note_group_signal();
     let mut sent = false;
@@ -244,7 +244,6 @@ fn to_group(group: Pid, info: SigInfo) -> Result<()> {
 
 /// Everybody but the kernel's reaper and the sender. Those who may not be signalled are passed over, and are no error.
 fn to_all(info: SigInfo) -> Result<()> {
-    kill::check_number(info.signo)?;
     let tree = tree::tree();
     tree::note_group_signal();
     let mut result = Err(Errno::ESRCH);
