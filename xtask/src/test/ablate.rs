@@ -40,12 +40,18 @@ pub fn run(only: &[String], report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// The kernel without the guard of this name.
-pub fn kernel_without(name: &str) -> Result<PathBuf> {
+/// The kernel without all of these guards.
+pub fn kernel_without(names: &[&str]) -> Result<PathBuf> {
     let guards = guards::read()?;
-    let guard =
-        guards.iter().find(|guard| guard.name == name).with_context(|| format!("there is no guard `{name}`"))?;
-    Ablated::new().kernel_without(guard)
+    let copy = repository("target/ablate/tree");
+    tree::mirror(&repository(""), &copy)?;
+    for name in names {
+        let guard = guards.iter().find(|guard| guard.name == *name);
+        let guard = guard.with_context(|| format!("there is no guard `{name}`"))?;
+        tree::apply(&guard.patch(), &copy, &[])
+            .with_context(|| format!("the patch of the guard {name} does not apply"))?;
+    }
+    kernel::Build { copy: Some(copy), checked: true, ..kernel::Build::default() }.run()
 }
 
 /// The copy of the repository: one guard at a time is out of it.
