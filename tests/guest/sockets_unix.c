@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -151,6 +152,17 @@ static void named(void)
     check(write(client, "ping", 4) == 4 && read(end, text, 8) == 4 && !memcmp(text, "ping", 4) && fails_with(read(end, text, 8), EAGAIN),
           "bytes go over", "%s", text);
     close(end), close(client), close(packets);
+    struct rlimit limit, few;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    client = new_socket(SOCK_STREAM);
+    few = (struct rlimit){ client + 1, limit.rlim_max };
+    int connected = connect_to(client, PATH);
+    setrlimit(RLIMIT_NOFILE, &few);
+    int refused = fails_with(accept(server, NULL, NULL), EMFILE);
+    setrlimit(RLIMIT_NOFILE, &limit);
+    end = accept4(server, NULL, NULL, SOCK_NONBLOCK);
+    check(connected == 0 && refused && end >= 0, "no descriptor is left: the connection waits", "%d, %d", refused, end);
+    close(end), close(client);
 
     /* The backlog, and one more. */
     int waiting[2] = { new_socket(SOCK_STREAM), new_socket(SOCK_STREAM) };

@@ -151,6 +151,8 @@ pub const HOSTED: &[(Tier, Program)] = &[
     hosted!(B, "sigreturn_forged", [("cold sigreturn*", &[30]), ("CS *", &[3, 22]), ("SS *", &[3, 22]), ("*", &[22])]),
     hosted!(B, "sigreturn_xstate", [("*", &[14])]),
     hosted!(C, "sleep_pending", [("*", &[37])]),
+    hosted!(C, "sockets_inet", []),
+    hosted!(C, "sockets_inet_32", []),
     hosted!(C, "sockets_unix", []),
     hosted!(C, "sockets_unix_32", []),
     hosted!(C, "storm", [("*", &[15, 29])]),

@@ -9,8 +9,10 @@
 //! | change an option of the level SOL_SOCKET | [`options`] |
 //! | change how a call waits | [`patience`] |
 //! | change local sockets (AF_UNIX) | [`unix`] |
+//! | change sockets of the loopback addresses (AF_INET) | [`inet`] |
 
 pub mod credentials;
+pub mod inet;
 pub mod options;
 pub mod patience;
 pub mod protocol;

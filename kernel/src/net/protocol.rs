@@ -128,8 +128,8 @@ pub trait Protocol: Send + Sync {
     /// It may have so many bytes that were sent and not received.
     fn set_send_buffer(&self, _bytes: usize) {}
 
-    /// An option of the level SOL_SOCKET, kept with all others, has changed.
-    fn common_option_changed(&self, _name: u32, _value: u32) {}
+    /// An option of the level SOL_SOCKET, kept with all others, has changed. `linger`: what SO_LINGER is.
+    fn common_option_changed(&self, _name: u32, _value: u32, _linger: [u32; 2]) {}
 
     /// Sets an option of the protocol's own.
     fn set_option(&self, _level: u32, _name: u32, _value: u32) -> Result<()> {

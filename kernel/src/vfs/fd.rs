@@ -50,6 +50,13 @@ impl Slots {
         Ok(())
     }
 
+    /// The lowest free descriptor that is at least `minimum`.
+    fn lowest_free(&self, minimum: usize) -> usize {
+        let start = self.first_free.max(minimum);
+        let fd = (start..self.slots.len()).find(|&fd| self.slots[fd].is_none());
+        fd.unwrap_or_else(|| start.max(self.slots.len()))
+    }
+
     fn take(&mut self, fd: usize) -> Option<Arc<File>> {
         let slot = self.slots.get_mut(fd)?.take()?;
         self.first_free = self.first_free.min(fd);
@@ -89,9 +96,7 @@ impl FdTable {
     /// Puts `file` at the lowest free descriptor that is at least `minimum`; EMFILE when that reaches `limit`.
     pub fn install_from(&self, file: Arc<File>, close_on_exec: bool, minimum: u64, limit: u64) -> Result<u64> {
         let mut table = self.slots.lock();
-        let start = table.first_free.max(minimum as usize);
-        let fd = (start..table.slots.len()).find(|&fd| table.slots[fd].is_none());
-        let fd = fd.unwrap_or_else(|| start.max(table.slots.len()));
+        let fd = table.lowest_free(minimum as usize);
         if fd as u64 >= limit.min(MAX_DESCRIPTORS) {
             return Err(Errno::EMFILE);
         }
@@ -106,6 +111,13 @@ impl FdTable {
     /// Puts `file` at the lowest free descriptor below the calling process's limit.
     pub fn install(&self, file: Arc<File>, close_on_exec: bool) -> Result<u64> {
         self.install_from(file, close_on_exec, 0, descriptor_limit())
+    }
+
+    /// EMFILE if all descriptors below the calling process's limit are taken: for who would lose what it installs.
+    pub fn require_room(&self) -> Result<()> {
+        let limit = descriptor_limit().min(MAX_DESCRIPTORS);
+        let lowest = self.slots.lock().lowest_free(0);
+        if (lowest as u64) < limit { Ok(()) } else { Err(Errno::EMFILE) }
     }
 
     /// Puts `file` at `fd`, closing what was there.

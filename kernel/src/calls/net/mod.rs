@@ -19,7 +19,10 @@ use linux_raw_sys::{errno, general as abi, net};
 
 use crate::errno::{Errno, Result};
 use crate::fs::install_pair;
+use crate::memory::frames;
 use crate::net::credentials::PeerCredentials;
+use crate::net::inet::tcp::Tcp;
+use crate::net::inet::udp::Udp;
 use crate::net::options::Options;
 use crate::net::protocol::Protocol;
 use crate::net::socket::Socket;
@@ -60,11 +63,27 @@ fn unix_kind(kind: u32, protocol: u32) -> Result<Kind> {
     }
 }
 
+/// A socket of the loopback addresses.
+fn inet_socket(kind: u32, protocol: u32) -> Result<Box<dyn Protocol>> {
+    const TCP: u32 = net::IPPROTO_TCP as u32;
+    const UDP: u32 = net::IPPROTO_UDP as u32;
+    match (kind, protocol) {
+        (net::SOCK_STREAM, 0 | TCP) => Ok(Box::new(Tcp::new())),
+        (net::SOCK_DGRAM, 0 | UDP) => Ok(Box::new(Udp::new())),
+        (net::SOCK_STREAM | net::SOCK_DGRAM, _) => Err(PROTOCOL_NOT_SUPPORTED),
+        (net::SOCK_RAW, 0) => Err(PROTOCOL_NOT_SUPPORTED),
+        (net::SOCK_RAW, _) => Err(Errno::EPERM),
+        _ => Err(TYPE_NOT_SUPPORTED),
+    }
+}
+
 /// socket(2).
 pub fn sys_socket(family: u64, kind: u64, protocol: u64) -> Result<usize> {
     let (kind, flags) = type_and_flags(kind)?;
+    frames::require_spare()?;
     let socket: Box<dyn Protocol> = match family as u32 {
         net::AF_UNIX => Box::new(Unix::new(unix_kind(kind, protocol as u32)?)),
+        net::AF_INET => inet_socket(kind, protocol as u32)?,
         _ => return Err(Errno(errno::EAFNOSUPPORT as usize)),
     };
     let file = Socket::new(socket).into_file(flags & abi::O_NONBLOCK);
@@ -82,6 +101,7 @@ pub fn sys_socketpair(family: u64, kind: u64, protocol: u64, address: u64) -> Re
             Errno(errno::EAFNOSUPPORT as usize)
         });
     }
+    frames::require_spare()?;
     let owner = PeerCredentials::effective(&current().process);
     let (first, second) = Unix::pair(unix_kind(kind, protocol as u32)?, owner);
     let [first, second] = [first, second].map(|end| Socket::new(Box::new(end)).into_file(flags & abi::O_NONBLOCK));
@@ -123,6 +143,8 @@ pub fn sys_accept4(fd: u64, name: u64, len: u64, flags: u64) -> Result<usize> {
     }
     let file = current().files.get(fd)?;
     let socket = Socket::of(&file)?;
+    // Before a connection is taken, which would be lost.
+    current().files.require_room()?;
     let protocol = socket.protocol.accept(socket.receive_patience(&file, 0))?;
     if name != 0 {
         let peer = protocol.peer_name().map_err(|_| Errno(errno::ECONNABORTED as usize))?;

@@ -41,7 +41,7 @@ pub fn sys_setsockopt(fd: u64, level: u64, name: u64, value: u64, len: u64) -> R
         net::SO_LINGER => {
             needs(8)?;
             socket.options.set_linger(user::read(value)?);
-            socket.protocol.common_option_changed(name, number);
+            socket.protocol.common_option_changed(name, number, socket.options.linger());
         }
         net::SO_RCVTIMEO_OLD | net::SO_SNDTIMEO_OLD | net::SO_RCVTIMEO_NEW | net::SO_SNDTIMEO_NEW => {
             let width = time_width(name);
@@ -59,7 +59,7 @@ pub fn sys_setsockopt(fd: u64, level: u64, name: u64, value: u64, len: u64) -> R
             if name == net::SO_SNDBUF {
                 socket.protocol.set_send_buffer(set as usize);
             }
-            socket.protocol.common_option_changed(name, set);
+            socket.protocol.common_option_changed(name, set, socket.options.linger());
         }
     }
     Ok(0)

@@ -20,6 +20,8 @@ pub enum Capability {
     Setuid = 7,
     /// Change sets of capabilities.
     Setpcap = 8,
+    /// Bind sockets to ports below 1024.
+    NetBindService = 10,
     /// Use I/O ports.
     SysRawio = 17,
     /// Trace any process.
