@@ -2,7 +2,7 @@
 //! same exit code.
 //!
 //! The page is the list. A command is `./x run OPTIONS -- PROGRAM ARGUMENTS`: the guest's side runs it as it stands, the host's side runs
-//! what follows `--`, as root of an empty home and temporary directory.
+//! what follows `--`, as root of an empty home and temporary directory. A line before it is run on the host first.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -49,6 +49,8 @@ struct Entry {
     long: bool,
     /// The host has to allow namespaces.
     namespaces: bool,
+    /// What the host's shell runs first.
+    preparation: Option<String>,
     /// What `./x run` is given before `--`.
     options: Vec<String>,
     /// What it is given after.
@@ -71,7 +73,11 @@ fn entries(page: &str) -> Result<Vec<Entry>> {
 
 fn entry(name: &str, section: &str, long: bool) -> Result<Entry> {
     let (text, rest) = section.split_once("```sh\n").context("there is no command")?;
-    let (command, _) = rest.split_once("\n```").context("the command has no end")?;
+    let (block, _) = rest.split_once("\n```").context("the command has no end")?;
+    let (preparation, command) = match block.split_once('\n') {
+        Some((first, command)) if !first.starts_with("./x ") => (Some(first.to_owned()), command),
+        _ => (None, block),
+    };
     let (list, leans_on) = text.split_once(": ").context("it does not say `Package NAME: what it leans on`")?;
     ensure!(
         list.trim_start().starts_with("Package") && !leans_on.trim().is_empty(),
@@ -83,7 +89,8 @@ fn entry(name: &str, section: &str, long: bool) -> Result<Entry> {
     let before = parts.next().unwrap_or_default().strip_prefix(&["./x".to_owned(), "run".to_owned()][..]);
     let options = before.context("the command is no `./x run`")?.to_vec();
     let words = parts.next().filter(|words| !words.is_empty()).context("the command has no program")?.to_vec();
-    Ok(Entry { name: name.to_owned(), packages, long, namespaces: text.contains(NAMESPACES), options, words })
+    let namespaces = text.contains(NAMESPACES);
+    Ok(Entry { name: name.to_owned(), packages, long, namespaces, preparation, options, words })
 }
 
 /// Runs these, or those of the ordinary run, or all.
@@ -142,6 +149,11 @@ impl Entry {
     }
 
     fn compare(&self, kernel: &Path) -> Result<()> {
+        if let Some(line) = &self.preparation {
+            let mut shell = Command::new("sh");
+            let output = shell.args(["-c", line]).current_dir(repository("")).stdin(Stdio::null()).output()?;
+            ensure!(output.status.success(), "`{line}`: {}", String::from_utf8_lossy(&output.stderr));
+        }
         let host = self.on_host()?;
         let guest = self.in_guest(kernel)?;
         if host == guest {
@@ -153,7 +165,7 @@ impl Entry {
     fn on_host(&self) -> Result<Behaviour> {
         let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
         let program = program::which_in(&self.words[0], SEARCHED.as_ref());
-        let program = program.with_context(|| format!("there is no {}", self.words[0]))?;
+        let program = std::path::absolute(program.with_context(|| format!("there is no {}", self.words[0]))?)?;
         let mut command = Command::new("/usr/bin/env");
         // In a session of its own, as in the guest: no terminal, and no group with this program in it.
         command.args(["--default-signal", "setsid", "--wait", "timeout", "--foreground", HOST_LIMIT]);
@@ -221,13 +233,14 @@ mod tests {
     #[test]
     fn a_section_is_read() {
         let page = "# Title\n\n### a\n\nPackages `p`, `q`: something.\n\n```sh\n./x run --with /b -- c 'd\ne' -- f\n```\n\n\
-                    ## With `--all`\n\n### g\n\nPackage `r`: more. The host has to allow namespaces.\n\n```sh\n./x run -- h\n```\n";
+                    ## With `--all`\n\n### g\n\nPackage `r`: more. The host has to allow namespaces.\n\n```sh\nmake h\n./x run -- h\n```\n";
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let found = entries(page).unwrap();
         assert_eq!(found[0].options, words("--with /b"));
         assert_eq!(found[0].words, ["c", "d\ne", "--", "f"]);
         assert_eq!((found[0].packages.clone(), found[0].long, found[0].namespaces), (words("p q"), false, false));
         assert_eq!((found[1].name.as_str(), found[1].long, found[1].namespaces), ("g", true, true));
+        assert_eq!((&found[0].preparation, found[1].preparation.as_deref()), (&None, Some("make h")));
         assert!(entries("\n### a\n\nPackage `p`: x\n\n```sh\n./x test\n```\n").is_err());
         assert!(entries("\n### a\n\n```sh\n./x run -- a\n```\n").is_err());
     }
