@@ -81,6 +81,8 @@ impl Initramfs {
         root.mode("tmp", 0o1777).mode("var/tmp", 0o1777).mode("root", 0o700);
         // One directory of programs under its four customary names.
         root.symlink("sbin", "bin").symlink("usr/bin", "../bin").symlink("usr/sbin", "../bin");
+        // Programs whose parts are at ../libexec of theirs (gcc from version 13 on).
+        root.symlink("libexec", "usr/libexec");
         for applet in setup::applets()? {
             root.symlink(Path::new("bin").join(applet), "busybox");
         }
