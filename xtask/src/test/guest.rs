@@ -32,6 +32,9 @@ const MACHINES: &[(&str, &str, MachineType, u32, bool, &str)] = &[
     ("q35-2", "max", MachineType::Q35, 2, false, ""),
 ];
 
+/// The machines' memory: the programs themselves are a hundred megabytes, in the initramfs and in the files that it becomes.
+const MEMORY: &str = "384M";
+
 /// With one CPU the guest's clock counts executed instructions, four nanoseconds each, and leaps to the next timer when the
 /// guest idles: however busy the host is, a program sees the same times. With more, the CPUs would not run at once.
 const STEADY_CLOCK: &str = "shift=2,sleep=off";
@@ -79,6 +82,7 @@ pub fn run(only: &[String], machines: &[String], storm_seconds: u32, report: &mu
             machine,
             smp,
             icount: (smp == 1).then(|| STEADY_CLOCK.to_owned()),
+            memory: Some(MEMORY.to_owned()),
             ..Machine::default()
         };
         targets.push(Target { name, machine, isolation, fred: false, words, limit: None });
