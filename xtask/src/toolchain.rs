@@ -54,12 +54,8 @@ impl Toolchain {
         }
         let choice = std::env::var(CHOICE).unwrap_or_default();
         if choice != "debian" && setup::in_path("rustup") {
-            let mut rustup = Command::new("rustup");
-            rustup.args(["target", "add", TARGET]);
-            let title = format!("installing the Rust target {TARGET} (rustup target add {TARGET})");
-            match progress::step(&title, &mut rustup, RUSTUP_LIMIT) {
-                Ok(()) if rustup_has_target() => return Ok(Toolchain::Rustup),
-                Ok(()) => eprintln!("x: rustup installed the target, but `rustc` in PATH does not have it"),
+            match ensure_target(TARGET) {
+                Ok(()) => return Ok(Toolchain::Rustup),
                 Err(error) => eprintln!("x: {error:#}"),
             }
             if choice != "rustup" {
@@ -168,7 +164,8 @@ pub fn ensure_target(target: &str) -> Result<()> {
     if !has_target(target) && setup::in_path("rustup") {
         let mut rustup = Command::new("rustup");
         rustup.args(["target", "add", target]);
-        progress::step(&format!("installing the Rust target {target}"), &mut rustup, RUSTUP_LIMIT)?;
+        let title = format!("installing the Rust target {target} (rustup target add {target})");
+        progress::step(&title, &mut rustup, RUSTUP_LIMIT)?;
     }
     match has_target(target) {
         true => Ok(()),
