@@ -1,15 +1,11 @@
 /* Sockets of the loopback addresses: TCP and UDP, ports, connections that are refused, closed and reset, poll and epoll.
  */
-#include "check.h"
+#include "sockets.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
-
-static int fails_with(long result, int expected) { return result == -1 && errno == expected; }
 
 static struct sockaddr_in address(const char *text, int port)
 {
@@ -68,20 +64,11 @@ static void new_pair(int ends[2])
     close(server);
 }
 
-static void close_both(int ends[2]) { close(ends[0]), close(ends[1]); }
-
 static int option(int fd, int level, int name)
 {
     int value = -1;
     socklen_t length = sizeof value;
     return getsockopt(fd, level, name, &value, &length) ? -errno : value;
-}
-
-static int events(int fd, int wanted)
-{
-    struct pollfd entry = { fd, wanted, 0 };
-    poll(&entry, 1, 0);
-    return entry.revents;
 }
 
 /* Waits until events come that were asked for, or are told in any case. */
@@ -270,29 +257,12 @@ static void crowded(void)
 
 static void streams(void)
 {
-    int ends[2], status = -1;
+    int ends[2];
     char text[8];
     new_pair(ends);
     enum { SIZE = 2 << 20 };
-    pid_t child = fork();
-    if (child == 0) {
-        static unsigned char block[50001];
-        long done = 0, wrong = 0;
-        while (done < SIZE) {
-            long got = read(ends[1], block, sizeof block);
-            if (got <= 0)
-                _exit(1);
-            for (long n = 0; n < got; n++)
-                wrong += block[n] != (unsigned char)((done + n) * 7 >> 3);
-            done += got;
-        }
-        _exit(wrong != 0 || write(ends[1], "done", 4) != 4);
-    }
     static unsigned char out[SIZE];
-    for (long n = 0; n < SIZE; n++)
-        out[n] = n * 7 >> 3;
-    long written = write(ends[0], out, SIZE);
-    check(written == SIZE && recv(ends[0], text, 4, MSG_WAITALL) == 4 && waitpid(child, &status, 0) == child && status == 0, "two MiB in order", "%ld, %#x", written, status);
+    sends_in_order(ends, out, SIZE, "two MiB in order");
     fcntl(ends[0], F_SETFL, O_NONBLOCK);
     long filled = 0, got;
     while ((got = write(ends[0], out, 10000)) > 0)

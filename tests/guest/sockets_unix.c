@@ -1,20 +1,16 @@
 /* Local sockets: names, connections, the three types, descriptors and credentials in messages, options, poll and epoll,
  * signals.
  */
-#include "check.h"
-#include <poll.h>
+#include "sockets.h"
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 
 #define PATH "/tmp/portcullis_socket"
-
-static int fails_with(long result, int expected) { return result == -1 && errno == expected; }
 
 /* The address of a path, or of an abstract name behind an `@`; gives its length. */
 static socklen_t address(struct sockaddr_un *name, const char *text)
@@ -68,15 +64,6 @@ static void new_pair(int ends[2], int type)
         perror("socketpair");
         _exit(99);
     }
-}
-
-static void close_both(int ends[2]) { close(ends[0]), close(ends[1]); }
-
-static int events(int fd, int wanted)
-{
-    struct pollfd entry = { fd, wanted, 0 };
-    poll(&entry, 1, 0);
-    return entry.revents;
 }
 
 static int option(int fd, int name)
@@ -227,26 +214,8 @@ static void streams(void)
     check(status == 0, "MSG_WAITALL", "%#x", status);
     /* Much more than there is room for, both ways. */
     enum { SIZE = 3 << 20 };
-    child = fork();
-    if (child == 0) {
-        static unsigned char block[70001];
-        long done = 0, wrong = 0;
-        while (done < SIZE) {
-            long got = read(ends[1], block, sizeof block);
-            if (got <= 0)
-                _exit(1);
-            for (long n = 0; n < got; n++)
-                wrong += block[n] != (unsigned char)((done + n) * 7 >> 3);
-            done += got;
-        }
-        _exit(wrong != 0 || write(ends[1], "done", 4) != 4);
-    }
     static unsigned char out[SIZE];
-    for (long n = 0; n < SIZE; n++)
-        out[n] = n * 7 >> 3;
-    long written = write(ends[0], out, SIZE);
-    check(written == SIZE && read(ends[0], text, 4) == 4 && waitpid(child, &status, 0) == child && status == 0, "three MiB in order",
-          "%ld, %#x", written, status);
+    sends_in_order(ends, out, SIZE, "three MiB in order");
     fcntl(ends[0], F_SETFL, O_NONBLOCK);
     long filled = 0, got;
     while ((got = write(ends[0], out, 5000)) > 0)

@@ -19,6 +19,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("registers.h", include_str!("../guest/registers.h")),
     ("registers32.h", include_str!("../guest/registers32.h")),
     ("rseq.h", include_str!("../guest/rseq.h")),
+    ("sockets.h", include_str!("../guest/sockets.h")),
     ("tracer.h", include_str!("../guest/tracer.h")),
     ("runner.c", include_str!("../guest/runner.c")),
 ];
