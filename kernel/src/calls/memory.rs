@@ -12,6 +12,7 @@ use crate::memory::remap::RemapFlags;
 use crate::memory::vma::{AreaFlags, Prot, Source};
 use crate::memory::{PAGE_SIZE, USER_END, page_up, user};
 use crate::task;
+use crate::vfs::mount::MountFlags;
 
 /// The flags that MAP_SHARED_VALIDATE knows; it rejects all others.
 const VALIDATED: u32 = abi::MAP_SHARED_VALIDATE
@@ -59,6 +60,9 @@ pub fn sys_mmap(addr: u64, len: u64, prot: u64, flags: u64, fd: u64, offset: u64
         let inode = file.inode();
         if !file.is_readable() || shared && prot & abi::PROT_WRITE != 0 && !file.is_writable() {
             return Err(Errno::EACCES);
+        }
+        if prot & abi::PROT_EXEC != 0 && file.location().has(MountFlags::NO_EXEC) {
+            return Err(Errno::EPERM);
         }
         if flags & abi::MAP_GROWSDOWN != 0 && inode.file_type() == abi::S_IFREG {
             return Err(Errno::EINVAL);

@@ -8,6 +8,7 @@
 //! | change how names are walked | [`path`] |
 //! | change directories, links, regular files | [`ramfs`], [`ramfs_file`] |
 //! | add a device | [`devices`] |
+//! | add a kind of file system | [`file_systems`] |
 //! | change terminals | [`mod@line`] (editing, echo: pure), [`tty`] (job control), [`tty_file`] (waiting), `tty_control` (ioctl), [`serial`] |
 //! | change pseudo-terminals | [`pty`] |
 //! | add a file to `/proc` | [`proc`] |
@@ -20,6 +21,7 @@
 pub mod devices;
 pub mod epoll;
 pub mod eventfd;
+pub mod file_systems;
 pub mod initramfs;
 pub mod line;
 pub mod path;
@@ -53,11 +55,13 @@ pub use crate::vfs::context::FsContext;
 pub use crate::vfs::fd::FdTable;
 pub use crate::vfs::file::File;
 pub use crate::vfs::inode::Inode;
+use crate::vfs::mount::{Mount, MountFlags, MountNamespace};
 
 /// Sets up files: the root directory with what is in `cpio`, `/dev`, `/proc`, and the serial ports.
 pub fn init(cpio: &[u8]) {
-    let root = root::set(ramfs::RamInode::new_root());
-    match initramfs::unpack(cpio, root) {
+    let root = ramfs::RamInode::new_root(ramfs::DEVICE);
+    let mounts = root::set(MountNamespace::new(Mount::new(root.clone(), "tmpfs", b"tmpfs", MountFlags::DEFAULT), None));
+    match initramfs::unpack(cpio, &root) {
         Ok(()) => (),
         Err(Errno::ENOMEM) => {
             crate::machine::log::tell_fmt(format_args!(
@@ -70,7 +74,8 @@ pub fn init(cpio: &[u8]) {
         // What could be unpacked is there; whether it is enough will show.
         Err(error) => log::error!("the initramfs is damaged: {error:?}"),
     }
-    make_standard_files(root).expect("no memory for /dev");
+    make_standard_files(&root).expect("no memory for /dev");
+    mount_standard_file_systems(mounts).expect("these mounts are the first");
     let size = terminal_size(crate::machine::loader::cmdline("winsize"));
     tty::init(size);
     if has_error_stream() {
@@ -111,13 +116,25 @@ fn make_standard_files(root: &Arc<ramfs::RamInode>) -> crate::errno::Result<()> 
         }
     }
     // What the archive has there stays.
-    let _ = dev.rmdir(b"pts");
-    let _ = dev.mount(b"pts", pty::Directory::make(dev.clone()));
-    match root.rmdir(b"proc") {
-        Ok(()) => root.mount(b"proc", proc::root()),
-        // The archive put files there, and its maker wants to see them.
-        Err(_) => Ok(()),
+    if dev.lookup(b"pts").is_err() {
+        dev.create(b"pts", abi::S_IFDIR | 0o755, 0)?;
     }
+    Ok(())
+}
+
+/// Mounts what there is besides the root: `/proc` and `/dev/pts`.
+fn mount_standard_file_systems(mounts: &MountNamespace) -> crate::errno::Result<()> {
+    for (kind, path) in [("proc", "proc"), ("devpts", "dev/pts")] {
+        let over =
+            path.split('/').try_fold(mounts.root(), |at, name| at.lookup(name.as_bytes()).map(|to| at.with(to)))?;
+        // If the archive put files there, its maker wants to see them.
+        if !over.is_directory() || over.has_entries() {
+            continue;
+        }
+        let (root, kind) = file_systems::make(kind.as_bytes(), b"", None)?;
+        mounts.attach(alloc::vec![Mount::new(root, kind, kind.as_bytes(), MountFlags::DEFAULT)], &over)?;
+    }
+    Ok(())
 }
 
 /// The first program reads a byte stream and not the terminal.

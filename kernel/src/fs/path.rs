@@ -1,15 +1,13 @@
 //! From names to objects: walking paths, and what a task's paths start from.
 
 use alloc::borrow::Cow;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
-use crate::fs::root::root;
 use crate::vfs::context::FsContext;
-use crate::vfs::inode::{Inode, same};
+use crate::vfs::mount::{Location, path_in_file_system};
 
 /// The longest path, with its NUL.
 pub const PATH_MAX: usize = 4096;
@@ -34,13 +32,13 @@ pub enum Last {
 /// Where a walk ended.
 pub struct Walked {
     /// The directory that has, or would have, the last component.
-    pub directory: Arc<dyn Inode>,
+    pub directory: Location,
     /// The last component.
     pub last: Last,
     /// The path ended in a slash: it must name a directory.
     pub trailing_slash: bool,
-    /// What the path names; None if there is no such entry, or if it was not asked for.
-    pub inode: Option<Arc<dyn Inode>>,
+    /// What the path names, and what is mounted over it; None if there is no such entry, or if it was not asked for.
+    pub inode: Option<Location>,
 }
 
 impl Walked {
@@ -79,26 +77,26 @@ enum Goal {
 
 /// One resolution of a path: its root, its rules, and the links it may still follow.
 pub struct Walk {
-    root: Arc<dyn Inode>,
-    start: Arc<dyn Inode>,
+    root: Location,
+    start: Location,
     rules: Rules,
     links_left: u32,
 }
 
 impl Walk {
     /// A walk that begins at `start`, or at the task's root for absolute paths.
-    pub fn new(context: &FsContext, start: Arc<dyn Inode>) -> Self {
+    pub fn new(context: &FsContext, start: Location) -> Self {
         Walk { root: context.root(), start, rules: Rules::default(), links_left: MAX_LINKS }
     }
 
     /// A walk under `rules`; with `in_root`, the start is also the root.
-    pub fn restricted(context: &FsContext, start: Arc<dyn Inode>, rules: Rules, in_root: bool) -> Self {
+    pub fn restricted(context: &FsContext, start: Location, rules: Rules, in_root: bool) -> Self {
         let root = if in_root { start.clone() } else { context.root() };
         Walk { root, start, rules, links_left: MAX_LINKS }
     }
 
     /// What `path` names. A symbolic link at its end is followed if `follow` or a trailing slash says so.
-    pub fn object(&mut self, path: &[u8], follow: bool) -> Result<Arc<dyn Inode>> {
+    pub fn object(&mut self, path: &[u8], follow: bool) -> Result<Location> {
         self.walk(path, Goal::Object, follow)?.inode.ok_or(Errno::ENOENT)
     }
 
@@ -135,7 +133,7 @@ impl Walk {
             };
             let inode = match &last {
                 Last::Root | Last::Here => directory.clone(),
-                Last::Up => self.up(&directory)?,
+                Last::Up => self.check_mount(&directory, self.up(&directory)?)?,
                 Last::Name(_) if is_last && goal == Goal::Place => {
                     return Ok(Walked { directory, last, trailing_slash, inode: None });
                 }
@@ -143,7 +141,7 @@ impl Walk {
                     Err(Errno::ENOENT) if is_last && goal == Goal::ObjectOrPlace => {
                         return Ok(Walked { directory, last, trailing_slash, inode: None });
                     }
-                    found => self.check_mount(&directory, found?)?,
+                    found => self.check_mount(&directory, directory.with(found?).uncovered())?,
                 },
             };
             let mut next = inode;
@@ -171,7 +169,7 @@ impl Walk {
     }
 
     /// Where the walk of `path` begins: at the root if it is absolute, else at `relative_to`.
-    fn beginning(&self, path: &[u8], relative_to: Arc<dyn Inode>) -> Result<Arc<dyn Inode>> {
+    fn beginning(&self, path: &[u8], relative_to: Location) -> Result<Location> {
         match path.first() {
             None => Err(Errno::ENOENT),
             Some(b'/') if self.rules.beneath => Err(Errno::EXDEV),
@@ -180,81 +178,56 @@ impl Walk {
         }
     }
 
-    fn check_mount(&self, directory: &Arc<dyn Inode>, inode: Arc<dyn Inode>) -> Result<Arc<dyn Inode>> {
-        if self.rules.one_file_system && inode.metadata().device != directory.metadata().device {
-            return Err(Errno::EXDEV);
-        }
-        Ok(inode)
+    fn check_mount(&self, from: &Location, to: Location) -> Result<Location> {
+        if self.rules.one_file_system && !to.is_by_mount_of(from) { Err(Errno::EXDEV) } else { Ok(to) }
     }
 
     /// Counts one link and reads it.
-    fn link_target(&mut self, link: &Arc<dyn Inode>) -> Result<Target> {
+    fn link_target(&mut self, link: &Location) -> Result<Target> {
         if self.rules.no_symlinks || self.links_left == 0 {
             return Err(Errno::ELOOP);
         }
         self.links_left -= 1;
         match link.jump() {
             Some(_) if self.rules.no_magic_links => Err(Errno::ELOOP),
-            Some(inode) => Ok(Target::Object(inode?)),
+            Some(location) => Ok(Target::Object(location?)),
             None => Ok(Target::Path(link.readlink()?)),
         }
     }
 
-    fn up(&self, directory: &Arc<dyn Inode>) -> Result<Arc<dyn Inode>> {
-        if self.rules.beneath && same(directory, &self.start) {
+    fn up(&self, directory: &Location) -> Result<Location> {
+        if self.rules.beneath && directory.is(&self.start) {
             return Err(Errno::EXDEV);
         }
-        if same(directory, &self.root) {
-            return Ok(directory.clone());
-        }
-        Ok(directory.parent().map_or_else(|| directory.clone(), |(parent, _)| parent))
+        directory.up(&self.root)
     }
 }
 
 enum Target {
-    Object(Arc<dyn Inode>),
+    Object(Location),
     Path(Vec<u8>),
 }
 
-/// The path of `inode` as seen from `root`, for `getcwd` and `/proc`. None if it has no name below `root`.
-pub fn path_of(inode: &Arc<dyn Inode>, root: &Arc<dyn Inode>) -> Option<Vec<u8>> {
-    let mut names = Vec::new();
-    let mut current = inode.clone();
-    while !same(&current, root) {
-        let (parent, name) = current.parent()?;
-        names.push(name);
-        current = parent;
-    }
-    if names.is_empty() {
-        return Some(b"/".to_vec());
-    }
-    let mut path = Vec::new();
-    for name in names.iter().rev() {
-        path.push(b'/');
-        path.extend_from_slice(name);
-    }
-    Some(path)
-}
-
-/// The name of `inode` that `/proc` shows: its path, marked if it was removed, or its label.
-pub fn shown_path(inode: &Arc<dyn Inode>) -> Vec<u8> {
-    if let Some(label) = inode.label() {
+/// The name of an object that `/proc` shows: its path as the current task sees it, marked if it was removed, or its label.
+pub fn shown_path(location: &Location) -> Vec<u8> {
+    if let Some(label) = location.label() {
         return label;
     }
-    let mut path = path_of(inode, &root()).unwrap_or_else(|| b"/".to_vec());
-    if inode.is_unlinked() {
+    let root = crate::task::current().fs.root();
+    let mut path = location.path_from(&root).unwrap_or_else(|| path_in_file_system(location));
+    if location.is_unlinked() {
         path.extend_from_slice(b" (deleted)");
     }
     path
 }
 
 /// The directory that a `*at` call starts from.
-pub fn start_directory(dirfd: u64) -> Result<Arc<dyn Inode>> {
+pub fn start_directory(dirfd: u64) -> Result<Location> {
     let task = crate::task::current();
     if dirfd as i32 == abi::AT_FDCWD {
         return Ok(task.fs.cwd());
     }
-    Ok(task.files.get_any(dirfd)?.inode().clone())
+    Ok(task.files.get_any(dirfd)?.location())
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ impl FileOps for PidFd {
             return;
         }
         let _ = writeln!(out, "Pid:\t{}", self.process.pid);
-        numbers::write_numbers(out, "NSpid", &self.process, self.process.pid);
+        numbers::write_numbers(out, "NSpid", &self.process, self.process.pid, &None);
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

@@ -230,7 +230,6 @@ impl FileOps for MasterOps {
     }
 }
 
-/// `/dev/pts`.
 static DIRECTORY: Once<Arc<Directory>> = Once::new();
 
 /// Inode numbers: of the directory, and of the first terminal.
@@ -238,19 +237,19 @@ const ROOT_INODE: u64 = 1;
 const PTMX_INODE: u64 = 2;
 const FIRST_INODE: u64 = 3;
 
-/// `/dev/pts`, with the directory in which it is.
-pub struct Directory {
-    parent: Arc<dyn Inode>,
+/// The directory of all pseudo-terminals.
+struct Directory {
     metadata: Metadata,
 }
 
-impl Directory {
-    /// Makes it, to be put into the directory `parent` as `pts`. At boot, once.
-    pub fn make(parent: Arc<dyn Inode>) -> Arc<dyn Inode> {
+/// `/dev/pts`: the same wherever it is mounted.
+pub fn root() -> Arc<dyn Inode> {
+    let make = || {
         let mut metadata = Metadata::new(DEVICE, ROOT_INODE, abi::S_IFDIR | 0o755);
         metadata.links = 2;
-        DIRECTORY.call_once(|| Arc::new(Directory { parent, metadata })).clone()
-    }
+        Arc::new(Directory { metadata })
+    };
+    DIRECTORY.call_once(make).clone()
 }
 
 impl Inode for Directory {
@@ -266,10 +265,6 @@ impl Inode for Directory {
         abi::DEVPTS_SUPER_MAGIC
     }
 
-    fn parent(&self) -> Option<(Arc<dyn Inode>, Vec<u8>)> {
-        Some((self.parent.clone(), b"pts".to_vec()))
-    }
-
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         if name == b"ptmx" {
             return Ok(Arc::new(Node { pty: None }));
@@ -282,7 +277,7 @@ impl Inode for Directory {
         let (directory, device) = (abi::S_IFDIR, abi::S_IFCHR);
         let mut entries: Vec<(String, u64, u32)> = Vec::new();
         entries.push((String::from("."), ROOT_INODE, directory));
-        entries.push((String::from(".."), self.parent.metadata().ino, directory));
+        entries.push((String::from(".."), ROOT_INODE, directory));
         entries.push((String::from("ptmx"), PTMX_INODE, device));
         entries.extend(OPEN.lock().keys().map(|&index| (format!("{index}"), u64::from(index) + FIRST_INODE, device)));
         for (at, (name, ino, file_type)) in (0..).zip(entries).filter(|&(at, _)| at >= position) {
@@ -331,6 +326,10 @@ impl Inode for Node {
 
     fn file_system(&self) -> u32 {
         abi::DEVPTS_SUPER_MAGIC
+    }
+
+    fn is_made_anew(&self) -> bool {
+        true
     }
 
     fn parent(&self) -> Option<(Arc<dyn Inode>, Vec<u8>)> {

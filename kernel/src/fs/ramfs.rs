@@ -23,7 +23,7 @@ use crate::vfs::file::{DirectoryOps, File, FileOps};
 use crate::vfs::inode::{AttributeChange, DirectoryEntry, EntrySink, Inode, Metadata, Nanoseconds};
 use crate::vfs::write_count::WriteCount;
 
-/// The device number of the file system.
+/// The device number of the first one: that of the root, and of what has no name.
 pub const DEVICE: u64 = crate::vfs::inode::device_number(0, 1);
 
 /// Held while names are added, removed or moved.
@@ -32,6 +32,7 @@ static NAMESPACE: SpinLock<()> = SpinLock::new(());
 /// A file, directory, link, device node or fifo in memory.
 pub struct RamInode {
     this: Weak<RamInode>,
+    device: u64,
     ino: u64,
     file_type: u32,
     rdev: u64,
@@ -85,23 +86,24 @@ enum Content {
 }
 
 impl RamInode {
-    /// The root directory of an empty file system.
-    pub fn new_root() -> Arc<RamInode> {
-        Self::new(abi::S_IFDIR | 0o755, 0, Content::Directory(SpinLock::default()))
+    /// The root directory of an empty file system, which has this device number.
+    pub fn new_root(device: u64) -> Arc<RamInode> {
+        Self::new(device, abi::S_IFDIR | 0o755, 0, Content::Directory(SpinLock::default()))
     }
 
     /// A regular file without a name (`memfd_create`, `O_TMPFILE`).
-    pub fn new_anonymous(mode: u32, data: Data) -> Arc<RamInode> {
-        let inode = Self::new(abi::S_IFREG | mode & 0o7777, 0, Content::Regular(data));
+    pub fn new_anonymous(device: u64, mode: u32, data: Data) -> Arc<RamInode> {
+        let inode = Self::new(device, abi::S_IFREG | mode & 0o7777, 0, Content::Regular(data));
         inode.attributes.lock().links = 0;
         inode.place.lock().removed = true;
         inode
     }
 
-    fn new(mode: u32, rdev: u64, content: Content) -> Arc<RamInode> {
+    fn new(device: u64, mode: u32, rdev: u64, content: Content) -> Arc<RamInode> {
         let now = time::realtime();
         Arc::new_cyclic(|this| RamInode {
             this: this.clone(),
+            device,
             ino: new_ino(),
             file_type: mode & abi::S_IFMT,
             rdev,
@@ -177,12 +179,6 @@ impl RamInode {
         }
         let _namespace = NAMESPACE.lock();
         self.insert(name, inode)
-    }
-
-    /// Puts the root of another file system at `name`.
-    pub fn mount(&self, name: &[u8], root: Arc<dyn Inode>) -> Result<()> {
-        let _namespace = NAMESPACE.lock();
-        self.insert(name, root)
     }
 
     /// Adds a name for a file without one (`linkat` of an `O_TMPFILE`), or a further one.
@@ -265,7 +261,7 @@ impl Inode for RamInode {
         };
         let attributes = self.attributes.lock();
         Metadata {
-            device: DEVICE,
+            device: self.device,
             ino: self.ino,
             mode: self.file_type | attributes.permissions,
             links: attributes.links + subdirectories,
@@ -364,19 +360,22 @@ impl Inode for RamInode {
             abi::S_IFCHR | abi::S_IFBLK | abi::S_IFSOCK => Content::Node,
             _ => return Err(Errno::EINVAL),
         };
-        let inode = Self::new(mode, rdev, content);
+        let inode = Self::new(self.device, mode, rdev, content);
         self.add_new(name, inode.clone())?;
         Ok(inode)
     }
 
     fn symlink(&self, name: &[u8], target: &[u8]) -> Result<()> {
-        self.add_new(name, Self::new(abi::S_IFLNK | 0o777, 0, Content::Symlink(target.into())))
+        self.add_new(name, Self::new(self.device, abi::S_IFLNK | 0o777, 0, Content::Symlink(target.into())))
     }
 
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
         let ram = target.downcast::<RamInode>().ok_or(Errno::EXDEV)?;
         if ram.file_type == abi::S_IFDIR {
             return Err(Errno::EPERM);
+        }
+        if ram.device != self.device {
+            return Err(Errno::EXDEV);
         }
         let _namespace = NAMESPACE.lock();
         self.insert(name, target.clone())?;
@@ -401,7 +400,7 @@ impl Inode for RamInode {
     }
 
     fn rename(&self, name: &[u8], new_dir: &Arc<dyn Inode>, new_name: &[u8], flags: u32) -> Result<()> {
-        let new_dir = new_dir.downcast::<RamInode>().ok_or(Errno::EXDEV)?;
+        let new_dir = new_dir.downcast::<RamInode>().filter(|dir| dir.device == self.device).ok_or(Errno::EXDEV)?;
         // Declared before the lock, so that what is replaced is dropped after it.
         let replaced;
         let _namespace = NAMESPACE.lock();

@@ -1,20 +1,24 @@
-//! The root directory of all.
+//! The first mounts, and the root directory of all.
 
 use alloc::sync::Arc;
 
 use spin::Once;
 
-use crate::fs::ramfs::RamInode;
-use crate::vfs::inode::Inode;
+use crate::vfs::mount::{Location, MountNamespace};
 
-static ROOT: Once<Arc<RamInode>> = Once::new();
+static MOUNTS: Once<Arc<MountNamespace>> = Once::new();
 
-/// Sets it. Once, at boot.
-pub(super) fn set(directory: Arc<RamInode>) -> &'static Arc<RamInode> {
-    ROOT.call_once(|| directory)
+/// Sets them. Once, at boot.
+pub(super) fn set(mounts: Arc<MountNamespace>) -> &'static Arc<MountNamespace> {
+    MOUNTS.call_once(|| mounts)
 }
 
-/// The root directory.
-pub fn root() -> Arc<dyn Inode> {
-    ROOT.get().expect("the file system is set up first").clone()
+/// The mounts of the first program.
+pub fn mounts() -> &'static Arc<MountNamespace> {
+    MOUNTS.get().expect("the file system is set up first")
+}
+
+/// The first root directory.
+pub fn root() -> Location {
+    mounts().root()
 }

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use linux_raw_sys::general as abi;
 
 pub fn run(bytes: &[u8]) {
-    let root = RamInode::new_root();
+    let root = RamInode::new_root(crate::fs::ramfs::DEVICE);
     let unpacked = initramfs::unpack(bytes, &root).is_ok();
     // Also of an archive that ends in garbage, the first files are there.
     let mut tree = BTreeMap::new();

@@ -32,7 +32,7 @@ pub fn run(bytes: &[u8]) {
 
 /// An open file with these bytes.
 fn file(bytes: &[u8]) -> Arc<File> {
-    let inode = RamInode::new_root().create(b"program", S_IFREG | 0o755, 0).expect("made");
+    let inode = RamInode::new_root(crate::fs::ramfs::DEVICE).create(b"program", S_IFREG | 0o755, 0).expect("made");
     inode.downcast::<RamInode>().and_then(RamInode::data).expect("a regular file").fill(bytes).expect("memory");
     inode.open(O_RDONLY).expect("a regular file")
 }

@@ -69,7 +69,6 @@ impl CloneFlags {
     /// What this kernel can share or separate for a child. The other flags are refused.
     pub const SUPPORTED: CloneFlags = CloneFlags::all()
         .difference(CloneFlags::NEWTIME)
-        .difference(CloneFlags::NEWNS)
         .difference(CloneFlags::NEWCGROUP)
         .difference(CloneFlags::NEWUTS)
         .difference(CloneFlags::NEWIPC)
@@ -99,6 +98,6 @@ mod tests {
         let flags = CloneFlags::from_bits_retain(1 << 40 | CloneFlags::VM.bits());
         assert_eq!(flags.bits(), 1 << 40 | 0x100);
         assert!(!CloneFlags::SUPPORTED.contains(flags) && !CloneFlags::all().contains(flags));
-        assert_eq!(CloneFlags::SUPPORTED.bits(), 0x1_b1fd_ff00);
+        assert_eq!(CloneFlags::SUPPORTED.bits(), 0x1_b1ff_ff00);
     }
 }

@@ -15,7 +15,7 @@ use elf::segment::ProgramHeader;
 use linux_raw_sys::general::{MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE};
 
 use crate::errno::{Errno, Result};
-use crate::fs::{File, Inode};
+use crate::fs::File;
 use crate::memory::address_space::AddressSpace;
 use crate::memory::map::Object;
 use crate::memory::{PAGE_SIZE, Width, page_down, page_up, user};
@@ -122,11 +122,6 @@ impl Program {
             segments: ParsingTable::new(LittleEndian, class, &table).iter().collect(),
             interpreter: None,
         })
-    }
-
-    /// The file.
-    pub fn inode(&self) -> &Arc<dyn Inode> {
-        self.file.inode()
     }
 
     /// Whether it asks for an executable stack.

@@ -12,7 +12,7 @@ use portcullis::x86_64::UserRegs;
 use portcullis::x86_64::tables::USER32_CS;
 
 use crate::errno::{Errno, Result};
-use crate::fs::path::{Walk, shown_path};
+use crate::fs::path::Walk;
 use crate::fs::{FdTable, File, vdso};
 use crate::life::elf_image::Program;
 use crate::life::initial_stack::StackStrings;
@@ -21,6 +21,7 @@ use crate::life::{exec_credentials, exit, initial_stack, script};
 use crate::machine::gate::Gate;
 use crate::memory::Width;
 use crate::memory::address_space::{AddressSpace, current_mm};
+use crate::ptrace;
 use crate::sched::lent::lend;
 use crate::sched::{segments, switch};
 use crate::signal::SigInfo;
@@ -31,8 +32,8 @@ use crate::task::restart::restart_block;
 use crate::task::tree::tree;
 use crate::task::{current, syscall_info};
 use crate::vfs::deny_write::DenyWrite;
+use crate::vfs::mount::{Location, MountFlags};
 use crate::work::trace_points;
-use crate::{fs, ptrace};
 
 /// How many interpreters of interpreters.
 const MAX_SCRIPTS: usize = 5;
@@ -52,15 +53,18 @@ pub struct Executable {
 
 impl Executable {
     /// EACCES for what is no program, ELOOP for a symbolic link, ETXTBSY for what is open for writing.
-    pub fn open(inode: Arc<dyn fs::Inode>) -> Result<Executable> {
+    pub fn open(location: Location) -> Result<Executable> {
+        let inode = &location.inode;
         if inode.is_symlink() {
             return Err(Errno::ELOOP);
         }
         let metadata = inode.metadata();
-        if inode.file_type() != S_IFREG || metadata.mode & 0o111 == 0 {
+        if inode.file_type() != S_IFREG || metadata.mode & 0o111 == 0 || location.has(MountFlags::NO_EXEC) {
             return Err(Errno::EACCES);
         }
-        Ok(Executable { file: inode.clone().open(O_RDONLY)?, deny_write: DenyWrite::new(inode)? })
+        let file = inode.clone().open(O_RDONLY)?;
+        file.opened_by(location.mount);
+        Ok(Executable { file, deny_write: DenyWrite::new(location.inode)? })
     }
 
     /// The file with this name. As in Linux, no name is the working directory, which is no program.
@@ -122,7 +126,7 @@ pub fn exec(at: &mut InKernel<'_, Gate>, mut request: Request) -> Result<()> {
     resolve_scripts(&mut request)?;
     let Request { file, strings, .. } = request;
     let Executable { file, deny_write } = file;
-    let path = shown_path(file.inode());
+    let location = file.location();
     let program = Program::parse(file)?;
     let width = program.width;
     // It may be written to again as soon as it is loaded.
@@ -136,13 +140,13 @@ pub fn exec(at: &mut InKernel<'_, Gate>, mut request: Request) -> Result<()> {
         None => None,
     };
     let mm = AddressSpace::new(width, Some(Arc::new(deny_write)))?;
-    let image = Image { path };
+    let image = Image { executable: Some(location.clone()) };
     let tracer = current().trace.tracer();
     let old_tid = tracer.map_or(0, |tracer| numbers::seen_by(&tracer.process, current().tid()));
     lend(at, become_only_thread)?;
     let files = &current().files;
     let own_files = if Arc::strong_count(files) > 1 { Some(Arc::new(files.duplicate()?)) } else { None };
-    let credentials = exec_credentials::of_program(&**program.inode());
+    let credentials = exec_credentials::of_program(&location);
     let is_secure = credentials.is_secure;
     // From here on the old program is gone: what fails now ends the process.
     leave_old_program(mm, own_files, image, &strings.name);

@@ -7,11 +7,11 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use linux_raw_sys::general::{RLIMIT_STACK, S_ISGID, S_ISUID, S_IXGRP};
 
-use crate::fs::Inode;
 use crate::task::credentials::capabilities::Capability;
 use crate::task::credentials::uid_gid::{GROUP, USER};
 use crate::task::credentials::{Credentials, user_namespace};
 use crate::task::current;
+use crate::vfs::mount::{Location, MountFlags};
 
 /// What a program that changes ids does not inherit of the personality: READ_IMPLIES_EXEC, ADDR_COMPAT_LAYOUT,
 /// MMAP_PAGE_ZERO, ADDR_NO_RANDOMIZE.
@@ -29,7 +29,7 @@ pub struct NewCredentials {
 }
 
 /// The credentials of the current process, which has a single thread, once it runs the program in `file`.
-pub fn of_program(file: &dyn Inode) -> NewCredentials {
+pub fn of_program(file: &Location) -> NewCredentials {
     let task = current();
     let old = task.process.credentials.lock().clone();
     let mut new = old.clone();
@@ -39,6 +39,7 @@ pub fn of_program(file: &dyn Inode) -> NewCredentials {
     let has_mapping = |kind, id| user_namespace::has(&old.namespace, kind, id);
     let gives_ids = metadata.mode & (S_ISUID | S_ISGID) != 0
         && !no_new_privs
+        && !file.has(MountFlags::NO_SUID)
         && has_mapping(USER, metadata.uid)
         && has_mapping(GROUP, metadata.gid);
     let gives_user = gives_ids && metadata.mode & S_ISUID != 0;

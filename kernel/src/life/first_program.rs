@@ -51,7 +51,7 @@ fn new_task() -> Result<Arc<Task>> {
         process: Process::new(pid, None, None),
         mm: kernel_mm(),
         files: Some(Arc::new(files)),
-        fs: Some(Arc::new(FsContext::new(fs::root()))),
+        fs: Some(Arc::new(FsContext::new(fs::root::mounts().clone()))),
         sighand: Arc::new(SigHand::new()),
         signals: TaskSignals::new(),
         regs: UserRegs::new(0, 0),
@@ -95,7 +95,7 @@ fn run(at: &mut InKernel<'_, Gate>) {
 /// A file of NUL-terminated strings.
 fn read_strings(path: &[u8]) -> Result<Strings> {
     let fs = &current().fs;
-    let inode = Walk::new(fs, fs.root()).object(path, true)?;
+    let inode = Walk::new(fs, fs.root()).object(path, true)?.inode;
     let mut bytes = vec![0; inode.metadata().size as usize];
     let len = inode.open(O_RDONLY)?.read_kernel(&mut bytes, 0)?;
     bytes.truncate(len);

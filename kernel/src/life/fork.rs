@@ -160,7 +160,7 @@ fn check_namespaces(parent: &Task, clone: &Clone) -> Result<()> {
         && namespace::is_same(here, &parent.pid_namespace_of_children.lock());
     if clone.has(CloneFlags::THREAD) && !stays
         || clone.has(CloneFlags::PARENT) && parent.process.unkillable.load(Relaxed)
-        || clone.has(CloneFlags::FS) && clone.has(CloneFlags::NEWUSER)
+        || clone.has(CloneFlags::FS) && clone.flags.intersects(CloneFlags::NEWUSER | CloneFlags::NEWNS)
     {
         return Err(Errno::EINVAL);
     }
@@ -190,7 +190,14 @@ fn new_task(parent: &Task, regs: &UserRegs, clone: &Clone) -> Result<(Arc<Task>,
     };
     let mm = if clone.has(CloneFlags::VM) { parent.mm() } else { parent.mm.fork()? };
     let files = if clone.has(CloneFlags::FILES) { parent.files.clone() } else { Arc::new(parent.files.duplicate()?) };
-    let fs = if clone.has(CloneFlags::FS) { parent.fs.clone() } else { Arc::new(parent.fs.duplicate()) };
+    let fs = if clone.has(CloneFlags::FS) {
+        parent.fs.clone()
+    } else if clone.has(CloneFlags::NEWNS) {
+        let credentials = process.credentials.lock().clone();
+        Arc::new(credentials.own_mounts(&parent.fs)?)
+    } else {
+        Arc::new(parent.fs.duplicate())
+    };
     let sighand = if clone.has(CloneFlags::SIGHAND) {
         parent.sighand.clone()
     } else {

@@ -15,7 +15,8 @@ pub fn unshare(mut flags: CloneFlags) -> Result<()> {
         .union(CloneFlags::FILES)
         .union(CloneFlags::SYSVSEM)
         .union(CloneFlags::NEWUSER)
-        .union(CloneFlags::NEWPID);
+        .union(CloneFlags::NEWPID)
+        .union(CloneFlags::NEWNS);
     let task = current();
     if !SUPPORTED.contains(flags) {
         return Err(Errno::EINVAL);
@@ -23,6 +24,9 @@ pub fn unshare(mut flags: CloneFlags) -> Result<()> {
     if flags.contains(CloneFlags::NEWUSER) {
         // A directory that is shared with others must not be their way out of where they were put.
         flags |= CloneFlags::THREAD | CloneFlags::FS;
+    }
+    if flags.contains(CloneFlags::NEWNS) {
+        flags |= CloneFlags::FS;
     }
     // Threads cannot be taken apart: these say that there must be no others.
     if flags.intersects(ALONE) && task.process.threads().len() > 1 {
@@ -36,6 +40,7 @@ pub fn unshare(mut flags: CloneFlags) -> Result<()> {
     if flags.contains(CloneFlags::NEWUSER) {
         credentials.enter_new_namespace()?;
     }
+    let own_mounts = flags.contains(CloneFlags::NEWNS).then(|| credentials.own_mounts(&task.fs)).transpose()?;
     if flags.contains(CloneFlags::NEWPID) {
         let new = numbers::new(&credentials)?;
         *pid_namespace.lock() = new;
@@ -43,7 +48,9 @@ pub fn unshare(mut flags: CloneFlags) -> Result<()> {
     if flags.contains(CloneFlags::NEWUSER) {
         let _old = core::mem::replace(&mut *task.process.credentials.lock(), credentials);
     }
-    if flags.contains(CloneFlags::FS) && Arc::strong_count(&task.fs) > 1 {
+    if let Some(context) = own_mounts {
+        drop(task.fs.replace(Some(Arc::new(context))));
+    } else if flags.contains(CloneFlags::FS) && Arc::strong_count(&task.fs) > 1 {
         let copy = Arc::new(task.fs.duplicate());
         drop(task.fs.replace(Some(copy)));
     }

@@ -2,7 +2,6 @@
 //! (parent, group, session) is here, too, as an atomic, written under the tree's lock.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::*};
 
 use crate::machine::sync::SpinLock;
@@ -15,6 +14,7 @@ use crate::task::signals::quota::User;
 use crate::task::signals::state::ProcessSignals;
 use crate::task::timers::Timers;
 use crate::task::wait_status::WaitStatus;
+use crate::vfs::mount::Location;
 
 /// A thread group.
 pub struct Process {
@@ -81,8 +81,8 @@ pub struct Leader {
 /// The program a process runs.
 #[derive(Default)]
 pub struct Image {
-    /// Absolute path of the executable.
-    pub path: Vec<u8>,
+    /// The executable. None before the first exec.
+    pub executable: Option<Location>,
 }
 
 const GROUP_EXIT: u32 = 1 << 31;

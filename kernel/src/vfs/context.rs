@@ -4,24 +4,26 @@ use alloc::sync::Arc;
 
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
-use crate::vfs::inode::Inode;
+use crate::vfs::mount::{Location, MountNamespace, Owner};
 
-/// Root directory, working directory and umask of a task, shared by threads (`CLONE_FS`).
+/// Root directory, working directory, umask and mounts of a task, shared by threads (`CLONE_FS`).
 pub struct FsContext {
     inner: SpinLock<Places>,
 }
 
 #[derive(Clone)]
 struct Places {
-    root: Arc<dyn Inode>,
-    cwd: Arc<dyn Inode>,
+    mounts: Arc<MountNamespace>,
+    root: Location,
+    cwd: Location,
     umask: u32,
 }
 
 impl FsContext {
-    /// The context of the first program: everything at `root`, umask 022.
-    pub fn new(root: Arc<dyn Inode>) -> Self {
-        FsContext { inner: SpinLock::new(Places { cwd: root.clone(), root, umask: 0o022 }) }
+    /// The context of the first program: everything at the root of all, umask 022.
+    pub fn new(mounts: Arc<MountNamespace>) -> Self {
+        let root = mounts.root();
+        FsContext { inner: SpinLock::new(Places { mounts, cwd: root.clone(), root, umask: 0o022 }) }
     }
 
     /// A copy, for `fork`.
@@ -30,13 +32,32 @@ impl FsContext {
         FsContext { inner: SpinLock::new(places) }
     }
 
+    /// A copy with mounts of its own (`CLONE_NEWNS`), at the same places of them.
+    pub fn with_own_mounts(&self, owner: Owner) -> Self {
+        let mut places = self.inner.lock().clone();
+        let (mounts, copies) = places.mounts.duplicate(owner);
+        for location in [&mut places.root, &mut places.cwd] {
+            let is_of = |mount: &Arc<_>| location.mount.as_ref().is_some_and(|of| Arc::ptr_eq(of, mount));
+            if let Some((_, copy)) = copies.iter().find(|(old, _)| is_of(old)) {
+                location.mount = Some(copy.clone());
+            }
+        }
+        places.mounts = mounts;
+        FsContext { inner: SpinLock::new(places) }
+    }
+
+    /// The mounts that it sees.
+    pub fn mounts(&self) -> Arc<MountNamespace> {
+        self.inner.lock().mounts.clone()
+    }
+
     /// The root directory.
-    pub fn root(&self) -> Arc<dyn Inode> {
+    pub fn root(&self) -> Location {
         self.inner.lock().root.clone()
     }
 
     /// The working directory.
-    pub fn cwd(&self) -> Arc<dyn Inode> {
+    pub fn cwd(&self) -> Location {
         self.inner.lock().cwd.clone()
     }
 
@@ -51,7 +72,7 @@ impl FsContext {
     }
 
     /// Sets the working directory.
-    pub fn set_cwd(&self, directory: Arc<dyn Inode>) -> Result<()> {
+    pub fn set_cwd(&self, directory: Location) -> Result<()> {
         if !directory.is_directory() {
             return Err(Errno::ENOTDIR);
         }
@@ -60,11 +81,23 @@ impl FsContext {
     }
 
     /// Sets the root directory.
-    pub fn set_root(&self, directory: Arc<dyn Inode>) -> Result<()> {
+    pub fn set_root(&self, directory: Location) -> Result<()> {
         if !directory.is_directory() {
             return Err(Errno::ENOTDIR);
         }
         let _old = core::mem::replace(&mut self.inner.lock().root, directory);
         Ok(())
+    }
+
+    /// What was at `old` is at `new`: `pivot_root` was there.
+    pub fn follow(&self, old: &Location, new: &Location) {
+        let _old = {
+            let mut places = self.inner.lock();
+            let mut follow = |at: fn(&mut Places) -> &mut Location| {
+                let at = at(&mut places);
+                at.is(old).then(|| core::mem::replace(at, new.clone()))
+            };
+            [follow(|places| &mut places.root), follow(|places| &mut places.cwd)]
+        };
     }
 }

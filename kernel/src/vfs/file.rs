@@ -6,11 +6,13 @@ use core::ptr;
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use linux_raw_sys::general as abi;
+use spin::Once;
 
 use crate::errno::{Errno, Result};
 use crate::sched::wait::PollTable;
 use crate::vfs::buffer::{Destination, Source};
 use crate::vfs::inode::{EntrySink, Inode};
+use crate::vfs::mount::{Location, Mount};
 use crate::vfs::sleep_lock::SleepLock;
 
 /// The status flags that `fcntl(F_SETFL)` may change.
@@ -77,6 +79,8 @@ pub trait FileOps: Send + Sync {
 /// An open file ("open file description"): shared by the descriptors that `dup` and `fork` make.
 pub struct File {
     inode: Arc<dyn Inode>,
+    /// The mount by which it was opened.
+    mount: Once<Arc<Mount>>,
     ops: Arc<dyn FileOps>,
     flags: AtomicU32,
     position: SleepLock<u64>,
@@ -105,6 +109,7 @@ impl File {
         let flags = flags & !(abi::O_CREAT | abi::O_EXCL | abi::O_NOCTTY | abi::O_TRUNC | abi::O_CLOEXEC);
         Arc::new(File {
             inode,
+            mount: Once::new(),
             ops,
             flags: AtomicU32::new(flags),
             position: SleepLock::new(0),
@@ -122,6 +127,18 @@ impl File {
     /// What it is open on.
     pub fn inode(&self) -> &Arc<dyn Inode> {
         &self.inode
+    }
+
+    /// What it is open on, and the mount by which it was opened.
+    pub fn location(&self) -> Location {
+        Location { mount: self.mount.get().cloned(), inode: self.inode.clone() }
+    }
+
+    /// Notes the mount by which it was opened. The first one stays.
+    pub fn opened_by(&self, mount: Option<Arc<Mount>>) {
+        if let Some(mount) = mount {
+            self.mount.call_once(|| mount);
+        }
     }
 
     /// Its operations.

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use linux_raw_sys::general as abi;
 
@@ -11,6 +12,7 @@ use crate::errno::{Errno, Result};
 use crate::memory::backing::Backing;
 use crate::memory::frames::Frame;
 use crate::vfs::file::File;
+use crate::vfs::mount::Location;
 use crate::vfs::write_count::WriteCount;
 
 /// Nanoseconds since the epoch.
@@ -160,7 +162,8 @@ pub trait Inode: Backing {
         Err(Errno::ENOTDIR)
     }
 
-    /// The directory that contains this object, and its name there, where that is known. Directories always know.
+    /// The directory that contains this object, and its name there, where that is known. Directories know, but for the root of a file
+    /// system, which is in none.
     fn parent(&self) -> Option<(Arc<dyn Inode>, Vec<u8>)> {
         None
     }
@@ -211,13 +214,18 @@ pub trait Inode: Backing {
     }
 
     /// For links that lead to an object and not to a name (`/proc/self/fd/0`): the object.
-    fn jump(&self) -> Option<Result<Arc<dyn Inode>>> {
+    fn jump(&self) -> Option<Result<Location>> {
         None
     }
 
     /// The name of an object that has no place in a directory (`pipe:[7]`), for `/proc/self/fd`.
     fn label(&self) -> Option<Vec<u8>> {
         None
+    }
+
+    /// Each look-up of its name makes another object: device and number say whether two are the same.
+    fn is_made_anew(&self) -> bool {
+        false
     }
 
     /// The magic number that `statfs` reports.
@@ -230,6 +238,16 @@ impl dyn Inode {
     /// True for directories.
     pub fn is_directory(&self) -> bool {
         self.file_type() == abi::S_IFDIR
+    }
+
+    /// True for directories with more than "." and "..".
+    pub fn has_entries(&self) -> bool {
+        let mut found = false;
+        let _ = self.readdir(0, &mut |entry| {
+            found = !matches!(entry.name, b"." | b"..");
+            !found
+        });
+        found
     }
 
     /// True for symbolic links.
@@ -289,9 +307,21 @@ pub fn same(a: &Arc<dyn Inode>, b: &Arc<dyn Inode>) -> bool {
     core::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b))
 }
 
+/// True when both are the same object, also of a file system that makes its objects anew for each who looks.
+pub fn is_same_object(a: &Arc<dyn Inode>, b: &Arc<dyn Inode>) -> bool {
+    same(a, b) || a.is_made_anew() && b.is_made_anew() && a.identity() == b.identity()
+}
+
 /// Linux's encoding of a device number in `st_rdev` and `mknod`.
 pub const fn device_number(major: u32, minor: u32) -> u64 {
     ((minor & 0xff) | (major << 8)) as u64 | ((minor as u64 & !0xff) << 12)
+}
+
+/// The device number of a new file system that has no device.
+pub fn new_device() -> u64 {
+    /// Those before it are of the file systems that there are once.
+    static NEXT: AtomicU32 = AtomicU32::new(32);
+    device_number(0, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Major and minor of a device number.

@@ -8,6 +8,7 @@
 //! | write a kind of file | [`inode`], [`mod@file`]: the traits; [`anonymous`] for what has no name |
 //! | move bytes between a file and user memory | [`buffer`] |
 //! | know what a task's paths start from | [`context`] |
+//! | change what is mounted where | [`mount`] |
 //! | lock a file, or a part of it | [`locks`] |
 //! | know who writes to a file and who runs it | [`write_count`], [`deny_write`] |
 //! | sleep while a file is locked | [`sleep_lock`] |
@@ -20,5 +21,6 @@ pub mod fd;
 pub mod file;
 pub mod inode;
 pub mod locks;
+pub mod mount;
 pub mod sleep_lock;
 pub mod write_count;

@@ -96,7 +96,7 @@ impl Drop for Busy {
 /// Registers a probe at `offset` of the file at `path`. EINVAL for an instruction that cannot be stepped over.
 pub fn register(path: &str, offset: u64) -> Result<()> {
     let fs = &current().fs;
-    let inode = Walk::new(fs, fs.root()).object(path.as_bytes(), true)?;
+    let inode = Walk::new(fs, fs.root()).object(path.as_bytes(), true)?.inode;
     let file = inode.clone().open(linux_raw_sys::general::O_RDONLY)?;
     let mut code = [0; LONGEST];
     let len = file.read_kernel(&mut code, offset)?;

@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::calls::compat::uid16::narrow;
-use crate::calls::fs::{BLOCK_SIZE, FileSystem, NAME_LENGTH, ST_VALID};
+use crate::calls::fs::{BLOCK_SIZE, FileSystem, NAME_LENGTH};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::vfs::inode::{Metadata, Nanoseconds};
@@ -117,7 +117,7 @@ pub fn write_statfs(of: &FileSystem, address: u64) -> Result<()> {
     let (blocks, free) = (fit(of.blocks)?, fit(of.free)?);
     let block_size = BLOCK_SIZE as u32;
     let statfs: [u32; 16] =
-        [of.kind, block_size, blocks, free, free, 0, 0, id_low, id_high, NAME_LENGTH, block_size, ST_VALID, 0, 0, 0, 0];
+        [of.kind, block_size, blocks, free, free, 0, 0, id_low, id_high, NAME_LENGTH, block_size, of.flags, 0, 0, 0, 0];
     user::write(address, &statfs)
 }
 
@@ -139,6 +139,6 @@ pub fn write_statfs64(of: &FileSystem, address: u64) -> Result<()> {
     }
     fields[14] = NAME_LENGTH;
     fields[15] = BLOCK_SIZE as u32;
-    fields[16] = ST_VALID;
+    fields[16] = of.flags;
     user::write(address, &fields)
 }

@@ -1,7 +1,5 @@
 //! What files are: `stat` and its kin, permissions, owners, times.
 
-use alloc::sync::Arc;
-
 use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -11,7 +9,8 @@ use crate::machine::time;
 use crate::memory::{Width, c_long, frames, user};
 use crate::task::clock::Timespec;
 use crate::task::current;
-use crate::vfs::inode::{AttributeChange, Inode, Metadata, Nanoseconds, major_minor};
+use crate::vfs::inode::{AttributeChange, Metadata, Nanoseconds, major_minor};
+use crate::vfs::mount::{Location, MountFlags};
 
 const SECOND: u64 = 1_000_000_000;
 /// The preferred size of a transfer.
@@ -167,12 +166,13 @@ pub fn sys_statx(dirfd: u64, path: u64, flags: u64, mask: u64, address: u64) -> 
     if flags & synchronise == synchronise || mask as u32 & abi::STATX__RESERVED != 0 {
         return Err(Errno::EINVAL);
     }
-    let metadata = find_with_flags(dirfd, path, flags)?.metadata();
+    let object = find_with_flags(dirfd, path, flags)?;
+    let metadata = object.metadata();
     let pair = |device| <[u32; 2]>::from(major_minor(device));
     let statx = Statx {
         mask: abi::STATX_BASIC_STATS | abi::STATX_BTIME | abi::STATX_MNT_ID,
         block_size: BLOCK_SIZE as u32,
-        attributes: 0,
+        attributes: if object.is_mount_root() { abi::STATX_ATTR_MOUNT_ROOT.into() } else { 0 },
         links: metadata.links,
         uid: metadata.uid,
         gid: metadata.gid,
@@ -181,14 +181,14 @@ pub fn sys_statx(dirfd: u64, path: u64, flags: u64, mask: u64, address: u64) -> 
         ino: metadata.ino,
         size: metadata.size,
         blocks: metadata.blocks,
-        attributes_mask: 0,
+        attributes_mask: abi::STATX_ATTR_MOUNT_ROOT.into(),
         accessed: metadata.accessed.into(),
         created: metadata.created.into(),
         changed: metadata.changed.into(),
         modified: metadata.modified.into(),
         rdev: pair(metadata.rdev),
         device: pair(metadata.device),
-        mount: 1,
+        mount: object.mount.as_ref().map_or(0, |mount| mount.id),
         rest: [0; 13],
     };
     user::write(address, &statx)?;
@@ -225,22 +225,30 @@ pub struct FileSystem {
     pub free: u64,
     /// Its number.
     pub id: u64,
+    /// `ST_*`.
+    pub flags: u32,
 }
 
 /// Writes a `struct statfs` of some layout.
 pub type WriteStatfs = fn(&FileSystem, u64) -> Result<()>;
 /// ST_VALID, in `f_flags`.
-pub const ST_VALID: u32 = 0x20;
+const ST_VALID: u32 = 0x20;
 /// The longest name.
 pub const NAME_LENGTH: u32 = 255;
 
-fn file_system(inode: &Arc<dyn Inode>) -> FileSystem {
-    let kind = inode.file_system();
+fn file_system(object: &Location) -> FileSystem {
+    let kind = object.file_system();
     let (blocks, free) = match kind {
         abi::TMPFS_MAGIC => (frames::total_bytes() / BLOCK_SIZE, frames::free_bytes() / BLOCK_SIZE),
         _ => (0, 0),
     };
-    FileSystem { kind, blocks, free, id: inode.metadata().device }
+    // ST_RDONLY, ST_NOSUID, ST_NODEV and ST_NOEXEC are as the mount's; those of the times are not.
+    let own = MountFlags::READ_ONLY | MountFlags::NO_SUID | MountFlags::NO_DEVICES | MountFlags::NO_EXEC;
+    let of_mount = object.mount.as_ref().map_or(MountFlags::empty(), |mount| mount.flags());
+    let times =
+        [(MountFlags::NO_ATIME, 0x400), (MountFlags::NO_DIRECTORY_ATIME, 0x800), (MountFlags::RELATIVE_ATIME, 0x1000)];
+    let times: u32 = times.iter().filter(|(flag, _)| of_mount.contains(*flag)).map(|(_, shown)| shown).sum();
+    FileSystem { kind, blocks, free, id: object.metadata().device, flags: ST_VALID | (of_mount & own).bits() | times }
 }
 
 fn write_statfs(of: &FileSystem, address: u64) -> Result<()> {
@@ -255,7 +263,7 @@ fn write_statfs(of: &FileSystem, address: u64) -> Result<()> {
         id: of.id,
         name_length: NAME_LENGTH.into(),
         fragment_size: BLOCK_SIZE,
-        flags: ST_VALID.into(),
+        flags: of.flags.into(),
         spare: [0; 4],
     };
     user::write(address, &statfs)
@@ -279,11 +287,12 @@ pub fn statfs(write: WriteStatfs, path: u64, address: u64) -> Result<usize> {
 
 /// `fstatfs` with whichever structure.
 pub fn fstatfs(write: WriteStatfs, fd: u64, address: u64) -> Result<usize> {
-    write(&file_system(current().files.get_any(fd)?.inode()), address)?;
+    write(&file_system(&current().files.get_any(fd)?.location()), address)?;
     Ok(0)
 }
 
-fn set_permissions(inode: &Arc<dyn Inode>, mode: u64) -> Result<usize> {
+fn set_permissions(inode: &Location, mode: u64) -> Result<usize> {
+    inode.check_writable()?;
     if inode.is_symlink() {
         return Err(Errno::ENOTSUP);
     }
@@ -310,10 +319,11 @@ pub fn sys_fchmodat2(dirfd: u64, path: u64, mode: u64, flags: u64) -> Result<usi
 
 /// `fchmod`.
 pub fn sys_fchmod(fd: u64, mode: u64) -> Result<usize> {
-    set_permissions(current().files.get(fd)?.inode(), mode)
+    set_permissions(&current().files.get(fd)?.location(), mode)
 }
 
-fn set_owner(inode: &Arc<dyn Inode>, uid: u64, gid: u64) -> Result<usize> {
+fn set_owner(inode: &Location, uid: u64, gid: u64) -> Result<usize> {
+    inode.check_writable()?;
     let given = |id: u64| (id as u32 != u32::MAX).then_some(id as u32);
     let mut change = AttributeChange { uid: given(uid), gid: given(gid), ..Default::default() };
     // A program that changes hands no longer runs with its owner's rights.
@@ -344,11 +354,12 @@ pub fn sys_lchown(path: u64, uid: u64, gid: u64) -> Result<usize> {
 
 /// `fchown`.
 pub fn sys_fchown(fd: u64, uid: u64, gid: u64) -> Result<usize> {
-    set_owner(current().files.get(fd)?.inode(), uid, gid)
+    set_owner(&current().files.get(fd)?.location(), uid, gid)
 }
 
 /// Sets the times; None: leave it.
-fn set_times(inode: &Arc<dyn Inode>, accessed: Option<u64>, modified: Option<u64>) -> Result<usize> {
+fn set_times(inode: &Location, accessed: Option<u64>, modified: Option<u64>) -> Result<usize> {
+    inode.check_writable()?;
     inode.set_attributes(&AttributeChange { accessed, modified, ..Default::default() })?;
     Ok(0)
 }
@@ -383,7 +394,7 @@ pub fn utimensat(width: Width, dirfd: u64, path: u64, times: u64, flags: u64) ->
     // Without a path: the descriptor itself.
     let inode = match path {
         0 if dirfd as i32 == abi::AT_FDCWD => return Err(Errno::EFAULT),
-        0 => current().files.get(dirfd)?.inode().clone(),
+        0 => current().files.get(dirfd)?.location(),
         _ => find_with_flags(dirfd, path, flags)?,
     };
     if accessed.is_none() && modified.is_none() {
@@ -410,7 +421,7 @@ pub fn sys_futimesat(dirfd: u64, path: u64, times: u64) -> Result<usize> {
             given.map(|[seconds, microseconds]| from_parts(seconds, microseconds * 1000))
         }
     };
-    let inode = if path == 0 { current().files.get(dirfd)?.inode().clone() } else { find(dirfd, path, true)? };
+    let inode = if path == 0 { current().files.get(dirfd)?.location() } else { find(dirfd, path, true)? };
     set_times(&inode, Some(accessed), Some(modified))
 }
 

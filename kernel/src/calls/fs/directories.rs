@@ -1,16 +1,15 @@
 //! Directories: reading them, and where a task is.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use linux_raw_sys::general as abi;
 
 use crate::calls::fs::lookup::{AT_FDCWD, find};
 use crate::errno::{Errno, Result};
-use crate::fs::path::path_of;
 use crate::memory::{Width, user};
 use crate::task::current;
 use crate::vfs::inode::DirectoryEntry;
+use crate::vfs::mount::path_in_file_system;
 
 /// The most bytes of entries made at a time.
 const MAX_ENTRIES: u64 = 32 * 1024;
@@ -89,14 +88,10 @@ pub fn sys_getcwd(address: u64, len: u64) -> Result<usize> {
     if cwd.is_unlinked() {
         return Err(Errno::ENOENT);
     }
-    let mut path = match path_of(&cwd, &context.root()) {
+    let mut path = match cwd.path_from(&context.root()) {
         Some(path) => path,
         // Outside the task's root.
-        None => {
-            let mut path = b"(unreachable)".to_vec();
-            path.extend(path_of(&cwd, &crate::fs::root()).unwrap_or_else(|| b"/".to_vec()));
-            path
-        }
+        None => [b"(unreachable)", &path_in_file_system(&cwd)[..]].concat(),
     };
     path.push(0);
     if path.len() as u64 > len {
@@ -115,7 +110,7 @@ pub fn sys_chdir(path: u64) -> Result<usize> {
 /// `fchdir`.
 pub fn sys_fchdir(fd: u64) -> Result<usize> {
     let file = current().files.get_any(fd)?;
-    current().fs.set_cwd(Arc::clone(file.inode()))?;
+    current().fs.set_cwd(file.location())?;
     Ok(0)
 }
 
@@ -128,29 +123,4 @@ pub fn sys_chroot(path: u64) -> Result<usize> {
 /// `umask`.
 pub fn sys_umask(mask: u64) -> Result<usize> {
     Ok(current().fs.set_umask(mask as u32) as usize)
-}
-
-/// `mount`: what can be mounted is there already, in one instance: `/proc` at its place, memory everywhere.
-pub fn sys_mount(_source: u64, target: u64, kind: u64, _flags: u64) -> Result<usize> {
-    let target = find(AT_FDCWD, target, true)?;
-    if !target.is_directory() {
-        return Err(Errno::ENOTDIR);
-    }
-    let kind = if kind == 0 { Vec::new() } else { user::read_cstr(kind, 4096)? };
-    match &kind[..] {
-        b"proc" if target.file_system() != abi::PROC_SUPER_MAGIC => Err(Errno::ENODEV),
-        // Without a type: a change of flags.
-        b"" | b"proc" | b"tmpfs" | b"ramfs" | b"devtmpfs" | b"sysfs" | b"devpts" => Ok(0),
-        _ => Err(Errno::ENODEV),
-    }
-}
-
-/// `umount2`.
-pub fn sys_umount2(target: u64, _flags: u64) -> Result<usize> {
-    let target = find(AT_FDCWD, target, true)?;
-    if target.file_system() == abi::PROC_SUPER_MAGIC {
-        // It stays.
-        return Err(Errno::EBUSY);
-    }
-    Ok(0)
 }

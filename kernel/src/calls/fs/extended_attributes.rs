@@ -1,15 +1,13 @@
 //! Extended attributes. No file has any: what asks for one, or sets one, gets EOPNOTSUPP, and a list is empty, as on a
 //! file system of Linux's that has none. What is wrong with the arguments is said first.
 
-use alloc::sync::Arc;
-
 use linux_raw_sys::general as abi;
 
 use crate::calls::fs::lookup::{AT_FDCWD, find};
 use crate::errno::{Errno, Result};
 use crate::memory::user;
 use crate::task::current;
-use crate::vfs::inode::Inode;
+use crate::vfs::mount::Location;
 
 /// The longest name, without its NUL (XATTR_NAME_MAX).
 const MAX_NAME: usize = 255;
@@ -24,7 +22,10 @@ enum Access {
 }
 
 /// The result for the attribute whose name is at `name`: always an error.
-fn attribute(inode: &dyn Inode, name: u64, access: Access) -> Result<usize> {
+fn attribute(inode: &Location, name: u64, access: Access) -> Result<usize> {
+    if matches!(access, Access::Write) {
+        inode.check_writable()?;
+    }
     let name = read_name(name)?;
     // A program's own attributes are for files and directories alone.
     let may_have = matches!(inode.file_type(), abi::S_IFREG | abi::S_IFDIR);
@@ -45,11 +46,11 @@ fn read_name(address: u64) -> Result<alloc::vec::Vec<u8>> {
 }
 
 /// What an open descriptor is about; one that only names a file (`O_PATH`) does not do.
-fn of_descriptor(fd: u64) -> Result<Arc<dyn Inode>> {
-    Ok(current().files.get(fd)?.inode().clone())
+fn of_descriptor(fd: u64) -> Result<Location> {
+    Ok(current().files.get(fd)?.location())
 }
 
-fn set(inode: &dyn Inode, name: u64, value: u64, size: u64, flags: u64) -> Result<usize> {
+fn set(inode: &Location, name: u64, value: u64, size: u64, flags: u64) -> Result<usize> {
     if flags as u32 & !(abi::XATTR_CREATE | abi::XATTR_REPLACE) != 0 {
         return Err(Errno::EINVAL);
     }
@@ -65,32 +66,32 @@ fn set(inode: &dyn Inode, name: u64, value: u64, size: u64, flags: u64) -> Resul
 
 /// `setxattr`.
 pub fn sys_setxattr(path: u64, name: u64, value: u64, size: u64, flags: u64) -> Result<usize> {
-    set(&*find(AT_FDCWD, path, true)?, name, value, size, flags)
+    set(&find(AT_FDCWD, path, true)?, name, value, size, flags)
 }
 
 /// `lsetxattr`.
 pub fn sys_lsetxattr(path: u64, name: u64, value: u64, size: u64, flags: u64) -> Result<usize> {
-    set(&*find(AT_FDCWD, path, false)?, name, value, size, flags)
+    set(&find(AT_FDCWD, path, false)?, name, value, size, flags)
 }
 
 /// `fsetxattr`.
 pub fn sys_fsetxattr(fd: u64, name: u64, value: u64, size: u64, flags: u64) -> Result<usize> {
-    set(&*of_descriptor(fd)?, name, value, size, flags)
+    set(&of_descriptor(fd)?, name, value, size, flags)
 }
 
 /// `getxattr`.
 pub fn sys_getxattr(path: u64, name: u64) -> Result<usize> {
-    attribute(&*find(AT_FDCWD, path, true)?, name, Access::Read)
+    attribute(&find(AT_FDCWD, path, true)?, name, Access::Read)
 }
 
 /// `lgetxattr`.
 pub fn sys_lgetxattr(path: u64, name: u64) -> Result<usize> {
-    attribute(&*find(AT_FDCWD, path, false)?, name, Access::Read)
+    attribute(&find(AT_FDCWD, path, false)?, name, Access::Read)
 }
 
 /// `fgetxattr`.
 pub fn sys_fgetxattr(fd: u64, name: u64) -> Result<usize> {
-    attribute(&*of_descriptor(fd)?, name, Access::Read)
+    attribute(&of_descriptor(fd)?, name, Access::Read)
 }
 
 /// `listxattr`: nothing is written.
@@ -110,15 +111,15 @@ pub fn sys_flistxattr(fd: u64) -> Result<usize> {
 
 /// `removexattr`.
 pub fn sys_removexattr(path: u64, name: u64) -> Result<usize> {
-    attribute(&*find(AT_FDCWD, path, true)?, name, Access::Write)
+    attribute(&find(AT_FDCWD, path, true)?, name, Access::Write)
 }
 
 /// `lremovexattr`.
 pub fn sys_lremovexattr(path: u64, name: u64) -> Result<usize> {
-    attribute(&*find(AT_FDCWD, path, false)?, name, Access::Write)
+    attribute(&find(AT_FDCWD, path, false)?, name, Access::Write)
 }
 
 /// `fremovexattr`.
 pub fn sys_fremovexattr(fd: u64, name: u64) -> Result<usize> {
-    attribute(&*of_descriptor(fd)?, name, Access::Write)
+    attribute(&of_descriptor(fd)?, name, Access::Write)
 }

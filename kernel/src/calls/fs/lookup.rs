@@ -1,6 +1,5 @@
 //! What the paths and flags of a call name.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use linux_raw_sys::general as abi;
@@ -9,7 +8,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::path::{PATH_MAX, Walk, Walked, start_directory};
 use crate::memory::user;
 use crate::task::current;
-use crate::vfs::inode::Inode;
+use crate::vfs::mount::Location;
 
 /// The directory descriptor that stands for the working directory, as a register has it.
 pub const AT_FDCWD: u64 = abi::AT_FDCWD as i64 as u64;
@@ -27,13 +26,13 @@ pub fn walk_from(dirfd: u64, path: &[u8]) -> Result<Walk> {
 }
 
 /// What the path at `address` names.
-pub fn find(dirfd: u64, address: u64, follow: bool) -> Result<Arc<dyn Inode>> {
+pub fn find(dirfd: u64, address: u64, follow: bool) -> Result<Location> {
     let path = read_path(address)?;
     walk_from(dirfd, &path)?.object(&path, follow)
 }
 
 /// What a call with `AT_SYMLINK_NOFOLLOW` and `AT_EMPTY_PATH` among its flags is about.
-pub fn find_with_flags(dirfd: u64, address: u64, flags: u32) -> Result<Arc<dyn Inode>> {
+pub fn find_with_flags(dirfd: u64, address: u64, flags: u32) -> Result<Location> {
     let path = match address {
         // Newer Linux takes no path at all for an empty one.
         0 if flags & abi::AT_EMPTY_PATH != 0 => Vec::new(),

@@ -9,6 +9,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::path::{Last, Walked};
 use crate::memory::user;
 use crate::task::current;
+use crate::vfs::mount::MountFlags;
 
 /// The place for something new, which must not exist.
 fn new_place(dirfd: u64, path: u64, is_directory: bool) -> Result<Walked> {
@@ -18,7 +19,18 @@ fn new_place(dirfd: u64, path: u64, is_directory: bool) -> Result<Walked> {
         // "x/" names a directory, which is not made this way.
         return Err(if place.directory.lookup(name).is_ok() { Errno::EEXIST } else { Errno::ENOENT });
     }
+    if place.directory.lookup(name).is_ok() {
+        return Err(Errno::EEXIST);
+    }
+    place.directory.check_writable()?;
     Ok(place)
+}
+
+/// EBUSY if something is mounted over the name. EROFS if names there cannot change.
+fn check_free(place: &Walked, name: &[u8]) -> Result<()> {
+    place.directory.check_writable()?;
+    let is_covered = |inode| place.directory.with(inode).is_covered();
+    if place.directory.lookup(name).is_ok_and(is_covered) { Err(Errno::EBUSY) } else { Ok(()) }
 }
 
 /// `mkdirat`.
@@ -78,6 +90,9 @@ pub fn sys_linkat(old_dirfd: u64, old: u64, new_dirfd: u64, new: u64, flags: u64
     let follow = if flags & abi::AT_SYMLINK_FOLLOW == 0 { abi::AT_SYMLINK_NOFOLLOW } else { 0 };
     let inode = find_with_flags(old_dirfd, old, flags & abi::AT_EMPTY_PATH | follow)?;
     let place = new_place(new_dirfd, new, false)?;
+    if inode.mount.is_some() && !place.directory.is_by_mount_of(&inode) {
+        return Err(Errno::EXDEV);
+    }
     place.directory.link(place.name(Errno::EEXIST)?, &inode)?;
     Ok(0)
 }
@@ -98,6 +113,7 @@ pub fn sys_unlinkat(dirfd: u64, path: u64, flags: u64) -> Result<usize> {
             Last::Here => return Err(Errno::EINVAL),
             Last::Up => return Err(Errno::ENOTEMPTY),
         };
+        check_free(&place, name)?;
         place.directory.rmdir(name)?;
         return Ok(0);
     }
@@ -106,6 +122,7 @@ pub fn sys_unlinkat(dirfd: u64, path: u64, flags: u64) -> Result<usize> {
         let is_directory = place.directory.lookup(name)?.is_directory();
         return Err(if is_directory { Errno::EISDIR } else { Errno::ENOTDIR });
     }
+    check_free(&place, name)?;
     place.directory.unlink(name)?;
     Ok(0)
 }
@@ -129,7 +146,7 @@ pub fn sys_renameat2(old_dirfd: u64, old: u64, new_dirfd: u64, new: u64, flags: 
     }
     let from = find_place(old_dirfd, old)?;
     let to = find_place(new_dirfd, new)?;
-    if from.directory.metadata().device != to.directory.metadata().device {
+    if !from.directory.is_by_mount_of(&to.directory) {
         return Err(Errno::EXDEV);
     }
     let (name, new_name) = (from.name(Errno::EBUSY)?, to.name(Errno::EBUSY)?);
@@ -139,6 +156,8 @@ pub fn sys_renameat2(old_dirfd: u64, old: u64, new_dirfd: u64, new: u64, flags: 
             return Err(Errno::ENOTDIR);
         }
     }
+    check_free(&from, name)?;
+    check_free(&to, new_name)?;
     from.directory.rename(name, &to.directory, new_name, flags)?;
     Ok(0)
 }
@@ -185,8 +204,16 @@ pub fn sys_faccessat2(dirfd: u64, path: u64, mode: u64, flags: u64) -> Result<us
     let (mode, flags) = (mode as u32, flags as u32);
     check_flags(mode, 7)?;
     check_flags(flags, abi::AT_EACCESS | abi::AT_SYMLINK_NOFOLLOW | abi::AT_EMPTY_PATH)?;
-    let metadata = find_with_flags(dirfd, path, flags)?.metadata();
-    let is_directory = metadata.mode & abi::S_IFMT == abi::S_IFDIR;
+    let object = find_with_flags(dirfd, path, flags)?;
+    let metadata = object.metadata();
+    let kind = metadata.mode & abi::S_IFMT;
+    let is_directory = kind == abi::S_IFDIR;
+    if mode & abi::X_OK != 0 && kind == abi::S_IFREG && object.has(MountFlags::NO_EXEC) {
+        return Err(Errno::EACCES);
+    }
+    if mode & abi::W_OK != 0 && matches!(kind, abi::S_IFREG | abi::S_IFDIR | abi::S_IFLNK) {
+        object.check_writable()?;
+    }
     if mode & abi::X_OK != 0 && !is_directory && metadata.mode & 0o111 == 0 {
         return Err(Errno::EACCES);
     }

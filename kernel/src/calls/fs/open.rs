@@ -8,13 +8,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::calls::fs::lookup::{AT_FDCWD, read_path, walk_from};
 use crate::errno::{Errno, Result};
 use crate::fs::path::{Rules, Walk, start_directory};
-use crate::fs::ramfs::RamInode;
+use crate::fs::ramfs::{self, RamInode};
 use crate::fs::ramfs_file::Data;
 use crate::memory::user;
 use crate::task::current;
 use crate::vfs::deny_write::while_writing;
 use crate::vfs::file::{File, PathOps};
 use crate::vfs::inode::Inode;
+use crate::vfs::mount::{Location, MountFlags};
 
 /// Flags that mean something; `open` ignores others.
 const KNOWN: u32 = abi::O_ACCMODE
@@ -52,8 +53,7 @@ fn open(walk: &mut Walk, path: &[u8], flags: u32, mode: u32) -> Result<Arc<File>
     }
     let follow = flags & abi::O_NOFOLLOW == 0;
     if flags & abi::O_CREAT == 0 {
-        let inode = walk.object(path, follow)?;
-        return open_inode(inode, flags, false);
+        return open_object(walk.object(path, follow)?, flags, false);
     }
     // With O_EXCL, a symbolic link is something that exists.
     let exclusive = flags & abi::O_EXCL != 0;
@@ -62,29 +62,34 @@ fn open(walk: &mut Walk, path: &[u8], flags: u32, mode: u32) -> Result<Arc<File>
         return Err(Errno::EISDIR);
     }
     let name = walked.name(if exclusive { Errno::EEXIST } else { Errno::EISDIR })?;
-    if let Some(inode) = walked.inode {
+    if let Some(object) = walked.inode {
         if exclusive {
             return Err(Errno::EEXIST);
         }
-        return if inode.is_directory() { Err(Errno::EISDIR) } else { open_inode(inode, flags, false) };
+        return if object.is_directory() { Err(Errno::EISDIR) } else { open_object(object, flags, false) };
     }
+    let directory = &walked.directory;
+    directory.check_writable()?;
     let mode = mode & 0o7777 & !current().fs.umask();
-    match walked.directory.create(name, abi::S_IFREG | mode, 0) {
-        Ok(inode) => open_inode(inode, flags, true),
+    match directory.create(name, abi::S_IFREG | mode, 0) {
+        Ok(inode) => open_object(directory.with(inode), flags, true),
         // Another was faster; then it is as if it had been there.
-        Err(Errno::EEXIST) if !exclusive => open_inode(walked.directory.lookup(name)?, flags, false),
+        Err(Errno::EEXIST) if !exclusive => open_object(directory.with(directory.lookup(name)?), flags, false),
         Err(error) => Err(error),
     }
 }
 
-fn open_inode(inode: Arc<dyn Inode>, flags: u32, is_new: bool) -> Result<Arc<File>> {
+fn open_object(object: Location, flags: u32, is_new: bool) -> Result<Arc<File>> {
+    let inode = &object.inode;
     let access = flags & abi::O_ACCMODE;
     let is_directory = inode.is_directory();
     if flags & abi::O_DIRECTORY != 0 && !is_directory {
         return Err(Errno::ENOTDIR);
     }
     if flags & abi::O_PATH != 0 {
-        return Ok(File::new(inode, Arc::new(PathOps), flags));
+        let file = File::new(inode.clone(), Arc::new(PathOps), flags);
+        file.opened_by(object.mount);
+        return Ok(file);
     }
     if inode.is_symlink() {
         return Err(Errno::ELOOP);
@@ -92,10 +97,18 @@ fn open_inode(inode: Arc<dyn Inode>, flags: u32, is_new: bool) -> Result<Arc<Fil
     if is_directory && (access != abi::O_RDONLY || flags & abi::O_TRUNC != 0) {
         return Err(Errno::EISDIR);
     }
-    let file = inode.clone().open(flags | abi::O_LARGEFILE)?;
-    if flags & abi::O_TRUNC != 0 && !is_new && inode.file_type() == abi::S_IFREG {
-        while_writing(&inode, || inode.truncate(0))?;
+    let (kind, truncates) = (inode.file_type(), flags & abi::O_TRUNC != 0);
+    if kind == abi::S_IFREG && (access != abi::O_RDONLY || truncates) {
+        object.check_writable()?;
     }
+    if matches!(kind, abi::S_IFCHR | abi::S_IFBLK) && object.has(MountFlags::NO_DEVICES) {
+        return Err(Errno::EACCES);
+    }
+    let file = inode.clone().open(flags | abi::O_LARGEFILE)?;
+    if truncates && !is_new && kind == abi::S_IFREG {
+        while_writing(inode, || inode.truncate(0))?;
+    }
+    file.opened_by(object.mount);
     Ok(file)
 }
 
@@ -113,7 +126,11 @@ fn open_unnamed(walk: &mut Walk, path: &[u8], flags: u32, mode: u32) -> Result<A
         return Err(Errno::ENOTSUP);
     }
     let mode = mode & 0o7777 & !current().fs.umask();
-    RamInode::new_anonymous(mode, Data::new()).open(flags | abi::O_LARGEFILE)
+    directory.check_writable()?;
+    let file =
+        RamInode::new_anonymous(directory.metadata().device, mode, Data::new()).open(flags | abi::O_LARGEFILE)?;
+    file.opened_by(directory.mount);
+    Ok(file)
 }
 
 fn install(file: Arc<File>, flags: u32) -> Result<usize> {
@@ -199,7 +216,7 @@ pub fn sys_memfd_create(name: u64, flags: u64) -> Result<usize> {
     })?;
     let data = Data::new_memfd(&name, flags & abi::MFD_ALLOW_SEALING != 0);
     // As in Linux it does not count as open for writing: the file may be run.
-    let inode = RamInode::new_anonymous(0o777, data);
+    let inode = RamInode::new_anonymous(ramfs::DEVICE, 0o777, data);
     let file = File::new(inode.clone(), inode, abi::O_RDWR | abi::O_LARGEFILE);
     Ok(current().files.install(file, flags & abi::MFD_CLOEXEC != 0)? as usize)
 }

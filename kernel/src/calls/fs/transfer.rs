@@ -221,6 +221,9 @@ pub fn sys_truncate(path: u64, len: u64) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let inode = find(AT_FDCWD, path, true)?;
+    if inode.file_type() == abi::S_IFREG {
+        inode.check_writable()?;
+    }
     while_writing(&inode, || inode.truncate(len))?;
     Ok(0)
 }

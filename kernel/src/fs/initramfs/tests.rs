@@ -28,7 +28,7 @@ const DIRECTORY: u32 = abi::S_IFDIR | 0o750;
 
 fn unpacked(archive: &[u8]) -> Result<Arc<RamInode>> {
     host::memory();
-    let root = RamInode::new_root();
+    let root = RamInode::new_root(crate::fs::ramfs::DEVICE);
     unpack(archive, &root)?;
     Ok(root)
 }

@@ -3,11 +3,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fs::ramfs::RamInode;
+use crate::vfs::inode::Inode;
+use crate::vfs::mount::{Mount, MountFlags, MountNamespace};
 
 /// A small tree:
 /// `/dir/file`, `/dir/sub/deep`, links to a file, a directory, themselves, nowhere, upwards and absolutely.
-fn tree() -> Arc<dyn Inode> {
-    let root = RamInode::new_root();
+fn tree() -> Location {
+    let root = RamInode::new_root(crate::fs::ramfs::DEVICE);
     let dir = root.create(b"dir", abi::S_IFDIR | 0o755, 0).expect("made");
     dir.create(b"file", abi::S_IFREG | 0o644, 0).expect("made");
     let sub = dir.create(b"sub", abi::S_IFDIR | 0o755, 0).expect("made");
@@ -23,17 +25,25 @@ fn tree() -> Arc<dyn Inode> {
         root.symlink(name.as_bytes(), target.as_bytes()).expect("made");
     }
     sub.symlink(b"up", b"../../dir").expect("made");
-    root
+    mounted(root)
 }
 
-fn walk(root: &Arc<dyn Inode>) -> Walk {
-    Walk::new(&FsContext::new(root.clone()), root.clone())
+fn mounted(root: alloc::sync::Arc<dyn Inode>) -> Location {
+    Mount::new(root, "tmpfs", b"tmpfs", MountFlags::DEFAULT).location()
+}
+
+fn context(root: &Location) -> FsContext {
+    FsContext::new(MountNamespace::new(root.mount.clone().expect("mounted"), None))
+}
+
+fn walk(root: &Location) -> Walk {
+    Walk::new(&context(root), root.clone())
 }
 
 /// The path of what a path names.
-fn named(root: &Arc<dyn Inode>, path: &str) -> Result<String> {
+fn named(root: &Location, path: &str) -> Result<String> {
     let inode = walk(root).object(path.as_bytes(), true)?;
-    Ok(String::from_utf8(path_of(&inode, root).expect("it is in the tree")).expect("ASCII"))
+    Ok(String::from_utf8(inode.path_from(root).expect("it is in the tree")).expect("ASCII"))
 }
 
 #[test]
@@ -96,12 +106,12 @@ fn the_last_link_is_followed_if_asked_or_if_a_slash_follows_it() {
 
 #[test]
 fn forty_links_are_followed_and_no_more() {
-    let root = RamInode::new_root();
+    let root = RamInode::new_root(crate::fs::ramfs::DEVICE);
     root.create(b"0", abi::S_IFREG | 0o644, 0).expect("made");
     for n in 1..=41 {
         root.symlink(n.to_string().as_bytes(), (n - 1).to_string().as_bytes()).expect("made");
     }
-    let root: Arc<dyn Inode> = root;
+    let root = mounted(root);
     // path_resolution(7): the limit on the total number of links is 40.
     assert_eq!(named(&root, "40").as_deref(), Ok("/0"));
     assert_eq!(named(&root, "41"), Err(Errno::ELOOP));
@@ -112,7 +122,7 @@ fn a_place_is_where_a_name_would_be_made() {
     let root = tree();
     let place = |path: &str| {
         walk(&root).place(path.as_bytes()).map(|walked| {
-            let directory = String::from_utf8(path_of(&walked.directory, &root).expect("in the tree")).expect("ASCII");
+            let directory = String::from_utf8(walked.directory.path_from(&root).expect("in the tree")).expect("ASCII");
             (directory, walked.last, walked.trailing_slash)
         })
     };
@@ -141,10 +151,10 @@ fn a_file_that_is_to_be_made_may_be_missing_but_not_its_directory() {
 fn openat2_keeps_a_walk_where_it_is_told() {
     let root = tree();
     let dir = walk(&root).object(b"dir", true).expect("there");
-    let context = FsContext::new(root.clone());
+    let context = context(&root);
     let go = |rules, in_root, path: &str| {
         let inode = Walk::restricted(&context, dir.clone(), rules, in_root).object(path.as_bytes(), true)?;
-        Ok(String::from_utf8(path_of(&inode, &root).expect("in the tree")).expect("ASCII"))
+        Ok(String::from_utf8(inode.path_from(&root).expect("in the tree")).expect("ASCII"))
     };
     let beneath = Rules { beneath: true, ..Rules::default() };
     assert_eq!(go(beneath, false, "sub/deep").as_deref(), Ok("/dir/sub/deep"));
@@ -165,28 +175,28 @@ fn openat2_keeps_a_walk_where_it_is_told() {
 fn a_root_directory_of_its_own_is_not_left() {
     let root = tree();
     let dir = walk(&root).object(b"dir", true).expect("there");
-    let context = FsContext::new(root.clone());
+    let context = context(&root);
     assert_eq!(context.set_root(dir.clone()), Ok(()));
     let jailed = |path: &str| Walk::new(&context, dir.clone()).object(path.as_bytes(), true);
     for path in ["/..", "../..", "/sub/../.."] {
-        assert!(jailed(path).is_ok_and(|inode| same(&inode, &dir)), "{path}");
+        assert!(jailed(path).is_ok_and(|inode| inode.is(&dir)), "{path}");
     }
     assert!(jailed("/file").is_ok());
     let file = walk(&root).object(b"dir/file", true).expect("there");
     assert_eq!(context.set_cwd(file.clone()), Err(Errno::ENOTDIR));
-    assert_eq!(path_of(&root, &dir), None, "it has no name in there");
-    assert_eq!(path_of(&file, &dir).as_deref(), Some(b"/file".as_slice()));
+    assert_eq!(root.path_from(&dir), None, "it has no name in there");
+    assert_eq!(file.path_from(&dir).as_deref(), Some(b"/file".as_slice()));
 }
 
 #[test]
 fn a_child_has_places_of_its_own() {
     let root = tree();
-    let (context, dir) = (FsContext::new(root.clone()), walk(&root).object(b"dir", true).expect("there"));
+    let (context, dir) = (context(&root), walk(&root).object(b"dir", true).expect("there"));
     let child = context.duplicate();
     assert_eq!(child.set_umask(0o7_077), 0o022);
     assert_eq!(child.set_cwd(dir.clone()), Ok(()));
     assert_eq!((child.umask(), context.umask()), (0o077, 0o022));
-    assert!(same(&context.cwd(), &root) && same(&child.cwd(), &dir) && same(&child.root(), &root));
+    assert!(context.cwd().is(&root) && child.cwd().is(&dir) && child.root().is(&root));
 }
 
 proptest! {

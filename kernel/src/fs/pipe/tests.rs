@@ -77,8 +77,9 @@ fn events_are_those_of_poll_2() {
 #[test]
 fn a_fifo_without_a_reader_is_not_opened_for_writing_without_waiting() {
     host::memory();
-    let inode: Arc<dyn Inode> =
-        crate::fs::ramfs::RamInode::new_root().create(b"fifo", abi::S_IFIFO | 0o600, 0).expect("made");
+    let inode: Arc<dyn Inode> = crate::fs::ramfs::RamInode::new_root(crate::fs::ramfs::DEVICE)
+        .create(b"fifo", abi::S_IFIFO | 0o600, 0)
+        .expect("made");
     let open = |flags| inode.clone().open(flags | abi::O_NONBLOCK);
     // fifo(7): ENXIO.
     assert_eq!(open(abi::O_WRONLY).err(), Some(Errno::ENXIO));
@@ -95,8 +96,9 @@ fn a_fifo_without_a_reader_is_not_opened_for_writing_without_waiting() {
 #[test]
 fn a_fifo_keeps_nothing_when_its_last_end_is_closed() {
     host::memory();
-    let inode: Arc<dyn Inode> =
-        crate::fs::ramfs::RamInode::new_root().create(b"fifo", abi::S_IFIFO | 0o600, 0).expect("made");
+    let inode: Arc<dyn Inode> = crate::fs::ramfs::RamInode::new_root(crate::fs::ramfs::DEVICE)
+        .create(b"fifo", abi::S_IFIFO | 0o600, 0)
+        .expect("made");
     let both = inode.clone().open(abi::O_RDWR | abi::O_NONBLOCK).expect("both ends at once");
     assert_eq!(write(&both, b"left"), Ok(4));
     drop(both);

@@ -1,5 +1,6 @@
 //! What a name in `/proc` stands for.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -10,13 +11,17 @@ use crate::task;
 use crate::task::Task;
 use crate::task::credentials::access;
 use crate::task::pid::Pid;
+use crate::task::pid::namespace::Namespace;
+use crate::task::pid::numbers;
 use crate::task::process::Process;
-use crate::vfs::inode::Inode;
+use crate::vfs::mount::Location;
 
 /// What a file under `/proc/PID` is about: one thread, or the process where no thread lives any more.
 pub struct Subject {
     pub process: Arc<Process>,
     pub task: Option<Arc<Task>>,
+    /// What this /proc shows.
+    namespace: Namespace,
 }
 
 impl Subject {
@@ -26,12 +31,23 @@ impl Subject {
     }
 
     /// The thread with this id, or the process whose first thread has ended.
-    pub fn find(id: Pid) -> Result<Subject> {
+    pub fn find(id: Pid, namespace: &Namespace) -> Result<Subject> {
+        let namespace = namespace.clone();
         if let Some(task) = task::tree::find_task(id) {
-            return Ok(Subject { process: task.process.clone(), task: Some(task) });
+            return Ok(Subject { process: task.process.clone(), task: Some(task), namespace });
         }
         let process = task::tree::find(id).ok_or(Errno::ESRCH)?;
-        Ok(Subject { process, task: None })
+        Ok(Subject { process, task: None, namespace })
+    }
+
+    /// The number that this /proc shows for an id.
+    pub fn number(&self, id: Pid) -> Pid {
+        numbers::seen_in(&self.namespace, id)
+    }
+
+    /// Writes a line with the numbers of an id of the process.
+    pub fn write_numbers(&self, out: &mut String, name: &str, id: Pid) {
+        numbers::write_numbers(out, name, &self.process, id, &self.namespace);
     }
 
     /// The thread; ESRCH if the process is a zombie.
@@ -61,12 +77,12 @@ pub enum Kind {
     Private(u32, fn(&Subject) -> Result<Vec<u8>>),
     /// As `Text`, and can be written.
     ProcessSetting(fn(&Subject) -> Result<Vec<u8>>, fn(&Subject, &[u8]) -> Result<()>),
-    /// A symbolic link to a name.
-    Link(fn() -> Vec<u8>),
+    /// A symbolic link to a name; None if who reads it has none in what this /proc shows.
+    Link(fn(&Namespace) -> Option<Vec<u8>>),
     /// `/proc/PID/mem`.
     Memory,
     /// A link to an object of a process.
-    Object(fn(&Subject) -> Result<Arc<dyn Inode>>),
+    Object(fn(&Subject) -> Result<Location>),
     /// `/proc` itself.
     Root,
     /// `/proc/PID` or `/proc/PID/task/TID`.
@@ -97,6 +113,6 @@ impl Kind {
 }
 
 /// A string as the text of a file.
-pub fn text(string: alloc::string::String) -> Vec<u8> {
+pub fn text(string: String) -> Vec<u8> {
     string.into_bytes()
 }

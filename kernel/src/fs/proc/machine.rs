@@ -14,7 +14,11 @@ use crate::machine::{cpu, time};
 use crate::memory::frames;
 use crate::sched::scheduler;
 use crate::task;
+use crate::task::credentials::user_namespace;
+use crate::task::pid::namespace::Namespace;
+use crate::task::pid::numbers;
 use crate::task::system_info;
+use crate::vfs::mount::MAX_MOUNTS;
 
 const SECOND: u64 = 1_000_000_000;
 /// Nanoseconds per tick of `clock_t`.
@@ -26,7 +30,7 @@ pub(super) static ENTRIES: &[Entry] = &[
     Entry { name: "filesystems", kind: Kind::Machine(file_systems) },
     Entry { name: "loadavg", kind: Kind::Machine(load_average) },
     Entry { name: "meminfo", kind: Kind::Machine(memory_info) },
-    Entry { name: "mounts", kind: Kind::Link(|| b"self/mounts".to_vec()) },
+    Entry { name: "mounts", kind: Kind::Link(|_| Some(b"self/mounts".to_vec())) },
     Entry { name: "self", kind: Kind::Link(own_process) },
     Entry { name: "stat", kind: Kind::Machine(statistics) },
     Entry { name: "swaps", kind: Kind::Machine(|| b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec()) },
@@ -44,6 +48,7 @@ static SYS: &[Entry] = &[
 
 static SYS_FS: &[Entry] = &[
     Entry { name: "file-max", kind: Kind::Machine(|| b"9223372036854775807\n".to_vec()) },
+    Entry { name: "mount-max", kind: Kind::Machine(|| text(format!("{MAX_MOUNTS}\n"))) },
     Entry { name: "nr_open", kind: Kind::Machine(|| b"1048576\n".to_vec()) },
     Entry { name: "pipe-max-size", kind: Kind::Machine(|| text(format!("{}\n", crate::fs::pipe::CAPACITY))) },
 ];
@@ -54,6 +59,9 @@ static SYS_KERNEL: &[Entry] = &[
     Entry { name: "ngroups_max", kind: Kind::Machine(|| b"65536\n".to_vec()) },
     Entry { name: "osrelease", kind: Kind::Machine(|| text(format!("{}\n", system_info::RELEASE))) },
     Entry { name: "ostype", kind: Kind::Machine(|| b"Linux\n".to_vec()) },
+    // Of users and groups that a user namespace does not have.
+    Entry { name: "overflowgid", kind: Kind::Machine(overflow_id) },
+    Entry { name: "overflowuid", kind: Kind::Machine(overflow_id) },
     Entry { name: "pid_max", kind: Kind::Machine(|| b"32768\n".to_vec()) },
     Entry { name: "random", kind: Kind::Directory(SYS_KERNEL_RANDOM) },
     Entry { name: "randomize_va_space", kind: Kind::Machine(|| b"0\n".to_vec()) },
@@ -70,22 +78,27 @@ static SYS_VM: &[Entry] = &[
     Entry { name: "overcommit_memory", kind: Kind::Machine(|| b"1\n".to_vec()) },
 ];
 
+fn overflow_id() -> Vec<u8> {
+    text(format!("{}\n", user_namespace::OVERFLOW))
+}
+
 fn command_line() -> Vec<u8> {
     let words: Vec<&str> = crate::machine::loader::words().collect();
     text(words.join(" ") + "\n")
 }
 
-fn own_process() -> Vec<u8> {
-    text(format!("{}", task::current().process.pid))
+fn own_process(namespace: &Namespace) -> Option<Vec<u8>> {
+    let process = numbers::seen_in(namespace, task::current().process.pid);
+    (process != 0).then(|| text(format!("{process}")))
 }
 
-fn own_thread() -> Vec<u8> {
-    let task = task::current();
-    text(format!("{}/task/{}", task.process.pid, task.tid()))
+fn own_thread(namespace: &Namespace) -> Option<Vec<u8>> {
+    let thread = numbers::seen_in(namespace, task::current().tid());
+    Some([own_process(namespace)?, text(format!("/task/{thread}"))].concat())
 }
 
 fn file_systems() -> Vec<u8> {
-    b"nodev\ttmpfs\nnodev\tproc\nnodev\tpipefs\n".to_vec()
+    b"nodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\nnodev\tpipefs\nnodev\tramfs\nnodev\tdevpts\n".to_vec()
 }
 
 fn host_name() -> Vec<u8> {

@@ -6,6 +6,8 @@
 mod entry;
 mod machine;
 mod memory;
+mod mounts;
+mod namespaces;
 mod process;
 
 use alloc::format;
@@ -18,13 +20,12 @@ use crate::errno::{Errno, Result};
 use crate::fs::proc::entry::{Entry, Kind, Subject};
 use crate::fs::seq_file::SeqFile;
 use crate::task;
-use crate::task::pid::Pid;
+use crate::task::pid::namespace::Namespace;
+use crate::task::pid::{Pid, numbers};
 use crate::vfs::buffer::Source;
 use crate::vfs::file::{DirectoryOps, File, FileOps};
-use crate::vfs::inode::{DirectoryEntry, EntrySink, Inode, Metadata, device_number};
-
-/// The device number of the file system.
-const DEVICE: u64 = device_number(0, 5);
+use crate::vfs::inode::{DirectoryEntry, EntrySink, Inode, Metadata, new_device};
+use crate::vfs::mount::Location;
 
 /// One file, directory or link of `/proc`.
 struct ProcInode {
@@ -33,15 +34,18 @@ struct ProcInode {
     kind: Kind,
     /// The process or thread it is about; 0 for none.
     id: Pid,
+    /// What its file system shows, and that one's device number.
+    namespace: Namespace,
+    device: u64,
     /// Of its path.
     hash: u64,
     ino: u64,
     this: alloc::sync::Weak<ProcInode>,
 }
 
-/// The root of `/proc`.
-pub fn root() -> Arc<dyn Inode> {
-    new_inode(None, b"proc", Kind::Root, 0)
+/// The root of a `/proc` that shows this namespace.
+pub fn root(namespace: Namespace) -> Arc<dyn Inode> {
+    new_inode(None, (namespace, new_device()), b"proc", Kind::Root, 0)
 }
 
 /// The process whose directory this is, if it is one of `/proc`.
@@ -50,7 +54,13 @@ pub fn process_of(inode: &dyn Inode) -> Option<Pid> {
     matches!(inode.kind, Kind::Process { is_thread: false }).then_some(inode.id)
 }
 
-fn new_inode(parent: Option<Arc<ProcInode>>, name: &[u8], kind: Kind, id: Pid) -> Arc<ProcInode> {
+fn new_inode(
+    parent: Option<Arc<ProcInode>>,
+    (namespace, device): (Namespace, u64),
+    name: &[u8],
+    kind: Kind,
+    id: Pid,
+) -> Arc<ProcInode> {
     // A number that stays the same however often the name is looked up: FNV-1a of its path. It has 32 bits, as 32-bit
     // programs without large-file support see no others.
     let start = parent.as_ref().map_or(0xcbf2_9ce4_8422_2325, |parent| parent.hash.wrapping_mul(31));
@@ -60,6 +70,8 @@ fn new_inode(parent: Option<Arc<ProcInode>>, name: &[u8], kind: Kind, id: Pid) -
         name: name.into(),
         kind,
         id,
+        namespace,
+        device,
         hash,
         ino: ((hash >> 32 ^ hash) & u64::from(u32::MAX)).max(1),
         this: this.clone(),
@@ -67,8 +79,12 @@ fn new_inode(parent: Option<Arc<ProcInode>>, name: &[u8], kind: Kind, id: Pid) -
 }
 
 impl ProcInode {
-    fn child(&self, name: &[u8], kind: Kind, id: Pid) -> Arc<dyn Inode> {
-        new_inode(self.this.upgrade(), name, kind, id)
+    fn child(&self, name: &[u8], kind: Kind, id: Pid) -> Arc<ProcInode> {
+        new_inode(self.this.upgrade(), (self.namespace.clone(), self.device), name, kind, id)
+    }
+
+    fn subject(&self) -> Result<Subject> {
+        Subject::find(self.id, &self.namespace)
     }
 
     /// The fixed names in this directory.
@@ -84,16 +100,21 @@ impl ProcInode {
     /// The names in this directory that are numbers.
     fn numbers(&self) -> Result<Vec<u64>> {
         match self.kind {
-            Kind::Root => Ok(task::tree::all().iter().map(|process| process.pid as u64).collect()),
+            Kind::Root => {
+                let all = task::tree::all();
+                let seen = all.iter().map(|process| numbers::seen_in(&self.namespace, process.pid));
+                Ok(seen.filter(|&number| number != 0).map(|number| number as u64).collect())
+            }
             Kind::Threads => {
-                let process = Subject::find(self.id)?.process;
+                let process = self.subject()?.process;
                 // The first thread's number stays after its end.
                 let others = process.threads().into_iter().map(|task| task.tid());
                 let others = others.filter(|&tid| tid != process.pid);
-                Ok(core::iter::once(process.pid).chain(others).map(|tid| tid as u64).collect())
+                let all = core::iter::once(process.pid).chain(others);
+                Ok(all.map(|tid| numbers::seen_in(&self.namespace, tid) as u64).collect())
             }
             Kind::Descriptors { .. } => {
-                let subject = Subject::find(self.id)?;
+                let subject = self.subject()?;
                 Ok(subject.task()?.files.share().map_or_else(Vec::new, |files| files.descriptors()))
             }
             _ => Ok(Vec::new()),
@@ -103,17 +124,22 @@ impl ProcInode {
     /// What the number `number` in this directory stands for, and which process it is about.
     fn numbered(&self, number: u64) -> (Kind, Pid) {
         match self.kind {
-            Kind::Root => (Kind::Process { is_thread: false }, number as Pid),
-            Kind::Threads => (Kind::Process { is_thread: true }, number as Pid),
+            Kind::Root => (Kind::Process { is_thread: false }, self.meant(number)),
+            Kind::Threads => (Kind::Process { is_thread: true }, self.meant(number)),
             Kind::Descriptors { info: true } => (Kind::DescriptorInfo(number), self.id),
             _ => (Kind::Descriptor(number), self.id),
         }
     }
 
+    /// The id with this number.
+    fn meant(&self, number: u64) -> Pid {
+        numbers::meant_in(&self.namespace, number as Pid)
+    }
+
     fn number_exists(&self, number: u64) -> bool {
         match self.kind {
             // Threads are found here, too, though they are not listed.
-            Kind::Root => Subject::find(number as Pid).is_ok(),
+            Kind::Root => Subject::find(self.meant(number), &self.namespace).is_ok(),
             _ => self.numbers().is_ok_and(|numbers| numbers.contains(&number)),
         }
     }
@@ -127,7 +153,7 @@ fn parse_number(name: &[u8]) -> Option<u64> {
 
 impl Inode for ProcInode {
     fn metadata(&self) -> Metadata {
-        let mut metadata = Metadata::new(DEVICE, self.ino, self.kind.mode());
+        let mut metadata = Metadata::new(self.device, self.ino, self.kind.mode());
         if let Kind::Descriptor(fd) = self.kind
             && let Ok(file) = self.descriptor(fd)
         {
@@ -149,31 +175,39 @@ impl Inode for ProcInode {
         abi::PROC_SUPER_MAGIC
     }
 
+    fn is_made_anew(&self) -> bool {
+        true
+    }
+
     fn open(self: Arc<Self>, flags: u32) -> Result<Arc<File>> {
-        let id = self.id;
+        let (id, namespace) = (self.id, self.namespace.clone());
+        let find = move || Subject::find(id, &namespace);
         let ops: Arc<dyn FileOps> = match self.kind {
             Kind::Machine(make) => Arc::new(SeqFile::new(move || Ok(make()))),
             Kind::Setting(make, change) => {
                 Arc::new(Changeable { read: SeqFile::new(move || Ok(make())), change: move |text: &[u8]| change(text) })
             }
-            Kind::Text(make) => Arc::new(SeqFile::new(move || make(&Subject::find(id)?))),
+            Kind::Text(make) => Arc::new(SeqFile::new(move || make(&find()?))),
             Kind::Private(_, make) => {
-                Subject::find(id)?.check_access()?;
-                Arc::new(SeqFile::new(move || make(&Subject::find(id)?)))
+                find()?.check_access()?;
+                Arc::new(SeqFile::new(move || make(&find()?)))
             }
             Kind::ProcessSetting(make, change) => Arc::new(Changeable {
-                read: SeqFile::new(move || make(&Subject::find(id)?)),
-                change: move |text: &[u8]| change(&Subject::find(id)?, text),
+                read: {
+                    let find = find.clone();
+                    SeqFile::new(move || make(&find()?))
+                },
+                change: move |text: &[u8]| change(&find()?, text),
             }),
             Kind::DescriptorInfo(fd) => {
-                Subject::find(id)?.check_access()?;
-                Arc::new(SeqFile::new(move || process::descriptor_info(&Subject::find(id)?, fd)))
+                find()?.check_access()?;
+                Arc::new(SeqFile::new(move || process::descriptor_info(&find()?, fd)))
             }
             Kind::Descriptors { .. } => {
-                Subject::find(id)?.check_access()?;
+                find()?.check_access()?;
                 Arc::new(DirectoryOps)
             }
-            Kind::Memory => Arc::new(memory::Memory::open(&Subject::find(id)?)?),
+            Kind::Memory => Arc::new(memory::Memory::open(&find()?)?),
             Kind::Link(_) | Kind::Object(_) | Kind::Descriptor(_) => return Err(Errno::ELOOP),
             _ => Arc::new(DirectoryOps),
         };
@@ -181,10 +215,7 @@ impl Inode for ProcInode {
     }
 
     fn parent(&self) -> Option<(Arc<dyn Inode>, Vec<u8>)> {
-        let parent: Arc<dyn Inode> = match &self.parent {
-            Some(parent) => parent.clone(),
-            None => super::root(),
-        };
+        let parent: Arc<dyn Inode> = self.parent.clone()?;
         Some((parent, self.name.clone()))
     }
 
@@ -199,7 +230,7 @@ impl Inode for ProcInode {
             }
         }
         if matches!(self.kind, Kind::Descriptors { .. }) {
-            Subject::find(self.id)?.check_access()?;
+            self.subject()?.check_access()?;
         }
         let number = parse_number(name).filter(|&number| self.number_exists(number)).ok_or(Errno::ENOENT)?;
         let (kind, id) = self.numbered(number);
@@ -232,7 +263,7 @@ impl Inode for ProcInode {
             index += 1;
         }
         for entry in self.entries() {
-            let ino = new_inode(self.this.upgrade(), entry.name.as_bytes(), entry.kind, self.id).ino;
+            let ino = self.child(entry.name.as_bytes(), entry.kind, self.id).ino;
             if !hidden(entry) && !emit(entry.name.as_bytes(), ino, entry.kind.mode(), index) {
                 return Ok(());
             }
@@ -241,7 +272,7 @@ impl Inode for ProcInode {
         for number in self.numbers()? {
             let name = format!("{number}");
             let (kind, id) = self.numbered(number);
-            let ino = new_inode(self.this.upgrade(), name.as_bytes(), kind, id).ino;
+            let ino = self.child(name.as_bytes(), kind, id).ino;
             if !emit(name.as_bytes(), ino, kind.mode(), NUMBERS + number) {
                 return Ok(());
             }
@@ -251,22 +282,22 @@ impl Inode for ProcInode {
 
     fn readlink(&self) -> Result<Vec<u8>> {
         match self.kind {
-            Kind::Link(target) => Ok(target()),
+            Kind::Link(target) => target(&self.namespace).ok_or(Errno::ENOENT),
             Kind::Object(_) | Kind::Descriptor(_) => Ok(super::path::shown_path(&self.jump().ok_or(Errno::EINVAL)??)),
             _ => Err(Errno::EINVAL),
         }
     }
 
-    fn jump(&self) -> Option<Result<Arc<dyn Inode>>> {
+    fn jump(&self) -> Option<Result<Location>> {
         let permitted = || {
-            let subject = Subject::find(self.id)?;
+            let subject = self.subject()?;
             subject.check_access()?;
             Ok(subject)
         };
         match self.kind {
             Kind::Object(find) => Some(permitted().and_then(|subject| find(&subject))),
             Kind::Descriptor(_) if let Err(error) = permitted() => Some(Err(error)),
-            Kind::Descriptor(fd) => Some(self.descriptor(fd).map(|file| file.inode().clone())),
+            Kind::Descriptor(fd) => Some(self.descriptor(fd).map(|file| file.location())),
             _ => None,
         }
     }
@@ -282,7 +313,7 @@ impl ProcInode {
     }
 
     fn descriptor(&self, fd: u64) -> Result<Arc<File>> {
-        Subject::find(self.id)?.task()?.files.share().ok_or(Errno::ENOENT)?.get_any(fd).map_err(|_| Errno::ENOENT)
+        self.subject()?.task()?.files.share().ok_or(Errno::ENOENT)?.get_any(fd).map_err(|_| Errno::ENOENT)
     }
 }
 

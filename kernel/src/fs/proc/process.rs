@@ -11,7 +11,8 @@ use portcullis::x86_64::UserRegs;
 
 use crate::errno::{Errno, Result};
 use crate::fs::proc::entry::{Entry, Kind, Subject, text};
-use crate::fs::{path, tty};
+use crate::fs::proc::{mounts, namespaces};
+use crate::fs::tty;
 use crate::machine::cpu;
 use crate::memory::address_space::AddressSpace;
 use crate::sched::{lent, scheduler, state};
@@ -19,13 +20,11 @@ use crate::task;
 use crate::task::credentials::uid_gid::{GROUP, Ids, USER};
 use crate::task::credentials::user_namespace::Writer;
 use crate::task::credentials::{access, uid_gid, user_namespace};
-use crate::task::pid::numbers;
 use crate::task::process::Process;
 use crate::task::signals::set::SigSet;
 use crate::task::wait_status::WaitStatus;
 use crate::task::{current, syscall_info, usage};
-use crate::vfs::context::FsContext;
-use crate::vfs::inode::Inode;
+use crate::vfs::mount::Location;
 
 /// Nanoseconds per tick of `clock_t`.
 const TICK: u64 = 10_000_000;
@@ -50,8 +49,9 @@ pub(super) static ENTRIES: &[Entry] = &[
     Entry { name: "limits", kind: Kind::Text(limits) },
     Entry { name: "maps", kind: Kind::Private(0o444, maps) },
     Entry { name: "mem", kind: Kind::Memory },
-    Entry { name: "mountinfo", kind: Kind::Text(|_| Ok(MOUNT_INFO.to_vec())) },
-    Entry { name: "mounts", kind: Kind::Text(|_| Ok(MOUNTS.to_vec())) },
+    Entry { name: "mountinfo", kind: Kind::Text(mounts::information) },
+    Entry { name: "mounts", kind: Kind::Text(mounts::table) },
+    Entry { name: "ns", kind: Kind::Directory(namespaces::ENTRIES) },
     Entry { name: "root", kind: Kind::Object(root_directory) },
     Entry {
         name: "setgroups",
@@ -74,11 +74,6 @@ pub(super) static ENTRIES: &[Entry] = &[
     },
     Entry { name: "wchan", kind: Kind::Text(|_| Ok(b"0".to_vec())) },
 ];
-
-const MOUNTS: &[u8] =
-    b"tmpfs / tmpfs rw,relatime 0 0\nproc /proc proc rw,relatime 0 0\ndevpts /dev/pts devpts rw,relatime 0 0\n";
-const MOUNT_INFO: &[u8] = b"1 1 0:1 / / rw,relatime - tmpfs tmpfs rw\n2 1 0:5 / /proc rw,relatime - proc proc rw\n\
-    3 1 0:14 / /dev/pts rw,relatime - devpts devpts rw\n";
 
 /// The memory of a process that still has some of its own.
 fn memory(subject: &Subject) -> Option<Arc<AddressSpace>> {
@@ -124,21 +119,17 @@ fn environ(subject: &Subject) -> Result<Vec<u8>> {
     Ok(strings(subject, |mm| mm.program().env))
 }
 
-fn working_directory(subject: &Subject) -> Result<Arc<dyn Inode>> {
+fn working_directory(subject: &Subject) -> Result<Location> {
     Ok(subject.task()?.fs.share().ok_or(Errno::ENOENT)?.cwd())
 }
 
-fn root_directory(subject: &Subject) -> Result<Arc<dyn Inode>> {
+fn root_directory(subject: &Subject) -> Result<Location> {
     Ok(subject.task()?.fs.share().ok_or(Errno::ENOENT)?.root())
 }
 
-fn executable(subject: &Subject) -> Result<Arc<dyn Inode>> {
+fn executable(subject: &Subject) -> Result<Location> {
     subject.task()?;
-    let image = subject.process.image.lock().clone();
-    if image.path.is_empty() {
-        return Err(Errno::ENOENT);
-    }
-    path::Walk::new(&FsContext::new(crate::fs::root::root()), crate::fs::root::root()).object(&image.path, true)
+    subject.process.image.lock().executable.clone().ok_or(Errno::ENOENT)
 }
 
 fn maps(subject: &Subject) -> Result<Vec<u8>> {
@@ -191,6 +182,8 @@ fn stat(subject: &Subject) -> Result<Vec<u8>> {
     let (times, children) = (used.times(), process.children_usage.times());
     let space = memory(subject).map(|mm| (mm.usage(), mm.program())).unwrap_or_default();
     let (tty, foreground) = tty::shown(process);
+    // -1 for no terminal.
+    let foreground = if foreground > 0 { subject.number(foreground) } else { foreground };
     let nice = subject.task.as_ref().map_or_else(|| process.leader.lock().nice, |task| task.policy.nice.load(Relaxed));
     let [blocked, pending, _, ignored, caught] = signal_sets(subject);
     let mut out = String::new();
@@ -198,12 +191,13 @@ fn stat(subject: &Subject) -> Result<Vec<u8>> {
     let name = comm(subject);
     let _ = write!(
         out,
-        "{id} ({}) {} {} {} {} {tty} {foreground} 0 {} {} 0 0 {} {} {} {} {} {nice} {} 0 {} {} {} {}",
+        "{} ({}) {} {} {} {} {tty} {foreground} 0 {} {} 0 0 {} {} {} {} {} {nice} {} 0 {} {} {} {}",
+        subject.number(id),
         String::from_utf8_lossy(&name),
         state(subject).0,
-        process.ppid(),
-        process.pgrp(),
-        process.session(),
+        subject.number(process.ppid()),
+        subject.number(process.pgrp()),
+        subject.number(process.session()),
         used.minor_faults.load(Relaxed),
         process.children_usage.minor_faults.load(Relaxed),
         times.utime / TICK,
@@ -296,10 +290,10 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
     let _ = writeln!(out, "Name:\t{}", String::from_utf8_lossy(&name));
     let _ = writeln!(out, "Umask:\t{umask:04o}");
     let _ = writeln!(out, "State:\t{letter} ({state})");
-    let _ = writeln!(out, "Tgid:\t{}\nNgid:\t0\nPid:\t{id}", process.pid);
+    let _ = writeln!(out, "Tgid:\t{}\nNgid:\t0\nPid:\t{}", subject.number(process.pid), subject.number(id));
     let tracer = subject.task.as_ref().and_then(|task| task.trace.tracer());
-    let tracer = tracer.map_or(0, |tracer| tracer.tid());
-    let _ = writeln!(out, "PPid:\t{}\nTracerPid:\t{tracer}", process.ppid());
+    let tracer = tracer.map_or(0, |tracer| subject.number(tracer.tid()));
+    let _ = writeln!(out, "PPid:\t{}\nTracerPid:\t{tracer}", subject.number(process.ppid()));
     let credentials = process.credentials.lock().clone();
     let _ = writeln!(out, "Uid:{}", ids_line(USER, &credentials.user));
     let _ = writeln!(out, "Gid:{}", ids_line(GROUP, &credentials.group));
@@ -312,7 +306,7 @@ fn status(subject: &Subject) -> Result<Vec<u8>> {
     out.push('\n');
     for (name, id) in [("NStgid", process.pid), ("NSpid", id), ("NSpgid", process.pgrp()), ("NSsid", process.session())]
     {
-        numbers::write_numbers(&mut out, name, process, id);
+        subject.write_numbers(&mut out, name, id);
     }
     if let Some(mm) = memory(subject) {
         let usage = mm.usage();
@@ -393,7 +387,9 @@ pub(super) fn descriptor_info(subject: &Subject, fd: u64) -> Result<Vec<u8>> {
     let position = file.seek(0, linux_raw_sys::general::SEEK_CUR).unwrap_or(0);
     let close_on_exec = if files.close_on_exec(fd)? { linux_raw_sys::general::O_CLOEXEC } else { 0 };
     let ino = file.inode().metadata().ino;
-    let mut out = format!("pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t1\nino:\t{ino}\n", file.flags() | close_on_exec);
+    let mount = file.location().mount.map_or(0, |mount| mount.id);
+    let flags = file.flags() | close_on_exec;
+    let mut out = format!("pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{ino}\n");
     file.ops().describe(&file, &mut out);
     Ok(text(out))
 }

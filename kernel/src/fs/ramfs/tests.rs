@@ -11,7 +11,7 @@ const FILE: u32 = abi::S_IFREG | 0o644;
 const DIRECTORY: u32 = abi::S_IFDIR | 0o755;
 
 fn root() -> Arc<dyn Inode> {
-    RamInode::new_root()
+    RamInode::new_root(crate::fs::ramfs::DEVICE)
 }
 
 fn names(directory: &Arc<dyn Inode>) -> Vec<String> {
@@ -170,7 +170,7 @@ fn links_and_nodes_keep_what_they_were_made_with() {
 /// A file without a name, and the same as an inode.
 fn data_file() -> (Arc<RamInode>, Arc<dyn Inode>) {
     host::memory();
-    let file = RamInode::new_anonymous(0o600, Data::new_memfd(b"test", true));
+    let file = RamInode::new_anonymous(DEVICE, 0o600, Data::new_memfd(b"test", true));
     (file.clone(), file)
 }
 

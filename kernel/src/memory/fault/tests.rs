@@ -35,7 +35,9 @@ fn anonymous(pages: u64) -> Arc<AddressSpace> {
 
 /// A file whose pages begin with 1, 2, 3.
 fn file() -> Arc<dyn Inode> {
-    let inode = RamInode::new_root().create(b"file", linux_raw_sys::general::S_IFREG | 0o644, 0).expect("made");
+    let inode = RamInode::new_root(crate::fs::ramfs::DEVICE)
+        .create(b"file", linux_raw_sys::general::S_IFREG | 0o644, 0)
+        .expect("made");
     let bytes: Vec<u8> = (1..=3).flat_map(|n| [vec![n], vec![0; PAGE_SIZE as usize - 1]].concat()).collect();
     inode.downcast::<RamInode>().and_then(RamInode::data).expect("a regular file").fill(&bytes).expect("memory");
     inode

@@ -31,7 +31,7 @@ fn low_addresses_have_eight_digits() {
 
 #[test]
 fn a_file_has_offset_device_number_and_path() {
-    let root = RamInode::new_root();
+    let root = RamInode::new_root(crate::fs::ramfs::DEVICE);
     let file =
         root.create(b"bin", S_IFDIR | 0o755, 0).and_then(|bin| bin.create(b"sh", S_IFREG | 0o755, 0)).expect("made");
     let ino = file.metadata().ino;

@@ -40,6 +40,7 @@ fn make_inode(path: &[u8]) -> Result<Key> {
     if place.trailing_slash {
         return Err(if place.directory.lookup(name).is_ok() { in_use } else { Errno::ENOENT });
     }
+    place.directory.check_writable()?;
     let mode = abi::S_IFSOCK | 0o777 & !current().fs.umask();
     match place.directory.create(name, mode, 0) {
         Ok(inode) => Ok(key_of(&*inode)),
@@ -101,7 +102,7 @@ pub fn find(name: &Name, kind: Kind) -> Result<Arc<UnixSocket>> {
             if inode.file_type() != abi::S_IFSOCK {
                 return Err(Errno(errno::ECONNREFUSED as usize));
             }
-            key_of(&*inode)
+            key_of(&**inode)
         }
         Name::Abstract(name) => Key::Abstract(kind as u32, name.clone()),
     };

@@ -19,6 +19,11 @@ pub fn is_admin() -> bool {
     capable(Capability::SysAdmin)
 }
 
+/// Whether the current task is the administrator of what belongs to a user namespace.
+pub fn is_admin_of(namespace: &Namespace) -> bool {
+    capable_in(namespace, Capability::SysAdmin)
+}
+
 /// Whether the current task is the administrator of its user namespace.
 pub fn is_admin_here() -> bool {
     current().process.credentials.lock().is_admin()

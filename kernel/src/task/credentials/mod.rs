@@ -7,12 +7,15 @@
 //! | ask what the current task may do | [`capable`] |
 //! | ask whether the current task may trace or look into a process | [`access`] |
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 
-use crate::errno::Result;
+use crate::errno::{Errno, Result};
 use crate::task::credentials::capabilities::Capability;
 use crate::task::credentials::uid_gid::{GROUP, Ids, Kind, USER};
 use crate::task::credentials::user_namespace::{Namespace, UserNamespace};
+use crate::vfs::context::FsContext;
 
 /// The ids of a process. They decide whom it may signal, trace and control; access to files is not refused because of them.
 #[derive(Clone, Default)]
@@ -57,6 +60,15 @@ impl Credentials {
             }
             at = nested.parent();
         }
+    }
+
+    /// A copy of `context` with mounts of its own, which belong to the user namespace of these credentials. EPERM unless they are the
+    /// administrator's of it.
+    pub fn own_mounts(&self, context: &FsContext) -> Result<FsContext> {
+        if !self.is_admin() {
+            return Err(Errno::EPERM);
+        }
+        Ok(context.with_own_mounts(self.namespace.clone().map(|namespace| namespace as Arc<dyn Any + Send + Sync>)))
     }
 
     /// Puts a process, which has a single thread, into a new namespace: that of these credentials, which are its own, becomes

@@ -12,10 +12,11 @@ use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
+use crate::memory::new_ino;
 use crate::task::credentials::uid_gid::{GROUP, Kind, USER};
 
 /// What an id without a place in the map is seen as.
-const OVERFLOW: u32 = 65534;
+pub const OVERFLOW: u32 = 65534;
 /// How deep namespaces may be nested.
 const MAX_DEPTH: usize = 32;
 /// The most lines of a map.
@@ -31,6 +32,8 @@ struct Extent {
 
 /// A user namespace that is not the first one.
 pub struct UserNamespace {
+    /// Its number in `/proc/PID/ns`.
+    pub ino: u64,
     /// The one that it is nested in; None for the first.
     parent: Option<Arc<UserNamespace>>,
     /// Effective user id of who made it.
@@ -128,6 +131,7 @@ impl UserNamespace {
             return Err(Errno::EPERM);
         }
         Ok(Arc::new(UserNamespace {
+            ino: new_ino(),
             parent: parent.clone(),
             owner: user,
             users: SpinLock::new(Vec::new()),

@@ -3,8 +3,7 @@
 //! The kernel itself knows every task, process, group and session by its id in the first namespace; that is what [`Pid`]
 //! means everywhere. Tasks of a further namespace have another number there, and in each that it is nested in. System
 //! calls translate where they take a number ([`meant`](crate::task::pid::numbers::meant)) and where they give one
-//! ([`seen`](crate::task::pid::numbers::seen)). `/proc` is the first
-//! namespace's, as long as nobody can mount another.
+//! ([`seen`](crate::task::pid::numbers::seen)). A `/proc` shows the namespace of who has mounted it.
 //!
 //! A namespace is made by `unshare` or `clone`; the first process in it is its init. Init takes over orphans, no signal of
 //! its own namespace kills it, and all others end with it.
@@ -14,6 +13,7 @@ use alloc::sync::Arc;
 
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
+use crate::memory::new_ino;
 use crate::sched::wait::WaitQueue;
 use crate::task::credentials::user_namespace;
 use crate::task::pid::{PID_MAX, PID_RESTART, Pid};
@@ -27,6 +27,8 @@ const MAX_DEPTH: usize = 32;
 
 /// A PID namespace that is not the first one.
 pub struct PidNamespace {
+    /// Its number in `/proc/PID/ns`.
+    pub ino: u64,
     /// The one that it is nested in; None for the first.
     parent: Option<Arc<PidNamespace>>,
     /// The user namespace that it was made in: whose administrators choose numbers here.
@@ -59,6 +61,7 @@ impl PidNamespace {
             return Err(Errno::ENOSPC);
         }
         Ok(Some(Arc::new(PidNamespace {
+            ino: new_ino(),
             parent: parent.clone(),
             owner,
             numbers: SpinLock::new(Numbers { pids: BTreeMap::new(), last: 0, ended: false }),

@@ -31,7 +31,13 @@ pub fn seen(id: Pid) -> Pid {
 /// The same for another process.
 #[inline]
 pub fn seen_by(process: &Process, id: Pid) -> Pid {
-    match &process.pid_namespace {
+    seen_in(&process.pid_namespace, id)
+}
+
+/// The number of an id in a namespace; 0 if it is not of it.
+#[inline]
+pub fn seen_in(namespace: &Namespace, id: Pid) -> Pid {
+    match namespace {
         None => id,
         Some(namespace) => namespace.number(id).unwrap_or(0),
     }
@@ -40,7 +46,13 @@ pub fn seen_by(process: &Process, id: Pid) -> Pid {
 /// The id that the current process means by a number; one that nobody has if there is none.
 #[inline]
 pub fn meant(number: Pid) -> Pid {
-    match &current().process.pid_namespace {
+    meant_in(&current().process.pid_namespace, number)
+}
+
+/// The id with this number in a namespace; one that nobody has if there is none.
+#[inline]
+pub fn meant_in(namespace: &Namespace, number: Pid) -> Pid {
+    match namespace {
         None => number,
         Some(namespace) => namespace.id(number).unwrap_or(NOBODY),
     }
@@ -56,10 +68,10 @@ fn numbers(process: &Process, id: Pid) -> Vec<Pid> {
     numbers
 }
 
-/// Those of [`numbers`] as a line of /proc.
-pub fn write_numbers(out: &mut String, name: &str, process: &Process, id: Pid) {
+/// Those of [`numbers`] as a line of a /proc that shows this namespace: from its own on.
+pub fn write_numbers(out: &mut String, name: &str, process: &Process, id: Pid, shown: &Namespace) {
     let _ = write!(out, "{name}:");
-    for number in numbers(process, id) {
+    for number in numbers(process, id).into_iter().skip(chain(shown).count()) {
         let _ = write!(out, "\t{number}");
     }
     out.push('\n');

@@ -5,7 +5,7 @@ use crate::errno::Errno;
 use crate::fs::ramfs::RamInode;
 
 fn file() -> Arc<dyn Inode> {
-    RamInode::new_root().create(b"file", abi::S_IFREG | 0o755, 0).expect("made")
+    RamInode::new_root(crate::fs::ramfs::DEVICE).create(b"file", abi::S_IFREG | 0o755, 0).expect("made")
 }
 
 #[test]

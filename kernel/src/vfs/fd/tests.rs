@@ -10,7 +10,7 @@ use crate::host;
 
 fn file(flags: u32) -> Arc<File> {
     host::memory();
-    let inode = RamInode::new_root();
+    let inode = RamInode::new_root(crate::fs::ramfs::DEVICE);
     File::new(inode, Arc::new(crate::vfs::file::DirectoryOps), flags)
 }
 

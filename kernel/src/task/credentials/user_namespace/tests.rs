@@ -8,6 +8,7 @@ fn extent(inside: u32, outside: u32, count: u32) -> Extent {
 
 fn namespace(parent: Namespace, owner: u32, users: &[Extent]) -> Namespace {
     Some(Arc::new(UserNamespace {
+        ino: 1,
         parent,
         owner,
         users: SpinLock::new(users.to_vec()),

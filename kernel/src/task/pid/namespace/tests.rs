@@ -2,6 +2,7 @@ use crate::task::pid::namespace::*;
 
 fn namespace(parent: Namespace, ids: &[(Pid, Pid)]) -> Namespace {
     Some(Arc::new(PidNamespace {
+        ino: 1,
         parent,
         owner: None,
         numbers: SpinLock::new(Numbers { pids: ids.iter().copied().collect(), last: 0, ended: false }),

@@ -17,7 +17,7 @@ fn a_process_sees_the_numbers_of_its_namespace() {
     assert_eq!([500, 501, 502].map(|id| seen_by(&process, id)), [0, 1, 2], "0 for who is not of it");
     assert_eq!(numbers(&process, 502), [502, 3, 2], "the first namespace's first");
     let mut line = String::new();
-    write_numbers(&mut line, "NSpid", &process, 501);
+    write_numbers(&mut line, "NSpid", &process, 501, &None);
     // proc(5), NSpid: from the reading process's namespace inwards.
     assert_eq!(line, "NSpid:\t501\t2\t1\n");
     assert_eq!(seen_by(&Process::new(7, None, None), 7), 7);
