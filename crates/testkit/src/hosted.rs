@@ -115,6 +115,8 @@ pub const HOSTED: &[(Tier, Program)] = &[
     hosted!(C, "memory_map", []),
     hosted!(C, "memory_mappings", []),
     hosted!(C, "memory_races", []),
+    hosted!(C, "mounts", []),
+    hosted!(C, "mounts_32", []),
     hosted!(C, "mov_ss", [("*", &[8])]),
     hosted!(C, "namespaces", []),
     hosted!(C, "openat2", []),
