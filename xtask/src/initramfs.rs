@@ -74,15 +74,14 @@ impl Initramfs {
     pub fn busybox() -> Result<Initramfs> {
         let busybox = setup::busybox().context("no static busybox on this machine")?;
         let mut root = Initramfs::default();
-        for directory in ["bin", "dev", "etc", "home", "mnt", "proc", "root", "run", "tmp", "usr", "var/log", "var/tmp"]
-        {
+        for directory in ["dev", "etc", "home", "mnt", "proc", "root", "run", "tmp", "usr", "var/log", "var/tmp"] {
             root.directory(directory);
         }
         root.mode("tmp", 0o1777).mode("var/tmp", 0o1777).mode("root", 0o700);
-        // One directory of programs under its four customary names.
-        root.symlink("sbin", "bin").symlink("usr/bin", "../bin").symlink("usr/sbin", "../bin");
-        // Programs whose parts are at ../libexec of theirs (gcc from version 13 on).
-        root.symlink("libexec", "usr/libexec");
+        // One directory of programs under its four customary names, and /usr with all that Debian has there.
+        root.directory("usr/bin").directory("usr/lib").directory("usr/lib64");
+        root.symlink("bin", "usr/bin").symlink("sbin", "usr/bin").symlink("usr/sbin", "bin");
+        root.symlink("lib", "usr/lib").symlink("lib64", "usr/lib64");
         for applet in setup::applets()? {
             root.symlink(Path::new("bin").join(applet), "busybox");
         }
