@@ -115,6 +115,8 @@ int main(void)
                     setpgid(0, group);
                     tracer(shared, i);
                 }
+                /* Here, too: once all others of the group have been waited for, it could not enter it any more. */
+                setpgid(pids[i], group);
                 started++;
             }
         usleep(2000);

@@ -135,6 +135,7 @@ pub const HOSTED: &[(Tier, Program)] = &[
     hosted!(C, "ptrace_debug", [("*refused", &[17]), ("kernel addresses are refused", &[17]), ("what is refused has no effect", &[17]), ("random writes", &[17]), ("the kernel's accesses stop nobody", &[8])]),
     hosted!(C, "ptrace_exec", []),
     hosted!(C, "ptrace_kill", [("*", &[16])]),
+    hosted!(C, "ptrace_orphans", []),
     hosted!(C, "ptrace_registers", [("a bad RIP*", &[2]), ("bad RIPs at every stop*", &[2]), ("a component bit*", &[14]), ("a compacted state", &[14]), ("a reserved word", &[14]), ("a bad MXCSR", &[14]), ("IOPL stays the kernel's", &[20]), ("the kernel's CS", &[22]), ("the kernel's DS", &[22]), ("a bad CS*", &[22]), ("then the signal", &[34]), ("cancelled, it does not restart", &[34]), ("the flags arrive", &[36]), ("each flag is taken or not", &[20, 36]), ("the program sees the edit", &[36])]),
     hosted!(C, "ptrace_step", [("a step over a system call*", &[25]), ("a flag that the program sets is seen", &[36]), ("and stays when the tracer steps no more", &[36])]),
     hosted!(C, "ptrace_stops", [("signals do not release a stop", &[40]), ("it is still stopped", &[40]), ("one stop at entry and one at exit", &[10])]),

@@ -177,22 +177,23 @@ pub fn inherit(child: &Arc<Task>, parent: &Task) {
     }
 }
 
-/// Exit: the tracees of the current task, which ends, go on without it.
+/// Exit: the tracees of the current task, which ends, go on without it. Those that are still to be let go may make more
+/// ([`inherit`]), which come behind them in the list, and stopped.
 pub fn exit_tracer() {
     let task = current();
-    if !task.trace.has_tracees() {
-        return;
-    }
-    for tracee in task.trace.tracees() {
-        let (links, released) = {
+    while task.trace.has_tracees() {
+        let (tracee, links, released) = {
             let mut tree = tree::tree();
+            let Some(tracee) = task.trace.find_tracee(|tracee| Some(tracee.clone())) else {
+                return;
+            };
             if tracee.trace.options() & EXITKILL != 0 {
                 // A standard signal is never refused.
                 let _ = crate::signal::send::to_task_in(&tree, &tracee, SigInfo::kernel(SIGKILL));
             }
             let links = release(&tracee);
             let released = tracee.trace.ended().is_some() && let_go(&mut tree, &tracee, task.process.pid);
-            (links, released)
+            (tracee, links, released)
         };
         drop(links);
         if released {

@@ -173,11 +173,6 @@ impl<T> Trace<T> {
         links.tracer.as_ref().is_some_and(|tracer| core::ptr::eq(&**tracer, task))
     }
 
-    /// Whom it traces.
-    pub fn tracees(&self) -> Vec<Arc<T>> {
-        self.links.lock().tracees.clone()
-    }
-
     /// Calls `f` for each task it traces, until that gives something. With the tree locked.
     #[inline]
     pub fn find_tracee<R>(&self, mut f: impl FnMut(&Arc<T>) -> Option<R>) -> Option<R> {
