@@ -199,6 +199,8 @@ pub fn boot(args: &RunArgs, program: Option<Program>, kernel: &Path) -> Result<(
     boot.timeout = args.timeout.map(Duration::from_secs);
     boot.verbose = args.verbose;
     boot.append = format!("stdin={}", if interactive { "tty" } else { "stream" });
+    // As Linux does unless it is told otherwise. What is measured and compared has its memory where it always is.
+    boot.append += " sysctl.kernel.randomize_va_space=2";
     if errors.is_some() {
         boot.append += " stderr=stream";
     }

@@ -75,6 +75,8 @@ macro_rules! hosted {
 #[rustfmt::skip]
 pub const HOSTED: &[(Tier, Program)] = &[
     hosted!(B, "altstack", [("*", &[27])]),
+    hosted!(C, "aslr", []),
+    hosted!(C, "aslr_32", []),
     hosted!(C, "call_abi", [("*", &[9])]),
     hosted!(C, "call_poked_32", [("*", &[9])]),
     hosted!(C, "call_stops", [("*", &[10])]),

@@ -6,6 +6,7 @@
 //! ([`life`]).
 
 use crate::machine::{cpu, time};
+use crate::task::personality;
 use crate::work::trace_points;
 use crate::{fs, life, machine, memory};
 
@@ -56,6 +57,9 @@ extern "C" fn boot_main(information: u64, magic: u32) -> ! {
     ::log::info!("{} CPUs, {} MiB free", cpu::count(), memory::frames::free_bytes() >> 20);
     devices::register();
     fs::init(initramfs());
+    if let Some(level) = cmdline("sysctl.kernel.randomize_va_space") {
+        personality::set_randomize_va_space(level.parse().expect("kernel.randomize_va_space is a number"));
+    }
     trace_points::start();
     life::start_init();
     crate::sched::scheduler::idle()

@@ -12,6 +12,7 @@ use crate::memory::remap::RemapFlags;
 use crate::memory::vma::{AreaFlags, Prot, Source};
 use crate::memory::{PAGE_SIZE, USER_END, page_up, user};
 use crate::task;
+use crate::task::personality::Personality;
 use crate::vfs::mount::MountFlags;
 
 /// The flags that MAP_SHARED_VALIDATE knows; it rejects all others.
@@ -36,7 +37,7 @@ fn mm() -> &'static AddressSpace {
 
 /// mmap(2).
 pub fn sys_mmap(addr: u64, len: u64, prot: u64, flags: u64, fd: u64, offset: u64) -> Result<usize> {
-    let (prot, flags) = (prot as u32, flags as u32);
+    let (mut prot, flags) = (prot as u32, flags as u32);
     if !offset.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
@@ -54,6 +55,7 @@ pub fn sys_mmap(addr: u64, len: u64, prot: u64, flags: u64, fd: u64, offset: u64
     let mut map_flags = flags & !MapFlags::FILE_READ_ONLY.bits() & !abi::MAP_TYPE
         | if shared { abi::MAP_SHARED } else { abi::MAP_PRIVATE };
     let object = if flags & abi::MAP_ANONYMOUS != 0 {
+        prot = with_implied(prot);
         Object::Anonymous
     } else {
         let file = task::current().files.get(fd)?;
@@ -61,8 +63,12 @@ pub fn sys_mmap(addr: u64, len: u64, prot: u64, flags: u64, fd: u64, offset: u64
         if !file.is_readable() || shared && prot & abi::PROT_WRITE != 0 && !file.is_writable() {
             return Err(Errno::EACCES);
         }
-        if prot & abi::PROT_EXEC != 0 && file.location().has(MountFlags::NO_EXEC) {
-            return Err(Errno::EPERM);
+        if file.location().has(MountFlags::NO_EXEC) {
+            if prot & abi::PROT_EXEC != 0 {
+                return Err(Errno::EPERM);
+            }
+        } else {
+            prot = with_implied(prot);
         }
         if flags & abi::MAP_GROWSDOWN != 0 && inode.file_type() == abi::S_IFREG {
             return Err(Errno::EINVAL);
@@ -89,12 +95,18 @@ pub fn sys_mprotect(addr: u64, len: u64, prot: u64) -> Result<usize> {
     mprotect(addr, len, prot, None)
 }
 
+/// This protection, and what the task's personality makes of it.
+fn with_implied(prot: u32) -> u32 {
+    let implied = prot & abi::PROT_READ != 0 && task::current().process.has_personality(Personality::READ_IMPLIES_EXEC);
+    if implied { prot | abi::PROT_EXEC } else { prot }
+}
+
 /// mprotect(2), or pkey_mprotect(2) with this key.
 pub fn mprotect(addr: u64, len: u64, prot: u64, key: Option<u32>) -> Result<usize> {
     const GROWS: u32 = abi::PROT_GROWSDOWN | abi::PROT_GROWSUP;
     const VALID: u32 = abi::PROT_READ | abi::PROT_WRITE | abi::PROT_EXEC | abi::PROT_SEM | GROWS;
     let wide = prot;
-    let prot = prot as u32;
+    let prot = with_implied(prot as u32);
     if prot & GROWS == GROWS || !addr.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }

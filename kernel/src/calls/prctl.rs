@@ -188,7 +188,7 @@ fn map_vdso(width: Width, address: u64) -> Result<usize> {
 /// "Only asking."
 const PERSONALITY_QUERY: u32 = u32::MAX;
 
-/// personality(2): kept, with no effect.
+/// personality(2): see [`Personality`](crate::task::personality::Personality).
 pub fn sys_personality(persona: u64) -> Result<usize> {
     let personality = &current().process.personality;
     let old = personality.load(Relaxed);

@@ -139,7 +139,7 @@ impl Program {
         if self.header.e_type == ET_DYN {
             let align = self.loads().map(|segment| segment.p_align);
             let align = align.filter(|align| align.is_power_of_two()).max().unwrap_or(0);
-            let place = self.width.program_base() & !(align.max(PAGE_SIZE) - 1);
+            let place = (self.width.program_base() + mm.placement().program) & !(align.max(PAGE_SIZE) - 1);
             base = page_down(place.wrapping_sub(self.first_address()));
             // The whole of it has to fit there.
             if self.loads().next().is_some() {

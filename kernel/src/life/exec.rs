@@ -21,14 +21,17 @@ use crate::life::{exec_credentials, exit, initial_stack, script};
 use crate::machine::gate::Gate;
 use crate::memory::Width;
 use crate::memory::address_space::{AddressSpace, current_mm};
+use crate::memory::placement::Placement;
 use crate::ptrace;
 use crate::sched::lent::lend;
 use crate::sched::{segments, switch};
 use crate::signal::SigInfo;
 use crate::task::exit_signal::ExitSignal;
+use crate::task::personality::{self, Personality};
 use crate::task::pid::numbers;
 use crate::task::process::Image;
 use crate::task::restart::restart_block;
+use crate::task::system_info::fill_random;
 use crate::task::tree::tree;
 use crate::task::{current, syscall_info};
 use crate::vfs::deny_write::DenyWrite;
@@ -227,6 +230,26 @@ fn leave_old_program(mm: Arc<AddressSpace>, own_files: Option<Arc<FdTable>>, ima
     crate::ptrace::debug::reset_current();
 }
 
+/// Where the areas of a program that starts now are, and what else its width makes of the personality.
+fn placement(width: Width) -> Placement {
+    let process = &current().process;
+    if width == Width::Bits64 {
+        process.personality.fetch_and(!Personality::READ_IMPLIES_EXEC.bits(), Relaxed);
+    }
+    let level = personality::randomize_va_space();
+    let mut placement = Placement::default();
+    if level != 0 && !process.has_personality(Personality::NO_RANDOMIZE) {
+        let mut random = [0; 32];
+        fill_random(&mut random);
+        placement = Placement::random(width, zerocopy::transmute!(random));
+    }
+    if level < 2 {
+        placement.brk = 0;
+    }
+    placement.is_upwards = process.has_personality(Personality::COMPAT_LAYOUT);
+    placement
+}
+
 /// Loads the program and its interpreter into the (new, current) address space and builds the stack. Returns the first
 /// instruction and the stack pointer.
 fn load(
@@ -236,9 +259,10 @@ fn load(
     is_secure: bool,
 ) -> Result<(u64, u64)> {
     let mm = current_mm();
+    mm.place(placement(mm.width()));
     mm.map_stack(program.wants_executable_stack(), strings.stack_size())?;
     let main = program.load(mm)?;
-    mm.set_brk_start(main.end)?;
+    mm.set_brk_start(main.end + mm.placement().brk)?;
     let interpreter = match interpreter {
         Some(program) => Some(program.load_interpreter(mm)?),
         None => None,

@@ -11,11 +11,9 @@ use crate::task::credentials::capabilities::Capability;
 use crate::task::credentials::uid_gid::{GROUP, USER};
 use crate::task::credentials::{Credentials, user_namespace};
 use crate::task::current;
+use crate::task::personality::Personality;
 use crate::vfs::mount::{Location, MountFlags};
 
-/// What a program that changes ids does not inherit of the personality: READ_IMPLIES_EXEC, ADDR_COMPAT_LAYOUT,
-/// MMAP_PAGE_ZERO, ADDR_NO_RANDOMIZE.
-const PERSONALITY_CLEARED: u32 = 0x0074_0000;
 /// The most that such a program inherits as the limit of its stack.
 const MAX_STACK: u64 = 8 << 20;
 
@@ -94,7 +92,7 @@ impl NewCredentials {
             process.limit_soft(RLIMIT_STACK, MAX_STACK);
         }
         if self.is_set_id {
-            process.personality.fetch_and(!PERSONALITY_CLEARED, Relaxed);
+            process.personality.fetch_and(!Personality::CLEARED_ON_SETID.bits(), Relaxed);
         }
     }
 }

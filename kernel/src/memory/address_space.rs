@@ -18,6 +18,7 @@ use crate::memory::concurrency_ids::ConcurrencyIds;
 use crate::memory::ldt::Ldt;
 use crate::memory::page_table::PageTables;
 use crate::memory::pkeys::Keys;
+use crate::memory::placement::Placement;
 use crate::memory::vma::{Area, AreaFlags, AreaSet};
 use crate::memory::width::Width;
 use crate::memory::{frames, tlb};
@@ -40,6 +41,8 @@ pub struct AddressSpace {
     ldt: Ldt,
     /// Of the program that it was made for.
     pub(super) width: Width,
+    /// Where its areas are. Set before anything is mapped.
+    placement: Once<Placement>,
     /// Where the fast 32-bit doors return to: in the 32-bit vDSO; 0 if there is none.
     int80_landing_pad: AtomicU64,
     /// Where the vDSO's image is; 0 if there is none.
@@ -113,6 +116,7 @@ impl AddressSpace {
             keys: Keys::new(),
             ldt,
             width,
+            placement: Once::new(),
             int80_landing_pad: AtomicU64::new(0),
             vdso: AtomicU64::new(0),
             number,
@@ -126,6 +130,7 @@ impl AddressSpace {
     pub fn fork(&self) -> Result<Arc<AddressSpace>> {
         // Dropped last, that is after the locks, if copying fails.
         let child = AddressSpace::with_ldt(self.width, self.program_file.clone(), self.ldt.fork())?;
+        child.place(self.placement());
         child.set_int80_landing_pad(self.int80_landing_pad());
         child.set_vdso(self.vdso());
         child.membarrier.store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -161,9 +166,19 @@ impl AddressSpace {
         self.width.end()
     }
 
+    /// Where its areas are.
+    pub fn placement(&self) -> Placement {
+        self.placement.get().copied().unwrap_or_default()
+    }
+
+    /// Says where its areas are to be. To be called once, before anything is mapped.
+    pub fn place(&self, placement: Placement) {
+        self.placement.call_once(|| placement);
+    }
+
     /// Where the stack of a new program ends.
     pub fn stack_top(&self) -> u64 {
-        self.width.stack_top()
+        self.width.stack_top() - self.placement().stack
     }
 
     /// Where SYSENTER and 32-bit SYSCALL return to: `int80_landing_pad` of the 32-bit vDSO; 0 if there is none.

@@ -71,10 +71,11 @@ pub enum Object {
 impl AddressSpace {
     /// Where new mappings go: 32-bit calls get addresses that they can hold, also from a 64-bit program.
     pub(super) fn room(&self) -> Room {
-        match callbacks().width_of_call() {
-            Width::Bits32 => Width::Bits32.room(),
-            Width::Bits64 => self.width.room(),
-        }
+        let width = match callbacks().width_of_call() {
+            Width::Bits32 => Width::Bits32,
+            Width::Bits64 => self.width,
+        };
+        if width == self.width { self.placement().room(width) } else { width.room() }
     }
 
     /// Maps `len` bytes (rounded up to pages), at `hint` where that is fixed or free, else at the highest free range.

@@ -38,6 +38,7 @@ pub mod maps;
 pub mod page_table;
 pub mod pgd;
 pub mod pkeys;
+pub mod placement;
 pub mod remap;
 pub mod remote;
 pub mod rmap;

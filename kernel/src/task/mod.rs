@@ -12,6 +12,7 @@
 //! | see what a filter is | [`seccomp`]; which calls are dispatched to the program [`user_dispatch`]; the area of restartable sequences [`rseq`]; what the other hooks keep [`hooks`] |
 //! | know about the system call under way | [`syscall_info`]; how it goes on after a signal [`restart`] |
 //! | know who traces a task | [`trace_state`] |
+//! | know how a program wants its memory laid out | [`personality`] |
 //! | measure and limit | [`usage`], [`limits`], [`clock`], [`timers`] |
 //! | see how an end is told | [`wait_status`], [`exit_signal`] |
 //!
@@ -23,6 +24,7 @@ pub mod exit_signal;
 pub mod futex_locks;
 pub mod hooks;
 pub mod limits;
+pub mod personality;
 pub mod pid;
 pub mod process;
 pub mod restart;

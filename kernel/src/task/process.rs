@@ -8,6 +8,7 @@ use crate::machine::sync::SpinLock;
 use crate::sched::usage::Usage;
 use crate::sched::wait::WaitQueue;
 use crate::task::limits::Limits;
+use crate::task::personality::Personality;
 use crate::task::pid::Pid;
 use crate::task::pid::namespace::Namespace;
 use crate::task::signals::quota::User;
@@ -88,6 +89,11 @@ pub struct Image {
 const GROUP_EXIT: u32 = 1 << 31;
 
 impl Process {
+    /// Whether its personality has this.
+    pub fn has_personality(&self, flag: Personality) -> bool {
+        self.personality.load(Relaxed) & flag.bits() != 0
+    }
+
     /// A process that nobody knows yet. `from` is the process that forks it.
     pub fn new(pid: Pid, from: Option<&Process>, pid_namespace: Namespace) -> Arc<Process> {
         let get = |field: fn(&Process) -> Pid| from.map_or(0, field);

@@ -2,7 +2,6 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering::Relaxed;
 
 use linux_raw_sys::general as abi;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -14,6 +13,7 @@ use crate::memory::{c_long, frames, user};
 use crate::sched::wait::{FOREVER, PollTable, deadline_after};
 use crate::signal::mask::{no_restart_with_handler, with_mask};
 use crate::task::current;
+use crate::task::personality::Personality;
 use crate::task::restart::restart_block::set_restart_fn;
 use crate::vfs::fd::descriptor_limit;
 use crate::vfs::file::File;
@@ -22,8 +22,6 @@ use crate::vfs::file::File;
 const COST: u64 = 512;
 
 const SECOND: u64 = 1_000_000_000;
-/// personality(2): the time that is left is not written.
-const STICKY_TIMEOUTS: u32 = 0x400_0000;
 
 /// Calls `scan` until it returns something or the deadline has passed; then what it returned last. In the scan, files
 /// are asked with the table it is given, so that a change ends the sleep.
@@ -115,7 +113,7 @@ impl Timeout {
         }
         let left = self.deadline.saturating_sub(time::now());
         let left = Timespec::from_nanoseconds(left, self.unit);
-        let sticky = current().process.personality.load(Relaxed) & STICKY_TIMEOUTS != 0;
+        let sticky = current().process.has_personality(Personality::STICKY_TIMEOUTS);
         let written = !sticky && c_long::write_of(self.width, self.address, [left.seconds, left.fraction]).is_ok();
         match result {
             Err(Errno::ERESTARTNOHAND) if !written => Err(Errno::EINTR),

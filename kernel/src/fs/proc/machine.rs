@@ -15,6 +15,7 @@ use crate::memory::frames;
 use crate::sched::scheduler;
 use crate::task;
 use crate::task::credentials::user_namespace;
+use crate::task::personality;
 use crate::task::pid::namespace::Namespace;
 use crate::task::pid::numbers;
 use crate::task::system_info;
@@ -64,7 +65,7 @@ static SYS_KERNEL: &[Entry] = &[
     Entry { name: "overflowuid", kind: Kind::Machine(overflow_id) },
     Entry { name: "pid_max", kind: Kind::Machine(|| b"32768\n".to_vec()) },
     Entry { name: "random", kind: Kind::Directory(SYS_KERNEL_RANDOM) },
-    Entry { name: "randomize_va_space", kind: Kind::Machine(|| b"0\n".to_vec()) },
+    Entry { name: "randomize_va_space", kind: Kind::Setting(randomize, set_randomize) },
     Entry { name: "version", kind: Kind::Machine(|| text(format!("{}\n", system_info::VERSION))) },
 ];
 
@@ -112,6 +113,16 @@ fn set_host_name(name: &[u8]) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     system_info::set_host_name(name);
+    Ok(())
+}
+
+fn randomize() -> Vec<u8> {
+    text(format!("{}\n", personality::randomize_va_space()))
+}
+
+fn set_randomize(level: &[u8]) -> Result<()> {
+    let level = core::str::from_utf8(level).ok().and_then(|level| level.parse().ok()).ok_or(Errno::EINVAL)?;
+    personality::set_randomize_va_space(level);
     Ok(())
 }
 
