@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::carried::Carried;
 use crate::initramfs::Initramfs;
 use crate::program::Program;
 use crate::setup::{self, Need};
@@ -41,12 +42,8 @@ pub struct ImageArgs {
     /// With page-table isolation
     #[arg(long)]
     isolation: bool,
-    /// Add the files under DIR to the guest's root
-    #[arg(long, value_name = "DIR")]
-    initramfs: Option<PathBuf>,
-    /// Add this file, directory or link of the host, as `./x run --with` does (repeatable)
-    #[arg(long, value_name = "PATH")]
-    with: Vec<PathBuf>,
+    #[command(flatten)]
+    carried: Carried,
     /// A program of this machine, and its arguments
     #[arg(last = true, value_name = "PROGRAM")]
     program: Vec<String>,
@@ -58,7 +55,7 @@ pub fn image(args: &ImageArgs) -> Result<()> {
     let kernel = kernel::Build { isolation: args.isolation, ..kernel::Build::default() }.run()?;
     let find = |name: &String| Program::find(name)?.with_companions(&args.program[1..]);
     let program = args.program.first().map(find).transpose()?;
-    let mut root = run::files(args.initramfs.as_deref(), &args.with, &args.program, program.as_ref(), &kernel)?;
+    let mut root = run::files(&args.carried, &args.program, program.as_ref(), &kernel)?;
     if let Some(program) = &program {
         root.companions(program)?;
     }

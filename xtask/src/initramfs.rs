@@ -69,6 +69,17 @@ impl Size {
     }
 }
 
+/// What is met while a directory is added.
+pub enum Item<'a> {
+    /// A file, with so many bytes.
+    File {
+        /// Its length.
+        len: u64,
+    },
+    /// A device, a socket or a fifo, which an archive does not take.
+    Special(&'a Path),
+}
+
 impl Initramfs {
     /// A busybox user land: the host's static busybox with a link for each applet, and the few files it reads.
     pub fn busybox() -> Result<Initramfs> {
@@ -247,11 +258,32 @@ impl Initramfs {
 
     /// Everything under `host`, a directory of the host, at the root.
     pub fn tree(&mut self, host: &Path) -> Result<&mut Self> {
-        self.tree_below(host, Path::new(""))?;
+        let mut special = None;
+        self.tree_below(host, Path::new(""), &mut |item| {
+            if let Item::Special(path) = item {
+                special.get_or_insert_with(|| path.to_owned());
+            }
+        })?;
+        if let Some(path) = special {
+            bail!("{} is neither a file, a directory nor a symbolic link", path.display());
+        }
         Ok(self)
     }
 
-    fn tree_below(&mut self, host: &Path, path: &Path) -> Result<()> {
+    /// A directory of the host and everything below it as it is, at its own place. `seen` is told of each file, and of what is left out.
+    pub fn folder(&mut self, path: &Path, seen: &mut dyn FnMut(Item)) -> Result<&mut Self> {
+        let mode = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.permissions().mode();
+        self.directory(path).mode(path, mode & 0o7777);
+        self.tree_below(path, path, seen)?;
+        Ok(self)
+    }
+
+    /// Where the first program starts; otherwise in the root directory.
+    pub fn working_directory(&mut self, path: &Path) -> &mut Self {
+        self.file(".portcullis/cwd", 0o644, nul_terminated(&[path.as_os_str().as_bytes()]))
+    }
+
+    fn tree_below(&mut self, host: &Path, path: &Path, seen: &mut dyn FnMut(Item)) -> Result<()> {
         for entry in fs::read_dir(host).with_context(|| format!("cannot read the directory {}", host.display()))? {
             let entry = entry?;
             let (from, to, kind) = (entry.path(), path.join(entry.file_name()), entry.file_type()?);
@@ -261,11 +293,12 @@ impl Initramfs {
                 self.directory(&to);
                 let mode = entry.metadata()?.permissions().mode() & 0o7777;
                 self.mode(&to, mode);
-                self.tree_below(&from, &to)?;
+                self.tree_below(&from, &to, seen)?;
             } else if kind.is_file() {
                 self.copy(&to, &from)?;
+                seen(Item::File { len: entry.metadata()?.len() });
             } else {
-                bail!("{} is neither a file, a directory nor a symbolic link", from.display());
+                seen(Item::Special(&from));
             }
         }
         Ok(())

@@ -24,6 +24,7 @@
 mod bench;
 mod bochs;
 mod book;
+mod carried;
 mod conformance;
 mod console;
 mod emulator;

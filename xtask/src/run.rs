@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
+use crate::carried::Carried;
 use crate::emulator::{self, Emulator};
 use crate::initramfs::Initramfs;
 use crate::program::Program;
@@ -46,13 +47,8 @@ pub struct RunArgs {
     /// What executes the guest
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = Emulator::Qemu)]
     emulator: Emulator,
-    /// Add the files under DIR to the guest's root
-    #[arg(long, value_name = "DIR")]
-    initramfs: Option<PathBuf>,
-    /// Add this file, directory or link of the host, at its own place, what its links lead to, and the libraries that its
-    /// programs and shared objects need (repeatable)
-    #[arg(long, value_name = "PATH")]
-    with: Vec<PathBuf>,
+    #[command(flatten)]
+    carried: Carried,
     /// With page-table isolation: user mode runs on page tables of its own, without the kernel
     #[arg(long, conflicts_with = "kernel")]
     isolation: bool,
@@ -152,22 +148,10 @@ fn fit(mut root: Initramfs, program: Option<&Program>, machine: &mut Machine) ->
     Ok(root)
 }
 
-/// What the guest finds: busybox, the files under a directory, others of the host, and what it starts: the program with these words,
-/// or a shell.
-pub fn files(
-    directory: Option<&Path>,
-    with: &[PathBuf],
-    words: &[String],
-    program: Option<&Program>,
-    kernel: &Path,
-) -> Result<Initramfs> {
+/// What the guest finds: busybox, files of the host, and what it starts: the program with these words, or a shell.
+pub fn files(carried: &Carried, words: &[String], program: Option<&Program>, kernel: &Path) -> Result<Initramfs> {
     let mut root = Initramfs::busybox()?;
-    if let Some(directory) = directory {
-        root.tree(directory)?;
-    }
-    for path in with {
-        root.host(&std::path::absolute(path)?)?;
-    }
+    carried.add_to(&mut root)?;
     let mut argv = words.to_vec();
     match program {
         Some(program) => {
@@ -182,7 +166,7 @@ pub fn files(
 
 /// Boots `kernel` as the arguments say; also whether it had the terminal.
 pub fn boot(args: &RunArgs, program: Option<Program>, kernel: &Path) -> Result<(Outcome, bool)> {
-    let root = files(args.initramfs.as_deref(), &args.with, &args.program, program.as_ref(), kernel)?;
+    let root = files(&args.carried, &args.program, program.as_ref(), kernel)?;
     let mut machine = args.machine.clone();
     machine.emulator = args.emulator;
     machine.fred = args.fred && emulator::bochs().is_some();

@@ -67,6 +67,13 @@ fn run(at: &mut InKernel<'_, Gate>) {
         envp.push(b"PATH=/bin:/sbin:/usr/bin:/usr/sbin");
         envp.push(b"TERM=linux");
     }
+    if let Ok(path) = read_strings(b"/.portcullis/cwd") {
+        let path = path.bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+        let fs = &current().fs;
+        if let Err(error) = Walk::new(fs, fs.root()).object(path, true).and_then(|place| fs.set_cwd(place)) {
+            log::error!("cannot start in {}: {error:?}", path.escape_ascii());
+        }
+    }
     let mut candidates = Vec::new();
     match read_strings(b"/.portcullis/argv") {
         Ok(argv) if argv.count != 0 => candidates.push(argv),

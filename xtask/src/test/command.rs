@@ -43,6 +43,7 @@ pub fn run(report: &mut Report) -> Result<()> {
         ("--memory 64M", small_memory),
         ("--initramfs", added_files),
         ("--with a directory of shared objects, links and names of one inode", with_directory),
+        ("--dir, and the directory that it is called in", carried_directory),
         ("files that do not fit in the memory", too_large),
         ("--machine q35 --smp 2", other_machine),
         ("a dynamically linked program", dynamic),
@@ -415,6 +416,29 @@ fn with_directory(kernel: &Path) -> Outcome {
     );
     let output = format!("one inode\n2\none inode\nmore\n{}\nobject.so\n", libc.display());
     expect(kernel, &["--with", link, "--", "/bin/busybox", "sh", "-c", &script], b"", output.as_bytes(), 0)
+}
+
+/// A directory as it is, with modes, links and data, but without what is no file; the program starts where the command was called.
+fn carried_directory(kernel: &Path) -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().canonicalize()?;
+    std::fs::create_dir(path.join("sub"))?;
+    std::fs::write(path.join("sub/data"), vec![b'x'; 3 << 20])?;
+    std::os::unix::fs::symlink("nowhere", path.join("sub/link"))?;
+    rustix::fs::mknodat(rustix::fs::CWD, path.join("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0)?;
+    let name = path.to_str().context("a temporary directory has a plain name")?;
+    let script = "pwd; readlink link; wc -c <data; ls ..; stat -c %a .";
+    let result = x_run(kernel, &["--dir", name, "--", "/bin/busybox", "sh", "-c", script])?
+        .current_dir(path.join("sub"))
+        .stdin(Stdio::null())
+        .output()?;
+    let output = format!("{name}/sub\nnowhere\n{}\nsub\n755\n", 3 << 20);
+    let errors = String::from_utf8_lossy(&result.stderr);
+    anyhow::ensure!(result.stdout == output.as_bytes(), "{:?}; errors:\n{errors}", excerpt(&result.stdout));
+    for line in [format!("x: {name}: 1 file, 3.0 MiB"), format!("x: {name}/fifo: left out: ")] {
+        anyhow::ensure!(errors.contains(&line), "no line {line:?} in\n{errors}");
+    }
+    Ok(())
 }
 
 /// A shared object of this machine that needs the C library, and where that is: one of dpkg's, whichever it has.
