@@ -156,9 +156,10 @@ fn page_in(browser: &str) -> Outcome {
     let program = ["/bin/busybox", "sh", "-c", "echo one; (exit 2)"];
     let scratch = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let (calls, page) = (scratch.path().join("calls"), scratch.path().join("page.html"));
-    let mut strace = Command::new("strace");
-    // A shell looks at what its environment says of directories.
-    strace.args(["-f", "-qq", "-o"]).arg(&calls).args(program).env_clear().stdin(Stdio::null()).output()?;
+    // A shell looks at what its environment says of directories, and at the signals that are ignored.
+    let mut strace = Command::new("env");
+    strace.args(["-i", "--default-signal", "strace", "-f", "-qq", "-o"]).arg(&calls).args(program);
+    strace.stdin(Stdio::null()).output()?;
     let calls = std::fs::read_to_string(calls)?;
     // The reference kernel starts its first program itself; a call that others come between has two lines.
     let is_call = |line: &&str| line.contains('(') && !line.contains("execve(") && !line.contains(" resumed>");
@@ -186,8 +187,8 @@ fn page_in(browser: &str) -> Outcome {
     let saw: serde_json::Value = serde_json::from_str(&reader.replace("&amp;", "&").replace("&gt;", ">"))?;
     let (text, number) =
         (|name: &str| saw[name].as_str().unwrap_or(""), |name: &str| saw[name].as_f64().unwrap_or(0.0));
-    // A kernel's first crossing is the page fault of the program's first instruction.
-    let first = text("first").starts_with("exception #PF");
+    // The first crossing is the page fault of the program's first instruction, or an interrupt on the way there.
+    let first = ["exception #PF", "interrupt "].iter().any(|start| text("first").starts_with(start));
     let clicked =
         text("clicked").starts_with("system call write = 0x4") && text("page").ends_with("docs/system-call.md");
     let zoomed = number("zoomed") < number("all") / 1000.0 && number("out") > number("zoomed");
