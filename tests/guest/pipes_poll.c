@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -316,25 +317,34 @@ static void fifos(void)
     check(both >= 0 && hangup(both) == 0, "for both, without waiting", "%d, %#x", both, hangup(both));
     close(both), close(reader);
 
+    /* Who stays alone waits for ever: a signal ends that, and both say how far they have come. */
+    static struct { volatile int round, step, error; } *side;
+    side = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    sigaction(SIGALRM, &(struct sigaction){ .sa_handler = wake }, NULL);
     pid_t child = fork();
-    if (child == 0) {
-        for (int i = 0; i < ROUNDS; i++) {
-            int fd = open(name, i % 2 ? O_WRONLY : O_RDONLY);
-            if (fd < 0 || (i % 2 ? write(fd, "x", 1) : read(fd, &byte, 1)) != 1)
-                _exit(1);
-            close(fd);
-        }
-        _exit(0);
-    }
-    int good = 0;
-    for (int i = 0; i < ROUNDS; i++) {
-        int fd = open(name, i % 2 ? O_RDONLY : O_WRONLY);
-        good += fd >= 0 && (i % 2 ? read(fd, &byte, 1) : write(fd, "x", 1)) == 1;
+    for (int me = child == 0, i = 0; i < ROUNDS; i++) {
+        int writes = i % 2 == me;
+        side[me].round = i, side[me].step = 1;
+        alarm(HANG_US / 1000000);
+        int fd = open(name, writes ? O_WRONLY : O_RDONLY);
+        side[me].step = 2;
+        int good = fd >= 0 && (writes ? write(fd, "x", 1) : read(fd, &byte, 1)) == 1;
+        side[me].error = good ? 0 : errno;
+        if (!good)
+            break;
+        side[me].step = 3;
         close(fd);
     }
-    int status;
-    waitpid(child, &status, 0);
-    check(good == ROUNDS && status == 0, "openers that meet, again and again", "%d of %d, status %#x", good, ROUNDS, status);
+    alarm(0);
+    if (child == 0)
+        _exit(0);
+    waitpid(child, NULL, 0);
+    int complete = 1;
+    for (int i = 0; i < 2; i++)
+        complete &= side[i].round == ROUNDS - 1 && side[i].step == 3;
+    check(complete, "openers that meet, again and again",
+          "parent: round %d, step %d, %s; child: round %d, step %d, %s", side[0].round, side[0].step, strerror(side[0].error),
+          side[1].round, side[1].step, strerror(side[1].error));
     unlink(name);
 }
 
