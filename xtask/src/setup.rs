@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -68,8 +69,10 @@ pub fn ensure_component(component: &str, subcommand: &str) -> Result<()> {
     progress::step(&format!("installing {component} ({by_hand})"), &mut rustup, progress::LONG)
 }
 
-/// Makes sure that all of `needs` is there.
+/// Makes sure that all of `needs` is there. One thread at a time: the others find what it installs.
 pub fn ensure(needs: &[Need]) -> Result<()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let missing: Vec<&Need> = needs.iter().filter(|need| !(need.found)()).collect();
     if missing.is_empty() {
         return Ok(());

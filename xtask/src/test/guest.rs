@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -54,11 +55,22 @@ pub fn chosen(names: &[String], name: &str) -> bool {
     names.is_empty() || names.iter().any(|one| one == name)
 }
 
-/// The compiled programs: these, or all.
+/// The compiled programs: these, or all. The compiler runs on one thread, so on each of the host's.
 pub fn programs(only: &[String]) -> Result<Vec<Program>> {
     let names = program_names()?;
     known("program", only, names.iter().map(String::as_str))?;
-    names.iter().filter(|name| chosen(only, name)).map(|name| compile_one(name)).collect()
+    let names: Vec<&String> = names.iter().filter(|name| chosen(only, name)).collect();
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let compile = |names: &[&String]| names.iter().map(|name| compile_one(name)).collect::<Result<Vec<Program>>>();
+    thread::scope(|scope| {
+        let parts = names.chunks(names.len().div_ceil(threads).max(1));
+        let parts: Vec<_> = parts.map(|names| scope.spawn(move || compile(names))).collect();
+        let mut programs = Vec::new();
+        for part in parts {
+            programs.extend(part.join().expect("it does not panic")?);
+        }
+        Ok(programs)
+    })
 }
 
 /// Fails for the first name that is none of those there are.
