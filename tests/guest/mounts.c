@@ -306,6 +306,27 @@ static int in_own_pids(void)
     return waitpid(child, &status, 0) == child ? code(status) : 99;
 }
 
+/* What the files of /sys say of the machine is what /proc says. */
+static void machine(void)
+{
+    struct statfs system;
+    char list[64] = "", expected[64];
+    char cpu[16] = "cpu0 ";
+    int cpus = 0;
+    while (*proc_field("/proc/stat", cpu))
+        snprintf(cpu, sizeof cpu, "cpu%d ", ++cpus);
+    mkdir(at("h"), 0755);
+    check(mount("sysfs", at("h"), "sysfs", MS_RDONLY, NULL) == 0 && statfs(at("h"), &system) == 0 && system.f_type == 0x62656572,
+          "a /sys is mounted", "%s", strerror(errno));
+    int fd = open(at("h/devices/system/cpu/online"), O_RDONLY);
+    ssize_t length = read(fd, list, sizeof list - 1);
+    close(fd);
+    snprintf(expected, sizeof expected, cpus == 1 ? "0\n" : "0-%d\n", cpus - 1);
+    check(length > 0 && !strcmp(list, expected), "which CPUs there are", "%s for %d", list, cpus);
+    check(is_error(open(at("h/devices/new"), O_CREAT | O_WRONLY, 0600), EROFS), "nothing is made there", "%s", strerror(errno));
+    umount(at("h"));
+}
+
 int main(void)
 {
     if (unshare(CLONE_NEWNS)) {
@@ -321,6 +342,7 @@ int main(void)
     binding();
     forbidding();
     namespaces();
+    machine();
     int status = in_child(new_root);
     check(code(status) == 7, "a new root", "step %d", code(status));
     status = in_child(in_own_pids);

@@ -16,6 +16,7 @@ pub fn make(kind: &[u8], options: &[u8], namespace: Namespace) -> Result<(Arc<dy
         b"tmpfs" => (memory(options)?, "tmpfs"),
         b"ramfs" => (memory(options)?, "ramfs"),
         b"proc" => (proc::root(namespace), "proc"),
+        b"sysfs" => (proc::sysfs_root(), "sysfs"),
         b"devpts" => (pty::root(), "devpts"),
         b"devtmpfs" => (root::mounts().root().lookup(b"dev")?, "devtmpfs"),
         _ => return Err(Errno::ENODEV),

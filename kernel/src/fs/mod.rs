@@ -11,7 +11,7 @@
 //! | add a kind of file system | [`file_systems`] |
 //! | change terminals | [`mod@line`] (editing, echo: pure), [`tty`] (job control), [`tty_file`] (waiting), `tty_control` (ioctl), [`serial`] |
 //! | change pseudo-terminals | [`pty`] |
-//! | add a file to `/proc` | [`proc`] |
+//! | add a file to `/proc` or `/sys` | [`proc`] |
 //! | change a system call | [`calls`](crate::calls::fs) |
 //!
 //! **Locks.** [`sleep_lock`](crate::vfs::sleep_lock)s are held while user memory is touched: the position of a file, one writer of a file, one
@@ -99,7 +99,7 @@ fn terminal_size(text: Option<&str>) -> Option<(u16, u16)> {
 }
 
 fn make_standard_files(root: &Arc<ramfs::RamInode>) -> crate::errno::Result<()> {
-    for (path, mode) in [("dev", 0o755), ("proc", 0o555), ("tmp", 0o1777), ("dev/shm", 0o1777)] {
+    for (path, mode) in [("dev", 0o755), ("proc", 0o555), ("sys", 0o555), ("tmp", 0o1777), ("dev/shm", 0o1777)] {
         let directory = initramfs::make_directories(root, path.as_bytes())?;
         let permissions = Some(mode);
         directory.set_attributes(&crate::vfs::inode::AttributeChange { permissions, ..Default::default() })?;
@@ -122,9 +122,9 @@ fn make_standard_files(root: &Arc<ramfs::RamInode>) -> crate::errno::Result<()> 
     Ok(())
 }
 
-/// Mounts what there is besides the root: `/proc` and `/dev/pts`.
+/// Mounts what there is besides the root: `/proc`, `/sys` and `/dev/pts`.
 fn mount_standard_file_systems(mounts: &MountNamespace) -> crate::errno::Result<()> {
-    for (kind, path) in [("proc", "proc"), ("devpts", "dev/pts")] {
+    for (kind, path) in [("proc", "proc"), ("sysfs", "sys"), ("devpts", "dev/pts")] {
         let over =
             path.split('/').try_fold(mounts.root(), |at, name| at.lookup(name.as_bytes()).map(|to| at.with(to)))?;
         // If the archive put files there, its maker wants to see them.

@@ -99,7 +99,7 @@ fn own_thread(namespace: &Namespace) -> Option<Vec<u8>> {
 }
 
 fn file_systems() -> Vec<u8> {
-    b"nodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\nnodev\tpipefs\nnodev\tramfs\nnodev\tdevpts\n".to_vec()
+    b"nodev\ttmpfs\nnodev\tproc\nnodev\tsysfs\nnodev\tdevtmpfs\nnodev\tpipefs\nnodev\tramfs\nnodev\tdevpts\n".to_vec()
 }
 
 fn host_name() -> Vec<u8> {

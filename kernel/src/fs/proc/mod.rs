@@ -1,4 +1,4 @@
-//! `/proc`: what the kernel knows, as files.
+//! `/proc`: what the kernel knows, as files; and `/sys`, which is made in the same way (`sysfs.rs`).
 //!
 //! The tree is described by tables ([`Entry`]); inodes are made when a name is looked up. The texts about the machine
 //! are in `machine.rs`, those about a process in `process.rs`.
@@ -9,6 +9,7 @@ mod memory;
 mod mounts;
 mod namespaces;
 mod process;
+mod sysfs;
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -52,6 +53,11 @@ pub fn root(namespace: Namespace) -> Arc<dyn Inode> {
 pub fn process_of(inode: &dyn Inode) -> Option<Pid> {
     let inode = inode.downcast::<ProcInode>()?;
     matches!(inode.kind, Kind::Process { is_thread: false }).then_some(inode.id)
+}
+
+/// The root of a `/sys`.
+pub fn sysfs_root() -> Arc<dyn Inode> {
+    new_inode(None, (None, new_device()), b"sys", Kind::Directory(sysfs::ENTRIES), 0)
 }
 
 fn new_inode(
@@ -172,7 +178,11 @@ impl Inode for ProcInode {
     }
 
     fn file_system(&self) -> u32 {
-        abi::PROC_SUPER_MAGIC
+        let mut root = self;
+        while let Some(parent) = &root.parent {
+            root = parent;
+        }
+        if matches!(root.kind, Kind::Root) { abi::PROC_SUPER_MAGIC } else { abi::SYSFS_MAGIC }
     }
 
     fn is_made_anew(&self) -> bool {
