@@ -306,6 +306,18 @@ static int in_own_pids(void)
     return waitpid(child, &status, 0) == child ? code(status) : 99;
 }
 
+/* A file system goes with directories deeper than any stack. */
+static void deep(void)
+{
+    int wrong = 0;
+    mount("none", at("c"), "tmpfs", 0, NULL);
+    wrong |= chdir(at("c"));
+    for (int depth = 0; depth < 20000; depth++)
+        wrong |= mkdir("d", 0700) | chdir("d");
+    wrong |= chdir("/");
+    check(!wrong && umount(at("c")) == 0 && !exists(at("c/d")), "a deep file system goes", "%s", strerror(errno));
+}
+
 /* What the files of /sys say of the machine is what /proc says. */
 static void machine(void)
 {
@@ -342,6 +354,7 @@ int main(void)
     binding();
     forbidding();
     namespaces();
+    deep();
     machine();
     int status = in_child(new_root);
     check(code(status) == 7, "a new root", "step %d", code(status));

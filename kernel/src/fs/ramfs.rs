@@ -74,6 +74,8 @@ struct Place {
     directory: Weak<RamInode>,
     name: Box<[u8]>,
     removed: bool,
+    /// The next directory that goes with a file system.
+    next_to_go: Option<Arc<RamInode>>,
 }
 
 enum Content {
@@ -144,7 +146,7 @@ impl RamInode {
 
     /// Notes that it now has a name `name` in `directory`.
     fn set_place(&self, directory: &RamInode, name: &[u8]) {
-        *self.place.lock() = Place { directory: directory.this.clone(), name: name.into(), removed: false };
+        *self.place.lock() = Place { directory: directory.this.clone(), name: name.into(), removed: false, next_to_go: None };
     }
 
     /// Adds `inode` under a new name. To be called with `NAMESPACE` held.
@@ -243,6 +245,33 @@ impl RamInode {
             entries.lock().removed = true;
         }
         self.lost_name(directory, name);
+    }
+}
+
+/// A directory that goes with its file system takes what is below it along, however deep that is: one after the other, as a recursion
+/// would need more stack than there is.
+impl Drop for RamInode {
+    fn drop(&mut self) {
+        let mut to_go = None;
+        self.give_up_entries(&mut to_go);
+        while let Some(directory) = to_go {
+            to_go = directory.place.lock().next_to_go.take();
+            directory.give_up_entries(&mut to_go);
+        }
+    }
+}
+
+impl RamInode {
+    /// Drops the entries of a directory that nobody can reach, but puts those directories that nobody else has before `to_go`.
+    fn give_up_entries(&self, to_go: &mut Option<Arc<RamInode>>) {
+        let Content::Directory(directory) = &self.content else { return };
+        let entries = core::mem::take(&mut *directory.lock()).by_name;
+        for (_, inode) in entries.into_values() {
+            let is_last = Arc::strong_count(&inode) == 1 && inode.is_directory();
+            let Some(ram) = inode.downcast::<RamInode>().filter(|_| is_last).and_then(RamInode::to_arc) else { continue };
+            let before = to_go.replace(ram.clone());
+            ram.place.lock().next_to_go = before;
+        }
     }
 }
 

@@ -32,10 +32,10 @@ impl FsContext {
         FsContext { inner: SpinLock::new(places) }
     }
 
-    /// A copy with mounts of its own (`CLONE_NEWNS`), at the same places of them.
-    pub fn with_own_mounts(&self, owner: Owner) -> Self {
+    /// A copy with mounts of its own (`CLONE_NEWNS`), at the same places of them. ENOMEM if there is no memory for them.
+    pub fn with_own_mounts(&self, owner: Owner) -> Result<Self> {
         let mut places = self.inner.lock().clone();
-        let (mounts, copies) = places.mounts.duplicate(owner);
+        let (mounts, copies) = places.mounts.duplicate(owner)?;
         for location in [&mut places.root, &mut places.cwd] {
             let is_of = |mount: &Arc<_>| location.mount.as_ref().is_some_and(|of| Arc::ptr_eq(of, mount));
             if let Some((_, copy)) = copies.iter().find(|(old, _)| is_of(old)) {
@@ -43,7 +43,7 @@ impl FsContext {
             }
         }
         places.mounts = mounts;
-        FsContext { inner: SpinLock::new(places) }
+        Ok(FsContext { inner: SpinLock::new(places) })
     }
 
     /// The mounts that it sees.

@@ -17,11 +17,13 @@ use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
-use crate::memory::new_ino;
+use crate::memory::{frames, new_ino};
 use crate::vfs::inode::{Inode, is_same_object};
 
 /// So many mounts may a namespace have.
 pub const MAX_MOUNTS: usize = 1024;
+/// Kernel memory that a mount takes, at most, its places in lists included.
+const COST: u64 = 512;
 
 bitflags! {
     /// What a mount forbids, or does otherwise (`MS_*`).
@@ -389,8 +391,9 @@ impl MountNamespace {
         Arc::new(MountNamespace { ino: new_ino(), owner, tree: SpinLock::new(Tree { root, mounts }) })
     }
 
-    /// One with the same mounts, for `CLONE_NEWNS`, and which is whose copy.
-    pub fn duplicate(&self, owner: Owner) -> (Arc<MountNamespace>, Copies) {
+    /// One with the same mounts, for `CLONE_NEWNS`, and which is whose copy. ENOMEM if there is no memory for them.
+    pub fn duplicate(&self, owner: Owner) -> Result<(Arc<MountNamespace>, Copies)> {
+        self.require_memory()?;
         let is_same_owner = owner.as_ref().map(Arc::as_ptr).map(<*const _>::cast::<()>)
             == self.owner.as_ref().map(Arc::as_ptr).map(<*const _>::cast::<()>);
         let copies = {
@@ -399,7 +402,13 @@ impl MountNamespace {
         };
         let mounts: Vec<_> = copies.iter().map(|(_, copy)| copy.clone()).collect();
         let tree = Tree { root: mounts[0].clone(), mounts };
-        (Arc::new(MountNamespace { ino: new_ino(), owner, tree: SpinLock::new(tree) }), copies)
+        Ok((Arc::new(MountNamespace { ino: new_ino(), owner, tree: SpinLock::new(tree) }), copies))
+    }
+
+    /// ENOMEM unless there is memory for as many mounts as it has.
+    fn require_memory(&self) -> Result<()> {
+        let count = self.tree.lock().mounts.len();
+        frames::require(count as u64 * COST)
     }
 
     /// Whose administrators may change it.
@@ -420,6 +429,7 @@ impl MountNamespace {
     /// Mounts over an object: a mount, and after it what is mounted in it. ENOENT if the object has no name any more, ENOSPC if there are
     /// too many.
     pub fn attach(&self, mounts: Vec<Arc<Mount>>, over: &Location) -> Result<()> {
+        frames::require_spare()?;
         let mut tree = self.tree.lock();
         tree.mount_of(over)?;
         if over.inode.is_unlinked() {
@@ -437,6 +447,7 @@ impl MountNamespace {
 
     /// What is to be attached elsewhere to show `what` there, too; with `deep` with all that is mounted below it.
     pub fn bind(&self, what: &Location, deep: bool) -> Result<Vec<Arc<Mount>>> {
+        self.require_memory()?;
         let tree = self.tree.lock();
         let mount = tree.mount_of(what)?;
         // Without what is mounted in it, what that hides would be seen.

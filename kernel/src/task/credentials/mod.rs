@@ -68,7 +68,7 @@ impl Credentials {
         if !self.is_admin() {
             return Err(Errno::EPERM);
         }
-        Ok(context.with_own_mounts(self.namespace.clone().map(|namespace| namespace as Arc<dyn Any + Send + Sync>)))
+        context.with_own_mounts(self.namespace.clone().map(|namespace| namespace as Arc<dyn Any + Send + Sync>))
     }
 
     /// Puts a process, which has a single thread, into a new namespace: that of these credentials, which are its own, becomes

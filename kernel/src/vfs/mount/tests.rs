@@ -15,6 +15,7 @@ fn file_system(device: u64) -> Arc<dyn Inode> {
 }
 
 fn mount() -> Arc<Mount> {
+    crate::host::memory();
     Mount::new(file_system(new_device()), "tmpfs", b"tmpfs", MountFlags::DEFAULT)
 }
 
@@ -122,7 +123,7 @@ fn a_directory_that_was_moved_out_of_a_bind_mount_leads_nowhere() {
 fn a_copy_of_a_namespace_is_changed_alone() {
     let first = namespace();
     add(&first, "a");
-    let (second, copies) = first.duplicate(None);
+    let (second, copies) = first.duplicate(None).expect("memory");
     assert_eq!((copies.len(), second.mounts().len()), (2, 2));
     assert_eq!(second.attach(alloc::vec![mount()], &at(&first, "c")), Err(Errno::EINVAL), "of another namespace");
     add(&second, "c");
@@ -136,7 +137,7 @@ fn a_copy_of_a_namespace_is_changed_alone() {
 fn who_has_fewer_rights_sees_nothing_that_was_hidden_and_writes_nothing_that_was_protected() {
     let first = namespace();
     add(&first, "a").set_flags(MountFlags::READ_ONLY | MountFlags::NO_EXEC).expect("not locked");
-    let (second, _) = first.duplicate(owner());
+    let (second, _) = first.duplicate(owner()).expect("memory");
     let mounted = at(&second, "a");
     let mount = mounted.mount.clone().expect("mounted");
     assert_eq!(second.detach(mounted.clone(), true), Err(Errno::EINVAL));
@@ -147,7 +148,7 @@ fn who_has_fewer_rights_sees_nothing_that_was_hidden_and_writes_nothing_that_was
     // Nor by a copy, or a namespace of its own.
     let bound = second.bind(&mounted, false).expect("it hides nothing");
     assert_eq!(bound[0].set_flags(MountFlags::empty()), Err(Errno::EPERM));
-    let (third, _) = second.duplicate(second.owner().clone());
+    let (third, _) = second.duplicate(second.owner().clone()).expect("memory");
     assert_eq!(
         at(&third, "a").mount.as_ref().map(|mount| mount.set_flags(MountFlags::empty())),
         Some(Err(Errno::EPERM))
@@ -177,7 +178,7 @@ fn a_new_root_takes_the_place_of_the_old_one() {
         "where it was mounted is seen again"
     );
     // As runtimes do it: the old root over the new one, and away.
-    let (second, _) = namespace.duplicate(None);
+    let (second, _) = namespace.duplicate(None).expect("memory");
     add(&second, "a");
     let (root, new) = (second.root(), at(&second, "a"));
     assert_eq!(second.pivot(&root, &new, &new), Ok(()));
@@ -221,4 +222,20 @@ fn flags_are_shown_as_in_proc_mounts() {
     assert_eq!(MountFlags::from_call(0).shown(), "rw,relatime");
     assert_eq!(MountFlags::from_call(abi::MS_NOATIME | abi::MS_NOSUID).shown(), "rw,nosuid,noatime");
     assert_eq!(MountFlags::from_call(abi::MS_STRICTATIME | abi::MS_RDONLY | abi::MS_REC).shown(), "ro");
+}
+
+#[test]
+fn a_deep_file_system_goes_without_a_deep_stack() {
+    let namespace = namespace();
+    let mut deepest = add(&namespace, "a").location();
+    for _ in 0..200_000 {
+        let next = deepest.create(b"d", abi::S_IFDIR | 0o755, 0).expect("made");
+        next.create(b"f", abi::S_IFREG | 0o644, 0).expect("made");
+        deepest = deepest.with(next);
+    }
+    let inode = Arc::downgrade(&deepest.inode);
+    assert_eq!(namespace.detach(at(&namespace, "a"), true), Ok(()));
+    assert!(inode.upgrade().is_some_and(|inode| inode.lookup(b"f").is_ok()), "as long as somebody is in it");
+    drop(deepest);
+    assert!(inode.upgrade().is_none());
 }
