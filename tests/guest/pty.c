@@ -215,6 +215,9 @@ static void lead(int ready_pipe)
     while (length < 0 && errno == EINTR);
     if (length > 0 || (length < 0 && errno != EIO)) /* Linux has EIO if the end is seen before the hangup */
         _exit(9);
+    /* The end may be seen before the signals come. */
+    while (!hangups || !continues)
+        usleep(1000);
     if (hangups != 1 || continues != 1)
         _exit(10);
     if (write(slave, "x", 1) >= 0 || errno != EIO)
