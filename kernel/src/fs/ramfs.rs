@@ -146,7 +146,8 @@ impl RamInode {
 
     /// Notes that it now has a name `name` in `directory`.
     fn set_place(&self, directory: &RamInode, name: &[u8]) {
-        *self.place.lock() = Place { directory: directory.this.clone(), name: name.into(), removed: false, next_to_go: None };
+        *self.place.lock() =
+            Place { directory: directory.this.clone(), name: name.into(), removed: false, next_to_go: None };
     }
 
     /// Adds `inode` under a new name. To be called with `NAMESPACE` held.
@@ -268,7 +269,9 @@ impl RamInode {
         let entries = core::mem::take(&mut *directory.lock()).by_name;
         for (_, inode) in entries.into_values() {
             let is_last = Arc::strong_count(&inode) == 1 && inode.is_directory();
-            let Some(ram) = inode.downcast::<RamInode>().filter(|_| is_last).and_then(RamInode::to_arc) else { continue };
+            let Some(ram) = inode.downcast::<RamInode>().filter(|_| is_last).and_then(RamInode::to_arc) else {
+                continue;
+            };
             let before = to_go.replace(ram.clone());
             ram.place.lock().next_to_go = before;
         }
