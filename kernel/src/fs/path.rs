@@ -7,7 +7,8 @@ use linux_raw_sys::general as abi;
 
 use crate::errno::{Errno, Result};
 use crate::vfs::context::FsContext;
-use crate::vfs::mount::{Location, path_in_file_system};
+use crate::vfs::inode::path_in_file_system;
+use crate::vfs::mount::Location;
 
 /// The longest path, with its NUL.
 pub const PATH_MAX: usize = 4096;
@@ -214,7 +215,7 @@ pub fn shown_path(location: &Location) -> Vec<u8> {
         return label;
     }
     let root = crate::task::current().fs.root();
-    let mut path = location.path_from(&root).unwrap_or_else(|| path_in_file_system(location));
+    let mut path = location.path_from(&root).unwrap_or_else(|| path_in_file_system(&*location.inode));
     if location.is_unlinked() {
         path.extend_from_slice(b" (deleted)");
     }

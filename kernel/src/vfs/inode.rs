@@ -282,24 +282,34 @@ impl<T: Inode> Backing for T {
 
 /// The path of a file from the root, as far as it is known.
 fn path(inode: &dyn Inode) -> String {
-    let mut names = Vec::new();
-    let mut next = inode.parent();
-    while let Some((directory, name)) = next {
-        names.push(name);
-        next = directory.parent().filter(|(parent, _)| !same(parent, &directory));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if inode.parent().is_none() {
+        return inode.label().map_or(String::new(), |label| text(&label));
     }
-    if names.is_empty() {
-        return inode.label().map_or(String::new(), |label| String::from_utf8_lossy(&label).into_owned());
-    }
-    let mut path = String::new();
-    for name in names.iter().rev() {
-        path.push('/');
-        path.push_str(&String::from_utf8_lossy(name));
-    }
+    let mut path = text(&path_in_file_system(inode));
     if inode.is_unlinked() {
         path.push_str(" (deleted)");
     }
     path
+}
+
+/// The path of an object from the root of its file system.
+pub fn path_in_file_system(inode: &dyn Inode) -> Vec<u8> {
+    let mut names = Vec::new();
+    let mut next = inode.parent();
+    while let Some((directory, name)) = next {
+        names.push(name);
+        next = directory.parent();
+    }
+    joined(&names)
+}
+
+/// The path of these names, the last first.
+pub(super) fn joined(names: &[Vec<u8>]) -> Vec<u8> {
+    if names.is_empty() {
+        return b"/".to_vec();
+    }
+    names.iter().rev().flat_map(|name| [b"/", &name[..]].concat()).collect()
 }
 
 /// True when both are the same object.

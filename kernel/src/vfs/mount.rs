@@ -18,7 +18,7 @@ use linux_raw_sys::general as abi;
 use crate::errno::{Errno, Result};
 use crate::machine::sync::SpinLock;
 use crate::memory::{frames, new_ino};
-use crate::vfs::inode::{Inode, is_same_object};
+use crate::vfs::inode::{Inode, is_same_object, joined};
 
 /// So many mounts may a namespace have.
 pub const MAX_MOUNTS: usize = 1024;
@@ -296,14 +296,6 @@ impl Location {
     }
 }
 
-/// The path of these names, the last first.
-fn joined(names: &[Vec<u8>]) -> Vec<u8> {
-    if names.is_empty() {
-        return b"/".to_vec();
-    }
-    names.iter().rev().flat_map(|name| [b"/", &name[..]].concat()).collect()
-}
-
 /// Whether an object is a directory, or below it, without a look at mounts.
 fn is_within(inode: &Arc<dyn Inode>, directory: &Arc<dyn Inode>) -> bool {
     let mut at = inode.clone();
@@ -314,17 +306,6 @@ fn is_within(inode: &Arc<dyn Inode>, directory: &Arc<dyn Inode>) -> bool {
         }
     }
     true
-}
-
-/// The path of an object from the root of its file system.
-pub fn path_in_file_system(inode: &Arc<dyn Inode>) -> Vec<u8> {
-    let mut names = Vec::new();
-    let mut at = inode.clone();
-    while let Some((parent, name)) = at.parent() {
-        names.push(name);
-        at = parent;
-    }
-    joined(&names)
 }
 
 /// The user namespace whose administrators may change a mount namespace; a layer above knows its type. None is the first.
@@ -352,6 +333,13 @@ impl Tree {
     fn mount_of<'a>(&self, location: &'a Location) -> Result<&'a Arc<Mount>> {
         let mount = location.mount.as_ref().ok_or(Errno::EINVAL)?;
         self.mounts.iter().any(|other| Arc::ptr_eq(other, mount)).then_some(mount).ok_or(Errno::EINVAL)
+    }
+
+    /// The mount of which this is the root. EINVAL if it cannot leave its place.
+    fn movable<'a>(&self, root: &'a Location) -> Result<&'a Arc<Mount>> {
+        let mount = self.mount_of(root)?;
+        let is_placed = mount.links.lock().place.is_some();
+        if root.is_mount_root() && is_placed && !mount.is_locked { Ok(mount) } else { Err(Errno::EINVAL) }
     }
 
     /// A mount and all that are mounted in it, each after what it is mounted in.
@@ -394,8 +382,8 @@ impl MountNamespace {
     /// One with the same mounts, for `CLONE_NEWNS`, and which is whose copy. ENOMEM if there is no memory for them.
     pub fn duplicate(&self, owner: Owner) -> Result<(Arc<MountNamespace>, Copies)> {
         self.require_memory()?;
-        let is_same_owner = owner.as_ref().map(Arc::as_ptr).map(<*const _>::cast::<()>)
-            == self.owner.as_ref().map(Arc::as_ptr).map(<*const _>::cast::<()>);
+        let key = |owner: &Owner| owner.as_ref().map(|owner| Arc::as_ptr(owner).addr());
+        let is_same_owner = key(&owner) == key(&self.owner);
         let copies = {
             let tree = self.tree.lock();
             Tree::copies(&tree.root, &tree.root.root, true, !is_same_owner)
@@ -463,10 +451,7 @@ impl MountNamespace {
     /// what is locked.
     pub fn detach(&self, root: Location, lazily: bool) -> Result<()> {
         let mut tree = self.tree.lock();
-        let mount = tree.mount_of(&root)?;
-        if !root.is_mount_root() || mount.links.lock().place.is_none() || mount.is_locked {
-            return Err(Errno::EINVAL);
-        }
+        let mount = tree.movable(&root)?;
         // The tree's own reference, and the caller's.
         let is_used = Arc::strong_count(mount) > 2;
         let all = Tree::below(mount);
@@ -485,11 +470,8 @@ impl MountNamespace {
     /// Moves the mount of which `root` is the root to another place. ELOOP if that is within it.
     pub fn relocate(&self, root: &Location, to: &Location) -> Result<()> {
         let tree = self.tree.lock();
-        let mount = tree.mount_of(root)?;
+        let mount = tree.movable(root)?;
         tree.mount_of(to)?;
-        if !root.is_mount_root() || mount.links.lock().place.is_none() || mount.is_locked {
-            return Err(Errno::EINVAL);
-        }
         if to.path_from(root).is_some() {
             return Err(Errno::ELOOP);
         }

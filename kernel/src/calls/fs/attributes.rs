@@ -233,6 +233,8 @@ pub struct FileSystem {
 pub type WriteStatfs = fn(&FileSystem, u64) -> Result<()>;
 /// ST_VALID, in `f_flags`.
 const ST_VALID: u32 = 0x20;
+/// ST_RELATIME.
+const ST_RELATIME: u32 = 0x1000;
 /// The longest name.
 pub const NAME_LENGTH: u32 = 255;
 
@@ -242,13 +244,11 @@ fn file_system(object: &Location) -> FileSystem {
         abi::TMPFS_MAGIC => (frames::total_bytes() / BLOCK_SIZE, frames::free_bytes() / BLOCK_SIZE),
         _ => (0, 0),
     };
-    // ST_RDONLY, ST_NOSUID, ST_NODEV and ST_NOEXEC are as the mount's; those of the times are not.
-    let own = MountFlags::READ_ONLY | MountFlags::NO_SUID | MountFlags::NO_DEVICES | MountFlags::NO_EXEC;
+    // All are as the mount's, but for ST_RELATIME.
     let of_mount = object.mount.as_ref().map_or(MountFlags::empty(), |mount| mount.flags());
-    let times =
-        [(MountFlags::NO_ATIME, 0x400), (MountFlags::NO_DIRECTORY_ATIME, 0x800), (MountFlags::RELATIVE_ATIME, 0x1000)];
-    let times: u32 = times.iter().filter(|(flag, _)| of_mount.contains(*flag)).map(|(_, shown)| shown).sum();
-    FileSystem { kind, blocks, free, id: object.metadata().device, flags: ST_VALID | (of_mount & own).bits() | times }
+    let relative = if of_mount.contains(MountFlags::RELATIVE_ATIME) { ST_RELATIME } else { 0 };
+    let flags = ST_VALID | (of_mount - MountFlags::RELATIVE_ATIME).bits() | relative;
+    FileSystem { kind, blocks, free, id: object.metadata().device, flags }
 }
 
 fn write_statfs(of: &FileSystem, address: u64) -> Result<()> {

@@ -8,8 +8,7 @@ use crate::calls::fs::lookup::{AT_FDCWD, find};
 use crate::errno::{Errno, Result};
 use crate::memory::{Width, user};
 use crate::task::current;
-use crate::vfs::inode::DirectoryEntry;
-use crate::vfs::mount::path_in_file_system;
+use crate::vfs::inode::{DirectoryEntry, path_in_file_system};
 
 /// The most bytes of entries made at a time.
 const MAX_ENTRIES: u64 = 32 * 1024;
@@ -91,7 +90,7 @@ pub fn sys_getcwd(address: u64, len: u64) -> Result<usize> {
     let mut path = match cwd.path_from(&context.root()) {
         Some(path) => path,
         // Outside the task's root.
-        None => [b"(unreachable)", &path_in_file_system(&cwd)[..]].concat(),
+        None => [b"(unreachable)", &path_in_file_system(&*cwd.inode)[..]].concat(),
     };
     path.push(0);
     if path.len() as u64 > len {

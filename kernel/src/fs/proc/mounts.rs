@@ -7,8 +7,8 @@ use core::fmt::Write;
 
 use crate::errno::{Errno, Result};
 use crate::fs::proc::entry::{Subject, text};
-use crate::vfs::inode::major_minor;
-use crate::vfs::mount::{Mount, path_in_file_system};
+use crate::vfs::inode::{major_minor, path_in_file_system};
+use crate::vfs::mount::Mount;
 
 /// Each mount that the process sees: it, and the path of its place from the process's root.
 fn seen(subject: &Subject) -> Result<Vec<(Arc<Mount>, Vec<u8>)>> {
@@ -46,7 +46,7 @@ pub fn information(subject: &Subject) -> Result<Vec<u8>> {
     for (mount, place) in seen(subject)? {
         let parent = mount.place().and_then(|place| Some(place.mount?.id)).unwrap_or(mount.id);
         let (major, minor) = major_minor(mount.root.metadata().device);
-        let root = field(&path_in_file_system(&mount.root));
+        let root = field(&path_in_file_system(&*mount.root));
         let (source, flags) = (field(&mount.source), mount.flags().shown());
         // That nothing is written is said of mounts, never of file systems.
         let _ = writeln!(
