@@ -80,6 +80,12 @@ __attribute__((unused)) static int kill_but_not_everybody(pid_t process, int sig
 }
 #define kill(...) kill_but_not_everybody(__VA_ARGS__)
 
+/* Whether a call that gave `result` failed with this error. */
+__attribute__((unused)) static int fails_with(long result, int expected) { return result == -1 && errno == expected; }
+
+/* The exit code in a wait status; -1 if there is none. */
+__attribute__((unused)) static int exit_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -1; }
+
 /* Runs `body` in a forked child that exits with its result; gives the wait status, or -1. */
 __attribute__((unused)) static int in_child(int (*body)(void))
 {

@@ -107,11 +107,6 @@ static int exec_again(void)
     return 65;
 }
 
-static int code(int status)
-{
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 /* A process without rights that shares the CPU: says after each turn of the other what it may do. */
 static void beside(void)
 {
@@ -204,13 +199,13 @@ int main(int argc, char **argv)
     } else
         skip("on every CPU", "one CPU");
     int status = in_child(rights);
-    check(code(status) == 1, "a child has them", "%d", code(status));
+    check(exit_code(status) == 1, "a child has them", "%d", exit_code(status));
     status = in_child(takes_its_own);
-    check(code(status) == 2 && rights() == 1, "what a child changes is its own", "the child's %d, here %d", code(status), rights());
+    check(exit_code(status) == 2 && rights() == 1, "what a child changes is its own", "the child's %d, here %d", exit_code(status), rights());
     status = in_child(exec_again);
-    check(code(status) == 1, "the next program has them", "%d", code(status));
+    check(exit_code(status) == 1, "the next program has them", "%d", exit_code(status));
     status = in_child(without_privilege);
-    check(code(status) == 0, "without privilege one may keep and give up only", "%d", code(status));
+    check(exit_code(status) == 0, "without privilege one may keep and give up only", "%d", exit_code(status));
     pthread_t thread;
     void *result;
     pthread_create(&thread, NULL, thread_rights, NULL);
@@ -218,7 +213,7 @@ int main(int argc, char **argv)
     check((long)result == 0x301 && rights() == 1, "a thread begins with them, and changes its own", "%#lx, here %d",
           (long)result, rights());
     status = in_child(with_level_3);
-    check(code(status) == 0, "iopl", "step %d", code(status));
+    check(exit_code(status) == 0, "iopl", "step %d", exit_code(status));
     check(rights() == 1, "and here all is as it was", "%d", rights());
     seen_by_a_tracer();
     beside();

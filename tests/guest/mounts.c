@@ -24,11 +24,6 @@ static const char *at(const char *name)
     return path;
 }
 
-static int code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -1; }
-
-/* Whether a call failed so. */
-static int is_error(long result, int error) { return result == -1 && errno == error; }
-
 static int exists(const char *path)
 {
     struct stat file;
@@ -81,24 +76,24 @@ static void covering(void)
           "it covers the directory", "mode %o", directory.st_mode);
     check(!strncmp(line_of(at("a")), "tmpfs rw,nosuid,relatime", 24), "it is in /proc/self/mounts", "%s", line_of(at("a")));
     make_file(at("a/file"), "above");
-    check(is_error(link(at("a/file"), at("link")), EXDEV) && is_error(rename(at("a/file"), at("renamed")), EXDEV),
+    check(fails_with(link(at("a/file"), at("link")), EXDEV) && fails_with(rename(at("a/file"), at("renamed")), EXDEV),
           "no link and no rename to another file system", "%s", strerror(errno));
-    check(is_error(rmdir(at("a")), EBUSY) && is_error(rename(at("a"), at("c")), EBUSY),
+    check(fails_with(rmdir(at("a")), EBUSY) && fails_with(rename(at("a"), at("c")), EBUSY),
           "what is mounted on is neither removed nor renamed", "%s", strerror(errno));
     int fd = open(at("a/file"), O_RDONLY);
-    check(is_error(umount(at("a")), EBUSY), "a mount in use stays", "%s", strerror(errno));
-    check(is_error(umount2(at("a/file"), 0), EINVAL), "what is no mount is not unmounted", "%s", strerror(errno));
+    check(fails_with(umount(at("a")), EBUSY), "a mount in use stays", "%s", strerror(errno));
+    check(fails_with(umount2(at("a/file"), 0), EINVAL), "what is no mount is not unmounted", "%s", strerror(errno));
     check(umount2(at("a"), MNT_DETACH) == 0 && exists(at("a/below")) && !*line_of(at("a")), "a mount goes lazily", "%s",
           strerror(errno));
     check(fstat(fd, &file) == 0 && file.st_dev == directory.st_dev && file.st_size == 5, "its open file stays", "%s",
           strerror(errno));
     close(fd);
-    check(is_error(umount(at("a")), EINVAL), "it goes once", "%s", strerror(errno));
-    check(is_error(mount("x", at("a"), "no such kind", 0, NULL), ENODEV) &&
-              is_error(mount("x", at("a"), "tmpfs", 0, "colour=red"), EINVAL) &&
-              is_error(mount("x", at("a/below"), "tmpfs", 0, NULL), ENOTDIR) &&
-              is_error(mount("x", at("missing"), "tmpfs", 0, NULL), ENOENT) &&
-              is_error(mount((void *)1, at("a"), "tmpfs", 0, NULL), EFAULT),
+    check(fails_with(umount(at("a")), EINVAL), "it goes once", "%s", strerror(errno));
+    check(fails_with(mount("x", at("a"), "no such kind", 0, NULL), ENODEV) &&
+              fails_with(mount("x", at("a"), "tmpfs", 0, "colour=red"), EINVAL) &&
+              fails_with(mount("x", at("a/below"), "tmpfs", 0, NULL), ENOTDIR) &&
+              fails_with(mount("x", at("missing"), "tmpfs", 0, NULL), ENOENT) &&
+              fails_with(mount((void *)1, at("a"), "tmpfs", 0, NULL), EFAULT),
           "bad arguments", "%s", strerror(errno));
 }
 
@@ -116,7 +111,7 @@ static void binding(void)
     check(one.st_ino == other.st_ino && one.st_dev == other.st_dev && mount_id(at("b")) != mount_id(at("c")),
           "it is the same by another mount", "%d %d", (int)mount_id(at("b")), (int)mount_id(at("c")));
     check(exists(at("c/sub/file")), "without what is mounted in it", "%s", strerror(errno));
-    check(is_error(rename(at("b/sub"), at("c/x")), EXDEV), "no rename from mount to mount", "%s", strerror(errno));
+    check(fails_with(rename(at("b/sub"), at("c/x")), EXDEV), "no rename from mount to mount", "%s", strerror(errno));
     char cwd[128] = "";
     check(chdir(at("c/sub")) == 0 && getcwd(cwd, sizeof cwd) && !strcmp(cwd, at("c/sub")) && chdir("../..") == 0 &&
               getcwd(cwd, sizeof cwd) && !strcmp(cwd, top),
@@ -130,15 +125,15 @@ static void binding(void)
     make_file(at("one"), "one");
     make_file(at("two"), "two!");
     check(mount(at("one"), at("two"), NULL, MS_BIND, NULL) == 0 && stat(at("two"), &other) == 0 && other.st_size == 3 &&
-              is_error(unlink(at("two")), EBUSY),
+              fails_with(unlink(at("two")), EBUSY),
           "a file is bound", "%s", strerror(errno));
     umount(at("two"));
-    check(is_error(mount(at("one"), at("c"), NULL, MS_BIND, NULL), ENOTDIR) &&
-              is_error(mount(at("c"), at("one"), NULL, MS_BIND, NULL), ENOTDIR),
+    check(fails_with(mount(at("one"), at("c"), NULL, MS_BIND, NULL), ENOTDIR) &&
+              fails_with(mount(at("c"), at("one"), NULL, MS_BIND, NULL), ENOTDIR),
           "no file over a directory, no directory over a file", "%s", strerror(errno));
     mount("none", at("b"), "tmpfs", 0, NULL);
     mkdir(at("b/in"), 0755);
-    check(is_error(mount(at("b"), at("b/in"), NULL, MS_MOVE, NULL), ELOOP), "a mount is not moved into itself", "%s",
+    check(fails_with(mount(at("b"), at("b/in"), NULL, MS_MOVE, NULL), ELOOP), "a mount is not moved into itself", "%s",
           strerror(errno));
     check(mount(at("b"), at("c"), NULL, MS_MOVE, NULL) == 0 && exists(at("c/in")) && exists(at("b/sub")), "a mount is moved",
           "%s", strerror(errno));
@@ -162,30 +157,30 @@ static void forbidding(void)
     check(statfs(at("e"), &system) == 0 && (system.f_flags & 0xf) == (1 | 4 | 8), "statfs has them (ST_RDONLY, ST_NODEV, ST_NOEXEC)", "%lx",
           (long)system.f_flags);
     struct timespec times[2] = {{0}};
-    check(is_error(open(at("e/file"), O_RDWR), EROFS) && is_error(open(at("e/file"), O_RDONLY | O_TRUNC), EROFS) &&
-              is_error(open(at("e/new"), O_CREAT | O_RDONLY, 0600), EROFS) && is_error(open(at("e"), O_TMPFILE | O_RDWR, 0600), EROFS),
+    check(fails_with(open(at("e/file"), O_RDWR), EROFS) && fails_with(open(at("e/file"), O_RDONLY | O_TRUNC), EROFS) &&
+              fails_with(open(at("e/new"), O_CREAT | O_RDONLY, 0600), EROFS) && fails_with(open(at("e"), O_TMPFILE | O_RDWR, 0600), EROFS),
           "read-only: open", "%s", strerror(errno));
-    check(is_error(mkdir(at("e/new"), 0700), EROFS) && is_error(symlink("x", at("e/new")), EROFS) &&
-              is_error(mknod(at("e/new"), S_IFIFO, 0), EROFS) && is_error(unlink(at("e/file")), EROFS) &&
-              is_error(link(at("e/file"), at("e/new")), EROFS) && is_error(rename(at("e/file"), at("e/new")), EROFS) &&
-              is_error(rmdir(at("e/file")), EROFS),
+    check(fails_with(mkdir(at("e/new"), 0700), EROFS) && fails_with(symlink("x", at("e/new")), EROFS) &&
+              fails_with(mknod(at("e/new"), S_IFIFO, 0), EROFS) && fails_with(unlink(at("e/file")), EROFS) &&
+              fails_with(link(at("e/file"), at("e/new")), EROFS) && fails_with(rename(at("e/file"), at("e/new")), EROFS) &&
+              fails_with(rmdir(at("e/file")), EROFS),
           "read-only: names", "%s", strerror(errno));
-    check(is_error(mkdir(at("e/file"), 0700), EEXIST), "what is there already is there already", "%s", strerror(errno));
-    check(is_error(chmod(at("e/file"), 0600), EROFS) && is_error(chown(at("e/file"), 1, 1), EROFS) &&
-              is_error(truncate(at("e/file"), 0), EROFS) && is_error(utimensat(AT_FDCWD, at("e/file"), times, 0), EROFS) &&
-              is_error(setxattr(at("e/file"), "user.x", "", 0, 0), EROFS) && is_error(access(at("e/file"), W_OK), EROFS),
+    check(fails_with(mkdir(at("e/file"), 0700), EEXIST), "what is there already is there already", "%s", strerror(errno));
+    check(fails_with(chmod(at("e/file"), 0600), EROFS) && fails_with(chown(at("e/file"), 1, 1), EROFS) &&
+              fails_with(truncate(at("e/file"), 0), EROFS) && fails_with(utimensat(AT_FDCWD, at("e/file"), times, 0), EROFS) &&
+              fails_with(setxattr(at("e/file"), "user.x", "", 0, 0), EROFS) && fails_with(access(at("e/file"), W_OK), EROFS),
           "read-only: attributes", "%s", strerror(errno));
     int reader = open(at("e/file"), O_RDONLY);
-    check(is_error(fchmod(reader, 0600), EROFS) && fchmod(writer, 0600) == 0, "by the mount that a file was opened by", "%s",
+    check(fails_with(fchmod(reader, 0600), EROFS) && fchmod(writer, 0600) == 0, "by the mount that a file was opened by", "%s",
           strerror(errno));
     check(write(writer, "more", 4) == 4, "who had it open by another mount writes", "%s", strerror(errno));
-    check(is_error(open(at("e/null"), O_RDONLY), EACCES) && open(at("d/null"), O_RDWR) >= 0, "no devices", "%s", strerror(errno));
+    check(fails_with(open(at("e/null"), O_RDONLY), EACCES) && open(at("d/null"), O_RDWR) >= 0, "no devices", "%s", strerror(errno));
     char *const arguments[] = {"script", NULL};
-    check(is_error(execv(at("e/script"), arguments), EACCES) && is_error(access(at("e/script"), X_OK), EACCES), "no programs",
+    check(fails_with(execv(at("e/script"), arguments), EACCES) && fails_with(access(at("e/script"), X_OK), EACCES), "no programs",
           "%s", strerror(errno));
     void *code_page = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, reader, 0);
     check(code_page == MAP_FAILED && errno == EPERM, "no code", "%p %s", code_page, strerror(errno));
-    check(is_error(mount(NULL, at("e/file"), NULL, flags, NULL), EINVAL), "of a mount only", "%s", strerror(errno));
+    check(fails_with(mount(NULL, at("e/file"), NULL, flags, NULL), EINVAL), "of a mount only", "%s", strerror(errno));
     close(reader);
     close(writer);
     umount2(at("e"), MNT_DETACH);
@@ -208,27 +203,27 @@ static int restricted(void)
 {
     if (unshare(CLONE_NEWUSER))
         return 1;
-    if (!is_error(mount("none", at("a"), "tmpfs", 0, NULL), EPERM) || !is_error(umount(at("f")), EPERM))
+    if (!fails_with(mount("none", at("a"), "tmpfs", 0, NULL), EPERM) || !fails_with(umount(at("f")), EPERM))
         return 2;
     if (unshare(CLONE_NEWNS) || mount("none", at("a"), "tmpfs", 0, NULL) || umount(at("a")))
         return 3;
-    if (!is_error(umount2(at("f"), MNT_DETACH), EINVAL) || !is_error(mount(NULL, at("f"), NULL, MS_REMOUNT | MS_BIND, NULL), EPERM))
+    if (!fails_with(umount2(at("f"), MNT_DETACH), EINVAL) || !fails_with(mount(NULL, at("f"), NULL, MS_REMOUNT | MS_BIND, NULL), EPERM))
         return 4;
     if (mount(NULL, at("f"), NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOEXEC, NULL))
         return 5;
     /* Without the mount in it, the bound directory would show what is below. */
-    if (!is_error(mount(top, at("c"), NULL, MS_BIND, NULL), EINVAL) || mount(top, at("c"), NULL, MS_BIND | MS_REC, NULL))
+    if (!fails_with(mount(top, at("c"), NULL, MS_BIND, NULL), EINVAL) || mount(top, at("c"), NULL, MS_BIND | MS_REC, NULL))
         return 6;
-    return is_error(mkdir(at("c/f/x"), 0700), EROFS) ? 7 : 8;
+    return fails_with(mkdir(at("c/f/x"), 0700), EROFS) ? 7 : 8;
 }
 
 static int unprivileged(void)
 {
     if (setresuid(1000, 1000, 1000))
         return 1;
-    if (!is_error(mount("none", at("a"), "tmpfs", 0, NULL), EPERM) || !is_error(unshare(CLONE_NEWNS), EPERM))
+    if (!fails_with(mount("none", at("a"), "tmpfs", 0, NULL), EPERM) || !fails_with(unshare(CLONE_NEWNS), EPERM))
         return 2;
-    return is_error(syscall(SYS_pivot_root, "/", "/"), EPERM) ? 7 : 3;
+    return fails_with(syscall(SYS_pivot_root, "/", "/"), EPERM) ? 7 : 3;
 }
 
 static void namespaces(void)
@@ -237,20 +232,20 @@ static void namespaces(void)
     mount("none", at("f"), "tmpfs", 0, NULL);
     make_file(at("f/there"), "");
     int status = in_child(ours);
-    check(code(status) == 7, "mounts of one's own", "step %d", code(status));
+    check(exit_code(status) == 7, "mounts of one's own", "step %d", exit_code(status));
     check(exists(at("a/below")) && exists(at("f/there")), "others do not see them", "%s", strerror(errno));
-    check(is_error(syscall(SYS_clone, CLONE_NEWNS | CLONE_FS | SIGCHLD, 0, 0, 0, 0), EINVAL), "not with a shared root directory",
+    check(fails_with(syscall(SYS_clone, CLONE_NEWNS | CLONE_FS | SIGCHLD, 0, 0, 0, 0), EINVAL), "not with a shared root directory",
           "%s", strerror(errno));
     pid_t child = syscall(SYS_clone, CLONE_NEWNS | SIGCHLD, 0, 0, 0, 0);
     if (child == 0)
         _exit(umount2(at("f"), MNT_DETACH) == 0 ? 7 : 8);
-    check(child > 0 && waitpid(child, &status, 0) == child && code(status) == 7 && exists(at("f/there")), "a child with its own",
-          "%d", code(status));
+    check(child > 0 && waitpid(child, &status, 0) == child && exit_code(status) == 7 && exists(at("f/there")), "a child with its own",
+          "%d", exit_code(status));
     mount(NULL, at("f"), NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL);
     status = in_child(restricted);
-    check(code(status) == 7, "with fewer rights nothing is uncovered", "step %d", code(status));
+    check(exit_code(status) == 7, "with fewer rights nothing is uncovered", "step %d", exit_code(status));
     status = in_child(unprivileged);
-    check(code(status) == 7, "without rights nothing is mounted", "step %d", code(status));
+    check(exit_code(status) == 7, "without rights nothing is mounted", "step %d", exit_code(status));
     umount(at("f"));
 }
 
@@ -261,7 +256,7 @@ static int new_root(void)
         return 1;
     if (mount("none", at("b"), "tmpfs", 0, NULL) || mkdir(at("b/old"), 0755) || chdir(at("b")))
         return 2;
-    if (!is_error(syscall(SYS_pivot_root, at("c"), at("c")), EBUSY) && errno != EINVAL)
+    if (!fails_with(syscall(SYS_pivot_root, at("c"), at("c")), EBUSY) && errno != EINVAL)
         return 3;
     if (syscall(SYS_pivot_root, ".", "old"))
         return 4;
@@ -303,7 +298,7 @@ static int in_own_pids(void)
     pid_t child = syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0);
     if (child == 0)
         _exit(numbered());
-    return waitpid(child, &status, 0) == child ? code(status) : 99;
+    return waitpid(child, &status, 0) == child ? exit_code(status) : 99;
 }
 
 /* A file system goes with directories deeper than any stack. */
@@ -335,7 +330,7 @@ static void machine(void)
     close(fd);
     snprintf(expected, sizeof expected, cpus == 1 ? "0\n" : "0-%d\n", cpus - 1);
     check(length > 0 && !strcmp(list, expected), "which CPUs there are", "%s for %d", list, cpus);
-    check(is_error(open(at("h/devices/new"), O_CREAT | O_WRONLY, 0600), EROFS), "nothing is made there", "%s", strerror(errno));
+    check(fails_with(open(at("h/devices/new"), O_CREAT | O_WRONLY, 0600), EROFS), "nothing is made there", "%s", strerror(errno));
     umount(at("h"));
 }
 
@@ -357,9 +352,9 @@ int main(void)
     deep();
     machine();
     int status = in_child(new_root);
-    check(code(status) == 7, "a new root", "step %d", code(status));
+    check(exit_code(status) == 7, "a new root", "step %d", exit_code(status));
     status = in_child(in_own_pids);
-    check(code(status) == 7, "a /proc of a PID namespace", "step %d", code(status));
+    check(exit_code(status) == 7, "a /proc of a PID namespace", "step %d", exit_code(status));
     umount2(top, MNT_DETACH);
     rmdir(top);
     return done();

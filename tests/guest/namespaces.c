@@ -12,11 +12,6 @@
 
 static volatile int *shared; /* by all processes of the test */
 
-static int code(int status)
-{
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 /* Forks a child that is the init of a new PID namespace. */
 static pid_t fork_init(void)
 {
@@ -40,7 +35,7 @@ static int first_numbers(void)
     if (child == 0)
         _exit(getpid() == 2 && getppid() == 1 && getpgid(0) == 1 ? 7 : 8);
     int status;
-    if (child != 2 || waitpid(2, &status, 0) != 2 || code(status) != 7)
+    if (child != 2 || waitpid(2, &status, 0) != 2 || exit_code(status) != 7)
         return 3;
     pthread_t thread;
     pthread_create(&thread, NULL, thread_number, NULL);
@@ -58,7 +53,7 @@ static void numbers(void)
         _exit(first_numbers());
     check(child > 1, "the parent knows init by another number", "%d: %s", child, strerror(errno));
     int status = next_status(child);
-    check(code(status) == 0, "numbers of a namespace", "step %d", code(status));
+    check(exit_code(status) == 0, "numbers of a namespace", "step %d", exit_code(status));
 }
 
 /* What a signal from outside, from within, and about a child say of the sender. */
@@ -118,7 +113,7 @@ static void sender_numbers(void)
         usleep(1000);
     kill(child, SIGUSR1);
     int status = next_status(child);
-    check(code(status) == 0, "who sent a signal", "step %d", code(status));
+    check(exit_code(status) == 0, "who sent a signal", "step %d", exit_code(status));
 }
 
 static int spared(void)
@@ -273,9 +268,9 @@ static int as_root(void)
 static void users(void)
 {
     int status = in_child(as_nobody);
-    check(code(status) == 0, "without a map one is nobody, and has no rights outside", "step %d", code(status));
+    check(exit_code(status) == 0, "without a map one is nobody, and has no rights outside", "step %d", exit_code(status));
     status = in_child(as_root);
-    check(code(status) == 0, "a map, once, and one within it", "step %d", code(status));
+    check(exit_code(status) == 0, "a map, once, and one within it", "step %d", exit_code(status));
 }
 
 int main(void)

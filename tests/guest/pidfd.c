@@ -33,11 +33,6 @@ static int take(int pidfd, int fd, unsigned flags)
     return syscall(SYS_pidfd_getfd, pidfd, fd, flags);
 }
 
-static int fails_with(long result, int expected)
-{
-    return result == -1 && errno == expected;
-}
-
 /* A child that lives until something is written to the pipe. */
 struct child {
     pid_t pid;

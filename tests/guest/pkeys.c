@@ -42,11 +42,6 @@ static long protect(void *addr, size_t len, int prot, int key)
     return syscall(SYS_pkey_mprotect, addr, len, prot, key);
 }
 
-static int fails_with(long result, int expected)
-{
-    return result == -1 && errno == expected;
-}
-
 static void *pages(size_t len, int prot)
 {
     void *start = mmap(NULL, len, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -4,8 +4,6 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-static int fails_with(long result, int expected) { return result == -1 && errno == expected; }
-
 static void close_both(int ends[2]) { close(ends[0]), close(ends[1]); }
 
 /* Those that poll says at once. */

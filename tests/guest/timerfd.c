@@ -13,11 +13,6 @@
 #endif
 #define SECOND 1000000000ll
 
-static int fails_with(long result, int expected)
-{
-    return result == -1 && errno == expected;
-}
-
 static int set(int fd, int flags, long long value, long long interval)
 {
     struct itimerspec new = { { interval / SECOND, interval % SECOND }, { value / SECOND, value % SECOND } };
