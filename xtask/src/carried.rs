@@ -4,9 +4,9 @@ use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::initramfs::{Initramfs, Item};
+use crate::progress;
 
 /// Which files.
 #[derive(clap::Args, Clone, Default)]
@@ -46,7 +46,7 @@ fn carry(root: &mut Initramfs, given: &Path) -> Result<()> {
     let path = given.canonicalize().with_context(what)?;
     ensure!(path.is_dir(), "{} is no directory: --with adds files", given.display());
     ensure!(path != Path::new("/"), "/ is the guest's own: --dir adds a directory below it");
-    let bar = if stderr().is_terminal() { bar(&path) } else { ProgressBar::hidden() };
+    let spinner = stderr().is_terminal().then(|| progress::spinner(&path.display().to_string()));
     let (mut files, mut bytes) = (0, 0);
     let mut left_out = Vec::new();
     root.folder(&path, &mut |item| {
@@ -54,10 +54,13 @@ fn carry(root: &mut Initramfs, given: &Path) -> Result<()> {
             Item::File { len } => (files, bytes) = (files + 1, bytes + len),
             Item::Special(path) => left_out.push(path.to_owned()),
         }
-        bar.set_message(shown(files, bytes));
-        bar.tick();
+        if let Some(spinner) = &spinner {
+            spinner.set_message(shown(files, bytes));
+        }
     })?;
-    bar.finish_and_clear();
+    if let Some(spinner) = spinner {
+        spinner.finish_and_clear();
+    }
     eprintln!("x: {}: {}", path.display(), shown(files, bytes));
     for path in left_out {
         eprintln!("x: {}: left out: neither a file, a directory nor a symbolic link", path.display());
@@ -74,9 +77,4 @@ fn carry(root: &mut Initramfs, given: &Path) -> Result<()> {
 fn shown(files: u64, bytes: u64) -> String {
     let noun = if files == 1 { "file" } else { "files" };
     format!("{files} {noun}, {:.1} MiB", bytes as f64 / f64::from(1 << 20))
-}
-
-fn bar(path: &Path) -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {prefix}: {msg}").expect("a valid template");
-    ProgressBar::new_spinner().with_style(style).with_prefix(path.display().to_string())
 }

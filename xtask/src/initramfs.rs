@@ -258,15 +258,10 @@ impl Initramfs {
 
     /// Everything under `host`, a directory of the host, at the root.
     pub fn tree(&mut self, host: &Path) -> Result<&mut Self> {
-        let mut special = None;
-        self.tree_below(host, Path::new(""), &mut |item| {
-            if let Item::Special(path) = item {
-                special.get_or_insert_with(|| path.to_owned());
-            }
+        self.tree_below(host, Path::new(""), &mut |item| match item {
+            Item::File { .. } => Ok(()),
+            Item::Special(path) => bail!("{} is neither a file, a directory nor a symbolic link", path.display()),
         })?;
-        if let Some(path) = special {
-            bail!("{} is neither a file, a directory nor a symbolic link", path.display());
-        }
         Ok(self)
     }
 
@@ -274,7 +269,10 @@ impl Initramfs {
     pub fn folder(&mut self, path: &Path, seen: &mut dyn FnMut(Item)) -> Result<&mut Self> {
         let mode = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.permissions().mode();
         self.directory(path).mode(path, mode & 0o7777);
-        self.tree_below(path, path, seen)?;
+        self.tree_below(path, path, &mut |item| {
+            seen(item);
+            Ok(())
+        })?;
         Ok(self)
     }
 
@@ -283,7 +281,7 @@ impl Initramfs {
         self.file(".portcullis/cwd", 0o644, nul_terminated(&[path.as_os_str().as_bytes()]))
     }
 
-    fn tree_below(&mut self, host: &Path, path: &Path, seen: &mut dyn FnMut(Item)) -> Result<()> {
+    fn tree_below(&mut self, host: &Path, path: &Path, seen: &mut dyn FnMut(Item) -> Result<()>) -> Result<()> {
         for entry in fs::read_dir(host).with_context(|| format!("cannot read the directory {}", host.display()))? {
             let entry = entry?;
             let (from, to, kind) = (entry.path(), path.join(entry.file_name()), entry.file_type()?);
@@ -296,9 +294,9 @@ impl Initramfs {
                 self.tree_below(&from, &to, seen)?;
             } else if kind.is_file() {
                 self.copy(&to, &from)?;
-                seen(Item::File { len: entry.metadata()?.len() });
+                seen(Item::File { len: entry.metadata()?.len() })?;
             } else {
-                seen(Item::Special(&from));
+                seen(Item::Special(&from))?;
             }
         }
         Ok(())

@@ -176,7 +176,8 @@ pub fn step(title: &str, command: &mut Command, limit: Duration) -> Result<()> {
     outcome
 }
 
-fn spinner(title: &str) -> ProgressBar {
+/// A line on the terminal that shows that something goes on, and its message.
+pub fn spinner(title: &str) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {wide_msg:.dim}").expect("a valid template");
     let spinner = ProgressBar::new_spinner().with_style(style).with_prefix(title.to_owned());
